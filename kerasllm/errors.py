@@ -1,0 +1,56 @@
+"""The errors that users see: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class KerasllmError(Exception):
+    """An error that is shown to the user as one readable block, never as a traceback.
+
+    Args:
+        what: One sentence: what is wrong, with the value that was received.
+        where: The place: `file:line`, a recipe key, an option of the command line.
+            Defaults to `None`.
+        fix: What the user can do about it. Defaults to `None`.
+    """
+
+    exit_status = 2
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  do:    {self.fix}")
+        return "\n".join(lines)
+
+
+class CommandError(KerasllmError):
+    """The command line asks for something that cannot be done."""
+
+
+class RecipeError(KerasllmError):
+    """A recipe, or a `--set` on top of it, does not fit the schema."""
+
+
+class DataError(KerasllmError):
+    """A data file is missing, broken or does not fit the task."""
+
+
+class PresetError(KerasllmError):
+    """A pretrained model cannot be found, fetched, verified or read."""
+
+
+class RunError(KerasllmError):
+    """A run directory is missing, incomplete or already in use."""
+
+
+class JobError(KerasllmError):
+    """The command was accepted, but the job failed while it ran."""
+
+    exit_status = 1
