@@ -1,7 +1,8 @@
 """kerasllm: fine-tune language models with Keras and TensorFlow."""
 
-import importlib
 import os
+
+from kerasllm._lazy import lazy_names
 
 # KerasHub runs on several backends; tf.distribute and tf.data, on which kerasllm stands, need
 # this one. Keras reads the variable when it is first imported.
@@ -9,11 +10,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "evaluation", "models", "recipe", "training", "workflows")
-
-
-def __getattr__(name: str):
-    """Imports a subpackage on first use, so that `import kerasllm` costs nothing."""
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"kerasllm.{name}")
-    raise AttributeError(f"module 'kerasllm' has no attribute '{name}'")
+__getattr__ = lazy_names(
+    __name__,
+    dict.fromkeys(("data", "evaluation", "models", "recipe", "training", "workflows"), ""),
+)

@@ -1,0 +1,106 @@
+"""From a token store and a batch plan to the tf.data pipeline that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.data.batch_plan import BatchPlan
+from kerasllm.data.token_store import TokenStore
+
+
+def training_dataset(
+    store: TokenStore,
+    plan: Callable[[int], BatchPlan],
+    *,
+    epochs: int,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    inputs: Sequence[str],
+    pad_id: int,
+) -> tf.data.Dataset:
+    """Returns the batches of all epochs, one after the other.
+
+    It is one stream because the plan differs from epoch to epoch: give `model.fit` the number of
+    steps of an epoch as `steps_per_epoch`. Each batch has the full batch size: the short one at
+    the end of an epoch is filled up with rows of weight 0, so that a batch has as many shapes as
+    there are buckets and no more.
+
+    Args:
+        store: The tokens.
+        plan: Gives the plan of an epoch by its number.
+        epochs: How many epochs to yield.
+        labels: int32 `[rows of the store]`, the class of each row.
+        weights: float32 `[rows of the store]`, the weight of each row in the loss.
+        inputs: Names of the model's inputs, of `token_ids`, `padding_mask`, `segment_ids`.
+        pad_id: The id of the padding token.
+
+    Returns:
+        A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[batch, length]`, `y`
+        is int32 `[batch]`, `sample_weight` float32 `[batch]`.
+    """
+    batch_size = plan(0).batch_size
+
+    def batches() -> Iterator[tuple]:
+        for epoch in range(epochs):
+            current = plan(epoch)
+            for step in range(len(current)):
+                rows = current.rows(step)
+                # A repeated row, not an empty one: attention over nothing is not defined.
+                filled = np.resize(rows, batch_size)
+                weight = weights[filled]
+                weight[len(rows) :] = 0.0
+                x = model_inputs(store, filled, int(current.widths[step]), inputs, pad_id)
+                yield x, labels[filled], weight
+
+    signature = (
+        {name: tf.TensorSpec([batch_size, None], tf.int32) for name in inputs},
+        tf.TensorSpec([batch_size], tf.int32),
+        tf.TensorSpec([batch_size], tf.float32),
+    )
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(
+        tf.data.AUTOTUNE
+    )
+
+
+def prediction_dataset(
+    store: TokenStore, plan: BatchPlan, *, inputs: Sequence[str], pad_id: int
+) -> tf.data.Dataset:
+    """Returns the inputs of every batch of a plan, each once and without fill-up rows.
+
+    Args:
+        store: The tokens.
+        plan: The batches; `plan.order` says which row each output belongs to.
+        inputs: Names of the model's inputs.
+        pad_id: The id of the padding token.
+
+    Returns:
+        A dataset that maps each input to int32 `[rows, length]`.
+    """
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for step in range(len(plan)):
+            yield model_inputs(store, plan.rows(step), int(plan.widths[step]), inputs, pad_id)
+
+    signature = {name: tf.TensorSpec([None, None], tf.int32) for name in inputs}
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(
+        tf.data.AUTOTUNE
+    )
+
+
+def model_inputs(
+    store: TokenStore, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int
+) -> dict[str, np.ndarray]:
+    """Returns the named inputs of some rows, each int32 `[rows, length]`.
+
+    The padding mask is int32 and not bool, because it crosses replicas as a number.
+    """
+    arrays = {"token_ids": store.gather(rows, length, pad_id)}
+    if "padding_mask" in inputs:
+        positions = np.arange(length, dtype=np.int32)
+        arrays["padding_mask"] = (positions < store.lengths[rows][:, None]).astype(np.int32)
+    if "segment_ids" in inputs:
+        arrays["segment_ids"] = np.zeros((len(rows), length), dtype=np.int32)
+    return arrays

@@ -1,0 +1,1 @@
+"""Metrics that Keras lacks, and how results are shown."""

@@ -1,0 +1,5 @@
+"""Model builders, and the presets that give them weights and a tokenizer."""
+
+from kerasllm._lazy import lazy_names
+
+__getattr__ = lazy_names(__name__, {"bert_classifier": "bert"})

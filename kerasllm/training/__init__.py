@@ -1,0 +1,13 @@
+"""The fit, its optimizers, schedules, losses and callbacks."""
+
+from kerasllm._lazy import lazy_names
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "FineTunedModel": "fit",
+        "SmoothedSparseCategoricalCrossentropy": "losses",
+        "WarmupSchedule": "schedules",
+        "build_optimizer": "optimizers",
+    },
+)

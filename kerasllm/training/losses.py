@@ -1,0 +1,46 @@
+"""Losses that Keras lacks."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
+    """Cross-entropy of integer labels, from logits, with label smoothing.
+
+    With smoothing `s` and `C` classes the target distribution is `1 - s + s / C` for the true
+    class and `s / C` for the others. Keras offers smoothing for one-hot labels only.
+
+    Reference:
+        - [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567)
+
+    Args:
+        label_smoothing: Float from 0 to below 1. Defaults to `0.0`.
+        **kwargs: See `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: int `[batch]`, the classes.
+        y_pred: float `[batch, classes]`, the logits.
+
+    Example:
+
+    >>> loss = SmoothedSparseCategoricalCrossentropy(label_smoothing=0.1)
+    >>> float(loss([1], [[0.0, 0.0]]))
+    0.6931...
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"), axis=-1)
+        labels = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+        true_class = ops.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
+        uniform = ops.mean(log_probabilities, axis=-1)
+        return -(1.0 - self.label_smoothing) * true_class - self.label_smoothing * uniform
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

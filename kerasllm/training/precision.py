@@ -1,0 +1,55 @@
+"""What `precision: auto` and `xla: auto` become on this machine's devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+# Flags of /proc/cpuinfo that mean matrix products in bfloat16.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def resolve_precision(precision: str) -> str:
+    """Returns the Keras dtype policy for a recipe's `precision`.
+
+    `auto` is what was measured fastest: `mixed_bfloat16` on TPUs, on GPUs that compute in it
+    (compute capability 8.0 or higher) and on CPUs with AVX512-BF16 or AMX; `mixed_float16` on
+    GPUs from 7.0; `float32` elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if tf.config.list_logical_devices("TPU"):
+        return "mixed_bfloat16"
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capabilities = [
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+            for gpu in gpus
+        ]
+        if min(capabilities) >= (8, 0):
+            return "mixed_bfloat16"
+        return "mixed_float16" if min(capabilities) >= (7, 0) else "float32"
+    return "mixed_bfloat16" if cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def resolve_xla(xla: str | bool) -> bool:
+    """Returns whether to compile: `auto` compiles on GPUs and TPUs, where XLA is faster.
+
+    On CPUs TensorFlow's own graph with oneDNN was measured faster than XLA.
+    """
+    if xla != "auto":
+        return bool(xla)
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+def cpu_flags() -> set[str]:
+    """Returns the processor's feature flags, none where the system does not list them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()

@@ -1,0 +1,89 @@
+"""Learning-rate schedules with warm-up."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+SCHEDULES = ("linear", "cosine", "polynomial", "constant", "inverse_sqrt")
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear warm-up from 0, then one of five ways down.
+
+    With `p` from 0 to 1 over the steps after warm-up, the rate is `peak` times: `1 - p` (linear),
+    `(1 + cos(pi * p)) / 2` (cosine), `(1 - p) ** power` (polynomial), `1` (constant), or
+    `sqrt(w / step)` with `w` the warm-up steps, at least 1 (inverse_sqrt, Vaswani et al., 2017,
+    https://arxiv.org/abs/1706.03762). The first step has rate `peak / warmup_steps`, not 0, so
+    that no step is wasted.
+
+    Args:
+        peak: The highest learning rate.
+        steps: All steps of the training, warm-up included.
+        warmup_steps: Steps of the warm-up. Defaults to `0`.
+        kind: One of `linear`, `cosine`, `polynomial`, `constant`, `inverse_sqrt`. Defaults to
+            `"linear"`.
+        power: Exponent of the polynomial. Defaults to `2.0`.
+
+    Raises:
+        ValueError: If `kind` is not a schedule.
+
+    Example:
+
+    >>> schedule = WarmupSchedule(peak=1e-4, steps=100, warmup_steps=10)
+    >>> [round(float(schedule(step)), 7) for step in (0, 9, 10, 55)]
+    [1e-05, 0.0001, 0.0001, 5e-05]
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        steps: int,
+        warmup_steps: int = 0,
+        kind: str = "linear",
+        power: float = 2.0,
+    ):
+        if kind not in SCHEDULES:
+            raise ValueError(
+                f"`kind` must be one of {', '.join(SCHEDULES)}. Received: kind={kind!r}"
+            )
+        self.peak = peak
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.kind = kind
+        self.power = power
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        warmup = float(max(self.warmup_steps, 1))
+        remaining = float(max(self.steps - self.warmup_steps, 1))
+        progress = ops.clip((step - self.warmup_steps) / remaining, 0.0, 1.0)
+        if self.kind == "linear":
+            factor = 1.0 - progress
+        elif self.kind == "cosine":
+            factor = 0.5 * (1.0 + ops.cos(math.pi * progress))
+        elif self.kind == "polynomial":
+            factor = ops.power(1.0 - progress, self.power)
+        elif self.kind == "inverse_sqrt":
+            factor = ops.sqrt(warmup / ops.maximum(step + 1.0, warmup))
+        else:
+            factor = ops.ones_like(progress)
+        rising = (step + 1.0) / warmup
+        return self.peak * ops.where(step < self.warmup_steps, rising, factor)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warmup_steps": self.warmup_steps,
+            "kind": self.kind,
+            "power": self.power,
+        }
+
+
+def warmup_steps(warmup: float, steps: int) -> int:
+    """Returns the steps of a warm-up given as a share of all steps (below 1) or as a number."""
+    return min(steps, round(warmup * steps) if warmup < 1 else int(warmup))
