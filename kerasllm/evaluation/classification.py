@@ -1,4 +1,4 @@
-"""Classification metrics from labels and logits, in NumPy alone, with scikit-learn's definitions."""
+"""Classification metrics from labels and logits: NumPy alone, scikit-learn's definitions."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def test_a_case_computed_by_hand():
     assert report["macro_precision"] == pytest.approx((2 / 4 + 1 / 2) / 4)
     assert report["weighted_recall"] == pytest.approx((3 * 2 / 3 + 2 * 1 / 2) / 6)
     # R_K = (correct * n - sum(true * guessed)) / sqrt((n2 - sum(true2)) * (n2 - sum(guessed2)))
-    assert report["mcc"] == pytest.approx((3 * 6 - (3 * 4 + 2 * 2)) / ((36 - 14) * (36 - 20)) ** 0.5)
+    r_k = (3 * 6 - (3 * 4 + 2 * 2)) / ((36 - (9 + 4 + 1)) * (36 - (16 + 4))) ** 0.5
+    assert report["mcc"] == pytest.approx(r_k)
     # A row's loss is log(e + 3) - 1 where the guess is right and log(e + 3) where it is wrong.
     assert report["loss"] == pytest.approx(np.log(np.e + 3) - 0.5)
 
