@@ -1,0 +1,77 @@
+"""The data sets that kerasllm brings along, so that a first run needs no file of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from kerasllm.errors import DataError
+
+PREFIX = "starter:"
+
+_FOLDER = Path(__file__).parent / "starter"
+
+
+@dataclasses.dataclass(frozen=True)
+class Starter:
+    """A bundled data set.
+
+    Args:
+        files: Part (`"train"`, `"test"`) to file name in the folder `starter` beside this module.
+        label_names: Label in the file to the name that users see.
+        licence: The licence of the data; `starter/NOTICE.md` holds its text and the source.
+        description: One line for lists.
+    """
+
+    files: Mapping[str, str]
+    label_names: Mapping[str, str]
+    licence: str
+    description: str
+
+
+STARTERS = {
+    "movie_reviews": Starter(
+        files={"train": "movie_reviews_train.csv", "test": "movie_reviews_test.csv"},
+        label_names={"0": "negative", "1": "positive"},
+        licence="MIT",
+        description="Sentences of movie reviews, positive or negative: 8,049 and 2,023 rows",
+    ),
+}
+
+
+def find_starter(spec: str, split: str) -> tuple[str, Path, Mapping[str, str]]:
+    """Finds the bundled file that `starter:NAME` or `starter:NAME/PART` means.
+
+    Args:
+        spec: `starter:NAME`, or `starter:NAME/train`, `starter:NAME/test`.
+        split: The part to take where the spec names none.
+
+    Returns:
+        The full name (`starter:NAME/PART`), the path of the file, and the names of its labels.
+
+    Raises:
+        DataError: There is no such data set, or it has no such part.
+
+    Example:
+        >>> find_starter("starter:movie_reviews", "train")[0]
+        'starter:movie_reviews/train'
+    """
+    name, _, part = spec.removeprefix(PREFIX).partition("/")
+    if name not in STARTERS:
+        near = difflib.get_close_matches(name, STARTERS, n=1)
+        raise DataError(
+            f"There is no bundled data set '{name}'",
+            where=spec,
+            fix=(f"did you mean {PREFIX}{near[0]}? " if near else "")
+            + f"bundled: {', '.join(PREFIX + known for known in STARTERS)}",
+        )
+    starter = STARTERS[name]
+    part = part or split
+    if part not in starter.files:
+        fix = f"it has {' and '.join(f'{PREFIX}{name}/{known}' for known in starter.files)}"
+        if part == "validation":
+            fix += "; without data.validation, a part of the training rows is split off"
+        raise DataError(f"The data set '{name}' has no part '{part}'", where=spec, fix=fix)
+    return f"{PREFIX}{name}/{part}", _FOLDER / starter.files[part], starter.label_names
