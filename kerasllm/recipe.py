@@ -1,0 +1,382 @@
+"""A recipe: the one file that says what a run does, and the schema that checks it.
+
+Defaults, ranges and what each key means stand here and nowhere else: errors, `kerasllm recipes
+show` and the run directory all speak from this schema. Nothing here imports TensorFlow, so that
+a mistake in a recipe is told at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from kerasllm import recipe_files, recipe_yaml
+from kerasllm.errors import RecipeError
+from kerasllm.recipe_files import names, path_of
+from kerasllm.recipe_schema import comments, problems, refusal
+
+__all__ = [
+    "Data",
+    "EarlyStopping",
+    "Lora",
+    "Model",
+    "Recipe",
+    "Training",
+    "load",
+    "names",
+    "path_of",
+    "together",
+    "validate",
+]
+
+# Types of values: the constraint, and how an error words it.
+Text = Annotated[str, Field(min_length=1), "a text"]
+Count = Annotated[int, Field(ge=1, lt=2**31), "a whole number from 1 to 2147483647"]
+WholeNumber = Annotated[int, Field(ge=0, lt=2**31), "a whole number from 0 to 2147483647"]
+Positive = Annotated[float, Field(gt=0), "a number above 0"]
+NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
+Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
+Files = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)],
+    "a file, a glob, starter:NAME or a list of these",
+]
+LabelNames = Annotated[
+    dict[Text, Text], Field(min_length=1), "a mapping of labels in the data to names"
+]
+LabelWeights = Annotated[
+    dict[Text, Positive], Field(min_length=1), "a mapping of labels to numbers above 0"
+]
+
+_SECTIONS = ("model", "data", "training")
+
+
+class Section(BaseModel):
+    """Keys that belong together. Only the keys of the schema are taken, and none changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Lora(Section):
+    """Low-rank adaptation: train two thin matrices beside each target (Hu et al., 2021,
+    https://arxiv.org/abs/2106.09685)."""
+
+    rank: Count = Field(8, description="width of the two matrices; more can learn more")
+    alpha: Positive = Field(16.0, description="the update is scaled by alpha / rank")
+    targets: Annotated[list[Text], Field(min_length=1), "a list of layer names"] = Field(
+        ["query", "value"], description="layers of each block that get one"
+    )
+
+
+class Model(Section):
+    """Which pretrained model, and how much of it trains."""
+
+    preset: Text = Field(
+        "minilm_l6_en_uncased",
+        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder",
+    )
+    dropout: Share = Field(0.1, description="every dropout of the model")
+    head_dropout: Share | None = Field(
+        None, description="dropout before the classification layer; null: as dropout"
+    )
+    freeze: Literal["backbone"] | WholeNumber = Field(
+        0, description="N: embeddings and N lowest layers; backbone: all but the head"
+    )
+    lora: Lora | None = Field(
+        None, description="low-rank adaptation, {rank, alpha, targets}; null: none"
+    )
+
+    @field_validator("lora")
+    @classmethod
+    def _lora_needs_a_backbone(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
+        if lora and info.data.get("freeze") == "backbone":
+            raise refusal(
+                "lora trains layers that freeze: backbone keeps as they are",
+                "remove model.lora, or set model.freeze to 0",
+            )
+        return lora
+
+
+class Data(Section):
+    """Which rows are read, and what they become."""
+
+    train: Files = Field(
+        description="csv, tsv, jsonl, parquet: file, glob, list of them or starter:NAME"
+    )
+    validation: Files | None = Field(
+        None, description="as train; null: a part of train (validation_split)"
+    )
+    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    text: Text | None = Field(None, description="column of the texts; null: found by common names")
+    label: Text | None = Field(
+        None, description="column of the labels; null: found by common names"
+    )
+    label_names: LabelNames | None = Field(
+        None, description="{label in the data: name to show}; null: labels as they are"
+    )
+    validation_split: Share = Field(
+        0.1, description="part of train to hold out if validation is null, stratified"
+    )
+    max_length: Annotated[int, Field(ge=3, le=65536), "a whole number from 3 to 65536"] = Field(
+        128, description="most tokens of a text, special tokens included; the rest is cut"
+    )
+    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    class_weights: Literal["balanced"] | LabelWeights | None = Field(
+        None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
+    )
+    on_bad_row: Literal["error", "skip"] = Field(
+        "error", description="what a row without text or label does to the run"
+    )
+
+    @field_validator("label")
+    @classmethod
+    def _label_is_not_the_text(cls, label: str | None, info: ValidationInfo) -> str | None:
+        if label is not None and label == info.data.get("text"):
+            raise refusal(f"the labels cannot be in the column of the texts, {label}")
+        return label
+
+    @field_validator("label_names")
+    @classmethod
+    def _names_differ(cls, label_names: dict[str, str] | None) -> dict[str, str] | None:
+        label_of: dict[str, str] = {}
+        for label, name in (label_names or {}).items():
+            if name in label_of:
+                raise refusal(f"labels {label_of[name]} and {label} are both named {name}")
+            label_of[name] = label
+        return label_names
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weights_are_of_labels(cls, weights, info: ValidationInfo):
+        label_names = info.data.get("label_names")
+        if label_names is None or not isinstance(weights, dict):
+            return weights
+        key_of: dict[str, str] = {}
+        for key in weights:
+            name = label_names.get(key, key)
+            if name not in label_names.values():
+                known = ", ".join(label_names.values())
+                raise refusal(f"{key} is no label", f"the names in data.label_names are: {known}")
+            if name in key_of:
+                raise refusal(f"{key_of[name]} and {key} are the same label", "keep one of them")
+            key_of[name] = key
+        return weights
+
+
+class EarlyStopping(Section):
+    """Stop when validation no longer gets better, and restore the best weights."""
+
+    patience: Count = Field(2, description="evaluations without a better value before it stops")
+    metric: Literal["loss", "accuracy", "macro_f1", "weighted_f1", "mcc"] = Field(
+        "loss", description="validation metric that is watched"
+    )
+    min_delta: NotNegative = Field(0.0, description="smallest change that counts as better")
+
+
+class Training(Section):
+    """How the weights are trained."""
+
+    epochs: Count = Field(1, description="passes over the training data")
+    batch_size: Count = Field(32, description="rows an optimizer step, over all devices")
+    accumulate: Count = Field(1, description="micro-batches that a batch is cut into, for memory")
+    optimizer: Literal[
+        "adamw", "adam", "sgd", "rmsprop", "adagrad", "adafactor", "lamb", "lion", "muon"
+    ] = Field("adamw", description="update rule")
+    learning_rate: Positive = Field(5e-5, description="the highest, at the end of the warm-up")
+    weight_decay: NotNegative = Field(
+        0.01, description="pulls weights towards 0, except biases and norms"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1), "a number above 0, 1 at most"] = Field(
+        1.0, description="learning rate of a layer relative to the one above it"
+    )
+    schedule: Literal["linear", "cosine", "polynomial", "constant", "inverse_sqrt"] = Field(
+        "linear", description="learning rate after warm-up"
+    )
+    power: Positive = Field(2.0, description="exponent of the polynomial schedule")
+    warmup: NotNegative = Field(
+        0.1, description="steps of rising learning rate; below 1: their share of all steps"
+    )
+    clip_norm: Positive | None = Field(
+        1.0, description="most that the norm of all gradients may be; null: no limit"
+    )
+    label_smoothing: Share = Field(0.0, description="share of the target spread over all labels")
+    l2: NotNegative = Field(0.0, description="factor of the squared weights, added to the loss")
+    early_stopping: EarlyStopping | None = Field(
+        None, description="{patience, metric, min_delta}; null: train to the end"
+    )
+    evaluate_every: Literal["epoch"] | Count = Field(
+        "epoch", description="epoch, or a number of steps"
+    )
+    ema: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] | None = Field(
+        None, description="momentum of the average of weights that is kept; null: none"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = Field(
+        "auto", description="auto: the fastest on this device"
+    )
+    xla: Literal["auto"] | bool = Field(
+        "auto", description="compile with XLA; auto: on GPU and TPU"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32), "a whole number from 0 to 4294967295"] = Field(
+        0, description="of new weights, order of rows, dropout and validation_split"
+    )
+    log_every: Count = Field(10, description="steps from one log line to the next")
+
+    @field_validator("accumulate")
+    @classmethod
+    def _batch_can_be_cut(cls, accumulate: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size", accumulate)
+        if batch_size % accumulate:
+            raise refusal(
+                f"a batch_size of {batch_size} cannot be cut into {accumulate} equal micro-batches",
+                "make training.batch_size a multiple of training.accumulate",
+            )
+        return accumulate
+
+    @field_validator("warmup")
+    @classmethod
+    def _warmup_steps_are_whole(cls, warmup: float) -> float:
+        if warmup >= 1 and warmup != int(warmup):
+            raise refusal(
+                f"{warmup} is neither a share of all steps, below 1, nor a whole number of steps"
+            )
+        return warmup
+
+
+class Recipe(Section):
+    """What a run does, from its data to its last step.
+
+    Example:
+
+    >>> recipe = load("bert_cls", ["training.epochs=3"])
+    >>> recipe.training.epochs, recipe.model.preset
+    (3, 'minilm_l6_en_uncased')
+    """
+
+    task: Literal["text_classification"] = Field(description="what the model learns")
+    model: Model = Field(Model(), description="the pretrained model, and how much of it trains")
+    data: Data = Field(description="paths are relative to the folder that the command runs in")
+    training: Training = Field(Training(), description="how the weights are trained")
+
+    @field_validator("training")
+    @classmethod
+    def _early_stopping_needs_validation(cls, training: Training, info: ValidationInfo) -> Training:
+        data = info.data.get("data")
+        if training.early_stopping and data and not (data.validation or data.validation_split):
+            raise refusal(
+                "early_stopping watches validation, and there is no validation data",
+                "name data.validation, or set data.validation_split above 0",
+                key="early_stopping",
+            )
+        return training
+
+    def to_yaml(self, explain: bool = False) -> str:
+        """Writes every key, in the order of the schema.
+
+        Args:
+            explain: Whether a comment beside each key says what it is. Defaults to `False`.
+
+        Returns:
+            YAML that loads back to an equal recipe.
+        """
+        return recipe_yaml.dump(self.model_dump(), comments(Recipe) if explain else {})
+
+
+def load(name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Loads a recipe and checks it against the schema.
+
+    Args:
+        name_or_file: The name of a shipped recipe, or the path of a YAML file.
+        overrides: Settings over the file's, each `"dotted.key=VALUE"`; a later one wins. Where
+            `data.train` is set, the file's own validation and test data are dropped, unless they
+            are set too: they belong to the other data. Defaults to `()`.
+
+    Returns:
+        The recipe, with each key that nobody wrote at its default.
+
+    Raises:
+        RecipeError: With every problem found, each with its place and what was expected.
+
+    Example:
+
+    >>> load("bert_cls", ["data.train=mine.csv"]).data.test is None
+    True
+    """
+    recipe, found = _check(name_or_file, overrides)
+    if recipe is None:
+        raise together(found)
+    return recipe
+
+
+def validate(
+    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> list[RecipeError]:
+    """Returns every problem of a recipe, none if `load` would take it.
+
+    Args:
+        name_or_file: The name of a shipped recipe, or the path of a YAML file.
+        overrides: As for `load`. Defaults to `()`.
+
+    Returns:
+        The problems. What stops the file from being read at all hides those that come after.
+    """
+    return _check(name_or_file, overrides)[1]
+
+
+def together(found: Sequence[RecipeError]) -> RecipeError:
+    """Returns one error that tells of all of them."""
+    if len(found) == 1:
+        return found[0]
+    return RecipeError("\n".join([f"{len(found)} problems", *map(str, found)]))
+
+
+def _check(
+    name_or_file: str | os.PathLike[str], overrides: Sequence[str]
+) -> tuple[Recipe | None, list[RecipeError]]:
+    """Returns the recipe and no problems, or no recipe and all the problems."""
+    try:
+        written = recipe_yaml.read(recipe_files.find(name_or_file))
+    except RecipeError as error:
+        return None, [error]
+    _override(written, overrides)
+    for section in _SECTIONS:
+        if written.values.get(section) is None:  # absent, or all its keys are commented out
+            written.values[section] = {}
+    try:
+        recipe = Recipe.model_validate(written.values)
+    except ValidationError as error:
+        written.problems += problems(Recipe, error, written)
+    if written.problems:
+        return None, sorted(written.problems, key=_line_in_file)
+    return recipe, []
+
+
+def _line_in_file(problem: RecipeError) -> float:
+    """Orders problems as they stand in the file, and those of settings behind."""
+    line = re.search(r":(\d+)$", problem.where or "")
+    return int(line[1]) if line and not problem.where.startswith("--set ") else math.inf
+
+
+def _override(written: recipe_yaml.Written, overrides: Sequence[str]) -> None:
+    """Puts the settings over the file's values, and notes those that are none."""
+    settings = []
+    for text in overrides:
+        try:
+            settings.append(recipe_yaml.parse_setting(text))
+        except RecipeError as error:
+            written.problems.append(error)
+    keys = [setting.key for setting in settings]
+    if ("data", "train") in keys:
+        for other in (("data", "validation"), ("data", "test")):
+            if other not in keys:
+                written.drop(other)
+    for setting in settings:
+        if len(setting.key) == 1 and setting.key[0] in _SECTIONS:
+            what = f"{setting.key[0]} is a section, and a setting sets one key"
+            fix = f"name the key, such as --set {setting.key[0]}.KEY=VALUE"
+            written.problems.append(RecipeError(what, where=setting.place, fix=fix))
+        else:
+            written.set(setting)
