@@ -169,3 +169,31 @@ def bucket_boundaries(lengths: np.ndarray, count: int) -> np.ndarray:
         if last < 0:
             break
     return np.array(chosen[::-1], dtype=np.int32)
+
+
+def pad_rows(
+    ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, width: int, pad_id: int
+) -> np.ndarray:
+    """Cuts rows out of one long array and pads them to one length.
+
+    Args:
+        ids: int32 `[tokens]`, the ids of all rows, one after the other.
+        starts: int64 `[rows]`, where each wanted row begins.
+        lengths: int `[rows]`, how many ids each has.
+        width: The length to pad to, at least the longest row's.
+        pad_id: The id to pad with.
+
+    Returns:
+        int32 `[rows, width]`.
+
+    Example:
+
+    >>> pad_rows(np.array([7, 8, 9]), np.array([1, 0]), np.array([2, 1]), 3, 0)
+    array([[8, 9, 0],
+           [7, 0, 0]])
+    """
+    positions = np.arange(width)
+    real = positions < lengths[:, None]
+    padded = np.full(real.shape, pad_id, dtype=ids.dtype)
+    padded[real] = ids[(starts[:, None] + positions)[real]]
+    return padded

@@ -1,23 +1,33 @@
-"""From a token store and a batch plan to the tf.data pipeline that a model reads."""
+"""From tokens and a batch plan to the tf.data pipeline that a model reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.examples import Examples
+
+
+class Tokens(Protocol):
+    """Rows of token ids: a token store, a part of one, or rows in memory."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 `[rows]`."""
+
+    def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
+        """Returns int32 `[rows, length]`, padded."""
 
 
 def training_dataset(
-    store: TokenStore,
+    examples: Examples,
     plan: Callable[[int], BatchPlan],
     *,
     epochs: int,
-    labels: np.ndarray,
-    weights: np.ndarray,
     inputs: Sequence[str],
     pad_id: int,
 ) -> tf.data.Dataset:
@@ -29,11 +39,9 @@ def training_dataset(
     there are buckets and no more.
 
     Args:
-        store: The tokens.
+        examples: The rows, their classes and their weights in the loss.
         plan: Gives the plan of an epoch by its number.
         epochs: How many epochs to yield.
-        labels: int32 `[rows of the store]`, the class of each row.
-        weights: float32 `[rows of the store]`, the weight of each row in the loss.
         inputs: Names of the model's inputs, of `token_ids`, `padding_mask`, `segment_ids`.
         pad_id: The id of the padding token.
 
@@ -50,10 +58,10 @@ def training_dataset(
                 rows = current.rows(step)
                 # A repeated row, not an empty one: attention over nothing is not defined.
                 filled = np.resize(rows, batch_size)
-                weight = weights[filled]
-                weight[len(rows) :] = 0.0
-                x = model_inputs(store, filled, int(current.widths[step]), inputs, pad_id)
-                yield x, labels[filled], weight
+                weights = examples.weights[filled]
+                weights[len(rows) :] = 0.0
+                x = model_inputs(examples, filled, int(current.widths[step]), inputs, pad_id)
+                yield x, examples.labels[filled], weights
 
     signature = (
         {name: tf.TensorSpec([batch_size, None], tf.int32) for name in inputs},
@@ -66,12 +74,12 @@ def training_dataset(
 
 
 def prediction_dataset(
-    store: TokenStore, plan: BatchPlan, *, inputs: Sequence[str], pad_id: int
+    tokens: Tokens, plan: BatchPlan, *, inputs: Sequence[str], pad_id: int
 ) -> tf.data.Dataset:
     """Returns the inputs of every batch of a plan, each once and without fill-up rows.
 
     Args:
-        store: The tokens.
+        tokens: The rows.
         plan: The batches; `plan.order` says which row each output belongs to.
         inputs: Names of the model's inputs.
         pad_id: The id of the padding token.
@@ -82,7 +90,7 @@ def prediction_dataset(
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         for step in range(len(plan)):
-            yield model_inputs(store, plan.rows(step), int(plan.widths[step]), inputs, pad_id)
+            yield model_inputs(tokens, plan.rows(step), int(plan.widths[step]), inputs, pad_id)
 
     signature = {name: tf.TensorSpec([None, None], tf.int32) for name in inputs}
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(
@@ -91,16 +99,16 @@ def prediction_dataset(
 
 
 def model_inputs(
-    store: TokenStore, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int
+    tokens: Tokens, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int
 ) -> dict[str, np.ndarray]:
     """Returns the named inputs of some rows, each int32 `[rows, length]`.
 
     The padding mask is int32 and not bool, because it crosses replicas as a number.
     """
-    arrays = {"token_ids": store.gather(rows, length, pad_id)}
+    arrays = {"token_ids": tokens.gather(rows, length, pad_id)}
     if "padding_mask" in inputs:
         positions = np.arange(length, dtype=np.int32)
-        arrays["padding_mask"] = (positions < store.lengths[rows][:, None]).astype(np.int32)
+        arrays["padding_mask"] = (positions < tokens.lengths[rows][:, None]).astype(np.int32)
     if "segment_ids" in inputs:
         arrays["segment_ids"] = np.zeros((len(rows), length), dtype=np.int32)
     return arrays

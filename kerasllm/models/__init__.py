@@ -2,4 +2,6 @@
 
 from kerasllm._lazy import lazy_names
 
-__getattr__ = lazy_names(__name__, {"bert_classifier": "bert"})
+__getattr__ = lazy_names(
+    __name__, {"TextClassifier": "text_classifier", "bert_classifier": "text_classifier"}
+)

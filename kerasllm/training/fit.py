@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -26,22 +25,20 @@ class FineTunedModel(keras.Model):
     Args:
         task: A KerasHub task, such as a `TextClassifier`. Its outputs become float32, whatever
             the precision it computes in.
-        label_names: Names of the classes by number. Defaults to `()`.
         **kwargs: See `keras.Model`.
 
     Example:
 
     ```python
-    model = kerasllm.models.bert_classifier("minilm_l6_en_uncased", labels=["no", "yes"])
+    model = FineTunedModel(keras_hub.models.BertTextClassifier(backbone, num_classes=2))
     model.compile(keras.optimizers.AdamW(5e-5), accumulate=2)
     model.fit(dataset, epochs=1)
     ```
     """
 
-    def __init__(self, task: keras.Model, *, label_names: Sequence[str] = (), **kwargs):
+    def __init__(self, task: keras.Model, **kwargs):
         super().__init__(name=task.name, dtype=task.dtype_policy, **kwargs)
         self.task = task
-        self.label_names = tuple(label_names)
         self.accumulate = 1
         self.xla = False
         self.item_loss = None
@@ -122,10 +119,6 @@ class FineTunedModel(keras.Model):
         share = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
         loss = self.item_loss(y, logits, sample_weight=share)
         return self._update_metrics(y, logits, weight, loss)
-
-    def save_to_preset(self, folder: str | Path) -> None:
-        """Writes the trained task as a KerasHub preset folder, which `keras_hub` loads alone."""
-        self.task.save_to_preset(str(folder))
 
     def _forward_backward(self) -> Callable:
         """Returns the function from a batch to its loss, logits and gradients."""

@@ -1,0 +1,33 @@
+"""`kerasllm doctor`: versions, devices, and what works here."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kerasllm.cli.quiet import import_tensorflow
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def doctor(as_json: bool) -> None:
+    """Show versions, devices and what works here.
+
+    Each check is made, not assumed; a failed one says what to do, and the exit status is then 1.
+    """
+    import_tensorflow()
+    from kerasllm.workflows.doctor import diagnose
+
+    checks = diagnose()
+    if as_json:
+        click.echo(json.dumps([check.__dict__ for check in checks], ensure_ascii=False))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            mark = {True: "ok  ", False: "FAIL", None: "    "}[check.passed]
+            click.echo(f"{mark}  {check.name:<{width}}  {check.result}")
+            if check.fix:
+                click.echo(f"      {'':<{width}}  do: {check.fix}")
+    if any(check.passed is False for check in checks):
+        raise SystemExit(1)

@@ -1,0 +1,115 @@
+"""The `kerasllm` command: its verbs are imported when they run, and errors are shown as a block."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from kerasllm import __version__
+from kerasllm.errors import JobError, KerasllmError
+
+# The line of help stands here, so that `kerasllm --help` imports no verb.
+_VERBS = {
+    "finetune": "Train a model by a recipe.",
+    "evaluate": "Measure a trained model on labelled data.",
+    "predict": "Classify texts with a trained model.",
+    "recipes": "List, show, copy and check recipes.",
+    "presets": "List and fetch pretrained models.",
+    "doctor": "Show versions, devices and what works here.",
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are modules of `kerasllm.cli`, loaded when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        return getattr(importlib.import_module(f"kerasllm.cli.{name}"), name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _VERBS, n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kerasllm")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and what TensorFlow logs.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Fine-tune language models with Keras and TensorFlow.
+
+    The main job, on bundled data: kerasllm finetune --recipe bert_cls
+    """
+    ctx.obj = {"debug": debug}
+    if not debug:
+        # TensorFlow reads these when it is imported, which no verb has done yet.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments[:1]
+    try:
+        status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted.", err=True)
+        status = 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `| head` does; writing to it again would fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as error:  # noqa: BLE001 - the one place where all errors end
+        if debug:
+            raise
+        shown = _as_shown(error)
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {shown}", err=True)
+        status = shown.exit_status
+    sys.exit(status or 0)
+
+
+def _as_shown(error: Exception) -> KerasllmError:
+    """Returns the error that the user sees for any exception."""
+    if isinstance(error, KerasllmError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobError(
+            "No disk space is left",
+            where=str(error.filename) if error.filename else None,
+            fix="free some space, or choose another place with --output or KERASLLM_CACHE",
+        )
+    if isinstance(error, OSError) and error.filename:
+        return JobError(f"{error.strerror}", where=str(error.filename))
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return JobError(
+            "Memory ran out",
+            fix="lower training.batch_size or data.max_length, or raise training.accumulate",
+        )
+    first_line = str(error).strip().partition("\n")[0][:300]
+    return JobError(
+        f"{type(error).__name__}: {first_line}",
+        fix="this is not an error that kerasllm expects; `kerasllm --debug ...` shows where it is",
+    )

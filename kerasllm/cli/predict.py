@@ -1,0 +1,159 @@
+"""`kerasllm predict`: classify texts with a trained model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.errors import CommandError, DataError
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--input", "inputs", multiple=True, metavar="FILE", help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), .gz, glob; - for stdin.")
+@click.option("--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]")
+@click.option("--output", metavar="FILE", help="Write a .csv, .tsv or .jsonl file, not stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
+def predict(
+    run: str,
+    texts: tuple[str, ...],
+    inputs: tuple[str, ...],
+    text: str | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Classify texts with a trained model.
+
+    \b
+    kerasllm predict my_run "A film to remember."
+    kerasllm predict my_run --input reviews.csv --output labels.csv
+    cat reviews.txt | kerasllm predict my_run --json
+
+    Without TEXT and --input, texts are read from stdin, one a line. What is printed is a label,
+    its probability and the text, separated by tabs.
+    """
+    from kerasllm.run import Run
+
+    opened = Run.open(run)
+    rows = _rows(opened, texts, inputs, text)
+    with _writer(output, as_json) as write:
+        import_tensorflow()
+        from kerasllm.workflows.predict import predict as run_predict
+
+        # A person who types, or a program that pipes, wants its answer before the next line.
+        interactive = not texts and not inputs and sys.stdin.isatty()
+        for prediction in run_predict(run, rows, **({"chunk": 1} if interactive else {})):
+            write(prediction)
+
+
+def _rows(
+    run, texts: tuple[str, ...], inputs: tuple[str, ...], column: str | None
+) -> Iterator[str]:
+    """Returns the texts of whichever source was given."""
+    if texts and inputs:
+        raise CommandError(
+            "Texts were given both as arguments and with --input", fix="give one of the two"
+        )
+    if texts:
+        for number, value in enumerate(texts, start=1):
+            if not value.strip():
+                raise CommandError(f"Text {number} is empty", fix="leave it out")
+        return iter(texts)
+    if not inputs or inputs == ("-",):
+        return _stdin_lines()
+
+    from kerasllm import recipe
+    from kerasllm.data.sources import Source
+
+    column = column or recipe.load(str(run.recipe)).data.text
+    source = Source(list(inputs), split="test", text=column, labelled=False)
+    return (text for batch in source.batches() for text in batch.texts)
+
+
+def _stdin_lines() -> Iterator[str]:
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        try:
+            line = raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"Byte {error.start + 1} of the line is not UTF-8",
+                where=f"stdin:{number}",
+                fix="convert the text to UTF-8",
+            ) from None
+        if not line.strip():
+            raise DataError("The text is empty", where=f"stdin:{number}", fix="leave the line out")
+        yield line
+
+
+@contextmanager
+def _writer(output: str | None, as_json: bool) -> Iterator:
+    """Gives a function that writes a prediction; a file is written whole or not at all."""
+    if output is None:
+        form = _json_line if as_json else _plain_line
+        yield lambda prediction: click.echo(form(prediction))
+        return
+    path = Path(output)
+    if path.suffix not in (".csv", ".tsv", ".jsonl"):
+        raise CommandError(
+            f"The suffix {path.suffix!r} is not one that predictions are written to",
+            where=output,
+            fix="end --output with .csv, .tsv or .jsonl",
+        )
+    if not path.parent.is_dir():
+        raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            write_row = _json_rows(file) if path.suffix == ".jsonl" else _table_rows(file, path)
+
+            def write(prediction: dict) -> None:
+                nonlocal count
+                count += 1
+                write_row(prediction)
+
+            yield write
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    click.echo(f"{count:,} predictions in {path}", err=True)
+
+
+def _json_rows(file: TextIO):
+    return lambda prediction: file.write(_json_line(prediction) + "\n")
+
+
+def _table_rows(file: TextIO, path: Path):
+    """Writes text, label and a column with the probability of each label."""
+    writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    header_written = False
+
+    def write(prediction: dict) -> None:
+        nonlocal header_written
+        chances = prediction["probabilities"]
+        if not header_written:
+            writer.writerow(["text", "label", *(f"probability_{name}" for name in chances)])
+            header_written = True
+        values = (f"{chance:.6f}" for chance in chances.values())
+        writer.writerow([prediction["text"], prediction["label"], *values])
+
+    return write
+
+
+def _json_line(prediction: dict) -> str:
+    return json.dumps(prediction, ensure_ascii=False)
+
+
+def _plain_line(prediction: dict) -> str:
+    chance = prediction["probabilities"][prediction["label"]]
+    return f"{prediction['label']}\t{chance:.4f}\t{' '.join(prediction['text'].split())}"

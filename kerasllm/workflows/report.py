@@ -1,0 +1,143 @@
+"""What a user sees while a job runs: on stderr, so that stdout is free for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.syntax import Syntax
+from rich.table import Table
+
+
+_LOG_WIDTH = 120
+
+
+class Report:
+    """Prints to a console; on a terminal it draws a live progress bar, elsewhere it prints lines.
+
+    Args:
+        console: A rich console. Defaults to `None`: one on stderr.
+    """
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(stderr=True, highlight=False)
+        if not self.console.is_terminal:
+            # A log file has no width that tables must fit.
+            self.console.width = max(self.console.width, _LOG_WIDTH)
+
+    def line(self, text: str = "") -> None:
+        """Prints a line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        """Prints the title of a section."""
+        self.console.print()
+        self.console.print(text, style="bold", markup=False, soft_wrap=True)
+
+    def show(self, renderable: RenderableType) -> None:
+        """Prints a rich table or the like."""
+        self.console.print(renderable)
+
+    def yaml(self, text: str) -> None:
+        """Prints YAML in colours."""
+        self.console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Prints names and values in two columns."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in facts:
+            table.add_row(name, value)
+        self.console.print(table)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[Busy]:
+        """Shows that something is being done, and for how long, until the block ends."""
+        with self._progress(TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+            yield Busy(self, progress, text)
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[TrainingProgress]:
+        """Shows a progress bar with loss, metrics, learning rate, speed and time left."""
+        columns = (
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        with self._progress(*columns, expand=True) as progress:
+            yield TrainingProgress(self, progress, steps)
+
+    def _progress(self, *columns, expand: bool = False) -> Progress:
+        return Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            expand=expand,
+            disable=not self.console.is_terminal,
+        )
+
+
+class Busy:
+    """Something that is being done; made by `Report.busy`."""
+
+    def __init__(self, report: Report, progress: Progress, text: str):
+        self._progress = progress
+        self._task = progress.add_task(text, total=None)
+        if progress.disable:
+            report.line(text)
+
+    def update(self, text: str) -> None:
+        """Says what is being done now."""
+        self._progress.update(self._task, description=text)
+
+
+class TrainingProgress:
+    """A training that is under way; made by `Report.training`."""
+
+    def __init__(self, report: Report, progress: Progress, steps: int):
+        self._report = report
+        self._progress = progress
+        self._steps = steps
+        self._task = progress.add_task("", total=steps, values="tracing the first step")
+
+    def step(self, step: int) -> None:
+        """Moves the bar to a step."""
+        self._progress.update(self._task, completed=step)
+
+    def row(self, row: dict) -> None:
+        """Shows the row that is logged; off a terminal as a line of its own."""
+        values = describe_row(row)
+        self._progress.update(self._task, values=values)
+        if self._progress.disable:
+            left = ""
+            if row["step"] > 1:
+                rate = row["seconds"] / row["step"]
+                left = f"  {_duration((self._steps - row['step']) * rate)} left"
+            self._report.line(f"step {row['step']}/{self._steps}  {values}{left}")
+
+    def validated(self, step: int, metrics: dict) -> None:
+        """Prints the result of a validation."""
+        self._report.line(
+            f"step {step}/{self._steps}  validation  loss {metrics['loss']:.4f}  "
+            f"accuracy {metrics['accuracy']:.4f}  macro F1 {metrics['macro_f1']:.4f}"
+        )
+
+
+def describe_row(row: dict) -> str:
+    """Returns a logged row in words: loss, metrics, learning rate and real tokens per second."""
+    known = ("step", "epoch", "loss", "learning_rate", "tokens_per_second", "seconds")
+    metrics = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in known)
+    return (
+        f"loss {row['loss']:.4f}{metrics}  lr {row['learning_rate']:.2e}  "
+        f"{row['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
