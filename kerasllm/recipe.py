@@ -245,6 +245,17 @@ class Training(Section):
             )
         return warmup
 
+    @field_validator("precision")
+    @classmethod
+    def _optimizer_works_in_it(cls, precision: str, info: ValidationInfo) -> str:
+        # Keras computes their moments in the weights' dtype, where 0.999 rounds to 1.
+        if precision == "bfloat16" and info.data.get("optimizer") in ("lamb", "muon"):
+            raise refusal(
+                f"{info.data['optimizer']} does not learn in pure bfloat16",
+                "set training.precision to mixed_bfloat16, or training.optimizer to adamw",
+            )
+        return precision
+
 
 class Recipe(Section):
     """What a run does, from its data to its last step.

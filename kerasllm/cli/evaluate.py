@@ -31,7 +31,7 @@ def evaluate(
     import_tensorflow()
     from rich.console import Console
 
-    from kerasllm.evaluation.tables import confusion_table, metrics_table, per_class_table
+    from kerasllm.evaluation.tables import ConfusionTable, metrics_table, per_class_table
     from kerasllm.workflows.evaluate import evaluate as run_evaluate
 
     metrics = run_evaluate(run, list(data), text=text, label=label)
@@ -42,7 +42,7 @@ def evaluate(
     for table in (
         metrics_table({", ".join(data): metrics}),
         per_class_table(metrics),
-        confusion_table(metrics),
+        ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"])),
     ):
         console.print(table)
         console.print()

@@ -119,7 +119,7 @@ class Labels:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             return cls(value["raw"], value["names"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "The label names of this model cannot be read",
                 where=str(path),

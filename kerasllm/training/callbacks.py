@@ -64,9 +64,14 @@ class StepMonitor(keras.callbacks.Callback):
         self.real_tokens += tokens
         self.processed_tokens += rows * int(self._current.widths[self._step_in_epoch])
         self._since_row.add(logs["step_loss"], tokens, elapsed)
+        self._last_logs = logs
         if self.steps == 1 or self.steps % self._log_every == 0:
             self._report(logs)
         self._on_step(self.steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._since_row.steps:
+            self._report(self._last_logs)
 
     def exclude(self) -> None:
         """Takes the time since the last step out of the measurement: it was not training."""
@@ -107,6 +112,10 @@ class _Interval:
 
     def __init__(self):
         self._losses, self._tokens, self._seconds = [], 0, 0.0
+
+    @property
+    def steps(self) -> int:
+        return len(self._losses)
 
     def add(self, loss, tokens: int, seconds: float) -> None:
         self._losses.append(loss)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
+from kerasllm.training.adamw import AdamW
+
 _CLASSES = {
-    "adamw": keras.optimizers.AdamW,
-    "adam": keras.optimizers.Adam,
+    "adamw": AdamW,
+    # The decay is decoupled for all of them, and with that Adam is AdamW.
+    "adam": AdamW,
     "sgd": keras.optimizers.SGD,
     "rmsprop": keras.optimizers.RMSprop,
     "adagrad": keras.optimizers.Adagrad,
@@ -22,9 +25,6 @@ OPTIMIZERS = tuple(_CLASSES)
 
 # Where Keras' default is not what a fine-tuner means by the name.
 _ARGUMENTS = {
-    # The reference's epsilon for BERT; Keras' 1e-7 is for float32 training from scratch.
-    "adamw": {"epsilon": 1e-8},
-    "adam": {"epsilon": 1e-8},
     "sgd": {"momentum": 0.9},
     # With relative steps Adafactor sets its own rate and would ignore the schedule.
     "adafactor": {"relative_step": False},
@@ -48,7 +48,7 @@ def build_optimizer(
     variables that are not matrices in use: those named bias, gamma, beta, scale.
 
     Args:
-        name: One of `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`, `adagrad`, `adafactor`
+        name: One of `adamw`, `adam` (the same), `sgd` (momentum 0.9), `rmsprop`, `adagrad`, `adafactor`
             (without relative steps), `lamb`, `lion`, `muon` (Keras applies it to matrices; 3-D
             attention kernels and embeddings take its AdamW).
         learning_rate: A rate or a schedule.
@@ -71,9 +71,6 @@ def build_optimizer(
     arguments = dict(_ARGUMENTS.get(name, {}))
     optimizer_class = _CLASSES[name]
     own_decay = None if multipliers else weight_decay or None
-    if name == "adamw" and own_decay is None:
-        # AdamW without decay is Adam; Keras' AdamW takes no `None`.
-        optimizer_class = _CLASSES["adam"]
     if name == "muon":
         arguments["adam_weight_decay"] = own_decay
     if multipliers:

@@ -1,0 +1,101 @@
+"""AdamW with one fused update a weight, and moments in float32 whatever the weights are."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class AdamW(keras.optimizers.Optimizer):
+    """Adam with decoupled weight decay.
+
+    The numbers are those of `keras.optimizers.AdamW`. What differs is how they are computed:
+
+    - One kernel reads the gradient and updates weight and moments in a single pass. Keras makes
+      about ten passes; on a CPU, where the update is bound by memory, that is most of its time.
+    - Moments and arithmetic are float32. Keras computes in the weight's dtype, and in bfloat16
+      0.999 is 1, so that under the policy `bfloat16` its Adam does not move the weights at all.
+
+    Reference:
+        - [Kingma & Ba, 2015](https://arxiv.org/abs/1412.6980)
+        - [Loshchilov & Hutter, 2019](https://arxiv.org/abs/1711.05101)
+
+    Args:
+        learning_rate: A float or a schedule. Defaults to `0.001`.
+        weight_decay: Share of a weight that a step at learning rate 1 takes away, or `None`.
+            Defaults to `None`.
+        beta_1: Decay of the first moment. Defaults to `0.9`.
+        beta_2: Decay of the second moment. Defaults to `0.999`.
+        epsilon: Added to the root of the second moment. Defaults to `1e-8`.
+        **kwargs: See `keras.optimizers.Optimizer`.
+
+    Example:
+
+    ```python
+    model.compile(AdamW(1e-4, weight_decay=0.01, global_clipnorm=1.0))
+    ```
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay: float | None = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        name: str = "adamw",
+        **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        # Beside its weight, on the same device; a reference in float32 gives it that dtype.
+        self._moments = [
+            tuple(self._float32_like(variable, name) for name in ("momentum", "velocity"))
+            for variable in variables
+        ]
+
+    def update_step(self, gradient, variable, learning_rate):
+        momentum, velocity = self._moments[self._get_variable_index(variable)]
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        learning_rate = tf.cast(learning_rate, tf.float32)
+        gradient = tf.cast(gradient, tf.float32)
+        beta_1, beta_2 = tf.constant(self.beta_1), tf.constant(self.beta_2)
+        if variable.dtype == tf.float32:
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=momentum.value.handle,
+                v=velocity.value.handle,
+                beta1_power=tf.pow(beta_1, step),
+                beta2_power=tf.pow(beta_2, step),
+                lr=learning_rate,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=self.epsilon,
+                grad=gradient,
+            )
+            return
+        self.assign(momentum, beta_1 * momentum.value + (1.0 - beta_1) * gradient)
+        self.assign(velocity, beta_2 * velocity.value + (1.0 - beta_2) * tf.square(gradient))
+        rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
+        update = rate * momentum.value / (tf.sqrt(velocity.value) + self.epsilon)
+        self.assign(variable, tf.cast(variable, tf.float32) - update)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+
+    def _float32_like(self, variable: keras.Variable, name: str) -> keras.Variable:
+        if variable.dtype == "float32":
+            return self.add_variable_from_reference(variable, name=name)
+        return self.add_variable(variable.shape, initializer="zeros", dtype="float32", name=name)

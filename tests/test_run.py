@@ -1,0 +1,76 @@
+"""A run directory is made once, is whole or not a run, and is never overwritten."""
+
+import json
+
+import pytest
+
+from kerasllm.errors import RunError
+from kerasllm.run import Run, write_json, write_text
+
+
+def finished(path):
+    run = Run.create(path, "bert_cls")
+    write_text(run.recipe, "task: text_classification\n")
+    run.model.mkdir()
+    write_json(run.metrics, {"test": {"accuracy": 0.5}})
+    return run
+
+
+def test_a_finished_run_opens_with_its_metrics(tmp_path):
+    finished(tmp_path / "run")
+    assert Run.open(tmp_path / "run").read_metrics() == {"test": {"accuracy": 0.5}}
+
+
+def test_without_a_name_each_run_has_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [Run.create(None, "bert_cls").path for _ in range(3)]
+    assert len(set(paths)) == 3
+    assert all(path.is_dir() and path.parent.as_posix() == "runs/bert_cls" for path in paths)
+
+
+def test_an_empty_directory_is_taken(tmp_path):
+    assert Run.create(tmp_path, "bert_cls").path == tmp_path
+
+
+def test_a_directory_that_holds_anything_is_not_touched(tmp_path):
+    finished(tmp_path / "done")
+    with pytest.raises(RunError, match="holds a finished run"):
+        Run.create(tmp_path / "done", "bert_cls")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "recipe.yaml").write_text("")
+    with pytest.raises(RunError, match="did not finish"):
+        Run.create(tmp_path / "half", "bert_cls")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        Run.create(tmp_path / "file", "bert_cls")
+    with pytest.raises(RunError, match="not empty"):
+        Run.create(tmp_path, "bert_cls")
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be made"):
+        Run.create(tmp_path / "file" / "run", "bert_cls")
+
+
+def test_what_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no run directory"):
+        Run.open(tmp_path / "missing")
+    with pytest.raises(RunError, match="not a run"):
+        Run.open(tmp_path)
+    run = finished(tmp_path / "bert_cls")
+    with pytest.raises(RunError) as error:
+        Run.open(tmp_path)
+    assert str(run.path) in error.value.fix
+    run.metrics.unlink()
+    with pytest.raises(RunError, match="did not finish"):
+        Run.open(run.path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["metrics.json"]

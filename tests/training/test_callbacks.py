@@ -1,0 +1,139 @@
+"""Validation at the right steps, early stopping with the best weights, rows that add up."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasllm.data.batch_plan import plan_batches
+from kerasllm.training.callbacks import StepMonitor, Validation
+from kerasllm.training.optimizers import build_optimizer
+from tests.training.tiny import tiny_batches, tiny_model, weights_of
+
+
+def fit(model, callbacks, epochs=4):
+    model.fit(tiny_batches(), epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def compiled(learning_rate=0.01, **options):
+    model = tiny_model()
+    model.compile(build_optimizer("sgd", learning_rate, model.trainable_variables, **options))
+    return model
+
+
+def test_it_validates_after_each_epoch():
+    steps = []
+    fit(compiled(), [Validation(lambda: {"loss": 1.0}, on_result=lambda s, _: steps.append(s))])
+    assert steps == [3, 6, 9, 12]
+
+
+def test_it_validates_every_few_steps_and_at_the_end():
+    steps = []
+    validation = Validation(lambda: {"loss": 1.0}, every=5, on_result=lambda s, _: steps.append(s))
+    fit(compiled(), [validation])
+    assert steps == [5, 10, 12]
+    assert validation.best_step == 12
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best"),
+    [("loss", [0.9, 0.5, 0.7, 0.6, 0.1], 2), ("accuracy", [0.1, 0.2, 0.9, 0.3, 0.9], 3)],
+)
+def test_it_stops_early_and_restores_the_best_weights(metric, values, best):
+    model = compiled(learning_rate=0.1)
+    at_validation = []
+    results = iter(values)
+
+    def evaluate():
+        at_validation.append(weights_of(model))
+        return {metric: next(results)}
+
+    validation = Validation(evaluate, metric=metric, patience=2)
+    fit(model, [validation], epochs=5)
+    assert len(at_validation) == best + 2
+    assert validation.result == {metric: values[best - 1]} and validation.best_step == 3 * best
+    for restored, kept in zip(weights_of(model), at_validation[best - 1], strict=True):
+        np.testing.assert_array_equal(restored, kept)
+    assert any(
+        np.any(last != kept)
+        for last, kept in zip(at_validation[-1], at_validation[best - 1], strict=True)
+    )
+
+
+def test_a_change_below_min_delta_does_not_count():
+    results = iter([0.50, 0.49, 0.48, 0.2])
+    validation = Validation(lambda: {"loss": next(results)}, patience=2, min_delta=0.1)
+    fit(compiled(), [validation])
+    assert validation.best_step == 3
+
+
+def test_without_patience_the_last_weights_stay():
+    model = compiled(learning_rate=0.1)
+    last = []
+    results = iter([0.1, 0.9, 0.9, 0.9])
+
+    def evaluate():
+        last[:] = weights_of(model)
+        return {"loss": next(results)}
+
+    fit(model, [Validation(evaluate)])
+    for now, then in zip(weights_of(model), last, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_the_moving_average_is_what_is_validated_and_kept():
+    """Against the average computed by hand from the weights after each step."""
+    momentum = 0.8
+    model = compiled(learning_rate=0.1, ema=momentum)
+    average, validated = [], []
+
+    class Average(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights = weights_of(model)
+            # It starts with the weights after the first step.
+            before = average or weights
+            average[:] = [
+                momentum * old + (1 - momentum) * new
+                for old, new in zip(before, weights, strict=True)
+            ]
+
+    def evaluate():
+        validated.append(weights_of(model))
+        return {"loss": 1.0}
+
+    fit(model, [Average(), Validation(evaluate)], epochs=2)
+    for ours, expected in zip(validated[-1], average, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+    for ours, expected in zip(weights_of(model), average, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_the_rows_of_the_monitor_add_up():
+    lengths = np.random.default_rng(0).integers(3, 9, 21)
+
+    def plan(epoch):
+        return plan_batches(lengths, 8, np.array([5, 8]), seed=0, epoch=epoch)
+
+    rows, steps = [], []
+    monitor = StepMonitor(plan, 2, on_step=steps.append, on_row=rows.append)
+    fit(compiled(), [monitor], epochs=2)
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 6]
+    assert [row["epoch"] for row in rows] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 2], abs=1e-4)
+    assert {"loss", "accuracy", "learning_rate", "tokens_per_second", "seconds"} <= set(rows[0])
+    timing = monitor.timing()
+    assert timing["real_tokens"] == 2 * lengths.sum()
+    assert timing["processed_tokens"] == sum(int(plan(e).widths.sum()) * 8 for e in (0, 1))
+    assert timing["train_seconds"] == pytest.approx(rows[-1]["seconds"])
+
+
+def test_time_that_is_excluded_does_not_count(monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("kerasllm.training.callbacks.time.perf_counter", lambda: next(clock))
+    monitor = StepMonitor(
+        lambda epoch: plan_batches(np.full(24, 8), 8, np.array([8])),
+        100,
+        on_step=lambda step: monitor.exclude(),
+        on_row=lambda row: None,
+    )
+    fit(compiled(), [monitor], epochs=1)
+    assert monitor.seconds == 30

@@ -1,0 +1,47 @@
+"""A tiny classifier and data that it can learn, for the tests of the training."""
+
+import keras
+import keras_hub
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.training.fit import FineTunedModel
+
+LENGTH = 8
+CLASSES = 3
+
+
+def tiny_model(dropout: float = 0.0, precision: str = "float32") -> FineTunedModel:
+    """Returns a 2-layer BERT classifier of 3 classes, the same weights each time."""
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=50,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=LENGTH,
+        dropout=dropout,
+        dtype=precision,
+    )
+    task = keras_hub.models.BertTextClassifier(backbone, num_classes=CLASSES, dropout=dropout)
+    return FineTunedModel(task)
+
+
+def tiny_batches(rows: int = 24, batch_size: int = 8) -> tf.data.Dataset:
+    """Returns batches whose label is told by the second token, with weights."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(1, 50, (rows, LENGTH)).astype("int32")
+    labels = (tokens[:, 1] % CLASSES).astype("int32")
+    inputs = {
+        "token_ids": tokens,
+        "padding_mask": np.ones_like(tokens),
+        "segment_ids": np.zeros_like(tokens),
+    }
+    weights = random.uniform(0.5, 1.5, rows).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((inputs, labels, weights)).batch(batch_size)
+
+
+def weights_of(model: keras.Model) -> list[np.ndarray]:
+    """Returns a copy of the trainable weights."""
+    return [variable.numpy().copy() for variable in model.trainable_variables]
