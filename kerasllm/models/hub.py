@@ -1,0 +1,70 @@
+"""Models of the Hugging Face hub, as a folder of data files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from kerasllm.errors import PresetError
+
+FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
+# What KerasHub and kerasllm read; no pickles, no Python, no other frameworks' weights.
+ALLOWED = ("*.json", "*.txt", "*.safetensors", "*.model", "*.h5", "*.bpe", "*.md")
+IGNORED = ("tf_model.h5", "onnx/*", "openvino/*", "coreml/*", "*/onnx/*")
+_HANDLE = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
+
+
+def download(handle: str, cache: Path | None = None, files: Sequence[str] | None = None) -> Path:
+    """Downloads a repository of the hub, or finds it in the hub's own cache.
+
+    Args:
+        handle: `hf://OWNER/NAME[@REVISION]`.
+        cache: Folder of the cache. Defaults to `None`: the hub library's own.
+        files: The files to take. Defaults to `None`: all that a model needs.
+
+    Raises:
+        PresetError: No such repository or revision, no access, or no network.
+    """
+    match = _HANDLE.fullmatch(handle)
+    if not match:
+        raise PresetError(f"'{handle}' is not of the form {FORM}")
+    # Not at the top: `kerasllm presets list` does without it.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repo, revision = match["repo"], match["revision"]
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo,
+                revision=revision,
+                cache_dir=cache,
+                allow_patterns=list(files or ALLOWED),
+                ignore_patterns=list(IGNORED),
+            )
+        )
+    except errors.GatedRepoError as error:
+        what = f"{handle} is gated: its owner decides who may download it"
+        fix = "ask for access on its page, then log in with `hf auth login`"
+        raise PresetError(what, fix=fix) from error
+    except errors.RepositoryNotFoundError as error:
+        what = f"there is no public repository {repo} on the hub"
+        fix = "check the name; for a private one, log in with `hf auth login`"
+        raise PresetError(what, fix=fix) from error
+    except errors.RevisionNotFoundError as error:
+        what = f"{repo} has no revision '{revision}'"
+        raise PresetError(what, fix="give a branch, a tag or a commit") from error
+    except errors.HFValidationError as error:
+        raise PresetError(f"'{repo}' is not a repository name of the hub", fix=FORM) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise PresetError(
+            f"the hub cannot be reached or does not answer, and {repo} is not in its cache",
+            fix="check the network, try again later, or give a local folder with the files",
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        why = f"HTTP status {status}" if status else (getattr(error, "strerror", "") or "no answer")
+        raise PresetError(f"{handle} cannot be downloaded: {why}", fix="try again later") from error

