@@ -27,6 +27,8 @@ from kerasllm.models.presets import resolve
 
 HERE = Path(__file__).parent
 SIDES = ("kerasllm", "huggingface")
+# Cores kept busy by others. Threads that wait for each other lose far more time than others take.
+QUIET = 0.1
 
 # What a --set may change: what the peer does too, and what only says how kerasllm does its part.
 SHARED_KEYS = {
@@ -219,7 +221,10 @@ def table(result: dict) -> Table:
         ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         for run in runs[:2]
     ]
-    shown.caption = "\n".join([f"{where['cpu']}, {where['cores']} cores", *versions])
+    notes = [f"{where['cpu']}, {where['cores']} cores", *versions]
+    if max(side["cores_of_others"] or 0 for side in (ours, peer)) > QUIET:
+        notes.append("The machine was busy with other work: measure again before you believe this.")
+    shown.caption = "\n".join(notes)
     shown.caption_justify = "left"
     return shown
 
