@@ -11,7 +11,7 @@ from kerasllm.errors import PresetError
 
 FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
 # What KerasHub and kerasllm read; no pickles, no Python, no other frameworks' weights.
-ALLOWED = ("*.json", "*.txt", "*.safetensors", "*.model", "*.h5", "*.bpe", "*.md")
+ALLOWED = ("*.json", "*.txt", "*.safetensors", "*.model", "*.spm", "*.h5", "*.bpe", "*.md")
 IGNORED = ("tf_model.h5", "onnx/*", "openvino/*", "coreml/*", "*/onnx/*")
 _HANDLE = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
 

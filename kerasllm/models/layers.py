@@ -90,6 +90,16 @@ def layer_depths(task: keras.Model) -> dict[str, int]:
     return depths
 
 
+def ignores_padding(task: keras.Model) -> bool:
+    """Returns whether a classifier's logits stay the same when its inputs are padded further.
+
+    Not so for FNet, which mixes all positions by design, nor for KerasHub 0.32's RoFormerV2, whose
+    mask hides the outputs of padding and not its inputs. Neither takes a padding mask. Texts must
+    always be padded to the same length for these.
+    """
+    return "padding_mask" in task.input
+
+
 def trainable_share(task: keras.Model) -> tuple[int, int]:
     """Returns the number of parameters that train, and of all parameters."""
     train = sum(math.prod(weight.shape) for weight in task.trainable_weights)

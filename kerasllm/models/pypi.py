@@ -28,6 +28,7 @@ SUFFIXES = {
     ".md",
     ".model",
     ".safetensors",
+    ".spm",
     ".txt",
     ".vocab",
 }

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models import bert
-from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.layers import ignores_padding, parts_of, walk
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,16 @@ def test_depths_rise_from_the_embeddings_to_the_head(preset, name):
     assert {depth for path, depth in depths.items() if "layer_2" in path} <= {3}
     table = next(path for path in depths if path.endswith("token_embedding/embeddings"))
     assert depths[table] == 0
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+def test_it_is_known_whose_logits_depend_on_the_padding(preset, name):
+    task = bert.build_task(preset(name), 3)
+    inputs = families.inputs_of(task)
+    longer = {key: np.pad(value, [(0, 0), (0, 5)]) for key, value in inputs.items()}
+    change = np.abs(np.asarray(task(inputs)) - np.asarray(task(longer))).max()
+    assert ignores_padding(task) == (change < 1e-6)
+    assert ignores_padding(task) == (name not in ("f_net", "roformer_v2"))
 
 
 TARGETS = {"f_net": ["ffn"]}

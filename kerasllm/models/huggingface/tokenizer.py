@@ -77,7 +77,8 @@ def build_tokenizer(folder: Path, config: Mapping) -> keras_hub.tokenizers.Token
         PresetError: There is no vocabulary, or a setting that KerasHub cannot follow.
     """
     files = _Folder.read(folder)
-    name = str(files.settings.get("tokenizer_class") or "").removesuffix("Fast")
+    named = files.settings.get("tokenizer_class") or config.get("tokenizer_class")
+    name = str(named or "").removesuffix("Fast")
     builders: dict[str, tuple[Callable, set[str], Mapping[str, str]]] = {
         "bert": (_word_piece, {"BertTokenizer", "ElectraTokenizer"}, _BERT_TOKENS),
         "distilbert": (_word_piece, {"BertTokenizer", "DistilBertTokenizer"}, _BERT_TOKENS),
