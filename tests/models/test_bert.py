@@ -63,11 +63,19 @@ def test_dropout_reaches_every_dropout_of_the_model(preset, name):
     draws = [keras.ops.convert_to_numpy(task(inputs, training=True)) for _ in range(2)]
     assert not np.allclose(*draws)
 
-    still = bert.build_task(preset(name), 3, dropout=0.0, head_dropout=0.5)
-    assert {x.rate for x in walk(parts_of(still).head) if hasattr(x, "rate")} == {0.5}
-    silent = bert.build_task(preset(name), 3, dropout=0.0)
+
+
+def test_no_dropout_is_none_anywhere_and_the_head_has_its_own(preset):
+    # DeBERTa, because its head takes one of its rates from the backbone.
+    silent = bert.build_task(preset("deberta_v3"), 3, dropout=0.0)
+    inputs = families.inputs_of(silent)
     draws = [keras.ops.convert_to_numpy(silent(inputs, training=True)) for _ in range(2)]
     np.testing.assert_array_equal(*draws)
+    only_head = bert.build_task(preset("deberta_v3"), 3, dropout=0.0, head_dropout=0.5)
+    rates = {layer.rate for layer in walk(parts_of(only_head).head) if hasattr(layer, "rate")}
+    assert rates == {0.5} and only_head.backbone.dropout == 0.0
+    draws = [keras.ops.convert_to_numpy(only_head(inputs, training=True)) for _ in range(2)]
+    assert not np.allclose(*draws)
 
 
 @pytest.mark.parametrize("name", families.NAMES)
