@@ -57,6 +57,43 @@ class BatchPlan:
         return 1.0 - float(self.real_tokens.sum()) / processed if processed else 0.0
 
 
+class EpochPlans:
+    """The plan of each epoch of a training: call it with the number of the epoch.
+
+    Args:
+        lengths: int `[rows]`, tokens of each row, special tokens included.
+        batch_size: Rows of a batch.
+        buckets: The most lengths that batches are padded to.
+        seed: Seed of the shuffles; `None` sorts by length, which pads least and is for evaluation.
+            Defaults to `None`.
+
+    Attributes:
+        boundaries: int32, the lengths that batches are padded to.
+        steps: Batches of an epoch.
+
+    Example:
+
+    >>> plans = EpochPlans(np.array([3, 9, 4, 8, 8]), batch_size=2, buckets=2, seed=0)
+    >>> plans.steps, plans(0).shapes
+    (3, [4, 9])
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, buckets: int, *, seed: int | None = None
+    ):
+        self._lengths = np.asarray(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self.boundaries = bucket_boundaries(self._lengths, buckets)
+        self.steps = -(-len(self._lengths) // batch_size)
+
+    def __call__(self, epoch: int = 0) -> BatchPlan:
+        """Returns the batches of an epoch."""
+        return plan_batches(
+            self._lengths, self._batch_size, self.boundaries, seed=self._seed, epoch=epoch
+        )
+
+
 def plan_batches(
     lengths: np.ndarray,
     batch_size: int,

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.batch_plan import BatchPlan
+from kerasllm.data.batch_plan import BatchPlan, pad_rows
 from kerasllm.data.examples import Examples
 
 
@@ -21,6 +21,24 @@ class Tokens(Protocol):
 
     def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns int32 `[rows, length]`, padded."""
+
+
+class TokensInMemory:
+    """Token ids of texts that no store holds.
+
+    Args:
+        ids: int32, the ids of all texts, one after the other.
+        offsets: int64 `[texts + 1]`, where each text begins and ends.
+    """
+
+    def __init__(self, ids: np.ndarray, offsets: np.ndarray):
+        self._ids = ids
+        self._offsets = offsets
+        self.lengths = np.diff(offsets).astype(np.int32)
+
+    def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
+        """Returns the padded ids of some texts, int32 `[rows, length]`."""
+        return pad_rows(self._ids, self._offsets[:-1][rows], self.lengths[rows], length, pad_id)
 
 
 def training_dataset(

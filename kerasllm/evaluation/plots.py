@@ -41,16 +41,10 @@ _SMOOTHED_FROM = 60
 
 
 def training_curve(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Path:
-    """Draws the loss in training and validation, and the learning rate, by step, as a PNG.
-
-    Few points are drawn as they are; many as a running mean over a twentieth of the run, with the
-    points faintly behind it. A loss that is NaN or infinite leaves a gap. The file appears whole
-    or not at all.
+    """Writes the picture of `training_curve_figure` as a PNG, which appears whole or not at all.
 
     Args:
-        rows: The lines of a run's `metrics.jsonl`: `{"step": 10, "loss": 0.61, "learning_rate":
-            4e-5, ...}` in training and `{"step": 252, "validation": {"loss": 0.36, ...}}` after
-            an evaluation. Other keys are ignored.
+        rows: See `training_curve_figure`.
         path: The PNG to write. Its folder must exist; a file that is there is replaced.
 
     Returns:
@@ -62,6 +56,24 @@ def training_curve(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -
     with open("runs/mine/metrics.jsonl") as lines:
         training_curve(map(json.loads, lines), "runs/mine/training_curve.png")
     ```
+    """
+    return _save(training_curve_figure(rows), Path(path))
+
+
+def training_curve_figure(rows: Iterable[Mapping[str, Any]]) -> Figure:
+    """Draws the loss in training and validation, and the learning rate, by step.
+
+    Few points are drawn as they are; many as a running mean over a twentieth of the run, with the
+    points faintly behind it. A loss that is NaN or infinite leaves a gap.
+
+    Args:
+        rows: What `StepMonitor` reports, and what the lines of a run's `metrics.jsonl` hold:
+            `{"step": 10, "loss": 0.61, "learning_rate": 4e-5, ...}` in training and `{"step":
+            252, "validation": {"loss": 0.36, ...}}` after an evaluation. Other keys are ignored.
+
+    Returns:
+        A figure of its own, unknown to pyplot; a notebook shows it where it is the last line of
+        a cell (after `%matplotlib inline`).
     """
     rows = list(rows)
     training = _series(rows, lambda row: row.get("loss"))
@@ -85,7 +97,7 @@ def training_curve(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.set_axisbelow(True)
     figure.align_ylabels()
-    return _save(figure, Path(path))
+    return figure
 
 
 def confusion_matrix_figure(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:

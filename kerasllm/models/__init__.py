@@ -3,5 +3,10 @@
 from kerasllm._lazy import lazy_names
 
 __getattr__ = lazy_names(
-    __name__, {"TextClassifier": "text_classifier", "bert_classifier": "text_classifier"}
+    __name__,
+    {
+        "TextClassifier": "text_classifier",
+        "bert_classifier": "text_classifier",
+        "load_tokenizer": "bert",
+    },
 )

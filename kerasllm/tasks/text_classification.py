@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from kerasllm.data.batch_plan import bucket_boundaries, plan_batches
+from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
-from kerasllm.data.pipeline import Tokens, prediction_dataset
+from kerasllm.data.pipeline import (
+    Tokens,
+    TokensInMemory,
+    prediction_dataset,
+    training_dataset,
+)
 from kerasllm.data.sources import Source
 from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer
+from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
 from kerasllm.evaluation.classification import classification_report
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
@@ -23,6 +30,7 @@ from kerasllm.recipe import Data, Recipe
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 PREDICTION_BATCH_SIZE = 64
+PREDICTION_BUCKETS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +64,8 @@ def load_data(
     recipe: Data,
     tokenizer: Tokenizer,
     *,
-    seed: int,
-    folder: Path,
+    seed: int = 0,
+    folder: Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> ClassificationData:
     """Reads, tokenizes and splits the data of a recipe.
@@ -65,13 +73,14 @@ def load_data(
     Args:
         recipe: The `data` part of a recipe.
         tokenizer: Turns texts into token ids.
-        seed: Seed of the stratified split, where no validation data is named.
-        folder: Where token stores are kept.
+        seed: Seed of the stratified split, where no validation data is named. Defaults to `0`.
+        folder: Where token stores are kept. Defaults to `None`: in the cache.
         notify: Called with what is being done. Defaults to `None`.
 
     Raises:
         DataError: If a file is missing or broken, or its labels do not fit.
     """
+    folder = folder or store_dir()
     # All files are looked at before the first one is read through.
     sources = {
         part: Source(
@@ -185,8 +194,39 @@ def build_loss(recipe: Recipe) -> SmoothedSparseCategoricalCrossentropy:
     return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
 
 
+def labelled_batches(
+    model: TextClassifier, examples: Examples, plans: EpochPlans, epochs: int = 1
+) -> tf.data.Dataset:
+    """Returns the batches that the model's `fit` and `evaluate` take.
+
+    Args:
+        model: A classifier.
+        examples: The examples.
+        plans: The plan of each epoch over these examples.
+        epochs: How many epochs to yield, one after the other. Defaults to `1`.
+
+    Returns:
+        A dataset of `(x, y, sample_weight)`; see `kerasllm.data.training_dataset`.
+
+    Example:
+
+    ```python
+    plans = EpochPlans(data.train.lengths, batch_size=32, buckets=16, seed=0)
+    batches = labelled_batches(model, data.train, plans, epochs=2)
+    model.fit(batches, epochs=2, steps_per_epoch=plans.steps)
+    ```
+    """
+    return training_dataset(
+        examples,
+        plans,
+        epochs=epochs,
+        inputs=model.input_names,
+        pad_id=model.tokenizer.pad_token_id,
+    )
+
+
 def predict_logits(
-    model: TextClassifier, tokens: Tokens, *, buckets: int
+    model: TextClassifier, tokens: Tokens, *, buckets: int = PREDICTION_BUCKETS
 ) -> np.ndarray:
     """Returns the logits of some rows, float32 `[rows, classes]`, in the order of the rows.
 
@@ -195,11 +235,9 @@ def predict_logits(
     Args:
         model: A classifier.
         tokens: The rows.
-        buckets: The most lengths to pad to.
+        buckets: The most lengths to pad to. Defaults to `16`.
     """
-    plan = plan_batches(
-        tokens.lengths, PREDICTION_BATCH_SIZE, bucket_boundaries(tokens.lengths, buckets)
-    )
+    plan = EpochPlans(tokens.lengths, PREDICTION_BATCH_SIZE, buckets)()
     batches = prediction_dataset(
         tokens, plan, inputs=model.input_names, pad_id=model.tokenizer.pad_token_id
     )
@@ -210,15 +248,53 @@ def predict_logits(
 
 
 def evaluate(
-    model: TextClassifier, examples: Examples, *, buckets: int
+    model: TextClassifier, examples: Examples, *, buckets: int = PREDICTION_BUCKETS
 ) -> tuple[dict, np.ndarray]:
     """Measures a classifier on some examples.
+
+    Args:
+        model: A classifier.
+        examples: The examples.
+        buckets: The most lengths to pad to. Defaults to `16`.
 
     Returns:
         The metrics of `classification_report`, and the logits `[examples, classes]`.
     """
     logits = predict_logits(model, examples, buckets=buckets)
     return classification_report(examples.labels, logits, model.labels.names), logits
+
+
+def classify(
+    model: TextClassifier, texts: Sequence[str], *, buckets: int = PREDICTION_BUCKETS
+) -> list[dict]:
+    """Classifies some texts.
+
+    Args:
+        model: A classifier.
+        texts: The texts.
+        buckets: The most lengths to pad to. Defaults to `16`.
+
+    Returns:
+        For each text, in the order given: `{"text": ..., "label": ..., "probabilities": {name:
+        probability}}`.
+
+    Example:
+
+    ```python
+    classify(model, ["A film to remember."])[0]["label"]
+    ```
+    """
+    tokens = TokensInMemory(*model.tokenizer.encode(list(texts), model.max_length))
+    chances = probabilities(predict_logits(model, tokens, buckets=buckets))
+    names = model.labels.names
+    return [
+        {
+            "text": text,
+            "label": names[int(row.argmax())],
+            "probabilities": dict(zip(names, row.tolist(), strict=True)),
+        }
+        for text, row in zip(texts, chances, strict=True)
+    ]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

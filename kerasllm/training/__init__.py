@@ -7,6 +7,7 @@ __getattr__ = lazy_names(
     {
         "FineTunedModel": "fit",
         "SmoothedSparseCategoricalCrossentropy": "losses",
+        "StepMonitor": "callbacks",
         "WarmupSchedule": "schedules",
         "build_optimizer": "optimizers",
     },

@@ -15,13 +15,14 @@ class StepMonitor(keras.callbacks.Callback):
 
     A row has `step`, `epoch` (a fraction), `loss` (mean since the row before), the running mean
     of each metric of the epoch, `learning_rate`, `tokens_per_second` (real tokens, validation
-    time excluded) and `seconds` of training so far.
+    time excluded) and `seconds` of training so far. Where `fit` has `validation_data`, each epoch
+    ends with a row that has `step` and `validation`, the metrics by name.
 
     Args:
         plan: Gives the batch plan of an epoch by its number.
         log_every: Steps between two rows.
-        on_step: Called after each step with the number of steps done.
-        on_row: Called with each row.
+        on_row: Called with each row, such as the `append` of a list.
+        on_step: Called after each step with the number of steps done. Defaults to `None`.
     """
 
     def __init__(
@@ -29,8 +30,8 @@ class StepMonitor(keras.callbacks.Callback):
         plan: Callable[[int], BatchPlan],
         log_every: int,
         *,
-        on_step: Callable[[int], None],
         on_row: Callable[[dict], None],
+        on_step: Callable[[int], None] | None = None,
     ):
         super().__init__()
         self._plan = plan
@@ -67,11 +68,22 @@ class StepMonitor(keras.callbacks.Callback):
         self._last_logs = logs
         if self.steps == 1 or self.steps % self._log_every == 0:
             self._report(logs)
-        self._on_step(self.steps)
+        if self._on_step:
+            self._on_step(self.steps)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._since_row.steps:
             self._report(self._last_logs)
+        validation = {
+            name.removeprefix("val_"): float(value)
+            for name, value in (logs or {}).items()
+            if name.startswith("val_")
+        }
+        if validation:
+            self._on_row({"step": self.steps, "validation": validation})
+
+    def on_test_end(self, logs=None):
+        self.exclude()
 
     def exclude(self) -> None:
         """Takes the time since the last step out of the measurement: it was not training."""

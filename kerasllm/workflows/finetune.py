@@ -9,9 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasllm.data.batch_plan import BatchPlan, bucket_boundaries, plan_batches
-from kerasllm.data.pipeline import training_dataset
-from kerasllm.environment import describe_environment, store_dir
+from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError
 from kerasllm.evaluation.plots import training_curve
 from kerasllm.models.bert import layer_depths, load_tokenizer
@@ -108,7 +107,7 @@ class Job:
         recipe: The recipe.
         data: The examples and labels.
         model: The compiled model.
-        boundaries: int32, the lengths that batches are padded to.
+        plan: Gives the batches of an epoch by its number.
         precision: The dtype policy that the recipe's `precision` came to.
         xla: Whether XLA compiles forward and backward.
     """
@@ -116,30 +115,14 @@ class Job:
     recipe: Recipe
     data: task.ClassificationData
     model: TextClassifier
-    boundaries: np.ndarray
+    plan: EpochPlans
     precision: str
     xla: bool
-
-    def plan(self, epoch: int) -> BatchPlan:
-        """Returns the batches of an epoch."""
-        training = self.recipe.training
-        return plan_batches(
-            self.data.train.lengths,
-            training.batch_size,
-            self.boundaries,
-            seed=training.seed,
-            epoch=epoch,
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch."""
-        return -(-len(self.data.train) // self.recipe.training.batch_size)
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
-        return self.steps_per_epoch * self.recipe.training.epochs
+        return self.plan.steps * self.recipe.training.epochs
 
     @property
     def warmup_steps(self) -> int:
@@ -163,7 +146,6 @@ def prepare(recipe: Recipe, report: Report) -> Job:
             recipe.data,
             tokenizer,
             seed=training.seed,
-            folder=store_dir(),
             notify=busy.update,
         )
         if training.early_stopping and data.validation is None:
@@ -178,7 +160,9 @@ def prepare(recipe: Recipe, report: Report) -> Job:
         recipe=recipe,
         data=data,
         model=model,
-        boundaries=bucket_boundaries(data.train.lengths, recipe.data.buckets),
+        plan=EpochPlans(
+            data.train.lengths, training.batch_size, recipe.data.buckets, seed=training.seed
+        ),
         precision=precision,
         xla=xla,
     )
@@ -243,7 +227,7 @@ def train(job: Job, run: Run, report: Report) -> tuple[dict, dict]:
             log.write({"step": step, "validation": scalars})
             progress.validated(step, metrics)
 
-        monitor = StepMonitor(job.plan, training.log_every, on_step=progress.step, on_row=on_row)
+        monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=progress.step)
         callbacks = [monitor]
         if job.data.validation is not None:
             stopping = training.early_stopping
@@ -256,17 +240,10 @@ def train(job: Job, run: Run, report: Report) -> tuple[dict, dict]:
                 on_result=on_validation,
             )
             callbacks.append(validation)
-        batches = training_dataset(
-            job.data.train,
-            job.plan,
-            epochs=training.epochs,
-            inputs=job.model.input_names,
-            pad_id=job.model.tokenizer.pad_token_id,
-        )
         history = job.model.fit(
-            batches,
+            task.labelled_batches(job.model, job.data.train, job.plan, training.epochs),
             epochs=training.epochs,
-            steps_per_epoch=job.steps_per_epoch,
+            steps_per_epoch=job.plan.steps,
             callbacks=callbacks,
             verbose=0,
         ).history

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasllm.data.batch_plan import bucket_boundaries, plan_batches
+from kerasllm.data.batch_plan import EpochPlans, bucket_boundaries, plan_batches
 
 lengths_lists = st.lists(st.integers(1, 60), min_size=1, max_size=200)
 
@@ -36,6 +36,17 @@ def test_a_plan_is_a_pure_function_of_its_arguments(lengths, seed, epoch):
     )
     np.testing.assert_array_equal(first.order, second.order)
     np.testing.assert_array_equal(first.widths, second.widths)
+
+
+@given(lengths_lists, st.integers(1, 9), st.integers(1, 6), st.none() | st.integers(0, 5))
+def test_the_plans_of_all_epochs_keep_to_the_same_lengths_and_steps(lengths, size, buckets, seed):
+    plans = EpochPlans(lengths, size, buckets, seed=seed)
+    for epoch in (0, 1):
+        plan = plans(epoch)
+        assert len(plan) == plans.steps
+        assert set(plan.shapes) <= set(plans.boundaries.tolist())
+        expected = plan_batches(lengths, size, plans.boundaries, seed=seed, epoch=epoch)
+        np.testing.assert_array_equal(plan.order, expected.order)
 
 
 def test_epochs_and_seeds_differ():

@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kerasllm.evaluation.plots import confusion_matrix_figure, training_curve
+from kerasllm.evaluation.plots import (
+    confusion_matrix_figure,
+    training_curve,
+    training_curve_figure,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -45,6 +49,12 @@ def test_any_number_of_points_is_drawn(tmp_path, steps):
     assert path == tmp_path / "training_curve.png"
     assert {TRAINING, VALIDATION} <= colours(path)
     assert [file.name for file in tmp_path.iterdir()] == ["training_curve.png"]
+
+
+def test_a_notebook_gets_the_curve_as_a_figure(tmp_path):
+    training_curve_figure(run_of(25)).savefig(tmp_path / "by_hand.png")
+    written = training_curve(run_of(25), tmp_path / "training_curve.png")
+    assert colours(tmp_path / "by_hand.png") == colours(written)
 
 
 def test_without_validation_there_is_no_validation_line(tmp_path):

@@ -126,6 +126,38 @@ def test_the_rows_of_the_monitor_add_up():
     assert timing["train_seconds"] == pytest.approx(rows[-1]["seconds"])
 
 
+def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatch):
+    seconds = [0]
+    monkeypatch.setattr("kerasllm.training.callbacks.time.perf_counter", lambda: seconds[0])
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seconds[0] += 10
+
+        def on_test_end(self, logs=None):
+            seconds[0] += 1000
+
+    rows = []
+    lengths = np.full(24, 8)
+    monitor = StepMonitor(
+        lambda epoch: plan_batches(lengths, 8, np.array([8])), 1, on_row=rows.append
+    )
+    history = compiled().fit(
+        tiny_batches().repeat(2),
+        epochs=2,
+        steps_per_epoch=3,
+        validation_data=tiny_batches(),
+        callbacks=[Clock(), monitor],
+        shuffle=False,
+        verbose=0,
+    ).history
+    validated = [row for row in rows if "validation" in row]
+    assert [row["step"] for row in validated] == [3, 6]
+    assert [row["validation"]["loss"] for row in validated] == history["val_loss"]
+    assert [row["validation"]["accuracy"] for row in validated] == history["val_accuracy"]
+    assert monitor.seconds == 60
+
+
 def test_time_that_is_excluded_does_not_count(monkeypatch):
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("kerasllm.training.callbacks.time.perf_counter", lambda: next(clock))
