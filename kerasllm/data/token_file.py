@@ -1,0 +1,176 @@
+"""The file of a token store: written whole or not at all, and checked when it is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from kerasllm.errors import JobError
+
+TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))
+LABEL_FIELD = ("label", pa.string())
+
+# An Arrow file is a stream of messages between these two, with a table of contents after it.
+_STREAM_START = 8
+_MAGIC = b"ARROW1"
+
+_HEAD = b"kerasllm_tokens"
+# The last batch has no rows. Its metadata says how many bytes come before it, and their CRC-32.
+_SEAL_SIZE = b"size"
+_SEAL_CHECKSUM = b"crc32"
+
+
+class DamagedFileError(ValueError):
+    """A file is not the whole, unchanged token file that it should be."""
+
+
+def write_token_file(
+    path: Path,
+    batches: Iterator[pa.RecordBatch],
+    files: list[str],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Writes record batches to an Arrow file, as they come.
+
+    The file gets its name when it is whole and on the disk; until then it has a name that nobody
+    else uses, so that several processes may write the same file at once. If anything fails,
+    nothing is left.
+
+    Args:
+        path: The file, `FINGERPRINT.arrow`.
+        batches: Batches of `TOKEN_FIELDS` and, if the rows are labelled, `LABEL_FIELD`.
+        files: The names of the files that the column `file` counts.
+        progress: Called with the number of rows written, after each batch. Defaults to `None`.
+
+    Raises:
+        JobError: If the file cannot be written.
+    """
+    with _as_job_error(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+        file = _SummingWriter(open(temporary, "xb", buffering=0))
+    try:
+        _write_batches(file, path, batches, files, progress)
+        with _as_job_error(path.parent):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            os.replace(temporary, path)
+    except BaseException:
+        # Closing writes what is still held back, which fails again on a full disk.
+        with contextlib.suppress(OSError):
+            file.close()
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[str]]:
+    """Maps a token file into memory and checks all of it.
+
+    Args:
+        path: The file, `FINGERPRINT.arrow`.
+
+    Returns:
+        The mapped file, its batches that have rows (whose buffers lie in the mapped file), and the
+        names of the files that the column `file` counts.
+
+    Raises:
+        DamagedFileError: If the file is cut off, was changed, or is another file.
+    """
+    try:
+        with pa.memory_map(os.fspath(path)) as mapped:
+            content = mapped.read_buffer()
+        batches, head = _checked_batches(content)
+        facts = json.loads(head)
+        if facts["fingerprint"] != path.stem:
+            raise DamagedFileError(f"it holds the tokens of {facts['fingerprint']}")
+    # A changed byte can make Arrow fail in many ways, and all of them mean the same.
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise DamagedFileError(f"{path}: {error}") from error
+    return content, batches, facts["files"]
+
+
+def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes]:
+    """Reads the batches one after the other, so that nothing that the seal does not cover (the
+    table of contents at the end) can lead astray."""
+    if content.size < len(_MAGIC) or content[-len(_MAGIC) :].to_pybytes() != _MAGIC:
+        raise DamagedFileError("the file is cut off")
+    reader = pa.ipc.open_stream(content[_STREAM_START:])
+    batches = []
+    while True:
+        try:
+            batch, seal = reader.read_next_batch_with_custom_metadata()
+        except StopIteration:
+            raise DamagedFileError("the file has no seal") from None
+        if seal is not None:
+            break
+        if len(batch):
+            batches.append(batch)
+    if seal[_SEAL_CHECKSUM] != b"%08x" % zlib.crc32(content[: int(seal[_SEAL_SIZE])]):
+        raise DamagedFileError("the content does not match the checksum")
+    return batches, reader.schema.metadata[_HEAD]
+
+
+class _SummingWriter(io.BufferedWriter):
+    """A file that knows the CRC-32 of what was written to it."""
+
+    crc32 = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.crc32 = zlib.crc32(data, self.crc32)
+        return super().write(data)
+
+
+def _write_batches(
+    file: _SummingWriter,
+    path: Path,
+    batches: Iterator[pa.RecordBatch],
+    files: list[str],
+    progress: Callable[[int], None] | None,
+) -> None:
+    # The first batch knows whether the rows are labelled.
+    first = list(itertools.islice(batches, 1))
+    head = json.dumps({"fingerprint": path.stem, "files": files})
+    schema = pa.schema(first[0].schema if first else TOKEN_FIELDS, metadata={_HEAD: head})
+    with _as_job_error(path.parent):
+        writer = pa.ipc.new_file(file, schema)
+    rows = 0
+    for batch in itertools.chain(first, batches):
+        # Only what writes: an `OSError` of a source is about another file.
+        with _as_job_error(path.parent):
+            writer.write_batch(batch)
+        rows += len(batch)
+        if progress:
+            progress(rows)
+    with _as_job_error(path.parent):
+        # Only now is known what a whole file holds: it ends with an empty batch that says so.
+        seal = {_SEAL_SIZE: b"%d" % file.tell(), _SEAL_CHECKSUM: b"%08x" % file.crc32}
+        writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata=seal)
+        writer.close()
+
+
+@contextlib.contextmanager
+def _as_job_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, fix = "There is no space left for the token ids of the data", "free some space"
+        else:
+            what = f"The token ids of the data cannot be written: {error.strerror or error}"
+            fix = "make the folder writable"
+        raise JobError(
+            what,
+            where=str(folder),
+            fix=f"{fix}, or set KERASLLM_CACHE to a folder on another disk",
+        ) from error

@@ -1,0 +1,189 @@
+"""The token store: the token ids of a source, written once and read through a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from kerasllm.data.sources import Source
+from kerasllm.data.token_file import (
+    LABEL_FIELD,
+    TOKEN_FIELDS,
+    DamagedFileError,
+    read_token_file,
+    write_token_file,
+)
+from kerasllm.data.tokenizers import Tokenizer
+
+# Raise it when the layout of the file changes: older files are then left alone, not misread.
+_VERSION = 1
+
+
+def open_or_build(
+    source: Source,
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    folder: str | os.PathLike,
+    progress: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Returns the token ids of a source's rows, from an earlier store if there is one.
+
+    A store is a file in `folder`, named by a fingerprint of the source, the tokenizer and
+    `max_length`. A file that is damaged is never used: it is built anew, and `damage` of the store
+    says what was wrong with it.
+
+    Args:
+        source: The rows.
+        tokenizer: Turns their texts into token ids.
+        max_length: The most tokens in a row, special tokens included.
+        folder: Where stores are kept; it is made if it is not there.
+        progress: Called with the number of rows done, after each batch of rows. Defaults to
+            `None`.
+
+    Raises:
+        DataError: If a row of the source is refused.
+        JobError: If the store cannot be written, for one because the disk is full.
+
+    Example:
+
+    ```python
+    store = open_or_build(Source("starter:movie_reviews"), tokenizer, 128, folder="tokens")
+    store.gather([0, 1], length=32, pad_id=tokenizer.pad_token_id)  # int32 [2, 32]
+    ```
+    """
+    parts = [_VERSION, source.fingerprint, tokenizer.fingerprint, max_length]
+    fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    path = Path(folder) / f"{fingerprint}.arrow"
+    damage = None
+    if path.exists():
+        try:
+            return TokenStore(path, reused=True)
+        except DamagedFileError as error:
+            damage = str(error)
+    write_token_file(path, _encode(source, tokenizer, max_length), list(source.files), progress)
+    return TokenStore(path, damage=damage)
+
+
+class TokenStore:
+    """Rows of token ids in an Arrow file, read through a memory map.
+
+    Only the lengths of the rows are held in memory.
+
+    Args:
+        path: The file, `FINGERPRINT.arrow`.
+        reused: See the attribute. Defaults to `False`.
+        damage: See the attribute. Defaults to `None`.
+
+    Attributes:
+        path: The file.
+        fingerprint: sha256, in hex, of the data, the tokenizer and the length they were cut to.
+        lengths: int32 `[rows]`, tokens of each row, special tokens included.
+        labels: The label of each row, a `pyarrow.ChunkedArray` of strings, or `None`.
+        reused: Whether the file was there before and did not have to be written.
+        damage: What was wrong with the file that this one took the place of, or `None`.
+
+    Raises:
+        DamagedFileError: If the file is cut off or was changed.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, reused: bool = False, damage: str | None = None):
+        self.path = Path(path)
+        self.fingerprint = self.path.stem
+        self.reused = reused
+        self.damage = damage
+        content, self._batches, self._files = read_token_file(self.path)
+        counts = [len(batch) for batch in self._batches]
+        self._first_rows = np.cumsum([0, *counts])
+        # Row r of batch b is what lies from words[values[b] + words[offsets[b] + r]] on: a row of
+        # any batch is found by arithmetic on one array, the file's 4-byte words.
+        self._words = np.frombuffer(content, np.int32, content.size // 4)
+        self._offsets = np.zeros(len(counts), np.int64)
+        self._values = np.zeros(len(counts), np.int64)
+        self.lengths = np.zeros(self._first_rows[-1], np.int32)
+        for index, (batch, first, count) in enumerate(
+            zip(self._batches, self._first_rows, counts)
+        ):
+            _, offsets, _, values = batch.column("token_ids").buffers()
+            self._offsets[index] = (offsets.address - content.address) // 4
+            self._values[index] = (values.address - content.address) // 4
+            self.lengths[first : first + count] = np.diff(np.frombuffer(offsets, np.int32))
+        self.labels: pa.ChunkedArray | None = None
+        if self._batches and LABEL_FIELD[0] in self._batches[0].schema.names:
+            labels = [batch.column(LABEL_FIELD[0]) for batch in self._batches]
+            self.labels = pa.chunked_array(labels, LABEL_FIELD[1])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def gather(self, indices: Sequence[int] | np.ndarray, length: int, pad_id: int) -> np.ndarray:
+        """Returns the token ids of some rows, padded at their ends.
+
+        Args:
+            indices: Which rows, in any order.
+            length: The length to pad to; no row may be longer.
+            pad_id: The id to pad with.
+
+        Returns:
+            int32 `[len(indices), length]`.
+
+        Raises:
+            IndexError: If there is no such row.
+            ValueError: If a row is longer than `length`.
+        """
+        rows = np.asarray(indices, np.int64)
+        batches = self._batch_of(rows)
+        lengths = self.lengths[rows]
+        if len(rows) and lengths.max() > length:
+            raise ValueError(
+                f"Row {rows[lengths.argmax()]} has {lengths.max()} tokens. "
+                f"Received: length={length}"
+            )
+        in_batch = rows - self._first_rows[batches]
+        starts = self._values[batches] + self._words[self._offsets[batches] + in_batch]
+        positions = np.arange(length)
+        inside = positions < lengths[:, None]
+        padded = np.full((len(rows), length), pad_id, np.int32)
+        padded[inside] = self._words[(starts[:, None] + positions)[inside]]
+        return padded
+
+    def where(self, index: int) -> tuple[str, int]:
+        """Returns the file and the line that a row was read from.
+
+        Args:
+            index: Which row.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        number = int(self._batch_of(np.array([index]))[0])
+        batch, row = self._batches[number], int(index - self._first_rows[number])
+        return self._files[batch.column("file")[row].as_py()], batch.column("line")[row].as_py()
+
+    def _batch_of(self, rows: np.ndarray) -> np.ndarray:
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(
+                f"The store has {len(self)} rows. Received: rows {rows.min()} to {rows.max()}"
+            )
+        return np.searchsorted(self._first_rows, rows, side="right") - 1
+
+
+def _encode(source: Source, tokenizer: Tokenizer, max_length: int) -> Iterator[pa.RecordBatch]:
+    for batch in source.batches():
+        ids, offsets = tokenizer.encode(batch.texts, max_length)
+        columns = [
+            pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids)),
+            pa.array(np.full(len(batch.texts), batch.file, np.int32)),
+            pa.array(np.asarray(batch.lines, np.int64)),
+        ]
+        fields = list(TOKEN_FIELDS)
+        if batch.labels is not None:
+            columns.append(pa.array(batch.labels, pa.string()))
+            fields.append(LABEL_FIELD)
+        yield pa.record_batch(columns, schema=pa.schema(fields))
