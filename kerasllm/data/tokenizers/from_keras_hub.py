@@ -30,9 +30,10 @@ def from_keras_hub(tokenizer: keras_hub.tokenizers.Tokenizer) -> Tokenizer:
     `ByteLevelBPE`; their ids are those of Hugging Face `tokenizers` for the same vocabulary, also
     where KerasHub's differ. All others become `KerasHubTokenizer`.
 
-    KerasHub's settings hold, with two exceptions in which its defaults are not what the models
-    were trained with: a lower-casing WordPiece removes accents, and special tokens are recognized
-    where they are written in a text.
+    KerasHub's settings hold, with one exception: special tokens are recognized where they are
+    written in a text, as the reference does, whatever `special_tokens_in_strings` says. Note that
+    a lower-casing tokenizer of the reference removes accents unless it is told otherwise, and one
+    of KerasHub keeps them: `strip_accents` must be set.
 
     Args:
         tokenizer: A tokenizer with its vocabulary.
@@ -64,7 +65,7 @@ def _word_piece(tokenizer: keras_hub.tokenizers.WordPieceTokenizer) -> WordPiece
     return WordPiece(
         tokenizer.get_vocabulary(),
         tokenizer.lowercase,
-        strip_accents=True if tokenizer.strip_accents else None,
+        strip_accents=tokenizer.strip_accents,
         split_on_cjk=tokenizer.split_on_cjk,
         suffix_indicator=tokenizer.suffix_indicator,
         unknown_token=tokenizer.oov_token,

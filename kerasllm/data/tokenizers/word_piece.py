@@ -110,13 +110,15 @@ class WordPiece(Tokenizer):
         self._fast = None
         if suffix_indicator == _SUFFIX_INDICATOR:
             self._ground = CommonGround(lowercase, strip_accents, split_on_cjk, special)
-            self._fast = tf_text.FastBertTokenizer(
-                vocab=_fast_vocabulary(vocabulary, token_ids, unknown_token, self._ground),
-                token_out_type=tf.int32,
-                unknown_token=unknown_token,
-                max_bytes_per_word=LONGEST_WORD,
-                lower_case_nfd_strip_accents=lowercase,
-            )
+            # Its tables would be copied from a GPU for every call.
+            with tf.device("CPU"):
+                self._fast = tf_text.FastBertTokenizer(
+                    vocab=_fast_vocabulary(vocabulary, token_ids, unknown_token, self._ground),
+                    token_out_type=tf.int32,
+                    unknown_token=unknown_token,
+                    max_bytes_per_word=LONGEST_WORD,
+                    lower_case_nfd_strip_accents=lowercase,
+                )
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
