@@ -1,7 +1,72 @@
-"""Settings that every test shares; the variables must be set before TensorFlow is imported."""
+"""Settings and fixtures that every test shares."""
 
 import os
 
+# Before TensorFlow is imported by any test.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.toy import save_toy_preset, toy_rows, write_csv
+
+
+@pytest.fixture(scope="session")
+def toy_preset(tmp_path_factory) -> Path:
+    """The folder of a toy encoder."""
+    return save_toy_preset(tmp_path_factory.mktemp("preset") / "toy")
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory) -> Path:
+    """A cache folder for the whole session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def toy_data(tmp_path) -> Path:
+    """A folder with train.csv, test.csv, and a file of texts without labels."""
+    write_csv(tmp_path / "train.csv", toy_rows(240))
+    write_csv(tmp_path / "test.csv", toy_rows(60, seed=1))
+    texts = [text for text, _ in toy_rows(20, seed=2)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory, toy_preset, session_cache) -> Path:
+    """A finished run of the toy encoder on the toy reviews."""
+    from kerasllm.recipe import load
+    from kerasllm.workflows.finetune import finetune
+
+    folder = tmp_path_factory.mktemp("toy_run")
+    write_csv(folder / "train.csv", toy_rows(240))
+    write_csv(folder / "test.csv", toy_rows(60, seed=1))
+    recipe = load("bert_cls", toy_settings(folder, toy_preset))
+    kept = os.environ.get("KERASLLM_CACHE")
+    os.environ["KERASLLM_CACHE"] = str(session_cache)
+    try:
+        return finetune(recipe, name="bert_cls", output=folder / "run").path
+    finally:
+        os.environ.pop("KERASLLM_CACHE") if kept is None else os.environ.update(KERASLLM_CACHE=kept)
+
+
+def toy_settings(folder: Path, preset: Path) -> list[str]:
+    """Returns the overrides that make `bert_cls` a toy run of a few seconds that learns."""
+    settings = {
+        "data.train": str(folder / "train.csv"),
+        "data.test": str(folder / "test.csv"),
+        "model.preset": str(preset),
+        "model.dropout": 0.0,
+        "data.buckets": 4,
+        "data.max_length": 32,
+        "training.epochs": 6,
+        "training.learning_rate": 5e-3,
+        "training.precision": "float32",
+        "training.log_every": 5,
+    }
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]

@@ -66,6 +66,8 @@ class EpochPlans:
         buckets: The most lengths that batches are padded to.
         seed: Seed of the shuffles; `None` sorts by length, which pads least and is for evaluation.
             Defaults to `None`.
+        pad_to: One length that every batch is padded to. Defaults to `None`: the best lengths for
+            these rows, see `bucket_boundaries`.
 
     Attributes:
         boundaries: int32, the lengths that batches are padded to.
@@ -79,12 +81,21 @@ class EpochPlans:
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, buckets: int, *, seed: int | None = None
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        buckets: int,
+        *,
+        seed: int | None = None,
+        pad_to: int | None = None,
     ):
         self._lengths = np.asarray(lengths)
         self._batch_size = batch_size
         self._seed = seed
-        self.boundaries = bucket_boundaries(self._lengths, buckets)
+        if pad_to is None:
+            self.boundaries = bucket_boundaries(self._lengths, buckets)
+        else:
+            self.boundaries = np.array([pad_to], dtype=np.int32)
         self.steps = -(-len(self._lengths) // batch_size)
 
     def __call__(self, epoch: int = 0) -> BatchPlan:

@@ -86,9 +86,7 @@ def training_dataset(
         tf.TensorSpec([batch_size], tf.int32),
         tf.TensorSpec([batch_size], tf.float32),
     )
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(
-        tf.data.AUTOTUNE
-    )
+    return _stream(batches, signature, epochs * len(plan(0)))
 
 
 def prediction_dataset(
@@ -111,9 +109,13 @@ def prediction_dataset(
             yield model_inputs(tokens, plan.rows(step), int(plan.widths[step]), inputs, pad_id)
 
     signature = {name: tf.TensorSpec([None, None], tf.int32) for name in inputs}
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(
-        tf.data.AUTOTUNE
-    )
+    return _stream(batches, signature, len(plan))
+
+
+def _stream(batches: Callable[[], Iterator], signature, count: int) -> tf.data.Dataset:
+    """Returns a dataset that knows its number of batches and makes them ahead of their use."""
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
 def model_inputs(

@@ -73,6 +73,7 @@ class Source:
         files: The names of the files, as messages show them.
         text_column: The column of the texts; `None` if all files are `.txt`.
         label_column: The column of the labels, or `None`.
+        on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or `None`.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
@@ -102,7 +103,7 @@ class Source:
         self._files = find_files(spec, split)
         self._formats = [format_of(file) for file in self._files]
         self._labelled = labelled
-        self._on_bad_row = on_bad_row
+        self.on_bad_row = on_bad_row
         self.files = tuple(file.name for file in self._files)
         self.text_column, self.label_column = self._choose_columns(text, label)
         self.label_names = self._common_label_names()
@@ -229,7 +230,7 @@ class Source:
 
     def _file_batches(self, index: int, rows: int) -> Iterator[RowBatch]:
         file = self.files[index]
-        refuse = self._on_bad_row == "error"
+        refuse = self.on_bad_row == "error"
         texts, labels, lines = [], [], []
         characters = 0
 

@@ -28,6 +28,7 @@ _HEAD = b"kerasllm_tokens"
 # The last batch has no rows. Its metadata says how many bytes come before it, and their CRC-32.
 _SEAL_SIZE = b"size"
 _SEAL_CHECKSUM = b"crc32"
+_SEAL_REMARKS = b"remarks"
 
 
 class DamagedFileError(ValueError):
@@ -39,6 +40,7 @@ def write_token_file(
     batches: Iterator[pa.RecordBatch],
     files: list[str],
     progress: Callable[[int], None] | None = None,
+    remarks: Callable[[], object] = dict,
 ) -> None:
     """Writes record batches to an Arrow file, as they come.
 
@@ -51,6 +53,8 @@ def write_token_file(
         batches: Batches of `TOKEN_FIELDS` and, if the rows are labelled, `LABEL_FIELD`.
         files: The names of the files that the column `file` counts.
         progress: Called with the number of rows written, after each batch. Defaults to `None`.
+        remarks: Called after the last batch; gives a JSON value to keep with the rows. Defaults to
+            `dict`, an empty one.
 
     Raises:
         JobError: If the file cannot be written.
@@ -60,7 +64,7 @@ def write_token_file(
         temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
         file = _SummingWriter(open(temporary, "xb", buffering=0))
     try:
-        _write_batches(file, path, batches, files, progress)
+        _write_batches(file, path, batches, files, progress, remarks)
         with _as_job_error(path.parent):
             file.flush()
             os.fsync(file.fileno())
@@ -74,15 +78,15 @@ def write_token_file(
         raise
 
 
-def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[str]]:
+def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[str], object]:
     """Maps a token file into memory and checks all of it.
 
     Args:
         path: The file, `FINGERPRINT.arrow`.
 
     Returns:
-        The mapped file, its batches that have rows (whose buffers lie in the mapped file), and the
-        names of the files that the column `file` counts.
+        The mapped file, its batches that have rows (whose buffers lie in the mapped file), the
+        names of the files that the column `file` counts, and the remarks.
 
     Raises:
         DamagedFileError: If the file is cut off, was changed, or is another file.
@@ -90,17 +94,17 @@ def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[s
     try:
         with pa.memory_map(os.fspath(path)) as mapped:
             content = mapped.read_buffer()
-        batches, head = _checked_batches(content)
+        batches, head, remarks = _checked_batches(content)
         facts = json.loads(head)
         if facts["fingerprint"] != path.stem:
             raise DamagedFileError(f"it holds the tokens of {facts['fingerprint']}")
     # A changed byte can make Arrow fail in many ways, and all of them mean the same.
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DamagedFileError(f"{path}: {error}") from error
-    return content, batches, facts["files"]
+    return content, batches, facts["files"], remarks
 
 
-def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes]:
+def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes, object]:
     """Reads the batches one after the other, so that nothing that the seal does not cover (the
     table of contents at the end) can lead astray."""
     if content.size < len(_MAGIC) or content[-len(_MAGIC) :].to_pybytes() != _MAGIC:
@@ -118,7 +122,7 @@ def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes]:
             batches.append(batch)
     if seal[_SEAL_CHECKSUM] != b"%08x" % zlib.crc32(content[: int(seal[_SEAL_SIZE])]):
         raise DamagedFileError("the content does not match the checksum")
-    return batches, reader.schema.metadata[_HEAD]
+    return batches, reader.schema.metadata[_HEAD], json.loads(seal[_SEAL_REMARKS])
 
 
 class _SummingWriter(io.BufferedWriter):
@@ -137,6 +141,7 @@ def _write_batches(
     batches: Iterator[pa.RecordBatch],
     files: list[str],
     progress: Callable[[int], None] | None,
+    remarks: Callable[[], object],
 ) -> None:
     # The first batch knows whether the rows are labelled.
     first = list(itertools.islice(batches, 1))
@@ -154,7 +159,11 @@ def _write_batches(
             progress(rows)
     with _as_job_error(path.parent):
         # Only now is known what a whole file holds: it ends with an empty batch that says so.
-        seal = {_SEAL_SIZE: b"%d" % file.tell(), _SEAL_CHECKSUM: b"%08x" % file.crc32}
+        seal = {
+            _SEAL_SIZE: b"%d" % file.tell(),
+            _SEAL_CHECKSUM: b"%08x" % file.crc32,
+            _SEAL_REMARKS: json.dumps(remarks()).encode(),
+        }
         writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata=seal)
         writer.close()
 

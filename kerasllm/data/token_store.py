@@ -24,6 +24,9 @@ from kerasllm.data.tokenizers import Tokenizer
 # Raise it when the layout of the file changes: older files are then left alone, not misread.
 _VERSION = 1
 
+# Enough of the skipped rows to show where to look.
+_SKIPPED_KEPT = 10
+
 
 def open_or_build(
     source: Source,
@@ -58,7 +61,9 @@ def open_or_build(
     store.gather([0, 1], length=32, pad_id=tokenizer.pad_token_id)  # int32 [2, 32]
     ```
     """
-    parts = [_VERSION, source.fingerprint, tokenizer.fingerprint, max_length]
+    # The names of the files too: a message names the place of a row by them.
+    read = [source.fingerprint, source.files, source.on_bad_row]
+    parts = [_VERSION, read, tokenizer.fingerprint, max_length]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = Path(folder) / f"{fingerprint}.arrow"
     damage = None
@@ -67,7 +72,13 @@ def open_or_build(
             return TokenStore(path, reused=True)
         except DamagedFileError as error:
             damage = str(error)
-    write_token_file(path, _encode(source, tokenizer, max_length), list(source.files), progress)
+    write_token_file(
+        path,
+        _encode(source, tokenizer, max_length),
+        list(source.files),
+        progress,
+        remarks=lambda: [source.bad_row_count, source.bad_rows[:_SKIPPED_KEPT]],
+    )
     return TokenStore(path, damage=damage)
 
 
@@ -88,6 +99,8 @@ class TokenStore:
         labels: The label of each row, a `pyarrow.ChunkedArray` of strings, or `None`.
         reused: Whether the file was there before and did not have to be written.
         damage: What was wrong with the file that this one took the place of, or `None`.
+        skipped: How many bad rows of the source were left out.
+        skipped_rows: The first ten of them: `(file, line, why)`.
 
     Raises:
         DamagedFileError: If the file is cut off or was changed.
@@ -98,7 +111,8 @@ class TokenStore:
         self.fingerprint = self.path.stem
         self.reused = reused
         self.damage = damage
-        content, self._batches, self._files = read_token_file(self.path)
+        content, self._batches, self._files, (self.skipped, rows) = read_token_file(self.path)
+        self.skipped_rows = [tuple(row) for row in rows]
         counts = [len(batch) for batch in self._batches]
         self._first_rows = np.cumsum([0, *counts])
         # Row r of batch b is what lies from words[values[b] + words[offsets[b] + r]] on: a row of

@@ -9,7 +9,9 @@ import keras_hub
 
 from kerasllm.data.labels import Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
+from kerasllm.errors import RecipeError
 from kerasllm.models.bert import build_task, load_task, save_task
+from kerasllm.models.layers import ignores_padding
 from kerasllm.training.fit import FineTunedModel
 
 
@@ -30,10 +32,23 @@ class TextClassifier(FineTunedModel):
         """The classes, in the order of the logits."""
         return self._labels
 
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a text, special tokens included."""
+        return self.task.preprocessor.sequence_length
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the preset, which gives the reference's ids in bulk."""
         return from_keras_hub(self.task.preprocessor.tokenizer)
+
+    @property
+    def pad_to(self) -> int | None:
+        """The length that every batch must have, or `None` where any length gives the same result.
+
+        Only for families whose result depends on the padding: FNet, RoFormerV2.
+        """
+        return None if ignores_padding(self.task) else self.max_length
 
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes a KerasHub preset folder, which `keras_hub` loads alone, and `labels.json`."""
@@ -65,6 +80,7 @@ def bert_classifier(
     freeze: int | str = 0,
     lora: dict | None = None,
     precision: str = "float32",
+    max_length: int | None = None,
 ) -> TextClassifier:
     """Builds a classifier with a pretrained encoder and a new head.
 
@@ -82,6 +98,8 @@ def bert_classifier(
             the head trains. Defaults to `0`: everything trains.
         lora: `rank`, `alpha` and `targets` of low-rank adapters. Defaults to `None`.
         precision: A Keras dtype policy. Defaults to `"float32"`.
+        max_length: The most tokens of a text, kept with the model. Defaults to `None`: as many as
+            the preset says.
 
     Returns:
         A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
@@ -90,7 +108,7 @@ def bert_classifier(
 
     Raises:
         PresetError: If the preset cannot be found, read or used for classification.
-        RecipeError: If `freeze` or `lora` does not fit the model.
+        RecipeError: If `freeze`, `lora` or `max_length` does not fit the model.
         ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
 
     Example:
@@ -122,4 +140,19 @@ def bert_classifier(
         lora=lora,
         precision=precision,
     )
+    if max_length is not None:
+        _set_max_length(task, max_length)
     return TextClassifier(task, labels)
+
+
+def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:
+    """Sets the length that texts are cut to, for kerasllm and for `keras_hub` alone."""
+    # A family with relative positions has no longest length.
+    longest = getattr(task.backbone, "max_sequence_length", None)
+    if longest is not None and max_length > longest:
+        raise RecipeError(
+            f"The model reads {longest} tokens at most, and {max_length} are asked for",
+            where="data.max_length",
+            fix=f"set data.max_length to {longest} or less",
+        )
+    task.preprocessor.sequence_length = max_length

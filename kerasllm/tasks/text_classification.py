@@ -186,6 +186,7 @@ def build_model(recipe: Recipe, labels: Labels, precision: str) -> TextClassifie
         freeze=recipe.model.freeze,
         lora=lora.model_dump() if lora else None,
         precision=precision,
+        max_length=recipe.data.max_length,
     )
 
 
@@ -237,7 +238,7 @@ def predict_logits(
         tokens: The rows.
         buckets: The most lengths to pad to. Defaults to `16`.
     """
-    plan = EpochPlans(tokens.lengths, PREDICTION_BATCH_SIZE, buckets)()
+    plan = EpochPlans(tokens.lengths, PREDICTION_BATCH_SIZE, buckets, pad_to=model.pad_to)()
     batches = prediction_dataset(
         tokens, plan, inputs=model.input_names, pad_id=model.tokenizer.pad_token_id
     )

@@ -58,7 +58,7 @@ def evaluate(
         store = task.open_tokens(
             source,
             model.tokenizer,
-            recipe.max_length,
+            model.max_length,
             folder=store_dir(),
             notify=busy.update,
         )

@@ -161,7 +161,11 @@ def prepare(recipe: Recipe, report: Report) -> Job:
         data=data,
         model=model,
         plan=EpochPlans(
-            data.train.lengths, training.batch_size, recipe.data.buckets, seed=training.seed
+            data.train.lengths,
+            training.batch_size,
+            recipe.data.buckets,
+            seed=training.seed,
+            pad_to=model.pad_to,
         ),
         precision=precision,
         xla=xla,
@@ -245,6 +249,7 @@ def train(job: Job, run: Run, report: Report) -> tuple[dict, dict]:
             epochs=training.epochs,
             steps_per_epoch=job.plan.steps,
             callbacks=callbacks,
+            shuffle=False,  # The plan has shuffled.
             verbose=0,
         ).history
     training_curve(log.rows, run.curve)

@@ -26,13 +26,14 @@ def show_data(report: Report, data: ClassificationData) -> None:
     """Shows the files, the rows of each part, and how the classes are balanced."""
     report.heading("Data")
     report.facts([*_files(data), ("columns", _columns(data))])
-    for part, source in data.sources.items():
-        if source.bad_row_count:
-            file, line, why = source.bad_rows[0]
+    for part, store in data.stores.items():
+        if store.skipped:
+            file, line, why = store.skipped_rows[0]
             report.line(
-                f"{part}: {source.bad_row_count:,} rows were skipped, the first at "
-                f"{file}:{line}: {why}"
+                f"{part}: {store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}"
             )
+        if store.damage:
+            report.line(f"{part}: the tokens were read anew; {store.damage}")
     report.show(balance_table(data))
 
 

@@ -26,6 +26,8 @@ class Rows:
     def __init__(self, *batches, name="rows"):
         self.given = batches
         self.files = ("a.csv", "b.csv")
+        self.on_bad_row = "error"
+        self.bad_row_count, self.bad_rows = 0, []
         self.fingerprint = hashlib.sha256(repr((name, batches)).encode()).hexdigest()
 
     def batches(self, rows=8192):
@@ -56,6 +58,24 @@ def expected_row(text, max_length):
 
 
 REVIEWS = Rows((0, ["good", "", "bad film"], ["1", "2", "1"]), (1, ["so-so"], ["3"]))
+
+
+def test_skipped_rows_are_told_again_when_the_store_is_used_again(tmp_path):
+    file = tmp_path / "reviews.csv"
+    file.write_text("text,label\ngood,1\n,1\nbad,0\ndull,\n")
+    for reused in (False, True):
+        source = Source(file, on_bad_row="skip")
+        store = open_or_build(source, CodePoints(), 8, folder=tmp_path)
+        assert (store.reused, len(store), store.skipped) == (reused, 2, 2)
+        assert store.skipped_rows[0] == (str(file), 3, "the text is empty")
+
+
+def test_a_store_that_left_rows_out_is_not_used_where_they_are_refused(tmp_path):
+    file = tmp_path / "reviews.csv"
+    file.write_text("text,label\ngood,1\n,1\nbad,0\n")
+    open_or_build(Source(file, on_bad_row="skip"), CodePoints(), 8, folder=tmp_path)
+    with pytest.raises(DataError, match="1 row is bad"):
+        open_or_build(Source(file), CodePoints(), 8, folder=tmp_path)
 
 
 @st.composite
