@@ -31,6 +31,9 @@ def save_toy_preset(folder: Path, hidden_dim: int = 32) -> Path:
         intermediate_dim=2 * hidden_dim,
         max_sequence_length=64,
     )
+    # Words that differ from the start, as in a pretrained model: it learns in a few steps.
+    embeddings = backbone.token_embedding.embeddings
+    embeddings.assign(np.random.default_rng(3).normal(0, 1, embeddings.shape))
     backbone.save_to_preset(str(folder))
     tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True)
     tokenizer.save_to_preset(str(folder))

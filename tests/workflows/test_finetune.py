@@ -149,13 +149,13 @@ def test_three_classes_named_and_weighted(toy_data, toy_preset):
         toy_data,
         toy_preset,
         'data.label_names={"-1": bad, "0": mixed, "1": good}',
-        "data.class_weights=balanced",
-        "training.epochs=15",
+        "data.class_weights={mixed: 1.5}",
+        "training.epochs=12",
     )
     report = run.read_metrics()["test"]
     assert list(report["per_class"]) == ["bad", "mixed", "good"]
-    assert report["per_class"]["mixed"]["recall"] > 0.8 and report["accuracy"] > 0.9
-    assert "weight" in shown
+    assert report["accuracy"] > 0.9
+    assert "45 (20.0%)" in shown and "1.5" in shown
 
 
 @pytest.mark.parametrize(
