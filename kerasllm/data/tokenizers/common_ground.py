@@ -99,8 +99,12 @@ class CommonGround:
         spaces = np.flatnonzero(np.frombuffer(content.translate(_BETWEEN_WORDS), bool))
         spaces = np.concatenate([[-1], spaces, [len(content)]])
         long = np.flatnonzero(np.diff(spaces) > LONGEST_WORD + 1)
-        in_long = [len(content[: spaces[stretch] + 1].decode()) for stretch in long]
-        return np.concatenate([strange, np.array(in_long, np.int64)])
+        if not len(long):
+            return strange
+        # A byte that continues a character is no character of its own.
+        first_bytes = (np.frombuffer(content, np.uint8) & 0xC0) != 0x80
+        numbers = np.cumsum(first_bytes) - 1
+        return np.concatenate([strange, numbers[spaces[long] + 1]])
 
     def _special_places(self, joined: str) -> np.ndarray:
         places = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from kerasllm.errors import DataError
 # Raise it when a tokenizer of the same kind and settings would give other ids than before.
 _VERSION = 1
 
-# Small enough that both cores have work in a batch of 8,192 texts, large enough that the cost of
-# a call does not count.
-_TEXTS_PER_CALL = 2048
+# Small enough that all cores have work in a batch of 8,192 sentences or of 100 long documents,
+# large enough that the cost of a call does not count.
+_CHARACTERS_PER_CALL = 1 << 18
+# What a text costs beside its characters.
+_CHARACTERS_PER_TEXT = 64
 
 
 class Tokenizer(abc.ABC):
@@ -87,10 +90,7 @@ class Tokenizer(abc.ABC):
                 "max_length must leave room for a token beside the special ones. "
                 f"Received: max_length={max_length}"
             )
-        calls = [
-            texts[start : start + _TEXTS_PER_CALL]
-            for start in range(0, len(texts), _TEXTS_PER_CALL)
-        ]
+        calls = _split(texts)
         try:
             if len(calls) < 2 or self._threads < 2:
                 parts = [self._rows(call, room) for call in calls]
@@ -122,6 +122,14 @@ class Tokenizer(abc.ABC):
             finished[rows[1:] - 1] = self.end_token_id
         copy_rows(ids, offsets[:-1], finished, rows[:-1] + first, kept)
         return finished, lengths
+
+
+def _split(texts: Sequence[str]) -> list[Sequence[str]]:
+    """Returns the texts in parts of about the same size."""
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + _CHARACTERS_PER_TEXT
+    parts = np.cumsum(sizes) // _CHARACTERS_PER_CALL
+    cuts = [0, *(np.flatnonzero(np.diff(parts)) + 1), len(texts)]
+    return [texts[start:end] for start, end in itertools.pairwise(cuts) if start < end]
 
 
 def copy_rows(
