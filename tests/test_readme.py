@@ -1,0 +1,121 @@
+"""The README's commands, as they are written, do what they say."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from kerasllm.cli.main import main
+from tests.conftest import toy_settings
+from tests.toy import toy_rows, write_csv
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+VERBS = [command for command in COMMANDS if command.startswith("kerasllm ")]
+
+
+def test_it_opens_with_the_two_commands():
+    assert COMMANDS[0] == "pip install . && kerasllm finetune --recipe bert_cls"
+    assert COMMANDS[1] == 'pip install -e ".[test]" && python -m pytest'
+    assert len(VERBS) >= 8
+
+
+def test_ci_runs_the_readmes_test_command():
+    pattern = re.search(r're\.search\(r"(.*?)", readme', (ROOT / ".ci" / "run").read_text())[1]
+    assert re.search(pattern, README, re.MULTILINE)[1] == COMMANDS[1]
+
+
+def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, monkeypatch, capsys):
+    """All of them, in order, on toy data: only what makes the training short is added."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERASLLM_CACHE", str(session_cache))
+    write_csv(tmp_path / "reviews.csv", toy_rows(120))
+    write_csv(tmp_path / "test.csv", toy_rows(30, seed=1))
+    (tmp_path / "texts.txt").write_text("a good film\na dull film\n", encoding="utf-8")
+    short = {
+        key: value
+        for key, _, value in (setting.partition("=") for setting in toy_settings(tmp_path, toy_preset))
+        if key not in ("data.train", "data.test")
+    }
+    for command in VERBS:
+        arguments = shlex.split(command)[1:]
+        if arguments[0] == "finetune":
+            arguments += [part for key, value in short.items() for part in ("--set", f"{key}={value}")]
+            if "--train" not in arguments:
+                arguments += ["--train", "reviews.csv"]
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0, (command, capsys.readouterr().err)
+    assert (tmp_path / "my_run" / "metrics.json").is_file()
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
+    assert "positive\t" in capsys.readouterr().out
+
+
+def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
+    """Built by pip, unpacked beside nothing of the checkout, with the packages of this environment."""
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".git", "*.egg-info", "build", "runs", ".venv", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, source], check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "installed"
+    subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
+
+    def run(*arguments: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", "kerasllm", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(target), "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return result.stdout
+
+    assert "bert_cls" in run("recipes", "list")
+    assert "starter:movie_reviews" in run("recipes", "show", "bert_cls")
+    assert "minilm_l6_en_uncased" in run("presets", "list")
+    starter = target / "kerasllm" / "data" / "starter"
+    assert {file.name for file in starter.iterdir()} == {
+        "NOTICE.md",
+        "movie_reviews_test.csv",
+        "movie_reviews_train.csv",
+    }
+    assert list(target.glob("*.dist-info/licenses/LICENSE"))
+
+
+@pytest.mark.slow
+def test_the_first_command_in_an_empty_environment(tmp_path):
+    """Real: pip installs everything, the preset is fetched, the default run is trained."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", "*.egg-info", "build", "runs"))
+    venv.create(tmp_path / "venv", with_pip=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "KERASLLM_CACHE": str(tmp_path / "cache"),
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "pycache"),
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    result = subprocess.run(
+        ["bash", "-c", COMMANDS[0]], cwd=source, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "kerasllm predict" in result.stderr
+    (metrics,) = source.glob("runs/bert_cls/*/metrics.json")
+    import json
+
+    assert json.loads(metrics.read_text())["test"]["accuracy"] > 0.84
