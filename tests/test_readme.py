@@ -88,6 +88,8 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
     assert "bert_cls" in run("recipes", "list")
     assert "starter:movie_reviews" in run("recipes", "show", "bert_cls")
     assert "minilm_l6_en_uncased" in run("presets", "list")
+    modules = {file.relative_to(ROOT) for file in (ROOT / "kerasllm").rglob("*.py")}
+    assert {module for module in modules if not (target / module).is_file()} == set()
     starter = target / "kerasllm" / "data" / "starter"
     assert {file.name for file in starter.iterdir()} == {
         "NOTICE.md",

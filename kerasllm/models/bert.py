@@ -140,7 +140,23 @@ def load_tokenizer(preset: str | Path, progress: presets.Progress | None = None)
     with _reading(preset):
         if huggingface.is_huggingface(folder):
             return from_keras_hub(huggingface.load_tokenizer(Path(folder)))
-        return from_keras_hub(keras_hub.tokenizers.Tokenizer.from_preset(str(folder)))
+        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(folder))
+        if not isinstance(folder, Path):
+            strip_accents_as_the_reference(tokenizer)
+        return from_keras_hub(tokenizer)
+
+
+def strip_accents_as_the_reference(tokenizer: keras_hub.tokenizers.Tokenizer) -> None:
+    """Makes an uncased BERT tokenizer strip accents, as the models were pretrained with.
+
+    The presets that KerasHub hosts leave it off; the reference strips accents wherever it
+    lower-cases. What a folder on this disk says is left as it is.
+
+    Args:
+        tokenizer: Any KerasHub tokenizer; changed in place if it is WordPiece.
+    """
+    if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer):
+        tokenizer.strip_accents = tokenizer.lowercase
 
 
 class _Loaded:
@@ -155,10 +171,11 @@ class _Loaded:
 def _load(folder: str | Path, dropout: float, precision: str) -> _Loaded:
     options = {"dropout": dropout, "dtype": precision}
     if not huggingface.is_huggingface(folder):
-        return _Loaded(
-            keras_hub.models.Backbone.from_preset(str(folder), **options),
-            keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder)),
-        )
+        backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
+        preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
+        if not isinstance(folder, Path):
+            strip_accents_as_the_reference(preprocessor.tokenizer)
+        return _Loaded(backbone, preprocessor)
     with huggingface.staged(Path(folder)) as stage:
         backbone = keras_hub.models.Backbone.from_preset(
             str(stage.folder), **options, **stage.backbone_options

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasllm.data.tokenizers import from_keras_hub
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models import bert
 from kerasllm.models.layers import ignores_padding, parts_of, walk
@@ -290,3 +291,12 @@ def test_code_in_a_preset_is_not_run(tmp_path):
     with pytest.raises(PresetError):
         bert.build_task(tmp_path, 2)
     assert not proof.exists()
+
+
+@pytest.mark.parametrize(("lowercase", "expected"), [(True, "cafe"), (False, "[UNK]")])
+def test_a_hosted_uncased_tokenizer_strips_accents_as_the_reference_does(lowercase, expected):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cafe"]
+    tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=lowercase)
+    bert.strip_accents_as_the_reference(tokenizer)
+    ids, _ = from_keras_hub(tokenizer).encode(["Café" if lowercase else "café"], 8)
+    assert vocabulary[ids[1]] == expected
