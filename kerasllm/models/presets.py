@@ -9,12 +9,12 @@ import difflib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
 from kerasllm.models import digests, hub, pypi
 
@@ -166,16 +166,6 @@ def is_cached(name: str) -> bool:
     """Returns whether the files of a preset of the table are in the cache; does not check them."""
     folder = _cached_folder(name)
     return all((folder / file).is_file() for file in PRESETS[name].files)
-
-
-def cache_dir() -> Path:
-    """Returns the folder for cached files: `KERASLLM_CACHE`, else in the user's cache folder."""
-    if os.environ.get("KERASLLM_CACHE"):
-        return Path(os.environ["KERASLLM_CACHE"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "kerasllm"
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user) / "kerasllm"
 
 
 def check_folder(folder: Path) -> Path:

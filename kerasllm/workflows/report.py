@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 
 _LOG_WIDTH = 120
+_SECONDS_BETWEEN_LINES = 5
 
 
 class Report:
@@ -85,14 +87,18 @@ class Busy:
     """Something that is being done; made by `Report.busy`."""
 
     def __init__(self, report: Report, progress: Progress, text: str):
+        self._report = report
         self._progress = progress
         self._task = progress.add_task(text, total=None)
-        if progress.disable:
-            report.line(text)
+        self._said = float("-inf")
+        self.update(text)
 
     def update(self, text: str) -> None:
-        """Says what is being done now."""
+        """Says what is being done now; off a terminal with a line every few seconds at most."""
         self._progress.update(self._task, description=text)
+        if self._progress.disable and time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self._report.line(text)
 
 
 class TrainingProgress:
