@@ -10,9 +10,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import json
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.toy import save_toy_preset, toy_rows, write_csv
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("kerasllm", deadline=None)
+hypothesis.settings.load_profile("kerasllm")
 
 
 @pytest.fixture(scope="session")

@@ -206,6 +206,7 @@ def reference_of(name, proto):
 @given(st.text(st.characters(max_codepoint=0x2FFF, exclude_characters="<[▁"), max_size=30))
 @example("The ``QUICK'' brown Fox, ½ ﬁlm … Ärger\tÉtÉ")
 @example("İstanbul ſtraße Σίσυφος")
+@example("\u08ca")
 @settings(max_examples=300, deadline=None)
 def test_albert_ids_are_those_of_the_reference_for_any_text(unigrams, text):
     tokenizer, reference = unigrams["albert"]

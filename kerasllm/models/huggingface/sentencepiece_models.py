@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import normalizers
 
 _UNKNOWN, _CONTROL = 2, 3
 
@@ -38,11 +38,13 @@ def with_albert_rules(proto: bytes, *, lower_case: bool, keep_accents: bool) -> 
         remove_extra_whitespaces=False,
     )
 
+    # By the library that is the reference: Python has the tables of another Unicode version.
+    steps = [] if keep_accents else [normalizers.NFKD(), normalizers.StripAccents()]
+    steps += [normalizers.Lowercase()] if lower_case else []
+    before = normalizers.Sequence(steps)
+
     def normal(text: str) -> str:
-        if not keep_accents:
-            text = unicodedata.normalize("NFKD", text)
-            text = "".join(char for char in text if unicodedata.category(char)[0] != "M")
-        text = text.lower() if lower_case else text
+        text = before.normalize_str(text)
         return own.Normalize(text) if text else ""
 
     surrogates = range(0xD800, 0xE000)
