@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -55,14 +58,24 @@ class Run:
         return run
 
     def refuse_existing(self) -> None:
-        """Raises a `RunError` if the directory is a file or holds anything."""
+        """Raises a `RunError` if the directory is a file, holds anything or cannot be made."""
         if self.path.is_file():
             raise RunError(
                 "The run directory is a file",
                 where=str(self.path),
                 fix="choose another directory with --output",
             )
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir():
+            parent = next(folder for folder in self.path.absolute().parents if folder.exists())
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                why = "cannot be written" if parent.is_dir() else "is a file"
+                raise RunError(
+                    f"The run directory cannot be made: {parent} {why}",
+                    where=str(self.path),
+                    fix="choose another directory with --output",
+                )
+            return
+        if not any(self.path.iterdir()):
             return
         if self.metrics.is_file():
             what = "The directory holds a finished run, which is not overwritten"
@@ -113,8 +126,23 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # An error of `write` does not say which file it was.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which becomes `path` when all went well and is removed otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -39,10 +39,12 @@ def evaluate(
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
     console = Console()
-    for table in (
-        metrics_table({", ".join(data): metrics}),
-        per_class_table(metrics),
-        ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"])),
-    ):
-        console.print(table)
-        console.print()
+    with console.capture() as tables:
+        for table in (
+            metrics_table({", ".join(data): metrics}),
+            per_class_table(metrics),
+            ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"])),
+        ):
+            console.print(table)
+            console.print()
+    click.echo(tables.get(), nl=False)

@@ -45,6 +45,15 @@ class Verbs(click.Group):
                 error.message += f" Did you mean {near[0]!r}?"
             raise
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader has all that it wants, as in `| head -1`: that is not a failure, which
+            # click would make of it. Writing at exit would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
@@ -78,10 +87,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("\nInterrupted.", err=True)
         status = 130
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as `| head` does; writing to it again would fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except Exception as error:  # noqa: BLE001 - the one place where all errors end
         if debug:
             raise
@@ -95,10 +100,11 @@ def _as_shown(error: Exception) -> KerasllmError:
     """Returns the error that the user sees for any exception."""
     if isinstance(error, KerasllmError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_disk_full(error):
+        file = getattr(error, "filename", None)
         return JobError(
             "No disk space is left",
-            where=str(error.filename) if error.filename else None,
+            where=str(file) if file else None,
             fix="free some space, or choose another place with --output or KERASLLM_CACHE",
         )
     if isinstance(error, OSError) and error.filename:
@@ -113,3 +119,14 @@ def _as_shown(error: Exception) -> KerasllmError:
         f"{type(error).__name__}: {first_line}",
         fix="this is not an error that kerasllm expects; `kerasllm --debug ...` shows where it is",
     )
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, is of a full disk: h5py and TensorFlow use words."""
+    while error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -51,7 +51,9 @@ def predict(
         from kerasllm.workflows.predict import predict as run_predict
 
         # A person who types, or a program that pipes, wants its answer before the next line.
-        interactive = not texts and not inputs and sys.stdin.isatty()
+        interactive = not texts and inputs in ((), ("-",)) and sys.stdin and sys.stdin.isatty()
+        if interactive:
+            click.echo("Type a text and press Enter; Ctrl-D ends.", err=True)
         for prediction in run_predict(run, rows, **({"chunk": 1} if interactive else {})):
             write(prediction)
 
@@ -71,6 +73,12 @@ def _rows(
         return iter(texts)
     if not inputs or inputs == ("-",):
         return _stdin_lines()
+    if "-" in inputs:
+        raise CommandError(
+            "Texts are read from stdin or from files, not from both",
+            where="--input -",
+            fix="give one of the two",
+        )
 
     from kerasllm import recipe
     from kerasllm.data.sources import Source
@@ -81,7 +89,8 @@ def _rows(
 
 
 def _stdin_lines() -> Iterator[str]:
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
+    number = 0
+    for number, raw in enumerate(sys.stdin.buffer if sys.stdin else (), start=1):
         try:
             line = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
@@ -93,6 +102,11 @@ def _stdin_lines() -> Iterator[str]:
         if not line.strip():
             raise DataError("The text is empty", where=f"stdin:{number}", fix="leave the line out")
         yield line
+    if not number:
+        raise CommandError(
+            "There is no text: stdin is empty",
+            fix="give texts as arguments, a file with --input, or pipe a text a line",
+        )
 
 
 @contextmanager
@@ -111,6 +125,8 @@ def _writer(output: str | None, as_json: bool) -> Iterator:
         )
     if not path.parent.is_dir():
         raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
+    if path.is_dir():
+        raise CommandError("This is a directory", where=output, fix="name a file with --output")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
     try:

@@ -70,6 +70,7 @@ class EpochPlans:
             these rows, see `bucket_boundaries`.
 
     Attributes:
+        batch_size: As given.
         boundaries: int32, the lengths that batches are padded to.
         steps: Batches of an epoch.
 
@@ -90,7 +91,7 @@ class EpochPlans:
         pad_to: int | None = None,
     ):
         self._lengths = np.asarray(lengths)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._seed = seed
         if pad_to is None:
             self.boundaries = bucket_boundaries(self._lengths, buckets)
@@ -101,7 +102,7 @@ class EpochPlans:
     def __call__(self, epoch: int = 0) -> BatchPlan:
         """Returns the batches of an epoch."""
         return plan_batches(
-            self._lengths, self._batch_size, self.boundaries, seed=self._seed, epoch=epoch
+            self._lengths, self.batch_size, self.boundaries, seed=self._seed, epoch=epoch
         )
 
 

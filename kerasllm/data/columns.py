@@ -57,7 +57,8 @@ def choose_column(
         f"No {role} column found",
         where=file.name,
         fix=_separator(columns)
-        + f"name it with --set data.{role}=NAME; columns there: {_listed(columns)}; "
+        + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
+        f"columns there: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}",
     )
 

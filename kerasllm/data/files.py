@@ -146,7 +146,7 @@ def _find_local(path: str) -> list[DataFile]:
             where=path,
             fix=f"paths start from the current folder, {os.getcwd()}",
         )
-    near = difflib.get_close_matches(os.path.basename(path), os.listdir(folder), n=1)
+    near = difflib.get_close_matches(os.path.basename(path), os.listdir(folder), n=1, cutoff=0.7)
     raise DataError(
         "The file does not exist",
         where=path,

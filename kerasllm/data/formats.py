@@ -188,7 +188,7 @@ def _json_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None
         except json.JSONDecodeError as error:
             if line.strip():
                 column = min(error.pos, len(line.rstrip())) + 1
-                yield number, None, f"not JSON: {error.msg} at column {column}"
+                yield number, None, f"not JSON: {error.msg.removesuffix(' at')} at column {column}"
         except (ValueError, RecursionError) as error:
             yield number, None, f"JSON that cannot be read: {error}"
         else:

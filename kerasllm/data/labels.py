@@ -56,9 +56,9 @@ class Labels:
         """
         found = sorted(set(labels), key=_sort_key)
         if len(found) < 2:
+            rows = "The only row has" if len(labels) == 1 else f"All {len(labels):,} rows have"
             raise DataError(
-                f"All {len(labels):,} rows have the same label {found[0]!r}; a classifier needs "
-                "at least two classes",
+                f"{rows} the label {found[0]!r}; a classifier needs at least two classes",
                 where=where,
                 fix="check that data.label names the right column",
             )

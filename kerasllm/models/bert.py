@@ -278,6 +278,12 @@ def _reading(preset: str | Path):
                 f"{preset} has to be downloaded, and the network cannot be reached",
                 fix="check the network, or give a local folder with the model's files",
             ) from error
+        if isinstance(error, ValueError) and "safe_mode" in str(error):
+            raise PresetError(
+                f"{preset} holds code of its own (a Lambda layer), and kerasllm runs no code of a "
+                "model",
+                fix="take the model from where it was trained; this one may have been changed",
+            ) from error
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PresetError(
             f"{preset} cannot be loaded as a text classifier: {first_line}",

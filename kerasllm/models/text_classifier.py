@@ -7,9 +7,9 @@ from pathlib import Path
 
 import keras_hub
 
-from kerasllm.data.labels import Labels
+from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
-from kerasllm.errors import RecipeError
+from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.bert import build_task, load_task, save_task
 from kerasllm.models.layers import ignores_padding
 from kerasllm.training.fit import FineTunedModel
@@ -65,9 +65,16 @@ class TextClassifier(FineTunedModel):
 
         Raises:
             PresetError: If the folder is not a saved classifier.
-            DataError: If its labels are missing.
+            DataError: If its labels are missing or do not fit the model.
         """
-        return cls(load_task(folder, precision), Labels.load(Path(folder)))
+        task, labels = load_task(folder, precision), Labels.load(Path(folder))
+        if len(labels) != task.num_classes:
+            raise DataError(
+                f"{len(labels)} label names, where the model has {task.num_classes} classes",
+                where=str(Path(folder) / FILE_NAME),
+                fix="the file is written by `kerasllm finetune`; take it from the original run",
+            )
+        return cls(task, labels)
 
 
 def bert_classifier(

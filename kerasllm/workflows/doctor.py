@@ -111,9 +111,13 @@ def _train(xla: bool) -> float:
 
 def _cache() -> Check:
     folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder):
-        used = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            used = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+    except OSError as error:
+        result = f"{folder} cannot be written: {error.strerror}"
+        return Check("cache", result, False, "set KERASLLM_CACHE to a folder that can be written")
     free = shutil.disk_usage(folder).free
     result = f"{folder}: {used / _GIGABYTE:.2f} GB used, {free / _GIGABYTE:.1f} GB free"
     if free < 2 * _GIGABYTE:

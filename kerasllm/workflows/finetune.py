@@ -16,7 +16,7 @@ from kerasllm.evaluation.plots import training_curve
 from kerasllm.models.bert import layer_depths, load_tokenizer
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import Recipe
-from kerasllm.run import Run, write_json, write_text
+from kerasllm.run import Run, whole_folder, write_json, write_text
 from kerasllm.tasks import text_classification as task
 from kerasllm.training.callbacks import StepMonitor, Validation
 from kerasllm.training.metrics_log import MetricsLog
@@ -82,9 +82,13 @@ def finetune(
     write_json(
         run.environment, describe_environment(command, recipe.training.seed, fingerprints)
     )
-    metrics, timing = train(job, run, report)
-    with report.busy("saving the model"):
-        job.model.save_to_preset(run.model)
+    try:
+        metrics, timing = train(job, run, report)
+    except KeyboardInterrupt:
+        report.line(f"{run.path} holds the log so far and no model; remove it to use it again")
+        raise
+    with report.busy("saving the model"), whole_folder(run.model) as folder:
+        job.model.save_to_preset(folder)
     wrong = []
     if job.data.test is not None:
         with report.busy("evaluating on the test data"):
@@ -156,13 +160,15 @@ def prepare(recipe: Recipe, report: Report) -> Job:
             )
         busy.update(f"loading the weights of {preset}")
         model = task.build_model(recipe, data.labels, precision)
+    # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
+    most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
     job = Job(
         recipe=recipe,
         data=data,
         model=model,
         plan=EpochPlans(
             data.train.lengths,
-            training.batch_size,
+            min(training.batch_size, most_rows),
             recipe.data.buckets,
             seed=training.seed,
             pad_to=model.pad_to,

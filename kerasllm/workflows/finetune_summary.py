@@ -75,8 +75,8 @@ def show_plan(report: Report, job: Job) -> None:
             ("precision", f"{job.precision}, XLA {'on' if job.xla else 'off'}"),
             ("optimizer", _optimizer(job)),
             ("rows", f"{len(job.data.train):,} to train on, {training.epochs} x"),
-            ("steps", f"{job.steps:,} of {training.batch_size} rows{cut}"),
-            ("shapes", f"{training.batch_size} x {' '.join(map(str, plan.shapes))} tokens"),
+            ("steps", f"{job.steps:,} of {job.plan.batch_size} rows{cut}"),
+            ("shapes", f"{job.plan.batch_size} x {' '.join(map(str, plan.shapes))} tokens"),
             ("padding", _padding(plan)),
         ]
     )

@@ -36,7 +36,7 @@ def test_what_the_data_writes_wins_over_a_name_that_is_the_same():
 
 
 def test_one_class_only_is_refused():
-    with pytest.raises(DataError, match="All 3 rows have the same label 'spam'") as error:
+    with pytest.raises(DataError, match="All 3 rows have the label 'spam'") as error:
         Labels.learn(["spam"] * 3, where="mail.csv")
     assert error.value.where == "mail.csv" and "data.label" in error.value.fix
 

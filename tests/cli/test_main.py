@@ -1,0 +1,86 @@
+"""`kerasllm`: quick help, one exit status for each kind of end, errors as a block."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.cli import main as command_line
+from kerasllm.errors import JobError, KerasllmError
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["recipes", "list"], ["--version"]])
+def test_what_is_asked_first_imports_nothing_slow(arguments):
+    code = (
+        "import sys\nfrom kerasllm.cli.main import main\n"
+        f"try: main({arguments})\nexcept SystemExit as end: assert end.code == 0\n"
+        "slow = {'tensorflow', 'keras', 'pyarrow', 'pydantic', 'rich', 'numpy'}\n"
+        "slow &= set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["finetun"], "Did you mean 'finetune'?"),
+        (["finetune"], "Missing option '--recipe'"),
+        (["finetune", "--recipe", "bert_clas"], "did you mean bert_cls?"),
+        (["finetune", "--recipe", "bert_cls", "--trian", "x.csv"], "Did you mean '--train'?"),
+        (["finetune", "--recipe", "bert_cls", "--seed", "-1"], "Received: -1"),
+        (["finetune", "--recipe", "bert_cls", "--set", "training.epoch=2"], "training.epochs"),
+        (["predict", "no_such_run", "a"], "no run directory 'no_such_run'"),
+    ],
+)
+def test_a_command_that_is_refused_ends_with_2_and_says_why(kerasllm, arguments, words):
+    result = kerasllm(*arguments)
+    assert result.status == 2
+    assert words in result.err and not result.out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("cannot flush (errno = 28, error message = 'No space left on device')"),
+    ],
+)
+def test_a_full_disk_is_a_failed_job_that_is_called_by_its_name(kerasllm, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command_line.Verbs, "get_command", fail)
+    result = kerasllm("finetune")
+    assert result.status == JobError.exit_status == 1
+    assert "No disk space is left" in result.err and "do:" in result.err
+
+
+def test_a_full_disk_is_found_behind_another_error(kerasllm, monkeypatch):
+    def fail(*_):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("the file is still open")  # noqa: B904 - as h5py does
+
+    monkeypatch.setattr(command_line.Verbs, "get_command", fail)
+    assert "No disk space is left" in kerasllm("finetune").err
+
+
+def test_an_interrupt_ends_with_130(kerasllm, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line.Verbs, "get_command", interrupt)
+    result = kerasllm("finetune")
+    assert result.status == 130 and "Interrupted" in result.err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    def fail(*_):
+        raise KerasllmError("something")
+
+    monkeypatch.setattr(command_line.Verbs, "get_command", fail)
+    with pytest.raises(KerasllmError):
+        command_line.main(["--debug", "finetune"])
