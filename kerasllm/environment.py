@@ -65,8 +65,5 @@ def describe_environment(command: str, seed: int, fingerprints: dict[str, str]) 
         "versions": versions(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "devices": [
-            f"{device.device_type}:{index}"
-            for index, device in enumerate(tf.config.list_physical_devices())
-        ],
+        "devices": [device.name for device in tf.config.list_physical_devices()],
     }

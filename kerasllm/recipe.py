@@ -248,11 +248,17 @@ class Training(Section):
     @field_validator("precision")
     @classmethod
     def _optimizer_works_in_it(cls, precision: str, info: ValidationInfo) -> str:
-        # Keras computes their moments in the weights' dtype, where 0.999 rounds to 1.
-        if precision == "bfloat16" and info.data.get("optimizer") in ("lamb", "muon"):
+        # Keras computes in the weights' dtype: steps below its 8 bits of precision are lost.
+        optimizer = info.data.get("optimizer", "adamw")
+        if precision == "bfloat16" and optimizer not in ("adamw", "adam"):
             raise refusal(
-                f"{info.data['optimizer']} does not learn in pure bfloat16",
+                f"{optimizer} does not learn in pure bfloat16",
                 "set training.precision to mixed_bfloat16, or training.optimizer to adamw",
+            )
+        if precision == "bfloat16" and info.data.get("ema"):
+            raise refusal(
+                "ema cannot average weights that are bfloat16",
+                "set training.precision to mixed_bfloat16, or training.ema to null",
             )
         return precision
 

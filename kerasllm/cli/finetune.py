@@ -62,4 +62,4 @@ def _as_yaml(files: tuple[str, ...]) -> str:
     """Returns files as a YAML value: a text, or a list of texts."""
     import json
 
-    return json.dumps(list(files) if len(files) > 1 else files[0])
+    return json.dumps(list(files) if len(files) > 1 else files[0], ensure_ascii=False)

@@ -50,7 +50,7 @@ def predict(
         import_tensorflow()
         from kerasllm.workflows.predict import predict as run_predict
 
-        # A person who types, or a program that pipes, wants its answer before the next line.
+        # A person who types wants an answer before the next line.
         interactive = not texts and inputs in ((), ("-",)) and sys.stdin and sys.stdin.isatty()
         if interactive:
             click.echo("Type a text and press Enter; Ctrl-D ends.", err=True)

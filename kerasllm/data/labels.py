@@ -47,7 +47,7 @@ class Labels:
         """Finds the classes of the training data: whole numbers by value, others by alphabet.
 
         Args:
-            labels: The label of each row.
+            labels: The labels; how often each stands there does not matter.
             names: The name to show for each label. Defaults to `None`.
             where: The file, for messages. Defaults to `""`.
 
@@ -56,9 +56,8 @@ class Labels:
         """
         found = sorted(set(labels), key=_sort_key)
         if len(found) < 2:
-            rows = "The only row has" if len(labels) == 1 else f"All {len(labels):,} rows have"
             raise DataError(
-                f"{rows} the label {found[0]!r}; a classifier needs at least two classes",
+                f"All rows have the label {found[0]!r}; a classifier needs at least two classes",
                 where=where,
                 fix="check that data.label names the right column",
             )
@@ -77,11 +76,11 @@ class Labels:
     def encode(
         self, labels: Sequence[str], where: Callable[[int], str] | None = None
     ) -> np.ndarray:
-        """Returns the number of each label, int32 `[rows]`.
+        """Returns the number of each label, int32 `[labels]`.
 
         Args:
             labels: Labels as the training data writes them, or as they are shown.
-            where: Gives the place of a row, for messages. Defaults to `None`.
+            where: Gives the place of a label by its position, for messages. Defaults to `None`.
 
         Raises:
             DataError: If a label was not in the training data.
@@ -89,12 +88,12 @@ class Labels:
         try:
             return np.array([self._numbers[label] for label in labels], dtype=np.int32)
         except KeyError:
-            unknown = [row for row, label in enumerate(labels) if label not in self._numbers]
+            unknown = [at for at, label in enumerate(labels) if label not in self._numbers]
         label = labels[unknown[0]]
         near = difflib.get_close_matches(label, self.raw, n=1)
         raise DataError(
             f"The label {label!r} is not one that the model was trained on"
-            + (f" ({len(unknown):,} rows have such labels)" if len(unknown) > 1 else ""),
+            + (f" ({len(unknown) - 1:,} more are not)" if len(unknown) > 1 else ""),
             where=where(unknown[0]) if where else None,
             fix=(f"did you mean {near[0]!r}? " if near else "")
             + "labels of the training data: "

@@ -79,7 +79,7 @@ def build_task(
     _check_dropouts(task, dropout, head_dropout)
     _freeze(task, freeze, fresh_pooler=loaded.fresh_pooler)
     if lora is not None:
-        add_lora(task, frozen_layers=freeze, **lora)
+        add_lora(task, frozen_layers=freeze, fresh_pooler=loaded.fresh_pooler, **lora)
     return task
 
 

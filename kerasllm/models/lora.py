@@ -31,6 +31,7 @@ def add_lora(
     alpha: float = 16,
     targets: Sequence[str] = ("query", "value"),
     frozen_layers: int | str = 0,
+    fresh_pooler: bool = False,
 ) -> None:
     """Adds low-rank adapters to a classifier's transformer layers, and stills all other weights.
 
@@ -45,6 +46,7 @@ def add_lora(
         targets: Each `query`, `key`, `value`, `output` (of the attention), `ffn` (both layers of
             it), or a part of the name of a dense layer. Defaults to `("query", "value")`.
         frozen_layers: This many of the lowest layers get no adapter. Defaults to `0`.
+        fresh_pooler: Whether the pooler is new: then it trains with the head. Defaults to `False`.
 
     Raises:
         RecipeError: A target that matches no layer, or layers that are all frozen.
@@ -52,7 +54,8 @@ def add_lora(
     Reference:
         [LoRA](https://arxiv.org/abs/2106.09685).
     """
-    blocks = parts_of(task).blocks
+    parts = parts_of(task)
+    blocks = parts.blocks
     if frozen_layers == "backbone" or frozen_layers >= len(blocks):
         raise RecipeError(
             "LoRA trains layers that freeze keeps as they are",
@@ -76,8 +79,9 @@ def add_lora(
         chosen.update({id(layer): layer for layer in matched})
     # By variable, not by layer: a layer that does not train would hold its adapter back too, and
     # Keras leaves the biases of an adapted layer trainable.
+    new = {id(v) for layer in parts.pooler for v in layer.variables} if fresh_pooler else set()
     for variable in task.backbone.variables:
-        variable.trainable = False
+        variable.trainable = variable.trainable and id(variable) in new
     for layer in chosen.values():
         layer.enable_lora(rank, lora_alpha=alpha)
 

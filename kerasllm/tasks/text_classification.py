@@ -24,7 +24,7 @@ from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
-from kerasllm.evaluation.classification import classification_report
+from kerasllm.evaluation.classification import classification_report, log_softmax
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
 from kerasllm.recipe import Data, Recipe
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
@@ -98,11 +98,10 @@ def load_data(
         for part, source in sources.items()
     }
     names = recipe.label_names or sources["train"].label_names
-    train_labels = stores["train"].labels.to_pylist()
-    labels = Labels.learn(train_labels, names, where=", ".join(sources["train"].files))
+    found = stores["train"].labels.unique().to_pylist()
+    labels = Labels.learn(found, names, where=", ".join(sources["train"].files))
     parts = {
-        part: Examples.of(store, labels.encode(store.labels.to_pylist(), place_of(store)))
-        for part, store in stores.items()
+        part: Examples.of(store, encode_labels(store, labels)) for part, store in stores.items()
     }
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
@@ -142,6 +141,33 @@ def open_tokens(
             "There are no rows to use", where=", ".join(source.files), fix="give a file with rows"
         )
     return store
+
+
+def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
+    """Returns the class of each row of a store, int32 `[rows]`.
+
+    Raises:
+        DataError: If a label was not in the training data.
+    """
+    # By distinct label: a string for each of a hundred million rows would fill the memory.
+    column = store.labels.combine_chunks().dictionary_encode()
+    rows = column.indices.to_numpy()
+    place = place_of(store)
+    classes = labels.encode(
+        column.dictionary.to_pylist(), lambda label: place(int(np.argmax(rows == label)))
+    )
+    return classes[rows]
+
+
+def remarks(store: TokenStore) -> list[str]:
+    """Returns what a user should know of how a store was made: rows left out, damage mended."""
+    found = []
+    if store.skipped:
+        file, line, why = store.skipped_rows[0]
+        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
+    if store.damage:
+        found.append(f"the tokens were read anew; {store.damage}")
+    return found
 
 
 def place_of(store: TokenStore) -> Callable[[int], str]:
@@ -300,9 +326,7 @@ def classify(
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Returns the softmax of logits `[rows, classes]`, computed in float64."""
-    logits = logits.astype(np.float64)
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
+    return np.exp(log_softmax(logits))
 
 
 def wrong_examples(

@@ -15,10 +15,14 @@ class AdamW(keras.optimizers.Optimizer):
       about ten passes; on a CPU, where the update is bound by memory, that is most of its time.
     - Moments and arithmetic are float32. Keras computes in the weight's dtype, and in bfloat16
       0.999 is 1, so that under the policy `bfloat16` its Adam does not move the weights at all.
+    - A bfloat16 weight is rounded up or down by chance, in proportion, so that updates too small
+      for its 8 bits of precision count on average and are not lost. Weight decay, smaller still
+      and applied by Keras, is lost in that dtype.
 
     Reference:
         - [Kingma & Ba, 2015](https://arxiv.org/abs/1412.6980)
         - [Loshchilov & Hutter, 2019](https://arxiv.org/abs/1711.05101)
+        - Stochastic rounding: [Gupta et al., 2015](https://arxiv.org/abs/1502.02551)
 
     Args:
         learning_rate: A float or a schedule. Defaults to `0.001`.
@@ -62,7 +66,8 @@ class AdamW(keras.optimizers.Optimizer):
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        momentum, velocity = self._moments[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._moments[index]
         step = tf.cast(self.iterations.value + 1, tf.float32)
         learning_rate = tf.cast(learning_rate, tf.float32)
         gradient = tf.cast(gradient, tf.float32)
@@ -85,7 +90,10 @@ class AdamW(keras.optimizers.Optimizer):
         self.assign(velocity, beta_2 * velocity.value + (1.0 - beta_2) * tf.square(gradient))
         rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
         update = rate * momentum.value / (tf.sqrt(velocity.value) + self.epsilon)
-        self.assign(variable, tf.cast(variable, tf.float32) - update)
+        updated = tf.cast(variable, tf.float32) - update
+        if variable.dtype == tf.bfloat16:
+            updated = _rounded_by_chance(updated, seed=[self.iterations.value, index])
+        self.assign(variable, updated)
 
     def get_config(self):
         return {
@@ -99,3 +107,19 @@ class AdamW(keras.optimizers.Optimizer):
         if variable.dtype == "float32":
             return self.add_variable_from_reference(variable, name=name)
         return self.add_variable(variable.shape, initializer="zeros", dtype="float32", name=name)
+
+
+def _rounded_by_chance(values: tf.Tensor, seed: list) -> tf.Tensor:
+    """Rounds float32 values to ones that bfloat16 holds, each up or down in proportion.
+
+    bfloat16 is the upper half of float32: what noise on the lower half carries over is the chance
+    of rounding away from zero.
+
+    Args:
+        values: float32 of any shape.
+        seed: Two whole numbers; the same ones round the same way, so that a run can be repeated.
+    """
+    seed = tf.stack([tf.cast(number, tf.int32) for number in seed])
+    noise = tf.random.stateless_uniform(tf.shape(values), seed, 0, 1 << 16, tf.int32)
+    bits = tf.bitwise.bitwise_and(tf.bitcast(values, tf.int32) + noise, -(1 << 16))
+    return tf.bitcast(bits, tf.float32)

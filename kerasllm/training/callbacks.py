@@ -53,6 +53,8 @@ class StepMonitor(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._step_in_epoch = batch
+        # The rate of this step: afterwards the optimizer tells that of the next one.
+        self._learning_rate = float(self.model.optimizer.learning_rate)
 
     def on_train_batch_end(self, batch, logs=None):
         # The time between two steps counts as training, but for what `exclude` has taken off.
@@ -111,7 +113,7 @@ class StepMonitor(keras.callbacks.Callback):
                 "epoch": round(self._epoch + (self._step_in_epoch + 1) / steps_per_epoch, 4),
                 "loss": self._since_row.loss(),
                 **metrics,
-                "learning_rate": float(self.model.optimizer.learning_rate),
+                "learning_rate": self._learning_rate,
                 "tokens_per_second": round(self._since_row.tokens_per_second(), 1),
                 "seconds": round(self.seconds, 3),
             }
@@ -120,7 +122,7 @@ class StepMonitor(keras.callbacks.Callback):
 
 
 class _Interval:
-    """Sums between two rows. Losses stay on the device until the row is due."""
+    """Sums between two rows."""
 
     def __init__(self):
         self._losses, self._tokens, self._seconds = [], 0, 0.0
@@ -175,15 +177,15 @@ class Validation(keras.callbacks.Callback):
         self._patience = patience
         self._min_delta = min_delta
         self._on_result = on_result
+        self.best_step = None
+        self.result = None
+
+    def on_train_begin(self, logs=None):
         self._steps = 0
         self._validated_at = None
         self._best = None
         self._best_weights = None
         self._waited = 0
-        self.best_step = None
-        self.result = None
-
-    def on_train_begin(self, logs=None):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._average = None

@@ -98,7 +98,7 @@ class FineTunedModel(keras.Model):
         if weight is None:
             weight = tf.ones(tf.shape(y)[:1])
         weight = tf.cast(weight, tf.float32)
-        share = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
+        share = self._share(weight)
         # What the step computes on: Keras may have made new functions since the last trace.
         compute = self._forward_backward()
         if self.accumulate == 1:
@@ -116,9 +116,12 @@ class FineTunedModel(keras.Model):
             weight = tf.ones(tf.shape(y)[:1])
         weight = tf.cast(weight, tf.float32)
         logits = self(x, training=False)
-        share = tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
-        loss = self.item_loss(y, logits, sample_weight=share)
+        loss = self.item_loss(y, logits, sample_weight=self._share(weight))
         return self._update_metrics(y, logits, weight, loss)
+
+    def _share(self, weight):
+        """Returns the part of the batch's loss that each row makes up; the parts sum to 1."""
+        return tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
 
     def _forward_backward(self) -> Callable:
         """Returns the function from a batch to its loss, logits and gradients."""
@@ -139,7 +142,8 @@ class FineTunedModel(keras.Model):
             ]
             return loss, logits, dense
 
-        return tf.function(forward_backward, jit_compile=True) if self.xla else forward_backward
+        # One graph, however often it is called; XLA makes one program of it.
+        return tf.function(forward_backward, jit_compile=self.xla or None)
 
     def _accumulate(self, compute: Callable, x, y, share):
         """Sums loss and gradients over micro-batches, one in memory at a time."""

@@ -73,7 +73,7 @@ def _precision() -> Check:
     from kerasllm.training.precision import resolve_precision, resolve_xla
 
     xla = "on" if resolve_xla("auto") else "off"
-    return Check("auto", f"precision {resolve_precision('auto')}, XLA {xla}", None)
+    return Check("precision", f"auto is {resolve_precision('auto')}, XLA {xla}", None)
 
 
 def _training_step() -> Check:

@@ -62,7 +62,9 @@ def evaluate(
             folder=store_dir(),
             notify=busy.update,
         )
-        labels = model.labels.encode(store.labels.to_pylist(), task.place_of(store))
+        for remark in task.remarks(store):
+            report.line(remark)
+        labels = task.encode_labels(store, model.labels)
         busy.update(f"evaluating on {len(store):,} rows")
         metrics, _ = task.evaluate(
             model, Examples.of(store, labels), buckets=recipe.buckets

@@ -78,7 +78,7 @@ def finetune(
     run = Run.create(output, name)
     report.heading(f"Training into {run.path}")
     write_text(run.recipe, recipe.to_yaml())
-    fingerprints = {part: store.fingerprint for part, store in job.data.stores.items()}
+    fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
     write_json(
         run.environment, describe_environment(command, recipe.training.seed, fingerprints)
     )

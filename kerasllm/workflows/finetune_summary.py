@@ -12,6 +12,7 @@ from kerasllm.data.batch_plan import BatchPlan
 from kerasllm.evaluation.tables import metrics_table
 from kerasllm.models.bert import trainable_share
 from kerasllm.run import Run
+from kerasllm.tasks import text_classification as task
 from kerasllm.tasks.text_classification import ClassificationData
 from kerasllm.workflows.report import Report
 
@@ -27,13 +28,8 @@ def show_data(report: Report, data: ClassificationData) -> None:
     report.heading("Data")
     report.facts([*_files(data), ("columns", _columns(data))])
     for part, store in data.stores.items():
-        if store.skipped:
-            file, line, why = store.skipped_rows[0]
-            report.line(
-                f"{part}: {store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}"
-            )
-        if store.damage:
-            report.line(f"{part}: the tokens were read anew; {store.damage}")
+        for remark in task.remarks(store):
+            report.line(f"{part}: {remark}")
     report.show(balance_table(data))
 
 

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 
 _LOG_WIDTH = 120
@@ -52,13 +53,13 @@ class Report:
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in facts:
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         self.console.print(table)
 
     @contextmanager
     def busy(self, text: str) -> Iterator[Busy]:
         """Shows that something is being done, and for how long, until the block ends."""
-        with self._progress(TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        with self._progress(TextColumn("{task.description}", markup=False), TimeElapsedColumn()) as progress:
             yield Busy(self, progress, text)
 
     @contextmanager
@@ -67,7 +68,7 @@ class Report:
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with self._progress(*columns, expand=True) as progress:

@@ -100,6 +100,16 @@ def test_a_new_pooler_is_the_same_each_time_and_trains_with_the_head():
     assert {w.path for w in read.trainable_weights} == {"logits/kernel", "logits/bias"}
 
 
+def test_a_new_pooler_trains_beside_adapters():
+    def trained(name):
+        task = bert.build_task(REFERENCE / name, 2, lora={"rank": 2})
+        return {w.path for w in task.trainable_weights if "lora" not in w.path}
+
+    head = {"logits/kernel", "logits/bias"}
+    assert trained("bert_masked_lm") == {"pooled_dense/kernel", "pooled_dense/bias"} | head
+    assert trained("bert") == head
+
+
 def test_half_a_pooler_is_not_a_pooler(folder):
     with pytest.raises(PresetError, match="pooler.dense.bias is missing"):
         bert.build_task(folder("bert", without("pooler.dense.bias")), 2)

@@ -7,6 +7,7 @@ import pytest
 from kerasllm.data.batch_plan import plan_batches
 from kerasllm.training.callbacks import StepMonitor, Validation
 from kerasllm.training.optimizers import build_optimizer
+from kerasllm.training.schedules import WarmupSchedule
 from tests.training.tiny import tiny_batches, tiny_model, weights_of
 
 
@@ -169,3 +170,24 @@ def test_time_that_is_excluded_does_not_count(monkeypatch):
     )
     fit(compiled(), [monitor], epochs=1)
     assert monitor.seconds == 30
+
+
+def test_the_learning_rate_of_a_row_is_that_of_its_step():
+    schedule = WarmupSchedule(0.1, steps=6, warmup_steps=2)
+    model = compiled(learning_rate=schedule)
+    rows = []
+    monitor = StepMonitor(
+        lambda epoch: plan_batches(np.full(24, 8), 8, np.array([8])), 1, on_row=rows.append
+    )
+    fit(model, [monitor], epochs=2)
+    expected = [float(schedule(step)) for step in range(6)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
+
+
+def test_a_second_fit_starts_afresh():
+    results = iter([0.1, 0.9, 0.9, 0.9, 0.9])
+    model = compiled(learning_rate=0.1)
+    validation = Validation(lambda: {"loss": next(results)}, patience=3)
+    fit(model, [validation], epochs=3)
+    fit(model, [validation], epochs=2)
+    assert next(results, None) is None and validation.best_step == 3

@@ -48,6 +48,26 @@ def test_it_agrees_with_keras_own_step():
         np.testing.assert_allclose(mine, other, atol=2e-6)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_each_micro_batch_and_each_step_drops_other_units(xla):
+    """Of the same row, drawn again and again: one mask for all would give one output for all."""
+    x, y, weight = next(iter(tiny_batches()))
+    same = tf.nest.map_structure(lambda part: tf.repeat(part[:1], 8, axis=0), (x, y, weight))
+    seen = []
+
+    class Outputs(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            tf.py_function(lambda logits: seen.append(logits.numpy()), [y_pred], [])
+            return super().update_state(y_pred)
+
+    model = tiny_model(dropout=0.5)
+    model.compile(keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla)
+    model.fit(tf.data.Dataset.from_tensors(same).repeat(2), verbose=0)
+    outputs = np.concatenate(seen)
+    assert outputs.shape == (16, 3)
+    assert len(np.unique(outputs.round(6), axis=0)) == 16
+
+
 def test_it_learns():
     history, _ = trained(tiny_model(), epochs=60)
     assert history["accuracy"][-1] == 1.0

@@ -92,3 +92,14 @@ def test_fused_adamw_has_keras_numbers():
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="adamw.*Received: name='adan'"):
         build_optimizer("adan", 0.1, [])
+
+
+def test_small_steps_count_in_bfloat16():
+    """At a fine-tuning rate a step is less than half of what bfloat16 can tell from 1."""
+    weights = keras.Variable(np.ones((100, 100)), dtype="bfloat16", name="kernel")
+    optimizer = build_optimizer("adamw", 1e-4, [weights])
+    for _ in range(20):
+        optimizer.apply([keras.ops.ones((100, 100), "bfloat16")], [weights])
+    mean = float(np.mean(weights.numpy().astype("float32")))
+    assert mean == pytest.approx(1 - 20 * 1e-4, abs=2e-4)
+    assert len(np.unique(weights.numpy().astype("float32"))) >= 2

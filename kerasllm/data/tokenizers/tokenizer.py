@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 
 import numpy as np
 
@@ -56,12 +57,14 @@ class Tokenizer(abc.ABC):
         self.description = description
         self._threads = threads or os.cpu_count() or 1
         special = [start_token_id, end_token_id, pad_token_id]
-        content = json.dumps([type(self).__name__, _VERSION, special, identity], sort_keys=True)
+        made_by = [metadata.version(package) for package in ("tokenizers", "tensorflow-text")]
+        kind = [type(self).__name__, _VERSION, made_by]
+        content = json.dumps([*kind, special, identity], sort_keys=True)
         self._fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        """sha256, in hex, of the kind, the vocabulary and the settings."""
+        """sha256, in hex, of the kind, the vocabulary, the settings and the libraries' versions."""
         return self._fingerprint
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
