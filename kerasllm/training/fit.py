@@ -148,11 +148,14 @@ class FineTunedModel(keras.Model):
     def _accumulate(self, compute: Callable, x, y, share):
         """Sums loss and gradients over micro-batches, one in memory at a time."""
         rows = tf.shape(y)[0]
-        tf.debugging.assert_equal(
+        whole = tf.debugging.assert_equal(
             rows % self.accumulate,
             0,
             message=f"A batch must be divisible into accumulate={self.accumulate} micro-batches.",
         )
+        # Before the cut, which would fail with less to say.
+        with tf.control_dependencies([whole]):
+            rows = tf.identity(rows)
 
         def cut(tensor):
             shape = tf.concat([[self.accumulate, rows // self.accumulate], tf.shape(tensor)[1:]], 0)

@@ -76,7 +76,7 @@ GOOD = b"good film,positive\nbad film,negative\n"
         ("a.csv", HEADER + GOOD + b"a film,\n", ["a.csv:4", "label is empty"]),
         ("a.csv", HEADER + GOOD + b"caf\xe9,positive\n", ["a.csv:4", "0xe9", "UTF-8"]),
         ("a.csv", HEADER + GOOD + b'"open,positive\n', ["a.csv:4", "quote"]),
-        ("a.csv", HEADER + b"good,positive\n", ["only row", "two classes"]),
+        ("a.csv", HEADER + b"good,positive\n", ["All rows have", "two classes"]),
         ("a.csv", (HEADER + GOOD).decode().encode("utf-16"), ["UTF-16"]),
         ("a.csv.gz", gzip.compress(HEADER + GOOD)[:-9], ["cut short"]),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": "c', ["a.jsonl:2", "not JSON"]),
