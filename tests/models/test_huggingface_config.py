@@ -105,7 +105,7 @@ def test_an_unknown_key_is_refused_unless_it_is_off(key, value):
 
 
 def test_harmless_keys_pass():
-    check_config(
+    checked = check_config(
         config_of(
             "bert",
             id2label={"0": "no"},
@@ -118,6 +118,7 @@ def test_harmless_keys_pass():
         ),
         "config.json",
     )
+    assert checked["model_type"] == "bert"
 
 
 def test_a_refused_folder_is_named(tmp_path):
