@@ -314,3 +314,16 @@ def test_checking_a_recipe_does_not_wait_for_tensorflow():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.optimizer=lamb", "lamb does not learn in pure bfloat16"),
+        ("training.ema=0.99", "ema cannot average"),
+    ],
+)
+def test_pure_bfloat16_is_refused_where_steps_would_be_lost(setting, words):
+    with pytest.raises(RecipeError, match=words) as error:
+        recipe.load("bert_cls", ["training.precision=bfloat16", setting])
+    assert "mixed_bfloat16" in error.value.fix

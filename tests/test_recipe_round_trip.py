@@ -73,10 +73,17 @@ trainings = st.builds(
     ),
     evaluate_every=st.just("epoch") | counts,
     ema=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
-    precision=choices("training", "precision"),
+    precision=choices("training", "precision").filter(lambda precision: precision != "bfloat16"),
     xla=st.sampled_from(["auto", True, False]),
     seed=st.integers(0, 2**32 - 1),
     log_every=counts,
+)
+# What pure bfloat16 goes with.
+trainings |= st.builds(
+    recipe.Training,
+    precision=st.just("bfloat16"),
+    optimizer=st.sampled_from(["adamw", "adam"]),
+    learning_rate=positives,
 )
 weighted = st.builds(
     recipe.Data,
