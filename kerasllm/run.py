@@ -102,7 +102,9 @@ class Run:
             )
         if not run.recipe.is_file():
             inner = sorted(found.parent for found in run.path.glob("*/recipe.yaml"))
-            hint = f"did you mean {inner[-1]}?" if inner else "it should hold recipe.yaml and model/"
+            hint = (
+                f"did you mean {inner[-1]}?" if inner else "it should hold recipe.yaml and model/"
+            )
             raise RunError("This directory is not a run", where=str(run.path), fix=hint)
         if not run.metrics.is_file() or not run.model.is_dir():
             raise RunError(

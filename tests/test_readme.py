@@ -46,13 +46,17 @@ def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, mo
     (tmp_path / "texts.txt").write_text("a good film\na dull film\n", encoding="utf-8")
     short = {
         key: value
-        for key, _, value in (setting.partition("=") for setting in toy_settings(tmp_path, toy_preset))
+        for key, _, value in (
+            setting.partition("=") for setting in toy_settings(tmp_path, toy_preset)
+        )
         if key not in ("data.train", "data.test")
     }
     for command in VERBS:
         arguments = shlex.split(command)[1:]
         if arguments[0] == "finetune":
-            arguments += [part for key, value in short.items() for part in ("--set", f"{key}={value}")]
+            arguments += [
+                part for key, value in short.items() for part in ("--set", f"{key}={value}")
+            ]
             if "--train" not in arguments:
                 arguments += ["--train", "reviews.csv"]
         with pytest.raises(SystemExit) as ended:
@@ -103,7 +107,9 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
 def test_the_first_command_in_an_empty_environment(tmp_path):
     """Real: pip installs everything, the preset is fetched, the default run is trained."""
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", "*.egg-info", "build", "runs"))
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", "*.egg-info", "build", "runs")
+    )
     venv.create(tmp_path / "venv", with_pip=True)
     environment = {
         **os.environ,

@@ -11,7 +11,13 @@ from kerasllm.cli.quiet import import_tensorflow
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--data", multiple=True, required=True, metavar="FILE", help="Labelled data: csv, tsv, jsonl, parquet, .gz, glob.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Labelled data: csv, tsv, jsonl, parquet, .gz, glob.",
+)
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the recipe's]")
 @click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: the recipe's]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

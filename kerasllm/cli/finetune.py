@@ -12,12 +12,32 @@ from kerasllm.cli.quiet import import_tensorflow
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
-@click.option("--train", multiple=True, metavar="FILE", help="Training data: csv, tsv, jsonl, parquet, .gz, glob.")
-@click.option("--validation", multiple=True, metavar="FILE", help="Validation data; without it a part of train.")
+@click.option(
+    "--recipe", required=True, metavar="NAME|FILE", help="A recipe's name, or a YAML file."
+)
+@click.option(
+    "--train",
+    multiple=True,
+    metavar="FILE",
+    help="Training data: csv, tsv, jsonl, parquet, .gz, glob.",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    metavar="FILE",
+    help="Validation data; without it a part of train.",
+)
 @click.option("--test", multiple=True, metavar="FILE", help="Test data, measured at the end.")
-@click.option("--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe, as training.epochs=3.")
+@click.option(
+    "--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]"
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, as training.epochs=3.",
+)
 @click.option("--seed", type=int, metavar="N", help="The same as --set training.seed=N.")
 @click.option("--dry-run", is_flag=True, help="Stop before the first step: show what would run.")
 def finetune(

@@ -61,7 +61,9 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kerasllm")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error, and what TensorFlow logs.")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error, and what TensorFlow logs."
+)
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Fine-tune language models with Keras and TensorFlow.

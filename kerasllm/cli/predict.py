@@ -20,8 +20,16 @@ from kerasllm.errors import CommandError, DataError
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--input", "inputs", multiple=True, metavar="FILE", help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), .gz, glob; - for stdin.")
-@click.option("--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="FILE",
+    help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), .gz, glob; - for stdin.",
+)
+@click.option(
+    "--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]"
+)
 @click.option("--output", metavar="FILE", help="Write a .csv, .tsv or .jsonl file, not stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
 def predict(

@@ -263,7 +263,10 @@ class Source:
                 f"{rows_are} bad in {file}",
                 where=_places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
-                + (", or let finetune leave bad rows out: --set data.on_bad_row=skip" * self._labelled),
+                + (
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    * self._labelled
+                ),
             )
         if texts:
             yield batch()

@@ -7,7 +7,6 @@ LoRA with every other weight still, and weights that are known to be read as the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -83,9 +82,7 @@ def build_task(
     return task
 
 
-def load_task(
-    folder: str | Path, precision: str | None = None
-) -> keras_hub.models.TextClassifier:
+def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.models.TextClassifier:
     """Loads a classifier that was saved with its head, such as the `model` of a run directory.
 
     Args:

@@ -99,7 +99,6 @@ class FineTunedModel(keras.Model):
             weight = tf.ones(tf.shape(y)[:1])
         weight = tf.cast(weight, tf.float32)
         share = self._share(weight)
-        # What the step computes on: Keras may have made new functions since the last trace.
         compute = self._forward_backward()
         if self.accumulate == 1:
             loss, logits, gradients = compute(x, y, share)

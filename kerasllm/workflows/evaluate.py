@@ -66,7 +66,5 @@ def evaluate(
             report.line(remark)
         labels = task.encode_labels(store, model.labels)
         busy.update(f"evaluating on {len(store):,} rows")
-        metrics, _ = task.evaluate(
-            model, Examples.of(store, labels), buckets=recipe.buckets
-        )
+        metrics, _ = task.evaluate(model, Examples.of(store, labels), buckets=recipe.buckets)
     return metrics

@@ -79,9 +79,7 @@ def finetune(
     report.heading(f"Training into {run.path}")
     write_text(run.recipe, recipe.to_yaml())
     fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
-    write_json(
-        run.environment, describe_environment(command, recipe.training.seed, fingerprints)
-    )
+    write_json(run.environment, describe_environment(command, recipe.training.seed, fingerprints))
     try:
         metrics, timing = train(job, run, report)
     except KeyboardInterrupt:

@@ -52,7 +52,9 @@ def balance_table(data: ClassificationData) -> Table:
         table.add_row(Text(data.labels.names[number]), *cells)
     rest = order[_CLASSES_SHOWN:]
     if len(rest):
-        cells = [f"{c[rest].sum():,} ({c[rest].sum() / max(c.sum(), 1):.1%})" for c in counts.values()]
+        cells = [
+            f"{c[rest].sum():,} ({c[rest].sum() / max(c.sum(), 1):.1%})" for c in counts.values()
+        ]
         table.add_row(f"{len(rest)} more labels", *cells)
     table.add_row("all", *(f"{c.sum():,}" for c in counts.values()), style="dim")
     return table
@@ -84,9 +86,7 @@ def show_plan(report: Report, job: Job) -> None:
         )
 
 
-def show_results(
-    report: Report, run: Run, metrics: dict, timing: dict, wrong: list[dict]
-) -> None:
+def show_results(report: Report, run: Run, metrics: dict, timing: dict, wrong: list[dict]) -> None:
     """Shows the final metrics, some wrong predictions, and what to do next."""
     report.heading("Results")
     parts = {name: metrics[name] for name in ("validation", "test") if metrics[name]}

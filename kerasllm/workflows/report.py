@@ -59,7 +59,9 @@ class Report:
     @contextmanager
     def busy(self, text: str) -> Iterator[Busy]:
         """Shows that something is being done, and for how long, until the block ends."""
-        with self._progress(TextColumn("{task.description}", markup=False), TimeElapsedColumn()) as progress:
+        with self._progress(
+            TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        ) as progress:
             yield Busy(self, progress, text)
 
     @contextmanager
