@@ -12,5 +12,7 @@ __version__ = "0.1.0"
 
 __getattr__ = lazy_names(
     __name__,
-    dict.fromkeys(("data", "evaluation", "models", "recipe", "training", "workflows"), ""),
+    dict.fromkeys(
+        ("data", "distribution", "evaluation", "models", "recipe", "training", "workflows"), ""
+    ),
 )

@@ -1,0 +1,78 @@
+"""The names of strategies: read and checked without TensorFlow, for recipes and commands."""
+
+from __future__ import annotations
+
+import difflib
+
+from kerasllm.errors import CommandError
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu", "virtual")
+COMMUNICATIONS = ("auto", "ring", "nccl")
+EXPECTED = "auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N"
+
+# By their bare names.
+_REFUSED = {
+    "parameterserver": "Keras 3 refuses it, and its asynchronous updates cannot give the numbers "
+    "of one device",
+    "centralstorage": "TensorFlow calls it experimental, and nothing here was tested under it",
+}
+
+
+def check_name(name: str) -> tuple[str, str]:
+    """Takes the name of a strategy apart.
+
+    Args:
+        name: `auto`, `one_device`, `mirrored`, `multi_worker`, `tpu`, `tpu:NAME` or `virtual:N`.
+
+    Returns:
+        The kind, one of `STRATEGIES`, and what follows its colon, `""` if nothing does.
+
+    Raises:
+        CommandError: If there is no such strategy, or its argument is missing or wrong.
+
+    Example:
+
+    >>> check_name("virtual:4")
+    ('virtual', '4')
+    """
+    kind, colon, argument = name.partition(":")
+    if why := _REFUSED.get(_bare(kind)):
+        raise CommandError(
+            f"strategy {name!r} is not supported: {why}",
+            fix="use multi_worker for several machines, mirrored for several GPUs of one",
+        )
+    if kind not in STRATEGIES:
+        near = difflib.get_close_matches(_bare(kind), [_bare(known) for known in STRATEGIES], 1)
+        meant = next((known for known in STRATEGIES if _bare(known) in near), None)
+        raise CommandError(
+            f"unknown strategy {name!r}. Expected: {EXPECTED}",
+            fix=f"did you mean {'virtual:N' if meant == 'virtual' else meant}?" if meant else None,
+        )
+    if kind == "virtual":
+        # isdecimal() alone takes digits of other scripts, too.
+        if not (argument.isascii() and argument.isdecimal() and int(argument) >= 1):
+            raise CommandError(
+                f"strategy {name!r} does not say how many devices",
+                fix="give a whole number from 1 up, as in virtual:2",
+            )
+    elif colon and (kind != "tpu" or not argument):
+        raise CommandError(f"unknown strategy {name!r}. Expected: {EXPECTED}")
+    return kind, argument
+
+
+def check_communication(communication: str) -> None:
+    """Checks the name of a way to add up gradients.
+
+    Args:
+        communication: `auto`, `ring` or `nccl`.
+
+    Raises:
+        CommandError: If it is none of these.
+    """
+    if communication not in COMMUNICATIONS:
+        raise CommandError(f"unknown communication {communication!r}. Expected: auto, ring or nccl")
+
+
+def _bare(name: str) -> str:
+    """Returns a name without what tells `MultiWorkerMirroredStrategy` from `multi_worker`."""
+    return name.lower().replace("_", "").replace("-", "").removesuffix("strategy")
