@@ -1,0 +1,259 @@
+"""The files of one checkpoint: arrays and JSON in, a folder that proves itself when read.
+
+A checkpoint folder holds:
+
+- `arrays.safetensors`: the arrays. Any safetensors reader opens it, and nothing in it can run.
+- `state.json`: everything else, as plain JSON.
+- `manifest.json`: format version, step, whether it is the best, and size and SHA-256 of the two.
+- `manifest.sha256`: the manifest's SHA-256, in the format of `sha256sum`.
+
+The last two keep their names and their first key in every format to come, so that an old kerasllm
+can say that a checkpoint is too new for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from kerasllm.errors import RunError
+
+FORMAT = 1
+
+ARRAYS = "arrays.safetensors"
+STATE = "state.json"
+MANIFEST = "manifest.json"
+DIGEST = "manifest.sha256"
+
+# What safetensors both writes from NumPy and reads into it.
+_DTYPES = (
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("bfloat16", "float16", "float32", "float64", "complex64"),
+)
+_RESERVED_NAME = "__metadata__"
+
+# JSON has no word for these, and readers disagree about Python's. {"$float": "inf"} is for all.
+_FLOAT = "$float"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and verified.
+
+    Args:
+        step: The step that it was saved at.
+        state: What was saved as `state`.
+        arrays: The arrays by name, with the dtypes and shapes that they were saved with.
+    """
+
+    step: int
+    state: dict
+    arrays: Mapping[str, np.ndarray]
+
+
+class DamagedCheckpointError(RunError):
+    """A file of a checkpoint is missing, cut off or changed."""
+
+    def __init__(self, folder: Path, name: str, why: str):
+        super().__init__(
+            f"Checkpoint {folder.name} is damaged: {name} {why}",
+            where=str(folder / name),
+            fix="remove the checkpoint, and go on from the one before with --resume",
+        )
+
+
+def write_checkpoint(
+    folder: Path, step: int, arrays: Mapping[str, np.ndarray], state: str, best: bool
+) -> None:
+    """Writes a new folder and waits until it is on the disk.
+
+    The checksums are those of the files as the operating system gives them back. What they hold
+    was checked against what was asked for: the header of the arrays covers its whole file, with
+    every name in it.
+
+    Args:
+        folder: The folder to make.
+        step: The step of the checkpoint.
+        arrays: What `check_arrays` let pass.
+        state: What `encode_state` returned.
+        best: Whether this is the best checkpoint up to its step.
+
+    Raises:
+        OSError, safetensors.SafetensorError: If something cannot be written.
+    """
+    folder.mkdir()
+    (folder / STATE).write_text(state, encoding="utf-8")
+    # safetensors writes from the arrays' own memory. That needs rows that lie one after the other.
+    dense = {
+        name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()
+    }
+    safetensors.numpy.save_file(dense, folder / ARRAYS)
+    # It also makes a file that only its owner may read. Give it the mode that files get here.
+    os.chmod(folder / ARRAYS, (folder / STATE).stat().st_mode)
+    with safetensors.safe_open(folder / ARRAYS, framework="numpy") as opened:
+        if set(opened.keys()) != set(arrays):
+            raise OSError(f"{folder / ARRAYS} does not hold what was written")
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "best": best,
+        "files": {name: _facts(folder / name) for name in (ARRAYS, STATE)},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / DIGEST).write_bytes(_digest_line((folder / MANIFEST).read_bytes()))
+    for name in (ARRAYS, STATE, MANIFEST, DIGEST):
+        fsync(folder / name)
+    fsync(folder)
+
+
+def read_checkpoint(folder: Path, step: int) -> Checkpoint:
+    """Reads a checkpoint and verifies every byte of it.
+
+    Args:
+        folder: The checkpoint's folder.
+        step: The step that the folder is named after.
+
+    Raises:
+        DamagedCheckpointError: If a file is missing, cut off or changed.
+        RunError: If a newer kerasllm wrote it, or it may not be read.
+    """
+    manifest = read_manifest(folder, step)
+    for name, expected in manifest["files"].items():
+        found = _read(_facts, folder, name)
+        if found["size"] != expected["size"]:
+            why = f"has {found['size']} bytes, not {expected['size']}"
+            raise DamagedCheckpointError(folder, name, why)
+        if found != expected:
+            raise DamagedCheckpointError(folder, name, "does not match its checksum")
+    return Checkpoint(
+        step=step,
+        state=decode_state(_read(Path.read_bytes, folder, STATE)),
+        arrays=_read(safetensors.numpy.load_file, folder, ARRAYS),
+    )
+
+
+def read_manifest(folder: Path, step: int) -> dict:
+    """Returns the verified manifest of a checkpoint, whose files may be damaged all the same.
+
+    Args:
+        folder: The checkpoint's folder.
+        step: The step that the folder is named after.
+
+    Raises:
+        DamagedCheckpointError: If the manifest or its checksum is missing, cut off or changed.
+        RunError: If a newer kerasllm wrote it, or it may not be read.
+    """
+    text = _read(Path.read_bytes, folder, MANIFEST)
+    if _read(Path.read_bytes, folder, DIGEST) != _digest_line(text):
+        raise DamagedCheckpointError(folder, MANIFEST, f"does not match {DIGEST}")
+    manifest = json.loads(text)
+    if manifest["format"] != FORMAT:
+        raise RunError(
+            f"Checkpoint {folder.name} has format {manifest['format']}; "
+            f"this kerasllm reads format {FORMAT}",
+            where=str(folder),
+            fix="resume with the version of kerasllm that wrote it, or a newer one",
+        )
+    if manifest["step"] != step:
+        raise DamagedCheckpointError(folder, MANIFEST, f"is of step {manifest['step']}")
+    return manifest
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises a `TypeError` or `ValueError` for what would not come back as it is."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.name not in _DTYPES:
+            kind = getattr(array, "dtype", None) or type(array).__name__
+            raise TypeError(
+                f"arrays[{name!r}] cannot be stored. Received: {kind}. "
+                f"Expected a NumPy array of one of {', '.join(_DTYPES)}."
+            )
+        if name == _RESERVED_NAME:
+            raise ValueError(f"No array can be named {_RESERVED_NAME!r}: safetensors uses it.")
+
+
+def encode_state(state: dict) -> str:
+    """Returns the state as JSON that any reader takes and that comes back exactly.
+
+    Args:
+        state: Dicts with string keys, lists, strings, numbers (infinite and NaN too), booleans
+            and `None`.
+
+    Raises:
+        TypeError, ValueError: If something in it would come back as something else: a tuple, a
+            key that is no string, an array.
+    """
+    return json.dumps(_plain(state, "state"), indent=2, allow_nan=False) + "\n"
+
+
+def decode_state(text: str | bytes) -> dict:
+    """Returns the state that `encode_state` made the text of."""
+    return json.loads(
+        text, object_hook=lambda found: float(found[_FLOAT]) if _FLOAT in found else found
+    )
+
+
+def fsync(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(value: object, place: str) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return {_FLOAT: str(float(value))}
+        case None | bool() | int() | float() | str():
+            return value
+        case list():
+            return [_plain(item, f"{place}[{number}]") for number, item in enumerate(value)]
+        case dict():
+            for key in value:
+                if not isinstance(key, str) or key == _FLOAT:
+                    raise ValueError(f"{place} has the key {key!r}, which JSON cannot keep here.")
+            return {key: _plain(item, f"{place}[{key!r}]") for key, item in value.items()}
+    raise TypeError(
+        f"{place} cannot be stored. Received: {type(value).__name__}. "
+        "Expected dicts, lists, strings, Python numbers, booleans or None."
+    )
+
+
+def _facts(path: Path) -> dict:
+    with open(path, "rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"size": file.tell(), "sha256": checksum}
+
+
+def _digest_line(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _read(reader: Callable[[Path], Any], folder: Path, name: str) -> Any:
+    """Calls a reader of a path; says what is wrong with the file if it cannot be read."""
+    try:
+        return reader(folder / name)
+    except FileNotFoundError:
+        raise DamagedCheckpointError(folder, name, "is missing") from None
+    except PermissionError as error:
+        raise RunError(
+            f"Checkpoint {folder.name} may not be read: {error.strerror}",
+            where=str(folder / name),
+            fix="make it readable for the user who resumes",
+        ) from error
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+        raise DamagedCheckpointError(folder, name, why) from error

@@ -1,0 +1,250 @@
+"""The checkpoints of a run: written whole or not at all, verified when read, the old ones removed.
+
+Nothing here knows of Keras or TensorFlow: NumPy arrays and JSON go in, files come out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import safetensors
+
+from kerasllm.errors import JobError, RunError
+from kerasllm.training.checkpoint_files import (
+    Checkpoint,
+    DamagedCheckpointError,
+    check_arrays,
+    encode_state,
+    fsync,
+    read_checkpoint,
+    read_manifest,
+    write_checkpoint,
+)
+
+_WHOLE = re.compile(r"step-(0|[1-9][0-9]*)")
+# The old checkpoint of a step, while a new one of the same step takes its place.
+_DISPLACED = re.compile(r"\.step-(0|[1-9][0-9]*)\.old")
+# Being written, or being removed.
+_TEMPORARY = re.compile(r"\.step-[0-9]+\.[0-9a-f]{32}\.tmp")
+
+
+class CheckpointStore:
+    """Saves checkpoints in the background, and finds the newest that is whole.
+
+    A checkpoint is a folder `step-N`. It is written under a temporary name, brought to the disk,
+    checked and renamed, and only then are older ones removed: a process that is killed at any
+    moment leaves every checkpoint whole or not there. `checkpoint_files` describes its files.
+
+    Many processes may read a store; one writes it. The writer removes what a killed one left.
+    Whatever else lies in the folder is neither read nor touched.
+
+    Args:
+        folder: The folder of the checkpoints. The first save makes it.
+        keep: How many of the newest checkpoints stay. The best one stays on top of these.
+            Defaults to `2`.
+        warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
+            `warnings.warn`.
+
+    Example:
+
+    ```python
+    store = CheckpointStore(run.checkpoints)
+    store.save(100, {"dense/kernel": kernel}, {"epoch": 1}, best=True)
+    store.wait()
+    store.newest().arrays["dense/kernel"]
+    ```
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        keep: int = 2,
+        warn: Callable[[str], object] = warnings.warn,
+    ):
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1. Received: keep={keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+        self._warn = warn
+        # Python waits for its thread at exit, so that a save that was begun is finished.
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._saving: Future | None = None
+
+    def save(
+        self, step: int, arrays: Mapping[str, np.ndarray], state: dict, *, best: bool = False
+    ) -> None:
+        """Saves a checkpoint in the background, after the save before it.
+
+        A checkpoint of the same step is replaced; if it was the best, the new one is. Those of
+        later steps are removed: the run has gone back behind them.
+
+        Args:
+            step: The step of the checkpoint.
+            arrays: The arrays by name. They are written from their own memory and must not change
+                until `wait` or the next `save` returns.
+            state: Everything else: dicts with string keys, lists, strings, numbers (infinite and
+                NaN too), booleans and `None`. It may change as soon as this returns.
+            best: Whether this is the best checkpoint up to now; it stays until the next best one.
+                Defaults to `False`.
+
+        Raises:
+            JobError: If the save *before* this one failed. This one is not begun.
+            TypeError, ValueError: If something cannot be stored so that it comes back as it is.
+        """
+        arrays = dict(arrays)
+        check_arrays(arrays)
+        text = encode_state(state)
+        self.wait()
+        self._saving = self._writer.submit(self._save, int(step), arrays, text, bool(best))
+
+    def wait(self) -> None:
+        """Waits until the last save is on the disk.
+
+        Raises:
+            JobError: If it failed, once.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the checkpoints on the disk, ascending. Nothing is verified."""
+        return sorted(self._found())
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint on the disk, `None` if there is none."""
+        return _best(self._found())
+
+    def newest(self) -> Checkpoint | None:
+        """Returns the newest checkpoint that verifies, or `None`.
+
+        A damaged one is passed over with a warning.
+
+        Raises:
+            RunError: If a newer kerasllm wrote it, or it may not be read.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self.read(step)
+            except DamagedCheckpointError as error:
+                self._warn(f"{error.what}. It is passed over.")
+        return None
+
+    def read(self, step: int) -> Checkpoint:
+        """Returns the checkpoint of a step, verified.
+
+        Raises:
+            RunError: If there is none, it is damaged, a newer kerasllm wrote it, or it may not be
+                read.
+        """
+        found = self._found()
+        if step not in found:
+            raise RunError(
+                f"There is no checkpoint of step {step}",
+                where=str(self.folder),
+                fix=f"choose one of {sorted(found)}" if found else "train the run again",
+            )
+        return read_checkpoint(found[step], step)
+
+    def _save(self, step: int, arrays: dict[str, np.ndarray], state: str, best: bool) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fsync(self.folder.parent)
+            self._tidy()
+            temporary = self._temporary(step)
+            write_checkpoint(temporary, step, arrays, state, best or step == self.best_step)
+            self._put_in_place(temporary, step)
+            self._remove_old(step)
+        except (OSError, safetensors.SafetensorError) as error:
+            # The disk that refused to be written may refuse this too. The next save tries again.
+            with suppress(OSError):
+                self._tidy()
+            reason = getattr(error, "strerror", None) or error
+            raise JobError(
+                f"Checkpoint step-{step} cannot be saved: {reason}",
+                where=str(self.folder),
+                fix="make room on the disk (or keep fewer checkpoints), see that the folder can "
+                "be written, and go on with --resume: the checkpoints before this one are whole",
+            ) from error
+
+    def _put_in_place(self, temporary: Path, step: int) -> None:
+        """Renames a written checkpoint. No system call that is there everywhere swaps two folders,
+        so an old one of this step steps aside, under a name that readers know."""
+        target, displaced = self.folder / f"step-{step}", self.folder / f".step-{step}.old"
+        if os.path.lexists(target):
+            os.rename(target, displaced)
+        os.rename(temporary, target)
+        fsync(self.folder)
+        if os.path.lexists(displaced):
+            _delete(displaced)
+
+    def _remove_old(self, step: int) -> None:
+        """Removes all but the newest up to a step, and the best of these."""
+        found = self._found()
+        past = {number: path for number, path in found.items() if number <= step}
+        kept = {*sorted(past)[-self.keep :], _best(past)}
+        removed = [(number, path) for number, path in found.items() if number not in kept]
+        for number, path in removed:
+            # A folder that lost its first file must not look like a checkpoint any more.
+            os.rename(path, self._temporary(number))
+        if removed:
+            fsync(self.folder)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes what was being written or removed, by a writer that was killed or just now."""
+        for path in list(self.folder.iterdir()):
+            if displaced := _DISPLACED.fullmatch(path.name):
+                target = self.folder / f"step-{displaced[1]}"
+                _delete(path) if os.path.lexists(target) else os.rename(path, target)
+            elif _TEMPORARY.fullmatch(path.name):
+                _delete(path)
+
+    def _temporary(self, step: int) -> Path:
+        return self.folder / f".step-{step}.{uuid.uuid4().hex}.tmp"
+
+    def _found(self) -> dict[int, Path]:
+        """Returns the folder of each checkpoint by its step."""
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise RunError(
+                f"The checkpoints cannot be read: {error.strerror}",
+                where=str(self.folder),
+                fix="make it a folder that can be read, or move it away",
+            ) from error
+        found = {}
+        for pattern in (_DISPLACED, _WHOLE):
+            for path in paths:
+                name = pattern.fullmatch(path.name)
+                if name and path.is_dir() and not path.is_symlink():
+                    found[int(name[1])] = path
+        return found
+
+
+def _best(found: Mapping[int, Path]) -> int | None:
+    for step in sorted(found, reverse=True):
+        with suppress(DamagedCheckpointError):
+            if read_manifest(found[step], step)["best"]:
+                return step
+    return None
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
