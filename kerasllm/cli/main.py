@@ -19,6 +19,7 @@ _VERBS = {
     "predict": "Classify texts with a trained model.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",
+    "launch": "Run finetune in several worker processes.",
     "doctor": "Show versions, devices and what works here.",
 }
 

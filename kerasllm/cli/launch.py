@@ -1,0 +1,72 @@
+"""`kerasllm launch`: run a verb in several local worker processes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from kerasllm.errors import CommandError
+
+_VERBS = ("finetune", "plan")
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--workers", type=int, required=True, metavar="N", help="How many processes.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- VERB [OPTIONS]...")
+@click.pass_context
+def launch(ctx: click.Context, workers: int, command: tuple[str, ...]) -> None:
+    """Run finetune or plan in N worker processes on this machine.
+
+    \b
+    kerasllm launch --workers 2 -- finetune --recipe bert_cls --output runs/two
+
+    The workers find each other by TF_CONFIG and train as one, under --strategy multi_worker. When
+    one fails, all are ended, and its error is shown. It is a rehearsal for several machines: on one
+    machine with several GPUs, --strategy mirrored needs no launch.
+    """
+    if workers < 1:
+        raise CommandError(
+            f"--workers must be 1 or more. Received: {workers}", where="option --workers"
+        )
+    from kerasllm.distribution.launch import launch as run
+
+    debug = ["--debug"] if ctx.find_root().obj["debug"] else []
+    ctx.exit(run([sys.executable, "-m", "kerasllm", *debug, *_for_workers(command)], workers))
+
+
+def _for_workers(command: tuple[str, ...]) -> list[str]:
+    """Returns a command with the strategy of several workers, unless it names one itself."""
+    example = "kerasllm launch --workers 2 -- finetune --recipe bert_cls"
+    if not command:
+        raise CommandError("launch was given no command", fix=f"give one, as in: {example}")
+    verb, *options = command
+    if verb not in _VERBS:
+        raise CommandError(
+            f"{verb!r} does not run in several workers; {' and '.join(_VERBS)} do",
+            fix=f"give it without launch, or launch one of these, as in: {example}",
+        )
+    named = _strategy_named(options)
+    if named is None:
+        return [verb, "--strategy", "multi_worker", *options]
+    if named not in ("auto", "multi_worker"):
+        raise CommandError(
+            f"under strategy {named!r} each worker would train alone",
+            where="the command given to launch",
+            fix="leave the strategy out, or give the command without launch",
+        )
+    return list(command)
+
+
+def _strategy_named(options: list[str]) -> str | None:
+    """Returns the value of `--strategy`, else of `--set training.strategy`, if one is there."""
+    found = {}
+    for at, option in enumerate(options):
+        name, equals, value = option.partition("=")
+        if not equals:
+            value = options[at + 1] if at + 1 < len(options) else ""
+        if name == "--strategy":
+            found["--strategy"] = value
+        elif name == "--set" and value.startswith("training.strategy="):
+            found["--set"] = value.partition("=")[2].strip("\"' ")
+    return found.get("--strategy", found.get("--set"))
