@@ -434,6 +434,33 @@ def test_a_save_that_ends_anywhere_leaves_whole_checkpoints(tmp_path, monkeypatc
     assert store.steps() == [1, step]
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_is_named_and_before_an_old_one_goes(
+    tmp_path, monkeypatch
+):
+    """What a power cut asks for, and a kill cannot show."""
+    store = store_of(tmp_path, keep=1)
+    save(store, 1)
+    events = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(descriptor):
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def noted_rename(source, target):
+        events.append(f"{Path(source).name} -> {Path(target).name}")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    save(store, 2)
+    (named,) = (number for number, event in enumerate(events) if event.endswith("-> step-2"))
+    temporary = events[named].split()[0]
+    assert {*FILES, temporary} <= set(events[:named])
+    assert events[named + 1] == tmp_path.name
+    assert events[named + 2].startswith("step-1 -> .step-1.")
+
+
 def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path):
     save(store_of(tmp_path), 1, 2)
     message = run_python(
