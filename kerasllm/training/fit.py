@@ -1,13 +1,13 @@
-"""The one `fit`: a Keras model whose training step works the same for every batch size and cut.
+"""The one `fit`: a Keras model whose training gives the same numbers however it is spread and cut.
 
-What differs from Keras' own step:
+What differs from Keras' own:
 
-- The loss is a sum over items divided by their total weight, so a batch that was cut into
-  micro-batches, or that has a short end, has the gradient of one large batch.
-- Forward and backward are one function, which XLA may compile; the optimizer is applied outside.
-  This is the cut that tf.distribute needs: gradients can be reduced between the two.
-- Gradients are taken with respect to each variable's `value`, which stands for the replica's own
-  copy in a compiled function.
+- The loss is a sum over items divided by the total weight of the global batch, so replicas and
+  micro-batches, and a short end, have the gradient of one large batch.
+- Forward and backward of a replica are one function, which XLA may compile; gradients are summed
+  over replicas and applied outside it, and only where loss and gradients are finite.
+- Losses, metrics and the optimizer are built when the model is compiled, in the scope of its
+  strategy.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from kerasllm.training.forward_backward import ForwardBackward
+from kerasllm.training.loops import LoopsModel
+from kerasllm.training.replicas import (
+    on_all_replicas_if,
+    strategy_of,
+    sum_over_replicas,
+    take_summed_gradients,
+)
 
-class FineTunedModel(keras.Model):
-    """A KerasHub task that is trained with `compile` and `fit`.
+
+class FineTunedModel(LoopsModel):
+    """A KerasHub task that is trained with `compile` and `fit` under any synchronous strategy.
+
+    Build and compile it in the scope of the strategy, optimizer and metrics included.
 
     Args:
         task: A KerasHub task, such as a `TextClassifier`. Its outputs become float32, whatever
@@ -30,8 +41,9 @@ class FineTunedModel(keras.Model):
     Example:
 
     ```python
-    model = FineTunedModel(keras_hub.models.BertTextClassifier(backbone, num_classes=2))
-    model.compile(keras.optimizers.AdamW(5e-5), accumulate=2)
+    with kerasllm.distribution.strategy("mirrored").scope():
+        model = FineTunedModel(keras_hub.models.BertTextClassifier(backbone, num_classes=2))
+        model.compile(keras.optimizers.AdamW(5e-5), accumulate=2)
     model.fit(dataset, epochs=1)
     ```
     """
@@ -42,6 +54,8 @@ class FineTunedModel(keras.Model):
         self.accumulate = 1
         self.xla = False
         self.item_loss = None
+        self.item_metrics = []
+        self.requests = [0.0, 0.0]
         # The task is built; without this Keras would build the model from a first batch.
         self.built = True
 
@@ -50,6 +64,11 @@ class FineTunedModel(keras.Model):
         """Names of the inputs, of `token_ids`, `padding_mask` and `segment_ids`."""
         return tuple(self.task.input)
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running mean of the loss, then the metrics that `compile` was given."""
+        return [self.loss_tracker, *self.item_metrics] if self.compiled else []
+
     def call(self, inputs, training=None):
         return keras.ops.cast(self.task(inputs, training=training), "float32")
 
@@ -57,10 +76,11 @@ class FineTunedModel(keras.Model):
         self,
         optimizer: keras.optimizers.Optimizer,
         loss: keras.losses.Loss | None = None,
-        metrics: Sequence | None = None,
+        metrics: Sequence[keras.metrics.Metric] | None = None,
         *,
         accumulate: int = 1,
         xla: bool = False,
+        steps_per_execution: int = 1,
         **kwargs,
     ):
         """Sets how the model is trained.
@@ -71,123 +91,191 @@ class FineTunedModel(keras.Model):
                 by the total weight of the batch. Defaults to `None`: the cross-entropy of integer
                 labels.
             metrics: Keras metrics. Defaults to `None`: accuracy.
-            accumulate: Micro-batches that a batch is cut into, to use less memory; must divide
-                the batch size. Defaults to `1`.
+            accumulate: Micro-batches that a replica's rows are cut into, to use less memory; must
+                divide their number. Defaults to `1`.
             xla: Whether XLA compiles forward and backward. Defaults to `False`.
+            steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
             **kwargs: See `keras.Model.compile`.
+
+        Raises:
+            ValueError: If the loss is not a Keras loss, or the optimizer or a metric was made
+                outside the scope of the model's strategy.
         """
+        if loss is not None and not isinstance(loss, keras.losses.Loss):
+            raise ValueError(f"`loss` must be a `keras.losses.Loss`. Received: loss={loss!r}")
+        if strategy_of(optimizer) is not self.distribute_strategy:
+            raise ValueError(
+                "The optimizer must be made in the scope of the strategy that the model was made "
+                f"in. Received: an optimizer of {strategy_of(optimizer)}, a model of "
+                f"{self.distribute_strategy}"
+            )
+        with self.distribute_strategy.scope():
+            # Keras' own switch for XLA would compile the optimizer's update as well; its own
+            # losses and metrics would be built from a first batch, where strategies fail.
+            super().compile(
+                optimizer=optimizer,
+                jit_compile=False,
+                steps_per_execution=steps_per_execution,
+                **kwargs,
+            )
+            self.loss_tracker = keras.metrics.Mean(name="loss")
+            if metrics is None:
+                metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+            self.item_metrics = list(metrics)
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
-        if not isinstance(loss, keras.losses.Loss):
-            raise ValueError(f"`loss` must be a `keras.losses.Loss`. Received: loss={loss!r}")
-        if metrics is None:
-            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        self.accumulate = accumulate
-        self.xla = xla
         self.item_loss = copy.copy(loss)
         self.item_loss.reduction = "sum"
-        # Keras' own switch would compile the optimizer's update as well.
-        super().compile(
-            optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=False, **kwargs
-        )
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+        take_summed_gradients(self.optimizer)
+        self.accumulate = accumulate
+        self.xla = xla
 
-    def train_step(self, data):
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if weight is None:
-            weight = tf.ones(tf.shape(y)[:1])
-        weight = tf.cast(weight, tf.float32)
-        share = self._share(weight)
-        compute = self._forward_backward()
-        if self.accumulate == 1:
-            loss, logits, gradients = compute(x, y, share)
-        else:
-            loss, logits, gradients = self._accumulate(compute, x, y, share)
-        self.optimizer.apply(gradients, self.trainable_variables)
-        logs = self._update_metrics(y, logits, weight, loss)
-        logs["step_loss"] = loss
-        return logs
+    def train_step(self, data, step, requests):
+        """Trains on one replica's part of a batch.
+
+        Args:
+            data: `(x, y)` or `(x, y, sample_weight)`.
+            step: int64 scalar, the number of the step in the whole training.
+            requests: float32 vector: what this worker asks all workers for.
+
+        Returns:
+            The running metrics, and what this step alone came to: `step_loss`, `gradient_norm`,
+            `applied` (whether the weights were updated), and the `requests` of all.
+        """
+        x, y, weight = _unpack(data)
+        total = sum_over_replicas(tf.reduce_sum(weight))
+        compute = ForwardBackward(self, self.xla, self.accumulate)
+        loss, logits, gradients = compute(x, y, tf.math.divide_no_nan(weight, total), step)
+        present = [index for index, gradient in enumerate(gradients) if gradient is not None]
+        local_loss = loss
+        summed, loss, requests = sum_over_replicas(
+            ([gradients[index] for index in present], loss, requests)
+        )
+        norm = _global_norm(summed) / self.optimizer.scale_loss(1.0)
+        for index, gradient in zip(present, summed, strict=True):
+            gradients[index] = gradient
+        # A loss-scaling optimizer leaves out steps whose gradients overflow, and learns by it.
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        sound = tf.math.is_finite(loss)
+        applied = sound & tf.math.is_finite(norm)
+        on_all_replicas_if(sound if scales else applied, self._apply, gradients)
+        # A step that is left out leaves no trace in the running metrics either.
+        weight = tf.where(sound, weight, 0.0)
+        local_loss = tf.where(sound, local_loss, 0.0)
+        logs = self._update_metrics(y, logits, weight, local_loss, total)
+        each = {"step_loss": loss, "gradient_norm": norm, "applied": applied, "requests": requests}
+        return {**logs, "step_loss": loss}, each
 
     def test_step(self, data):
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if weight is None:
-            weight = tf.ones(tf.shape(y)[:1])
-        weight = tf.cast(weight, tf.float32)
+        x, y, weight = _unpack(data)
+        total = sum_over_replicas(tf.reduce_sum(weight))
         logits = self(x, training=False)
-        loss = self.item_loss(y, logits, sample_weight=self._share(weight))
-        return self._update_metrics(y, logits, weight, loss)
-
-    def _share(self, weight):
-        """Returns the part of the batch's loss that each row makes up; the parts sum to 1."""
-        return tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
-
-    def _forward_backward(self) -> Callable:
-        """Returns the function from a batch to its loss, logits and gradients."""
-        variables = [variable.value for variable in self.trainable_variables]
-
-        def forward_backward(x, y, share):
-            with tf.GradientTape() as tape:
-                logits = self(x, training=True)
-                loss = self.item_loss(y, logits, sample_weight=share)
-                # Regularisation belongs to the batch, whatever part of it this is.
-                total = loss + sum(self.losses) * tf.reduce_sum(share)
-                scaled = self.optimizer.scale_loss(total)
-            gradients = tape.gradient(scaled, variables)
-            # Dense, because embeddings' sparse gradients can be neither summed nor clipped alike.
-            dense = [
-                gradient if gradient is None else tf.convert_to_tensor(gradient)
-                for gradient in gradients
-            ]
-            return loss, logits, dense
-
-        # One graph, however often it is called; XLA makes one program of it.
-        return tf.function(forward_backward, jit_compile=self.xla or None)
-
-    def _accumulate(self, compute: Callable, x, y, share):
-        """Sums loss and gradients over micro-batches, one in memory at a time."""
-        rows = tf.shape(y)[0]
-        whole = tf.debugging.assert_equal(
-            rows % self.accumulate,
-            0,
-            message=f"A batch must be divisible into accumulate={self.accumulate} micro-batches.",
+        loss = self.item_loss(
+            y, logits, sample_weight=tf.math.divide_no_nan(weight, total)
         )
-        # Before the cut, which would fail with less to say.
-        with tf.control_dependencies([whole]):
-            rows = tf.identity(rows)
+        return self._update_metrics(y, logits, weight, loss, total)
 
-        def cut(tensor):
-            shape = tf.concat([[self.accumulate, rows // self.accumulate], tf.shape(tensor)[1:]], 0)
-            return tf.reshape(tensor, shape)
+    def _apply(self, gradients) -> None:
+        self.optimizer.apply(gradients, self.trainable_variables)
 
-        parts = tf.nest.map_structure(cut, (x, y, share))
-
-        def part(index):
-            return tf.nest.map_structure(lambda tensor: tensor[index], parts)
-
-        loss, logits, gradients = compute(*part(0))
-        present = [index for index, gradient in enumerate(gradients) if gradient is not None]
-        all_logits = tf.TensorArray(logits.dtype, self.accumulate, element_shape=logits.shape)
-
-        def body(index, loss, sums, all_logits):
-            next_loss, next_logits, next_gradients = compute(*part(index))
-            sums = [total + next_gradients[i] for total, i in zip(sums, present, strict=True)]
-            return index + 1, loss + next_loss, sums, all_logits.write(index, next_logits)
-
-        _, loss, sums, all_logits = tf.while_loop(
-            lambda index, *_: index < self.accumulate,
-            body,
-            (1, loss, [gradients[i] for i in present], all_logits.write(0, logits)),
-            parallel_iterations=1,
+    def _update_metrics(self, y, logits, weight, loss, total) -> dict[str, tf.Tensor]:
+        """Adds one replica's part of a batch; returns what all parts have come to."""
+        local = tf.reduce_sum(weight)
+        # Of the whole batch's loss this replica holds a part: so weighted, the parts sum up.
+        self.loss_tracker.update_state(
+            tf.math.divide_no_nan(loss * total, local), sample_weight=local
         )
-        for index, total in zip(present, sums, strict=True):
-            gradients[index] = total
-        return loss, all_logits.concat(), gradients
+        for metric in self.item_metrics:
+            metric.update_state(y, logits, sample_weight=weight)
+        states = [[tf.convert_to_tensor(v.value) for v in m.variables] for m in self.metrics]
+        return {
+            metric.name: metric.stateless_result(state)
+            for metric, state in zip(self.metrics, sum_over_replicas(states), strict=True)
+        }
 
-    def _update_metrics(self, y, logits, weight, loss) -> dict:
-        for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(loss, sample_weight=tf.reduce_sum(weight))
-            else:
-                metric.update_state(y, logits, sample_weight=weight)
-        return self.get_metrics_result()
+    def make_train_function(self, force: bool = False):
+        if self.train_function is None or force:
+            self.train_function = self._train_function()
+        return self.train_function
+
+    def make_test_function(self, force: bool = False):
+        if self.test_function is None or force:
+
+            @tf.function
+            def test_function(iterator):
+                logs = self.distribute_strategy.run(self.test_step, args=(next(iterator),))
+                return tf.nest.map_structure(self._first, logs)
+
+            self.test_function = test_function
+        return self.test_function
+
+    def make_predict_function(self, force: bool = False):
+        if self.predict_function is None or force:
+
+            @tf.function
+            def predict_function(iterator):
+                outputs = self.distribute_strategy.run(self.predict_step, args=(next(iterator),))
+                return self.distribute_strategy.gather(outputs, axis=0)
+
+            self.predict_function = predict_function
+        return self.predict_function
+
+    def _train_function(self) -> Callable:
+        def one_step(iterator, step, requests):
+            started = tf.timestamp()
+            with tf.control_dependencies([started]):
+                data = next(iterator)
+            local = self.distribute_strategy.experimental_local_results
+            with tf.control_dependencies(tf.nest.flatten([local(d) for d in tf.nest.flatten(data)])):
+                waited = tf.timestamp() - started
+            outputs = self.distribute_strategy.run(self.train_step, args=(data, step, requests))
+            logs, each = tf.nest.map_structure(self._first, outputs)
+            return logs, {**each, "input_seconds": waited}
+
+        @tf.function
+        def one(iterator, step, requests):
+            logs, each = one_step(iterator, step, requests)
+            return logs, {name: value[tf.newaxis] for name, value in each.items()}
+
+        @tf.function
+        def several(iterator, step, requests, count):
+            logs, each = one_step(iterator, step, requests)
+            arrays = {
+                name: tf.TensorArray(value.dtype, count, element_shape=value.shape).write(0, value)
+                for name, value in each.items()
+            }
+
+            def body(index, _, arrays):
+                logs, each = one_step(iterator, step + tf.cast(index, step.dtype), requests)
+                arrays = {name: arrays[name].write(index, value) for name, value in each.items()}
+                return index + 1, logs, arrays
+
+            _, logs, arrays = tf.while_loop(
+                lambda index, *_: index < count, body, (1, logs, arrays), parallel_iterations=1
+            )
+            return logs, {name: array.stack() for name, array in arrays.items()}
+
+        def train_function(iterator, step: int, count: int):
+            arguments = (iterator, tf.constant(step, tf.int64), tf.constant(self.requests))
+            if self.steps_per_execution == 1:
+                return one(*arguments)
+            return several(*arguments, tf.constant(count))
+
+        return train_function
+
+    def _first(self, value):
+        """Returns one replica's value, of those that are the same on all."""
+        return self.distribute_strategy.experimental_local_results(value)[0]
+
+
+def _unpack(data):
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if weight is None:
+        weight = tf.ones(tf.shape(y)[:1])
+    return x, y, tf.cast(weight, tf.float32)
+
+
+def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])

@@ -1,0 +1,125 @@
+"""Loss and gradients of one replica's part of a batch: what XLA compiles as one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+
+class ForwardBackward:
+    """Computes loss, logits and gradients, at once or in micro-batches.
+
+    Gradients are taken with respect to each variable's `value`, which stands for the replica's own
+    copy in a compiled function. Random layers draw from seeds that are computed from the number of
+    the step, the replica and the micro-batch: no replica writes to a generator that others share,
+    and a training that is resumed drops the units that it would have dropped.
+
+    Args:
+        model: A `FineTunedModel` that is compiled.
+        xla: Whether XLA compiles it.
+        accumulate: Micro-batches that a replica's rows are cut into.
+    """
+
+    def __init__(self, model: keras.Model, xla: bool, accumulate: int):
+        self._model = model
+        self._accumulate = accumulate
+        self._variables = [variable.value for variable in model.trainable_variables]
+        self._generators = [v for v in model.variables if v.name == "seed_generator_state"]
+        # One graph, however often it is called; XLA makes one program of it.
+        self._compute = tf.function(self._one_part, jit_compile=xla or None)
+
+    def __call__(self, x, y, share: tf.Tensor, step: tf.Tensor):
+        """Computes one replica's part of a step.
+
+        Args:
+            x: Inputs, a structure of tensors `[rows, ...]`.
+            y: Targets, `[rows, ...]`.
+            share: float32 `[rows]`, the part of the global batch's loss that each row makes up.
+            step: int64 scalar, the number of the step.
+
+        Returns:
+            The loss, the logits, and the gradients, `None` where a variable has none: sums over
+            the rows, each counted by its share.
+        """
+        if self._accumulate == 1:
+            return self._compute(x, y, share, self._seeds(step, 0))
+        return self._in_parts(x, y, share, step)
+
+    def _one_part(self, x, y, share, seeds):
+        model = self._model
+        states = list(zip(self._generators, tf.unstack(seeds), strict=True)) if seeds is not None else []
+        with tf.GradientTape() as tape:
+            with keras.StatelessScope(state_mapping=states, collect_losses=True) as scope:
+                logits = model(x, training=True)
+                loss = model.item_loss(y, logits, sample_weight=share)
+            # Regularisation belongs to the batch, whatever part of it this is.
+            regularisation = sum(model.losses) + sum(scope.losses)
+            total = loss + regularisation * tf.reduce_sum(share)
+            scaled = model.optimizer.scale_loss(total)
+        gradients = tape.gradient(scaled, self._variables)
+        # Dense, because embeddings' sparse gradients can be neither summed nor clipped alike.
+        dense = [
+            gradient if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in gradients
+        ]
+        return loss, logits, dense
+
+    def _in_parts(self, x, y, share, step):
+        """Sums loss and gradients over micro-batches, one in memory at a time."""
+        count = self._accumulate
+        rows = tf.shape(y)[0]
+        whole = tf.debugging.assert_equal(
+            rows % count,
+            0,
+            message=f"A batch must be divisible into accumulate={count} micro-batches.",
+        )
+        # Before the cut, which would fail with less to say.
+        with tf.control_dependencies([whole]):
+            rows = tf.identity(rows)
+
+        def cut(tensor):
+            shape = tf.concat([[count, rows // count], tf.shape(tensor)[1:]], 0)
+            return tf.reshape(tensor, shape)
+
+        parts = tf.nest.map_structure(cut, (x, y, share))
+
+        def compute(index):
+            part = tf.nest.map_structure(lambda tensor: tensor[index], parts)
+            return self._compute(*part, self._seeds(step, index))
+
+        loss, logits, gradients = compute(0)
+        present = [index for index, gradient in enumerate(gradients) if gradient is not None]
+        all_logits = tf.TensorArray(logits.dtype, count, element_shape=logits.shape)
+
+        def body(index, loss, sums, all_logits):
+            next_loss, next_logits, next_gradients = compute(index)
+            sums = [total + next_gradients[i] for total, i in zip(sums, present, strict=True)]
+            return index + 1, loss + next_loss, sums, all_logits.write(index, next_logits)
+
+        _, loss, sums, all_logits = tf.while_loop(
+            lambda index, *_: index < count,
+            body,
+            (1, loss, [gradients[i] for i in present], all_logits.write(0, logits)),
+            parallel_iterations=1,
+        )
+        for index, total in zip(present, sums, strict=True):
+            gradients[index] = total
+        return loss, all_logits.concat(), gradients
+
+    def _seeds(self, step, micro_batch) -> tf.Tensor | None:
+        """Returns a state for each random layer, uint32 `[layers, 2]`: no two draws alike."""
+        if not self._generators:
+            return None
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        drawn = tf.cast(replica, tf.int64) * self._accumulate + tf.cast(micro_batch, tf.int64)
+        noise = tf.random.stateless_uniform(
+            [len(self._generators), 2],
+            seed=tf.stack([tf.cast(step, tf.int64), drawn]),
+            minval=None,
+            maxval=None,
+            dtype=tf.uint32,
+        )
+        # A generator's own state, which never changes, holds the seed of the run.
+        return noise + tf.stack([tf.cast(state.value, tf.uint32) for state in self._generators])

@@ -1,0 +1,220 @@
+"""`fit`, `evaluate` and `predict` that go wherever a tf.distribute strategy goes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class LoopsModel(keras.Model):
+    """A Keras model with loops of its own around its step functions.
+
+    Keras' own loops build the model anew from a batch whose replicas they average, and take no
+    dataset that is distributed by function; neither works under every strategy. These also go on
+    in the middle of an epoch.
+
+    Attributes:
+        last_execution: What each step of the last execution came to, arrays `[steps]` by name.
+    """
+
+    last_execution: dict[str, np.ndarray] = {}
+
+    def fit(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks=None,
+        validation_data=None,
+        shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        initial_epoch: int = 0,
+        initial_step: int = 0,
+        epoch_ended: bool = True,
+    ) -> keras.callbacks.History:
+        """Trains the model, as Keras' own `fit`.
+
+        Args:
+            x: A dataset of `(x, y)` or `(x, y, sample_weight)`, or arrays. Under a strategy a
+                dataset is cut into equal parts, unless it was distributed by function.
+            y: Targets, where `x` is arrays. Defaults to `None`.
+            sample_weight: Weights in the loss, where `x` is arrays. Defaults to `None`.
+            batch_size: Rows of a global batch, where `x` is arrays. Defaults to `32`.
+            epochs: The number of the epoch to end before. Defaults to `1`.
+            verbose: `0` shows no progress bar. Defaults to `"auto"`.
+            callbacks: A list of Keras callbacks. Defaults to `None`.
+            validation_data: A dataset that is evaluated after each epoch. Defaults to `None`.
+            shuffle: Whether rows of arrays are shuffled. Defaults to `True`.
+            steps_per_epoch: Steps of an epoch; the dataset then goes on from one to the next.
+                Defaults to `None`: the whole dataset, each epoch anew.
+            initial_epoch: The number of the first epoch. Defaults to `0`.
+            initial_step: Steps of that epoch that were done before: the dataset begins behind
+                them, and the metrics hold what they came to. Defaults to `0`.
+            epoch_ended: Where `initial_step` is all steps of the epoch, whether what callbacks do
+                at its end was done as well. Defaults to `True`.
+
+        Returns:
+            The history: the metrics of each epoch by name.
+
+        Raises:
+            ValueError: If the model is not compiled, or the dataset ends too soon.
+        """
+        if not self.compiled:
+            raise ValueError("Call `compile()` before `fit()`.")
+        dataset = self._distributed(_as_dataset(x, y, sample_weight, batch_size, shuffle))
+        steps = steps_per_epoch or _cardinality(dataset)
+        if steps is None and self.steps_per_execution > 1:
+            raise ValueError("`steps_per_execution` needs `steps_per_epoch` for this dataset.")
+        callbacks = self._callbacks(
+            callbacks, verbose, add_history=True, epochs=epochs, steps=steps
+        )
+        if initial_step and initial_step == steps and epoch_ended:
+            initial_epoch, initial_step = initial_epoch + 1, 0
+        done = initial_epoch * (steps or 0) + initial_step
+        self.stop_training = False
+        self.make_train_function()
+        callbacks.on_train_begin()
+        logs, epoch_logs, iterator = {}, {}, None
+        for epoch in range(initial_epoch, epochs):
+            if self.stop_training:
+                break
+            if epoch > initial_epoch or not initial_step:
+                initial_step = 0
+                self.reset_metrics()
+            if iterator is None or not steps_per_epoch:
+                iterator = iter(dataset)
+            callbacks.on_epoch_begin(epoch)
+            for step, count in _executions(initial_step, steps, self.steps_per_execution):
+                callbacks.on_train_batch_begin(step)
+                try:
+                    logs, each = self.train_function(iterator, done, count)
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    if steps is None:
+                        break
+                    raise ValueError(
+                        f"The dataset ended before step {step + 1} of the {steps} of an epoch."
+                    ) from None
+                done += count
+                self.last_execution = {name: value.numpy() for name, value in each.items()}
+                callbacks.on_train_batch_end(step + count - 1, logs)
+                if self.stop_training:
+                    break
+            epoch_logs = _numbers(logs or self.get_metrics_result())
+            if validation_data is not None:
+                measured = self.evaluate(validation_data, callbacks=callbacks, return_dict=True)
+                epoch_logs.update({f"val_{name}": value for name, value in measured.items()})
+            callbacks.on_epoch_end(epoch, epoch_logs)
+        self.optimizer.finalize_variable_values(self.trainable_weights)
+        callbacks.on_train_end(epoch_logs)
+        return self.history
+
+    def evaluate(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        *,
+        batch_size: int = 32,
+        verbose: str | int = "auto",
+        callbacks=None,
+        return_dict: bool = False,
+    ) -> dict[str, float] | list[float]:
+        """Returns the loss and the metrics on a dataset or arrays; see `fit`."""
+        dataset = self._distributed(_as_dataset(x, y, sample_weight, batch_size))
+        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=_cardinality(dataset))
+        self.make_test_function()
+        callbacks.on_test_begin()
+        self.reset_metrics()
+        logs = {}
+        for step, logs in _until_end(self.test_function, dataset, callbacks.on_test_batch_begin):
+            callbacks.on_test_batch_end(step, logs)
+        logs = _numbers(logs)
+        callbacks.on_test_end(logs)
+        return logs if return_dict else list(logs.values())
+
+    def predict(
+        self, x, *, batch_size: int = 32, verbose: str | int = "auto", callbacks=None
+    ) -> np.ndarray:
+        """Returns the outputs for a dataset or arrays, on every worker those of all.
+
+        Returns:
+            float32 `[rows, ...]`; of each batch the rows of the first replica come first.
+        """
+        dataset = self._distributed(_as_dataset(x, None, None, batch_size))
+        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=_cardinality(dataset))
+        self.make_predict_function()
+        callbacks.on_predict_begin()
+        outputs = []
+        for step, part in _until_end(
+            self.predict_function, dataset, callbacks.on_predict_batch_begin
+        ):
+            outputs.append(part.numpy())
+            callbacks.on_predict_batch_end(step, {"outputs": outputs[-1]})
+        callbacks.on_predict_end()
+        return np.concatenate(outputs)
+
+    def _distributed(self, dataset):
+        """Cuts a dataset into the replicas' parts, where there are several and it is not cut."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return dataset
+        if not isinstance(dataset, tf.data.Dataset):
+            return dataset
+        return self.distribute_strategy.experimental_distribute_dataset(dataset)
+
+    def _callbacks(self, callbacks, verbose, **settings) -> keras.callbacks.CallbackList:
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        return keras.callbacks.CallbackList(
+            callbacks, add_progbar=verbose != 0, verbose=int(verbose != 0), model=self, **settings
+        )
+
+
+def _as_dataset(x, y, sample_weight, batch_size: int, shuffle: bool = False):
+    if y is None and (isinstance(x, tf.data.Dataset) or hasattr(x, "element_spec")):
+        return x
+    parts = tuple(part for part in (x, y, sample_weight) if part is not None)
+    dataset = tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else x)
+    if shuffle:
+        dataset = dataset.shuffle(int(dataset.cardinality()))
+    return dataset.batch(batch_size)
+
+
+def _cardinality(dataset) -> int | None:
+    """Returns the number of batches, `None` where it is not known or there is no end."""
+    cardinality = getattr(dataset, "cardinality", None)
+    count = int(cardinality() if callable(cardinality) else -1 if cardinality is None else cardinality)
+    return count if count >= 0 else None
+
+
+def _executions(first: int, steps: int | None, size: int) -> Iterator[tuple[int, int]]:
+    """Yields the first step of each execution and how many steps it has."""
+    step = first
+    while steps is None or step < steps:
+        # In step with the beginning of the epoch, wherever this run begins.
+        count = size - step % size if steps is None else min(size - step % size, steps - step)
+        yield step, count
+        step += count
+
+
+def _until_end(function: Callable, dataset, on_begin: Callable[[int], None]) -> Iterator[tuple]:
+    """Yields the number of each batch and what the function makes of the iterator's next one."""
+    iterator = iter(dataset)
+    for step in itertools.count():
+        on_begin(step)
+        try:
+            result = function(iterator)
+        except (StopIteration, tf.errors.OutOfRangeError):
+            return
+        yield step, result
+
+
+def _numbers(logs: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items()}
