@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import tensorflow as tf
 
 from kerasllm.distribution import tpu
@@ -156,7 +159,7 @@ def _multi_worker(communication: str) -> tf.distribute.Strategy:
             "cluster (docs/distributed.md); for several GPUs of one machine use mirrored",
         )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(
+        made = tf.distribute.MultiWorkerMirroredStrategy(
             communication_options=_options(communication)
         )
     except RuntimeError as error:
@@ -173,6 +176,18 @@ def _multi_worker(communication: str) -> tf.distribute.Strategy:
             fix="see that all workers run, that each can reach the others, and that its own "
             "HOST:PORT is free",
         ) from error
+    _take_back_sigterm()
+    return made
+
+
+def _take_back_sigterm() -> None:
+    """Gives SIGTERM back to Python's handler, or to the default, which ends the process.
+
+    TensorFlow's workers catch it for a service of their own: from then on it did nothing at all.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _mirrored(communication: str) -> tf.distribute.Strategy:

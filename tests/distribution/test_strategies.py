@@ -102,7 +102,10 @@ with two.scope():
 def test_two_workers_add_up_in_a_ring_and_one_is_the_chief():
     cluster = cluster_of(chief=1, worker=1)
     code = """
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop"))
 two = strategy({name!r}, communication="ring")
+os.kill(os.getpid(), signal.SIGTERM)  # TensorFlow does not keep it for itself
 print(describe(two))
 print(is_chief(two), worker_index(two), worker_count(two))
 
@@ -120,11 +123,15 @@ print(int(total()))
         for role, name in (("chief", "auto"), ("worker", "multi_worker"))
     ]
     chief, worker = [finish(process) for process in workers]
-    assert chief == ["multi_worker: worker 0 of 2: 2 replicas of which here on CPU:0"] + [
+    assert chief == [
+        "asked to stop",
+        "multi_worker: worker 0 of 2: 2 replicas of which here on CPU:0",
         "True 0 2",
         "3",
     ]
-    assert worker == ["multi_worker: worker 1 of 2: 2 replicas of which here on CPU:0"] + [
+    assert worker == [
+        "asked to stop",
+        "multi_worker: worker 1 of 2: 2 replicas of which here on CPU:0",
         "False 1 2",
         "3",
     ]
