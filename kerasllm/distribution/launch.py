@@ -26,6 +26,7 @@ _FAIL_GRACE = 10.0
 _STOP_GRACE = 300.0
 # The exit status of a worker that was asked to stop and did so in good order.
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+_LONGEST_WAIT = 0.2
 _TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
@@ -84,7 +85,7 @@ def launch(command: Sequence[str], workers: int, *, grace: float = _FAIL_GRACE) 
             failed, stopped_by = _wait(team, events, grace)
         finally:
             for worker in team:
-                worker.kill()
+                worker.finish()
     if failed:
         raise failed.error(workers)
     return 128 + stopped_by if stopped_by else 0
@@ -130,20 +131,20 @@ class _Worker:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
-    def kill(self) -> None:
-        """Ends the worker and all that it started."""
+    def finish(self) -> None:
+        """Ends the worker and all that it started, and shows what they had said."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5.0)
+        for reader in self.readers:
+            reader.join(timeout=2.0)
 
     def exit_status(self) -> int:
         code = self.process.returncode
         return code if code >= 0 else 128 - code
 
     def error(self, workers: int) -> WorkerError:
-        for reader in self.readers:
-            reader.join(timeout=2.0)
         code, fix = self.process.returncode, None
         if code >= 0:
             end = f"failed with exit status {code}"
@@ -174,9 +175,8 @@ def _wait(
     running = list(team)
     failed, stopped_by, deadline = None, 0, None
     while running:
-        try:
-            event = events.get(timeout=deadline and max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
+        event = _next(events, deadline)
+        if event is None:
             break  # who is left is killed by the caller
         if isinstance(event, _Worker):
             running.remove(event)
@@ -196,6 +196,16 @@ def _wait(
             stopped_by = stopped_by or event
             break
     return failed, stopped_by
+
+
+def _next(events: queue.SimpleQueue, deadline: float | None) -> _Worker | int | None:
+    """Returns the next event, or `None` if the deadline is past."""
+    while deadline is None or time.monotonic() < deadline:
+        # One long wait would do, but for a signal that comes just before it begins: Python would
+        # call the handler, by which the wait would end, only after the wait.
+        with contextlib.suppress(queue.Empty):
+            return events.get(timeout=_LONGEST_WAIT)
+    return None
 
 
 def _signal_all(workers: Sequence[_Worker], number: int) -> None:
