@@ -54,3 +54,15 @@ class JobError(KerasllmError):
     """The command was accepted, but the job failed while it ran."""
 
     exit_status = 1
+
+
+class Interrupted(KerasllmError):
+    """A signal ended the job, and what it had done is saved.
+
+    Args:
+        signal: The signal, or `None` if another process was told. Defaults to `None`.
+    """
+
+    def __init__(self, what: str, *, signal: int | None = None, **kwargs):
+        super().__init__(what, **kwargs)
+        self.exit_status = 128 + int(signal or 15)

@@ -16,9 +16,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from kerasllm import recipe_files, recipe_yaml
-from kerasllm.errors import RecipeError
+from kerasllm.errors import CommandError, RecipeError
 from kerasllm.recipe_files import names, path_of
 from kerasllm.recipe_schema import comments, problems, refusal
+from kerasllm.strategy_names import EXPECTED as EXPECTED_STRATEGIES
+from kerasllm.strategy_names import check_name
 
 __all__ = [
     "Data",
@@ -220,6 +222,20 @@ class Training(Section):
     xla: Literal["auto"] | bool = Field(
         "auto", description="compile with XLA; auto: on GPU and TPU"
     )
+    max_shapes: Count = Field(32, description="most sequence lengths that XLA may compile for")
+    strategy: Annotated[str, "a strategy: " + EXPECTED_STRATEGIES] = Field(
+        "auto", description=f"{EXPECTED_STRATEGIES}; where replicas run"
+    )
+    communication: Literal["auto", "ring", "nccl"] = Field(
+        "auto", description="how replicas add up gradients"
+    )
+    steps_per_execution: Count = Field(1, description="steps between two looks at the results")
+    checkpoint_every: Count | None = Field(500, description="steps between checkpoints; null: none")
+    checkpoint_minutes: Positive | None = Field(None, description="minutes between checkpoints")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints that stay, beside the best")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="what a loss or a gradient that is not finite does to the run"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32), "a whole number from 0 to 4294967295"] = Field(
         0, description="of new weights, order of rows, dropout and validation_split"
     )
@@ -244,6 +260,30 @@ class Training(Section):
                 f"{warmup} is neither a share of all steps, below 1, nor a whole number of steps"
             )
         return warmup
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_known(cls, strategy: str) -> str:
+        try:
+            check_name(strategy)
+        except CommandError as error:
+            raise refusal(error.what, error.fix) from error
+        return strategy
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _python_sees_those_steps(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("steps_per_execution", 1)
+        for key, every in (
+            ("evaluate_every", info.data.get("evaluate_every")),
+            ("checkpoint_every", steps),
+        ):
+            if isinstance(every, int) and every % size:
+                raise refusal(
+                    f"{key} {every} is within an execution of {size} steps",
+                    f"make {key} a multiple of training.steps_per_execution",
+                )
+        return steps
 
     @field_validator("precision")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ class Run:
         self.metrics_log = self.path / "metrics.jsonl"
         self.metrics = self.path / "metrics.json"
         self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.curve = self.path / "training_curve.png"
 
@@ -80,12 +82,37 @@ class Run:
         if self.metrics.is_file():
             what = "The directory holds a finished run, which is not overwritten"
         elif self.recipe.is_file():
-            what = "The directory holds a run that did not finish"
+            raise RunError(
+                "The directory holds a run that did not finish",
+                where=str(self.path),
+                fix="go on with it with --resume, or choose another directory with --output",
+            )
         else:
             what = "The directory is not empty"
         raise RunError(
             what, where=str(self.path), fix="choose another directory with --output, or remove it"
         )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training into this directory until the block ends.
+
+        Raises:
+            RunError: If another process is training into it.
+        """
+        with open(self.path / ".lock", "w", encoding="utf-8") as file:
+            try:
+                # The system lets go of it when the process ends, however it ends.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    "Another process is training into this directory",
+                    where=str(self.path),
+                    fix="wait for it, or choose another directory with --output",
+                ) from error
+            except OSError:
+                pass  # A file system without locks.
+            yield
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -110,13 +137,14 @@ class Run:
             raise RunError(
                 "This run did not finish: it has no trained model",
                 where=str(run.path),
-                fix="train again into another directory",
+                fix="go on with the training: `kerasllm finetune --resume --output "
+                f"{run.path}`",
             )
         return run
 
     def read_metrics(self) -> dict:
         """Returns the final metrics of a finished run."""
-        return json.loads(self.metrics.read_text(encoding="utf-8"))
+        return read_json(self.metrics)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -150,6 +178,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: object) -> None:
     """Writes a value as JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Reads what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _new_path(parent: Path) -> Path:

@@ -10,7 +10,7 @@ import sys
 import click
 
 from kerasllm import __version__
-from kerasllm.errors import JobError, KerasllmError
+from kerasllm.errors import Interrupted, JobError, KerasllmError
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
@@ -94,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         shown = _as_shown(error)
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {shown}", err=True)
+        title = "Stopped:" if isinstance(shown, Interrupted) else "Error:"
+        click.echo(f"{click.style(title, fg='red', bold=True)} {shown}", err=True)
         status = shown.exit_status
     sys.exit(status or 0)
 

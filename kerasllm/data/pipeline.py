@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.batch_plan import BatchPlan, pad_rows
+from kerasllm.data.batch_plan import BatchPlan, EpochPlans, pad_rows
 from kerasllm.data.examples import Examples
 
 
@@ -43,12 +45,15 @@ class TokensInMemory:
 
 def training_dataset(
     examples: Examples,
-    plan: Callable[[int], BatchPlan],
+    plan: EpochPlans,
     *,
     epochs: int,
     inputs: Sequence[str],
     pad_id: int,
-) -> tf.data.Dataset:
+    first_step: int = 0,
+    accumulate: int = 1,
+    strategy: tf.distribute.Strategy | None = None,
+):
     """Returns the batches of all epochs, one after the other.
 
     It is one stream because the plan differs from epoch to epoch: give `model.fit` the number of
@@ -56,66 +61,156 @@ def training_dataset(
     the end of an epoch is filled up with rows of weight 0, so that a batch has as many shapes as
     there are buckets and no more.
 
+    Under a strategy of several replicas each worker makes the rows of its own replicas and no
+    others. A batch size that the replicas cannot share equally is filled up in the same way.
+
     Args:
         examples: The rows, their classes and their weights in the loss.
         plan: Gives the plan of an epoch by its number.
         epochs: How many epochs to yield.
         inputs: Names of the model's inputs, of `token_ids`, `padding_mask`, `segment_ids`.
         pad_id: The id of the padding token.
+        first_step: The number of the first batch, counted over all epochs. Defaults to `0`.
+        accumulate: Micro-batches that a replica's rows are cut into. Defaults to `1`.
+        strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
 
     Returns:
-        A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[batch, length]`, `y`
-        is int32 `[batch]`, `sample_weight` float32 `[batch]`.
+        A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[rows, length]`, `y` is
+        int32 `[rows]`, `sample_weight` float32 `[rows]`. With one replica it is a
+        `tf.data.Dataset`; with several it is distributed, and goes on after the last epoch.
     """
-    batch_size = plan(0).batch_size
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    rows = replica_rows(plan.batch_size, replicas, accumulate)
+    current = functools.lru_cache(maxsize=1)(plan)
 
-    def batches() -> Iterator[tuple]:
-        for epoch in range(epochs):
-            current = plan(epoch)
-            for step in range(len(current)):
-                rows = current.rows(step)
-                # A repeated row, not an empty one: attention over nothing is not defined.
-                filled = np.resize(rows, batch_size)
-                weights = examples.weights[filled]
-                weights[len(rows) :] = 0.0
-                x = model_inputs(examples, filled, int(current.widths[step]), inputs, pad_id)
-                yield x, examples.labels[filled], weights
+    def batch(step: int, replica: int) -> tuple:
+        epoch, step_in_epoch = divmod(step, plan.steps)
+        batch_rows = current(epoch).rows(step_in_epoch)
+        # A repeated row, not an empty one: attention over nothing is not defined.
+        filled = np.resize(batch_rows, rows * replicas)
+        weights = examples.weights[filled]
+        weights[len(batch_rows) :] = 0.0
+        own = slice(replica * rows, (replica + 1) * rows)
+        filled = filled[own]
+        width = int(current(epoch).widths[step_in_epoch])
+        x = model_inputs(examples, filled, width, inputs, pad_id)
+        return x, examples.labels[filled], weights[own]
 
+    length = int(plan.boundaries[0]) if len(plan.boundaries) == 1 else None
     signature = (
-        {name: tf.TensorSpec([batch_size, None], tf.int32) for name in inputs},
-        tf.TensorSpec([batch_size], tf.int32),
-        tf.TensorSpec([batch_size], tf.float32),
+        {name: tf.TensorSpec([rows, length], tf.int32) for name in inputs},
+        tf.TensorSpec([rows], tf.int32),
+        tf.TensorSpec([rows], tf.float32),
     )
-    return _stream(batches, signature, epochs * len(plan(0)))
+    return _stream(batch, signature, range(first_step, epochs * plan.steps), strategy, endless=True)
 
 
 def prediction_dataset(
-    tokens: Tokens, plan: BatchPlan, *, inputs: Sequence[str], pad_id: int
-) -> tf.data.Dataset:
-    """Returns the inputs of every batch of a plan, each once and without fill-up rows.
+    tokens: Tokens,
+    plan: BatchPlan,
+    *,
+    inputs: Sequence[str],
+    pad_id: int,
+    strategy: tf.distribute.Strategy | None = None,
+):
+    """Returns the inputs of every batch of a plan, in the order of `prediction_rows`.
 
     Args:
         tokens: The rows.
-        plan: The batches; `plan.order` says which row each output belongs to.
+        plan: The batches.
         inputs: Names of the model's inputs.
         pad_id: The id of the padding token.
+        strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
 
     Returns:
-        A dataset that maps each input to int32 `[rows, length]`.
+        A dataset that maps each input to int32 `[rows, length]`; distributed, where there are
+        several replicas.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+
+    def batch(step: int, replica: int) -> dict[str, np.ndarray]:
+        own = np.split(_filled(plan, step, replicas), replicas)[replica]
+        return model_inputs(tokens, own, int(plan.widths[step]), inputs, pad_id)
+
+    shape = [None, None]
+    if replicas > 1:
+        shape = [replica_rows(plan.batch_size, replicas), None]
+        if len(plan.shapes) == 1:
+            shape[1] = plan.shapes[0]
+    signature = {name: tf.TensorSpec(shape, tf.int32) for name in inputs}
+    return _stream(batch, signature, range(len(plan)), strategy)
+
+
+def prediction_rows(plan: BatchPlan, strategy: tf.distribute.Strategy | None = None) -> np.ndarray:
+    """Returns the row that each output of `prediction_dataset` belongs to, int64.
+
+    Under several replicas a batch is filled up with rows of its own, which then stand there more
+    than once, each time with the same output.
+    """
+    replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
+    return np.concatenate([_filled(plan, step, replicas) for step in range(len(plan))])
+
+
+def replica_rows(batch_size: int, replicas: int, accumulate: int = 1) -> int:
+    """Returns the rows of one replica's part of a batch, in whole micro-batches."""
+    return -(-batch_size // (replicas * accumulate)) * accumulate
+
+
+def needs_one_shape(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether all batches must have the same, known shape, as a TPU wants it."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _filled(plan: BatchPlan, step: int, replicas: int) -> np.ndarray:
+    rows = plan.rows(step)
+    if replicas == 1:
+        return rows
+    return np.resize(rows, replica_rows(plan.batch_size, replicas) * replicas)
+
+
+def _stream(
+    batch: Callable[[int, int], Any],
+    signature: Any,
+    steps: range,
+    strategy: tf.distribute.Strategy,
+    endless: bool = False,
+):
+    """Returns a dataset of the given steps that makes batches ahead of their use.
+
+    Args:
+        batch: Returns what a replica gets at a step, by both their numbers.
+        signature: The specs of a batch.
+        steps: The numbers of the steps.
+        strategy: Whose replicas get a batch each.
+        endless: Whether replicas may ask for more than all steps: TensorFlow then need not ask
+            all workers at each step whether they have one. Defaults to `False`.
     """
 
-    def batches() -> Iterator[dict[str, np.ndarray]]:
-        for step in range(len(plan)):
-            yield model_inputs(tokens, plan.rows(step), int(plan.widths[step]), inputs, pad_id)
+    def dataset(replicas: range, endless: bool) -> tf.data.Dataset:
+        def parts() -> Iterator:
+            numbers = itertools.count(steps.start) if endless else steps
+            for step in numbers:
+                for replica in replicas:
+                    yield batch(step, replica)
 
-    signature = {name: tf.TensorSpec([None, None], tf.int32) for name in inputs}
-    return _stream(batches, signature, len(plan))
+        count = tf.data.INFINITE_CARDINALITY if endless else len(steps) * len(replicas)
+        stream = tf.data.Dataset.from_generator(parts, output_signature=signature)
+        return stream.apply(tf.data.experimental.assert_cardinality(count)).prefetch(
+            tf.data.AUTOTUNE
+        )
 
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return dataset(range(1), endless=False)
 
-def _stream(batches: Callable[[], Iterator], signature, count: int) -> tf.data.Dataset:
-    """Returns a dataset that knows its number of batches and makes them ahead of their use."""
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        local = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        return dataset(range(first, first + local), endless)
+
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def model_inputs(

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.pipeline import (
     Tokens,
     TokensInMemory,
+    needs_one_shape,
     prediction_dataset,
+    prediction_rows,
     training_dataset,
 )
 from kerasllm.data.sources import Source
@@ -222,18 +222,25 @@ def build_loss(recipe: Recipe) -> SmoothedSparseCategoricalCrossentropy:
 
 
 def labelled_batches(
-    model: TextClassifier, examples: Examples, plans: EpochPlans, epochs: int = 1
-) -> tf.data.Dataset:
+    model: TextClassifier,
+    examples: Examples,
+    plans: EpochPlans,
+    epochs: int = 1,
+    *,
+    first_step: int = 0,
+):
     """Returns the batches that the model's `fit` and `evaluate` take.
 
     Args:
-        model: A classifier.
+        model: A classifier, compiled if it is to cut batches into micro-batches.
         examples: The examples.
         plans: The plan of each epoch over these examples.
         epochs: How many epochs to yield, one after the other. Defaults to `1`.
+        first_step: The number of the first batch, counted over all epochs. Defaults to `0`.
 
     Returns:
-        A dataset of `(x, y, sample_weight)`; see `kerasllm.data.training_dataset`.
+        A dataset of `(x, y, sample_weight)`, cut into the parts of the replicas of the model's
+        strategy; see `kerasllm.data.training_dataset`.
 
     Example:
 
@@ -249,6 +256,9 @@ def labelled_batches(
         epochs=epochs,
         inputs=model.input_names,
         pad_id=model.tokenizer.pad_token_id,
+        first_step=first_step,
+        accumulate=model.accumulate,
+        strategy=model.distribute_strategy,
     )
 
 
@@ -264,13 +274,20 @@ def predict_logits(
         tokens: The rows.
         buckets: The most lengths to pad to. Defaults to `16`.
     """
+    strategy = model.distribute_strategy
+    if needs_one_shape(strategy):
+        buckets = 1
     plan = EpochPlans(tokens.lengths, PREDICTION_BATCH_SIZE, buckets, pad_to=model.pad_to)()
     batches = prediction_dataset(
-        tokens, plan, inputs=model.input_names, pad_id=model.tokenizer.pad_token_id
+        tokens,
+        plan,
+        inputs=model.input_names,
+        pad_id=model.tokenizer.pad_token_id,
+        strategy=strategy,
     )
-    in_plan_order = model.predict(batches, verbose=0)
-    logits = np.empty_like(in_plan_order)
-    logits[plan.order] = in_plan_order
+    outputs = model.predict(batches, verbose=0)
+    logits = np.empty((len(tokens.lengths), *outputs.shape[1:]), outputs.dtype)
+    logits[prediction_rows(plan, strategy)] = outputs
     return logits
 
 

@@ -7,7 +7,9 @@ __getattr__ = lazy_names(
     {
         "FineTunedModel": "fit",
         "SmoothedSparseCategoricalCrossentropy": "losses",
-        "StepMonitor": "callbacks",
+        "Checkpoints": "checkpointing",
+        "StepMonitor": "monitor",
+        "Validation": "validation",
         "WarmupSchedule": "schedules",
         "build_optimizer": "optimizers",
     },

@@ -18,9 +18,11 @@ class LoopsModel(keras.Model):
     in the middle of an epoch.
 
     Attributes:
+        steps_done: Steps of the training so far, those before a resume included.
         last_execution: What each step of the last execution came to, arrays `[steps]` by name.
     """
 
+    steps_done: int = 0
     last_execution: dict[str, np.ndarray] = {}
 
     def fit(
@@ -78,7 +80,7 @@ class LoopsModel(keras.Model):
         )
         if initial_step and initial_step == steps and epoch_ended:
             initial_epoch, initial_step = initial_epoch + 1, 0
-        done = initial_epoch * (steps or 0) + initial_step
+        self.steps_done = initial_epoch * (steps or 0) + initial_step
         self.stop_training = False
         self.make_train_function()
         callbacks.on_train_begin()
@@ -95,14 +97,14 @@ class LoopsModel(keras.Model):
             for step, count in _executions(initial_step, steps, self.steps_per_execution):
                 callbacks.on_train_batch_begin(step)
                 try:
-                    logs, each = self.train_function(iterator, done, count)
+                    logs, each = self.train_function(iterator, self.steps_done, count)
                 except (StopIteration, tf.errors.OutOfRangeError):
                     if steps is None:
                         break
                     raise ValueError(
                         f"The dataset ended before step {step + 1} of the {steps} of an epoch."
                     ) from None
-                done += count
+                self.steps_done += count
                 self.last_execution = {name: value.numpy() for name, value in each.items()}
                 callbacks.on_train_batch_end(step + count - 1, logs)
                 if self.stop_training:

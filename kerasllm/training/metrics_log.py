@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasllm.run import write_text
+
 _NOT_SCALARS = {"step", "epoch", "validation"}
 
 
@@ -14,8 +16,10 @@ class MetricsLog:
     """Writes each row to a JSON-lines file and, as scalars, to TensorBoard.
 
     Args:
-        path: The JSON-lines file.
-        tensorboard: The folder of TensorBoard's event files.
+        path: The JSON-lines file. Defaults to `None`: rows are kept in memory only.
+        tensorboard: The folder of TensorBoard's event files. Defaults to `None`.
+        keep: How many rows of the file stay, those of a training that goes on; the rest is
+            written again. Defaults to `0`.
 
     Example:
 
@@ -26,21 +30,40 @@ class MetricsLog:
     ```
     """
 
-    def __init__(self, path: Path, tensorboard: Path):
+    def __init__(
+        self, path: Path | None = None, tensorboard: Path | None = None, keep: int = 0
+    ):
         self.rows: list[dict] = []
-        self._file = open(path, "w", encoding="utf-8")
+        self._file = self._writer = None
+        if path is None:
+            return
+        if keep and path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]
+            self.rows = [json.loads(line) for line in lines]
+            write_text(path, "".join(lines))
+        self._file = open(path, "a" if keep else "w", encoding="utf-8")
         self._writer = tf.summary.create_file_writer(str(tensorboard))
 
     def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._writer.close()
+        if self._file:
+            self._file.close()
+            self._writer.close()
+
+    def get_state(self) -> dict:
+        """Returns how many rows there are, for `keep`."""
+        return {"rows": len(self.rows)}
+
+    def set_state(self, state: dict) -> None:
+        """Takes what `get_state` gave; `keep` has done the work."""
 
     def write(self, row: dict) -> None:
         """Writes a row: numbers by name, `step`, and maybe a mapping `validation`."""
         self.rows.append(row)
+        if self._file is None:
+            return
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         # A killed run keeps every row that it has shown.
         self._file.flush()

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-import keras
-import numpy as np
+import tensorflow as tf
 
-from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.distribution.strategies import is_chief, strategy, worker_count
 from kerasllm.environment import describe_environment
-from kerasllm.errors import CommandError, JobError
+from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
-from kerasllm.models.bert import layer_depths, load_tokenizer
-from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import Recipe
-from kerasllm.run import Run, whole_folder, write_json, write_text
+from kerasllm.run import Run, read_json, whole_folder, write_json, write_text
 from kerasllm.tasks import text_classification as task
-from kerasllm.training.callbacks import StepMonitor, Validation
+from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
+from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.metrics_log import MetricsLog
-from kerasllm.training.optimizers import build_optimizer, layer_rates
-from kerasllm.training.precision import resolve_precision, resolve_xla
-from kerasllm.training.schedules import WarmupSchedule, warmup_steps
+from kerasllm.training.monitor import StepMonitor
+from kerasllm.training.validation import Validation
+from kerasllm.training.watch import NonFiniteGuard, Profile
 from kerasllm.workflows import finetune_summary as summary
+from kerasllm.workflows import resume as resuming
+from kerasllm.workflows.job import Job, prepare
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.signals import asked_to_stop
+
+# What the loss of another worker looks like to those that are left.
+_LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 def finetune(
@@ -32,7 +38,9 @@ def finetune(
     *,
     name: str = "finetune",
     output: str | Path | None = None,
-    dry_run: bool = False,
+    resume: bool = False,
+    accept_changes: bool = False,
+    profile: tuple[int, int] | None = None,
     command: str = "",
     report: Report | None = None,
 ) -> Run | None:
@@ -42,16 +50,20 @@ def finetune(
         recipe: What to do; see `kerasllm.recipe.load`.
         name: Name of the recipe, for the run directory. Defaults to `"finetune"`.
         output: The run directory. Defaults to `None`: `runs/NAME/DATE-TIME`.
-        dry_run: Stop before the first step, and write no run. Defaults to `False`.
+        resume: Go on from the newest checkpoint of the run directory; without an `output`, of the
+            newest run of this name that did not finish. Where there is no such run yet, it
+            begins. Defaults to `False`.
+        accept_changes: Go on even if the recipe or the data were changed. Defaults to `False`.
+        profile: The first and the last step of a TensorBoard profile. Defaults to `None`: none.
         command: The command that was typed, for the record. Defaults to `""`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Returns:
-        The run, or `None` after a dry run.
+        The run; `None` on a worker that is not the chief.
 
     Raises:
-        KerasllmError: If the data, the preset or the run directory is refused, or the training
-            fails.
+        KerasllmError: If the data, the preset or the run directory is refused, the training
+            fails, or a signal ended it.
 
     Example:
 
@@ -62,172 +74,117 @@ def finetune(
     ```
     """
     started = time.perf_counter()
-    report = report or Report()
-    if output is not None:
+    # Before anything else: some strategies must come before TensorFlow's first operation.
+    where = strategy(recipe.training.strategy, communication=recipe.training.communication)
+    chief = is_chief(where)
+    report = (report or Report()) if chief else Report.silent()
+    if resume and output is None and worker_count(where) > 1:
+        raise CommandError(
+            "Several workers do not know which run to go on with",
+            where="--resume",
+            fix="name the run directory, which all of them can read, with --output",
+        )
+    run = resuming.find_run(output, name) if resume else None
+    if run is None and output is not None:
         Run(output).refuse_existing()
     report.heading(f"Recipe {name}")
     report.yaml(recipe.to_yaml())
-    job = prepare(recipe, report)
+    job = prepare(recipe, report, where)
     summary.show_data(report, job.data)
     summary.show_plan(report, job)
-    if dry_run:
-        report.line()
-        report.line("Dry run: everything is ready to train; no step was made, no run written.")
-        return None
 
-    run = Run.create(output, name)
-    report.heading(f"Training into {run.path}")
-    write_text(run.recipe, recipe.to_yaml())
-    fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
-    write_json(run.environment, describe_environment(command, recipe.training.seed, fingerprints))
-    try:
-        metrics, timing = train(job, run, report)
-    except KeyboardInterrupt:
-        report.line(f"{run.path} holds the log so far and no model; remove it to use it again")
-        raise
-    with report.busy("saving the model"), whole_folder(run.model) as folder:
-        job.model.save_to_preset(folder)
-    wrong = []
-    if job.data.test is not None:
-        with report.busy("evaluating on the test data"):
-            metrics["test"], logits = job.evaluate(job.data.test)
-            wrong = task.wrong_examples(
-                job.data.sources["test"], job.data.test, job.data.labels, logits
-            )
-    timing["total_seconds"] = round(time.perf_counter() - started, 3)
-    # Last, because this file is what makes the run a whole one.
-    write_json(run.metrics, {**metrics, "timing": timing})
+    checkpoint = None
+    if run is not None:
+        checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
+    elif chief:
+        run = Run.create(output, name)
+    with _recorded(run, job, command, checkpoint) if chief else _nothing():
+        report.heading(f"Training into {run.path}" if run else "Training")
+        metrics, timing = _train(job, run, checkpoint, profile, report, chief)
+        if chief:
+            with report.busy("saving the model"), whole_folder(run.model) as folder:
+                job.model.save_to_preset(folder)
+        wrong = []
+        if job.data.test is not None:
+            with report.busy("evaluating on the test data"):
+                metrics["test"], logits = job.evaluate(job.data.test)
+                wrong = task.wrong_examples(
+                    job.data.sources["test"], job.data.test, job.data.labels, logits
+                )
+        if not chief:
+            return None
+        timing["total_seconds"] = round(time.perf_counter() - started, 3)
+        # Last, because this file is what makes the run a whole one.
+        write_json(run.metrics, {**metrics, "timing": timing})
     summary.show_results(report, run, metrics, timing, wrong)
     return run
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """All that a training needs, ready for its first step.
-
-    Attributes:
-        recipe: The recipe.
-        data: The examples and labels.
-        model: The compiled model.
-        plan: Gives the batches of an epoch by its number.
-        precision: The dtype policy that the recipe's `precision` came to.
-        xla: Whether XLA compiles forward and backward.
-    """
-
-    recipe: Recipe
-    data: task.ClassificationData
-    model: TextClassifier
-    plan: EpochPlans
-    precision: str
-    xla: bool
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole training."""
-        return self.plan.steps * self.recipe.training.epochs
-
-    @property
-    def warmup_steps(self) -> int:
-        """Steps in which the learning rate rises."""
-        return warmup_steps(self.recipe.training.warmup, self.steps)
-
-    def evaluate(self, examples: task.Examples) -> tuple[dict, np.ndarray]:
-        """Returns the metrics and the logits of some examples."""
-        return task.evaluate(self.model, examples, buckets=self.recipe.data.buckets)
+@contextmanager
+def _recorded(
+    run: Run, job: Job, command: str, checkpoint: Checkpoint | None
+) -> Iterator[None]:
+    """Keeps the run for this process, and notes in it what it was made with."""
+    with run.locked():
+        fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
+        environment = describe_environment(command, job.recipe.training.seed, fingerprints)
+        if checkpoint is not None and run.environment.is_file():
+            first = read_json(run.environment)
+            again = {**environment, "from_step": checkpoint.step}
+            environment = {**first, "resumed": [*first.get("resumed", []), again]}
+        write_text(run.recipe, job.recipe.to_yaml())
+        write_json(run.environment, environment)
+        yield
 
 
-def prepare(recipe: Recipe, report: Report) -> Job:
-    """Reads the data, loads the model and compiles it."""
-    training = recipe.training
-    keras.utils.set_random_seed(training.seed)
-    precision, xla = resolve_precision(training.precision), resolve_xla(training.xla)
-    preset = recipe.model.preset
-    with report.busy(f"loading the tokenizer of {preset}") as busy:
-        tokenizer = load_tokenizer(preset, progress=busy.update)
-        data = task.load_data(
-            recipe.data,
-            tokenizer,
-            seed=training.seed,
-            notify=busy.update,
-        )
-        if training.early_stopping and data.validation is None:
-            raise CommandError(
-                "Early stopping needs validation data, and there is none",
-                where="training.early_stopping",
-                fix="give --validation FILE, or set data.validation_split above 0",
-            )
-        busy.update(f"loading the weights of {preset}")
-        model = task.build_model(recipe, data.labels, precision)
-    # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
-    most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
-    job = Job(
-        recipe=recipe,
-        data=data,
-        model=model,
-        plan=EpochPlans(
-            data.train.lengths,
-            min(training.batch_size, most_rows),
-            recipe.data.buckets,
-            seed=training.seed,
-            pad_to=model.pad_to,
-        ),
-        precision=precision,
-        xla=xla,
-    )
-    compile_model(job)
-    return job
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
 
 
-def compile_model(job: Job) -> None:
-    """Compiles the job's model with the optimizer, the schedule and the loss of its recipe."""
-    training = job.recipe.training
-    variables = job.model.trainable_variables
-    if training.l2:
-        for variable in variables:
-            if variable.name == "kernel":
-                variable.regularizer = keras.regularizers.L2(training.l2)
-    rates = None
-    if training.layer_decay < 1:
-        rates = layer_rates(layer_depths(job.model.task), training.layer_decay)
-    schedule = WarmupSchedule(
-        training.learning_rate, job.steps, job.warmup_steps, training.schedule, training.power
-    )
-    optimizer = build_optimizer(
-        training.optimizer,
-        schedule,
-        variables,
-        weight_decay=training.weight_decay,
-        clip_norm=training.clip_norm,
-        ema=training.ema,
-        multipliers=rates,
-    )
-    job.model.compile(
-        optimizer, task.build_loss(job.recipe), accumulate=training.accumulate, xla=job.xla
-    )
+def _checkpoint_to_go_on_from(
+    run: Run, job: Job, accept_changes: bool, report: Report
+) -> Checkpoint | None:
+    """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
+    with report.busy("reading the checkpoint"):
+        checkpoint = CheckpointStore(run.checkpoints, warn=report.line).newest()
+    if checkpoint is None:
+        report.line(f"{run.path} has no checkpoint yet: the training begins anew")
+        return None
+    found = resuming.changes(checkpoint, job)
+    if not accept_changes:
+        resuming.refuse_changes(found, run)
+    for change in found:
+        report.line(f"accepted: {change}")
+    report.line(f"going on behind step {checkpoint.step} of {job.steps}")
+    return resuming.in_plan(checkpoint, job)
 
 
-def train(job: Job, run: Run, report: Report) -> tuple[dict, dict]:
-    """Trains the job's model, and writes the log and the training curve.
+def _train(
+    job: Job,
+    run: Run | None,
+    checkpoint: Checkpoint | None,
+    profile: tuple[int, int] | None,
+    report: Report,
+    chief: bool,
+) -> tuple[dict, dict]:
+    """Trains the job's model, and writes the log, the checkpoints and the training curve.
 
     Returns:
         The metrics of `train` and `validation`, and the timing.
     """
-    training = job.recipe.training
-    validation = None
-    with (
-        MetricsLog(run.metrics_log, run.tensorboard) as log,
-        report.training(job.steps) as progress,
-    ):
+    training, workers = job.recipe.training, worker_count(job.strategy)
+    done = checkpoint.step if checkpoint else 0
+    log = MetricsLog()
+    if chief:
+        kept = checkpoint.state["states"]["log"]["rows"] if checkpoint else 0
+        log = MetricsLog(run.metrics_log, run.tensorboard, kept)
+    with log, report.training(job.steps, done) as progress:
 
         def on_row(row: dict) -> None:
-            if not np.isfinite(row["loss"]):
-                raise JobError(
-                    f"The loss is {row['loss']} at step {row['step']}: the training has diverged",
-                    where=str(run.metrics_log),
-                    fix="lower training.learning_rate, or set training.precision=float32",
-                )
             log.write(row)
-            progress.row(row)
+            if "validation" not in row:
+                progress.row(row)
 
         def on_validation(step: int, metrics: dict) -> None:
             monitor.exclude()
@@ -236,30 +193,106 @@ def train(job: Job, run: Run, report: Report) -> tuple[dict, dict]:
             progress.validated(step, metrics)
 
         monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=progress.step)
-        callbacks = [monitor]
-        if job.data.validation is not None:
-            stopping = training.early_stopping
-            validation = Validation(
-                lambda: job.evaluate(job.data.validation)[0],
-                every=training.evaluate_every,
-                metric=stopping.metric if stopping else "loss",
-                patience=stopping.patience if stopping else None,
-                min_delta=stopping.min_delta if stopping else 0.0,
-                on_result=on_validation,
-            )
+        guard = NonFiniteGuard(
+            skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
+        )
+        callbacks = [guard, monitor]
+        validation = _validation(job, on_validation)
+        if validation:
             callbacks.append(validation)
-        history = job.model.fit(
-            task.labelled_batches(job.model, job.data.train, job.plan, training.epochs),
-            epochs=training.epochs,
-            steps_per_epoch=job.plan.steps,
-            callbacks=callbacks,
-            shuffle=False,  # The plan has shuffled.
-            verbose=0,
-        ).history
-    training_curve(log.rows, run.curve)
+        store = None
+        if chief:
+            store = CheckpointStore(
+                run.checkpoints, keep=training.keep_checkpoints, warn=report.line
+            )
+        states = {"monitor": monitor, "log": log}
+        checkpoints = Checkpoints(
+            store,
+            every=training.checkpoint_every,
+            minutes=training.checkpoint_minutes,
+            states=states | ({"validation": validation} if validation else {}),
+            facts=resuming.facts_of(job),
+            validation=validation,
+            workers=workers,
+        )
+        if profile and chief:
+            callbacks.append(Profile(*profile, run.tensorboard))
+        callbacks.append(checkpoints)
+        if checkpoint:
+            checkpoints.restore(job.model, checkpoint)
+
+        def on_signal(signal) -> None:
+            progress.note(
+                f"{signal.name}: finishing the step and saving a checkpoint; "
+                "once more stops at once"
+            )
+            checkpoints.stop()
+
+        batches = task.labelled_batches(
+            job.model, job.data.train, job.plan, training.epochs, first_step=done
+        )
+        try:
+            with asked_to_stop(on_signal) as caught:
+                history = job.model.fit(
+                    batches,
+                    epochs=training.epochs,
+                    steps_per_epoch=job.plan.steps,
+                    callbacks=callbacks,
+                    verbose=0,
+                    **(position(checkpoint, job.plan.steps) if checkpoint else {}),
+                ).history
+        except TrainingStopped:
+            raise _interrupted(caught.signal, job, run) from None
+        except KeyboardInterrupt:
+            saved = f"from step {checkpoints.saved}" if checkpoints.saved else "from the beginning"
+            report.line(f"{run.path if run else 'The run'}: --resume goes on {saved}")
+            raise
+        except _LOST_WORKER as error:
+            if workers == 1:
+                raise
+            raise JobError(
+                "Another worker is gone, and the training cannot go on without it: "
+                f"{error.message.partition(chr(10))[0][:200]}",
+                where=f"step {job.model.steps_done + 1}",
+                fix="see the log of the worker that ended first; start all again with --resume",
+            ) from error
+    report.line(f"{len(monitor.shapes)} shapes were {'compiled' if job.xla else 'used'}")
+    if chief:
+        training_curve(log.rows, run.curve)
     metrics = {
-        "train": {name: values[-1] for name, values in history.items() if name != "step_loss"},
+        "train": {
+            name: values[-1]
+            for name, values in history.items()
+            if name != "step_loss" and not name.startswith("val_")
+        },
         "validation": validation.result if validation else {},
         "test": {},
     }
     return metrics, monitor.timing()
+
+
+def _validation(job: Job, on_result) -> Validation | None:
+    if job.data.validation is None:
+        return None
+    training = job.recipe.training
+    stopping = training.early_stopping
+    return Validation(
+        lambda: job.evaluate(job.data.validation)[0],
+        every=training.evaluate_every,
+        metric=stopping.metric if stopping else "loss",
+        patience=stopping.patience if stopping else None,
+        min_delta=stopping.min_delta if stopping else 0.0,
+        on_result=on_result,
+    )
+
+
+def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:
+    # Without a signal here, another worker had one.
+    name = signal.name if signal else "another worker's signal"
+    return Interrupted(
+        f"Stopped by {name} after step {job.model.steps_done} of {job.steps}; "
+        "a checkpoint is saved",
+        where=str(run.checkpoints) if run else None,
+        fix="go on with the same command and --resume",
+        signal=signal,
+    )

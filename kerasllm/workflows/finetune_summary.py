@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasllm.data.batch_plan import BatchPlan
+from kerasllm.distribution.strategies import describe
 from kerasllm.evaluation.tables import metrics_table
 from kerasllm.models.bert import trainable_share
 from kerasllm.run import Run
@@ -17,7 +18,7 @@ from kerasllm.tasks.text_classification import ClassificationData
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
-    from kerasllm.workflows.finetune import Job
+    from kerasllm.workflows.job import Job
 
 # More classes than these are summed up: a balance of hundreds of lines is not read.
 _CLASSES_SHOWN = 12
@@ -65,11 +66,15 @@ def show_plan(report: Report, job: Job) -> None:
     training, plan = job.recipe.training, job.plan(0)
     trainable, total = trainable_share(job.model.task)
     cut = f", each in {training.accumulate} micro-batches" if training.accumulate > 1 else ""
+    replicas = job.strategy.num_replicas_in_sync
+    if replicas > 1:
+        cut = f", {job.replica_rows} on each of {replicas} replicas{cut}"
     report.heading("Plan")
     report.facts(
         [
             ("model", f"{job.model.task.backbone.name}, {total:,} parameters"),
             ("trainable", f"{trainable:,} ({trainable / total:.2%})"),
+            ("devices", describe(job.strategy)),
             ("precision", f"{job.precision}, XLA {'on' if job.xla else 'off'}"),
             ("optimizer", _optimizer(job)),
             ("rows", f"{len(job.data.train):,} to train on, {training.epochs} x"),

@@ -15,6 +15,20 @@ from rich.text import Text
 
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
+# What a row says besides loss and metrics.
+_NOT_METRICS = {
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_second",
+    "step_seconds",
+    "input_wait",
+    "peak_memory",
+    "seconds",
+    "skipped",
+}
 
 
 class Report:
@@ -29,6 +43,11 @@ class Report:
         if not self.console.is_terminal:
             # A log file has no width that tables must fit.
             self.console.width = max(self.console.width, _LOG_WIDTH)
+
+    @classmethod
+    def silent(cls) -> Report:
+        """Returns a report that shows nothing, for a worker that is not the chief."""
+        return cls(Console(quiet=True))
 
     def line(self, text: str = "") -> None:
         """Prints a line."""
@@ -65,8 +84,13 @@ class Report:
             yield Busy(self, progress, text)
 
     @contextmanager
-    def training(self, steps: int) -> Iterator[TrainingProgress]:
-        """Shows a progress bar with loss, metrics, learning rate, speed and time left."""
+    def training(self, steps: int, done: int = 0) -> Iterator[TrainingProgress]:
+        """Shows a progress bar with loss, metrics, learning rate, speed and time left.
+
+        Args:
+            steps: All steps.
+            done: Steps that were done before. Defaults to `0`.
+        """
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(bar_width=None),
@@ -74,7 +98,7 @@ class Report:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with self._progress(*columns, expand=True) as progress:
-            yield TrainingProgress(self, progress, steps)
+            yield TrainingProgress(self, progress, steps, done)
 
     def _progress(self, *columns, expand: bool = False) -> Progress:
         return Progress(
@@ -107,11 +131,17 @@ class Busy:
 class TrainingProgress:
     """A training that is under way; made by `Report.training`."""
 
-    def __init__(self, report: Report, progress: Progress, steps: int):
+    def __init__(self, report: Report, progress: Progress, steps: int, done: int):
         self._report = report
         self._progress = progress
         self._steps = steps
-        self._task = progress.add_task("", total=steps, values="tracing the first step")
+        self._task = progress.add_task(
+            "", total=steps, completed=done, values="tracing the first step"
+        )
+
+    def note(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._report.line(text)
 
     def step(self, step: int) -> None:
         """Moves the bar to a step."""
@@ -138,11 +168,11 @@ class TrainingProgress:
 
 def describe_row(row: dict) -> str:
     """Returns a logged row in words: loss, metrics, learning rate and real tokens per second."""
-    known = ("step", "epoch", "loss", "learning_rate", "tokens_per_second", "seconds")
-    metrics = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in known)
+    metrics = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in _NOT_METRICS)
+    waits = f", {row['input_wait']:.0%} waiting for data" if row["input_wait"] > 0.05 else ""
     return (
         f"loss {row['loss']:.4f}{metrics}  lr {row['learning_rate']:.2e}  "
-        f"{row['tokens_per_second']:,.0f} tokens/s"
+        f"{row['tokens_per_second']:,.0f} tokens/s{waits}"
     )
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from kerasllm.data.batch_plan import plan_batches
-from kerasllm.training.callbacks import StepMonitor, Validation
+from kerasllm.training.monitor import StepMonitor
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.schedules import WarmupSchedule
+from kerasllm.training.validation import Validation
 from tests.training.tiny import tiny_batches, tiny_model, weights_of
 
 
@@ -129,7 +130,7 @@ def test_the_rows_of_the_monitor_add_up():
 
 def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatch):
     seconds = [0]
-    monkeypatch.setattr("kerasllm.training.callbacks.time.perf_counter", lambda: seconds[0])
+    monkeypatch.setattr("kerasllm.training.monitor.time.perf_counter", lambda: seconds[0])
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -161,7 +162,7 @@ def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatc
 
 def test_time_that_is_excluded_does_not_count(monkeypatch):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("kerasllm.training.callbacks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("kerasllm.training.monitor.time.perf_counter", lambda: next(clock))
     monitor = StepMonitor(
         lambda epoch: plan_batches(np.full(24, 8), 8, np.array([8])),
         100,

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from kerasllm.recipe import load
-from kerasllm.workflows.finetune import prepare
+from kerasllm.workflows.job import prepare
 from kerasllm.workflows.report import Report
 from tests.conftest import toy_settings
 

@@ -1,0 +1,256 @@
+"""Checkpoints of a training: what they hold, when they are saved, how a training goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.errors import RunError
+from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
+from kerasllm.training.validation import Validation
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves checkpoints during training, and ends it when it is asked to.
+
+    A checkpoint holds the weights that train, the state of the optimizer, the running metrics,
+    what the other callbacks have come to, and the position: the training that goes on from it ends
+    with the numbers of one that was never stopped. Put it behind the other callbacks.
+
+    Args:
+        store: Where checkpoints go; `None` on a worker that writes none.
+        every: Steps between two checkpoints. Defaults to `None`: they are not counted.
+        minutes: Minutes between two checkpoints. Defaults to `None`: time does not matter.
+        states: Callbacks and the like whose `get_state()` is kept and given back to `set_state()`,
+            by name. Defaults to none.
+        facts: What else the state of a checkpoint says, such as the recipe. Defaults to none.
+        validation: The best checkpoint is the one of its best result. Defaults to `None`.
+        workers: Processes that train together. Defaults to `1`.
+
+    Attributes:
+        saved: The step of the last checkpoint, `None` before there is one.
+        stopped: Whether the training ended because `stop` was called.
+
+    Example:
+
+    ```python
+    store = CheckpointStore("checkpoints")
+    checkpoints = Checkpoints(store, every=500, states={"monitor": monitor})
+    newest = store.newest()
+    checkpoints.restore(model, newest)
+    batches = labelled_batches(model, examples, plans, epochs=3, first_step=newest.step)
+    model.fit(
+        batches,
+        epochs=3,
+        steps_per_epoch=plans.steps,
+        callbacks=[monitor, checkpoints],
+        **position(newest, plans.steps),
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore | None,
+        *,
+        every: int | None = None,
+        minutes: float | None = None,
+        states: Mapping[str, object] | None = None,
+        facts: Mapping[str, object] | None = None,
+        validation: Validation | None = None,
+        workers: int = 1,
+    ):
+        super().__init__()
+        self._store = store
+        self._every = every
+        self._minutes = minutes
+        self._states = dict(states or {})
+        self._facts = dict(facts or {})
+        self._validation = validation
+        self._workers = workers
+        self._frozen = None
+        self._stop = False
+        self.saved = None
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Ends the training, on all workers, after the step that is under way and a checkpoint."""
+        self._stop = True
+
+    def restore(self, model: keras.Model, checkpoint: Checkpoint) -> None:
+        """Puts model, optimizer, metrics and callbacks into the state of a checkpoint.
+
+        Raises:
+            RunError: If the checkpoint is of another model or another optimizer.
+        """
+        arrays, state = dict(checkpoint.arrays), checkpoint.state
+        if state["frozen"] != _digest(_fixed(model)):
+            raise RunError(
+                "The weights that do not train are not those of the checkpoint",
+                where=f"step {checkpoint.step}",
+                fix="the preset has changed; take the one that the run was begun with",
+            )
+        expected = _variables(model)
+        saved = {name: value for name, value in arrays.items() if not name.startswith("best/")}
+        for name in sorted({*expected, *saved}):
+            here = expected.get(name)
+            if here is None or name not in saved or tuple(here.shape) != saved[name].shape:
+                raise RunError(
+                    "The checkpoint is of another model or another optimizer: "
+                    f"{name} {'does not fit' if here is not None and name in saved else 'is in one only'}",
+                    where=f"step {checkpoint.step}",
+                    fix="go on with the recipe that the run was begun with",
+                )
+        for name, variable in expected.items():
+            variable.assign(saved[name])
+        _set_metrics(model, arrays)
+        for name, holder in self._states.items():
+            holder.set_state(state["states"][name])
+        if self._validation:
+            count = len(model.trainable_variables)
+            best = [arrays.get(f"best/{index:05}") for index in range(count)]
+            self._validation.best_weights = None if best[0] is None else best
+        self.saved = checkpoint.step
+
+    def on_train_begin(self, logs=None):
+        self._saved_at = time.monotonic()
+        self._due = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._due |= self._is_due()
+        last = batch + 1 == self.params["steps"]
+        if self._agreed_to_stop():
+            self.save(epoch_ended=not last)
+            if self._store:
+                self._store.wait()
+            self.stopped = True
+            raise TrainingStopped
+        # The end of an epoch has its own part to play in the state.
+        if not last:
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save_if_due()
+
+    def on_train_end(self, logs=None):
+        if self._store:
+            self._store.wait()
+
+    def save(self, epoch_ended: bool = True) -> None:
+        """Saves a checkpoint now; on all workers at the same step.
+
+        Args:
+            epoch_ended: Whether what the end of an epoch asks for was done, where the step is its
+                last one. Defaults to `True`.
+        """
+        # Metrics are added up over workers: all of them take part.
+        metrics = _metrics(self.model)
+        self.saved = self.model.steps_done
+        self._saved_at, self._due = time.monotonic(), False
+        if self._store is None:
+            return
+        if self._frozen is None:
+            self._frozen = _digest(_fixed(self.model))
+        arrays = {
+            name: np.asarray(variable.numpy())
+            for name, variable in _variables(self.model).items()
+        }
+        arrays.update(metrics)
+        best = self._validation is not None and self._validation.improved
+        if self._validation and self._validation.best_weights is not None:
+            for index, weight in enumerate(self._validation.best_weights):
+                arrays[f"best/{index:05}"] = weight
+        state = {
+            **self._facts,
+            "frozen": self._frozen,
+            "epoch_ended": epoch_ended,
+            "states": {name: holder.get_state() for name, holder in self._states.items()},
+        }
+        self._store.save(self.saved, arrays, state, best=best)
+
+    def _is_due(self) -> bool:
+        model, count = self.model, len(self.model.last_execution["step_loss"])
+        done = model.steps_done
+        if self._every and done // self._every != (done - count) // self._every:
+            return True
+        late = self._minutes and time.monotonic() - self._saved_at >= 60 * self._minutes
+        if self._workers == 1:
+            return bool(late)
+        # The clocks of workers differ: what one asks for, all do at the next step.
+        model.requests[0] = float(bool(late))
+        return model.last_execution["requests"][-1][0] > 0
+
+    def _agreed_to_stop(self) -> bool:
+        if self._workers == 1:
+            return self._stop
+        self.model.requests[1] = float(self._stop)
+        return self.model.last_execution["requests"][-1][1] > 0
+
+    def _save_if_due(self) -> None:
+        improved = self._validation is not None and self._validation.improved
+        if (self._due or improved) and self.saved != self.model.steps_done:
+            self.save()
+
+
+def position(checkpoint: Checkpoint, steps_per_epoch: int) -> dict:
+    """Returns the arguments of `fit` that make it go on behind a checkpoint."""
+    epoch = max(checkpoint.step - 1, 0) // steps_per_epoch
+    return {
+        "initial_epoch": epoch,
+        "initial_step": checkpoint.step - epoch * steps_per_epoch,
+        "epoch_ended": checkpoint.state["epoch_ended"],
+    }
+
+
+class TrainingStopped(Exception):
+    """The training has ended, with a checkpoint, because it was asked to."""
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns the variables that training changes, by names that are the same in every process."""
+    groups = {"model": model.trainable_variables, "optimizer": model.optimizer.variables}
+    return {
+        f"{group}/{index:05}/{variable.path}": variable
+        for group, variables in groups.items()
+        for index, variable in enumerate(variables)
+    }
+
+
+def _fixed(model: keras.Model) -> list[keras.Variable]:
+    """Returns what training does not change: frozen weights, and the seeds of random layers."""
+    measured = {id(v) for metric in model.metrics for v in metric.variables}
+    return [v for v in model.non_trainable_variables if id(v) not in measured]
+
+
+def _digest(variables: list[keras.Variable]) -> str:
+    digest = hashlib.sha256()
+    for variable in variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _metrics(model: keras.Model) -> dict[str, np.ndarray]:
+    return {
+        f"metrics/{index:05}": np.asarray(variable.numpy())
+        for index, variable in enumerate(v for m in model.metrics for v in m.variables)
+    }
+
+
+def _set_metrics(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    variables = [variable for metric in model.metrics for variable in metric.variables]
+
+    @tf.function
+    def assign():
+        # What replicas add up is held by one of them.
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        first = tf.cast(tf.equal(replica, 0), tf.float32)
+        for index, variable in enumerate(variables):
+            value = tf.constant(arrays[f"metrics/{index:05}"])
+            variable.value.assign(value * tf.cast(first, value.dtype))
+
+    model.distribute_strategy.run(assign)

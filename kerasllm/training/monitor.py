@@ -1,0 +1,214 @@
+"""Measures a training while it goes on."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from kerasllm.data.batch_plan import BatchPlan
+
+
+class StepMonitor(keras.callbacks.Callback):
+    """Measures the training and reports a row every few steps.
+
+    A row has `step`, `epoch` (a fraction), `loss` (mean since the row before), the running mean
+    of each metric of the epoch, `learning_rate`, `gradient_norm` (before clipping),
+    `tokens_per_second` (real tokens, validation time excluded), `step_seconds` (mean since the
+    row before), `input_wait` (the share of that time spent waiting for data), `peak_memory`
+    (bytes: of the first GPU, else of the process) and `seconds` of training so far, and `skipped`
+    once steps were skipped. Where `fit` has `validation_data`, each epoch ends with a row that has
+    `step` and `validation`, the metrics by name.
+
+    Args:
+        plan: Gives the batch plan of an epoch by its number.
+        log_every: Steps between two rows.
+        on_row: Called with each row, such as the `append` of a list.
+        on_step: Called after each step with the number of steps done. Defaults to `None`.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], BatchPlan],
+        log_every: int,
+        *,
+        on_row: Callable[[dict], None],
+        on_step: Callable[[int], None] | None = None,
+    ):
+        super().__init__()
+        self._plan = plan
+        self._log_every = log_every
+        self._on_step = on_step
+        self._on_row = on_row
+        self._state = {
+            "steps": 0,
+            "seconds": 0.0,
+            "real_tokens": 0,
+            "processed_tokens": 0,
+            "skipped": 0,
+            "shapes": [],
+        }
+        self._since_row = _Interval()
+
+    @property
+    def steps(self) -> int:
+        """Steps done, those before a resume included."""
+        return self._state["steps"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self._state["seconds"]
+
+    @property
+    def shapes(self) -> list[int]:
+        """The sequence lengths of this process' steps, in the order of their first use."""
+        return self._state["shapes"]
+
+    def get_state(self) -> dict:
+        """Returns what `set_state` takes to go on as if there had been no break."""
+        return {**self._state, "since_row": vars(self._since_row)}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on where another monitor was."""
+        state = dict(state)
+        self._since_row = _Interval(**state.pop("since_row"))
+        # What was compiled is of a process.
+        self._state = {**state, "shapes": []}
+
+    def on_train_begin(self, logs=None):
+        self._last = time.perf_counter()
+        self._last_logs = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._current = self._plan(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
+        # The rate of this step: afterwards the optimizer tells that of the next one.
+        self._learning_rate = float(self.model.optimizer.learning_rate)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The time between two steps counts as training, but for what `exclude` has taken off.
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        execution = self.model.last_execution
+        done = slice(self._first, batch + 1)
+        widths = self._current.widths[done]
+        tokens = int(self._current.real_tokens[done].sum())
+        state = self._state
+        before = state["steps"]
+        state["steps"] += len(widths)
+        state["seconds"] += elapsed
+        state["real_tokens"] += tokens
+        state["processed_tokens"] += self._current.batch_size * int(widths.sum())
+        state["skipped"] += int((~execution["applied"]).sum())
+        state["shapes"] += [w for w in dict.fromkeys(widths.tolist()) if w not in state["shapes"]]
+        self._last_step = batch
+        self._since_row.add(
+            execution["step_loss"], tokens, elapsed, float(execution["input_seconds"].sum())
+        )
+        self._last_logs = logs
+        if not before or before // self._log_every != self.steps // self._log_every:
+            self._report(logs)
+        if self._on_step:
+            self._on_step(self.steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._since_row.losses:
+            self._report(self._last_logs or logs)
+        validation = {
+            name.removeprefix("val_"): float(value)
+            for name, value in (logs or {}).items()
+            if name.startswith("val_")
+        }
+        if validation:
+            self._on_row({"step": self.steps, "validation": validation})
+
+    def on_test_end(self, logs=None):
+        self.exclude()
+
+    def exclude(self) -> None:
+        """Takes the time since the last step out of the measurement: it was not training."""
+        self._last = time.perf_counter()
+
+    def timing(self) -> dict:
+        """Returns seconds, steps, tokens and the padding of the training as it was."""
+        state = self._state
+        return {
+            "train_seconds": round(state["seconds"], 3),
+            "steps": state["steps"],
+            "real_tokens": state["real_tokens"],
+            "processed_tokens": state["processed_tokens"],
+            "tokens_per_second": round(state["real_tokens"] / state["seconds"], 1),
+            "padding": round(1 - state["real_tokens"] / state["processed_tokens"], 4),
+            "peak_memory": peak_memory(),
+            **({"skipped": state["skipped"]} if state["skipped"] else {}),
+        }
+
+    def _report(self, logs: dict) -> None:
+        own = ("loss", "step_loss")
+        metrics = {
+            name: float(value)
+            for name, value in logs.items()
+            if name not in own and not name.startswith("val_")
+        }
+        interval, self._since_row = self._since_row, _Interval()
+        skipped = self._state["skipped"]
+        self._on_row(
+            {
+                "step": self.steps,
+                "epoch": round(self._epoch + (self._last_step + 1) / len(self._current), 4),
+                "loss": interval.loss(),
+                **metrics,
+                "learning_rate": self._learning_rate,
+                "gradient_norm": float(self.model.last_execution["gradient_norm"][-1]),
+                "tokens_per_second": round(interval.tokens / interval.seconds, 1),
+                "step_seconds": round(interval.seconds / len(interval.losses), 4),
+                "input_wait": round(interval.input_seconds / interval.seconds, 4),
+                "peak_memory": peak_memory(),
+                "seconds": round(self._state["seconds"], 3),
+                **({"skipped": skipped} if skipped else {}),
+            }
+        )
+
+
+class _Interval:
+    """Sums between two rows."""
+
+    def __init__(
+        self,
+        losses: list[float] | None = None,
+        tokens: int = 0,
+        seconds: float = 0.0,
+        input_seconds: float = 0.0,
+    ):
+        self.losses = losses or []
+        self.tokens = tokens
+        self.seconds = seconds
+        self.input_seconds = input_seconds
+
+    def add(self, losses, tokens: int, seconds: float, input_seconds: float) -> None:
+        self.losses = self.losses + [float(loss) for loss in losses]
+        self.tokens += tokens
+        self.seconds += seconds
+        self.input_seconds += input_seconds
+
+    def loss(self) -> float:
+        """Returns the mean, without the steps that were skipped for what it was."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return sum(finite) / len(finite) if finite else math.nan
+
+
+def peak_memory() -> int:
+    """Returns the most memory used so far, in bytes: of the first GPU, else of the process."""
+    if tf.config.list_logical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

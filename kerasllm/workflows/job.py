@@ -1,0 +1,167 @@
+"""A training that is ready for its first step: data, model, plan, all compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.data.pipeline import needs_one_shape, replica_rows
+from kerasllm.errors import CommandError, RecipeError
+from kerasllm.models.bert import layer_depths, load_tokenizer
+from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.recipe import Recipe
+from kerasllm.tasks import text_classification as task
+from kerasllm.training.optimizers import build_optimizer, layer_rates
+from kerasllm.training.precision import resolve_precision, resolve_xla
+from kerasllm.training.schedules import WarmupSchedule, warmup_steps
+from kerasllm.workflows.report import Report
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that a training needs, ready for its first step.
+
+    Attributes:
+        recipe: The recipe.
+        strategy: The strategy that it runs under.
+        data: The examples and labels.
+        model: The compiled model.
+        plan: Gives the batches of an epoch by its number.
+        precision: The dtype policy that the recipe's `precision` came to.
+        xla: Whether XLA compiles forward and backward.
+    """
+
+    recipe: Recipe
+    strategy: tf.distribute.Strategy
+    data: task.ClassificationData
+    model: TextClassifier
+    plan: EpochPlans
+    precision: str
+    xla: bool
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.plan.steps * self.recipe.training.epochs
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps in which the learning rate rises."""
+        return warmup_steps(self.recipe.training.warmup, self.steps)
+
+    @property
+    def replica_rows(self) -> int:
+        """Rows of a replica's part of a batch, those that fill it up included."""
+        return replica_rows(
+            self.plan.batch_size,
+            self.strategy.num_replicas_in_sync,
+            self.recipe.training.accumulate,
+        )
+
+    def rows_of(self, step: int) -> str:
+        """Says which rows of the files make up a step, by its number in the training."""
+        epoch, step = divmod(step, self.plan.steps)
+        place = task.place_of(self.data.train.store)
+        lines: dict[str, list[int]] = {}
+        for row in self.data.train.rows[self.plan(epoch).rows(step)]:
+            file, _, line = place(int(row)).rpartition(":")
+            lines.setdefault(file, []).append(int(line))
+        return "; ".join(
+            f"{file}, lines {', '.join(map(str, sorted(found)))}" for file, found in lines.items()
+        )
+
+    def evaluate(self, examples: task.Examples) -> tuple[dict, np.ndarray]:
+        """Returns the metrics and the logits of some examples."""
+        return task.evaluate(self.model, examples, buckets=self.recipe.data.buckets)
+
+
+def prepare(recipe: Recipe, report: Report, strategy: tf.distribute.Strategy | None = None) -> Job:
+    """Reads the data, loads the model and compiles it.
+
+    Args:
+        recipe: The recipe.
+        report: Where progress is shown.
+        strategy: The strategy to train under. Defaults to `None`: TensorFlow's default one.
+
+    Raises:
+        KerasllmError: If the data, the preset or the plan is refused.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    training = recipe.training
+    keras.utils.set_random_seed(training.seed)
+    precision, xla = resolve_precision(training.precision), resolve_xla(training.xla)
+    preset = recipe.model.preset
+    with report.busy(f"loading the tokenizer of {preset}") as busy:
+        tokenizer = load_tokenizer(preset, progress=busy.update)
+        data = task.load_data(
+            recipe.data,
+            tokenizer,
+            seed=training.seed,
+            notify=busy.update,
+        )
+        if training.early_stopping and data.validation is None:
+            raise CommandError(
+                "Early stopping needs validation data, and there is none",
+                where="training.early_stopping",
+                fix="give --validation FILE, or set data.validation_split above 0",
+            )
+        busy.update(f"loading the weights of {preset}")
+        with strategy.scope():
+            model = task.build_model(recipe, data.labels, precision)
+    # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
+    most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
+    plan = EpochPlans(
+        data.train.lengths,
+        min(training.batch_size, most_rows),
+        1 if needs_one_shape(strategy) else recipe.data.buckets,
+        seed=training.seed,
+        pad_to=model.pad_to,
+    )
+    if xla and len(plan.boundaries) > training.max_shapes:
+        raise RecipeError(
+            f"XLA would compile for {len(plan.boundaries)} sequence lengths, and "
+            f"training.max_shapes is {training.max_shapes}",
+            where="data.buckets",
+            fix="lower data.buckets, raise training.max_shapes, or set training.xla=false",
+        )
+    job = Job(recipe, strategy, data, model, plan, precision, xla)
+    with strategy.scope():
+        compile_model(job)
+    return job
+
+
+def compile_model(job: Job) -> None:
+    """Compiles the job's model with the optimizer, the schedule and the loss of its recipe."""
+    training = job.recipe.training
+    variables = job.model.trainable_variables
+    if training.l2:
+        for variable in variables:
+            if variable.name == "kernel":
+                variable.regularizer = keras.regularizers.L2(training.l2)
+    rates = None
+    if training.layer_decay < 1:
+        rates = layer_rates(layer_depths(job.model.task), training.layer_decay)
+    schedule = WarmupSchedule(
+        training.learning_rate, job.steps, job.warmup_steps, training.schedule, training.power
+    )
+    optimizer = build_optimizer(
+        training.optimizer,
+        schedule,
+        variables,
+        weight_decay=training.weight_decay,
+        clip_norm=training.clip_norm,
+        ema=training.ema,
+        multipliers=rates,
+    )
+    job.model.compile(
+        optimizer,
+        task.build_loss(job.recipe),
+        accumulate=training.accumulate,
+        # A TPU compiles everything by itself.
+        xla=job.xla and not needs_one_shape(job.strategy),
+        steps_per_execution=training.steps_per_execution,
+    )

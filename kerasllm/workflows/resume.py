@@ -1,0 +1,118 @@
+"""Going on with a run that was stopped: which one, from where, and whether it is still the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from kerasllm.errors import RunError
+from kerasllm.run import Run
+from kerasllm.training.checkpoints import Checkpoint
+from kerasllm.workflows.job import Job
+
+# What may differ without a word: it changes how a training runs and not what it computes.
+_FREE = {
+    "training.strategy",
+    "training.communication",
+    "training.steps_per_execution",
+    "training.max_shapes",
+    "training.checkpoint_every",
+    "training.checkpoint_minutes",
+    "training.keep_checkpoints",
+    "training.on_nan",
+    "training.log_every",
+    "training.xla",
+    # What it came to is compared.
+    "training.precision",
+}
+
+
+def find_run(output: str | Path | None, name: str) -> Run | None:
+    """Returns the run to go on with, or `None` if there is none yet.
+
+    Args:
+        output: The run directory. `None` takes the newest below `runs/NAME` that did not finish.
+        name: Name of the recipe.
+
+    Raises:
+        RunError: If the directory holds a finished run, or something that is not a run.
+    """
+    if output is None:
+        paths = sorted((Path("runs") / name).glob("*/recipe.yaml"))
+        unfinished = [Run(p.parent) for p in paths if not Run(p.parent).metrics.is_file()]
+        return unfinished[-1] if unfinished else None
+    run = Run(output)
+    if run.metrics.is_file():
+        raise RunError(
+            "The run has finished, there is nothing to go on with",
+            where=str(run.path),
+            fix="choose another directory with --output",
+        )
+    return run if run.recipe.is_file() else None
+
+
+def facts_of(job: Job) -> dict:
+    """Returns what a checkpoint says about the training it is of."""
+    return {
+        "recipe": job.recipe.model_dump(),
+        "data": {part: source.fingerprint for part, source in job.data.sources.items()},
+        "precision": job.precision,
+        "steps_per_epoch": job.plan.steps,
+    }
+
+
+def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
+    """Returns what differs between a checkpoint's training and a job, in words."""
+    then, now = checkpoint.state, facts_of(job)
+    before, after = _flat(then["recipe"]), _flat(now["recipe"])
+    found = [
+        f"{key} was {before.get(key)}, and is {after.get(key)}"
+        for key in sorted({*before, *after} - _FREE)
+        if before.get(key) != after.get(key)
+    ]
+    found += [
+        f"the {part} data are not those that the run began with"
+        for part in sorted({*then["data"], *now["data"]})
+        if then["data"].get(part) != now["data"].get(part)
+    ]
+    if then["precision"] != now["precision"]:
+        found.append(f"precision came to {then['precision']}, and comes to {now['precision']}")
+    return found
+
+
+def refuse_changes(found: list[str], run: Run) -> None:
+    """Raises a `RunError` if there are changes."""
+    if found:
+        raise RunError(
+            "The run was begun with something else: " + "; ".join(found),
+            where=str(run.path),
+            fix="go on with what it was begun with, or accept the changes with --accept-changes",
+        )
+
+
+def in_plan(checkpoint: Checkpoint, job: Job) -> Checkpoint:
+    """Returns a checkpoint whose position is one in the job's plan.
+
+    Where the data or the batch size were changed, an epoch has another number of steps: it goes
+    on at the same share of the training data.
+    """
+    before, now = checkpoint.state["steps_per_epoch"], job.plan.steps
+    if before == now:
+        return checkpoint
+    step = checkpoint.step * now // before
+    states = {name: dict(state) for name, state in checkpoint.state["states"].items()}
+    states["monitor"]["steps"] = step
+    if "validation" in states:
+        states["validation"]["_steps"] = step
+    state = {**checkpoint.state, "states": states, "epoch_ended": True}
+    return dataclasses.replace(checkpoint, step=step, state=state)
+
+
+def _flat(section: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in section.items():
+        if isinstance(value, dict) and not prefix:
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
