@@ -96,18 +96,18 @@ class Checkpoints(keras.callbacks.Callback):
                 fix="the preset has changed; take the one that the run was begun with",
             )
         expected = _variables(model)
-        saved = {name: value for name, value in arrays.items() if not name.startswith("best/")}
-        for name in sorted({*expected, *saved}):
-            here = expected.get(name)
-            if here is None or name not in saved or tuple(here.shape) != saved[name].shape:
-                raise RunError(
-                    "The checkpoint is of another model or another optimizer: "
-                    f"{name} {'does not fit' if here is not None and name in saved else 'is in one only'}",
-                    where=f"step {checkpoint.step}",
-                    fix="go on with the recipe that the run was begun with",
-                )
+        saved = {name: array.shape for name, array in arrays.items() if _is_variable(name)}
+        here = {name: tuple(variable.shape) for name, variable in expected.items()}
+        if saved != here:
+            name = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))[0]
+            raise RunError(
+                "The checkpoint is of another model or another optimizer: "
+                f"{name} is {saved.get(name, 'not')} there and {here.get(name, 'not')} here",
+                where=f"step {checkpoint.step}",
+                fix="go on with the recipe that the run was begun with",
+            )
         for name, variable in expected.items():
-            variable.assign(saved[name])
+            variable.assign(arrays[name])
         _set_metrics(model, arrays)
         for name, holder in self._states.items():
             holder.set_state(state["states"][name])
@@ -219,6 +219,10 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
         for group, variables in groups.items()
         for index, variable in enumerate(variables)
     }
+
+
+def _is_variable(name: str) -> bool:
+    return name.startswith(("model/", "optimizer/"))
 
 
 def _fixed(model: keras.Model) -> list[keras.Variable]:

@@ -290,7 +290,7 @@ def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:
     # Without a signal here, another worker had one.
     name = signal.name if signal else "another worker's signal"
     return Interrupted(
-        f"Stopped by {name} after step {job.model.steps_done} of {job.steps}; "
+        f"{name} after step {job.model.steps_done} of {job.steps}; "
         "a checkpoint is saved",
         where=str(run.checkpoints) if run else None,
         fix="go on with the same command and --resume",
