@@ -18,14 +18,14 @@ _CONDITIONALS = {"If", "StatelessIf"}
 _LOOPS = {"While", "StatelessWhile"}
 # Output k is the memory of input k.
 _SAME_MEMORY = _LOOPS | {
-    *"CheckNumerics EnsureShape ExpandDims Identity IdentityN".split(),
-    *"PreventGradient Reshape Snapshot Squeeze StopGradient".split(),
+    *["CheckNumerics", "EnsureShape", "ExpandDims", "Identity", "IdentityN"],
+    *["PreventGradient", "Reshape", "Snapshot", "Squeeze", "StopGradient"],
 }
 # Element-wise kernels, which write into an input that nothing else will read.
 _IN_PLACE = {
-    *"Abs Add AddN AddV2 BiasAdd Cast DivNoNan Erf Exp Log Log1p LogSoftmax Maximum".split(),
-    *"Minimum Mul MulNoNan Neg Pow RealDiv Reciprocal Relu ReluGrad Rsqrt RsqrtGrad".split(),
-    *"Sigmoid SigmoidGrad Softmax Sqrt Square SquaredDifference Sub Tanh TanhGrad".split(),
+    *["Abs", "Add", "AddN", "AddV2", "BiasAdd", "Cast", "DivNoNan", "Erf", "Exp", "Log", "Log1p", "LogSoftmax", "Maximum"],
+    *["Minimum", "Mul", "MulNoNan", "Neg", "Pow", "RealDiv", "Reciprocal", "Relu", "ReluGrad", "Rsqrt", "RsqrtGrad"],
+    *["Sigmoid", "SigmoidGrad", "Softmax", "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "TanhGrad"],
 }
 # Reading a variable copies nothing.
 _NO_MEMORY = {"ReadVariableOp", "VarHandleOp"}
