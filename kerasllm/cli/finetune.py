@@ -9,43 +9,13 @@ from pathlib import Path
 import click
 
 from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.recipe_options import load_recipe, recipe_options
 
 
 @click.command()
-@click.option(
-    "--recipe",
-    metavar="NAME|FILE",
-    help="A recipe's name, or a YAML file; with --resume by default the run's own.",
-)
-@click.option(
-    "--train",
-    multiple=True,
-    metavar="FILE",
-    help="Training data: csv, tsv, jsonl, parquet, .gz, glob.",
-)
-@click.option(
-    "--validation",
-    multiple=True,
-    metavar="FILE",
-    help="Validation data; without it a part of train.",
-)
-@click.option("--test", multiple=True, metavar="FILE", help="Test data, measured at the end.")
+@recipe_options
 @click.option(
     "--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]"
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a key of the recipe, as training.epochs=3.",
-)
-@click.option("--seed", type=int, metavar="N", help="The same as --set training.seed=N.")
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: the same as "
-    "--set training.strategy=NAME.",
 )
 @click.option(
     "--resume", is_flag=True, help="Go on from the newest checkpoint; begin if there is none."
@@ -60,20 +30,15 @@ from kerasllm.cli.quiet import import_tensorflow
     metavar="STEPS",
     help="Write a TensorBoard profile of some steps, as 10:20 or 10.",
 )
-@click.option("--dry-run", is_flag=True, help="Stop before the first step: show what would run.")
+@click.option("--dry-run", is_flag=True, help="Do what `kerasllm plan` does.")
 def finetune(
     recipe: str | None,
-    train: tuple[str, ...],
-    validation: tuple[str, ...],
-    test: tuple[str, ...],
     output: str | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    strategy: str | None,
     resume: bool,
     accept_changes: bool,
     profile: str | None,
     dry_run: bool,
+    **options,
 ) -> None:
     """Train a model by a recipe.
 
@@ -84,29 +49,23 @@ def finetune(
 
     A file given with --train takes the place of all the recipe's data.
     """
-    from kerasllm import recipe as recipes
-
-    options = {"data.train": train, "data.validation": validation, "data.test": test}
-    given = [f"{key}={_as_yaml(files)}" for key, files in options.items() if files]
-    if seed is not None:
-        given.append(f"training.seed={seed}")
-    if strategy is not None:
-        given.append(f"training.strategy={strategy}")
     steps = _steps(profile) if profile else None
-    loaded = recipes.load(_recipe(recipe, resume, output), [*overrides, *given])
+    loaded = load_recipe(_recipe(recipe, resume, output), options)
+    name = Path(recipe).stem if recipe else "finetune"
 
     import_tensorflow()
     if dry_run:
         from kerasllm.workflows.plan import plan
 
-        plan(loaded, name=Path(recipe).stem if recipe else "finetune")
+        if plan(loaded, name=name, output=output)["problems"]:
+            sys.exit(1)
         return
 
     from kerasllm.workflows.finetune import finetune as run_finetune
 
     run_finetune(
         loaded,
-        name=Path(recipe).stem if recipe else "finetune",
+        name=name,
         output=output,
         resume=resume,
         accept_changes=accept_changes,
@@ -144,10 +103,3 @@ def _steps(profile: str) -> tuple[int, int]:
             param_hint="--profile",
         )
     return int(first), int(last)
-
-
-def _as_yaml(files: tuple[str, ...]) -> str:
-    """Returns files as a YAML value: a text, or a list of texts."""
-    import json
-
-    return json.dumps(list(files) if len(files) > 1 else files[0], ensure_ascii=False)

@@ -15,6 +15,7 @@ from kerasllm.errors import Interrupted, JobError, KerasllmError
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
     "finetune": "Train a model by a recipe.",
+    "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on labelled data.",
     "predict": "Classify texts with a trained model.",
     "recipes": "List, show, copy and check recipes.",

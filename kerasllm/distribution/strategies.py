@@ -77,14 +77,10 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     Args:
         strategy: A strategy that `strategy()` returned.
     """
-    cluster = _cluster_of(strategy)
+    kind, cluster = kind_of(strategy), _cluster_of(strategy)
     if cluster:
-        kind = f"multi_worker: worker {cluster.index} of {cluster.workers}"
-    elif isinstance(strategy, tf.distribute.TPUStrategy):
-        kind = "tpu"
-    elif isinstance(strategy, _MIRRORED):
-        kind = "mirrored"
-    else:
+        kind += f": worker {cluster.index} of {cluster.workers}"
+    elif kind == "one_device":
         return f"one_device: {'GPU:0' if tf.config.list_physical_devices('GPU') else 'CPU:0'}"
     devices = [device.split("device:")[-1] for device in strategy.extended.worker_devices]
     if len(devices) > _LONGEST_LIST_OF_DEVICES:
@@ -94,6 +90,19 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     replicas = strategy.num_replicas_in_sync
     on = "on" if replicas == len(devices) else "of which here on"
     return f"{kind}: {replicas} replica{'s' * (replicas > 1)} {on} {where}"
+
+
+def kind_of(strategy: tf.distribute.Strategy) -> str:
+    """Returns `one_device`, `mirrored` (also for `virtual:N`), `multi_worker` or `tpu`.
+
+    Args:
+        strategy: A strategy that `strategy()` returned.
+    """
+    if _cluster_of(strategy):
+        return "multi_worker"
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "tpu"
+    return "mirrored" if isinstance(strategy, _MIRRORED) else "one_device"
 
 
 def worker_count(strategy: tf.distribute.Strategy) -> int:

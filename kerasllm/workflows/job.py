@@ -79,13 +79,21 @@ class Job:
         return task.evaluate(self.model, examples, buckets=self.recipe.data.buckets)
 
 
-def prepare(recipe: Recipe, report: Report, strategy: tf.distribute.Strategy | None = None) -> Job:
+def prepare(
+    recipe: Recipe,
+    report: Report,
+    strategy: tf.distribute.Strategy | None = None,
+    *,
+    one_shape: bool = False,
+) -> Job:
     """Reads the data, loads the model and compiles it.
 
     Args:
         recipe: The recipe.
         report: Where progress is shown.
         strategy: The strategy to train under. Defaults to `None`: TensorFlow's default one.
+        one_shape: Whether all batches have one length, as a TPU wants it. Defaults to `False`: if
+            the strategy is a TPU's.
 
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
@@ -117,7 +125,7 @@ def prepare(recipe: Recipe, report: Report, strategy: tf.distribute.Strategy | N
     plan = EpochPlans(
         data.train.lengths,
         min(training.batch_size, most_rows),
-        1 if needs_one_shape(strategy) else recipe.data.buckets,
+        1 if one_shape or needs_one_shape(strategy) else recipe.data.buckets,
         seed=training.seed,
         pad_to=model.pad_to,
     )

@@ -1,0 +1,85 @@
+"""`kerasllm plan`: what a training would do, and what would fail, before it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.recipe_options import load_recipe, recipe_options
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", start=1)}
+
+
+@click.command()
+@recipe_options
+@click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Replicas of the machines that the job is meant for, if this is not one of them.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Memory of each of their devices, as 16GB or 16GiB.",
+)
+@click.option("--output", metavar="DIR", help="Where the run would be: its free space is looked at.")
+@click.option("--no-step", is_flag=True, help="Do not make the one real step.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(
+    recipe: str | None,
+    replicas: int | None,
+    memory: str | None,
+    output: str | None,
+    no_step: bool,
+    as_json: bool,
+    **options,
+) -> None:
+    """Show what a training would do, and what would fail.
+
+    \b
+    kerasllm plan --recipe bert_cls
+    kerasllm plan --recipe bert_cls --strategy tpu --replicas 8 --memory 16GB
+
+    Devices, batches, steps, shapes, memory, disk, and one real step on virtual devices: a machine
+    without accelerators can check a job that is meant for one.
+    """
+    if not recipe:
+        raise click.UsageError("Missing option '--recipe'.")
+    device_bytes = parse_size(memory) if memory else None
+    loaded = load_recipe(recipe, options)
+    import_tensorflow()
+    from kerasllm.workflows.plan import plan as make_plan
+
+    found = make_plan(
+        loaded,
+        name=Path(recipe).stem,
+        replicas=replicas,
+        device_bytes=device_bytes,
+        output=output,
+        step=not no_step,
+    )
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    if found["problems"]:
+        sys.exit(1)
+
+
+def parse_size(text: str) -> int:
+    """Returns the bytes of `16GB`, `16GiB` or a number.
+
+    Raises:
+        click.BadParameter: If it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
+    if not match or float(match[1]) <= 0:
+        raise click.BadParameter(
+            f"expected a size as 16GB or 16GiB. Received: {text}", param_hint="--memory"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])

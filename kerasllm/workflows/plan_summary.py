@@ -1,0 +1,135 @@
+"""What `plan` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from kerasllm.workflows import finetune_summary as summary
+from kerasllm.workflows.job import Job
+from kerasllm.workflows.report import Report
+
+_PARTS = {
+    "weights": "all of the model's",
+    "gradients": "of those that train",
+    "optimizer": "its state",
+    "activations": "of a micro-batch at the longest shape, and room to work in",
+    "process": "Python, TensorFlow and the graph",
+}
+_NOT_PROVED = (
+    "What this machine cannot prove: the time of a step there; memory that kernels, XLA's own "
+    "plans and communication take; that every operation has a kernel there (the lint knows what "
+    "is known to fail, and a CPU takes things that a TPU refuses); the network between workers."
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The devices that a job is meant for.
+
+    Attributes:
+        kind: `one_device`, `mirrored`, `multi_worker` or `tpu`.
+        replicas: Replicas of all machines.
+        here: Whether they are this process' own.
+        memory: Bytes of each device, `None` where they are not known.
+    """
+
+    kind: str
+    replicas: int
+    here: bool
+    memory: int | None
+
+
+def show(report: Report, job: Job, target: Target, found: dict) -> None:
+    """Shows a plan.
+
+    Args:
+        report: Where to.
+        job: The job as it is on this machine.
+        target: What it is meant for.
+        found: What `plan` returns.
+    """
+    summary.show_plan(report, job)
+    report.heading(f"On {target.kind} with {target.replicas} replicas" if not target.here else "Batches")
+    accumulate = job.recipe.training.accumulate
+    fill = f" ({found['filled_rows']} rows of weight 0 fill up)" if found["filled_rows"] else ""
+    report.facts(
+        [
+            ("global batch", f"{found['global_batch']} rows"),
+            (
+                "per replica",
+                f"{found['replica_batch']} rows on each of {target.replicas}{fill}"
+                + (f", in {accumulate} micro-batches of {found['micro_batch']}" * (accumulate > 1)),
+            ),
+            ("steps", f"{found['epochs']} x {found['steps_per_epoch']:,} = {found['steps']:,}"),
+            ("compiled", _compiled(found)),
+        ]
+    )
+    report.heading("Memory of each device" if "process" not in found["memory"] else "Memory")
+    report.show(_memory_table(found["memory"], job.strategy.num_replicas_in_sync))
+    report.heading("Disk")
+    disk = found["disk"]
+    report.facts(
+        [
+            ("a checkpoint", size(disk["checkpoint"])),
+            ("the run", f"{size(disk['run'])} at most, with the model; {size(disk['free'])} free"),
+        ]
+    )
+    if "step" in found:
+        step = found["step"]
+        report.heading("One real step")
+        report.facts(
+            [
+                ("on", f"{step['devices']}, {found['replica_batch']} x {found['lengths'][-1]} each"),
+                ("loss", f"{step['loss']:.4f}"),
+                ("time", f"{step['seconds']:.2f} s, {step['first_seconds']:.2f} s the first time"),
+            ]
+        )
+    if "lint" in found:
+        report.heading("TPU lint")
+        for line in found["lint"] or ["nothing that TPUs are known to refuse"]:
+            report.line(line)
+        report.line(
+            f"every batch has the shape {found['replica_batch']} x {found['lengths'][-1]}; the "
+            "short last one is filled up with rows of weight 0"
+        )
+    report.line()
+    if not target.here:
+        report.line(_NOT_PROVED)
+        report.line()
+    for problem in found["problems"]:
+        report.line(f"PROBLEM  {problem}")
+    if not found["problems"]:
+        report.line("Nothing was found that would fail. No run was written.")
+
+
+def size(count: int) -> str:
+    """Returns bytes in words, such as `1.5 GB`."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
+def _compiled(found: dict) -> str:
+    if not found["xla"]:
+        return "nothing: XLA is off"
+    lengths = found["lengths"]
+    return f"{len(lengths)} shape{'s' * (len(lengths) > 1)} on each replica, by XLA"
+
+
+def _memory_table(memory: dict, replicas: int) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column()
+    for part, what in _PARTS.items():
+        if part in memory:
+            shared = "process" in memory and part != "process" and replicas > 1
+            count = f"{replicas} x " if shared else ""
+            table.add_row(part, f"{count}{size(memory[part])}", what)
+    table.add_row("together", size(memory["total"]), "estimated, within some 20%")
+    has = memory["available"]
+    table.add_row("there is", size(has) if has else "?", "" if has else "say it with --memory")
+    return table

@@ -1,0 +1,95 @@
+"""`kerasllm plan` shows what would run, makes a step, and says what would fail."""
+
+import json
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from kerasllm.cli.plan import parse_size
+from tests.conftest import toy_settings
+
+
+@pytest.fixture
+def plan(toy_data, toy_preset, session_cache):
+    """Runs the command in a process of its own, which has the devices that it asks for."""
+
+    def run(*arguments):
+        settings = [part for text in toy_settings(toy_data, toy_preset) for part in ("--set", text)]
+        command = [sys.executable, "-m", "kerasllm", "plan", "--recipe", "bert_cls"]
+        return subprocess.run(
+            [*command, *settings, *arguments],
+            cwd=toy_data,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KERASLLM_CACHE": str(session_cache)},
+        )
+
+    return run
+
+
+def test_it_says_what_would_run_here(plan, toy_data):
+    result = plan("--json", "--set", "training.accumulate=2")
+    found = json.loads(result.stdout)
+    assert result.returncode == 0 and found["problems"] == []
+    assert (found["strategy"], found["replicas"]) == ("one_device", 1)
+    assert (found["global_batch"], found["replica_batch"], found["micro_batch"]) == (32, 32, 16)
+    assert found["steps"] == 6 * found["steps_per_epoch"] == 42
+    assert found["trainable_parameters"] == found["parameters"]
+    memory = found["memory"]
+    assert memory["weights"] == 4 * found["parameters"] + 16  # and two seeds
+    assert memory["gradients"] == 4 * found["parameters"]
+    assert memory["total"] < memory["available"]
+    assert found["disk"]["checkpoint"] > 3 * memory["gradients"]
+    assert 0.5 < found["step"]["loss"] < 1
+    assert not (toy_data / "runs").exists()
+    for shown in ("Memory", "One real step", "estimated", "No run was written"):
+        assert shown in result.stderr
+
+
+def test_a_job_for_a_tpu_is_checked_without_one(plan):
+    result = plan(
+        "--strategy", "tpu", "--replicas", "16", "--memory", "16GB", "--json"
+    )
+    found = json.loads(result.stdout)
+    assert result.returncode == 0 and found["lint"] == []
+    assert (found["strategy"], found["replicas"], found["replica_batch"]) == ("tpu", 16, 2)
+    assert len(found["lengths"]) == 1 and found["xla"]
+    assert found["memory"]["available"] == 16 * 10**9
+    assert "cannot prove" in result.stderr and "TPU lint" in result.stderr
+
+
+def test_what_would_fail_is_a_problem_and_exit_1(plan):
+    arguments = "--strategy tpu --replicas 2 --memory 100KB --no-step --json".split()
+    result = plan(*arguments, "--set", "training.precision=mixed_float16")
+    problems = " ".join(json.loads(result.stdout)["problems"])
+    assert result.returncode == 1
+    assert "100.0 kB" in problems and "float16" in problems
+    assert "PROBLEM" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--strategy", "multi_worker"], "--replicas"),
+        (["--strategy", "virtual:2", "--replicas", "3"], "--replicas"),
+        (["--memory", "much"], "much"),
+        (["--strategy", "mirored"], "mirrored"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(plan, arguments, named):
+    result = plan(*arguments)
+    assert result.returncode == 2
+    assert named in result.stderr and "Traceback" not in result.stderr
+
+
+def test_sizes():
+    assert parse_size("16GB") == 16 * 10**9
+    assert parse_size("16 GiB") == 16 * 2**30
+    assert parse_size("1.5k") == 1500
+    assert parse_size("123") == 123
+    for bad in ("GB", "-1GB", "0", "16XB"):
+        with pytest.raises(click.BadParameter):
+            parse_size(bad)
