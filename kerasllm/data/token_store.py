@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -66,20 +68,21 @@ def open_or_build(
     parts = [_VERSION, read, tokenizer.fingerprint, max_length]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = Path(folder) / f"{fingerprint}.arrow"
-    damage = None
-    if path.exists():
-        try:
-            return TokenStore(path, reused=True)
-        except DamagedFileError as error:
-            damage = str(error)
-    write_token_file(
-        path,
-        _encode(source, tokenizer, max_length),
-        list(source.files),
-        progress,
-        remarks=lambda: [source.bad_row_count, source.bad_rows[:_SKIPPED_KEPT]],
-    )
-    return TokenStore(path, damage=damage)
+    store, damage = _open(path)
+    if store is None:
+        with _one_at_a_time(path.parent):
+            # While this process waited, another may have made it.
+            store, damage = _open(path)
+            if store is None:
+                write_token_file(
+                    path,
+                    _encode(source, tokenizer, max_length),
+                    list(source.files),
+                    progress,
+                    remarks=lambda: [source.bad_row_count, source.bad_rows[:_SKIPPED_KEPT]],
+                )
+                store = TokenStore(path, damage=damage)
+    return store
 
 
 class TokenStore:
@@ -186,6 +189,32 @@ class TokenStore:
                 f"The store has {len(self)} rows. Received: rows {rows.min()} to {rows.max()}"
             )
         return np.searchsorted(self._first_rows, rows, side="right") - 1
+
+
+def _open(path: Path) -> tuple[TokenStore | None, str | None]:
+    """Returns the store of an earlier run, or what is wrong with it, if anything is."""
+    if not path.exists():
+        return None, None
+    try:
+        return TokenStore(path, reused=True), None
+    except DamagedFileError as error:
+        return None, str(error)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Lets the workers of a machine, who all want the same store, make it once."""
+    lock = None
+    # Where the folder cannot be made or locked, writing the store will tell, or go well.
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _encode(source: Source, tokenizer: Tokenizer, max_length: int) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasllm.distribution.strategies import is_chief, strategy, worker_count
+from kerasllm.distribution.strategies import describe, is_chief, strategy, worker_count
+from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
@@ -75,9 +76,11 @@ def finetune(
     """
     started = time.perf_counter()
     # Before anything else: some strategies must come before TensorFlow's first operation.
-    where = strategy(recipe.training.strategy, communication=recipe.training.communication)
+    report = report or Report()
+    where = _strategy(recipe, report)
     chief = is_chief(where)
-    report = (report or Report()) if chief else Report.silent()
+    if not chief:
+        report = Report.silent()
     if resume and output is None and worker_count(where) > 1:
         raise CommandError(
             "Several workers do not know which run to go on with",
@@ -120,6 +123,15 @@ def finetune(
     return run
 
 
+def _strategy(recipe: Recipe, report: Report) -> tf.distribute.Strategy:
+    """Returns the strategy of a recipe; tells whom it waits for, which can take long."""
+    name = recipe.training.strategy
+    cluster = read_tf_config() if name in ("auto", "multi_worker") else None
+    if cluster and cluster.workers > 1:
+        report.line(f"worker {cluster.index} waits until all {cluster.workers} workers are there")
+    return strategy(name, communication=recipe.training.communication)
+
+
 @contextmanager
 def _recorded(
     run: Run, job: Job, command: str, checkpoint: Checkpoint | None
@@ -127,7 +139,10 @@ def _recorded(
     """Keeps the run for this process, and notes in it what it was made with."""
     with run.locked():
         fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
-        environment = describe_environment(command, job.recipe.training.seed, fingerprints)
+        environment = {
+            **describe_environment(command, job.recipe.training.seed, fingerprints),
+            "strategy": describe(job.strategy),
+        }
         if checkpoint is not None and run.environment.is_file():
             first = read_json(run.environment)
             again = {**environment, "from_step": checkpoint.step}

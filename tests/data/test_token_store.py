@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -268,22 +269,24 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     assert "make the folder writable" in caught.value.fix
 
 
-def test_two_builders_at_once_do_not_disturb_each_other(tmp_path):
-    together = threading.Barrier(2, timeout=30)
+def test_of_two_builders_at_once_one_makes_the_store_and_the_other_waits(tmp_path):
+    began = threading.Event()
+    read = []
 
-    class InStep(Rows):
+    class Slow(Rows):
         def batches(self, rows=8192):
-            for batch in super().batches():
-                together.wait()
-                yield batch
-            together.wait()
+            read.append(1)
+            began.set()
+            time.sleep(0.5)
+            yield from super().batches()
 
-    source = InStep(*REVIEWS.given)
+    source = Slow(*REVIEWS.given)
     with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(open_or_build, source, CodePoints(), 8, folder=tmp_path) for _ in range(2)
-        ]
-        stores = [job.result() for job in jobs]
+        first = pool.submit(open_or_build, source, CodePoints(), 8, folder=tmp_path)
+        assert began.wait(timeout=30)
+        second = pool.submit(open_or_build, source, CodePoints(), 8, folder=tmp_path)
+        stores = [first.result(), second.result()]
+    assert len(read) == 1 and [store.reused for store in stores] == [False, True]
     for store in stores:
         assert store.gather([0, 3], 8, 0).tolist() == [
             [*expected_row(text, 8), *[0] * (6 - len(text))] for text in ("good", "so-so")
