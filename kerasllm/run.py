@@ -13,6 +13,9 @@ from pathlib import Path
 
 from kerasllm.errors import RunError
 
+_LOCK = ".lock"
+_TEMPORARY = ".*.tmp"
+
 
 class Run:
     """A directory that holds everything of one training run.
@@ -77,7 +80,7 @@ class Run:
                     fix="choose another directory with --output",
                 )
             return
-        if not any(self.path.iterdir()):
+        if all(_is_left_over(path) for path in self.path.iterdir()):
             return
         if self.metrics.is_file():
             what = "The directory holds a finished run, which is not overwritten"
@@ -100,10 +103,11 @@ class Run:
         Raises:
             RunError: If another process is training into it.
         """
-        with open(self.path / ".lock", "w", encoding="utf-8") as file:
+        with open(self.path / _LOCK, "w", encoding="utf-8") as file:
             try:
                 # The system lets go of it when the process ends, however it ends.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._tidy()
             except BlockingIOError as error:
                 raise RunError(
                     "Another process is training into this directory",
@@ -113,6 +117,11 @@ class Run:
             except OSError:
                 pass  # A file system without locks.
             yield
+
+    def _tidy(self) -> None:
+        """Removes what a process that was killed was about to write."""
+        for path in self.path.glob(_TEMPORARY):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -170,6 +179,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        if path.is_dir():  # of a process that was killed after it
+            shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -183,6 +194,11 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict:
     """Reads what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a file is what a run leaves that was killed before it wrote its recipe."""
+    return path.name == _LOCK or path.match(_TEMPORARY)
 
 
 def _new_path(parent: Path) -> Path:

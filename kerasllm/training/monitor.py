@@ -52,6 +52,8 @@ class StepMonitor(keras.callbacks.Callback):
             "processed_tokens": 0,
             "skipped": 0,
             "shapes": [],
+            "last_step": {},
+            "epoch_metrics": {},
         }
         self._since_row = _Interval()
 
@@ -70,6 +72,11 @@ class StepMonitor(keras.callbacks.Callback):
         """The sequence lengths of this process' steps, in the order of their first use."""
         return self._state["shapes"]
 
+    @property
+    def epoch_metrics(self) -> dict[str, float]:
+        """Loss and metrics of the last whole epoch, by name."""
+        return self._state["epoch_metrics"]
+
     def get_state(self) -> dict:
         """Returns what `set_state` takes to go on as if there had been no break."""
         return {**self._state, "since_row": vars(self._since_row)}
@@ -83,7 +90,6 @@ class StepMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._last = time.perf_counter()
-        self._last_logs = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -110,22 +116,29 @@ class StepMonitor(keras.callbacks.Callback):
         state["processed_tokens"] += self._current.batch_size * int(widths.sum())
         state["skipped"] += int((~execution["applied"]).sum())
         state["shapes"] += [w for w in dict.fromkeys(widths.tolist()) if w not in state["shapes"]]
-        self._last_step = batch
+        # Kept, because a training may go on between this step and the row that the epoch ends with.
+        state["last_step"] = {
+            "epoch": round(self._epoch + (batch + 1) / len(self._current), 4),
+            "metrics": _metrics(logs),
+            "learning_rate": self._learning_rate,
+            "gradient_norm": float(execution["gradient_norm"][-1]),
+        }
         self._since_row.add(
             execution["step_loss"], tokens, elapsed, float(execution["input_seconds"].sum())
         )
-        self._last_logs = logs
         if not before or before // self._log_every != self.steps // self._log_every:
-            self._report(logs)
+            self._report()
         if self._on_step:
             self._on_step(self.steps)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._since_row.losses:
-            self._report(self._last_logs or logs)
+            self._report()
+        logs = logs or {}
+        self._state["epoch_metrics"] = {"loss": float(logs["loss"]), **_metrics(logs)}
         validation = {
             name.removeprefix("val_"): float(value)
-            for name, value in (logs or {}).items()
+            for name, value in logs.items()
             if name.startswith("val_")
         }
         if validation:
@@ -152,23 +165,17 @@ class StepMonitor(keras.callbacks.Callback):
             **({"skipped": state["skipped"]} if state["skipped"] else {}),
         }
 
-    def _report(self, logs: dict) -> None:
-        own = ("loss", "step_loss")
-        metrics = {
-            name: float(value)
-            for name, value in logs.items()
-            if name not in own and not name.startswith("val_")
-        }
+    def _report(self) -> None:
         interval, self._since_row = self._since_row, _Interval()
-        skipped = self._state["skipped"]
+        skipped, last = self._state["skipped"], self._state["last_step"]
         self._on_row(
             {
                 "step": self.steps,
-                "epoch": round(self._epoch + (self._last_step + 1) / len(self._current), 4),
+                "epoch": last["epoch"],
                 "loss": interval.loss(),
-                **metrics,
-                "learning_rate": self._learning_rate,
-                "gradient_norm": float(self.model.last_execution["gradient_norm"][-1]),
+                **last["metrics"],
+                "learning_rate": last["learning_rate"],
+                "gradient_norm": last["gradient_norm"],
                 "tokens_per_second": round(interval.tokens / interval.seconds, 1),
                 "step_seconds": round(interval.seconds / len(interval.losses), 4),
                 "input_wait": round(interval.input_seconds / interval.seconds, 4),
@@ -204,6 +211,14 @@ class _Interval:
         """Returns the mean, without the steps that were skipped for what it was."""
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         return sum(finite) / len(finite) if finite else math.nan
+
+
+def _metrics(logs: dict) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in logs.items()
+        if name not in ("loss", "step_loss") and not name.startswith("val_")
+    }
 
 
 def peak_memory() -> int:

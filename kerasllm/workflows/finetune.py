@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import tensorflow as tf
@@ -96,12 +94,21 @@ def finetune(
     summary.show_data(report, job.data)
     summary.show_plan(report, job)
 
-    checkpoint = None
-    if run is not None:
-        checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
-    elif chief:
+    if profile and profile[0] > job.steps:
+        raise CommandError(
+            f"The profile begins at step {profile[0]}, and the training has {job.steps}",
+            where="--profile",
+            fix=f"choose steps from 1 to {job.steps}",
+        )
+    begun = run is not None
+    if chief and not begun:
         run = Run.create(output, name)
-    with _recorded(run, job, command, checkpoint) if chief else _nothing():
+    with run.locked() if chief else nullcontext():
+        checkpoint = None
+        if begun:
+            checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
+        if chief:
+            _record(run, job, command, checkpoint)
         report.heading(f"Training into {run.path}" if run else "Training")
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
         if chief:
@@ -132,29 +139,20 @@ def _strategy(recipe: Recipe, report: Report) -> tf.distribute.Strategy:
     return strategy(name, communication=recipe.training.communication)
 
 
-@contextmanager
-def _recorded(
-    run: Run, job: Job, command: str, checkpoint: Checkpoint | None
-) -> Iterator[None]:
-    """Keeps the run for this process, and notes in it what it was made with."""
-    with run.locked():
-        fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
-        environment = {
-            **describe_environment(command, job.recipe.training.seed, fingerprints),
-            "strategy": describe(job.strategy),
-        }
-        if checkpoint is not None and run.environment.is_file():
-            first = read_json(run.environment)
-            again = {**environment, "from_step": checkpoint.step}
-            environment = {**first, "resumed": [*first.get("resumed", []), again]}
-        write_text(run.recipe, job.recipe.to_yaml())
-        write_json(run.environment, environment)
-        yield
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> None:
+    """Notes in the run what it is made with."""
+    # First, because this file is what makes the directory a run.
+    write_text(run.recipe, job.recipe.to_yaml())
+    fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
+    environment = {
+        **describe_environment(command, job.recipe.training.seed, fingerprints),
+        "strategy": describe(job.strategy),
+    }
+    if checkpoint is not None and run.environment.is_file():
+        first = read_json(run.environment)
+        again = {**environment, "from_step": checkpoint.step}
+        environment = {**first, "resumed": [*first.get("resumed", []), again]}
+    write_json(run.environment, environment)
 
 
 def _checkpoint_to_go_on_from(
@@ -220,7 +218,7 @@ def _train(
             store = CheckpointStore(
                 run.checkpoints, keep=training.keep_checkpoints, warn=report.line
             )
-        states = {"monitor": monitor, "log": log}
+        states = {"guard": guard, "monitor": monitor, "log": log}
         checkpoints = Checkpoints(
             store,
             every=training.checkpoint_every,
@@ -237,25 +235,27 @@ def _train(
             checkpoints.restore(job.model, checkpoint)
 
         def on_signal(signal) -> None:
-            progress.note(
-                f"{signal.name}: finishing the step and saving a checkpoint; "
-                "once more stops at once"
-            )
             checkpoints.stop()
+            # The signal may have come in the midst of another line.
+            with suppress(RuntimeError):
+                progress.note(
+                    f"{signal.name}: finishing the step and saving a checkpoint; "
+                    "once more stops at once"
+                )
 
         batches = task.labelled_batches(
             job.model, job.data.train, job.plan, training.epochs, first_step=done
         )
         try:
             with asked_to_stop(on_signal) as caught:
-                history = job.model.fit(
+                job.model.fit(
                     batches,
                     epochs=training.epochs,
                     steps_per_epoch=job.plan.steps,
                     callbacks=callbacks,
                     verbose=0,
                     **(position(checkpoint, job.plan.steps) if checkpoint else {}),
-                ).history
+                )
         except TrainingStopped:
             raise _interrupted(caught.signal, job, run) from None
         except KeyboardInterrupt:
@@ -275,11 +275,7 @@ def _train(
     if chief:
         training_curve(log.rows, run.curve)
     metrics = {
-        "train": {
-            name: values[-1]
-            for name, values in history.items()
-            if name != "step_loss" and not name.startswith("val_")
-        },
+        "train": monitor.epoch_metrics,
         "validation": validation.result if validation else {},
         "test": {},
     }
