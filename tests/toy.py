@@ -15,8 +15,8 @@ _TELLING = {
 }
 
 
-def save_toy_preset(folder: Path, hidden_dim: int = 32) -> Path:
-    """Writes a 2-layer BERT with random weights and a vocabulary of whole words."""
+def save_toy_preset(folder: Path, hidden_dim: int = 32, num_layers: int = 2) -> Path:
+    """Writes a small BERT with random weights and a vocabulary of whole words."""
     import keras
     import keras_hub
 
@@ -25,7 +25,7 @@ def save_toy_preset(folder: Path, hidden_dim: int = 32) -> Path:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(vocabulary),
-        num_layers=2,
+        num_layers=num_layers,
         num_heads=2,
         hidden_dim=hidden_dim,
         intermediate_dim=2 * hidden_dim,

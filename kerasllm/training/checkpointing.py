@@ -75,6 +75,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._workers = workers
         self._frozen = None
         self._stop = False
+        self._stopping = False
         self.saved = None
         self.stopped = False
 
@@ -120,21 +121,25 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._saved_at = time.monotonic()
         self._due = False
+        self.model.requests[:] = 0.0, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         self._due |= self._is_due()
+        self._stopping = self._agreed_to_stop()
+        # The end of an epoch has its own part to play in the state. It is next as well where
+        # another callback has ended the training.
         last = batch + 1 == self.params["steps"]
-        if self._agreed_to_stop():
-            self.save(epoch_ended=not last)
-            if self._store:
-                self._store.wait()
-            self.stopped = True
-            raise TrainingStopped
-        # The end of an epoch has its own part to play in the state.
+        if self.model.stop_training:
+            return
+        if self._stopping:
+            self._end(epoch_ended=not last)
         if not last:
             self._save_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
+        # A signal may have come since the step, which several workers agree on in the next one.
+        if self._stopping or (self._stop and self._workers == 1):
+            self._end()
         self._save_if_due()
 
     def on_train_end(self, logs=None):
@@ -152,6 +157,7 @@ class Checkpoints(keras.callbacks.Callback):
         metrics = _metrics(self.model)
         self.saved = self.model.steps_done
         self._saved_at, self._due = time.monotonic(), False
+        self.model.requests[0] = 0.0
         if self._store is None:
             return
         if self._frozen is None:
@@ -173,6 +179,13 @@ class Checkpoints(keras.callbacks.Callback):
         }
         self._store.save(self.saved, arrays, state, best=best)
 
+    def _end(self, epoch_ended: bool = True) -> None:
+        self.save(epoch_ended)
+        if self._store:
+            self._store.wait()
+        self.stopped = True
+        raise TrainingStopped
+
     def _is_due(self) -> bool:
         model, count = self.model, len(self.model.last_execution["step_loss"])
         done = model.steps_done
@@ -192,8 +205,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.model.last_execution["requests"][-1][1] > 0
 
     def _save_if_due(self) -> None:
-        improved = self._validation is not None and self._validation.improved
-        if (self._due or improved) and self.saved != self.model.steps_done:
+        if self._due or (self._validation is not None and self._validation.improved):
             self.save()
 
 
@@ -226,9 +238,14 @@ def _is_variable(name: str) -> bool:
 
 
 def _fixed(model: keras.Model) -> list[keras.Variable]:
-    """Returns what training does not change: frozen weights, and the seeds of random layers."""
+    """Returns the weights that training does not change."""
     measured = {id(v) for metric in model.metrics for v in metric.variables}
-    return [v for v in model.non_trainable_variables if id(v) not in measured]
+    return [
+        variable
+        for variable in model.non_trainable_variables
+        # The seeds of random layers come from the recipe.
+        if id(variable) not in measured and variable.name != "seed_generator_state"
+    ]
 
 
 def _digest(variables: list[keras.Variable]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import tensorflow as tf
@@ -53,7 +54,9 @@ class MetricsLog:
             self._writer.close()
 
     def get_state(self) -> dict:
-        """Returns how many rows there are, for `keep`."""
+        """Returns how many rows there are, for `keep`, once they are on the disk."""
+        if self._file:
+            os.fsync(self._file.fileno())
         return {"rows": len(self.rows)}
 
     def set_state(self, state: dict) -> None:

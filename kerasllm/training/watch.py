@@ -44,6 +44,14 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self._on_skip = on_skip
         self._in_a_row = 0
 
+    def get_state(self) -> dict:
+        """Returns what `set_state` takes to go on counting."""
+        return {"in_a_row": self._in_a_row}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on where another guard was."""
+        self._in_a_row = state["in_a_row"]
+
     def on_train_batch_end(self, batch, logs=None):
         execution = self.model.last_execution
         first = self.model.steps_done - len(execution["applied"])
@@ -57,11 +65,11 @@ class NonFiniteGuard(keras.callbacks.Callback):
             rows = self._rows_of(step) if self._rows_of else None
             if self._skip and self._in_a_row < _MOST_SKIPPED_IN_A_ROW:
                 if self._on_skip:
-                    self._on_skip(f"step {step + 1} is skipped: {what}; {rows or ''}")
+                    self._on_skip(f"step {step + 1} is skipped: {what}" + f"; {rows}" * bool(rows))
                 continue
             again = f", for the {self._in_a_row}th step in a row" if self._skip else ""
             raise JobError(
-                f"At step {step + 1} {what}{again}. The weights are those before this step",
+                f"At step {step + 1} {what}{again}. This step has changed no weight",
                 where=rows,
                 fix="look at these rows; lower training.learning_rate, or set "
                 "training.precision=float32"
@@ -70,7 +78,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
 
 class Profile(keras.callbacks.Callback):
-    """Writes a TensorBoard profile of some steps.
+    """Writes a TensorBoard profile of some steps, in whole executions.
 
     Args:
         first: The first step that is profiled, counted from 1 over the whole training.
@@ -90,7 +98,9 @@ class Profile(keras.callbacks.Callback):
         self.done = False
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._running and not self.done and self.model.steps_done + 1 >= self._first:
+        done = self.model.steps_done
+        near = done + 1 <= self._last and done + self.model.steps_per_execution >= self._first
+        if near and not self._running:
             tf.profiler.experimental.start(str(self._folder))
             self._running = True
 

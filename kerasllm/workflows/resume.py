@@ -100,12 +100,18 @@ def in_plan(checkpoint: Checkpoint, job: Job) -> Checkpoint:
     if before == now:
         return checkpoint
     step = checkpoint.step * now // before
+    # The schedule of the learning rate counts steps as well.
+    arrays = {
+        name: array * now // before if name.endswith("/iteration") else array
+        for name, array in checkpoint.arrays.items()
+    }
     states = {name: dict(state) for name, state in checkpoint.state["states"].items()}
     states["monitor"]["steps"] = step
     if "validation" in states:
         states["validation"]["_steps"] = step
-    state = {**checkpoint.state, "states": states, "epoch_ended": True}
-    return dataclasses.replace(checkpoint, step=step, state=state)
+    return dataclasses.replace(
+        checkpoint, step=step, arrays=arrays, state={**checkpoint.state, "states": states}
+    )
 
 
 def _flat(section: dict, prefix: str = "") -> dict:

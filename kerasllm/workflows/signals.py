@@ -22,10 +22,12 @@ class Caught:
 
 @contextmanager
 def asked_to_stop(on_first: Callable[[signal.Signals], None]) -> Iterator[Caught]:
-    """Lets the first SIGTERM or SIGINT of the block ask for an end; the second one ends at once.
+    """Lets the first SIGTERM or SIGINT of the block ask for an end.
+
+    The second one does what it does elsewhere: it ends the process at once.
 
     Args:
-        on_first: Called with the first signal.
+        on_first: Called with the first signal, in the midst of whatever is being done.
     """
     caught = Caught()
     # Python lets only its main thread handle signals.
@@ -35,7 +37,9 @@ def asked_to_stop(on_first: Callable[[signal.Signals], None]) -> Iterator[Caught
 
     def handle(number: int, frame: object) -> None:
         if caught.signal is not None:
-            raise KeyboardInterrupt
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+            return
         caught.signal = signal.Signals(number)
         on_first(caught.signal)
 
