@@ -53,12 +53,23 @@ def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, mo
     }
     for command in VERBS:
         arguments = shlex.split(command)[1:]
-        if arguments[0] == "finetune":
+        if "finetune" in arguments or "plan" in arguments:
             arguments += [
                 part for key, value in short.items() for part in ("--set", f"{key}={value}")
             ]
             if "--train" not in arguments:
                 arguments += ["--train", "reviews.csv"]
+        if "--resume" in arguments:
+            # As a run that was killed before its end.
+            (tmp_path / "my_run" / "metrics.json").unlink()
+            shutil.rmtree(tmp_path / "my_run" / "model")
+        if arguments[0] in ("launch", "plan"):
+            # They choose the devices of their processes.
+            ended = subprocess.run(
+                [sys.executable, "-m", "kerasllm", *arguments], capture_output=True, text=True
+            )
+            assert ended.returncode == 0, (command, ended.stderr)
+            continue
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 0, (command, capsys.readouterr().err)
