@@ -169,8 +169,9 @@ def _checkpoint_to_go_on_from(
         resuming.refuse_changes(found, run)
     for change in found:
         report.line(f"accepted: {change}")
+    checkpoint = resuming.in_plan(checkpoint, job)
     report.line(f"going on behind step {checkpoint.step} of {job.steps}")
-    return resuming.in_plan(checkpoint, job)
+    return checkpoint
 
 
 def _train(
