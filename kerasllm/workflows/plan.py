@@ -182,9 +182,17 @@ def _widest_batch(job: Job, target: Target) -> tuple:
 
 def _step(job: Job, inputs: tuple) -> tuple:
     """Returns a batch that is cut for the replicas, and the function of one training step."""
-    dataset = tf.data.Dataset.from_tensors(inputs)
+    replicas = job.strategy.num_replicas_in_sync
     # Of known shape, as in the training under a strategy that wants it.
-    batch = next(iter(job.strategy.experimental_distribute_dataset(dataset)))
+    parts = tf.data.Dataset.from_tensor_slices(
+        tf.nest.map_structure(lambda all_rows: tf.stack(tf.split(all_rows, replicas)), inputs)
+    )
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        local = replicas // context.num_input_pipelines
+        return parts.skip(context.input_pipeline_id * local).take(local)
+
+    batch = next(iter(job.strategy.distribute_datasets_from_function(of_worker)))
 
     @tf.function
     def run(batch):
@@ -215,13 +223,14 @@ def _memory(job: Job, target: Target, traced) -> dict:
     needs = estimate_memory(job.model, traced)
     shared = target.here and _processor(job.strategy) == "CPU"
     # Parts of a CPU share the memory of one process.
-    total = needs.process(job.strategy.num_replicas_in_sync) if shared else needs.device
+    parts = len(job.strategy.experimental_local_results(job.model.variables[0].value))
+    total = needs.process(parts) if shared else needs.device
     return {
         "weights": needs.weights,
         "gradients": needs.gradients,
         "optimizer": needs.optimizer,
         "activations": needs.activations,
-        **({"process": needs.base} if shared else {}),
+        **({"process": needs.base, "parts": parts} if shared else {}),
         "total": total,
         "available": target.memory,
     }

@@ -67,7 +67,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         ]
     )
     report.heading("Memory of each device" if "process" not in found["memory"] else "Memory")
-    report.show(_memory_table(found["memory"], job.strategy.num_replicas_in_sync))
+    report.show(_memory_table(found["memory"]))
     report.heading("Disk")
     disk = found["disk"]
     report.facts(
@@ -119,15 +119,15 @@ def _compiled(found: dict) -> str:
     return f"{len(lengths)} shape{'s' * (len(lengths) > 1)} on each replica, by XLA"
 
 
-def _memory_table(memory: dict, replicas: int) -> Table:
+def _memory_table(memory: dict) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column()
     for part, what in _PARTS.items():
         if part in memory:
-            shared = "process" in memory and part != "process" and replicas > 1
-            count = f"{replicas} x " if shared else ""
+            parts = memory.get("parts", 1)
+            count = f"{parts} x " if parts > 1 and part != "process" else ""
             table.add_row(part, f"{count}{size(memory[part])}", what)
     table.add_row("together", size(memory["total"]), "estimated, within some 20%")
     has = memory["available"]
