@@ -131,6 +131,7 @@ class FineTunedModel(LoopsModel):
         take_summed_gradients(self.optimizer)
         self.accumulate = accumulate
         self.xla = xla
+        self._computations = {}
 
     def train_step(self, data, step, requests):
         """Trains on one replica's part of a batch.
@@ -146,8 +147,8 @@ class FineTunedModel(LoopsModel):
         """
         x, y, weight = _unpack(data)
         total = sum_over_replicas(tf.reduce_sum(weight))
-        compute = ForwardBackward(self, self.xla, self.accumulate)
-        loss, logits, gradients = compute(x, y, tf.math.divide_no_nan(weight, total), step)
+        share = tf.math.divide_no_nan(weight, total)
+        loss, logits, gradients = self._forward_backward()(x, y, share, step)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
         local_loss = loss
         summed, loss, requests = sum_over_replicas(
@@ -176,6 +177,16 @@ class FineTunedModel(LoopsModel):
             y, logits, sample_weight=tf.math.divide_no_nan(weight, total)
         )
         return self._update_metrics(y, logits, weight, loss, total)
+
+    def _forward_backward(self) -> ForwardBackward:
+        """Returns this replica's own, the same wherever its step is traced: XLA compiles it once."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        number = tf.get_static_value(replica)
+        # Not known on a TPU, where one trace serves all replicas.
+        key = None if number is None else int(number)
+        if key not in self._computations:
+            self._computations[key] = ForwardBackward(self, self.xla, self.accumulate)
+        return self._computations[key]
 
     def _apply(self, gradients) -> None:
         self.optimizer.apply(gradients, self.trainable_variables)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.training.replicas import sum_over_replicas
+
 
 class LoopsModel(keras.Model):
     """A Keras model with loops of its own around its step functions.
@@ -51,7 +53,8 @@ class LoopsModel(keras.Model):
             sample_weight: Weights in the loss, where `x` is arrays. Defaults to `None`.
             batch_size: Rows of a global batch, where `x` is arrays. Defaults to `32`.
             epochs: The number of the epoch to end before. Defaults to `1`.
-            verbose: `0` shows no progress bar. Defaults to `"auto"`.
+            verbose: `0` shows nothing, `1` a progress bar, `2` a line an epoch. Defaults to
+                `"auto"`: `1`.
             callbacks: A list of Keras callbacks. Defaults to `None`.
             validation_data: A dataset that is evaluated after each epoch. Defaults to `None`.
             shuffle: Whether rows of arrays are shuffled. Defaults to `True`.
@@ -71,8 +74,9 @@ class LoopsModel(keras.Model):
         """
         if not self.compiled:
             raise ValueError("Call `compile()` before `fit()`.")
-        dataset = self._distributed(_as_dataset(x, y, sample_weight, batch_size, shuffle))
-        steps = steps_per_epoch or _cardinality(dataset)
+        dataset, steps = self._dataset(
+            x, y, sample_weight, batch_size, steps_per_epoch, shuffle=shuffle
+        )
         if steps is None and self.steps_per_execution > 1:
             raise ValueError("`steps_per_execution` needs `steps_per_epoch` for this dataset.")
         callbacks = self._callbacks(
@@ -127,16 +131,28 @@ class LoopsModel(keras.Model):
         batch_size: int = 32,
         verbose: str | int = "auto",
         callbacks=None,
+        steps: int | None = None,
         return_dict: bool = False,
     ) -> dict[str, float] | list[float]:
-        """Returns the loss and the metrics on a dataset or arrays; see `fit`."""
-        dataset = self._distributed(_as_dataset(x, y, sample_weight, batch_size))
-        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=_cardinality(dataset))
+        """Returns the loss and the metrics on a dataset or arrays; see `fit`.
+
+        Args:
+            x: See `fit`, as are `y`, `sample_weight`, `batch_size`, `verbose` and `callbacks`.
+            steps: Batches to use, needed of a dataset without end. Defaults to `None`: all.
+            return_dict: Whether to name the numbers. Defaults to `False`.
+
+        Raises:
+            ValueError: If the dataset has no end and `steps` is not given, or ends too soon.
+        """
+        dataset, steps = self._dataset(x, y, sample_weight, batch_size, steps)
+        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=steps)
         self.make_test_function()
         callbacks.on_test_begin()
         self.reset_metrics()
         logs = {}
-        for step, logs in _until_end(self.test_function, dataset, callbacks.on_test_batch_begin):
+        for step, logs in _outputs(
+            self.test_function, dataset, steps, callbacks.on_test_batch_begin
+        ):
             callbacks.on_test_batch_end(step, logs)
         logs = _numbers(logs)
         callbacks.on_test_end(logs)
@@ -150,50 +166,62 @@ class LoopsModel(keras.Model):
         Returns:
             float32 `[rows, ...]`; of each batch the rows of the first replica come first.
         """
-        dataset = self._distributed(_as_dataset(x, None, None, batch_size))
-        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=_cardinality(dataset))
+        dataset, steps = self._dataset(x, None, None, batch_size, None)
+        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=steps)
         self.make_predict_function()
         callbacks.on_predict_begin()
         outputs = []
-        for step, part in _until_end(
-            self.predict_function, dataset, callbacks.on_predict_batch_begin
+        for step, part in _outputs(
+            self.predict_function, dataset, steps, callbacks.on_predict_batch_begin
         ):
             outputs.append(part.numpy())
             callbacks.on_predict_batch_end(step, {"outputs": outputs[-1]})
         callbacks.on_predict_end()
         return np.concatenate(outputs)
 
-    def _distributed(self, dataset):
-        """Cuts a dataset into the replicas' parts, where there are several and it is not cut."""
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return dataset
-        if not isinstance(dataset, tf.data.Dataset):
-            return dataset
-        return self.distribute_strategy.experimental_distribute_dataset(dataset)
+    def _dataset(self, x, y, sample_weight, batch_size, steps: int | None, shuffle=False):
+        """Returns a dataset of the replicas' parts, and how many batches of it to use."""
+        strategy = self.distribute_strategy
+        dataset = x
+        if y is not None or not hasattr(x, "element_spec"):
+            parts = tuple(part for part in (x, y, sample_weight) if part is not None)
+            dataset = tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else x)
+            if shuffle:
+                # Each worker makes all rows and takes its own: their order must be the same.
+                seed = tf.constant(np.random.randint(2**31), tf.int64)
+                seed = strategy.experimental_local_results(
+                    strategy.run(sum_over_replicas, (seed,))
+                )[0]
+                dataset = dataset.shuffle(int(dataset.cardinality()), seed=seed)
+            dataset = dataset.batch(batch_size)
+        if steps is None and _is_endless(dataset):
+            raise ValueError("The dataset has no end: say how many batches to use.")
+        steps = steps or _batches_of(dataset)
+        if strategy.num_replicas_in_sync > 1 and isinstance(dataset, tf.data.Dataset):
+            dataset = strategy.experimental_distribute_dataset(dataset)
+        return dataset, steps
 
     def _callbacks(self, callbacks, verbose, **settings) -> keras.callbacks.CallbackList:
         if isinstance(callbacks, keras.callbacks.CallbackList):
             return callbacks
         return keras.callbacks.CallbackList(
-            callbacks, add_progbar=verbose != 0, verbose=int(verbose != 0), model=self, **settings
+            callbacks, add_progbar=verbose != 0, verbose=verbose, model=self, **settings
         )
 
 
-def _as_dataset(x, y, sample_weight, batch_size: int, shuffle: bool = False):
-    if y is None and (isinstance(x, tf.data.Dataset) or hasattr(x, "element_spec")):
-        return x
-    parts = tuple(part for part in (x, y, sample_weight) if part is not None)
-    dataset = tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else x)
-    if shuffle:
-        dataset = dataset.shuffle(int(dataset.cardinality()))
-    return dataset.batch(batch_size)
-
-
-def _cardinality(dataset) -> int | None:
-    """Returns the number of batches, `None` where it is not known or there is no end."""
-    cardinality = getattr(dataset, "cardinality", None)
-    count = int(cardinality() if callable(cardinality) else -1 if cardinality is None else cardinality)
+def _batches_of(dataset) -> int | None:
+    """Returns the number of batches; `None` where it is not known, or where there is no end."""
+    # Of what is distributed by function TensorFlow counts the parts of one worker's replicas.
+    if not isinstance(dataset, tf.data.Dataset):
+        return None
+    count = int(dataset.cardinality())
     return count if count >= 0 else None
+
+
+def _is_endless(dataset) -> bool:
+    cardinality = dataset.cardinality
+    count = cardinality() if callable(cardinality) else cardinality
+    return int(count) == tf.data.INFINITE_CARDINALITY
 
 
 def _executions(first: int, steps: int | None, size: int) -> Iterator[tuple[int, int]]:
@@ -206,15 +234,19 @@ def _executions(first: int, steps: int | None, size: int) -> Iterator[tuple[int,
         step += count
 
 
-def _until_end(function: Callable, dataset, on_begin: Callable[[int], None]) -> Iterator[tuple]:
+def _outputs(
+    function: Callable, dataset, steps: int | None, on_begin: Callable[[int], None]
+) -> Iterator[tuple]:
     """Yields the number of each batch and what the function makes of the iterator's next one."""
     iterator = iter(dataset)
-    for step in itertools.count():
+    for step in itertools.count() if steps is None else range(steps):
         on_begin(step)
         try:
             result = function(iterator)
         except (StopIteration, tf.errors.OutOfRangeError):
-            return
+            if steps is None:
+                return
+            raise ValueError(f"The dataset ended before batch {step + 1} of {steps}.") from None
         yield step, result
 
 
