@@ -229,7 +229,9 @@ def _train(
             validation=validation,
             workers=workers,
         )
-        if profile and chief:
+        if profile and chief and profile[1] <= done:
+            report.line(f"no profile is written: step {profile[1]} was done before")
+        elif profile and chief:
             callbacks.append(Profile(*profile, run.tensorboard))
         callbacks.append(checkpoints)
         if checkpoint:
