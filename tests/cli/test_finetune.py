@@ -51,7 +51,7 @@ def test_a_dry_run_of_a_recipe_file_leaves_nothing(kerasllm, toy_data, toy_prese
         f"data: {{train: {data}, max_length: 32}}\n"
     )
     result = kerasllm("finetune", "--recipe", recipe, "--output", toy_data / "run", "--dry-run")
-    assert result.status == 0 and "Dry run" in result.err
+    assert result.status == 0 and "No run was written" in result.err
     assert not (toy_data / "run").exists()
 
 
@@ -119,7 +119,7 @@ def test_a_model_that_cannot_be_saved_whole_is_not_there(finetune, toy_data, mon
     assert not [path for path in (toy_data / "run").iterdir() if "model" in path.name]
 
 
-def test_ctrl_c_ends_a_training_with_130_and_says_what_is_left(toy_data, toy_preset, tmp_path):
+def test_ctrl_c_ends_a_training_with_130_and_a_checkpoint(toy_data, toy_preset, tmp_path):
     command = [*map(str, _command(toy_data, toy_preset)), "--set", "training.epochs=5000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "kerasllm", *command],
@@ -134,5 +134,44 @@ def test_ctrl_c_ends_a_training_with_130_and_says_what_is_left(toy_data, toy_pre
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted" in shown and "no model" in shown and "Traceback" not in shown
+    assert "Stopped: SIGINT after step" in shown and "--resume" in shown
+    assert "Traceback" not in shown
+    assert len(list(Run(toy_data / "run").checkpoints.iterdir())) == 1
     assert not Run(toy_data / "run").metrics.exists()
+
+
+def test_resume_takes_the_recipe_of_the_run(finetune, kerasllm, toy_data, monkeypatch):
+    from kerasllm.models.text_classifier import TextClassifier
+
+    def fail(self, folder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextClassifier, "save_to_preset", fail)
+        finetune("--set", "training.epochs=1")
+    profile = ("--profile", "3:5", "--set", "training.epochs=2")
+    changed = kerasllm("finetune", "--resume", "--output", toy_data / "run", *profile)
+    assert changed.status == 2 and "training.epochs was 1, and is 2" in changed.err
+    result = kerasllm(
+        "finetune", "--resume", "--output", toy_data / "run", "--accept-changes", *profile
+    )
+    assert result.status == 0 and "going on behind step 7 of 14" in result.err
+    assert "no profile is written: step 5 was done before" in result.err
+    environment = json.loads(Run(toy_data / "run").environment.read_text())
+    assert [again["from_step"] for again in environment["resumed"]] == [7]
+    again = kerasllm("finetune", "--resume", "--output", toy_data / "run")
+    assert again.status == 2 and "has finished" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "--recipe"),
+        (("--resume",), "--recipe"),
+        (("--resume", "--output", "no_such_run"), "no run to go on with"),
+        (("--recipe", "bert_cls", "--profile", "5:3"), "FIRST:LAST"),
+    ],
+)
+def test_what_is_not_there_is_asked_for(kerasllm, options, words):
+    result = kerasllm("finetune", *options)
+    assert result.status == 2 and words in result.err

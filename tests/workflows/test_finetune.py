@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import keras_hub
 import numpy as np
@@ -13,6 +14,8 @@ from kerasllm.data.sources import Source
 from kerasllm.errors import CommandError, DataError, JobError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run
+from kerasllm.tasks import text_classification as task
+from kerasllm.training.checkpoints import CheckpointStore
 from kerasllm.workflows.evaluate import evaluate
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.predict import predict
@@ -54,6 +57,8 @@ def test_the_run_directory_holds_what_it_promises(toy_run):
     assert len([row for row in rows if "validation" in row]) == 6
     assert rows[-2]["loss"] < rows[0]["loss"]
     assert load(str(run.recipe)).training.epochs == 6
+    for name in ("step_seconds", "tokens_per_second", "input_wait", "peak_memory", "gradient_norm"):
+        assert all(row[name] >= 0 for row in rows if "loss" in row)
     environment = json.loads(run.environment.read_text())
     assert environment["versions"]["keras-hub"]
     assert environment["data"] == {
@@ -67,6 +72,8 @@ def test_the_run_directory_holds_what_it_promises(toy_run):
                 scalars.setdefault(value.tag, []).append(event.step)
     assert len(scalars["train/loss"]) == len([row for row in rows if "loss" in row])
     assert len(scalars["validation/accuracy"]) == 6
+    assert {"train/step_seconds", "train/input_wait", "train/peak_memory"} <= set(scalars)
+    assert {"train/tokens_per_second", "train/gradient_norm"} <= set(scalars)
 
 
 def test_keras_hub_loads_the_model_alone_and_says_the_same(toy_run):
@@ -137,12 +144,6 @@ def test_it_says_what_it_will_do_and_what_came_of_it(toy_data, toy_preset):
         assert words in shown, words
 
 
-def test_a_dry_run_writes_nothing(toy_data, toy_preset):
-    run, shown = run_toy(toy_data, toy_preset, dry_run=True)
-    assert run is None and "Dry run" in shown and "7 of 32 rows" not in shown
-    assert not (toy_data / "run").exists()
-
-
 def test_three_classes_named_and_weighted(toy_data, toy_preset):
     rows = toy_rows(300, ("negative", "positive", "mixed"))
     kept = [row for number, row in enumerate(rows) if row[1] != "mixed" or number % 2]
@@ -205,10 +206,44 @@ def test_a_directory_in_use_is_refused_before_anything_is_read(toy_data, toy_pre
 
 
 def test_a_training_that_diverges_stops_and_leaves_no_model(toy_data, toy_preset):
-    with pytest.raises(JobError, match="diverged"):
-        run_toy(toy_data, toy_preset, "training.learning_rate=1e30", "training.clip_norm=null")
+    settings = ("learning_rate=1e30", "clip_norm=null", "checkpoint_every=1")
+    with pytest.raises(JobError, match="At step .* has changed no weight") as stopped:
+        run_toy(toy_data, toy_preset, *(f"training.{setting}" for setting in settings))
+    assert stopped.value.exit_status == 1 and "learning_rate" in stopped.value.fix
+    step = int(re.match(r"At step (\d+)", stopped.value.what)[1])
+    assert CheckpointStore(toy_data / "run" / "checkpoints").newest().step == step - 1
     with pytest.raises(RunError, match="did not finish"):
         Run.open(toy_data / "run")
+
+
+def test_a_row_that_makes_the_loss_infinite_is_named_and_left_out(
+    toy_data, toy_preset, monkeypatch
+):
+    load_data, lines = task.load_data, []
+
+    def load_with_a_bad_row(*arguments, **options):
+        data = load_data(*arguments, **options)
+        data.train.weights[5] = np.inf
+        lines.append(int(data.train.rows[5]) + 2)
+        return data
+
+    monkeypatch.setattr(task, "load_data", load_with_a_bad_row)
+    settings = ("training.epochs=2", "training.on_nan=skip")
+    run, shown = run_toy(toy_data, toy_preset, *settings)
+    skipped = [line for line in shown.splitlines() if "is skipped" in line]
+    assert len(skipped) == run.read_metrics()["timing"]["skipped"] == 2
+    with pytest.raises(JobError) as stopped:
+        run_toy(toy_data, toy_preset, "training.epochs=2", output="stopped")
+    for place in (*skipped, stopped.value.where):
+        file, _, named = place.rpartition(", lines ")
+        assert file.endswith(str(toy_data / "train.csv"))
+        assert lines[0] in [int(line) for line in named.split(", ")]
+
+
+def test_a_profile_beyond_the_last_step_is_refused(toy_data, toy_preset):
+    with pytest.raises(CommandError, match="begins at step 50, and the training has 42"):
+        run_toy(toy_data, toy_preset, profile=(50, 60))
+    assert not (toy_data / "run").exists()
 
 
 def test_early_stopping_without_validation_rows_is_refused(toy_data, toy_preset):
