@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kerasllm.errors import RunError
-from kerasllm.run import Run, write_json, write_text
+from kerasllm.run import Run, whole_folder, write_json, write_text
 
 
 def finished(path):
@@ -74,3 +74,30 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [found.name for found in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_what_a_process_killed_at_once_leaves_is_no_run(tmp_path):
+    with Run.create(tmp_path, "bert_cls").locked():
+        (tmp_path / ".recipe.yaml.7.tmp").write_text("task")
+        (tmp_path / ".model.7.tmp" / "assets").mkdir(parents=True)
+    again = Run.create(tmp_path, "bert_cls")
+    with again.locked():
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_second_process_is_refused_and_disturbs_nothing(tmp_path):
+    run = Run.create(tmp_path, "bert_cls")
+    with run.locked(), whole_folder(run.model) as folder:
+        (folder / "half").touch()
+        with pytest.raises(RunError, match="Another process"), Run(tmp_path).locked():
+            pass
+        assert (folder / "half").exists()
+    assert (run.model / "half").exists()
+
+
+def test_a_whole_folder_takes_the_place_of_a_killed_one(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with whole_folder(tmp_path / "model") as folder:
+        (folder / "new").touch()
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]

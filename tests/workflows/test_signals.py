@@ -1,0 +1,35 @@
+"""The first signal asks, the second one ends, and afterwards all is as before."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.workflows.signals import asked_to_stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_told_and_ends_nothing(number):
+    before, told = signal.getsignal(number), []
+    with asked_to_stop(told.append) as caught:
+        signal.raise_signal(number)
+    assert told == [number] and caught.signal is number
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts():
+    with pytest.raises(KeyboardInterrupt), asked_to_stop(lambda _: None):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_sigterm_ends_the_process():
+    code = (
+        "import signal\n"
+        "from kerasllm.workflows.signals import asked_to_stop\n"
+        "with asked_to_stop(lambda _: print('asked', flush=True)):\n"
+        "    [signal.raise_signal(signal.SIGTERM) for _ in range(2)]\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout == "asked\n" and ended.returncode == -signal.SIGTERM
