@@ -158,6 +158,46 @@ def replica_rows(batch_size: int, replicas: int, accumulate: int = 1) -> int:
     return -(-batch_size // (replicas * accumulate)) * accumulate
 
 
+class HandedOut:
+    """Batches that this process makes for all replicas and hands to each its own.
+
+    For replicas on hosts that this process drives: they cannot ask it for the next element, as a
+    dataset that calls Python does. Nothing is made ahead.
+    """
+
+    def __init__(
+        self,
+        batch: Callable[[int, int], Any],
+        signature: Any,
+        steps: range,
+        strategy: tf.distribute.Strategy,
+        endless: bool,
+    ):
+        self.element_spec = signature
+        self.cardinality = tf.data.INFINITE_CARDINALITY if endless else len(steps)
+        self._batch = batch
+        self._steps = steps
+        self._strategy = strategy
+
+    def __iter__(self) -> Iterator:
+        endless = self.cardinality == tf.data.INFINITE_CARDINALITY
+        for step in itertools.count(self._steps.start) if endless else self._steps:
+
+            def of_replica(context: tf.distribute.experimental.ValueContext, step=step):
+                own = self._batch(step, context.replica_id_in_sync_group)
+                return tf.nest.map_structure(tf.convert_to_tensor, own)
+
+            yield self._strategy.experimental_distribute_values_from_function(of_replica)
+
+
+def drives_other_hosts(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether replicas are in other processes than this one, as those of a TPU pod."""
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        return False
+    jobs = {tf.DeviceSpec.from_string(d).job for d in strategy.extended.worker_devices}
+    return bool(jobs - {None, "localhost"})
+
+
 def needs_one_shape(strategy: tf.distribute.Strategy) -> bool:
     """Tells whether all batches must have the same, known shape, as a TPU wants it."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
@@ -204,6 +244,8 @@ def _stream(
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return dataset(range(1), endless=False)
+    if drives_other_hosts(strategy):
+        return HandedOut(batch, signature, steps, strategy, endless)
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = replicas // context.num_input_pipelines

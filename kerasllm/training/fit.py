@@ -19,12 +19,13 @@ import keras
 import tensorflow as tf
 
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.loops import LoopsModel
+from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
 from kerasllm.training.replicas import (
+    clip,
     on_all_replicas_if,
     strategy_of,
     sum_over_replicas,
-    take_summed_gradients,
+    take_ready_gradients,
 )
 
 
@@ -128,7 +129,7 @@ class FineTunedModel(LoopsModel):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
         self.item_loss = copy.copy(loss)
         self.item_loss.reduction = "sum"
-        take_summed_gradients(self.optimizer)
+        take_ready_gradients(self.optimizer)
         self.accumulate = accumulate
         self.xla = xla
         self._computations = {}
@@ -155,7 +156,7 @@ class FineTunedModel(LoopsModel):
             ([gradients[index] for index in present], loss, requests)
         )
         norm = _global_norm(summed) / self.optimizer.scale_loss(1.0)
-        for index, gradient in zip(present, summed, strict=True):
+        for index, gradient in zip(present, clip(self.optimizer, summed, norm), strict=True):
             gradients[index] = gradient
         # A loss-scaling optimizer leaves out steps whose gradients overflow, and learns by it.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -215,29 +216,29 @@ class FineTunedModel(LoopsModel):
         if self.test_function is None or force:
 
             @tf.function
-            def test_function(iterator):
-                logs = self.distribute_strategy.run(self.test_step, args=(next(iterator),))
+            def test_function(source):
+                logs = self.distribute_strategy.run(self.test_step, args=(next_of(source),))
                 return tf.nest.map_structure(self._first, logs)
 
-            self.test_function = test_function
+            self.test_function = lambda iterator: test_function(source_of(iterator))
         return self.test_function
 
     def make_predict_function(self, force: bool = False):
         if self.predict_function is None or force:
 
             @tf.function
-            def predict_function(iterator):
-                outputs = self.distribute_strategy.run(self.predict_step, args=(next(iterator),))
+            def predict_function(source):
+                outputs = self.distribute_strategy.run(self.predict_step, args=(next_of(source),))
                 return self.distribute_strategy.gather(outputs, axis=0)
 
-            self.predict_function = predict_function
+            self.predict_function = lambda iterator: predict_function(source_of(iterator))
         return self.predict_function
 
     def _train_function(self) -> Callable:
-        def one_step(iterator, step, requests):
+        def one_step(source, step, requests):
             started = tf.timestamp()
             with tf.control_dependencies([started]):
-                data = next(iterator)
+                data = next_of(source)
             local = self.distribute_strategy.experimental_local_results
             with tf.control_dependencies(tf.nest.flatten([local(d) for d in tf.nest.flatten(data)])):
                 waited = tf.timestamp() - started
@@ -246,8 +247,8 @@ class FineTunedModel(LoopsModel):
             return logs, {**each, "input_seconds": waited}
 
         @tf.function
-        def one(iterator, step, requests):
-            logs, each = one_step(iterator, step, requests)
+        def one(source, step, requests):
+            logs, each = one_step(source, step, requests)
             return logs, {name: value[tf.newaxis] for name, value in each.items()}
 
         @tf.function
@@ -269,10 +270,18 @@ class FineTunedModel(LoopsModel):
             return logs, {name: array.stack() for name, array in arrays.items()}
 
         def train_function(iterator, step: int, count: int):
-            arguments = (iterator, tf.constant(step, tf.int64), tf.constant(self.requests))
-            if self.steps_per_execution == 1:
-                return one(*arguments)
-            return several(*arguments, tf.constant(count))
+            requests = tf.constant(self.requests)
+            if self.steps_per_execution > 1 and is_tensorflows(iterator):
+                return several(iterator, tf.constant(step, tf.int64), requests, tf.constant(count))
+            results = [
+                one(source_of(iterator), tf.constant(step + index, tf.int64), requests)
+                for index in range(count)
+            ]
+            logs, each = results[-1]
+            if count > 1:
+                parts = [each for _, each in results]
+                each = {name: tf.concat([part[name] for part in parts], 0) for name in each}
+            return logs, each
 
         return train_function
 

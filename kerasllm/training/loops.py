@@ -250,5 +250,20 @@ def _outputs(
         yield step, result
 
 
+def is_tensorflows(iterator) -> bool:
+    """Tells whether a `tf.function` can take the next element of an iterator by itself."""
+    return isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator))
+
+
+def source_of(iterator):
+    """Returns what a `tf.function` gets a batch from: TensorFlow's iterator, or the batch itself."""
+    return iterator if is_tensorflows(iterator) else next(iterator)
+
+
+def next_of(source):
+    """Returns the batch of a source, in a `tf.function`."""
+    return next(source) if is_tensorflows(source) else source
+
+
 def _numbers(logs: dict) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items()}

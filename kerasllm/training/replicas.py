@@ -51,12 +51,48 @@ def on_all_replicas_if(condition: tf.Tensor, update: Callable, *arguments) -> No
     tf.distribute.get_replica_context().merge_call(decide, args=(condition, *arguments))
 
 
-def take_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Makes a Keras optimizer take gradients that are summed over replicas already."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+def take_ready_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes a Keras optimizer take gradients that are summed over replicas, and clipped, already.
+
+    Raises:
+        RuntimeError: If Keras has changed and no longer reduces and clips as it did.
+    """
+    inner = _inner(optimizer)
+    for method in ("_all_reduce_sum_gradients", "_clip_gradients"):
+        if not callable(getattr(inner, method, None)):
+            raise RuntimeError(
+                f"Keras {keras.__version__} has optimizers without `{method}`: see how they sum "
+                "or clip gradients now, and change kerasllm/training/replicas.py accordingly."
+            )
     inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    if inner.global_clipnorm:
+        inner._clip_gradients = lambda gradients: gradients
+
+
+def clip(optimizer: keras.optimizers.Optimizer, gradients: list, norm: tf.Tensor) -> list:
+    """Scales gradients down to the optimizer's `global_clipnorm`, if it has one.
+
+    Keras would read all gradients a second time for their norm, and sum squares in their own
+    dtype, which bfloat16 is too coarse for.
+
+    Args:
+        optimizer: A Keras optimizer that takes ready gradients.
+        gradients: Tensors.
+        norm: float32 scalar, their global norm. Where it is not finite, no gradient will be.
+    """
+    limit = _inner(optimizer).global_clipnorm
+    if not limit:
+        return gradients
+    # Of an infinite norm 0, and 0 times infinity is no number either.
+    factor = limit / tf.maximum(norm, limit)
+    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]
 
 
 def strategy_of(optimizer: keras.optimizers.Optimizer) -> tf.distribute.Strategy:
     """Returns the strategy under whose scope a Keras optimizer was made."""
-    return getattr(optimizer, "inner_optimizer", optimizer)._distribution_strategy
+    return _inner(optimizer)._distribution_strategy
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that updates, where it is one that scales the loss around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
