@@ -121,10 +121,12 @@ class _Program:
             operation = operations[node.name]
             operation.after += after
             for name in node.input:
-                if name.startswith("^"):
-                    operation.after.append(operations[name[1:]])
-                else:
+                if not name.startswith("^"):
                     operation.inputs.append(values[name])
+                elif name[1:] in operations:
+                    operation.after.append(operations[name[1:]])
+                elif (argument := values[name[1:]]).maker:
+                    operation.after.append(argument.maker)
             if node.op in _CALLS:
                 self._call(operation, node.attr["f"].func.name)
             elif node.op in _CONDITIONALS:
@@ -268,7 +270,10 @@ def _needed(operations: Sequence[_Operation], results: Sequence[_Value]) -> list
 
 
 def _in_order(operations: Sequence[_Operation]) -> Iterator[_Operation]:
-    """Yields operations as the executor does: what became ready first runs first."""
+    """Yields operations as a thread of the executor takes them.
+
+    Of those that one operation made ready it goes on with the last; the others wait their turn.
+    """
     followers = defaultdict(list)
     missing = {}
     for operation in operations:
@@ -276,11 +281,12 @@ def _in_order(operations: Sequence[_Operation]) -> Iterator[_Operation]:
         missing[operation] = len(before)
         for earlier in before:
             followers[earlier].append(operation)
-    ready = deque(operation for operation in operations if not missing[operation])
-    while ready:
-        operation = ready.popleft()
+    waiting = deque(operation for operation in operations if not missing[operation])
+    while waiting:
+        operation = waiting.popleft()
         yield operation
         for follower in followers[operation]:
             missing[follower] -= 1
-            if not missing[follower]:
-                ready.append(follower)
+        ready = [follower for follower in followers[operation] if not missing[follower]]
+        waiting.extend(ready[:-1])
+        waiting.extendleft(ready[-1:])

@@ -111,6 +111,22 @@ def test_a_loop_counts_its_state_and_one_turn():
     assert matrices_of(loop) == 1 + 1 + 2
 
 
+def test_a_function_may_wait_for_its_argument():
+    @tf.function
+    def inner(x, y):
+        with tf.control_dependencies([x]):
+            return squared(y, 2)
+
+    def turn(index, total):
+        return index + 1, total + inner(total, tf.transpose(total))
+
+    def loop(x):
+        return tf.while_loop(lambda index, _: index < 9, turn, (0, tf.matmul(x, x)))[1]
+
+    assert matrices_of(lambda x: inner(tf.matmul(x, x), x)) == 1 + 2
+    assert matrices_of(loop) == 1 + 1 + 2
+
+
 @settings(max_examples=10)
 @given(depth=st.integers(2, 8))
 def test_each_layer_whose_output_is_kept_adds_one_matrix(depth):
