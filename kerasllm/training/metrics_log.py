@@ -42,6 +42,10 @@ class MetricsLog:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]
             self.rows = [json.loads(line) for line in lines]
             write_text(path, "".join(lines))
+        elif tensorboard.is_dir():
+            # Of a run that was killed before there was anything to go on from.
+            for file in tensorboard.glob("events.*"):
+                file.unlink()
         self._file = open(path, "a" if keep else "w", encoding="utf-8")
         self._writer = tf.summary.create_file_writer(str(tensorboard))
 

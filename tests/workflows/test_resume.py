@@ -141,6 +141,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(folder, toy_preset
         )
     _, shown = toy_run(folder, toy_preset, *AVERAGED, output="early", resume=True)
     assert "no checkpoint yet: the training begins anew" in shown
+    assert len(list((folder / "early" / "tensorboard").glob("events.*"))) == 1
     assert_same(folder / "early", never_stopped)
 
 
