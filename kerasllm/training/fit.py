@@ -23,7 +23,6 @@ from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_
 from kerasllm.training.replicas import (
     clip,
     on_all_replicas_if,
-    strategy_of,
     sum_over_replicas,
     take_ready_gradients,
 )
@@ -99,17 +98,15 @@ class FineTunedModel(LoopsModel):
             **kwargs: See `keras.Model.compile`.
 
         Raises:
-            ValueError: If the loss is not a Keras loss, or the optimizer or a metric was made
+            ValueError: If the loss is not a Keras loss, or the task, optimizer or a metric was made
                 outside the scope of the model's strategy.
         """
         if loss is not None and not isinstance(loss, keras.losses.Loss):
             raise ValueError(f"`loss` must be a `keras.losses.Loss`. Received: loss={loss!r}")
-        if strategy_of(optimizer) is not self.distribute_strategy:
-            raise ValueError(
-                "The optimizer must be made in the scope of the strategy that the model was made "
-                f"in. Received: an optimizer of {strategy_of(optimizer)}, a model of "
-                f"{self.distribute_strategy}"
-            )
+        self._check_scope("task", self.task)
+        self._check_scope("optimizer", optimizer)
+        for metric in metrics or ():
+            self._check_scope(f"metric {metric.name}", metric)
         with self.distribute_strategy.scope():
             # Keras' own switch for XLA would compile the optimizer's update as well; its own
             # losses and metrics would be built from a first batch, where strategies fail.
@@ -168,7 +165,7 @@ class FineTunedModel(LoopsModel):
         local_loss = tf.where(sound, local_loss, 0.0)
         logs = self._update_metrics(y, logits, weight, local_loss, total)
         each = {"step_loss": loss, "gradient_norm": norm, "applied": applied, "requests": requests}
-        return {**logs, "step_loss": loss}, each
+        return logs, each
 
     def test_step(self, data):
         x, y, weight = _unpack(data)
@@ -179,8 +176,19 @@ class FineTunedModel(LoopsModel):
         )
         return self._update_metrics(y, logits, weight, loss, total)
 
+    def _check_scope(self, name: str, owner) -> None:
+        """Refuses what was made outside: each replica's copy of it would go its own way."""
+        strategy = self.distribute_strategy
+        for variable in owner.variables:
+            if not strategy.extended.variable_created_in_scope(variable.value):
+                raise ValueError(
+                    f"The {name} must be made in the scope of the strategy that the model was "
+                    f"made in, `with strategy.scope():`. Received: a model of {strategy}, and a "
+                    f"variable {variable.path} made outside its scope"
+                )
+
     def _forward_backward(self) -> ForwardBackward:
-        """Returns this replica's own, the same wherever its step is traced: XLA compiles it once."""
+        """Returns this replica's own, the same wherever its step is traced, for XLA to compile."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         number = tf.get_static_value(replica)
         # Not known on a TPU, where one trace serves all replicas.
@@ -240,7 +248,8 @@ class FineTunedModel(LoopsModel):
             with tf.control_dependencies([started]):
                 data = next_of(source)
             local = self.distribute_strategy.experimental_local_results
-            with tf.control_dependencies(tf.nest.flatten([local(d) for d in tf.nest.flatten(data)])):
+            parts = [local(part) for part in tf.nest.flatten(data)]
+            with tf.control_dependencies(tf.nest.flatten(parts)):
                 waited = tf.timestamp() - started
             outputs = self.distribute_strategy.run(self.train_step, args=(data, step, requests))
             logs, each = tf.nest.map_structure(self._first, outputs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
@@ -49,11 +47,14 @@ class ForwardBackward:
 
     def _one_part(self, x, y, share, seeds):
         model = self._model
-        states = list(zip(self._generators, tf.unstack(seeds), strict=True)) if seeds is not None else []
+        states = []
+        if seeds is not None:
+            states = list(zip(self._generators, tf.unstack(seeds), strict=True))
         with tf.GradientTape() as tape:
             with keras.StatelessScope(state_mapping=states, collect_losses=True) as scope:
                 logits = model(x, training=True)
                 loss = model.item_loss(y, logits, sample_weight=share)
+            self._refuse_states(scope)
             # Regularisation belongs to the batch, whatever part of it this is.
             regularisation = sum(model.losses) + sum(scope.losses)
             total = loss + regularisation * tf.reduce_sum(share)
@@ -65,6 +66,17 @@ class ForwardBackward:
             for gradient in gradients
         ]
         return loss, logits, dense
+
+    def _refuse_states(self, scope: keras.StatelessScope) -> None:
+        """Refuses layers such as BatchNormalization, whose statistics are of one replica's rows."""
+        seeds = {id(state) for state in self._generators}
+        for variable in self._model.non_trainable_variables:
+            if id(variable) not in seeds and scope.get_current_value(variable) is not None:
+                raise ValueError(
+                    "A layer must not change its own state in training, as that would be of one "
+                    "replica's rows or one micro-batch alone; use a LayerNormalization in place of "
+                    f"a BatchNormalization. Received: the state {variable.path}"
+                )
 
     def _in_parts(self, x, y, share, step):
         """Sums loss and gradients over micro-batches, one in memory at a time."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.training.replicas import sum_over_replicas
+from kerasllm.training.replicas import of_first_replica
 
 
 class LoopsModel(keras.Model):
@@ -25,7 +26,7 @@ class LoopsModel(keras.Model):
     """
 
     steps_done: int = 0
-    last_execution: dict[str, np.ndarray] = {}
+    last_execution: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def fit(
         self,
@@ -189,9 +190,7 @@ class LoopsModel(keras.Model):
             if shuffle:
                 # Each worker makes all rows and takes its own: their order must be the same.
                 seed = tf.constant(np.random.randint(2**31), tf.int64)
-                seed = strategy.experimental_local_results(
-                    strategy.run(sum_over_replicas, (seed,))
-                )[0]
+                seed = of_first_replica(strategy, seed)
                 dataset = dataset.shuffle(int(dataset.cardinality()), seed=seed)
             dataset = dataset.batch(batch_size)
         if steps is None and _is_endless(dataset):
@@ -256,7 +255,7 @@ def is_tensorflows(iterator) -> bool:
 
 
 def source_of(iterator):
-    """Returns what a `tf.function` gets a batch from: TensorFlow's iterator, or the batch itself."""
+    """Returns what a `tf.function` gets a batch of: TensorFlow's iterator, or the batch itself."""
     return iterator if is_tensorflows(iterator) else next(iterator)
 
 

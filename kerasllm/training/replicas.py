@@ -1,8 +1,9 @@
-"""What crosses replicas: sums, and one decision for all. The only file that knows how Keras reduces.
+"""What crosses replicas: sums, and one decision for all.
 
-Keras' optimizers sum the gradients of all replicas themselves, after clipping each replica's own.
-Here they are summed first, so that the norm that is clipped, and looked at, is that of the global
-batch; and Keras' own reduction, which would count every replica again, is taken out.
+The only file that knows how Keras reduces: its optimizers sum the gradients of all replicas
+themselves, after clipping each replica's own. Here they are summed first, so that the norm that is
+clipped, and looked at, is that of the global batch; and Keras' own reduction, which would count
+every replica again, is taken out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+
+# What is not public, of all that is used of Keras: tests/training/test_replicas.py pins it.
+_OF_KERAS = ("_all_reduce_sum_gradients", "_clip_gradients")
 
 
 def sum_over_replicas(values):
@@ -26,8 +30,29 @@ def sum_over_replicas(values):
     if replica.num_replicas_in_sync == 1:
         return values
     # A tensor that all replicas share has no replica's device to be sent from.
-    own = tf.nest.map_structure(tf.identity, values)
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
+    own = [tf.identity(value) for value in tf.nest.flatten(values)]
+    sums = [None] * len(own)
+    # TensorFlow packs tensors into one, and those of different dtypes do not go into one.
+    for dtype in dict.fromkeys(value.dtype for value in own):
+        places = [place for place, value in enumerate(own) if value.dtype == dtype]
+        reduced = replica.all_reduce(tf.distribute.ReduceOp.SUM, [own[place] for place in places])
+        for place, value in zip(places, reduced, strict=True):
+            sums[place] = value
+    return tf.nest.pack_sequence_as(values, sums)
+
+
+def of_first_replica(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+    """Returns, in every process that trains, the number that the first one has."""
+
+    def own():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return sum_over_replicas(tf.where(replica == 0, value, tf.zeros_like(value)))
+
+    @tf.function
+    def shared():
+        return strategy.experimental_local_results(strategy.run(own))[0]
+
+    return shared()
 
 
 def on_all_replicas_if(condition: tf.Tensor, update: Callable, *arguments) -> None:
@@ -55,15 +80,16 @@ def take_ready_gradients(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes a Keras optimizer take gradients that are summed over replicas, and clipped, already.
 
     Raises:
-        RuntimeError: If Keras has changed and no longer reduces and clips as it did.
+        RuntimeError: If Keras has changed and no longer sums and clips as it did.
     """
     inner = _inner(optimizer)
-    for method in ("_all_reduce_sum_gradients", "_clip_gradients"):
-        if not callable(getattr(inner, method, None)):
-            raise RuntimeError(
-                f"Keras {keras.__version__} has optimizers without `{method}`: see how they sum "
-                "or clip gradients now, and change kerasllm/training/replicas.py accordingly."
-            )
+    missing = [name for name in _OF_KERAS if not hasattr(inner, name)]
+    if missing:
+        raise RuntimeError(
+            f"The optimizers of Keras {keras.__version__} have no `{missing[0]}` any more. See in "
+            "keras/src/backend/tensorflow/optimizer.py and keras/src/optimizers/base_optimizer.py "
+            "how they sum and clip gradients, and change kerasllm/training/replicas.py."
+        )
     inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     if inner.global_clipnorm:
         inner._clip_gradients = lambda gradients: gradients
@@ -86,11 +112,6 @@ def clip(optimizer: keras.optimizers.Optimizer, gradients: list, norm: tf.Tensor
     # Of an infinite norm 0, and 0 times infinity is no number either.
     factor = limit / tf.maximum(norm, limit)
     return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]
-
-
-def strategy_of(optimizer: keras.optimizers.Optimizer) -> tf.distribute.Strategy:
-    """Returns the strategy under whose scope a Keras optimizer was made."""
-    return _inner(optimizer)._distribution_strategy
 
 
 def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

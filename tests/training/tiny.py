@@ -64,3 +64,18 @@ def tiny_batches(rows: int = 24, batch_size: int = 8) -> tf.data.Dataset:
 def weights_of(model: keras.Model) -> list[np.ndarray]:
     """Returns a copy of the trainable weights."""
     return [variable.numpy().copy() for variable in model.trainable_variables]
+
+
+class Steps(keras.callbacks.Callback):
+    """Keeps what each step came to."""
+
+    def __init__(self):
+        super().__init__()
+        self._executions = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._executions.append(self.model.last_execution)
+
+    def all(self, name: str) -> np.ndarray:
+        """Returns a value of every step, such as `step_loss`."""
+        return np.concatenate([execution[name] for execution in self._executions])
