@@ -1,0 +1,181 @@
+"""What replicas are given of a plan: together the batch of one device, however many they are."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.data.examples import Examples
+from kerasllm.data.pipeline import (
+    TokensInMemory,
+    prediction_dataset,
+    prediction_rows,
+    replica_rows,
+    training_dataset,
+)
+
+INPUTS = ("token_ids", "padding_mask", "segment_ids")
+
+
+class Replicas:
+    """Stands for a strategy: distributing is to make the dataset of each worker."""
+
+    def __init__(self, replicas: int, workers: int):
+        self.num_replicas_in_sync = replicas
+        self.workers = workers
+
+    def distribute_datasets_from_function(self, function):
+        return [
+            function(tf.distribute.InputContext(self.workers, worker, self.num_replicas_in_sync))
+            for worker in range(self.workers)
+        ]
+
+    def steps(self, datasets, count: int | None = None) -> list[list]:
+        """Returns the parts of all replicas at each step, as arrays."""
+        if self.num_replicas_in_sync == 1:
+            return [[part] for part in itertools.islice(datasets.as_numpy_iterator(), count)]
+        local = self.num_replicas_in_sync // self.workers
+        of_workers = []
+        for dataset in datasets:
+            parts = dataset.as_numpy_iterator()
+            parts = list(itertools.islice(parts, count and count * local))
+            assert len(parts) % local == 0
+            of_workers.append([parts[i : i + local] for i in range(0, len(parts), local)])
+        return [list(itertools.chain(*parts)) for parts in zip(*of_workers, strict=True)]
+
+
+@st.composite
+def replicas(draw) -> Replicas:
+    workers = draw(st.integers(1, 3))
+    return Replicas(workers * draw(st.integers(1, 3)), workers)
+
+
+@st.composite
+def examples(draw) -> Examples:
+    """Rows that can be told apart: row 4 has label 4, and its tokens are 5 5 5."""
+    lengths = np.array(draw(st.lists(st.integers(1, 6), min_size=1, max_size=20)))
+    rows = np.arange(len(lengths))
+    ids = np.repeat(rows + 1, lengths).astype(np.int32)
+    tokens = TokensInMemory(ids, np.concatenate([[0], np.cumsum(lengths)]))
+    return Examples(tokens, rows, rows.astype(np.int32), (rows + 0.5).astype(np.float32))
+
+
+def plans_of(data: Examples, batch_size: int, **options) -> EpochPlans:
+    return EpochPlans(data.lengths, batch_size, 2, **options)
+
+
+@settings(max_examples=20)
+@given(examples(), replicas(), st.integers(1, 8), st.integers(1, 3))
+def test_replicas_together_get_each_row_of_the_batch_once(data, scope, batch_size, accumulate):
+    plans = plans_of(data, batch_size, seed=0)
+    dataset = training_dataset(
+        data, plans, epochs=2, inputs=INPUTS, pad_id=0, accumulate=accumulate, strategy=scope
+    )
+    steps = scope.steps(dataset, 2 * plans.steps)
+    assert len(steps) == 2 * plans.steps
+    for step, parts in enumerate(steps):
+        plan, number = plans(step // plans.steps), step % plans.steps
+        expected = plan.rows(number)
+        seen = []
+        for x, y, weight in parts:
+            rows = replica_rows(batch_size, scope.num_replicas_in_sync, accumulate)
+            assert len(y) == rows and rows % accumulate == 0
+            assert {part.shape for part in x.values()} == {(rows, plan.widths[number])}
+            # A row that fills up is a real one too: its tokens are not empty.
+            np.testing.assert_array_equal(x["padding_mask"].sum(1), data.lengths[y])
+            np.testing.assert_array_equal(x["token_ids"], (y[:, None] + 1) * x["padding_mask"])
+            assert not x["segment_ids"].any()
+            assert set(y) <= set(expected)
+            seen += [(row, mass) for row, mass in zip(y, weight, strict=True) if mass]
+        assert sorted(seen) == sorted((row, data.weights[row]) for row in expected)
+
+
+@settings(max_examples=10)
+@given(examples(), replicas(), st.integers(1, 8), st.data())
+def test_a_stream_from_any_step_is_the_rest_of_the_whole(data, scope, batch_size, draw):
+    plans = plans_of(data, batch_size, seed=1)
+    count = 2 * plans.steps
+    first = draw.draw(st.integers(0, count))
+    whole, rest = (
+        scope.steps(
+            training_dataset(
+                data, plans, epochs=2, inputs=INPUTS, pad_id=0, first_step=begin, strategy=scope
+            ),
+            count - begin,
+        )
+        for begin in (0, first)
+    )
+    assert len(rest) == count - first
+    for parts in zip(whole[first:], rest, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, *parts)
+
+
+@settings(max_examples=10)
+@given(examples(), st.integers(1, 8), st.integers(1, 3))
+def test_replicas_make_the_same_parts_whatever_workers_they_are_on(data, batch_size, local):
+    plans = plans_of(data, batch_size, seed=2)
+    one, three = (
+        scope.steps(
+            training_dataset(data, plans, epochs=1, inputs=INPUTS, pad_id=0, strategy=scope),
+            plans.steps,
+        )
+        for scope in (Replicas(3 * local, 1), Replicas(3 * local, 3))
+    )
+    tf.nest.map_structure(np.testing.assert_array_equal, one, three)
+
+
+@settings(max_examples=20)
+@given(examples(), replicas(), st.integers(1, 8))
+def test_every_row_is_predicted_and_found_again(data, scope, batch_size):
+    plan = plans_of(data, batch_size)()
+    dataset = prediction_dataset(data, plan, inputs=INPUTS, pad_id=0, strategy=scope)
+    steps = scope.steps(dataset)
+    assert len(steps) == len(plan)
+    outputs = np.concatenate([x["token_ids"][:, 0] for parts in steps for x in parts])
+    rows = prediction_rows(plan, scope)
+    np.testing.assert_array_equal(outputs, rows + 1)
+    assert set(rows) == set(range(len(data)))
+    if scope.num_replicas_in_sync == 1:
+        assert len(rows) == len(data)
+    else:
+        assert len({x["token_ids"].shape[0] for parts in steps for x in parts}) == 1
+
+
+@given(st.integers(1, 1000), st.integers(1, 64), st.integers(1, 16))
+def test_replica_rows_hold_the_batch_and_no_more_than_they_must(batch_size, replicas, accumulate):
+    rows = replica_rows(batch_size, replicas, accumulate)
+    assert rows % accumulate == 0
+    assert rows * replicas >= batch_size > (rows - accumulate) * replicas
+
+
+def test_one_replica_gets_a_dataset_that_ends():
+    data = Examples(
+        TokensInMemory(np.arange(1, 7, dtype=np.int32), np.arange(0, 7, 2)),
+        np.arange(3),
+        np.zeros(3, np.int32),
+        np.ones(3, np.float32),
+    )
+    plans = plans_of(data, 2, seed=0)
+    options = {"epochs": 3, "inputs": ("token_ids",), "pad_id": 0}
+    dataset = training_dataset(data, plans, first_step=1, **options)
+    assert int(dataset.cardinality()) == len(list(dataset)) == 5
+    # All rows have the same length: the shape is known before the first batch, as a TPU wants it.
+    assert dataset.element_spec[0]["token_ids"].shape == [2, 2]
+    (endless,) = training_dataset(data, plans, strategy=Replicas(2, 1), **options)
+    assert int(endless.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+
+@pytest.mark.parametrize("inputs", [("token_ids",), ("token_ids", "padding_mask")])
+def test_a_model_is_given_the_inputs_that_it_has(inputs):
+    data = TokensInMemory(np.array([5, 6, 7], np.int32), np.array([0, 1, 3]))
+    plan = EpochPlans(data.lengths, 2, 1)()
+    (batch,) = prediction_dataset(data, plan, inputs=inputs, pad_id=9)
+    assert tuple(batch) == inputs
+    np.testing.assert_array_equal(batch["token_ids"], [[5, 9], [6, 7]])
+    if len(inputs) > 1:
+        np.testing.assert_array_equal(batch["padding_mask"], [[1, 0], [1, 1]])
+        assert batch["padding_mask"].dtype == tf.int32
