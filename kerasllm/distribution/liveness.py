@@ -17,16 +17,20 @@ _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _CONDITIONALS = {"If", "StatelessIf"}
 _LOOPS = {"While", "StatelessWhile"}
 # Output k is the memory of input k.
-_SAME_MEMORY = _LOOPS | {
-    *["CheckNumerics", "EnsureShape", "ExpandDims", "Identity", "IdentityN"],
-    *["PreventGradient", "Reshape", "Snapshot", "Squeeze", "StopGradient"],
+# fmt: off
+_SAME_MEMORY = {
+    *_LOOPS,
+    "CheckNumerics", "EnsureShape", "ExpandDims", "Identity", "IdentityN", "PreventGradient",
+    "Reshape", "Snapshot", "Squeeze", "StopGradient",
 }
 # Element-wise kernels, which write into an input that nothing else will read.
 _IN_PLACE = {
-    *["Abs", "Add", "AddN", "AddV2", "BiasAdd", "Cast", "DivNoNan", "Erf", "Exp", "Log", "Log1p", "LogSoftmax", "Maximum"],
-    *["Minimum", "Mul", "MulNoNan", "Neg", "Pow", "RealDiv", "Reciprocal", "Relu", "ReluGrad", "Rsqrt", "RsqrtGrad"],
-    *["Sigmoid", "SigmoidGrad", "Softmax", "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "TanhGrad"],
+    "Abs", "Add", "AddN", "AddV2", "BiasAdd", "Cast", "DivNoNan", "Erf", "Exp", "Log", "Log1p",
+    "LogSoftmax", "Maximum", "Minimum", "Mul", "MulNoNan", "Neg", "Pow", "RealDiv",
+    "Reciprocal", "Relu", "ReluGrad", "Rsqrt", "RsqrtGrad", "Sigmoid", "SigmoidGrad", "Softmax",
+    "Sqrt", "Square", "SquaredDifference", "Sub", "Tanh", "TanhGrad",
 }
+# fmt: on
 # Reading a variable copies nothing.
 _NO_MEMORY = {"ReadVariableOp", "VarHandleOp"}
 # There as long as the function is.
