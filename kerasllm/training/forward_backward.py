@@ -106,7 +106,9 @@ class ForwardBackward:
         all_logits = tf.TensorArray(logits.dtype, count, element_shape=logits.shape)
 
         def body(index, loss, sums, all_logits):
-            next_loss, next_logits, next_gradients = compute(index)
+            # Nothing else keeps the first turn from running beside the part before the loop.
+            with tf.control_dependencies(sums):
+                next_loss, next_logits, next_gradients = compute(tf.identity(index))
             sums = [total + next_gradients[i] for total, i in zip(sums, present, strict=True)]
             return index + 1, loss + next_loss, sums, all_logits.write(index, next_logits)
 
