@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import tensorflow as tf
 
+from kerasllm.data.pipeline import model_inputs
 from kerasllm.data.token_store import TokenStore
 
 
@@ -43,6 +46,19 @@ class Examples:
     def gather(self, indices: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns the padded token ids of some examples, int32 `[indices, length]`."""
         return self.store.gather(self.rows[indices], length, pad_id)
+
+    def batch(self, indices: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
+        """Returns `(x, y, sample_weight)` of some examples; see `pipeline.TrainingRows`."""
+        x = model_inputs(self, indices, length, inputs, pad_id)
+        return x, self.labels[indices], self.weights[indices]
+
+    def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
+        """Returns the specs of what `batch` gives."""
+        return (
+            {name: tf.TensorSpec([rows, length], tf.int32) for name in inputs},
+            tf.TensorSpec([rows], tf.int32),
+            tf.TensorSpec([rows], tf.float32),
+        )
 
     def take(self, indices: np.ndarray) -> Examples:
         """Returns some of the examples."""

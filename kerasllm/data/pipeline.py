@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans, pad_rows
-from kerasllm.data.examples import Examples
 
 
 class Tokens(Protocol):
@@ -23,6 +22,23 @@ class Tokens(Protocol):
 
     def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns int32 `[rows, length]`, padded."""
+
+
+class TrainingRows(Protocol):
+    """Rows with what a model learns from them: classified texts, blocks of text, conversations."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 `[rows]`, tokens of each row."""
+
+    def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
+        """Returns `(x, y, sample_weight)` of some rows, padded to a length.
+
+        `x` maps each input to int32 `[rows, length]`; the weights are an array of its own.
+        """
+
+    def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
+        """Returns the specs of what `batch` gives."""
 
 
 class TokensInMemory:
@@ -44,7 +60,7 @@ class TokensInMemory:
 
 
 def training_dataset(
-    examples: Examples,
+    examples: TrainingRows,
     plan: EpochPlans,
     *,
     epochs: int,
@@ -65,7 +81,7 @@ def training_dataset(
     others. A batch size that the replicas cannot share equally is filled up in the same way.
 
     Args:
-        examples: The rows, their classes and their weights in the loss.
+        examples: The rows, with their targets and their weights in the loss.
         plan: Gives the plan of an epoch by its number.
         epochs: How many epochs to yield.
         inputs: Names of the model's inputs, of `token_ids`, `padding_mask`, `segment_ids`.
@@ -75,9 +91,9 @@ def training_dataset(
         strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
 
     Returns:
-        A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[rows, length]`, `y` is
-        int32 `[rows]`, `sample_weight` float32 `[rows]`. With one replica it is a
-        `tf.data.Dataset`; with several it is distributed, and goes on after the last epoch.
+        A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[rows, length]`; see
+        `TrainingRows`. With one replica it is a `tf.data.Dataset`; with several it is
+        distributed, and goes on after the last epoch.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -88,21 +104,15 @@ def training_dataset(
         epoch, step_in_epoch = divmod(step, plan.steps)
         batch_rows = current(epoch).rows(step_in_epoch)
         # A repeated row, not an empty one: attention over nothing is not defined.
-        filled = np.resize(batch_rows, rows * replicas)
-        weights = examples.weights[filled]
-        weights[len(batch_rows) :] = 0.0
-        own = slice(replica * rows, (replica + 1) * rows)
-        filled = filled[own]
+        own = np.arange(replica * rows, (replica + 1) * rows)
+        filled = np.resize(batch_rows, rows * replicas)[own]
         width = int(current(epoch).widths[step_in_epoch])
-        x = model_inputs(examples, filled, width, inputs, pad_id)
-        return x, examples.labels[filled], weights[own]
+        x, y, weights = examples.batch(filled, width, inputs, pad_id)
+        weights[own >= len(batch_rows)] = 0.0
+        return x, y, weights
 
     length = int(plan.boundaries[0]) if len(plan.boundaries) == 1 else None
-    signature = (
-        {name: tf.TensorSpec([rows, length], tf.int32) for name in inputs},
-        tf.TensorSpec([rows], tf.int32),
-        tf.TensorSpec([rows], tf.float32),
-    )
+    signature = examples.signature(rows, length, inputs)
     return _stream(batch, signature, range(first_step, epochs * plan.steps), strategy, endless=True)
 
 

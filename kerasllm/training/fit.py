@@ -131,6 +131,22 @@ class FineTunedModel(LoopsModel):
         self.xla = xla
         self._computations = {}
 
+    def loss_and_outputs(self, x, y, share, training: bool = True):
+        """Computes what is minimised, and what the metrics measure.
+
+        Args:
+            x: Inputs, a structure of tensors `[rows, ...]`.
+            y: Targets, `[rows, ...]`.
+            share: float32, the part of the batch's loss that each item makes up.
+            training: Whether dropout is on. Defaults to `True`.
+
+        Returns:
+            The loss, a scalar: the sum over the items, each counted by its share; and the
+            outputs, here the logits.
+        """
+        logits = self(x, training=training)
+        return self.item_loss(y, logits, sample_weight=share), logits
+
     def train_step(self, data, step, requests):
         """Trains on one replica's part of a batch.
 
@@ -146,7 +162,7 @@ class FineTunedModel(LoopsModel):
         x, y, weight = _unpack(data)
         total = sum_over_replicas(tf.reduce_sum(weight))
         share = tf.math.divide_no_nan(weight, total)
-        loss, logits, gradients = self._forward_backward()(x, y, share, step)
+        loss, outputs, gradients = self._forward_backward()(x, y, share, step)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
         local_loss = loss
         summed, loss, requests = sum_over_replicas(
@@ -163,18 +179,16 @@ class FineTunedModel(LoopsModel):
         # A step that is left out leaves no trace in the running metrics either.
         weight = tf.where(sound, weight, 0.0)
         local_loss = tf.where(sound, local_loss, 0.0)
-        logs = self._update_metrics(y, logits, weight, local_loss, total)
+        logs = self._update_metrics(y, outputs, weight, local_loss, total)
         each = {"step_loss": loss, "gradient_norm": norm, "applied": applied, "requests": requests}
         return logs, each
 
     def test_step(self, data):
         x, y, weight = _unpack(data)
         total = sum_over_replicas(tf.reduce_sum(weight))
-        logits = self(x, training=False)
-        loss = self.item_loss(
-            y, logits, sample_weight=tf.math.divide_no_nan(weight, total)
-        )
-        return self._update_metrics(y, logits, weight, loss, total)
+        share = tf.math.divide_no_nan(weight, total)
+        loss, outputs = self.loss_and_outputs(x, y, share, training=False)
+        return self._update_metrics(y, outputs, weight, loss, total)
 
     def _check_scope(self, name: str, owner) -> None:
         """Refuses what was made outside: each replica's copy of it would go its own way."""
@@ -200,7 +214,7 @@ class FineTunedModel(LoopsModel):
     def _apply(self, gradients) -> None:
         self.optimizer.apply(gradients, self.trainable_variables)
 
-    def _update_metrics(self, y, logits, weight, loss, total) -> dict[str, tf.Tensor]:
+    def _update_metrics(self, y, outputs, weight, loss, total) -> dict[str, tf.Tensor]:
         """Adds one replica's part of a batch; returns what all parts have come to."""
         local = tf.reduce_sum(weight)
         # Of the whole batch's loss this replica holds a part: so weighted, the parts sum up.
@@ -208,7 +222,7 @@ class FineTunedModel(LoopsModel):
             tf.math.divide_no_nan(loss * total, local), sample_weight=local
         )
         for metric in self.item_metrics:
-            metric.update_state(y, logits, sample_weight=weight)
+            metric.update_state(y, outputs, sample_weight=weight)
         states = [[tf.convert_to_tensor(v.value) for v in m.variables] for m in self.metrics]
         return {
             metric.name: metric.stateless_result(state)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class ForwardBackward:
-    """Computes loss, logits and gradients, at once or in micro-batches.
+    """Computes loss, outputs and gradients, at once or in micro-batches.
 
     Gradients are taken with respect to each variable's `value`, which stands for the replica's own
     copy in a compiled function. Random layers draw from seeds that are computed from the number of
@@ -34,12 +34,13 @@ class ForwardBackward:
         Args:
             x: Inputs, a structure of tensors `[rows, ...]`.
             y: Targets, `[rows, ...]`.
-            share: float32 `[rows]`, the part of the global batch's loss that each row makes up.
+            share: float32, `[rows]` or `[rows, ...]`, the part of the global batch's loss that each
+                row, or each item of a row, makes up.
             step: int64 scalar, the number of the step.
 
         Returns:
-            The loss, the logits, and the gradients, `None` where a variable has none: sums over
-            the rows, each counted by its share.
+            The loss, what the metrics measure, and the gradients, `None` where a variable has none:
+            sums over the items, each counted by its share.
         """
         if self._accumulate == 1:
             return self._compute(x, y, share, self._seeds(step, 0))
@@ -52,8 +53,7 @@ class ForwardBackward:
             states = list(zip(self._generators, tf.unstack(seeds), strict=True))
         with tf.GradientTape() as tape:
             with keras.StatelessScope(state_mapping=states, collect_losses=True) as scope:
-                logits = model(x, training=True)
-                loss = model.item_loss(y, logits, sample_weight=share)
+                loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
             # Regularisation belongs to the batch, whatever part of it this is.
             regularisation = sum(model.losses) + sum(scope.losses)
@@ -65,7 +65,7 @@ class ForwardBackward:
             gradient if gradient is None else tf.convert_to_tensor(gradient)
             for gradient in gradients
         ]
-        return loss, logits, dense
+        return loss, outputs, dense
 
     def _refuse_states(self, scope: keras.StatelessScope) -> None:
         """Refuses layers such as BatchNormalization, whose statistics are of one replica's rows."""
@@ -101,26 +101,26 @@ class ForwardBackward:
             part = tf.nest.map_structure(lambda tensor: tensor[index], parts)
             return self._compute(*part, self._seeds(step, index))
 
-        loss, logits, gradients = compute(0)
+        loss, outputs, gradients = compute(0)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
-        all_logits = tf.TensorArray(logits.dtype, count, element_shape=logits.shape)
+        all_outputs = tf.TensorArray(outputs.dtype, count, element_shape=outputs.shape)
 
-        def body(index, loss, sums, all_logits):
+        def body(index, loss, sums, all_outputs):
             # Nothing else keeps the first turn from running beside the part before the loop.
             with tf.control_dependencies(sums):
-                next_loss, next_logits, next_gradients = compute(tf.identity(index))
+                next_loss, next_outputs, next_gradients = compute(tf.identity(index))
             sums = [total + next_gradients[i] for total, i in zip(sums, present, strict=True)]
-            return index + 1, loss + next_loss, sums, all_logits.write(index, next_logits)
+            return index + 1, loss + next_loss, sums, all_outputs.write(index, next_outputs)
 
-        _, loss, sums, all_logits = tf.while_loop(
+        _, loss, sums, all_outputs = tf.while_loop(
             lambda index, *_: index < count,
             body,
-            (1, loss, [gradients[i] for i in present], all_logits.write(0, logits)),
+            (1, loss, [gradients[i] for i in present], all_outputs.write(0, outputs)),
             parallel_iterations=1,
         )
         for index, total in zip(present, sums, strict=True):
             gradients[index] = total
-        return loss, all_logits.concat(), gradients
+        return loss, all_outputs.concat(), gradients
 
     def _seeds(self, step, micro_batch) -> tf.Tensor | None:
         """Returns a state for each random layer, uint32 `[layers, 2]`: no two draws alike."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.pipeline import model_inputs, replica_rows
+from kerasllm.data.pipeline import replica_rows
 from kerasllm.distribution import tpu
 from kerasllm.distribution.lint import lint_inputs, lint_step
 from kerasllm.distribution.memory import (
@@ -172,11 +172,10 @@ def _widest_batch(job: Job, target: Target) -> tuple:
     rows = replica_rows(job.plan.batch_size, target.replicas, job.recipe.training.accumulate)
     longest = np.argsort(-job.data.train.lengths, kind="stable")
     chosen = np.resize(longest, rows * job.strategy.num_replicas_in_sync)
-    model, train = job.model, job.data.train
-    x = model_inputs(
-        train, chosen, int(job.plan.boundaries[-1]), model.input_names, model.tokenizer.pad_token_id
+    model = job.model
+    arrays = job.data.train.batch(
+        chosen, int(job.plan.boundaries[-1]), model.input_names, model.tokenizer.pad_token_id
     )
-    arrays = (x, train.labels[chosen], train.weights[chosen])
     return tf.nest.map_structure(tf.convert_to_tensor, arrays)
 
 
