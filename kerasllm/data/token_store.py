@@ -170,6 +170,24 @@ class TokenStore:
         padded[inside] = self._words[(starts[:, None] + positions)[inside]]
         return padded
 
+    def slices(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Returns pieces of rows, one after the other.
+
+        Args:
+            rows: int64 `[pieces]`, which row each piece is of.
+            starts: int64 `[pieces]`, the first token of each piece in its row.
+            lengths: int64 `[pieces]`, its tokens; a piece must lie within its row.
+
+        Returns:
+            int32 `[sum of lengths]`.
+        """
+        rows = np.asarray(rows, np.int64)
+        batches = self._batch_of(rows)
+        offsets = self._offsets[batches] + rows - self._first_rows[batches]
+        first = self._values[batches] + self._words[offsets] + starts
+        ends = np.cumsum(lengths)
+        return self._words[np.arange(ends[-1]) + np.repeat(first - ends + lengths, lengths)]
+
     def where(self, index: int) -> tuple[str, int]:
         """Returns the file and the line that a row was read from.
 
