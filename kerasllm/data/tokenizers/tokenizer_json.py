@@ -1,0 +1,258 @@
+"""A tokenizer that is a `tokenizer.json`: what causal language models come with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten
+from kerasllm.errors import PresetError
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+GENERATION_FILE = "generation_config.json"
+
+
+class TokenizerJson(Tokenizer):
+    """Hugging Face's `tokenizers` on the content of a `tokenizer.json`.
+
+    The file says how texts become ids. Three things in it are left aside: its truncation and its
+    padding, which are the caller's, and its post-processor, which would add special tokens a second
+    time: `start_token` is all that is put before a text, and nothing is put after it.
+
+    Special tokens are recognised where they are written in a text, as in the reference.
+
+    Args:
+        content: The content of a `tokenizer.json`.
+        start_token: The token that `encode` puts before each text. Defaults to `None`: none.
+        end_token: The token that ends a text, which `encode` does not add. Defaults to `None`.
+        pad_token: The token that fills rows up. Defaults to `None`: `end_token`, or id 0.
+        stop_tokens: More tokens at which generation stops. Defaults to `()`.
+        named_tokens: More tokens that have a name (`{"bos_token": "<s>"}`): chat templates
+            may ask for them. Defaults to `None`.
+        where: The place to name in errors. Defaults to `None`.
+
+    Attributes:
+        content: As given.
+        start_token_id: The id of `start_token`, or `None`.
+        end_of_text_id: The id of `end_token`, or `None`.
+        pad_token_id: The id that fills rows up.
+        stop_token_ids: Ids at which generation stops, `end_of_text_id` first.
+        special_token_ids: The ids of all special tokens, a `frozenset`.
+        named_tokens: Name to token, of all that have one: `bos_token`, `eos_token`, `pad_token`...
+        vocabulary_size: The number of rows that an embedding needs: the largest id and one.
+
+    Raises:
+        PresetError: If the content cannot be read, or a token that is named is not in it.
+
+    Example:
+
+    ```python
+    tokenizer = TokenizerJson(Path("model/tokenizer.json").read_text(), end_token="<|im_end|>")
+    tokenizer.decode(tokenizer.encode_whole("Call me Ishmael."))  # "Call me Ishmael."
+    ```
+    """
+
+    def __init__(
+        self,
+        content: str,
+        *,
+        start_token: str | None = None,
+        end_token: str | None = None,
+        pad_token: str | None = None,
+        stop_tokens: Iterable[str] = (),
+        named_tokens: Mapping[str, str] | None = None,
+        where: str | None = None,
+    ):
+        self.content = content
+        self._engine_content = _without_framing(content, where)
+        self._engine = _engine(self._engine_content, where)
+        # A second engine, made when it is asked for: the setting is one for all threads.
+        self._literal_engine: tokenizers.Tokenizer | None = None
+        self._where = where
+        pad_token = pad_token if pad_token is not None else end_token
+        names = {"bos_token": start_token, "eos_token": end_token, "pad_token": pad_token}
+        named = {**names, **(named_tokens or {})}
+        self.named_tokens = {name: token for name, token in named.items() if token is not None}
+        self.start_token = start_token
+        self.end_token = end_token
+        self.pad_token = pad_token
+        self.end_of_text_id = self._named_id("end_token", end_token)
+        stops = [self._named_id("stop token", token) for token in stop_tokens]
+        if self.end_of_text_id is not None:
+            stops.insert(0, self.end_of_text_id)
+        self.stop_token_ids = tuple(dict.fromkeys(stops))
+        added = self._engine.get_added_tokens_decoder()
+        self.special_token_ids = frozenset(id for id, token in added.items() if token.special)
+        self.vocabulary_size = max(self._engine.get_vocab().values(), default=-1) + 1
+        super().__init__(
+            start_token_id=self._named_id("start_token", start_token),
+            end_token_id=None,
+            pad_token_id=self._named_id("pad_token", pad_token) or 0,
+            description=f"{_kind(content)}, {self.vocabulary_size:,} tokens",
+            identity=self._engine_content,
+            # The library runs on all cores by itself.
+            threads=1,
+        )
+
+    def encode_whole(self, text: str, *, special: bool = True) -> list[int]:
+        """Returns the ids of a text, with nothing before or after it and nothing cut.
+
+        Args:
+            text: The text.
+            special: Whether special tokens that are written in the text are recognised, as in
+                the text that a chat template gave; if not, they are read as plain letters, as in
+                what a stranger wrote. Defaults to `True`.
+        """
+        if special:
+            return self._engine.encode(text, add_special_tokens=False).ids
+        if self._literal_engine is None:
+            self._literal_engine = _engine(self._engine_content, self._where)
+            self._literal_engine.encode_special_tokens = True
+        return self._literal_engine.encode(text, add_special_tokens=False).ids
+
+    def encode_spans(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of a text and the characters that each stands for.
+
+        Args:
+            text: The text; special tokens in it are recognised.
+
+        Returns:
+            The ids, int32 `[tokens]`, and where each token's characters start and end in `text`,
+            int64 `[tokens, 2]`. The tokens of a character that takes several have the same span.
+        """
+        encoding = self._engine.encode(text, add_special_tokens=False)
+        spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return np.array(encoding.ids, np.int32), spans
+
+    def decode(self, ids: Sequence[int] | np.ndarray, *, skip_special: bool = True) -> str:
+        """Returns the text of ids.
+
+        Args:
+            ids: Token ids.
+            skip_special: Whether special tokens are left out. Defaults to `True`.
+        """
+        return self._engine.decode([int(id) for id in ids], skip_special_tokens=skip_special)
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary writes it, or `None`."""
+        return self._engine.token_to_id(token)
+
+    def id_to_token(self, id: int) -> str | None:
+        """The token of an id as the vocabulary writes it, or `None`."""
+        return self._engine.id_to_token(int(id))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the tokenizer so that `from_folder` and transformers' `AutoTokenizer` read it.
+
+        Args:
+            folder: Where `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`
+                (which holds the stop tokens) are written.
+        """
+        folder = Path(folder)
+        written = json.loads(self._engine_content)
+        written["post_processor"] = self._post_processor()
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            # transformers and kerasllm both put the start token where the post-processor says.
+            **self.named_tokens,
+        }
+        generation = {"eos_token_id": list(self.stop_token_ids), "pad_token_id": self.pad_token_id}
+        _write_json(folder / TOKENIZER_FILE, written)
+        _write_json(folder / CONFIG_FILE, settings, indent=2)
+        _write_json(folder / GENERATION_FILE, generation, indent=2)
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        return flatten([encoding.ids for encoding in encodings])
+
+    def _named_id(self, name: str, token: str | None) -> int | None:
+        if token is None:
+            return None
+        found = self._engine.token_to_id(token)
+        if found is None:
+            raise PresetError(
+                f"The {name} {token!r} is not in the vocabulary",
+                where=self._where,
+                fix="use the tokenizer that belongs to the model, or name a token that it has",
+            )
+        return found
+
+    def _post_processor(self) -> dict | None:
+        """The post-processor that makes transformers put the start token before a text."""
+        if self.start_token is None:
+            return None
+        start = {"SpecialToken": {"id": self.start_token, "type_id": 0}}
+        text, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+        return {
+            "type": "TemplateProcessing",
+            "single": [start, text],
+            "pair": [start, text, start, second],
+            "special_tokens": {
+                self.start_token: {
+                    "id": self.start_token,
+                    "ids": [self.start_token_id],
+                    "tokens": [self.start_token],
+                }
+            },
+        }
+
+
+def check_fits(tokenizer: TokenizerJson, rows: int) -> None:
+    """Refuses a vocabulary with ids for which a model has no weights.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: The number of rows of the model's token embedding.
+
+    Raises:
+        PresetError: If an id is not below `rows`.
+    """
+    if tokenizer.vocabulary_size > rows:
+        last = tokenizer.vocabulary_size - 1
+        raise PresetError(
+            f"The tokenizer has ids up to {last} ({tokenizer.id_to_token(last)!r}), and the "
+            f"model embeddings for {rows:,} tokens",
+            fix="take the tokenizer and the weights from the same model",
+        )
+
+
+def _without_framing(content: str, where: str | None) -> str:
+    try:
+        parts = json.loads(content)
+        parts.update(truncation=None, padding=None, post_processor=None)
+    except (ValueError, AttributeError) as error:
+        raise PresetError(
+            f"The tokenizer is not a JSON object: {error}",
+            where=where,
+            fix="fetch tokenizer.json again",
+        ) from error
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def _engine(content: str, where: str | None) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(content)
+    except Exception as error:  # tokenizers has no exception class of its own
+        raise PresetError(
+            f"The tokenizer cannot be read: {error}",
+            where=where,
+            fix="fetch tokenizer.json again, or use a newer `tokenizers`",
+        ) from error
+
+
+def _kind(content: str) -> str:
+    model = json.loads(content).get("model", {})
+    kind = model.get("type", "tokenizer.json")
+    if kind != "BPE":
+        return kind
+    return "BPE with byte fallback" if model.get("byte_fallback") else "byte-level BPE"
+
+
+def _write_json(path: Path, value: object, indent: int | None = None) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
