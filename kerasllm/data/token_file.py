@@ -19,6 +19,7 @@ from kerasllm.errors import JobError
 
 TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))
 LABEL_FIELD = ("label", pa.string())
+TRAINED_FIELD = ("trained", pa.list_(pa.uint8()))
 
 # An Arrow file is a stream of messages between these two, with a table of contents after it.
 _STREAM_START = 8

@@ -17,6 +17,7 @@ from kerasllm.data.sources import Source
 from kerasllm.data.token_file import (
     LABEL_FIELD,
     TOKEN_FIELDS,
+    TRAINED_FIELD,
     DamagedFileError,
     read_token_file,
     write_token_file,
@@ -27,7 +28,7 @@ from kerasllm.data.tokenizers import Tokenizer
 _VERSION = 1
 
 # Enough of the skipped rows to show where to look.
-_SKIPPED_KEPT = 10
+SKIPPED_KEPT = 10
 
 
 def open_or_build(
@@ -65,8 +66,40 @@ def open_or_build(
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
-    parts = [_VERSION, read, tokenizer.fingerprint, max_length]
-    fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return open_or_write(
+        [read, tokenizer.fingerprint, max_length],
+        lambda: _encode(source, tokenizer, max_length),
+        source.files,
+        folder=folder,
+        progress=progress,
+        remarks=lambda: [source.bad_row_count, source.bad_rows[:SKIPPED_KEPT]],
+    )
+
+
+def open_or_write(
+    identity: object,
+    batches: Callable[[], Iterator[pa.RecordBatch]],
+    files: Sequence[str],
+    *,
+    folder: str | os.PathLike,
+    progress: Callable[[int], None] | None = None,
+    remarks: Callable[[], object] = lambda: [0, []],
+) -> TokenStore:
+    """Returns the store of an identity, written now if there is none.
+
+    Args:
+        identity: All that decides what is in the store, as JSON values.
+        batches: Called if it has to be written; gives the rows, see `row_batch`.
+        files: The names of the files that the rows are of.
+        folder: Where stores are kept; it is made if it is not there.
+        progress: Called with the number of rows done. Defaults to `None`.
+        remarks: Called after the last row: `[bad rows left out, the first of them, ...]`, and
+            whatever else is to be kept as `TokenStore.remarks`. Defaults to none left out.
+
+    Raises:
+        JobError: If the store cannot be written, for one because the disk is full.
+    """
+    fingerprint = hashlib.sha256(json.dumps([_VERSION, identity]).encode()).hexdigest()
     path = Path(folder) / f"{fingerprint}.arrow"
     store, damage = _open(path)
     if store is None:
@@ -74,15 +107,44 @@ def open_or_build(
             # While this process waited, another may have made it.
             store, damage = _open(path)
             if store is None:
-                write_token_file(
-                    path,
-                    _encode(source, tokenizer, max_length),
-                    list(source.files),
-                    progress,
-                    remarks=lambda: [source.bad_row_count, source.bad_rows[:_SKIPPED_KEPT]],
-                )
+                write_token_file(path, batches(), list(files), progress, remarks=remarks)
                 store = TokenStore(path, damage=damage)
     return store
+
+
+def row_batch(
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    file: int,
+    lines: np.ndarray,
+    *,
+    labels: Sequence[str] | None = None,
+    trained: np.ndarray | None = None,
+) -> pa.RecordBatch:
+    """Returns rows as a store holds them.
+
+    Args:
+        ids: int32, the ids of all rows, one after the other.
+        offsets: int64 `[rows + 1]`, where each row begins and ends.
+        file: The number of the file that they are of.
+        lines: int64 `[rows]`, the line that each begins in.
+        labels: The label of each row. Defaults to `None`: they have none.
+        trained: uint8, 1 for each id that a model learns to say. Defaults to `None`: all.
+    """
+    offsets = pa.array(offsets.astype(np.int32))
+    columns = [
+        pa.ListArray.from_arrays(offsets, pa.array(ids)),
+        pa.array(np.full(len(lines), file, np.int32)),
+        pa.array(np.asarray(lines, np.int64)),
+    ]
+    fields = list(TOKEN_FIELDS)
+    if labels is not None:
+        columns.append(pa.array(labels, pa.string()))
+        fields.append(LABEL_FIELD)
+    if trained is not None:
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(trained)))
+        fields.append(TRAINED_FIELD)
+    return pa.record_batch(columns, schema=pa.schema(fields))
 
 
 class TokenStore:
@@ -104,6 +166,8 @@ class TokenStore:
         damage: What was wrong with the file that this one took the place of, or `None`.
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
+        remarks: What else was noted when the rows were read, a list.
+        has_trained: Whether the rows say which of their tokens a model learns to say.
 
     Raises:
         DamagedFileError: If the file is cut off or was changed.
@@ -114,7 +178,8 @@ class TokenStore:
         self.fingerprint = self.path.stem
         self.reused = reused
         self.damage = damage
-        content, self._batches, self._files, (self.skipped, rows) = read_token_file(self.path)
+        content, self._batches, self._files, remarks = read_token_file(self.path)
+        self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
         counts = [len(batch) for batch in self._batches]
         self._first_rows = np.cumsum([0, *counts])
@@ -122,6 +187,11 @@ class TokenStore:
         # any batch is found by arithmetic on one array, the file's 4-byte words.
         self._words = np.frombuffer(content, np.int32, content.size // 4)
         self._offsets = np.zeros(len(counts), np.int64)
+        # The same of the marks, a byte each.
+        self._bytes = np.frombuffer(content, np.uint8)
+        self._marks = np.zeros(len(counts), np.int64)
+        names = self._batches[0].schema.names if self._batches else []
+        self.has_trained = TRAINED_FIELD[0] in names
         self._values = np.zeros(len(counts), np.int64)
         self.lengths = np.zeros(self._first_rows[-1], np.int32)
         for index, (batch, first, count) in enumerate(
@@ -131,8 +201,11 @@ class TokenStore:
             self._offsets[index] = (offsets.address - content.address) // 4
             self._values[index] = (values.address - content.address) // 4
             self.lengths[first : first + count] = np.diff(np.frombuffer(offsets, np.int32))
+            if self.has_trained:
+                _, _, _, marks = batch.column(TRAINED_FIELD[0]).buffers()
+                self._marks[index] = marks.address - content.address
         self.labels: pa.ChunkedArray | None = None
-        if self._batches and LABEL_FIELD[0] in self._batches[0].schema.names:
+        if LABEL_FIELD[0] in names:
             labels = [batch.column(LABEL_FIELD[0]) for batch in self._batches]
             self.labels = pa.chunked_array(labels, LABEL_FIELD[1])
 
@@ -181,12 +254,26 @@ class TokenStore:
         Returns:
             int32 `[sum of lengths]`.
         """
-        rows = np.asarray(rows, np.int64)
         batches = self._batch_of(rows)
-        offsets = self._offsets[batches] + rows - self._first_rows[batches]
-        first = self._values[batches] + self._words[offsets] + starts
+        return self._words[self._places(self._values[batches], rows, batches, starts, lengths)]
+
+    def trained(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Returns which tokens of pieces of rows a model learns to say, as `slices` gives them.
+
+        Returns:
+            uint8 `[sum of lengths]`, 1 or 0; all are 1 where the rows do not say.
+        """
+        if not self.has_trained:
+            return np.ones(int(np.sum(lengths)), np.uint8)
+        batches = self._batch_of(rows)
+        return self._bytes[self._places(self._marks[batches], rows, batches, starts, lengths)]
+
+    def _places(self, values, rows, batches, starts, lengths) -> np.ndarray:
+        """Returns where the items of pieces are, `values` being where each batch's begin."""
+        in_batch = np.asarray(rows, np.int64) - self._first_rows[batches]
+        first = values + self._words[self._offsets[batches] + in_batch] + starts
         ends = np.cumsum(lengths)
-        return self._words[np.arange(ends[-1]) + np.repeat(first - ends + lengths, lengths)]
+        return np.arange(ends[-1]) + np.repeat(first - ends + lengths, lengths)
 
     def where(self, index: int) -> tuple[str, int]:
         """Returns the file and the line that a row was read from.
@@ -238,13 +325,4 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _encode(source: Source, tokenizer: Tokenizer, max_length: int) -> Iterator[pa.RecordBatch]:
     for batch in source.batches():
         ids, offsets = tokenizer.encode(batch.texts, max_length)
-        columns = [
-            pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids)),
-            pa.array(np.full(len(batch.texts), batch.file, np.int32)),
-            pa.array(np.asarray(batch.lines, np.int64)),
-        ]
-        fields = list(TOKEN_FIELDS)
-        if batch.labels is not None:
-            columns.append(pa.array(batch.labels, pa.string()))
-            fields.append(LABEL_FIELD)
-        yield pa.record_batch(columns, schema=pa.schema(fields))
+        yield row_batch(ids, offsets, batch.file, batch.lines, labels=batch.labels)
