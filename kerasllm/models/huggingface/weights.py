@@ -14,21 +14,15 @@ What the importers of KerasHub 0.32 get wrong, and what is done here about it:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from kerasllm.errors import PresetError
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+from kerasllm.models.huggingface.stored import WEIGHTS, StoredTensor, list_tensors
 
 # Names that KerasHub's importer asks for, before it looks for a longer name with the same end.
 _PREFIXES = {
@@ -48,16 +42,6 @@ _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """Where a tensor is: its file, and its name there."""
-
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
 def stage_weights(folder: Path, config: Mapping, target: Path) -> bool:
     """Puts the weights of a checked folder where KerasHub reads them right.
 
@@ -73,12 +57,7 @@ def stage_weights(folder: Path, config: Mapping, target: Path) -> bool:
         PresetError: A tensor is missing, unknown or of another shape than the configuration says.
     """
     model_type = config["model_type"]
-    try:
-        found = _encoder_tensors(folder)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise PresetError(
-            f"{WEIGHTS} cannot be read: {error}", where=str(folder), fix="fetch the file again"
-        ) from error
+    found = _encoder_tensors(folder)
     expected = expected_tensors(config)
     poolers = {name for name in expected if name.startswith("pooler.")}
     fresh_pooler = bool(poolers) and not poolers & found.keys()
@@ -196,9 +175,9 @@ def _norm(name: str, width: int) -> dict:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def _encoder_tensors(folder: Path) -> dict[str, _Tensor]:
+def _encoder_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Finds the encoder's tensors, by their names without a prefix and in today's spelling."""
-    listed = [tensor for file in _weight_files(folder) for tensor in _tensors_in(file)]
+    listed = list_tensors(folder)
     tables = [t.name for t in listed if t.name.endswith("embeddings.word_embeddings.weight")]
     if len(tables) != 1:
         raise PresetError(
@@ -219,25 +198,8 @@ def _encoder_tensors(folder: Path) -> dict[str, _Tensor]:
     return found
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if not (folder / INDEX).is_file():
-        return [folder / WEIGHTS]
-    names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
-    for name in names:
-        if name != Path(name).name:
-            raise PresetError(f"{name!r} is not the name of a file", where=str(folder / INDEX))
-    return [folder / name for name in names]
-
-
-def _tensors_in(file: Path) -> Iterator[_Tensor]:
-    with safetensors.safe_open(file, framework="numpy") as opened:
-        for name in opened.keys():
-            part = opened.get_slice(name)
-            yield _Tensor(file, name, tuple(part.get_shape()), part.get_dtype())
-
-
 def _check_tensors(
-    found: Mapping[str, _Tensor],
+    found: Mapping[str, StoredTensor],
     expected: Mapping[str, tuple[int, ...]],
     may_miss: set[str],
     model_type: str,
@@ -269,7 +231,7 @@ def _check_tensors(
             )
 
 
-def _changes(found: Mapping[str, _Tensor], model_type: str) -> dict[str, Callable]:
+def _changes(found: Mapping[str, StoredTensor], model_type: str) -> dict[str, Callable]:
     """Returns how to compute the tensors that KerasHub needs otherwise than they are."""
     if model_type != "roberta":
         return {}
@@ -280,11 +242,9 @@ def _changes(found: Mapping[str, _Tensor], model_type: str) -> dict[str, Callabl
     return {positions: lambda tensors: tensors[positions] + tensors[types][0]}
 
 
-def _read(found: Mapping[str, _Tensor]) -> Iterator[tuple[str, np.ndarray]]:
+def _read(found: Mapping[str, StoredTensor]) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in found.items():
-        with safetensors.safe_open(tensor.file, framework="numpy") as opened:
-            value = opened.get_tensor(tensor.name)
-        yield name, value.astype("float32")
+        yield name, tensor.read().astype("float32")
 
 
 def _new_pooler(expected: Mapping[str, tuple[int, ...]], names: set[str]) -> dict:

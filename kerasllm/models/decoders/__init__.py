@@ -1,0 +1,20 @@
+"""Decoders in Hugging Face's layout and in GGUF files, as KerasHub's backbones."""
+
+from kerasllm.models.decoders.families import FAMILIES, Family, family_of
+from kerasllm.models.decoders.layout import Module, Tensor, as_kernel, as_matrix, modules, tensors
+from kerasllm.models.decoders.load import load_backbone
+from kerasllm.models.decoders.mend import mend
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Module",
+    "Tensor",
+    "as_kernel",
+    "as_matrix",
+    "family_of",
+    "load_backbone",
+    "mend",
+    "modules",
+    "tensors",
+]

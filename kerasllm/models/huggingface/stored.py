@@ -1,0 +1,70 @@
+"""The tensors of a folder's safetensors files, read one at a time: one file, or an index of shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
+import numpy as np
+import safetensors
+
+from kerasllm.errors import PresetError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that was not read yet.
+
+    Attributes:
+        file: Where it is.
+        name: Its name there.
+        shape: Its shape.
+        dtype: Its type, as safetensors spells it: `"F32"`, `"BF16"`, ...
+    """
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def read(self) -> np.ndarray:
+        """Reads the tensor, in its own type."""
+        with safetensors.safe_open(self.file, framework="numpy") as opened:
+            return opened.get_tensor(self.name)
+
+
+def list_tensors(folder: Path) -> list[StoredTensor]:
+    """Lists the tensors of a folder, without reading them.
+
+    Raises:
+        PresetError: A file is missing or broken.
+    """
+    try:
+        return [tensor for file in _weight_files(folder) for tensor in _tensors_in(file)]
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise PresetError(
+            f"{WEIGHTS} cannot be read: {error}", where=str(folder), fix="fetch the file again"
+        ) from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if not (folder / INDEX).is_file():
+        return [folder / WEIGHTS]
+    names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+    for name in names:
+        if name != Path(name).name:
+            raise PresetError(f"{name!r} is not the name of a file", where=str(folder / INDEX))
+    return [folder / name for name in names]
+
+
+def _tensors_in(file: Path) -> Iterator[StoredTensor]:
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        for name in opened.keys():
+            part = opened.get_slice(name)
+            yield StoredTensor(file, name, tuple(part.get_shape()), part.get_dtype())
