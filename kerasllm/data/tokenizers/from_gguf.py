@@ -139,9 +139,7 @@ def _with_scores(
         "decoders": [read_spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip],
     }
     merges = _merges_of_scores(vocabulary, list(parts.scores), set(special) | set(other))
-    content["model"].update(
-        unk_token=unknown, fuse_unk=True, byte_fallback=True, merges=merges
-    )
+    content["model"].update(unk_token=unknown, fuse_unk=True, byte_fallback=True, merges=merges)
     return content
 
 

@@ -43,6 +43,7 @@ class TokenizerJson(Tokenizer):
         pad_token_id: The id that fills rows up.
         stop_token_ids: Ids at which generation stops, `end_of_text_id` first.
         special_token_ids: The ids of all special tokens, a `frozenset`.
+        added_tokens: The tokens that a text is split at before all else, special or not.
         named_tokens: Name to token, of all that have one: `bos_token`, `eos_token`, `pad_token`...
         vocabulary_size: The number of rows that an embedding needs: the largest id and one.
 
@@ -87,6 +88,7 @@ class TokenizerJson(Tokenizer):
             stops.insert(0, self.end_of_text_id)
         self.stop_token_ids = tuple(dict.fromkeys(stops))
         added = self._engine.get_added_tokens_decoder()
+        self.added_tokens = tuple(token.content for token in added.values())
         self.special_token_ids = frozenset(id for id, token in added.items() if token.special)
         self.vocabulary_size = max(self._engine.get_vocab().values(), default=-1) + 1
         super().__init__(
