@@ -1,13 +1,15 @@
 """Decoders in Hugging Face's layout and in GGUF files, as KerasHub's backbones."""
 
 from kerasllm.models.decoders.families import FAMILIES, Family, family_of
+from kerasllm.models.decoders.gguf_tokenizer import GGUFTokenizer, read_tokenizer
 from kerasllm.models.decoders.layout import Module, Tensor, as_kernel, as_matrix, modules, tensors
-from kerasllm.models.decoders.load import load_backbone
+from kerasllm.models.decoders.load import load_backbone, read_config
 from kerasllm.models.decoders.mend import mend
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "GGUFTokenizer",
     "Module",
     "Tensor",
     "as_kernel",
@@ -16,5 +18,7 @@ __all__ = [
     "load_backbone",
     "mend",
     "modules",
+    "read_config",
+    "read_tokenizer",
     "tensors",
 ]

@@ -7,40 +7,26 @@ what a file holds is used, or it is refused, and memory never holds the model tw
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras_hub
 import numpy as np
 
 from kerasllm.errors import PresetError
+from kerasllm.models import huggingface
 from kerasllm.models.decoders.families import backbone_arguments
+from kerasllm.models.decoders.gguf import GGUFFile
 from kerasllm.models.decoders.layout import Tensor, tensors
 from kerasllm.models.decoders.mend import mend
-from kerasllm.models.huggingface import CONFIG, read_config
+from kerasllm.models.decoders.source import Source
+from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import WEIGHTS, list_tensors
 
+_EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
 # What older files hold besides: tables that are computed anew.
 _BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias)")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A tensor of a file that was not read yet.
-
-    Attributes:
-        name: Its name in the file, for messages.
-        file: The file.
-        shape: Its shape in Hugging Face's layout.
-        read: Reads it, in Hugging Face's layout.
-    """
-
-    name: str
-    file: Path
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
 
 
 def load_backbone(
@@ -49,7 +35,7 @@ def load_backbone(
     """Loads a decoder as KerasHub's backbone, with nothing dropped.
 
     Args:
-        path: A folder with `config.json` and safetensors.
+        path: A folder with `config.json` and safetensors, or a GGUF file.
         dropout: Rate of every dropout. Defaults to `0.0`.
         dtype: A Keras dtype policy. Defaults to `"float32"`.
 
@@ -64,10 +50,9 @@ def load_backbone(
     ```
     """
     path = Path(path)
-    where = str(path / CONFIG)
-    config = read_config(path / CONFIG)
+    config, sources = _open(path)
+    where = str(path if path.is_file() else path / CONFIG)
     family, arguments = backbone_arguments(config, where)
-    sources = _folder_sources(path)
     embedding = "transformer.wte.weight" if family.model_type == "gpt2" else _EMBEDDING
     _check_vocabulary(_named(sources, [embedding]), embedding, arguments, where)
     backbone = mend(family.backbone_cls(**arguments, dropout=dropout, dtype=dtype))
@@ -75,7 +60,30 @@ def load_backbone(
     return backbone
 
 
-_EMBEDDING = "model.embed_tokens.weight"
+def read_config(path: str | Path) -> dict:
+    """Returns the configuration of a decoder in Hugging Face's layout, also of a GGUF file.
+
+    It is as it was found: `load_backbone` checks it. `max_position_embeddings` (GPT-2:
+    `n_positions`), `bos_token_id` and `eos_token_id` are in no KerasHub backbone.
+
+    Args:
+        path: A folder with `config.json`, or a GGUF file.
+
+    Raises:
+        PresetError: There is no readable configuration.
+    """
+    path = Path(path)
+    if path.is_file():
+        return GGUFFile(path).config()
+    return huggingface.read_config(path / CONFIG)
+
+
+def _open(path: Path) -> tuple[dict, list[Source]]:
+    if path.is_file():
+        opened = GGUFFile(path)
+        config = opened.config()
+        return config, list(opened.sources(config))
+    return huggingface.read_config(path / CONFIG), _folder_sources(path)
 
 
 def _folder_sources(folder: Path) -> list[Source]:
@@ -90,7 +98,7 @@ def _folder_sources(folder: Path) -> list[Source]:
             ".save_pretrained(OUTPUT)` of transformers writes safetensors",
         )  # fmt: skip
     return [
-        Source(stored.name, stored.file, stored.shape, stored.read)
+        Source(stored.name, stored.name, stored.file, stored.shape, stored.read)
         for stored in list_tensors(folder)
     ]
 
@@ -111,7 +119,7 @@ def _check_vocabulary(
     rows = found[name].shape[0] if name in found and found[name].shape else None
     if rows is not None and rows != arguments["vocabulary_size"]:
         raise PresetError(
-            f"vocab_size is {arguments['vocabulary_size']}, but {found[name].name} has {rows} rows",
+            f"vocab_size is {arguments['vocabulary_size']}, but {found[name].stored_name} has {rows} rows",
             where=where,
             fix="take config.json and the weights from the same model",
         )
@@ -125,7 +133,7 @@ def _assign(
     for source in sources:
         if id(source) not in known and not _BUFFERS.fullmatch(source.name):
             raise PresetError(
-                f"tensor {source.name} is not part of KerasHub's model",
+                f"tensor {source.stored_name} is not part of KerasHub's model",
                 where=str(source.file),
                 fix="use another model: this one would load and compute something else",
             )
@@ -139,7 +147,7 @@ def _assign(
             )
         if found[name].shape != tensor.shape:
             raise PresetError(
-                f"tensor {found[name].name} has shape {found[name].shape}, where config.json says "
+                f"tensor {found[name].stored_name} has shape {found[name].shape}, where config.json says "
                 f"{tensor.shape}",
                 where=str(found[name].file),
                 fix="take config.json and the weights from the same model",
@@ -153,7 +161,7 @@ def _assign(
 def _check_tied(head: Source, embedding: Source) -> None:
     if head.shape != embedding.shape or not np.array_equal(head.read(), embedding.read()):
         raise PresetError(
-            f"tensor {head.name} differs from the embeddings, where the model ties the two",
+            f"tensor {head.stored_name} differs from the embeddings, where the model ties the two",
             where=str(head.file),
             fix="set tie_word_embeddings to false in a local copy, if the family allows it",
         )

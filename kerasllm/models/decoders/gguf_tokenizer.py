@@ -1,0 +1,118 @@
+"""The parts of the tokenizer that a GGUF file holds, as they are in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasllm.errors import PresetError
+from kerasllm.models.decoders.gguf import open_gguf
+
+# Where the key is missing, llama.cpp adds a start token for these all the same.
+_STARTS = ("llama3", "llama-v3", "llama-bpe", "tekken")
+
+
+@dataclass(frozen=True)
+class GGUFTokenizer:
+    """A tokenizer, in the words of GGUF.
+
+    Attributes:
+        model: The kind: `"gpt2"` is byte-level BPE, `"llama"` is SentencePiece.
+        pre: The name of the rules that split a text before BPE; `None`: the file does not say.
+        tokens: The vocabulary, by id.
+        token_types: For each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused,
+            6 byte.
+        merges: Pairs of BPE with a space between them; `None`: there are none.
+        scores: SentencePiece's scores; `None`: there are none.
+        bos_id: Id of the start token, `None` if there is none.
+        eos_id: Id of the end token, `None` if there is none.
+        unk_id: Id of the token for the unknown, `None` if there is none.
+        pad_id: Id of the padding, `None` if there is none.
+        add_bos: Whether texts begin with the start token.
+        add_eos: Whether texts end with the end token.
+        add_space_prefix: Whether SentencePiece puts a space before a text.
+        chat_template: A Jinja template, `None` if there is none.
+    """
+
+    model: str
+    pre: str | None
+    tokens: list[str]
+    token_types: list[int]
+    merges: list[str] | None
+    scores: list[float] | None
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    pad_id: int | None
+    add_bos: bool
+    add_eos: bool
+    add_space_prefix: bool
+    chat_template: str | None
+
+
+def read_tokenizer(path: str | Path) -> GGUFTokenizer:
+    """Reads the tokenizer's parts of a GGUF file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        PresetError: The file is not GGUF, is truncated, or has no usable vocabulary.
+    """
+    path = Path(path)
+    reader = open_gguf(path)
+
+    def value(key: str, missing: object = None) -> object:
+        field = reader.fields.get(key)
+        if field is None:
+            return missing
+        try:
+            return field.contents()
+        except ValueError as error:
+            raise PresetError(
+                f"{key} cannot be read: {error}", where=str(path), fix="fetch the file again"
+            ) from error
+
+    model, tokens = value("tokenizer.ggml.model"), value("tokenizer.ggml.tokens")
+    if not isinstance(model, str) or not isinstance(tokens, list) or not tokens:
+        raise PresetError(
+            f"{path.name} has no tokenizer in it",
+            where=f"{path}: tokenizer.ggml.tokens",
+            fix="use a file that was made from a whole model, with its tokenizer",
+        )
+    types = value("tokenizer.ggml.token_type", [1] * len(tokens))
+    scores = value("tokenizer.ggml.scores")
+    for key, listed in (("token_type", types), ("scores", scores)):
+        if listed is not None and len(listed) != len(tokens):
+            raise PresetError(
+                f"tokenizer.ggml.{key} has {len(listed)} entries for {len(tokens)} tokens",
+                where=f"{path}: tokenizer.ggml.{key}",
+                fix="use another file",
+            )
+    ids = {name: value(f"tokenizer.ggml.{name}_token_id")
+           for name in ("bos", "eos", "unknown", "padding")}  # fmt: skip
+    for name, number in ids.items():
+        if number is not None and not 0 <= number < len(tokens):
+            raise PresetError(
+                f"tokenizer.ggml.{name}_token_id is {number}, and there are {len(tokens)} tokens",
+                where=f"{path}: tokenizer.ggml.{name}_token_id",
+                fix="use another file",
+            )
+    pre = value("tokenizer.ggml.pre")
+    starts = ids["bos"] is not None and (model == "llama" or pre in _STARTS)
+    return GGUFTokenizer(
+        model=model,
+        pre=pre,
+        tokens=tokens,
+        token_types=types,
+        merges=value("tokenizer.ggml.merges"),
+        scores=scores,
+        bos_id=ids["bos"],
+        eos_id=ids["eos"],
+        unk_id=ids["unknown"],
+        pad_id=ids["padding"],
+        add_bos=value("tokenizer.ggml.add_bos_token", starts),
+        add_eos=value("tokenizer.ggml.add_eos_token", False),
+        add_space_prefix=value("tokenizer.ggml.add_space_prefix", model == "llama"),
+        chat_template=value("tokenizer.chat_template"),
+    )
