@@ -7,6 +7,7 @@ Nothing here imports TensorFlow, so that a mistake in a recipe is told at once.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -17,8 +18,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from kerasllm import recipe_files, recipe_yaml
 from kerasllm.errors import RecipeError
+from kerasllm.recipe_causal_lm import CausalRecipe, needs_validation
 from kerasllm.recipe_files import names, path_of
-from kerasllm.recipe_schema import comments, problems, refusal
+from kerasllm.recipe_schema import WholeRecipe, problems, refusal
 from kerasllm.recipe_training import EarlyStopping, Training
 from kerasllm.recipe_types import (
     Count,
@@ -33,6 +35,9 @@ from kerasllm.recipe_types import (
 )
 
 __all__ = [
+    "SCHEMAS",
+    "AnyRecipe",
+    "CausalRecipe",
     "Data",
     "EarlyStopping",
     "Lora",
@@ -155,8 +160,8 @@ class Data(Section):
         return weights
 
 
-class Recipe(Section):
-    """What a run does, from its data to its last step.
+class Recipe(WholeRecipe):
+    """What a run does that trains a classifier of texts.
 
     Example:
 
@@ -173,28 +178,19 @@ class Recipe(Section):
     @field_validator("training")
     @classmethod
     def _early_stopping_needs_validation(cls, training: Training, info: ValidationInfo) -> Training:
-        data = info.data.get("data")
-        if training.early_stopping and data and not (data.validation or data.validation_split):
-            raise refusal(
-                "early_stopping watches validation, and there is no validation data",
-                "name data.validation, or set data.validation_split above 0",
-                key="early_stopping",
-            )
-        return training
-
-    def to_yaml(self, explain: bool = False) -> str:
-        """Writes every key, in the order of the schema.
-
-        Args:
-            explain: Whether a comment beside each key says what it is. Defaults to `False`.
-
-        Returns:
-            YAML that loads back to an equal recipe.
-        """
-        return recipe_yaml.dump(self.model_dump(), comments(Recipe) if explain else {})
+        return needs_validation(training, info.data.get("data"))
 
 
-def load(name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+AnyRecipe = Recipe | CausalRecipe
+
+SCHEMAS: dict[str, type[WholeRecipe]] = {
+    "text_classification": Recipe,
+    "causal_lm": CausalRecipe,
+}
+"""The schema of each task's recipes."""
+
+
+def load(name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRecipe:
     """Loads a recipe and checks it against the schema.
 
     Args:
@@ -244,7 +240,7 @@ def together(found: Sequence[RecipeError]) -> RecipeError:
 
 def _check(
     name_or_file: str | os.PathLike[str], overrides: Sequence[str]
-) -> tuple[Recipe | None, list[RecipeError]]:
+) -> tuple[AnyRecipe | None, list[RecipeError]]:
     """Returns the recipe and no problems, or no recipe and all the problems."""
     try:
         written = recipe_yaml.read(recipe_files.find(name_or_file))
@@ -254,13 +250,27 @@ def _check(
     for section in _SECTIONS:
         if written.values.get(section) is None:  # absent, or all its keys are commented out
             written.values[section] = {}
+    task = written.values.get("task")
+    if isinstance(task, str) and task not in SCHEMAS:
+        # What the other keys should be is not known then.
+        return None, [*written.problems, _unknown_task(task, written)]
+    schema = SCHEMAS.get(task, Recipe)
     try:
-        recipe = Recipe.model_validate(written.values)
+        recipe = schema.model_validate(written.values)
     except ValidationError as error:
-        written.problems += problems(Recipe, error, written)
+        written.problems += problems(schema, error, written)
     if written.problems:
         return None, sorted(written.problems, key=_line_in_file)
     return recipe, []
+
+
+def _unknown_task(task: str, written: recipe_yaml.Written) -> RecipeError:
+    near = difflib.get_close_matches(task, SCHEMAS, n=1)
+    return RecipeError(
+        f"task {task!r} is not known. Expected: {' or '.join(SCHEMAS)}",
+        where=written.place_of(("task",)),
+        fix=f"did you mean {near[0]}?" if near else None,
+    )
 
 
 def _line_in_file(problem: RecipeError) -> float:

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
+from kerasllm import recipe_yaml
 from kerasllm.errors import RecipeError
+from kerasllm.recipe_types import Section
 from kerasllm.recipe_yaml import Key, Value, Written
 
 _LONGEST_VALUE_SHOWN = 80
@@ -73,6 +75,21 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
         else known.description
         for key, known in known_keys(schema).items()
     }
+
+
+class WholeRecipe(Section):
+    """What all recipes can do, whatever their task."""
+
+    def to_yaml(self, explain: bool = False) -> str:
+        """Writes every key, in the order of the schema.
+
+        Args:
+            explain: Whether a comment beside each key says what it is. Defaults to `False`.
+
+        Returns:
+            YAML that loads back to an equal recipe.
+        """
+        return recipe_yaml.dump(self.model_dump(), comments(type(self)) if explain else {})
 
 
 def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> PydanticCustomError:

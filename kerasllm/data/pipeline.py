@@ -123,6 +123,7 @@ def prediction_dataset(
     inputs: Sequence[str],
     pad_id: int,
     strategy: tf.distribute.Strategy | None = None,
+    make: Callable[..., dict[str, np.ndarray]] | None = None,
 ):
     """Returns the inputs of every batch of a plan, in the order of `prediction_rows`.
 
@@ -132,6 +133,8 @@ def prediction_dataset(
         inputs: Names of the model's inputs.
         pad_id: The id of the padding token.
         strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
+        make: Makes the inputs of some rows, from what `model_inputs` takes. Defaults to `None`:
+            `model_inputs`.
 
     Returns:
         A dataset that maps each input to int32 `[rows, length]`; distributed, where there are
@@ -139,10 +142,11 @@ def prediction_dataset(
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
+    make = make or model_inputs
 
     def batch(step: int, replica: int) -> dict[str, np.ndarray]:
         own = np.split(_filled(plan, step, replicas), replicas)[replica]
-        return model_inputs(tokens, own, int(plan.widths[step]), inputs, pad_id)
+        return make(tokens, own, int(plan.widths[step]), inputs, pad_id)
 
     shape = [None, None]
     if replicas > 1:

@@ -1,0 +1,325 @@
+"""Documents: plain text files, folders of them, and rows of text, kept apart from each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from kerasllm.data.files import DataFile, find_files
+from kerasllm.data.sources import Source
+from kerasllm.data.text_lines import TextLines
+from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
+from kerasllm.data.tokenizers import TokenizerJson
+from kerasllm.errors import DataError
+
+TEXT_FILES = (".txt", ".md")
+"""Suffixes of files that are one document each."""
+
+# A longer file is read in parts that end at a line's end, so that it need not fit in memory.
+_PART_CHARACTERS = 1 << 22
+# So many characters are tokenized together.
+_BATCH_CHARACTERS = 1 << 24
+_UNCUT = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text, or a part of one that is too long to be read at once.
+
+    Args:
+        text: The text.
+        file: The number of its file in `Documents.files`.
+        line: The line that it begins in, counted from 1; in a Parquet file the row.
+        begins: Whether this is the text's first part. Defaults to `True`.
+        ends: Whether this is its last part. Defaults to `True`.
+    """
+
+    text: str
+    file: int
+    line: int
+    begins: bool = True
+    ends: bool = True
+
+
+class Documents:
+    """Texts in the order of their files, read as they are needed.
+
+    A `.txt` or `.md` file is one document (also as `.gz`), a folder stands for all such files in
+    it and below, sorted by name; each row of a csv, tsv, jsonl or parquet file is a document.
+
+    Args:
+        spec: As for `Source`, and folders.
+        split: `"train"`, `"validation"` or `"test"`, the part that `starter:NAME` means. Defaults
+            to `"train"`.
+        text: The column of the texts, where files have columns. Defaults to `None`: found by
+            common names.
+        on_bad_row: As for `Source`. Defaults to `"error"`.
+
+    Attributes:
+        files: The names of the files.
+
+    Raises:
+        DataError: A file is missing, empty or in no known format.
+
+    Example:
+
+    >>> book = Documents("starter:moby_dick")
+    >>> first = next(iter(book))
+    >>> first.text[:9], book.files[first.file], first.line
+    ('MOBY DICK', 'starter:moby_dick/train', 1)
+    """
+
+    def __init__(
+        self,
+        spec: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        split: str = "train",
+        text: str | None = None,
+        on_bad_row: str = "error",
+    ):
+        specs = [spec] if isinstance(spec, (str, os.PathLike)) else list(spec)
+        found = find_files([one for part in specs for one in _files_of(part)], split)
+        self._on_bad_row = on_bad_row
+        # Rows are what a source reads; it checks its own files.
+        self._readers = [
+            file
+            if file.suffix in TEXT_FILES
+            else Source(_spec_of(file), split=split, text=text, labelled=False,
+                        on_bad_row=on_bad_row)
+            for file in found
+        ]  # fmt: skip
+        self.files = tuple(file.name for file in found)
+        self.bad_rows: list[tuple[str, int, str]] = []
+        self.bad_row_count = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, of the files' bytes in order and what is read of them."""
+        import hashlib
+
+        total = hashlib.sha256(b"kerasllm documents 1")
+        for reader in self._readers:
+            total.update(_digest(reader).encode())
+        return total.hexdigest()
+
+    def __iter__(self) -> Iterator[Document]:
+        self.bad_rows, self.bad_row_count = [], 0
+        for number, reader in enumerate(self._readers):
+            if isinstance(reader, DataFile):
+                yield from _parts_of(reader, number)
+                continue
+            for batch in reader.batches():
+                for text, line in zip(batch.texts, batch.lines, strict=True):
+                    yield Document(text, number, int(line))
+            self.bad_rows += reader.bad_rows
+            self.bad_row_count += reader.bad_row_count
+
+    def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
+        """Cuts off the end of the text, at the end of a line, to measure on.
+
+        Args:
+            share: The part of all characters to cut off, 0 to below 1.
+
+        Returns:
+            The beginning, and the end; `None` if it would be empty.
+        """
+        if not share:
+            return Stretch(self), None
+        total = sum(len(document.text) for document in self)
+        target, at = int(total * (1 - share)), 0
+        for document in self:
+            if at + len(document.text) > target:
+                line_end = document.text.find("\n", target - at)
+                at += len(document.text) if line_end < 0 else line_end + 1
+                break
+            at += len(document.text)
+        if not 0 < at < total:
+            return Stretch(self), None
+        return Stretch(self, 0, at), Stretch(self, at)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """Some of the text of documents, counted in characters from the first one's beginning.
+
+    Args:
+        documents: The documents.
+        first: The first character. Defaults to `0`.
+        last: The character behind the last. Defaults to `None`: all the rest.
+    """
+
+    documents: Documents
+    first: int = 0
+    last: int | None = None
+
+    @property
+    def identity(self) -> list:
+        """All that decides what is in it, as JSON values."""
+        return [self.documents.fingerprint, self.documents.files, self.first, self.last]
+
+    def __iter__(self) -> Iterator[Document]:
+        at = 0
+        for document in self.documents:
+            size = len(document.text)
+            low = max(self.first - at, 0)
+            high = size if self.last is None else min(self.last - at, size)
+            at += size
+            if high <= 0:
+                return
+            if low >= size:
+                continue
+            yield Document(
+                document.text[low:high],
+                document.file,
+                document.line + document.text.count("\n", 0, low),
+                begins=document.begins or low > 0,
+                ends=document.ends or high < size,
+            )
+
+    def texts(self) -> Iterator[str]:
+        """Yields the texts."""
+        return (document.text for document in self)
+
+
+def open_documents(
+    stretch: Stretch,
+    tokenizer: TokenizerJson,
+    *,
+    folder: Path,
+    notify: Callable[[str], None] | None = None,
+) -> TokenStore:
+    """Returns the tokens of documents, from the store if they were read before.
+
+    A document is a row: the start token (the end token, for tokenizers without one), which the
+    first word is predicted from, its tokens and the end token. `TokenStore.remarks` holds the bytes
+    of all texts in UTF-8.
+
+    Args:
+        stretch: The text.
+        tokenizer: Turns it into token ids.
+        folder: Where stores are kept.
+        notify: Called with what is being done. Defaults to `None`.
+
+    Raises:
+        DataError: If a file is broken, or there is no text.
+    """
+    if tokenizer.end_of_text_id is None:
+        raise DataError(
+            "The tokenizer has no token that ends a text, and documents could not be kept apart",
+            fix="use a preset whose tokenizer names an end token (eos_token)",
+        )
+    documents = stretch.documents
+    size = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal size
+        for together in _together(stretch):
+            size += sum(len(document.text.encode()) for document in together)
+            yield _rows(together, tokenizer)
+
+    def progress(rows: int) -> None:
+        if notify:
+            notify(f"tokenizing {', '.join(Path(f).name for f in documents.files[:3])}: {rows:,}")
+
+    store = open_or_write(
+        ["documents", stretch.identity, tokenizer.fingerprint],
+        batches,
+        documents.files,
+        folder=folder,
+        progress=progress,
+        remarks=lambda: [documents.bad_row_count, documents.bad_rows[:SKIPPED_KEPT], size],
+    )
+    if not len(store):
+        raise DataError("There is no text to use", where=", ".join(documents.files))
+    return store
+
+
+def _files_of(spec: str | os.PathLike) -> list[str]:
+    """Returns what a spec stands for: the text files of a folder, or itself."""
+    path = os.path.expanduser(os.fspath(spec))
+    if not os.path.isdir(path):
+        return [os.fspath(spec)]
+    files = sorted(
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(path)
+        for name in names
+        if name.lower().removesuffix(".gz").endswith(TEXT_FILES)
+    )
+    if not files:
+        raise DataError(
+            f"The folder holds no {' or '.join(TEXT_FILES)} file",
+            where=path,
+            fix=f"name the files, for example '{path.rstrip('/')}/*.jsonl'",
+        )
+    return files
+
+
+def _spec_of(file: DataFile) -> str:
+    # The name of a bundled file is what it is found by; another's is its path.
+    return file.name
+
+
+def _digest(reader: DataFile | Source) -> str:
+    if isinstance(reader, Source):
+        return reader.fingerprint
+    import hashlib
+
+    with reader.open() as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
+    """Reads a text file, in parts if it is long."""
+    lines = TextLines(file)
+    held, characters, first, line = [], 0, 1, 0
+    begins = True
+    for line, text in enumerate(lines, start=1):
+        if lines.problems:
+            place, problem = lines.take_problem()
+            raise DataError(
+                f"The text cannot be read: {problem}",
+                where=f"{file.name}:{place}",
+                fix="convert the file to UTF-8",
+            )
+        if characters + len(text) > _PART_CHARACTERS and held:
+            yield Document("".join(held), number, first, begins=begins, ends=False)
+            held, characters, first, begins = [], 0, line, False
+        held.append(text)
+        characters += len(text)
+    text = "".join(held)
+    if begins and not text.strip():
+        raise DataError("The file is empty", where=file.name, fix="give a file with text")
+    yield Document(text, number, first, begins=begins, ends=True)
+
+
+def _together(stretch: Stretch) -> Iterator[list[Document]]:
+    """Yields documents of one file, about as many as are tokenized at once."""
+    held, characters = [], 0
+    for document in stretch:
+        if held and (document.file != held[0].file or characters >= _BATCH_CHARACTERS):
+            yield held
+            held, characters = [], 0
+        held.append(document)
+        characters += len(document.text)
+    if held:
+        yield held
+
+
+def _rows(documents: list[Document], tokenizer: TokenizerJson) -> pa.RecordBatch:
+    ids, offsets = tokenizer.encode([document.text for document in documents], _UNCUT)
+    begun = tokenizer.start_token_id is not None
+    first = tokenizer.start_token_id if begun else tokenizer.end_of_text_id
+    rows = []
+    for document, start, end in zip(documents, offsets, offsets[1:], strict=True):
+        row = ids[start + begun : end]
+        before = [first] if document.begins else []
+        after = [tokenizer.end_of_text_id] if document.ends else []
+        rows.append(np.concatenate([before, row, after]).astype(np.int32))
+    sizes = np.cumsum([0, *map(len, rows)])
+    lines = np.array([document.line for document in documents], np.int64)
+    return row_batch(np.concatenate(rows), sizes, documents[0].file, lines)

@@ -1,0 +1,159 @@
+"""The loss of a language model in pieces, so that all its logits are never in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+# So many logits of a piece stand in memory at once, unless the recipe says how many tokens.
+_LOGITS_AT_ONCE = 1 << 25
+_FEWEST_TOKENS = 128
+
+
+def tokens_at_once(vocabulary_size: int) -> int:
+    """Returns how many tokens' logits are computed at once: about 128 MB of them in float32."""
+    return max(_LOGITS_AT_ONCE // vocabulary_size, _FEWEST_TOKENS)
+
+
+def chunked_loss(
+    hidden: tf.Tensor,
+    y: tf.Tensor,
+    share: tf.Tensor,
+    *,
+    head: Callable[[tf.Tensor], tf.Tensor],
+    loss: keras.losses.Loss,
+    variables: Sequence[keras.Variable] = (),
+    tokens: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes the loss of logits that are made and forgotten a piece at a time.
+
+    The gradient of a piece is computed right after its loss, while its logits are there, so that
+    nothing is computed twice: a product with the vocabulary costs as much as several layers.
+
+    Args:
+        hidden: float `[rows, length, width]`, what the last layer gives.
+        y: int32 `[rows, length]`, the target tokens.
+        share: float32 `[rows, length]`, the part of the loss that each target makes up; where it
+            is 0 the target does not matter.
+        head: Gives the logits, float32 `[tokens, vocabulary]`, of hidden states `[tokens, width]`.
+        loss: A Keras loss on logits whose reduction is `"sum"`.
+        variables: The head's variables that train. Defaults to `()`: none.
+        tokens: How many tokens a piece has.
+
+    Returns:
+        The loss, a float32 scalar, and whether the likeliest token is the target, float32
+        `[rows, length]`.
+
+    Reference:
+        [Cut Your Losses in Large-Vocabulary Language Models](https://arxiv.org/abs/2411.09009)
+        has the same aim; here the pieces are cut along the tokens.
+    """
+    values = [variable.value for variable in variables]
+
+    def of_piece(hidden, y, share):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([hidden, *values])
+            logits = head(hidden)
+            piece = loss(y, logits, sample_weight=share)
+        gradients = tape.gradient(piece, [hidden, *values])
+        correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32)
+        return piece, correct, gradients[0], [tf.convert_to_tensor(g) for g in gradients[1:]]
+
+    @tf.custom_gradient
+    def computed(flat):
+        total, correct, of_hidden, of_values = _in_pieces(of_piece, flat, y, share, tokens)
+
+        def gradient(upstream, _, variables=None):
+            by_variable = {
+                value.ref(): upstream * tf.cast(g, upstream.dtype)
+                for value, g in zip(values, of_values, strict=True)
+            }
+            of_flat = tf.cast(upstream, flat.dtype) * of_hidden
+            if variables is None:
+                return of_flat
+            return of_flat, [by_variable.get(variable.ref()) for variable in variables]
+
+        return (total, correct), gradient
+
+    flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
+    y, share = tf.reshape(y, [-1]), tf.reshape(share, [-1])
+    total, correct = computed(flat)
+    return total, tf.stop_gradient(tf.reshape(correct, tf.shape(hidden)[:2]))
+
+
+def chunked_scores(
+    hidden: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    head: Callable[[tf.Tensor], tf.Tensor],
+    tokens: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes the negative log-likelihood of targets, a piece of the logits at a time.
+
+    Args:
+        hidden: float `[rows, length, width]`.
+        y: int32 `[rows, length]`, the target tokens.
+        head: As for `chunked_loss`.
+        tokens: How many tokens a piece has.
+
+    Returns:
+        The negative log-likelihoods in nats, and whether the likeliest token is the target, each
+        float32 `[rows, length]`.
+    """
+
+    def of_piece(hidden, y, _):
+        logits = head(hidden)
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+        correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32)
+        return tf.constant(0.0), correct, each[:, tf.newaxis], []
+
+    shape = tf.shape(y)
+    flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
+    targets = tf.reshape(y, [-1])
+    _, correct, each, _ = _in_pieces(of_piece, flat, targets, targets, tokens)
+    return tf.reshape(each, shape), tf.reshape(correct, shape)
+
+
+def _in_pieces(of_piece, hidden, y, share, tokens: int):
+    """Returns loss, hits and gradients of all tokens, computed so many at a time."""
+    count = hidden.shape[0]
+    if count is not None and count <= tokens:
+        return of_piece(hidden, y, share)
+    count = tf.shape(hidden)[0]
+    # What fills the last piece up weighs nothing.
+    pieces = -(-count // tokens)
+    filling = pieces * tokens - count
+
+    def cut(tensor):
+        tail = tensor.shape[1:].as_list()
+        filled = tf.pad(tensor, [[0, filling]] + [[0, 0]] * len(tail))
+        return tf.reshape(filled, [pieces, tokens, *tail])
+
+    parts = [cut(tensor) for tensor in (hidden, y, share)]
+    first = of_piece(*(part[0] for part in parts))
+
+    def array(value):
+        held = tf.TensorArray(value.dtype, pieces, element_shape=value.shape)
+        return held.write(0, value)
+
+    def body(index, total, correct, of_hidden, of_values):
+        # Nothing else keeps the next piece from beginning before this one has ended.
+        with tf.control_dependencies([total, *of_values]):
+            now = of_piece(*(part[tf.identity(index)] for part in parts))
+        return (
+            index + 1,
+            total + now[0],
+            correct.write(index, now[1]),
+            of_hidden.write(index, now[2]),
+            [a + b for a, b in zip(of_values, now[3], strict=True)],
+        )
+
+    _, total, correct, of_hidden, of_values = tf.while_loop(
+        lambda index, *_: index < pieces,
+        body,
+        (1, first[0], array(first[1]), array(first[2]), first[3]),
+        parallel_iterations=1,
+    )
+    return total, correct.concat()[:count], of_hidden.concat()[:count], of_values
