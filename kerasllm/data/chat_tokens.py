@@ -21,6 +21,8 @@ def encode_conversation(
     tokenizer: TokenizerJson,
     messages: Sequence[Message],
     train_on_prompt: bool = False,
+    *,
+    first: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the tokens of a conversation, and which of them are trained on.
 
@@ -35,6 +37,8 @@ def encode_conversation(
         tokenizer: The tokenizer.
         messages: The messages; the last one is the assistant's.
         train_on_prompt: Whether all tokens are trained on. Defaults to `False`.
+        first: The first message that may be trained on: answers before it count as given.
+            Defaults to `0`.
 
     Returns:
         The ids, int32 `[tokens]`, and 1 where a token is trained on, uint8 `[tokens]`. A token
@@ -57,9 +61,12 @@ def encode_conversation(
         said = _generation_blocks(template, messages, text)
     else:
         said = _answers(template, tokenizer, messages, text)
+    given = sum(message["role"] == "assistant" for message in messages[:first])
+    if given and len(said) != sum(message["role"] == "assistant" for message in messages):
+        raise _cannot_find("it has not one {% generation %} block for each answer")
     trained = np.zeros(len(ids), np.uint8)
     starts, ends = spans[:, 0], spans[:, 1]
-    for start, end in said:
+    for start, end in said[given:]:
         trained[(starts < end) & (ends > start)] = 1
     return ids, trained
 

@@ -151,7 +151,7 @@ def _span(first: int, last: int) -> str:
 
 
 def _json_columns(file: DataFile) -> list[str]:
-    records = list(itertools.islice(_json_records(file), _ROWS_FOR_COLUMNS))
+    records = list(itertools.islice(json_records(file), _ROWS_FOR_COLUMNS))
     columns = dict.fromkeys(key for _, record, _ in records for key in record or ())
     if records and not columns:
         line, _, problem = records[0]
@@ -165,7 +165,7 @@ def _json_columns(file: DataFile) -> list[str]:
 
 def _json_rows(file: DataFile, text: str | None, label: str | None) -> Iterator[Row]:
     last = text if label is None else label
-    for line, record, problem in _json_records(file):
+    for line, record, problem in json_records(file):
         if problem is not None:
             yield line, None, None, problem
         elif text in record and last in record:
@@ -176,7 +176,7 @@ def _json_rows(file: DataFile, text: str | None, label: str | None) -> Iterator[
             yield line, None, None, f"no key '{missing}' (keys there: {there})"
 
 
-def _json_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None]]:
+def json_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None]]:
     """Yields line, object and problem of each line that is not blank."""
     lines = TextLines(file)
     for number, line in enumerate(lines, start=1):

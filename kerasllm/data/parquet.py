@@ -43,11 +43,29 @@ def parquet_rows(
                         yield row, value, name, None
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(
-                f"The Parquet file is damaged: {error}",
-                where=f"{file.name}, after row {done}",
-                fix="copy or write it again",
-            ) from error
+            raise _damaged(file, done, error) from error
+
+
+def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None]]:
+    """Yields number, values by column and problem of each row.
+
+    Args:
+        file: The file.
+    """
+    import pyarrow
+
+    done = 0
+    with _open(file) as parquet:
+        try:
+            for batch in parquet.iter_batches(_BATCH) if parquet else ():
+                for row in range(batch.num_rows):
+                    try:
+                        yield done + row + 1, batch.slice(row, 1).to_pylist()[0], None
+                    except UnicodeDecodeError as error:
+                        yield done + row + 1, None, describe_broken_byte(error)
+                done += batch.num_rows
+        except (OSError, pyarrow.ArrowException) as error:
+            raise _damaged(file, done, error) from error
 
 
 @contextlib.contextmanager
@@ -113,3 +131,11 @@ def _check_types(file: DataFile, schema: Any, text: str, label: str | None) -> N
                 where=file.name,
                 fix=f"name another column with --set data.{role}=NAME, or convert this one",
             )
+
+
+def _damaged(file: DataFile, done: int, error: Exception) -> DataError:
+    return DataError(
+        f"The Parquet file is damaged: {error}",
+        where=f"{file.name}, after row {done}",
+        fix="copy or write it again",
+    )

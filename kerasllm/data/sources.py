@@ -151,7 +151,7 @@ class Source:
         if empty:
             raise DataError(
                 f"No row can be used: all {self.bad_row_count:,} are bad",
-                where=_places(self.bad_rows, self.bad_row_count),
+                where=places(self.bad_rows, self.bad_row_count),
                 fix="check the files, and that the columns are the right ones: "
                 f"text '{self.text_column}', label '{self.label_column}'",
             )
@@ -261,7 +261,7 @@ class Source:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
             raise DataError(
                 f"{rows_are} bad in {file}",
-                where=_places(self.bad_rows, self.bad_row_count),
+                where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
                     ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
@@ -320,7 +320,7 @@ def _checked_label(value: Any) -> tuple[str, str | None]:
         return "", f"the label is {json_kind(value)}, where a string or a number is expected"
     if not label:
         return "", "the label is empty"
-    return label, None if label.isascii() else _surrogate_problem("label", label)
+    return label, None if label.isascii() else surrogate_problem("label", label)
 
 
 def _text_problem(value: Any) -> str | None:
@@ -328,14 +328,21 @@ def _text_problem(value: Any) -> str | None:
     if type(value) is str:
         if not value or value.isspace():
             return "the text is empty"
-        return None if value.isascii() else _surrogate_problem("text", value)
+        return None if value.isascii() else surrogate_problem("text", value)
     if value is None:
         return "the text is empty"
     return f"the text is {json_kind(value)}, where a string is expected"
 
 
-def _surrogate_problem(role: str, value: str) -> str | None:
-    r"""JSON can write half a character (`"\ud83d"`), which no UTF-8 text can hold."""
+def surrogate_problem(role: str, value: str) -> str | None:
+    r"""Says what is wrong with a text that no UTF-8 file can hold, or returns `None`.
+
+    JSON can write half a character (`"\ud83d"`).
+
+    Args:
+        role: What the text is, for the message.
+        value: The text.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -343,8 +350,13 @@ def _surrogate_problem(role: str, value: str) -> str | None:
     return None
 
 
-def _places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:
-    """The first bad rows, one a line."""
+def places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:
+    """The first bad rows, one a line, as an error names them.
+
+    Args:
+        bad_rows: The first bad rows: file, line, why.
+        count: The number of all of them.
+    """
     shown = [f"{file}:{line}: {why}" for file, line, why in bad_rows[:_BAD_ROWS_SHOWN]]
     if count > len(shown):
         shown.append(f"and {count - len(shown):,} more")

@@ -20,13 +20,13 @@ class Starter:
 
     Args:
         files: Part (`"train"`, `"test"`) to file name in the folder `starter` beside this module.
-        label_names: Label in the file to the name that users see.
+        label_names: Label in the file to the name that users see; `None` if it has no labels.
         licence: The licence of the data; `starter/NOTICE.md` holds its text and the source.
         description: One line for lists.
     """
 
     files: Mapping[str, str]
-    label_names: Mapping[str, str]
+    label_names: Mapping[str, str] | None
     licence: str
     description: str
 
@@ -38,10 +38,22 @@ STARTERS = {
         licence="MIT",
         description="Sentences of movie reviews, positive or negative: 8,049 and 2,023 rows",
     ),
+    "chat": Starter(
+        files={"train": "chat_train.jsonl", "test": "chat_test.jsonl"},
+        label_names=None,
+        licence="BSD",
+        description="Questions and answers in English, as conversations: 834 and 65",
+    ),
+    "moby_dick": Starter(
+        files={"train": "moby_dick.txt"},
+        label_names=None,
+        licence="PDDL 1.0",
+        description="Moby Dick; or, The Whale, one text of 1.2 MB",
+    ),
 }
 
 
-def find_starter(spec: str, split: str) -> tuple[str, Path, Mapping[str, str]]:
+def find_starter(spec: str, split: str) -> tuple[str, Path, Mapping[str, str] | None]:
     """Finds the bundled file that `starter:NAME` or `starter:NAME/PART` means.
 
     Args:

@@ -1,0 +1,88 @@
+"""Rows that are objects with keys: jsonl, json and parquet."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+from kerasllm.data.files import DataFile
+from kerasllm.data.formats import json_kind, json_records
+from kerasllm.data.parquet import parquet_records
+from kerasllm.data.text_lines import TextLines
+from kerasllm.errors import DataError
+
+Record = tuple[int, dict | None, str | None]
+
+_SPACE = re.compile(r"\s*")
+
+
+def records(file: DataFile) -> Iterator[Record]:
+    """Yields the rows of a file.
+
+    Args:
+        file: A `.jsonl`, `.ndjson`, `.json` (a list of objects) or `.parquet` file; all but the
+            last also with `.gz`.
+
+    Yields:
+        Line (or row number), object, and what is wrong with the row; the object is then `None`.
+
+    Raises:
+        DataError: The suffix is not known, or the file cannot be read on.
+    """
+    reader = _READERS.get(file.suffix)
+    if reader is None or (file.compressed and file.suffix == ".parquet"):
+        raise DataError(
+            f"A '{file.suffix}' file holds no conversations",
+            where=file.name,
+            fix=f"known: {' '.join(_READERS)}, and all but .parquet followed by .gz",
+        )
+    return reader(file)
+
+
+def _listed(file: DataFile) -> Iterator[Record]:
+    """Reads a list of objects, or objects one after the other, each with the line it begins in."""
+    lines = TextLines(file)
+    text = "".join(lines)
+    if lines.problems:
+        line, problem = lines.take_problem()
+        raise DataError(
+            f"The file cannot be read: {problem}",
+            where=f"{file.name}:{line}",
+            fix="save it as UTF-8",
+        )
+    decoder = json.JSONDecoder()
+    place, line, counted = _SPACE.match(text).end(), 1, 0
+    in_list = text.startswith("[", place)
+    place = _SPACE.match(text, place + in_list).end()
+    while place < len(text) and not text.startswith("]", place):
+        line, counted = line + text.count("\n", counted, place), place
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"The file is not JSON from here on: {error}",
+                where=f"{file.name}:{line}",
+                fix='write a list of objects, [{"messages": [...]}, ...], or one a line',
+            ) from error
+        if isinstance(value, dict):
+            yield line, value, None
+        else:
+            yield line, None, f"{json_kind(value)}, where a JSON object is expected"
+        place = _SPACE.match(text, end).end()
+        if text.startswith(",", place):
+            place = _SPACE.match(text, place + 1).end()
+    if in_list and place >= len(text):
+        raise DataError(
+            "The list in the file has no end",
+            where=f"{file.name}:{line}",
+            fix="copy or download it again; it ends with ]",
+        )
+
+
+_READERS: dict[str, Callable[[DataFile], Iterator[Record]]] = {
+    ".jsonl": json_records,
+    ".ndjson": json_records,
+    ".json": _listed,
+    ".parquet": parquet_records,
+}
