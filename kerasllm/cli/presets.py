@@ -49,4 +49,6 @@ def fetch(name: str, wheel: Path | None, force: bool) -> None:
         click.echo(f"Ready: {found}")
     else:
         click.echo(f"Ready: {found} (KerasHub fetches it itself when it is first used)")
-    click.echo(f"Next:  kerasllm finetune --recipe bert_cls --set model.preset={name}")
+    known = table.PRESETS.get(name)
+    recipe = known.recipe if known else "RECIPE"
+    click.echo(f"Next:  kerasllm finetune --recipe {recipe} --set model.preset={name}")

@@ -9,20 +9,32 @@ from pathlib import Path
 
 from kerasllm.errors import PresetError
 
-FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
-# What KerasHub and kerasllm read; no pickles, no Python, no other frameworks' weights.
-ALLOWED = ("*.json", "*.txt", "*.safetensors", "*.model", "*.spm", "*.h5", "*.bpe", "*.md")
-IGNORED = ("tf_model.h5", "onnx/*", "openvino/*", "coreml/*", "*/onnx/*")
-_HANDLE = re.compile(r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
+FORM = "hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME/FILE.gguf"
+# What KerasHub and kerasllm read; no pickles, no Python, no other frameworks' weights. A GGUF file
+# only by its name: there are often many of one model.
+ALLOWED = (
+    "*.json", "*.jinja", "*.txt", "*.safetensors", "*.model", "*.spm", "*.h5", "*.bpe", "*.md"
+)  # fmt: skip
+# Other frameworks, and second copies in the layout of who made the model.
+IGNORED = (
+    "tf_model.h5", "onnx/*", "openvino/*", "coreml/*", "*/onnx/*", "original/*",
+    "consolidated*.safetensors",
+)  # fmt: skip
+_HANDLE = re.compile(
+    r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?"
+)
 
 
 def download(handle: str, cache: Path | None = None, files: Sequence[str] | None = None) -> Path:
-    """Downloads a repository of the hub, or finds it in the hub's own cache.
+    """Downloads a repository of the hub or one file of it, or finds it in the hub's own cache.
 
     Args:
-        handle: `hf://OWNER/NAME[@REVISION]`.
+        handle: `hf://OWNER/NAME[/FILE.gguf][@REVISION]`.
         cache: Folder of the cache. Defaults to `None`: the hub library's own.
         files: The files to take. Defaults to `None`: all that a model needs.
+
+    Returns:
+        The folder, or the GGUF file that the handle names.
 
     Raises:
         PresetError: No such repository or revision, no access, or no network.
@@ -35,14 +47,14 @@ def download(handle: str, cache: Path | None = None, files: Sequence[str] | None
     import huggingface_hub
     from huggingface_hub import errors
 
-    repo, revision = match["repo"], match["revision"]
+    repo, revision, file = match["repo"], match["revision"], match["file"]
     try:
-        return Path(
+        folder = Path(
             huggingface_hub.snapshot_download(
                 repo,
                 revision=revision,
                 cache_dir=cache,
-                allow_patterns=list(files or ALLOWED),
+                allow_patterns=[file] if file else list(files or ALLOWED),
                 ignore_patterns=list(IGNORED),
             )
         )
@@ -68,3 +80,6 @@ def download(handle: str, cache: Path | None = None, files: Sequence[str] | None
         status = getattr(getattr(error, "response", None), "status_code", None)
         why = f"HTTP status {status}" if status else (getattr(error, "strerror", "") or "no answer")
         raise PresetError(f"{handle} cannot be downloaded: {why}", fix="try again later") from error
+    if file and not (folder / file).is_file():
+        raise PresetError(f"{repo} has no file {file}", fix="look at the repository's page")
+    return folder / file if file else folder

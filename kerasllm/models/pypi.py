@@ -24,6 +24,7 @@ SUFFIXES = {
     ".bpe",
     ".gguf",
     ".h5",
+    ".jinja",
     ".json",
     ".md",
     ".model",
@@ -43,12 +44,12 @@ _HANDLE = re.compile(
 
 @dataclass(frozen=True)
 class Handle:
-    """A folder inside a wheel.
+    """A folder or a file inside a wheel.
 
     Attributes:
         package: Name of the package on the index.
         version: The exact version.
-        path: The folder in the wheel, `""` for all of it.
+        path: The folder or the file in the wheel, `""` for all of it.
     """
 
     package: str
@@ -114,12 +115,12 @@ def download(handle: Handle, folder: Path, by_hand: str, timeout: float = 1800) 
 
 
 def unpack(wheel: Path, path: str, target: Path) -> None:
-    """Unpacks the data files of a folder of a wheel.
+    """Unpacks the data files of a folder of a wheel, or one file of it.
 
     Args:
         wheel: The wheel.
-        path: The folder in it.
-        target: Where to put the files; the folder's own name is left out.
+        path: The folder or the file in it.
+        target: Where to put the files; the name of the folder that they lie in is left out.
 
     Raises:
         PresetError: Not a readable wheel, no data files there, or a file that tries to get out.
@@ -141,7 +142,9 @@ def unpack(wheel: Path, path: str, target: Path) -> None:
 
 
 def _members(opened: zipfile.ZipFile, path: str, wheel: Path) -> dict[str, zipfile.ZipInfo]:
-    start = f"{path}/" if path else ""
+    names = {member.filename for member in opened.infolist()}
+    folder = str(PurePosixPath(path).parent) if path in names else path
+    start = f"{folder}/" if folder not in ("", ".") else ""
     members = {}
     for member in opened.infolist():
         name = member.filename
@@ -153,7 +156,7 @@ def _members(opened: zipfile.ZipFile, path: str, wheel: Path) -> dict[str, zipfi
                 where=str(wheel),
                 fix="do not use this file",
             )
-        if member.is_dir() or not name.startswith(start):
+        if member.is_dir() or not name.startswith(start) or (path in names and name != path):
             continue
         if PurePosixPath(name).suffix.lower() in SUFFIXES and not parts[-1].startswith("."):
             if name.removeprefix(start) in members:

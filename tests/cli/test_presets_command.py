@@ -28,9 +28,10 @@ def run(*arguments):
 def test_list_says_what_each_preset_is_and_whether_it_is_here(cache):
     result = run("list")
     assert result.exit_code == 0
-    header, row = result.output.splitlines()
+    header, row, decoder = result.output.splitlines()
     assert header.split() == ["NAME", "FAMILY", "LICENCE", "SIZE", "CACHED", "WHAT", "IT", "IS"]
     assert row.split()[:6] == ["minilm_l6_en_uncased", "bert", "Apache-2.0", "92", "MB", "no"]
+    assert decoder.split()[:6] == ["smollm2_135m_instruct", "llama", "Apache-2.0", "98", "MB", "no"]
     folder = cache / "presets" / "minilm_l6_en_uncased"
     folder.mkdir(parents=True)
     for name in presets.PRESETS["minilm_l6_en_uncased"].files:

@@ -24,6 +24,9 @@ FILES = {
     "modeling.py": b"raise SystemExit",
     "tf_model.h5": b"weights of another framework",
     "onnx/model.json": b"{}",
+    "consolidated.00.safetensors": b"a second copy",
+    "chat_template.jinja": b"{{ messages }}",
+    "tiny.Q4_1.gguf": b"GGUF",
 }
 ERRORS = {
     "gated": (403, "GatedRepo"),
@@ -117,13 +120,23 @@ def test_a_repository_becomes_a_folder_of_its_data_files(resolve, server, tmp_pa
     folder = Path(resolve("hf://owner/tiny"))
     assert folder.is_relative_to(tmp_path / "cache" / "huggingface")
     wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    wanted |= {"chat_template.jinja"}
     assert {path.name for path in folder.iterdir()} == wanted
     for name in wanted:
         assert (folder / name).read_bytes() == FILES[name]
-    assert not [path for path in server.asked if path.endswith((".bin", ".py", "tf_model.h5"))]
+    unwanted = (".bin", ".py", "tf_model.h5", "consolidated.00.safetensors", ".gguf")
+    assert not [path for path in server.asked if path.endswith(unwanted)]
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert resolve("hf://owner/tiny") == str(folder), "found in the cache without a network"
+
+
+def test_one_gguf_file_is_fetched_by_its_name(resolve, server):
+    file = Path(resolve("hf://owner/tiny/tiny.Q4_1.gguf"))
+    assert file.read_bytes() == b"GGUF"
+    assert COMMIT in resolve("hf://owner/tiny/tiny.Q4_1.gguf@v1")
+    assert not [path for path in server.asked if path.endswith("model.safetensors")]
+    assert resolve("hf://owner/tiny/x.gguf").startswith("refused: owner/tiny has no file x.gguf")
 
 
 def test_a_revision_is_asked_for(resolve):

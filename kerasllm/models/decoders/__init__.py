@@ -3,7 +3,7 @@
 from kerasllm.models.decoders.families import FAMILIES, Family, family_of
 from kerasllm.models.decoders.gguf_tokenizer import GGUFTokenizer, read_tokenizer
 from kerasllm.models.decoders.layout import Module, Tensor, as_kernel, as_matrix, modules, tensors
-from kerasllm.models.decoders.load import load_backbone, read_config
+from kerasllm.models.decoders.load import is_decoder, load_backbone, max_length, read_config
 from kerasllm.models.decoders.mend import mend
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "as_kernel",
     "as_matrix",
     "family_of",
+    "is_decoder",
     "load_backbone",
+    "max_length",
     "mend",
     "modules",
     "read_config",

@@ -1,4 +1,4 @@
-"""GGUF files: their metadata as a Hugging Face configuration, their tensors by Hugging Face's names.
+"""GGUF files: metadata as a Hugging Face configuration, tensors by Hugging Face's names.
 
 What a file says goes through the same checks as a `config.json`; tensors are read from a memory map
 and dequantised one at a time. The `gguf` library knows the container and the quantisations.
@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import numpy as np
 
 from kerasllm.errors import PresetError
+from kerasllm.models.decoders.gguf_container import BROKEN, metadata_of, open_gguf, reader_of
 from kerasllm.models.decoders.source import Source
 
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 
-_BROKEN = "fetch the file again, or compare its size and sha256 with where it comes from"
 # About the file and who made it; other keys of these groups are refused or read by name.
 _HARMLESS = re.compile(r"GGUF\..*|general\..*|tokenizer\..*|quantize\..*")
 _BLOCKS = {
@@ -144,9 +143,9 @@ class GGUFFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._reader = open_gguf(self.path)
-        self.metadata = _metadata(self._reader, self.path)
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        reader = open_gguf(self.path)
+        self.metadata = metadata_of(reader, self.path)
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.architecture = self._architecture()
         self._check_parts()
 
@@ -196,7 +195,7 @@ class GGUFFile:
             shape = tuple(int(size) for size in reversed(tensor.shape))
             if change is _transpose:
                 shape = shape[::-1]
-            yield Source(name, tensor.name, self.path, shape, _reader_of(tensor, change))
+            yield Source(name, tensor.name, self.path, shape, reader_of(tensor, change))
 
     def _architecture(self) -> Architecture:
         name = self.metadata.get("general.architecture")
@@ -258,7 +257,7 @@ class GGUFFile:
 
     def _llama3(self, config: Mapping) -> dict:
         """Finds the numbers of Llama 3's positions, of which a file holds only the result."""
-        stored = _reader_of(self._tensors["rope_freqs.weight"], None)().reshape(-1)
+        stored = reader_of(self._tensors["rope_freqs.weight"])().reshape(-1)
         found = {
             "rope_type": "llama3",
             "factor": float(stored.max()),
@@ -293,9 +292,9 @@ class GGUFFile:
                 raise PresetError(
                     f"tensor rope_factors_{kind}.weight is missing",
                     where=str(self.path),
-                    fix=_BROKEN,
+                    fix=BROKEN,
                 )
-            factors[f"{kind}_factor"] = _reader_of(tensor, None)().reshape(-1).tolist()
+            factors[f"{kind}_factor"] = reader_of(tensor)().reshape(-1).tolist()
         return factors
 
     def _hub_name(self, name: str) -> str:
@@ -333,65 +332,6 @@ class GGUFFile:
             where=f"{self.path}: {key}",
             fix="use another file",
         )
-
-
-def open_gguf(path: Path) -> gguf.GGUFReader:
-    """Opens a GGUF file, and checks that it is whole.
-
-    Raises:
-        PresetError: It is not GGUF, or is truncated or broken.
-    """
-    try:
-        with open(path, "rb") as opened:
-            magic = opened.read(4)
-    except OSError as error:
-        raise PresetError(
-            f"{path} cannot be read: {error.strerror}", fix="check the path"
-        ) from error
-    if magic != b"GGUF":
-        raise PresetError(
-            f"{path.name} is not a GGUF file", where=str(path), fix="give a .gguf file"
-        )
-    try:
-        reader = gguf.GGUFReader(path)
-        # The library cuts a string that runs over the end; what follows it then fails, or is this.
-        ends = [tensor.data_offset + tensor.n_bytes for tensor in reader.tensors]
-        if max(ends, default=reader.data_offset) > path.stat().st_size:
-            raise ValueError("a tensor ends after the file")
-        return reader
-    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, OSError) as error:
-        raise PresetError(
-            f"{path.name} is truncated or broken: it has {path.stat().st_size} bytes, and its "
-            f"header leads elsewhere ({error})",
-            where=str(path),
-            fix=_BROKEN,
-        ) from error
-
-
-def _metadata(reader: gguf.GGUFReader, path: Path) -> dict:
-    """Reads all but the vocabulary, which takes a second."""
-    found = {}
-    for key, field in reader.fields.items():
-        if key.startswith("tokenizer.") and gguf.GGUFValueType.ARRAY in field.types:
-            continue
-        try:
-            value = field.contents()
-        except ValueError as error:
-            raise PresetError(
-                f"{key} cannot be read: {error}", where=str(path), fix=_BROKEN
-            ) from error
-        # A float32 as the shortest number that it stands for: 1e-05 and not 9.99999975e-06.
-        found[key] = float(str(np.float32(value))) if isinstance(value, float) else value
-    return found
-
-
-def _reader_of(tensor: gguf.ReaderTensor, change: Callable | None) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        value = gguf.dequantize(tensor.data, tensor.tensor_type).astype("float32", copy=False)
-        value = value.reshape([int(size) for size in reversed(tensor.shape)])
-        return change(value) if change else value
-
-    return read
 
 
 def _transpose(value: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasllm.errors import PresetError
-from kerasllm.models.decoders.gguf import open_gguf
+from kerasllm.models.decoders.gguf_container import open_gguf
 
 # Where the key is missing, llama.cpp adds a start token for these all the same.
 _STARTS = ("llama3", "llama-v3", "llama-bpe", "tekken")

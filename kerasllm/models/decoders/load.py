@@ -21,7 +21,8 @@ from kerasllm.models.decoders.layout import Tensor, tensors
 from kerasllm.models.decoders.mend import mend
 from kerasllm.models.decoders.source import Source
 from kerasllm.models.huggingface import CONFIG
-from kerasllm.models.huggingface.stored import WEIGHTS, list_tensors
+from kerasllm.models.huggingface.stored import list_tensors
+from kerasllm.models.presets import check_folder
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
@@ -83,24 +84,35 @@ def _open(path: Path) -> tuple[dict, list[Source]]:
         opened = GGUFFile(path)
         config = opened.config()
         return config, list(opened.sources(config))
-    return huggingface.read_config(path / CONFIG), _folder_sources(path)
+    check_folder(path)
+    stored = list_tensors(path)
+    sources = [Source(one.name, one.name, one.file, one.shape, one.read) for one in stored]
+    return huggingface.read_config(path / CONFIG), sources
 
 
-def _folder_sources(folder: Path) -> list[Source]:
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-        raise PresetError(
-            f"{folder} has no {WEIGHTS}"
-            + (f"; its weights are in {pickles[0]}, a pickle, which could run code"
-               if pickles else ""),
-            where=str(folder),
-            fix="convert it where you trust it: `AutoModelForCausalLM.from_pretrained(FOLDER)"
-            ".save_pretrained(OUTPUT)` of transformers writes safetensors",
-        )  # fmt: skip
-    return [
-        Source(stored.name, stored.name, stored.file, stored.shape, stored.read)
-        for stored in list_tensors(folder)
-    ]
+def is_decoder(path: str | Path) -> bool:
+    """Returns whether a path is of a kind that `load_backbone` reads.
+
+    That is a GGUF file or a folder in Hugging Face's layout; of which family it is, is not asked.
+
+    Args:
+        path: A path, or a handle that only KerasHub understands.
+    """
+    return Path(path).is_file() or huggingface.is_huggingface(path)
+
+
+def max_length(path: str | Path) -> int | None:
+    """Returns how many tokens a decoder was made to read at most.
+
+    Args:
+        path: As for `read_config`.
+
+    Raises:
+        PresetError: There is no readable configuration.
+    """
+    config = read_config(path)
+    longest = config.get("max_position_embeddings", config.get("n_positions"))
+    return longest if isinstance(longest, int) else None
 
 
 def _named(sources: list[Source], names: list[str]) -> dict[str, Source]:
@@ -116,12 +128,12 @@ def _named(sources: list[Source], names: list[str]) -> dict[str, Source]:
 def _check_vocabulary(
     found: Mapping[str, Source], name: str, arguments: Mapping, where: str
 ) -> None:
-    rows = found[name].shape[0] if name in found and found[name].shape else None
-    if rows is not None and rows != arguments["vocabulary_size"]:
+    stored, size = found.get(name), arguments["vocabulary_size"]
+    if stored and stored.shape and stored.shape[0] != size:
         raise PresetError(
-            f"vocab_size is {arguments['vocabulary_size']}, but {found[name].stored_name} has {rows} rows",
+            f"vocab_size is {size}, but {stored.stored_name} has {stored.shape[0]} rows",
             where=where,
-            fix="take config.json and the weights from the same model",
+            fix="take the configuration and the weights from the same model",
         )
 
 
@@ -138,19 +150,20 @@ def _assign(
                 fix="use another model: this one would load and compute something else",
             )
     for name, tensor in expected.items():
-        if name not in found:
+        stored = found.get(name)
+        if stored is None:
             raise PresetError(
                 f"tensor {name} is missing",
                 where=str(path),
                 fix="use a folder that holds the whole model; a bare model without its "
                 "output layer is not enough where tie_word_embeddings is false",
             )
-        if found[name].shape != tensor.shape:
+        if stored.shape != tensor.shape:
             raise PresetError(
-                f"tensor {found[name].stored_name} has shape {found[name].shape}, where config.json says "
-                f"{tensor.shape}",
-                where=str(found[name].file),
-                fix="take config.json and the weights from the same model",
+                f"tensor {stored.stored_name} has shape {stored.shape}, where the configuration "
+                f"says {tensor.shape}",
+                where=str(stored.file),
+                fix="take the configuration and the weights from the same model",
             )
     for name, tensor in expected.items():
         tensor.assign(found[name].read())

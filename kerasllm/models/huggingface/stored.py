@@ -1,4 +1,4 @@
-"""The tensors of a folder's safetensors files, read one at a time: one file, or an index of shards."""
+"""The tensors of a folder's safetensors files, one at a time: one file, or an index of shards."""
 
 from __future__ import annotations
 
