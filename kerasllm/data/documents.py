@@ -315,7 +315,7 @@ def _rows(documents: list[Document], tokenizer: TokenizerJson) -> pa.RecordBatch
     begun = tokenizer.start_token_id is not None
     first = tokenizer.start_token_id if begun else tokenizer.end_of_text_id
     rows = []
-    for document, start, end in zip(documents, offsets, offsets[1:], strict=True):
+    for document, start, end in zip(documents, offsets[:-1], offsets[1:], strict=True):
         row = ids[start + begun : end]
         before = [first] if document.begins else []
         after = [tokenizer.end_of_text_id] if document.ends else []

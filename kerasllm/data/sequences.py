@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,12 +29,14 @@ class Sequences:
         first_pieces: int64 `[rows + 1]`, the first piece of each row.
         context: int64 `[pieces]`, how many of a piece's first predictions are not counted, since
             another piece makes them; or `None`: none.
+        text_bytes: The bytes of the text that all rows hold, in UTF-8, or `None`.
     """
 
     store: TokenStore
     pieces: np.ndarray
     first_pieces: np.ndarray
     context: np.ndarray | None = None
+    text_bytes: int | None = None
 
     def __len__(self) -> int:
         return len(self.first_pieces) - 1
@@ -212,6 +214,11 @@ def full_blocks(store: TokenStore, length: int, *, seed: int | None = None) -> S
     pieces = np.stack([rows[text], cuts - (ends - counts)[text], sizes], axis=1)
     firsts = np.searchsorted(cuts, np.arange(0, total, length))
     return Sequences(store, pieces, np.append(firsts, len(pieces)))
+
+
+def separate_pieces(sequences: Sequences) -> Sequences:
+    """Returns each piece as a row of its own, for models that cannot keep them apart."""
+    return replace(sequences, first_pieces=np.arange(len(sequences.pieces) + 1))
 
 
 def windows(store: TokenStore, length: int, stride: int) -> Sequences:

@@ -43,16 +43,30 @@ def metrics_table(reports: Mapping[str, Mapping[str, Any]], title: str | None = 
     Returns:
         A table to give to `rich.print`, or to leave as the last line of a notebook's cell.
     """
-    table = _table(title, "")
-    for name in reports:
-        table.add_column(_label(name), **_NUMBERS)
-    for key, shown in _METRICS.items():
-        values = [report.get(key) for report in reports.values()]
-        if any(value is not None for value in values):
-            table.add_row(shown, *(_number(value) for value in values))
+    table = table_of(reports, _METRICS, title)
     supports = [_rows(report) for report in reports.values()]
     if any(supports):
         table.add_row("rows", *(f"{rows:,}" if rows else "-" for rows in supports))
+    return table
+
+
+def table_of(
+    reports: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, str], title: str | None = None
+) -> Table:
+    """One row for each metric that a report has, one column for each report.
+
+    Args:
+        reports: Metrics by name, by the name of the data set.
+        metrics: What each metric is called in the table, by name.
+        title: Shown above the table. Defaults to `None`.
+    """
+    table = _table(title, "")
+    for name in reports:
+        table.add_column(_label(name), **_NUMBERS)
+    for key, shown in metrics.items():
+        values = [report.get(key) for report in reports.values()]
+        if any(value is not None for value in values):
+            table.add_row(shown, *(_number(value) for value in values))
     return table
 
 
@@ -175,8 +189,10 @@ def _label(name: str) -> Text:
     return Text(printable, no_wrap=True, overflow="ellipsis")
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _number(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _cell(count: int, correct: bool) -> Text:

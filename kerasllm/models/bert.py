@@ -72,7 +72,7 @@ def build_task(
         raise RecipeError(f"a classifier needs at least 2 classes, got {num_classes}")
     head_dropout = dropout if head_dropout is None else head_dropout
     folder = presets.resolve(preset)
-    with _reading(preset):
+    with reading(preset):
         loaded = _load(folder, dropout, precision)
     task = _add_head(loaded, num_classes, head_dropout, preset)
     _check_dropouts(task, dropout, head_dropout)
@@ -98,7 +98,7 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
             f"{folder} holds no trained classifier: there is no task.json in it",
             fix="give the `model` folder of a finished run",
         )
-    with _reading(folder):
+    with reading(folder):
         # Without a dtype, KerasHub cannot read a preset that was saved under a mixed policy.
         return keras_hub.models.TextClassifier.from_preset(
             str(folder), dtype=precision or "float32", compile=False
@@ -134,7 +134,7 @@ def load_tokenizer(preset: str | Path, progress: presets.Progress | None = None)
         PresetError: The preset cannot be found, read or used for classification.
     """
     folder = presets.resolve(preset, progress)
-    with _reading(preset):
+    with reading(preset):
         if huggingface.is_huggingface(folder):
             return from_keras_hub(huggingface.load_tokenizer(Path(folder)))
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(folder))
@@ -263,7 +263,7 @@ def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
 
 
 @contextmanager
-def _reading(preset: str | Path):
+def reading(preset: str | Path, kind: str = "a text classifier"):
     """Turns whatever KerasHub, Keras or h5py say about unreadable files into one kind of error."""
     try:
         yield
@@ -283,6 +283,6 @@ def _reading(preset: str | Path):
             ) from error
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PresetError(
-            f"{preset} cannot be loaded as a text classifier: {first_line}",
+            f"{preset} cannot be loaded as {kind}: {first_line}",
             fix="check the name and the files; `--debug` shows the whole error",
         ) from error

@@ -16,7 +16,7 @@ from keras import ops
 
 # Families whose layers all take a hidden state and masks, and whose positions are relative
 # (rotary) or given to an embedding. By name and not by inheritance: a subclass may differ.
-_WALKABLE = (
+WALKABLE = (
     keras_hub.models.GPT2Backbone,
     keras_hub.models.LlamaBackbone,
     keras_hub.models.Llama3Backbone,
@@ -24,11 +24,12 @@ _WALKABLE = (
     keras_hub.models.QwenBackbone,
     keras_hub.models.Qwen3Backbone,
 )
+"""Backbones that `hidden_states` walks through."""
 
 
 def can_be_walked(backbone: keras_hub.models.Backbone) -> bool:
     """Returns whether `hidden_states` takes segments, and can compute layers again."""
-    return type(backbone) in _WALKABLE
+    return type(backbone) in WALKABLE
 
 
 def hidden_states(

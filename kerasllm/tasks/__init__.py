@@ -1,1 +1,16 @@
-"""Tasks: what a row looks like, which model and loss, which metrics, how a prediction reads."""
+"""What a model can learn: one module a task.
+
+A task's module has `prepare_data(recipe, notify)`, `build_model(recipe, data, precision)`,
+`build_loss(recipe)`, `evaluate(model, rows, buckets=)` and `places_of(rows, numbers)`; see
+`text_classification`, the first of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def task_of(recipe) -> ModuleType:
+    """Returns the module of a recipe's task."""
+    return importlib.import_module(f"kerasllm.tasks.{recipe.task}")

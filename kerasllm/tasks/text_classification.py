@@ -16,7 +16,6 @@ from kerasllm.data.pipeline import (
     needs_one_shape,
     prediction_dataset,
     prediction_rows,
-    training_dataset,
 )
 from kerasllm.data.sources import Source
 from kerasllm.data.split import split_stratified
@@ -25,6 +24,7 @@ from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
 from kerasllm.evaluation.classification import classification_report, log_softmax
+from kerasllm.models.bert import load_tokenizer
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
 from kerasllm.recipe import Data, Recipe
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
@@ -54,10 +54,33 @@ class ClassificationData:
     stores: dict[str, TokenStore]
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """What tells the data of each part from others."""
+        return {part: source.fingerprint for part, source in self.sources.items()}
+
+    @property
     def parts(self) -> dict[str, Examples]:
         """The parts that there are, by name."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def prepare_data(
+    recipe: Recipe, notify: Callable[[str], None] | None = None
+) -> ClassificationData:
+    """Loads the tokenizer of a recipe's preset, and reads the data with it.
+
+    Args:
+        recipe: The recipe.
+        notify: Called with what is being done. Defaults to `None`.
+
+    Raises:
+        KerasllmError: If the preset or the data is refused.
+    """
+    if notify:
+        notify(f"loading the tokenizer of {recipe.model.preset}")
+    tokenizer = load_tokenizer(recipe.model.preset, progress=notify)
+    return load_data(recipe.data, tokenizer, seed=recipe.training.seed, notify=notify)
 
 
 def load_data(
@@ -180,6 +203,11 @@ def place_of(store: TokenStore) -> Callable[[int], str]:
     return place
 
 
+def places_of(examples: Examples, numbers: np.ndarray) -> list[tuple[str, int]]:
+    """Returns the file and the line of some examples."""
+    return [examples.store.where(int(row)) for row in examples.rows[numbers]]
+
+
 def class_weights(
     weights: str | dict[str, float] | None, classes: np.ndarray, labels: Labels
 ) -> np.ndarray | None:
@@ -201,12 +229,12 @@ def class_weights(
     return named
 
 
-def build_model(recipe: Recipe, labels: Labels, precision: str) -> TextClassifier:
-    """Builds the classifier of a recipe."""
+def build_model(recipe: Recipe, data: ClassificationData, precision: str) -> TextClassifier:
+    """Builds the classifier of a recipe, for the labels of its data."""
     lora = recipe.model.lora
     return bert_classifier(
         recipe.model.preset,
-        labels=labels,
+        labels=data.labels,
         dropout=recipe.model.dropout,
         head_dropout=recipe.model.head_dropout,
         freeze=recipe.model.freeze,
@@ -219,47 +247,6 @@ def build_model(recipe: Recipe, labels: Labels, precision: str) -> TextClassifie
 def build_loss(recipe: Recipe) -> SmoothedSparseCategoricalCrossentropy:
     """Returns the loss of a recipe."""
     return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
-
-
-def labelled_batches(
-    model: TextClassifier,
-    examples: Examples,
-    plans: EpochPlans,
-    epochs: int = 1,
-    *,
-    first_step: int = 0,
-):
-    """Returns the batches that the model's `fit` and `evaluate` take.
-
-    Args:
-        model: A classifier, compiled if it is to cut batches into micro-batches.
-        examples: The examples.
-        plans: The plan of each epoch over these examples.
-        epochs: How many epochs to yield, one after the other. Defaults to `1`.
-        first_step: The number of the first batch, counted over all epochs. Defaults to `0`.
-
-    Returns:
-        A dataset of `(x, y, sample_weight)`, cut into the parts of the replicas of the model's
-        strategy; see `kerasllm.data.training_dataset`.
-
-    Example:
-
-    ```python
-    plans = EpochPlans(data.train.lengths, batch_size=32, buckets=16, seed=0)
-    batches = labelled_batches(model, data.train, plans, epochs=2)
-    model.fit(batches, epochs=2, steps_per_epoch=plans.steps)
-    ```
-    """
-    return training_dataset(
-        examples,
-        plans,
-        epochs=epochs,
-        inputs=model.input_names,
-        pad_id=model.tokenizer.pad_token_id,
-        first_step=first_step,
-        accumulate=model.accumulate,
-        strategy=model.distribute_strategy,
-    )
 
 
 def predict_logits(

