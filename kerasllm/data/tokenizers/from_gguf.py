@@ -31,12 +31,15 @@ def _split_at(pattern: str) -> dict[str, Any]:
 
 
 # `tokenizer.ggml.pre` to what differs from GPT-2's rules.
+_LLAMA3 = {"splits": [_split_at(_WORDS % r"\p{N}{1,3}")], "whole_words_first": True}
 _BYTE_LEVEL_RULES: dict[str | None, dict[str, Any]] = {
     None: {},
     "default": {},
     "gpt-2": {},
     "smollm": {"splits": [{"type": "Digits", "individual_digits": True}]},
-    "llama-bpe": {"splits": [_split_at(_WORDS % r"\p{N}{1,3}")], "whole_words_first": True},
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
     "qwen2": {"splits": [_split_at(_WORDS % r"\p{N}")], "normalizer": {"type": "NFC"}},
 }
 
@@ -47,7 +50,7 @@ def from_gguf(parts: Any, *, where: str | None = None) -> TokenizerJson:
     Args:
         parts: What the file's metadata says of its tokenizer, with the attributes `model`, `pre`,
             `tokens`, `token_types`, `merges`, `scores`, `bos_id`, `eos_id`, `unk_id`, `pad_id`,
-            `add_bos`, `add_space_prefix`; any but `model` and `tokens` may be `None`.
+            `add_bos`, `add_space_prefix`: a `models.decoders.gguf_tokenizer.GGUFTokenizer`.
         where: The file, for errors. Defaults to `None`.
 
     Raises:
@@ -62,7 +65,7 @@ def from_gguf(parts: Any, *, where: str | None = None) -> TokenizerJson:
         )
     tokens = list(parts.tokens)
     vocabulary = {token: id for id, token in enumerate(tokens)}
-    types = list(parts.token_types) if parts.token_types is not None else [1] * len(tokens)
+    types = parts.token_types
     kinds = (_CONTROL, _UNKNOWN) if parts.model == "gpt2" else (_CONTROL,)
     special = [token for token, kind in zip(tokens, types) if kind in kinds]
     other = [token for token, kind in zip(tokens, types) if kind == _USER_DEFINED]
@@ -70,14 +73,12 @@ def from_gguf(parts: Any, *, where: str | None = None) -> TokenizerJson:
     content = build(parts, vocabulary, special, other, where)
 
     def token(id: int | None) -> str | None:
-        return None if id is None or not 0 <= id < len(tokens) else tokens[id]
+        return None if id is None else tokens[id]
 
     named = {"bos_token": token(parts.bos_id), "unk_token": token(parts.unk_id)}
-    # A file of the second kind that says nothing has a start token, as llama.cpp reads it.
-    add_start = parts.model == "llama" if parts.add_bos is None else parts.add_bos
     return TokenizerJson(
         json.dumps(content, ensure_ascii=False),
-        start_token=token(parts.bos_id) if add_start else None,
+        start_token=token(parts.bos_id) if parts.add_bos else None,
         end_token=token(parts.eos_id),
         pad_token=token(parts.pad_id),
         named_tokens={name: value for name, value in named.items() if value is not None},
@@ -126,7 +127,7 @@ def _with_scores(
             "The tokenizer of this GGUF file has no scores", where=where, fix="fetch it again"
         )
     content = byte_level_json(vocabulary, (), special_tokens=special, other_tokens=other)
-    add_space = getattr(parts, "add_space_prefix", None) is not False
+    add_space = bool(parts.add_space_prefix)
     mark_spaces = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
     read_spaces = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
     prepend = [{"type": "Prepend", "prepend": _SPACE}] * add_space
