@@ -166,6 +166,11 @@ def is_dense(layer: keras.Layer) -> bool:
     return type(layer) in _FROZEN or type(layer) in _PLAIN
 
 
+def is_frozen(layer: keras.Layer) -> bool:
+    """Returns whether `freeze` was called with a layer."""
+    return type(layer) in _PLAIN
+
+
 def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
     """Makes a built dense layer one whose kernel does not train and that takes updates.
 
@@ -174,7 +179,7 @@ def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
         quantize_to: `"int8"` or `"int4"`: what the kernel is held in from now on.
             Defaults to `None`: as it is.
     """
-    if type(layer) in _PLAIN:
+    if is_frozen(layer):
         return
     layout = KernelLayout.of(layer)
     turn_into(layer, _FROZEN[type(layer)])
@@ -193,31 +198,31 @@ def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
 
 
 def thaw(layer: keras.Layer) -> None:
-    """Makes a frozen layer a plain one again, with its active updates in its kernel."""
-    matrix = merged_matrix(layer)
+    """Makes a frozen layer a plain one again, with its active updates in its kernel.
+
+    The kernel has the layer's own dtype then, whatever it was held in.
+    """
+    value = layer.layout.kernel(merged_matrix(layer))
+    if layer.quantized is not None:
+        held = [layer.quantized.values, layer.quantized.scales]
+    else:
+        held = [layer._kernel]
+    if layer.squared_norms is not None:
+        held.append(layer.squared_norms)
+    for weight in held:
+        remove_weight(layer, weight)
     with unlocked(layer):
-        if layer.quantized is not None:
-            remove_weight(layer, layer.quantized.values)
-            remove_weight(layer, layer.quantized.scales)
-            value = layer.layout.kernel(matrix)
-            layer._kernel, layer.quantized = (
-                layer.add_weight(
-                    name="kernel",
-                    shape=value.shape,
-                    initializer=lambda shape, dtype=None: tf.cast(value, dtype),
-                    trainable=False,
-                ),
-                None,
-            )
-        else:
-            layer._kernel.assign(layer.layout.kernel(matrix))
         for name in list(layer.updates):
             remove_update(layer, name)
-        if layer.squared_norms is not None:
-            remove_weight(layer, layer.squared_norms)
-    for attribute in ("layout", "quantized", "updates", "active", "squared_norms"):
-        delattr(layer, attribute)
-    turn_into(layer, _PLAIN[type(layer)])
+        for attribute in ("layout", "quantized", "updates", "active", "squared_norms"):
+            delattr(layer, attribute)
+        turn_into(layer, _PLAIN[type(layer)])
+        layer._kernel = layer.add_weight(
+            name="kernel",
+            shape=value.shape,
+            initializer=lambda shape, dtype=None: tf.cast(value, dtype),
+            trainable=False,
+        )
 
 
 def add_update(layer: keras.Layer, name: str, settings: LowRank, seed: int = 0) -> Update:
