@@ -1,4 +1,4 @@
-"""Low-rank adapters: small trainable matrices beside frozen kernels."""
+"""Low-rank adapters for classifiers: small trainable matrices beside frozen kernels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import keras
 
 from kerasllm.errors import RecipeError
 from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.low_rank import LowRank, add_update, freeze, is_dense
 
 # What a target names, in each family's own layer names.
 _ROLES = {
@@ -62,11 +63,7 @@ def add_lora(
             where="model.lora",
             fix="remove model.lora, or freeze fewer layers",
         )
-    dense = [
-        layer
-        for layer in walk(sum(blocks[frozen_layers:], ()))
-        if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
-    ]
+    dense = [layer for layer in walk(sum(blocks[frozen_layers:], ())) if is_dense(layer)]
     chosen = {}
     for target in targets:
         matched = [layer for layer in dense if _matches(target, layer.name)]
@@ -77,13 +74,13 @@ def add_lora(
                 fix=f"use parts of these names: {', '.join(dict.fromkeys(x.name for x in dense))}",
             )
         chosen.update({id(layer): layer for layer in matched})
-    # By variable, not by layer: a layer that does not train would hold its adapter back too, and
-    # Keras leaves the biases of an adapted layer trainable.
+    # By variable, not by layer: a layer that does not train would hold its adapter back too.
     new = {id(v) for layer in parts.pooler for v in layer.variables} if fresh_pooler else set()
     for variable in task.backbone.variables:
         variable.trainable = variable.trainable and id(variable) in new
-    for layer in chosen.values():
-        layer.enable_lora(rank, lora_alpha=alpha)
+    for number, layer in enumerate(chosen.values()):
+        freeze(layer)
+        add_update(layer, "adapter", LowRank(rank, alpha), seed=number)
 
 
 def _matches(target: str, name: str) -> bool:

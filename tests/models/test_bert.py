@@ -13,6 +13,7 @@ from kerasllm.data.tokenizers import from_keras_hub
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models import bert
 from kerasllm.models.layers import ignores_padding, parts_of, walk
+from kerasllm.models.low_rank import is_frozen
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +175,13 @@ def test_lora_trains_adapters_and_head_only_and_is_merged_when_saved(preset, nam
     lora = {"rank": 2, "alpha": 16, "targets": TARGETS.get(name, ["query", "value"])}
     task = bert.build_task(preset(name), 3, dropout=0.0, lora=lora)
     in_backbone = {weight.path for weight in task.backbone.weights}
-    adapters = {path for path in in_backbone if "lora_kernel" in path}
+    adapters = {path for path in in_backbone if "adapter_lora" in path}
     blocks = 1 if name == "albert" else families.NUM_LAYERS
     assert len(adapters) == 2 * 2 * blocks
     # An adapter starts as nothing: its second matrix is 0, so the first has no gradient yet.
-    assert train_one_step(task) & in_backbone == {p for p in adapters if p.endswith("kernel_b")}
+    assert train_one_step(task) & in_backbone == {p for p in adapters if p.endswith("lora_b")}
     for weight in task.backbone.weights:
-        if weight.path.endswith("lora_kernel_b"):
+        if weight.path.endswith("adapter_lora_b"):
             weight.assign(np.random.default_rng(0).normal(0, 0.5, weight.shape))
     assert train_one_step(task) & in_backbone == adapters
 
@@ -193,12 +194,13 @@ def test_lora_trains_adapters_and_head_only_and_is_merged_when_saved(preset, nam
 def test_lora_scales_by_alpha_over_rank(preset):
     lora = {"rank": 4, "alpha": 10, "targets": ["value"]}
     task = bert.build_task(preset("bert"), 2, dropout=0.0, lora=lora)
-    layers = [x for x in walk([task.backbone]) if getattr(x, "lora_enabled", False)]
+    layers = [x for x in walk([task.backbone]) if is_frozen(x)]
     for layer in layers:
         inputs = np.random.default_rng(0).normal(size=(1, 2, 8)).astype("float32")
         before = np.asarray(layer(inputs))
-        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
-        added = np.einsum("bsd,dhr->bshr", inputs, layer.lora_kernel_a).sum(-1, keepdims=True)
+        update = layer.updates["adapter"]
+        update.b.assign(np.ones(update.b.shape))
+        added = (inputs @ update.a.numpy().T).sum(-1)[..., None, None]
         after = np.asarray(layer(inputs))
         np.testing.assert_allclose(after - before, np.broadcast_to(2.5 * added, after.shape), 1e-4)
     assert len(layers) == families.NUM_LAYERS
