@@ -2,7 +2,15 @@
 
 from kerasllm.models.decoders.families import FAMILIES, Family, family_of
 from kerasllm.models.decoders.gguf_tokenizer import GGUFTokenizer, read_tokenizer
-from kerasllm.models.decoders.layout import Module, Tensor, as_kernel, as_matrix, modules, tensors
+from kerasllm.models.decoders.layout import (
+    Module,
+    Tensor,
+    as_kernel,
+    as_matrix,
+    kernel_axes,
+    modules,
+    tensors,
+)
 from kerasllm.models.decoders.load import is_decoder, load_backbone, max_length, read_config
 from kerasllm.models.decoders.mend import mend
 
@@ -16,6 +24,7 @@ __all__ = [
     "as_matrix",
     "family_of",
     "is_decoder",
+    "kernel_axes",
     "load_backbone",
     "max_length",
     "mend",

@@ -39,7 +39,7 @@ _BLOCKS = {
     "rope.scaling.original_context_length": "original_max_position_embeddings",
     "vocab_size": "vocab_size",
 }
-# Read by `_rope` and `_check_widths`.
+# Read by `_add_rope` and `_add_widths`.
 _ELSEWHERE = frozenset(
     {
         "attention.value_length",
@@ -47,6 +47,8 @@ _ELSEWHERE = frozenset(
         "rope.scaling.type",
         "rope.scaling.factor",
         "rope.scaling.attn_factor",
+        # How the model was made, not what it computes.
+        "rope.scaling.finetuned",
     }
 )
 _LAYER = {
@@ -169,9 +171,11 @@ class GGUFFile:
         config.setdefault("vocab_size", self._rows("token_embd.weight"))
         if self.architecture.may_tie:
             config["tie_word_embeddings"] = "output.weight" not in self._tensors
-        if "rope.dimension_count" in inner or "attention.value_length" in inner:
-            self._check_widths(config, inner)
-        self._add_rope(config, inner)
+        if "rms_norm_eps" in self.architecture.keys.values():
+            if "rms_norm_eps" not in config:
+                self._miss(f"{name}.attention.layer_norm_rms_epsilon")
+            self._add_widths(config, inner)
+            self._add_rope(config, inner)
         for key, hub in (("bos", "bos"), ("eos", "eos"), ("padding", "pad"), ("unknown", "unk")):
             value = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
             if value is not None:
@@ -227,11 +231,11 @@ class GGUFFile:
     def _rows(self, name: str) -> int | None:
         return int(self._tensors[name].shape[-1]) if name in self._tensors else None
 
-    def _check_widths(self, config: Mapping, inner: Mapping) -> None:
+    def _add_widths(self, config: dict, inner: Mapping) -> None:
         width, heads = config.get("hidden_size"), config.get("num_attention_heads")
         if not isinstance(width, int) or not isinstance(heads, int) or heads < 1:
             return
-        head = config.get("head_dim", width // heads)
+        head = config.setdefault("head_dim", width // heads)
         name = self.metadata["general.architecture"]
         for key in ("rope.dimension_count", "attention.value_length"):
             if inner.get(key, head) != head:
@@ -289,11 +293,7 @@ class GGUFFile:
         for kind in ("long", "short"):
             tensor = self._tensors.get(f"rope_factors_{kind}.weight")
             if tensor is None:
-                raise PresetError(
-                    f"tensor rope_factors_{kind}.weight is missing",
-                    where=str(self.path),
-                    fix=BROKEN,
-                )
+                self._miss(f"rope_factors_{kind}.weight")
             factors[f"{kind}_factor"] = reader_of(tensor)().reshape(-1).tolist()
         return factors
 
@@ -325,6 +325,9 @@ class GGUFFile:
         if model_type == "gpt2" and role in linear and name.endswith(".weight"):
             return _transpose
         return None
+
+    def _miss(self, name: str) -> None:
+        raise PresetError(f"{name} is missing", where=str(self.path), fix=BROKEN)
 
     def _refuse(self, key: str, because: str) -> None:
         raise PresetError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,19 +33,55 @@ def open_gguf(path: Path) -> gguf.GGUFReader:
             f"{path.name} is not a GGUF file", where=str(path), fix="give a .gguf file"
         )
     try:
+        _check_header(path)
         reader = gguf.GGUFReader(path)
-        # The library cuts a string that runs over the end; what follows it then fails, or is this.
         ends = [tensor.data_offset + tensor.n_bytes for tensor in reader.tensors]
         if max(ends, default=reader.data_offset) > path.stat().st_size:
             raise ValueError("a tensor ends after the file")
         return reader
-    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, OSError) as error:
+    except (
+        ArithmeticError, LookupError, MemoryError, TypeError, ValueError, OSError, struct.error
+    ) as error:  # fmt: skip
         raise PresetError(
             f"{path.name} is truncated or broken: it has {path.stat().st_size} bytes, and its "
             f"header leads elsewhere ({error})",
             where=str(path),
             fix=BROKEN,
         ) from error
+
+
+# Bytes of a value, by the number of its type; 8 is a string, 9 an array.
+_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY = 8, 9
+
+
+def _check_header(path: Path) -> None:
+    """Walks over the metadata: the library would believe any length, and never end."""
+    size = path.stat().st_size
+    with open(path, "rb") as opened:
+
+        def number(form: str) -> int:
+            return struct.unpack(form, opened.read(struct.calcsize(form)))[0]
+
+        def skip(count: int) -> None:
+            if opened.tell() + count > size:
+                raise ValueError("a value ends after the file")
+            opened.seek(count, os.SEEK_CUR)
+
+        opened.seek(4)
+        if number("<I") & 0xFFFF == 0:
+            raise ValueError("its numbers are big-endian")
+        number("<Q")
+        for _ in range(number("<Q")):
+            skip(number("<Q"))
+            kind, count = number("<I"), 1
+            if kind == _ARRAY:
+                kind, count = number("<I"), number("<Q")
+            if kind == _STRING:
+                for _ in range(count):
+                    skip(number("<Q"))
+            else:
+                skip(_BYTES[kind] * count)
 
 
 def metadata_of(reader: gguf.GGUFReader, path: Path) -> dict:

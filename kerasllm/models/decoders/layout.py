@@ -156,16 +156,15 @@ def tensors(backbone: keras_hub.models.Backbone) -> dict[str, Tensor]:
         PresetError: The backbone is of another family.
     """
     found = {}
+    transposed = _names_of(backbone).transposed
     for name, layers in _layers_of(backbone).items():
         for suffix, attributes in _SUFFIXES.items():
-            held = [next((a for a in attributes if _has(layer, a)), None) for layer in layers]
-            if held[0] is None:
+            held = next((a for a in attributes if _has(layers[0], a)), None)
+            if held is None:
                 continue
-            flips = held[0] == "kernel" and not _transposed(backbone, name)
-            parts = tuple(Part(layer, a, flips) for layer, a in zip(layers, held))
-            found[f"{name}.{suffix}"] = Tensor(
-                parts, axis=int(held[0] == "kernel" and _transposed(backbone, name))
-            )
+            kernel = held == "kernel"
+            parts = tuple(Part(layer, held, kernel and not transposed) for layer in layers)
+            found[f"{name}.{suffix}"] = Tensor(parts, axis=int(kernel and transposed))
     embedding = backbone.token_embedding
     if not embedding.tie_weights:
         found["lm_head.weight"] = Tensor((Part(embedding, "reverse_embeddings", True),))
@@ -187,8 +186,9 @@ def modules(backbone: keras_hub.models.Backbone) -> dict[str, Module]:
     modules(backbone)["model.layers.0.self_attn.q_proj"].layers[0]  # the EinsumDense "query"
     ```
     """
+    transposed = _names_of(backbone).transposed
     return {
-        name: Module(layers, _transposed(backbone, name))
+        name: Module(layers, transposed)
         for name, layers in _layers_of(backbone).items()
         if _has(layers[0], "kernel")
     }
@@ -302,7 +302,7 @@ _NAMES = {
 
 
 def _layers_of(backbone: keras_hub.models.Backbone) -> dict[str, tuple[keras.Layer, ...]]:
-    names = _NAMES[family_of(backbone).model_type]
+    names = _names_of(backbone)
     paths = dict(names.outside)
     for number in range(backbone.num_layers):
         start = names.layer.format(number)
@@ -312,8 +312,8 @@ def _layers_of(backbone: keras_hub.models.Backbone) -> dict[str, tuple[keras.Lay
     return {name: tuple(layers[path] for path in found) for name, found in paths.items()}
 
 
-def _transposed(backbone: keras_hub.models.Backbone, name: str) -> bool:
-    return _NAMES[family_of(backbone).model_type].transposed
+def _names_of(backbone: keras_hub.models.Backbone) -> _Names:
+    return _NAMES[family_of(backbone).model_type]
 
 
 def _has(layer: keras.Layer, attribute: str) -> bool:

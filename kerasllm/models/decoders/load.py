@@ -120,8 +120,13 @@ def _named(sources: list[Source], names: list[str]) -> dict[str, Source]:
     found = {}
     for source in sources:
         for name in (source.name, f"model.{source.name}", f"transformer.{source.name}"):
-            if name in names:
-                found[name] = source
+            if name in names and found.setdefault(name, source) is not source:
+                raise PresetError(
+                    f"tensor {name} is there twice, as {found[name].stored_name} and as "
+                    f"{source.stored_name}",
+                    where=str(source.file),
+                    fix="use a folder that holds one model",
+                )
     return found
 
 

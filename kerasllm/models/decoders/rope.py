@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from kerasllm.errors import PresetError
 
+_ANEW = "take the file from the model's own repository"
 # What each type must say besides its name; `longrope` was spelled `su` at first.
 _NUMBERS = {
     "default": (),
@@ -92,9 +93,7 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
     given = {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)}
     for key, value in given.items():
         if not isinstance(value, dict):
-            raise PresetError(
-                f"{key} must be an object, got {value!r}", where=where, fix="take the file anew"
-            )
+            raise PresetError(f"{key} must be an object, got {value!r}", where=where, fix=_ANEW)
     if len(given) == 2 and given["rope_parameters"] != given["rope_scaling"]:
         raise PresetError(
             "rope_parameters and rope_scaling are both there and differ",
@@ -116,7 +115,9 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
 
 def _listed(value: object, name: str, where: str) -> list:
     if not isinstance(value, list):
-        raise PresetError(f"{name} must be a list of numbers, got {value!r}", where=where)
+        raise PresetError(
+            f"{name} must be a list of numbers, got {value!r}", where=where, fix=_ANEW
+        )
     return value
 
 
@@ -124,8 +125,6 @@ def _number(value: object, name: str, where: str) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or value <= 0:
         raise PresetError(
-            f"{name} must be a number above 0, got {value!r}",
-            where=where,
-            fix="take the file from the model's own repository",
+            f"{name} must be a number above 0, got {value!r}", where=where, fix=_ANEW
         )
     return float(value)

@@ -59,7 +59,11 @@ def _weight_files(folder: Path) -> list[Path]:
     names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
     for name in names:
         if name != Path(name).name:
-            raise PresetError(f"{name!r} is not the name of a file", where=str(folder / INDEX))
+            raise PresetError(
+                f"{name!r} is not the name of a file",
+                where=str(folder / INDEX),
+                fix="fetch the file again",
+            )
     return [folder / name for name in names]
 
 
