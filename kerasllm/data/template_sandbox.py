@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from kerasllm.errors import DataError
 
 # No template that is meant well comes near: a conversation has a hundred messages, not a hundred thousand.
-_MOST_STEPS = 200_000
+_MOST_STEPS = 100_000
 _LONGEST = 1 << 24
 _LARGEST_POWER = 64
 

@@ -117,7 +117,10 @@ def main() -> None:
         words = pre_tokenizers.ByteLevel(add_prefix_space=False)
         real.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
         ids = [real(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
-        write("smollm2.json", {"texts": TEXTS, "ids": ids})
+        chats = [[{"role": role, "content": text} for role, text in said] for said in SAID]
+        chat_ids = [real.apply_chat_template(chat)["input_ids"] for chat in chats]
+        found = {"texts": TEXTS, "ids": ids, "chats": chats, "chat_ids": chat_ids}
+        write("smollm2.json", found)
 
 
 def toy_tokenizer() -> PreTrainedTokenizerFast:

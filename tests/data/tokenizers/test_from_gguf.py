@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from kerasllm.data.chat_templates import own
+from kerasllm.data.chat_tokens import encode_conversation
 from kerasllm.data.tokenizers import from_gguf
 from kerasllm.errors import PresetError
 from tests.data.tokenizers.gguf_parts import REFERENCE, gguf_parts
@@ -69,9 +71,17 @@ def test_smollm2_has_the_ids_of_the_reference():
     from kerasllm.models.decoders.gguf_tokenizer import read_tokenizer
     from kerasllm.models.presets import fetch
 
-    file = next(fetch("smollm2_135m_instruct").glob("*.gguf"))
-    tokenizer = from_gguf(read_tokenizer(file))
+    parts = read_tokenizer(next(fetch("smollm2_135m_instruct").glob("*.gguf")))
+    tokenizer = from_gguf(parts)
     expected = json.loads((REFERENCE / "smollm2.json").read_text(encoding="utf-8"))
     for text, ids in zip(expected["texts"], expected["ids"]):
         assert tokenizer.encode_whole(text) == ids, text
     assert tokenizer.end_token == "<|im_end|>" and tokenizer.start_token_id is None
+    template = own(parts.chat_template, tokenizer)
+    for messages, ids in zip(expected["chats"], expected["chat_ids"]):
+        found, mask = encode_conversation(template, tokenizer, messages)
+        assert found.tolist() == ids
+        answers = [message["content"] for message in messages[1:] if message["role"] == "assistant"]
+        said = tokenizer.decode(found[mask == 1], skip_special=False)
+        assert said.count("<|im_end|>") == len(answers)
+        assert all(f"{answer}<|im_end|>" in said for answer in answers)
