@@ -1,0 +1,211 @@
+"""The compiled functions of decoding, made once for each size of batch, prompt and text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.generation.decoders import KerasHubDecoder, ReadDecoder
+from kerasllm.generation.sampling import Sampler, penalized
+
+_SHORTEST = 16
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes that functions are compiled for.
+
+    Attributes:
+        rows: Rows of a batch.
+        prompt: Slots for the prompts.
+        new: Slots for what is generated.
+    """
+
+    rows: int
+    prompt: int
+    new: int
+
+    @classmethod
+    def holding(cls, rows: int, prompt: int, new: int, longest: int | None = None) -> Sizes:
+        """Returns the smallest of the sizes used that hold a batch.
+
+        Args:
+            rows: Prompts.
+            prompt: Tokens of the longest of them.
+            new: The most new tokens.
+            longest: The most tokens that the model can read. Defaults to `None`: any number.
+        """
+        prompt_size, new_size = _size(prompt, _SHORTEST), _size(new, _SHORTEST)
+        if longest is not None:
+            prompt_size = min(prompt_size, max(prompt, longest))
+        return cls(_size(rows, 1), prompt_size, new_size)
+
+
+class Functions:
+    """Compiles what decoding calls, when it is first called.
+
+    Args:
+        decoder: What computes logits.
+        xla: Tells of a number of rows whether XLA compiles.
+
+    Attributes:
+        compilations: How many functions have been compiled.
+    """
+
+    def __init__(self, decoder: ReadDecoder | KerasHubDecoder, xla: Callable[[int], bool]):
+        self._decoder = decoder
+        self._xla = xla
+        self._made = {}
+        self.compilations = 0
+
+    def start(self, sizes: Sizes, sampler: Sampler):
+        """Returns the function that reads prompts and chooses the first token of each row."""
+        return self._get(self._start, sizes, sampler)
+
+    def advance(self, sizes: Sizes, sampler: Sampler):
+        """Returns the function that chooses tokens up to a given number."""
+        return self._get(self._advance, sizes, sampler)
+
+    def start_beams(self, sizes: Sizes, penalizes: bool, kept: int):
+        """Returns the function that reads a prompt and gives the best first tokens."""
+        return self._get(self._start_beams, sizes, penalizes, kept)
+
+    def advance_beams(self, sizes: Sizes, penalizes: bool, kept: int):
+        """Returns the function that reads a token of each beam and gives the best next ones."""
+        return self._get(self._advance_beams, sizes, penalizes, kept)
+
+    def _get(self, make: Callable, sizes: Sizes, *options):
+        key = (make.__name__, sizes, *options)
+        if key not in self._made:
+            function = make(sizes, *options)
+
+            def counted(*arguments):
+                self.compilations += 1
+                return function(*arguments)
+
+            xla = self._xla(sizes.rows)
+            self._made[key] = tf.function(counted, autograph=False, jit_compile=xla)
+        return self._made[key]
+
+    def _start(self, sizes: Sizes, sampler: Sampler):
+        decoder, slots = self._decoder, sizes.prompt + sizes.new
+
+        def start(weights, token_ids, lengths, ended, uniform, numbers, stops):
+            logits, cache = decoder.prefill(weights, token_ids, lengths, slots)
+            seen = _seen(token_ids, lengths, logits.shape[-1]) if sampler.penalizes else ()
+            token = sampler.choose(logits, seen, numbers, uniform[:, 0])
+            return {
+                "count": tf.constant(1),
+                "token": token,
+                "new": tf.concat(
+                    [token[:, None], tf.zeros([sizes.rows, sizes.new - 1], tf.int32)], 1
+                ),
+                "ended": ended | _among(token, stops),
+                "seen": _with(seen, token) if sampler.penalizes else (),
+                "cache": cache,
+            }
+
+        return start
+
+    def _advance(self, sizes: Sizes, sampler: Sampler):
+        decoder = self._decoder
+
+        def advance(weights, state, lengths, uniform, numbers, stops, until):
+            def body(state):
+                count = state["count"]
+                slot = sizes.prompt + count - 1
+                logits, cache = decoder.step(
+                    weights, state["cache"], state["token"], slot, sizes.prompt, lengths
+                )
+                token = sampler.choose(
+                    logits, state["seen"], numbers, tf.gather(uniform, count, axis=1)
+                )
+                here = tf.range(sizes.new)[None, :] == count
+                return [
+                    {
+                        "count": count + 1,
+                        "token": token,
+                        "new": tf.where(here, token[:, None], state["new"]),
+                        "ended": state["ended"] | _among(token, stops),
+                        "seen": _with(state["seen"], token) if sampler.penalizes else (),
+                        "cache": cache,
+                    }
+                ]
+
+            def goes_on(state):
+                return (state["count"] < until) & ~tf.reduce_all(state["ended"])
+
+            return tf.while_loop(goes_on, body, [state])[0]
+
+        return advance
+
+    def _start_beams(self, sizes: Sizes, penalizes: bool, kept: int):
+        decoder, slots = self._decoder, sizes.prompt + sizes.new
+
+        def start(weights, token_ids, lengths, penalty):
+            logits, cache = decoder.prefill(weights, token_ids[:1], lengths[:1], slots)
+            seen = _seen(token_ids[:1], lengths[:1], logits.shape[-1]) if penalizes else ()
+            scores = tf.nn.log_softmax(logits)
+            scores = penalized(scores, seen, penalty) if penalizes else scores
+            best, tokens = tf.math.top_k(scores[0], kept)
+            rows = tf.zeros([sizes.rows], tf.int32)
+            cache = decoder.reordered(cache, rows)
+            return best, tokens, cache, tf.gather(seen, rows) if penalizes else ()
+
+        return start
+
+    def _advance_beams(self, sizes: Sizes, penalizes: bool, kept: int):
+        decoder = self._decoder
+
+        def advance(weights, cache, seen, scores, tokens, parents, count, lengths, penalty):
+            cache = decoder.reordered(cache, parents)
+            slot = sizes.prompt + count - 1
+            logits, cache = decoder.step(weights, cache, tokens, slot, sizes.prompt, lengths)
+            new = tf.nn.log_softmax(logits)
+            if penalizes:
+                seen = _with(tf.gather(seen, parents), tokens)
+                new = penalized(new, seen, penalty)
+            best, places = tf.math.top_k(tf.reshape(scores[:, None] + new, [-1]), kept)
+            vocabulary = logits.shape[-1]
+            return best, places % vocabulary, places // vocabulary, cache, seen
+
+        return advance
+
+
+def padded(prompts: Sequence[Sequence[int]], sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Returns token ids `[rows, prompt]` and lengths `[rows]`; rows that are left repeat the first.
+
+    Args:
+        prompts: Token ids, at least one prompt.
+        sizes: What they are filled up to.
+    """
+    token_ids = np.zeros((sizes.rows, sizes.prompt), np.int32)
+    whole = [*prompts, *[prompts[0]] * (sizes.rows - len(prompts))]
+    for row, prompt in enumerate(whole):
+        token_ids[row, : len(prompt)] = prompt
+    return token_ids, np.array([len(prompt) for prompt in whole], np.int32)
+
+
+def _size(count: int, least: int) -> int:
+    """Returns the next power of 2, and above 64 also the halfway between two."""
+    size = max(least, 1 << (count - 1).bit_length())
+    return size * 3 // 4 if size > 64 and count <= size * 3 // 4 else size
+
+
+def _among(tokens, stops):
+    return tf.reduce_any(tokens[:, None] == stops[None, :], -1)
+
+
+def _seen(token_ids, lengths, vocabulary: int):
+    inside = tf.sequence_mask(lengths, token_ids.shape[1])
+    rows = tf.broadcast_to(tf.range(token_ids.shape[0])[:, None], token_ids.shape)
+    places = tf.stack([rows, token_ids], -1)
+    shape = [token_ids.shape[0], vocabulary]
+    return tf.scatter_nd(places, tf.cast(inside, tf.int32), shape) > 0
+
+
+def _with(seen, tokens):
+    return seen | (tf.range(seen.shape[1])[None, :] == tokens[:, None])

@@ -1,0 +1,85 @@
+"""The two ways to compute a decoder token by token: with weights read out, or by KerasHub."""
+
+from __future__ import annotations
+
+import keras_hub
+import tensorflow as tf
+
+from kerasllm.generation import forward
+from kerasllm.generation.weights import architecture, can_be_read, read_weights
+
+
+def decoder_for(task: keras_hub.models.CausalLM) -> ReadDecoder | KerasHubDecoder:
+    """Returns the fastest way to compute a KerasHub `CausalLM`."""
+    return (ReadDecoder if can_be_read(task.backbone) else KerasHubDecoder)(task)
+
+
+class ReadDecoder:
+    """GPT-2, Llama, Mistral, Qwen 2 and 3, by `kerasllm.generation.forward`.
+
+    Args:
+        task: A KerasHub `CausalLM`.
+
+    Attributes:
+        mixes_lengths: Whether prompts of a batch may differ in length.
+        weights: What `prefill` and `step` take; `refresh` reads it anew.
+    """
+
+    mixes_lengths = True
+
+    def __init__(self, task: keras_hub.models.CausalLM):
+        self._backbone = task.backbone
+        self._architecture = architecture(task.backbone)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads the weights again, as they are now."""
+        self.weights = read_weights(self._backbone)
+
+    def prefill(self, weights, token_ids, lengths, slots: int):
+        """See `kerasllm.generation.forward.prefill`."""
+        return forward.prefill(self._architecture, weights, token_ids, lengths, slots)
+
+    def step(self, weights, cache, token_ids, slot, prompt: int, lengths):
+        """See `kerasllm.generation.forward.step`."""
+        return forward.step(self._architecture, weights, cache, token_ids, slot, prompt, lengths)
+
+    def reordered(self, cache, rows):
+        """Returns the cache of other rows, int32 `[rows]`."""
+        return [tuple(tf.gather(each, rows) for each in layer) for layer in cache]
+
+
+class KerasHubDecoder:
+    """Any other KerasHub `CausalLM`, by its own layers; prompts of a batch are of one length."""
+
+    mixes_lengths = False
+    weights = ()
+
+    def __init__(self, task: keras_hub.models.CausalLM):
+        self._task = task
+        self._longest = getattr(task.backbone, "max_sequence_length", None)
+
+    def refresh(self) -> None:
+        """Nothing to do: the layers read their variables."""
+
+    def prefill(self, weights, token_ids, lengths, slots: int):
+        """As `ReadDecoder.prefill`, for rows of one length."""
+        length = token_ids.shape[1]
+        slots = min(slots, self._longest or slots)
+        token_ids = tf.pad(token_ids, [[0, 0], [0, slots - length]])
+        _, cache = self._task._build_cache(token_ids)
+        last = tf.gather(token_ids, lengths - 1, batch_dims=1)
+        return self._read(cache, last, lengths[0] - 1)
+
+    def step(self, weights, cache, token_ids, slot, prompt: int, lengths):
+        """As `ReadDecoder.step`, for rows of one length."""
+        # What fills prompts up lies behind what is read, and is written over one by one.
+        return self._read(cache, token_ids, lengths[0] + slot - prompt)
+
+    def reordered(self, cache, rows):
+        """Returns the cache of other rows, int32 `[rows]`."""
+        return tf.gather(cache, rows)
+
+    def _read(self, cache, token_ids, index):
+        logits, _, cache = self._task.call_with_cache(token_ids[:, None], cache, index)
+        return tf.cast(logits[:, 0], tf.float32), cache

@@ -1,0 +1,193 @@
+"""The forward pass of a decoder with a cache of keys and values, as pure functions.
+
+`prefill` reads whole prompts, `step` one token of each row. Prompts of a batch are filled up at
+their end to a common length P, and what is generated stands behind it, in slots P, P + 1, ... of the
+cache for every row alike. So a row's position in its own text is not its slot, and a mask hides the
+filling: a row computes what it would compute alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from kerasllm.generation.weights import Architecture
+
+_HIDDEN = -1e9
+Cache = list[tuple[tf.Tensor, tf.Tensor]]
+
+
+def prefill(
+    architecture: Architecture, weights: dict, token_ids, lengths, slots: int
+) -> tuple[tf.Tensor, Cache]:
+    """Reads prompts.
+
+    Args:
+        architecture: What the decoder computes.
+        weights: Of `read_weights`.
+        token_ids: int32 `[rows, P]`, each row filled up at its end.
+        lengths: int32 `[rows]`: the tokens of each prompt, at least 1.
+        slots: The size of the cache, at least P.
+
+    Returns:
+        The logits behind each prompt, float32 `[rows, vocabulary]`, and the cache: for each layer
+        keys and values, `[rows, key and value heads, slots, size]`.
+    """
+    rows, length = token_ids.shape[0], token_ids.shape[1]
+    positions = tf.range(length)[None, :]
+    place = _places(architecture, weights, tf.broadcast_to(positions, [rows, length]))
+    distance = positions[0][:, None] - positions[0][None, :]
+    visible = (distance >= 0)[None] & (positions < lengths[:, None])[:, None, :]
+    if architecture.window:
+        visible &= (distance < architecture.window)[None]
+    hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
+    cache = []
+
+    def attend(query, key, value):
+        query, key, value = (_heads_first(each) for each in (query, key, value))
+        space = [[0, 0], [0, 0], [0, slots - length], [0, 0]]
+        cache.append((tf.pad(key, space), tf.pad(value, space)))
+        # The heads that share a key come after it: [rows, key heads, queries each, length, size].
+        shape = [rows, architecture.key_value_heads, -1, length, architecture.head_size]
+        mixed = _attention(tf.reshape(query, shape), key[:, :, None], value[:, :, None], hidden)
+        mixed = tf.reshape(mixed, [rows, architecture.heads, length, architecture.head_size])
+        return tf.transpose(mixed, [0, 2, 1, 3])
+
+    x = _embed(architecture, weights, token_ids, place)
+    x = _blocks(architecture, weights, tf.reshape(x, [rows * length, -1]), place, attend, rows)
+    last = tf.gather(x, tf.range(rows) * length + lengths - 1)
+    return _logits(architecture, weights, last), cache
+
+
+def step(
+    architecture: Architecture, weights: dict, cache: Cache, token_ids, slot, prompt: int, lengths
+) -> tuple[tf.Tensor, Cache]:
+    """Reads one more token of each row.
+
+    Args:
+        architecture: What the decoder computes.
+        weights: Of `read_weights`.
+        cache: Of the call before.
+        token_ids: int32 `[rows]`.
+        slot: int32 scalar: where in the cache they go.
+        prompt: P, the slots of the prompts.
+        lengths: int32 `[rows]`: the tokens of each prompt.
+
+    Returns:
+        The logits behind the tokens, float32 `[rows, vocabulary]`, and the cache with them.
+    """
+    rows, slots = token_ids.shape[0], cache[0][0].shape[2]
+    position = lengths + slot - prompt
+    place = _places(architecture, weights, position[:, None])
+    numbers = tf.range(slots)[None, :]
+    own = numbers - prompt + lengths[:, None]
+    visible = (numbers < lengths[:, None]) | ((numbers >= prompt) & (numbers <= slot))
+    if architecture.window:
+        behind = position[:, None] - tf.where(numbers < prompt, numbers, own)
+        visible &= behind < architecture.window
+    hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
+    cache = list(cache)
+    layers = iter(range(len(cache)))
+
+    def attend(query, key, value):
+        number = next(layers)
+        keys, values = (_written(old, slot, new) for old, new in zip(cache[number], (key, value)))
+        cache[number] = keys, values
+        shape = [rows, architecture.key_value_heads, -1, architecture.head_size]
+        return _attention(tf.reshape(query, shape), keys, values, hidden)
+
+    x = _embed(architecture, weights, token_ids, place)
+    x = _blocks(architecture, weights, x, place, attend, rows)
+    return _logits(architecture, weights, x), cache
+
+
+def _embed(architecture, weights, token_ids, place):
+    x = tf.gather(weights["embedding"], token_ids)
+    return x if architecture.rotary else x + tf.reshape(place, tf.shape(x))
+
+
+def _places(architecture, weights, positions):
+    """Returns what positions are made known with: `[rows, length, ...]`.
+
+    Cosines and sines that turn the heads, or what is added to the embeddings.
+    """
+    if not architecture.rotary:
+        # A row that has ended goes on with the others, and may go past the last position.
+        known = weights["positions"].shape[0]
+        return tf.gather(weights["positions"], tf.minimum(positions, known - 1))
+    angles = tf.cast(positions, tf.float32)[:, :, None, None] * weights["frequencies"]
+    angles = tf.concat([angles, angles], -1)
+    dtype = architecture.dtype
+    return tf.cast(tf.cos(angles), dtype), tf.cast(tf.sin(angles), dtype)
+
+
+def _blocks(architecture, weights, x, place, attend, rows):
+    """Returns the hidden states `[rows * length, width]` behind all layers."""
+    heads, shared = architecture.heads, architecture.key_value_heads
+    shape = [rows, -1, heads + 2 * shared, architecture.head_size]
+    for block in weights["blocks"]:
+        normed = _norm(architecture, block["attention_norm"], x)
+        whole = tf.reshape(_dense(block["query_key_value"], normed), shape)
+        query, key = whole[:, :, :heads], whole[:, :, heads : heads + shared]
+        if "query_norm" in block:
+            query = _norm(architecture, block["query_norm"], query)
+            key = _norm(architecture, block["key_norm"], key)
+        if architecture.rotary:
+            query, key = _turned(query, *place), _turned(key, *place)
+        mixed = attend(query, key, whole[:, :, heads + shared :])
+        mixed = tf.reshape(mixed, [x.shape[0], heads * architecture.head_size])
+        x += _dense(block["attention_output"], mixed)
+        normed = _norm(architecture, block["feedforward_norm"], x)
+        inner = _dense(block["feedforward"], normed)
+        if architecture.gated:
+            gate, inner = tf.split(inner, 2, -1)
+            inner *= tf.cast(tf.nn.silu(tf.cast(gate, tf.float32)), inner.dtype)
+        else:
+            inner = tf.nn.gelu(inner, approximate=True)
+        x += _dense(block["feedforward_output"], inner)
+    return x
+
+
+def _attention(query, key, value, hidden):
+    """Returns `[..., queries, size]` for queries of this shape; softmax is in float32."""
+    scores = tf.matmul(query, key, transpose_b=True)
+    scores = tf.cast(scores, tf.float32) / math.sqrt(query.shape[-1]) + hidden
+    return tf.matmul(tf.cast(tf.nn.softmax(scores), value.dtype), value)
+
+
+def _written(cache, slot, new):
+    """Returns a cache `[rows, heads, slots, size]` with `[rows, 1, heads, size]` in a slot."""
+    rows, heads, slots, size = cache.shape
+    flat = tf.reshape(cache, [rows * heads * slots, size])
+    where = tf.range(rows * heads)[:, None] * slots + slot
+    new = tf.reshape(new, [rows * heads, size])
+    return tf.reshape(tf.tensor_scatter_nd_update(flat, where, new), cache.shape)
+
+
+def _turned(heads, cosine, sine):
+    first, second = tf.split(heads, 2, -1)
+    return heads * cosine + tf.concat([-second, first], -1) * sine
+
+
+def _norm(architecture, weights, x):
+    x = tf.cast(x, tf.float32)
+    if "bias" in weights:
+        x -= tf.reduce_mean(x, -1, keepdims=True)
+    mean = tf.reduce_mean(tf.square(x), -1, keepdims=True)
+    x = x * tf.math.rsqrt(mean + architecture.epsilon) * weights["scale"]
+    return tf.cast(x + weights["bias"] if "bias" in weights else x, architecture.dtype)
+
+
+def _dense(weights, x):
+    x = tf.matmul(x, weights["weight"], transpose_b=True)
+    return tf.nn.bias_add(x, weights["bias"]) if "bias" in weights else x
+
+
+def _logits(architecture, weights, x):
+    x = _norm(architecture, weights["norm"], x)
+    return tf.cast(tf.matmul(x, weights["head"], transpose_b=True), tf.float32)
+
+
+def _heads_first(heads):
+    return tf.transpose(heads, [0, 2, 1, 3])

@@ -1,0 +1,95 @@
+"""What a generation is asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kerasllm.errors import CommandError
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How tokens are chosen, and when to stop.
+
+    Where neither `temperature` nor `top_k`, `top_p` or `min_p` is given, and where `temperature`
+    is 0, the likeliest token is taken each time (greedy decoding).
+
+    Args:
+        max_new_tokens: The most tokens that follow a prompt. Defaults to `128`.
+        temperature: What logits are divided by: below 1 favours likely tokens, above 1 unlikely
+            ones. Defaults to `None`: 1 where anything else asks for sampling.
+        top_k: Sample among this many likeliest tokens. Defaults to `None`: among all.
+        top_p: Sample among the fewest likeliest tokens whose probabilities reach this sum.
+            Defaults to `None`: among all.
+        min_p: Sample among tokens of at least this share of the likeliest one's probability.
+            Defaults to `None`: among all.
+        repetition_penalty: What the logits of tokens that stand in the text already are divided
+            by, or multiplied with where negative. Defaults to `1.0`: nothing.
+        beams: The number of beams of beam search. Defaults to `1`: no beam search.
+        length_penalty: The power of the length that a beam's score is divided by: above 0 favours
+            long texts. Defaults to `1.0`.
+        seed: Of the random numbers. Defaults to `0`.
+        stop: Texts at which a generation ends; they are not part of it. Defaults to `()`.
+        stop_token_ids: Tokens at which a generation ends. Defaults to `None`: the tokenizer's.
+
+    Raises:
+        CommandError: If a value is out of range, or two do not go together.
+
+    References:
+        [CTRL](https://arxiv.org/abs/1909.05858) (repetition penalty),
+        [top-k](https://arxiv.org/abs/1805.04833), [top-p](https://arxiv.org/abs/1904.09751),
+        [min-p](https://arxiv.org/abs/2407.01082)
+    """
+
+    max_new_tokens: int = 128
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    beams: int = 1
+    length_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole("max_new_tokens", self.max_new_tokens, 1)
+        _check_whole("beams", self.beams, 1)
+        _check_whole("seed", self.seed, 0)
+        if self.top_k is not None:
+            _check_whole("top_k", self.top_k, 1)
+        _check("temperature", self.temperature, lambda v: v >= 0, "0 or a number above it")
+        _check("top_p", self.top_p, lambda v: 0 < v <= 1, "a number above 0 and at most 1")
+        _check("min_p", self.min_p, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+        _check("repetition_penalty", self.repetition_penalty, lambda v: v > 0, "a number above 0")
+        _check("length_penalty", self.length_penalty, lambda v: True, "a number")
+        if "" in self.stop:
+            raise CommandError("A stop text is empty", where="stop", fix="leave it out")
+        if self.beams > 1 and self.samples:
+            raise CommandError(
+                f"Beam search takes the likeliest texts and draws nothing. Received: "
+                f"beams={self.beams} with temperature, top_k, top_p or min_p",
+                fix="leave out beams, or what asks for sampling",
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn at random."""
+        if self.temperature is None:
+            return any(value is not None for value in (self.top_k, self.top_p, self.min_p))
+        return self.temperature > 0
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise CommandError(f"{name} must be a whole number from {least} on. Received: {value!r}")
+
+
+def _check(name: str, value: object, holds, expected: str) -> None:
+    if value is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not holds(value):
+        raise CommandError(f"{name} must be {expected}. Received: {value!r}")
