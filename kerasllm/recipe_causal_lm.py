@@ -160,7 +160,7 @@ class CausalTraining(Training):
     sample_every: Literal["epoch"] | Count | None = Field(
         None, description="how often the model writes samples: epoch, steps; null: never"
     )
-    sample_prompts: Annotated[list[str], "a list of texts"] = Field(
+    sample_prompts: Annotated[list[Annotated[str, "a text"]], "a list of texts"] = Field(
         [""], description="what samples begin with"
     )
     sample_tokens: Count = Field(60, description="tokens of a sample")

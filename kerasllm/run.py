@@ -35,6 +35,7 @@ class Run:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
+        self.adapter = self.path / "adapter"
         self.curve = self.path / "training_curve.png"
 
     @classmethod

@@ -1,8 +1,8 @@
 """What a model can learn: one module a task.
 
 A task's module has `prepare_data(recipe, notify)`, `build_model(recipe, data, precision)`,
-`build_loss(recipe)`, `evaluate(model, rows, buckets=)` and `places_of(rows, numbers)`; see
-`text_classification`, the first of them.
+`build_loss(recipe)`, `evaluate(model, rows, buckets=)`, `save(recipe, model, run)` and
+`places_of(rows, numbers)`; see `text_classification`, the first of them.
 """
 
 from __future__ import annotations

@@ -33,9 +33,11 @@ from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.evaluation.language_model import language_model_report
+from kerasllm.models.adapters import add_adapter, load_adapter
 from kerasllm.models.causal_lm import SCORING_INPUTS, CausalLM
-from kerasllm.models.gpt import can_pack, gpt_causal_lm, load_text_side
+from kerasllm.models.gpt import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
 from kerasllm.recipe_causal_lm import CausalData, CausalRecipe
+from kerasllm.run import Run, whole_folder
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 # Suffixes of files whose rows have keys that tell what they are.
@@ -179,6 +181,18 @@ def build_model(recipe: CausalRecipe, data: CausalLMData, precision: str) -> Cau
         )
     model.chat_template = data.template
     model.packs = data.packs
+    # In mixed precision frozen matrices would be cast in every step.
+    cast = precision.startswith("mixed")
+    if settings.lora is not None:
+        model.adapters = add_adapter(
+            model.backbone,
+            **settings.lora.model_dump(),
+            quantize=settings.quantize,
+            cast=cast,
+            seed=recipe.training.seed,
+        )
+    elif settings.adapter is not None:
+        model.adapters = load_adapter(model.backbone, settings.adapter, cast=cast)
     if recipe.training.loss_tokens:
         model.loss_tokens = recipe.training.loss_tokens
     return model
@@ -187,6 +201,25 @@ def build_model(recipe: CausalRecipe, data: CausalLMData, precision: str) -> Cau
 def build_loss(recipe: CausalRecipe) -> keras.losses.Loss:
     """Returns the loss of a recipe."""
     return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
+
+
+def save(recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
+    """Writes the trained model into a run: `model/`, and `adapter/` where an adapter was trained.
+
+    Then `model/` holds the base with the adapter merged into it, in float32, whatever the
+    precision of the training was.
+    """
+    if model.adapters is None:
+        with whole_folder(run.model) as folder:
+            model.save_to_preset(folder)
+        return
+    with whole_folder(run.adapter) as folder:
+        model.adapters.save(folder, base_name=recipe.model.preset)
+    merged = load_causal_lm(recipe.model.preset)
+    merged.chat_template = model.chat_template
+    load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()
+    with whole_folder(run.model) as folder:
+        merged.save_to_preset(folder)
 
 
 def places_of(sequences: Sequences, numbers: np.ndarray) -> list[tuple[str, int]]:

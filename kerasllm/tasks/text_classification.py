@@ -27,6 +27,7 @@ from kerasllm.evaluation.classification import classification_report, log_softma
 from kerasllm.models.bert import load_tokenizer
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
 from kerasllm.recipe import Data, Recipe
+from kerasllm.run import Run, whole_folder
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 PREDICTION_BATCH_SIZE = 64
@@ -201,6 +202,12 @@ def place_of(store: TokenStore) -> Callable[[int], str]:
         return f"{file}:{line}"
 
     return place
+
+
+def save(recipe: Recipe, model: TextClassifier, run: Run) -> None:
+    """Writes the trained model into a run."""
+    with whole_folder(run.model) as folder:
+        model.save_to_preset(folder)
 
 
 def places_of(examples: Examples, numbers: np.ndarray) -> list[tuple[str, int]]:

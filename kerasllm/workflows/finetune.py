@@ -14,7 +14,7 @@ from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
 from kerasllm.recipe import AnyRecipe
-from kerasllm.run import Run, read_json, whole_folder, write_json, write_text
+from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.tasks.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
@@ -112,8 +112,8 @@ def finetune(
         report.heading(f"Training into {run.path}" if run else "Training")
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
         if chief:
-            with report.busy("saving the model"), whole_folder(run.model) as folder:
-                job.model.save_to_preset(folder)
+            with report.busy("saving the model"):
+                job.task.save(job.recipe, job.model, run)
         details = None
         if job.data.test is not None:
             with report.busy("evaluating on the test data"):
