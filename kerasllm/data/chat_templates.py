@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasllm.data.template_sandbox import SandboxedTemplate
+from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, TokenizerJson
 from kerasllm.errors import DataError
 
@@ -200,12 +201,14 @@ def read_template(folder: str | Path) -> str | None:
     the one named `default` counts.
 
     Args:
-        folder: The folder.
+        folder: The folder; a KerasHub preset keeps these files in a folder `huggingface` in it.
 
     Raises:
         DataError: The file cannot be read.
     """
     folder = Path(folder)
+    if (folder / PRESET_SUBFOLDER).is_dir():
+        folder = folder / PRESET_SUBFOLDER
     try:
         if (folder / TEMPLATE_FILE).is_file():
             return (folder / TEMPLATE_FILE).read_text(encoding="utf-8")

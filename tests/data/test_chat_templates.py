@@ -143,7 +143,10 @@ def test_the_template_of_a_folder_is_found_where_hubs_put_it(tmp_path):
     assert read_template(tmp_path) == "d"
     ChatTemplate("own").save(tmp_path)
     assert read_template(tmp_path) == "own"
-    (tmp_path / chat_templates.TEMPLATE_FILE).write_bytes(b"\xff")
+    (tmp_path / "huggingface").mkdir()
+    ChatTemplate("preset").save(tmp_path / "huggingface")
+    assert read_template(tmp_path) == "preset"
+    (tmp_path / "huggingface" / chat_templates.TEMPLATE_FILE).write_bytes(b"\xff")
     with pytest.raises(DataError, match="cannot be read"):
         read_template(tmp_path)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kerasllm.data.chat_templates import BUILT_IN, ChatTemplate, built_in, own
 from kerasllm.data.chat_tokens import encode_conversation
-from kerasllm.data.tokenizers import from_folder
+from kerasllm.data.tokenizers import from_folder, from_gguf
 from kerasllm.errors import DataError
+from tests.data.tokenizers.gguf_parts import gguf_parts
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "chat"
 CHATS = json.loads((REFERENCE / "expected.json").read_text(encoding="utf-8"))["chats"]
@@ -41,11 +42,11 @@ def said(*contents, system=None):
     return messages + [{"role": role, "content": text} for role, text in zip(roles, contents)]
 
 
-def trained_pieces(ids, mask):
+def trained_pieces(ids, mask, tokenizer=TOY):
     """The texts of the runs of tokens that are trained on."""
     cuts = np.flatnonzero(np.diff(mask)) + 1
     runs = zip(np.split(ids, cuts), np.split(mask, cuts))
-    return [TOY.decode(run, skip_special=False) for run, flags in runs if flags[0]]
+    return [tokenizer.decode(run, skip_special=False) for run, flags in runs if flags[0]]
 
 
 def test_ids_are_those_of_transformers():
@@ -86,6 +87,19 @@ def test_what_is_trained_on_is_what_the_assistant_says_and_the_end(name, content
     rest = TOY.decode(ids[mask == 0], skip_special=False)
     for content in contents[::2]:
         assert content.strip() in rest
+
+
+@settings(max_examples=40)
+@given(st.lists(CONTENT.filter(lambda text: "</s>" not in text), min_size=4, max_size=4))
+def test_a_tokenizer_that_marks_spaces_is_masked_alike(contents):
+    tokenizer = from_gguf(gguf_parts("llama"))
+    for name in ("plain", "mistral"):
+        template = built_in(name, tokenizer)
+        ids, mask = encode_conversation(template, tokenizer, said(*contents))
+        pieces = trained_pieces(ids, mask, tokenizer)
+        assert all(piece.endswith("</s>") for piece in pieces)
+        found = [piece.removesuffix("</s>").strip() for piece in pieces]
+        assert found == [answer.strip() for answer in contents[1::2]]
 
 
 def test_every_token_of_a_conversation():
