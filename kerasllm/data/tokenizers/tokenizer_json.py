@@ -157,11 +157,11 @@ class TokenizerJson(Tokenizer):
         """
         folder = Path(folder)
         written = json.loads(self._engine_content)
+        # It is what tells both transformers and `from_folder` of the start token.
         written["post_processor"] = self._post_processor()
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            # transformers and kerasllm both put the start token where the post-processor says.
             **self.named_tokens,
         }
         generation = {"eos_token_id": list(self.stop_token_ids), "pad_token_id": self.pad_token_id}
