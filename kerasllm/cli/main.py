@@ -18,6 +18,8 @@ _VERBS = {
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on labelled data.",
     "predict": "Classify texts with a trained model.",
+    "generate": "Write what follows prompts with a trained model.",
+    "chat": "Hold a conversation with a trained model.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",
     "launch": "Run finetune in several worker processes.",

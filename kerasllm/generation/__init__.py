@@ -8,6 +8,6 @@ __getattr__ = lazy_names(
         "GenerationSettings": "settings",
         "Generator": "generator",
         "generate_text": "text",
-        "stream_text": "text",
+        "TextGenerator": "text",
     },
 )

@@ -99,7 +99,7 @@ class Generator:
         Raises:
             DataError: If a prompt is empty or leaves no room for a new token.
         """
-        limits = [self.room(prompt, settings, i) for i, prompt in enumerate(prompts, start=1)]
+        limits = [self.room(p, settings, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
         uniform = self._uniform(prompts, settings)
         results: dict[int, Generated] = {}
         for batch in self._batches([len(prompt) for prompt in prompts]):
@@ -145,26 +145,28 @@ class Generator:
             # A call costs some of a token's time: the first tokens come one by one.
             chunk = min(2 * chunk, 4)
 
-    def room(self, prompt: Sequence[int], settings: GenerationSettings, number: int = 1) -> int:
+    def room(
+        self, prompt: Sequence[int], settings: GenerationSettings, where: str = "prompt"
+    ) -> int:
         """Returns how many tokens may follow a prompt.
 
         Args:
             prompt: Token ids.
             settings: The most that are asked for.
-            number: The prompt's number, for errors. Defaults to `1`.
+            where: The prompt's place, for errors. Defaults to `"prompt"`.
 
         Raises:
             DataError: If the prompt is empty or leaves no room for a new token.
         """
         if not len(prompt):
-            raise DataError("The prompt is empty", where=f"prompt {number}", fix="give it a text")
+            raise DataError("The prompt is empty", where=where, fix="give it a text")
         if self.longest is None:
             return settings.max_new_tokens
         if len(prompt) >= self.longest:
             raise DataError(
                 f"The prompt has {len(prompt):,} tokens, and the model reads {self.longest:,} in "
                 "all, prompt and answer together",
-                where=f"prompt {number}",
+                where=where,
                 fix="shorten it",
             )
         return min(settings.max_new_tokens, self.longest - len(prompt))

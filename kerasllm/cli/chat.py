@@ -1,0 +1,100 @@
+"""`kerasllm chat`: hold a conversation with a trained model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from kerasllm.cli.generation_options import generation_options, settings_of
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.errors import DataError
+
+_HELP = (
+    "/reset forgets the conversation, /system TEXT sets who the model is, /undo takes back the\n\
+last message, /quit or Ctrl-D ends; Ctrl-C stops an answer."
+)
+
+
+@click.command()
+@click.argument("run", metavar="RUN|PRESET")
+@click.option("--system", metavar="TEXT", help="What the model is told before all else.")
+@generation_options(max_new_tokens=512)
+def chat(run: str, system: str | None, adapter: str | None, **options) -> None:
+    """Hold a conversation with a trained model.
+
+    \b
+    kerasllm chat my_run
+    kerasllm chat smollm2_135m_instruct --system "Answer in one sentence." --temperature 0.7
+    """
+    settings = settings_of(**options)
+    import_tensorflow()
+    from kerasllm.workflows.chat import Conversation
+
+    conversation = Conversation(run, settings, system=system, adapter=adapter)
+    if sys.stdin.isatty():
+        click.echo(_HELP, err=True)
+    for line in _lines():
+        command, _, rest = line.partition(" ")
+        if command == "/quit":
+            return
+        if command.startswith("/"):
+            click.echo(_obey(conversation, command, rest.strip()), err=True)
+        elif line.strip():
+            _answer(conversation, line)
+
+
+def _lines() -> Iterator[str]:
+    """Yields what the user types, or what is piped in, until its end."""
+    typed = sys.stdin.isatty()
+    while True:
+        try:
+            line = input("> ") if typed else sys.stdin.readline()
+        except EOFError:
+            click.echo(err=True)
+            return
+        except KeyboardInterrupt:
+            click.echo("\nCtrl-D or /quit ends.", err=True)
+            continue
+        if not typed and not line:
+            return
+        yield line.rstrip("\r\n")
+
+
+def _obey(conversation, command: str, rest: str) -> str:
+    """Does what a line that begins with `/` says, and returns what to tell the user."""
+    if command == "/reset":
+        conversation.reset()
+        return "The conversation is forgotten."
+    if command == "/system":
+        conversation.system = rest or None
+        return "The system message is set." if rest else "There is no system message now."
+    if command == "/undo":
+        undone = conversation.undo()
+        return "The last message is taken back." if undone else "There is no message to take back."
+    return f"There is no command {command}.\n{_HELP}"
+
+
+def _answer(conversation, message: str) -> None:
+    """Shows the model's answer as it comes; Ctrl-C ends it, and not the conversation."""
+    pieces = conversation.answer(message)
+    told = False
+    try:
+        for piece in pieces:
+            if conversation.dropped and not told:
+                told = True
+                click.echo(
+                    "The conversation is longer than the model reads: its oldest "
+                    f"{conversation.dropped} messages are dropped.",
+                    err=True,
+                )
+            click.echo(piece, nl=False)
+        click.echo()
+    except KeyboardInterrupt:
+        click.echo()
+        click.echo("Stopped.", err=True)
+    except DataError as error:
+        click.echo(f"{error}", err=True)
+    finally:
+        pieces.close()

@@ -1,0 +1,181 @@
+"""Texts behind prompts: tokens in and out, stop texts, and what is shown while it is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kerasllm.data.tokenizers.stream_decoder import StreamDecoder
+from kerasllm.generation.generator import Generator
+from kerasllm.generation.settings import GenerationSettings
+
+
+@dataclass(frozen=True)
+class Text:
+    """What was generated behind a prompt.
+
+    Attributes:
+        text: The text, without the stop text that ended it.
+        tokens: Its tokens.
+        finish_reason: `"stop"`: a stop token or text came; `"length"`: the most new tokens came.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+
+
+class TextGenerator:
+    """Generates texts with a causal language model.
+
+    Args:
+        model: A `kerasllm.models.causal_lm.CausalLM`, or anything that has its `task` and
+            `tokenizer`.
+        settings: How.
+        batch_size: The most prompts that are computed together. Defaults to `8`.
+
+    Attributes:
+        settings: As given; may be set.
+        generator: What computes the tokens.
+
+    Example:
+
+    ```python
+    generator = TextGenerator(model, GenerationSettings(max_new_tokens=20, top_p=0.9))
+    generator.generate([generator.encode("Call me")])[0].text
+    ```
+    """
+
+    def __init__(self, model, settings: GenerationSettings, *, batch_size: int = 8):
+        self.settings = settings
+        longest = getattr(model, "max_length", None)
+        self.generator = Generator(model.task, batch_size=batch_size, longest=longest)
+        self._tokenizer = model.tokenizer
+        self._template = getattr(model, "chat_template", None)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `encode_chat` works."""
+        return self._template is not None
+
+    def encode(self, prompt: str) -> list[int]:
+        """Returns the tokens of a prompt, behind the start token if the tokenizer has one."""
+        ids = self._tokenizer.encode_whole(prompt)
+        start = self._tokenizer.start_token_id
+        return ids if start is None else [start, *ids]
+
+    def encode_chat(self, messages: Sequence[dict]) -> list[int]:
+        """Returns the tokens of a conversation, up to where the assistant's answer begins.
+
+        Args:
+            messages: `{"role": ..., "content": ...}`; the last one is not the assistant's.
+        """
+        text = self._template.render(messages, add_generation_prompt=True)
+        return self._tokenizer.encode_whole(text)
+
+    def generate(self, prompts: Sequence[Sequence[int]], *, chat: bool = False) -> list[Text]:
+        """Generates what follows each prompt.
+
+        Args:
+            prompts: Tokens, of `encode` or `encode_chat`.
+            chat: Whether what ends an answer in the chat template ends a text. Defaults to `False`.
+        """
+        settings = self._settings(chat)
+
+        def ends(tokens: list[int]) -> bool:
+            return _first(self._tokenizer.decode(tokens), settings.stop) is not None
+
+        made = self.generator.generate(prompts, settings, ends=ends if settings.stop else None)
+        return [self._text(each, settings.stop) for each in made]
+
+    def stream(self, prompt: Sequence[int], *, chat: bool = False) -> Iterator[str]:
+        """Generates what follows one prompt and gives its text in pieces, as it is computed.
+
+        Args:
+            prompt: Tokens, of `encode` or `encode_chat`.
+            chat: As in `generate`.
+        """
+        settings = self._settings(chat)
+        decoder = StreamDecoder(self._tokenizer)
+        waiting = ""
+        for token in self.generator.stream(prompt, settings):
+            if token in settings.stop_token_ids:
+                break
+            waiting += decoder.step(token)
+            end = _first(waiting, settings.stop)
+            if end is not None:
+                yield waiting[:end]
+                return
+            shown = len(waiting) - _begun(waiting, settings.stop)
+            yield waiting[:shown]
+            waiting = waiting[shown:]
+        waiting += decoder.finish()
+        yield waiting[: _first(waiting, settings.stop)]
+
+    def _settings(self, chat: bool) -> GenerationSettings:
+        """Returns the settings with everything that ends a text."""
+        settings, tokenizer = self.settings, self._tokenizer
+        stops = settings.stop_token_ids
+        tokens = list(tokenizer.stop_token_ids if stops is None else stops)
+        texts = list(settings.stop)
+        for text in self._template.stop if chat and self._template else ():
+            id = tokenizer.token_to_id(text)
+            texts.append(text) if id is None else tokens.append(id)
+        unique = tuple(dict.fromkeys(tokens))
+        return dataclasses.replace(settings, stop=tuple(texts), stop_token_ids=unique)
+
+    def _text(self, made, stop: tuple[str, ...]) -> Text:
+        text, tokens, reason = self._tokenizer.decode(made.tokens), made.tokens, made.finish_reason
+        end = _first(text, stop)
+        if end is not None:
+            # The tokens behind the stop text were computed with others in one go.
+            while _first(self._tokenizer.decode(tokens[:-1]), stop) is not None:
+                tokens = tokens[:-1]
+            text, reason = text[:end], "stop"
+        return Text(text, tokens, reason)
+
+
+_generators: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def generate_text(model, prompts: Sequence[str], settings: GenerationSettings) -> list[str]:
+    """Generates what follows each prompt with a model as it is now, such as while it trains.
+
+    What was compiled for a model is kept for the next call; its weights are read anew.
+
+    Args:
+        model: A `kerasllm.models.causal_lm.CausalLM`.
+        prompts: Texts.
+        settings: How.
+
+    Returns:
+        One text for each prompt, without the prompt.
+    """
+    generator = _generators.get(model)
+    if generator is None:
+        generator = _generators[model] = TextGenerator(model, settings)
+    else:
+        generator.generator.refresh()
+    generator.settings = settings
+    return [made.text for made in generator.generate([generator.encode(p) for p in prompts])]
+
+
+def _first(text: str, stops: Sequence[str]) -> int | None:
+    """Returns where the first of the stop texts begins, or `None`."""
+    found = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+    return min(found, default=None)
+
+
+def _begun(text: str, stops: Sequence[str]) -> int:
+    """Returns how many characters at the end of a text may be the beginning of a stop text."""
+    return max(
+        (
+            size
+            for stop in stops
+            for size in range(1, min(len(stop), len(text) + 1))
+            if text.endswith(stop[:size])
+        ),
+        default=0,
+    )

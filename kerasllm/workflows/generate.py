@@ -1,0 +1,224 @@
+"""Generate texts with a run's model or a preset."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasllm.errors import CommandError, DataError, RunError
+from kerasllm.generation.settings import GenerationSettings
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, or a conversation that the model answers.
+
+    Attributes:
+        content: The text, or messages: `{"role": ..., "content": ...}`.
+        where: Its place, for errors.
+    """
+
+    content: str | list[dict]
+    where: str
+
+
+def generate(
+    source: str | Path,
+    prompts: Iterable[Prompt],
+    settings: GenerationSettings,
+    *,
+    chat: bool = False,
+    batch_size: int = 8,
+    adapter: str | None = None,
+) -> Iterator[dict]:
+    """Generates what follows each prompt, in memory that does not grow with their number.
+
+    Args:
+        source: A run directory or a preset.
+        prompts: The prompts.
+        settings: How.
+        chat: Whether a text is a user's message, to be answered by the chat template. Defaults to
+            `False`.
+        batch_size: The most prompts that are computed together. Defaults to `8`.
+        adapter: The folder of an adapter. Defaults to `None`.
+
+    Yields:
+        For each prompt, in the order given: `prompt` as given, `text`, the number of its `tokens`,
+        `finish_reason` (`"stop"` or `"length"`) and `seed`.
+
+    Raises:
+        KerasllmError: If the model or a prompt is refused.
+    """
+    generator = open_generator(source, settings, batch_size=batch_size, adapter=adapter)
+    prompts = iter(prompts)
+    # Prompts of a like length are computed together: many are looked at, to find such.
+    while chunk := list(itertools.islice(prompts, 8 * batch_size)):
+        answers = {}
+        for as_chat in (False, True):
+            some = [i for i, prompt in enumerate(chunk) if _is_chat(prompt, chat) == as_chat]
+            ids = [encode(generator, chunk[i], as_chat, settings) for i in some]
+            answers.update(zip(some, generator.generate(ids, chat=as_chat)))
+        for i, prompt in enumerate(chunk):
+            yield {
+                "prompt": prompt.content,
+                "text": answers[i].text,
+                "tokens": len(answers[i].tokens),
+                "finish_reason": answers[i].finish_reason,
+                "seed": settings.seed,
+            }
+
+
+def stream(
+    source: str | Path,
+    prompt: Prompt,
+    settings: GenerationSettings,
+    *,
+    chat: bool = False,
+    adapter: str | None = None,
+) -> Iterator[str]:
+    """Generates what follows one prompt and gives its text in pieces, as it is computed.
+
+    Args:
+        source: A run directory or a preset.
+        prompt: The prompt.
+        settings: How.
+        chat: As in `generate`.
+        adapter: The folder of an adapter. Defaults to `None`.
+    """
+    generator = open_generator(source, settings, batch_size=1, adapter=adapter)
+    as_chat = _is_chat(prompt, chat)
+    yield from generator.stream(encode(generator, prompt, as_chat, settings), chat=as_chat)
+
+
+def open_generator(source, settings, *, batch_size: int, adapter: str | None = None):
+    """Opens the model of a run or a preset, to generate with it.
+
+    Args:
+        source: A run directory or a preset.
+        settings: How.
+        batch_size: The most prompts that are computed together.
+        adapter: The folder of an adapter. Defaults to `None`.
+
+    Raises:
+        KerasllmError: If it is not there, or not a causal language model.
+    """
+    _check_task(source)
+    from kerasllm.generation.text import TextGenerator
+    from kerasllm.models.causal_lm import open_causal_lm
+
+    model = open_causal_lm(source, precision="auto", adapter=adapter)
+    return TextGenerator(model, settings, batch_size=batch_size)
+
+
+def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:
+    """Returns the tokens of a prompt; one that is too long is refused with its place."""
+    if not chat:
+        ids = generator.encode(prompt.content)
+    else:
+        if not generator.has_chat_template:
+            raise CommandError(
+                "The model has no chat template",
+                where=prompt.where,
+                fix="leave out --chat and give the whole text with --prompt, or use a model that "
+                "was tuned on conversations",
+            )
+        content = prompt.content
+        messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+        ids = generator.encode_chat(messages)
+    generator.generator.room(ids, settings, prompt.where)
+    return ids
+
+
+def read_prompts(path: str | Path) -> Iterator[Prompt]:
+    """Reads a file of prompts.
+
+    Args:
+        path: A `.txt` file with a prompt a line, or a `.jsonl` file with an object a line, which
+            holds `prompt` or `messages`.
+
+    Raises:
+        DataError: If the file or a line of it is refused.
+    """
+    path = Path(path)
+    if path.suffix not in (".txt", ".jsonl"):
+        raise DataError(
+            f"Prompts are not read from {path.suffix!r} files",
+            where=str(path),
+            fix="give .txt or .jsonl",
+        )
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{error.strerror}", where=str(path), fix="check the path") from None
+    if not lines:
+        raise DataError("The file is empty", where=str(path), fix="give it a prompt a line")
+    for number, raw in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError("The line is not UTF-8", where=where, fix="convert the file") from None
+        content = _row(line, where) if path.suffix == ".jsonl" else line
+        if not content or (isinstance(content, str) and not content.strip()):
+            raise DataError("The prompt is empty", where=where, fix="leave the line out")
+        yield Prompt(content, where)
+
+
+def _row(line: str, where: str) -> str | list[dict]:
+    """Returns the prompt or the messages of a line of JSON."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"The line is not JSON: {error}", where=where) from None
+    row = row if isinstance(row, dict) else {}
+    prompt, messages = row.get("prompt"), row.get("messages")
+    if isinstance(prompt, str) and messages is None:
+        return prompt
+    if prompt is None and isinstance(messages, list):
+        return _checked(messages, where)
+    raise DataError(
+        "The line must be an object with a text `prompt` or a list `messages`, not both. Received: "
+        f"{line[:80]}",
+        where=where,
+        fix='write {"prompt": "..."} or {"messages": [{"role": "user", "content": "..."}]}',
+    )
+
+
+def _checked(messages: list, where: str) -> list[dict]:
+    """Returns the messages of a conversation that the model can answer."""
+    for number, message in enumerate(messages, start=1):
+        parts = message if isinstance(message, dict) else {}
+        role, content = parts.get("role"), parts.get("content")
+        if role not in ("system", "user", "assistant") or not isinstance(content, str):
+            raise DataError(
+                f"Message {number} must have a role (system, user, assistant) and a text as "
+                f"content. Received: {str(message)[:80]}",
+                where=where,
+            )
+    if not messages or messages[-1]["role"] != "user":
+        raise DataError(
+            "The conversation must end with a message of the user, which is answered", where=where
+        )
+    return messages
+
+
+def _is_chat(prompt: Prompt, chat: bool) -> bool:
+    return chat or not isinstance(prompt.content, str)
+
+
+def _check_task(source: str | Path) -> None:
+    from kerasllm import recipe
+    from kerasllm.run import Run
+
+    if not (Path(source) / "recipe.yaml").is_file():
+        return
+    task = recipe.load(str(Run.open(source).recipe)).task
+    if task != "causal_lm":
+        raise RunError(
+            f"The model of this run does not write texts: its task is {task}",
+            where=str(source),
+            fix="give a run of a gpt recipe or a preset; `kerasllm predict` is for classifiers",
+        )

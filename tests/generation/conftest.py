@@ -1,0 +1,53 @@
+"""A tiny model that writes words, as `open_causal_lm` would open it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import tokenizers
+
+from kerasllm.data.chat_templates import ChatTemplate
+from kerasllm.data.tokenizers.tokenizer_json import TokenizerJson
+from tests.generation.models import VOCABULARY, tiny
+
+_SPECIAL = ["<start>", "<end>", "<user>", "<model>", "<system>", "<unk>"]
+WORDS = [f"word{number}" for number in range(VOCABULARY - len(_SPECIAL))]
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<' + ('model' if message.role == 'assistant' else message.role) + '> ' }}"
+    "{{ message.content }} {% if message.role == 'assistant' %}<end> {% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<model>{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def writer():
+    """A model with the attributes of `kerasllm.models.causal_lm.CausalLM` that generation uses."""
+    vocabulary = {word: number for number, word in enumerate([*_SPECIAL, *WORDS])}
+    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    engine.add_special_tokens(_SPECIAL)
+    tokenizer = TokenizerJson(engine.to_str(), start_token="<start>", end_token="<end>")
+
+    class Writer(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    template = ChatTemplate(TEMPLATE, stop=["<end>"])
+    return Writer(task=tiny("gpt2"), tokenizer=tokenizer, chat_template=template, max_length=40)
+
+
+@pytest.fixture
+def opened(writer, monkeypatch):
+    """Makes `kerasllm generate any_name` open the tiny model; returns it."""
+    from kerasllm.generation import generator
+    from kerasllm.models import causal_lm
+
+    # XLA's time to compile is not what these tests are about.
+    monkeypatch.setattr(generator, "_xla_is_faster", lambda rows, dtype: False)
+
+    def open_causal_lm(source, *, precision, adapter):
+        return writer
+
+    monkeypatch.setattr(causal_lm, "open_causal_lm", open_causal_lm, raising=False)
+    return writer
