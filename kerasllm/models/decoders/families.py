@@ -1,4 +1,4 @@
-"""The families of decoders: a Hugging Face config.json becomes the arguments of KerasHub's backbone.
+"""Families of decoders: a Hugging Face config.json becomes the arguments of KerasHub's backbone.
 
 Every key is honoured or refused by name (see `kerasllm.models.huggingface.checks`). What KerasHub
 0.32 computes otherwise than transformers, and so is refused, was found by comparing logits: `fixed`
@@ -154,8 +154,9 @@ FAMILIES: dict[str, Family] = {
             },
             read=frozenset({"n_inner"}),
             harmless=frozenset(
-                "attn_pdrop embd_pdrop resid_pdrop n_ctx reorder_and_upcast_attn summary_activation "
-                "summary_first_dropout summary_proj_to_labels summary_type summary_use_proj".split()
+                "attn_pdrop embd_pdrop resid_pdrop n_ctx reorder_and_upcast_attn summary_type "
+                "summary_activation summary_first_dropout summary_proj_to_labels "
+                "summary_use_proj".split()
             ),
             tied=True,
             ropes=(),

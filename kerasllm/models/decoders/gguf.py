@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from kerasllm.errors import PresetError
-from kerasllm.models.decoders.gguf_container import BROKEN, metadata_of, open_gguf, reader_of
+from kerasllm.models.decoders.gguf_container import BROKEN, PackedTensor, open_gguf
 from kerasllm.models.decoders.source import Source
 
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 
 # About the file and who made it; other keys of these groups are refused or read by name.
-_HARMLESS = re.compile(r"GGUF\..*|general\..*|tokenizer\..*|quantize\..*")
+_HARMLESS = re.compile(r"(general|tokenizer|quantize)\..*")
 _BLOCKS = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
@@ -145,9 +145,9 @@ class GGUFFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        reader = open_gguf(self.path)
-        self.metadata = metadata_of(reader, self.path)
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        opened = open_gguf(self.path)
+        self.metadata = dict(opened.metadata)
+        self._tensors = opened.tensors
         self.architecture = self._architecture()
         self._check_parts()
 
@@ -196,14 +196,12 @@ class GGUFFile:
                 continue
             name = self._hub_name(tensor.name)
             change = self._change(tensor.name, config)
-            shape = tuple(int(size) for size in reversed(tensor.shape))
-            if change is _transpose:
-                shape = shape[::-1]
-            yield Source(name, tensor.name, self.path, shape, reader_of(tensor, change))
+            shape = tensor.shape[::-1] if change is _transpose else tensor.shape
+            yield Source(name, tensor.name, self.path, shape, _reader_of(tensor, change))
 
     def _architecture(self) -> Architecture:
         name = self.metadata.get("general.architecture")
-        if name not in ARCHITECTURES:
+        if not isinstance(name, str) or name not in ARCHITECTURES:
             raise PresetError(
                 f"the architecture is {name!r}, which kerasllm does not read from GGUF",
                 where=f"{self.path}: general.architecture",
@@ -215,21 +213,21 @@ class GGUFFile:
         return ARCHITECTURES[name]
 
     def _check_parts(self) -> None:
-        if self.metadata.get("split.count", 1) > 1:
+        if self.metadata.get("split.count", 1) not in (0, 1):
             self._refuse("split.count", "the file is one of several parts; merge them into one")
         for key in [key for key in self.metadata if key.startswith("split.")]:
             del self.metadata[key]
         for tensor in self._tensors.values():
-            if tensor.tensor_type.name not in TYPES:
+            if tensor.kind.name not in TYPES:
                 raise PresetError(
-                    f"tensor {tensor.name} is of type {tensor.tensor_type.name}, which kerasllm "
+                    f"tensor {tensor.name} is of type {tensor.kind.name}, which kerasllm "
                     "does not read",
                     where=str(self.path),
                     fix=f"use a file with these types: {', '.join(TYPES)}",
                 )
 
     def _rows(self, name: str) -> int | None:
-        return int(self._tensors[name].shape[-1]) if name in self._tensors else None
+        return self._tensors[name].shape[0] if name in self._tensors else None
 
     def _add_widths(self, config: dict, inner: Mapping) -> None:
         width, heads = config.get("hidden_size"), config.get("num_attention_heads")
@@ -243,6 +241,14 @@ class GGUFFile:
 
     def _add_rope(self, config: dict, inner: Mapping) -> None:
         name = self.metadata["general.architecture"]
+        for key in ("rope_theta", "max_position_embeddings", "original_max_position_embeddings"):
+            value = config.get(key, 10_000)
+            if not isinstance(value, (int, float)) or not value > 1:
+                raise PresetError(
+                    f"{key} must be a number above 1, got {value!r}",
+                    where=f"{self.path}: {name}",
+                    fix=BROKEN,
+                )
         scaling = inner.get("rope.scaling.type", "none")
         factor = inner.get("rope.scaling.factor")
         if "rope_freqs.weight" in self._tensors:
@@ -261,7 +267,7 @@ class GGUFFile:
 
     def _llama3(self, config: Mapping) -> dict:
         """Finds the numbers of Llama 3's positions, of which a file holds only the result."""
-        stored = reader_of(self._tensors["rope_freqs.weight"])().reshape(-1)
+        stored = self._tensors["rope_freqs.weight"].read().reshape(-1)
         found = {
             "rope_type": "llama3",
             "factor": float(stored.max()),
@@ -286,7 +292,8 @@ class GGUFFile:
         trained = config.get("original_max_position_embeddings", 4096)
         scale = max(longest / trained, 1)
         expected = math.sqrt(1 + math.log(scale) / math.log(trained))
-        if not math.isclose(inner.get("rope.scaling.attn_factor", 1.0), expected, rel_tol=1e-4):
+        given = inner.get("rope.scaling.attn_factor", 1.0)
+        if not isinstance(given, float) or not math.isclose(given, expected, rel_tol=1e-4):
             key = f"{self.metadata['general.architecture']}.rope.scaling.attn_factor"
             self._refuse(key, f"KerasHub computes {expected:.6g} from the lengths")
         factors = {"rope_type": "longrope"}
@@ -294,7 +301,7 @@ class GGUFFile:
             tensor = self._tensors.get(f"rope_factors_{kind}.weight")
             if tensor is None:
                 self._miss(f"rope_factors_{kind}.weight")
-            factors[f"{kind}_factor"] = reader_of(tensor)().reshape(-1).tolist()
+            factors[f"{kind}_factor"] = tensor.read().reshape(-1).tolist()
         return factors
 
     def _hub_name(self, name: str) -> str:
@@ -335,6 +342,12 @@ class GGUFFile:
             where=f"{self.path}: {key}",
             fix="use another file",
         )
+
+
+def _reader_of(
+    tensor: PackedTensor, change: Callable[[np.ndarray], np.ndarray] | None
+) -> Callable[[], np.ndarray]:
+    return tensor.read if change is None else lambda: change(tensor.read())
 
 
 def _transpose(value: np.ndarray) -> np.ndarray:

@@ -1,10 +1,16 @@
-"""GGUF files as containers: opened and checked to be whole, metadata, tensors one at a time."""
+"""GGUF files as containers: a header that is checked to be whole, tensors read one at a time.
+
+The header is read here: the `gguf` library takes seconds for a vocabulary, and believes any length
+that a broken file gives. The library knows the types, and dequantises.
+"""
 
 from __future__ import annotations
 
-import os
+import math
+import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -13,111 +19,153 @@ import numpy as np
 from kerasllm.errors import PresetError
 
 BROKEN = "fetch the file again, or compare its size and sha256 with where it comes from"
+_VERSIONS = (2, 3)
+# Scalars by the number of their type.
+_SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
 
 
-def open_gguf(path: Path) -> gguf.GGUFReader:
-    """Opens a GGUF file, and checks that it is whole.
+@dataclass(frozen=True)
+class PackedTensor:
+    """A tensor of a GGUF file that was not read yet.
+
+    Attributes:
+        file: The file.
+        name: Its name there.
+        kind: Its type.
+        shape: Its shape, rows first.
+        offset: Where its bytes begin.
+    """
+
+    file: Path
+    name: str
+    kind: gguf.GGMLQuantizationType
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def num_bytes(self) -> int:
+        block, size = gguf.GGML_QUANT_SIZES[self.kind]
+        return math.prod(self.shape) // block * size
+
+    def read(self) -> np.ndarray:
+        """Reads and dequantises the tensor, as float32."""
+        packed = np.memmap(self.file, "uint8", "r", self.offset, (self.num_bytes,))
+        value = gguf.dequantize(packed, self.kind)
+        return np.asarray(value, "float32").reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the header of a GGUF file says.
+
+    Attributes:
+        metadata: The values, by key.
+        tensors: The tensors, by name.
+    """
+
+    metadata: Mapping[str, object]
+    tensors: Mapping[str, PackedTensor]
+
+
+def open_gguf(path: Path) -> Container:
+    """Reads the header of a GGUF file, and checks that the file is whole.
 
     Raises:
         PresetError: It is not GGUF, or is truncated or broken.
+
+    Reference:
+        [The GGUF format](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
     """
     try:
         with open(path, "rb") as opened:
-            magic = opened.read(4)
+            if opened.read(4) != b"GGUF":
+                raise PresetError(
+                    f"{path.name} is not a GGUF file", where=str(path), fix="give a .gguf file"
+                )
+            with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _Header(path, data).read()
     except OSError as error:
         raise PresetError(
             f"{path} cannot be read: {error.strerror}", fix="check the path"
         ) from error
-    if magic != b"GGUF":
+    except (LookupError, ValueError, OverflowError, struct.error) as error:
         raise PresetError(
-            f"{path.name} is not a GGUF file", where=str(path), fix="give a .gguf file"
-        )
-    try:
-        _check_header(path)
-        reader = gguf.GGUFReader(path)
-        ends = [tensor.data_offset + tensor.n_bytes for tensor in reader.tensors]
-        if max(ends, default=reader.data_offset) > path.stat().st_size:
-            raise ValueError("a tensor ends after the file")
-        return reader
-    except (
-        ArithmeticError, LookupError, MemoryError, TypeError, ValueError, OSError, struct.error
-    ) as error:  # fmt: skip
-        raise PresetError(
-            f"{path.name} is truncated or broken: it has {path.stat().st_size} bytes, and its "
-            f"header leads elsewhere ({error})",
+            f"{path.name} is truncated or broken: {error}, and it has {path.stat().st_size} bytes",
             where=str(path),
             fix=BROKEN,
         ) from error
 
 
-# Bytes of a value, by the number of its type; 8 is a string, 9 an array.
-_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY = 8, 9
+class _Header:
+    """Reads values one after the other, and none beyond the end."""
 
+    def __init__(self, path: Path, data: mmap.mmap):
+        self._path = path
+        self._data = data
+        self._at = 4
 
-def _check_header(path: Path) -> None:
-    """Walks over the metadata: the library would believe any length, and never end."""
-    size = path.stat().st_size
-    with open(path, "rb") as opened:
+    def read(self) -> Container:
+        version = self._scalar("I")
+        if version not in _VERSIONS:
+            raise ValueError(f"its version is {version}, where {_VERSIONS} are known")
+        num_tensors, num_values = self._scalar("Q"), self._scalar("Q")
+        metadata = {}
+        for _ in range(num_values):
+            key = self._string()
+            if key in metadata:
+                raise ValueError(f"{key} is there twice")
+            metadata[key] = self._value(self._scalar("I"))
+        listed = [self._tensor() for _ in range(num_tensors)]
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"general.alignment is {alignment!r}")
+        start = -(-self._at // alignment) * alignment
+        tensors = {}
+        for name, shape, kind, offset in listed:
+            tensor = PackedTensor(self._path, name, kind, shape, start + offset)
+            if name in tensors:
+                raise ValueError(f"tensor {name} is there twice")
+            if tensor.offset + tensor.num_bytes > len(self._data):
+                raise ValueError(f"tensor {name} ends after the file")
+            tensors[name] = tensor
+        return Container(metadata, tensors)
 
-        def number(form: str) -> int:
-            return struct.unpack(form, opened.read(struct.calcsize(form)))[0]
+    def _tensor(self) -> tuple:
+        name = self._string()
+        num_axes = self._scalar("I")
+        if not 1 <= num_axes <= 4:
+            raise ValueError(f"tensor {name} has {num_axes} axes")
+        shape = tuple(self._scalar("Q") for _ in range(num_axes))[::-1]
+        kind = gguf.GGMLQuantizationType(self._scalar("I"))
+        if math.prod(shape) == 0 or shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+            raise ValueError(f"tensor {name} has shape {shape}, which {kind.name} cannot have")
+        return name, shape, kind, self._scalar("Q")
 
-        def skip(count: int) -> None:
-            if opened.tell() + count > size:
-                raise ValueError("a value ends after the file")
-            opened.seek(count, os.SEEK_CUR)
+    def _value(self, kind: int) -> object:
+        if kind == _STRING:
+            return self._string()
+        if kind != _ARRAY:
+            value = self._scalar(_SCALARS[kind])
+            # As the shortest number that it stands for: 1e-05 and not 9.99999975e-06.
+            return float(str(np.float32(value))) if _SCALARS[kind] == "f" else value
+        kind, count = self._scalar("I"), self._scalar("Q")
+        if kind == _STRING:
+            return [self._string() for _ in range(count)]
+        dtype = np.dtype(_SCALARS[kind]).newbyteorder("<")
+        return np.frombuffer(self._bytes(count * dtype.itemsize), dtype).tolist()
 
-        opened.seek(4)
-        if number("<I") & 0xFFFF == 0:
-            raise ValueError("its numbers are big-endian")
-        number("<Q")
-        for _ in range(number("<Q")):
-            skip(number("<Q"))
-            kind, count = number("<I"), 1
-            if kind == _ARRAY:
-                kind, count = number("<I"), number("<Q")
-            if kind == _STRING:
-                for _ in range(count):
-                    skip(number("<Q"))
-            else:
-                skip(_BYTES[kind] * count)
+    def _string(self) -> str:
+        return self._bytes(self._scalar("Q")).decode("utf-8")
 
+    def _scalar(self, form: str) -> int | float | bool:
+        form = f"<{form}"
+        return struct.unpack(form, self._bytes(struct.calcsize(form)))[0]
 
-def metadata_of(reader: gguf.GGUFReader, path: Path) -> dict:
-    """Returns the metadata but for the vocabulary, which would take a second.
-
-    Raises:
-        PresetError: A value cannot be read.
-    """
-    found = {}
-    for key, field in reader.fields.items():
-        if key.startswith("tokenizer.") and gguf.GGUFValueType.ARRAY in field.types:
-            continue
-        try:
-            value = field.contents()
-        except ValueError as error:
-            raise PresetError(
-                f"{key} cannot be read: {error}", where=str(path), fix=BROKEN
-            ) from error
-        # A float32 as the shortest number that it stands for: 1e-05 and not 9.99999975e-06.
-        found[key] = float(str(np.float32(value))) if isinstance(value, float) else value
-    return found
-
-
-def reader_of(
-    tensor: gguf.ReaderTensor, change: Callable[[np.ndarray], np.ndarray] | None = None
-) -> Callable[[], np.ndarray]:
-    """Returns what reads and dequantises a tensor, as float32.
-
-    Args:
-        tensor: The tensor.
-        change: Applied to what was read. Defaults to `None`.
-    """
-
-    def read() -> np.ndarray:
-        value = gguf.dequantize(tensor.data, tensor.tensor_type).astype("float32", copy=False)
-        value = value.reshape([int(size) for size in reversed(tensor.shape)])
-        return change(value) if change else value
-
-    return read
+    def _bytes(self, count: int) -> bytes:
+        end = self._at + count
+        if end > len(self._data):
+            raise ValueError(f"a value ends at byte {end}")
+        found = self._data[self._at : end]
+        self._at = end
+        return found

@@ -60,19 +60,7 @@ def read_tokenizer(path: str | Path) -> GGUFTokenizer:
         PresetError: The file is not GGUF, is truncated, or has no usable vocabulary.
     """
     path = Path(path)
-    reader = open_gguf(path)
-
-    def value(key: str, missing: object = None) -> object:
-        field = reader.fields.get(key)
-        if field is None:
-            return missing
-        try:
-            return field.contents()
-        except ValueError as error:
-            raise PresetError(
-                f"{key} cannot be read: {error}", where=str(path), fix="fetch the file again"
-            ) from error
-
+    value = open_gguf(path).metadata.get
     model, tokens = value("tokenizer.ggml.model"), value("tokenizer.ggml.tokens")
     if not isinstance(model, str) or not isinstance(tokens, list) or not tokens:
         raise PresetError(
@@ -81,23 +69,17 @@ def read_tokenizer(path: str | Path) -> GGUFTokenizer:
             fix="use a file that was made from a whole model, with its tokenizer",
         )
     types = value("tokenizer.ggml.token_type", [1] * len(tokens))
-    scores = value("tokenizer.ggml.scores")
-    for key, listed in (("token_type", types), ("scores", scores)):
-        if listed is not None and len(listed) != len(tokens):
-            raise PresetError(
-                f"tokenizer.ggml.{key} has {len(listed)} entries for {len(tokens)} tokens",
-                where=f"{path}: tokenizer.ggml.{key}",
-                fix="use another file",
-            )
-    ids = {name: value(f"tokenizer.ggml.{name}_token_id")
-           for name in ("bos", "eos", "unknown", "padding")}  # fmt: skip
-    for name, number in ids.items():
-        if number is not None and not 0 <= number < len(tokens):
-            raise PresetError(
-                f"tokenizer.ggml.{name}_token_id is {number}, and there are {len(tokens)} tokens",
-                where=f"{path}: tokenizer.ggml.{name}_token_id",
-                fix="use another file",
-            )
+    scores, merges = value("tokenizer.ggml.scores"), value("tokenizer.ggml.merges")
+    for key, listed in (("token_type", types), ("scores", scores), ("merges", merges)):
+        short = key != "merges" and isinstance(listed, list) and len(listed) != len(tokens)
+        if listed is not None and (not isinstance(listed, list) or short):
+            count = len(listed) if isinstance(listed, list) else "no list of"
+            _refuse(path, key, f"has {count} entries for {len(tokens)} tokens")
+    ids = {}
+    for name in ("bos", "eos", "unknown", "padding"):
+        ids[name] = number = value(f"tokenizer.ggml.{name}_token_id")
+        if number is not None and not (isinstance(number, int) and 0 <= number < len(tokens)):
+            _refuse(path, f"{name}_token_id", f"is {number!r}, and there are {len(tokens)} tokens")
     pre = value("tokenizer.ggml.pre")
     starts = ids["bos"] is not None and (model == "llama" or pre in _STARTS)
     return GGUFTokenizer(
@@ -105,14 +87,22 @@ def read_tokenizer(path: str | Path) -> GGUFTokenizer:
         pre=pre,
         tokens=tokens,
         token_types=types,
-        merges=value("tokenizer.ggml.merges"),
+        merges=merges,
         scores=scores,
         bos_id=ids["bos"],
         eos_id=ids["eos"],
         unk_id=ids["unknown"],
         pad_id=ids["padding"],
-        add_bos=value("tokenizer.ggml.add_bos_token", starts),
-        add_eos=value("tokenizer.ggml.add_eos_token", False),
-        add_space_prefix=value("tokenizer.ggml.add_space_prefix", model == "llama"),
+        add_bos=bool(value("tokenizer.ggml.add_bos_token", starts)),
+        add_eos=bool(value("tokenizer.ggml.add_eos_token", False)),
+        add_space_prefix=bool(value("tokenizer.ggml.add_space_prefix", model == "llama")),
         chat_template=value("tokenizer.chat_template"),
+    )
+
+
+def _refuse(path: Path, key: str, what: str) -> None:
+    raise PresetError(
+        f"tokenizer.ggml.{key} {what}",
+        where=f"{path}: tokenizer.ggml.{key}",
+        fix="use another file",
     )

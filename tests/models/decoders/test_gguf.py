@@ -169,6 +169,8 @@ def test_an_unknown_architecture_is_refused(tmp_path):
         ("general__type", "adapter", "general.type is 'adapter'"),
         ("split__count", 3, "split.count is 3; the file is one of several parts"),
         ("qwen2__block_count", 3, "qwen2.block_count is 3"),
+        (".rope__freq_base", "large", "rope_theta must be a number above 1, got 'large'"),
+        ("split__count", "three", "split.count is 'three'"),
     ],
 )
 def test_what_the_metadata_says_is_honoured_or_refused(key, value, message, tmp_path):
@@ -288,6 +290,9 @@ def test_a_missing_flag_means_what_it_means_in_llama_cpp(changes, added, tmp_pat
         ("model", ..., "has no tokenizer in it"),
         ("token_type", [1], "token_type has 1 entries for 4 tokens"),
         ("scores", [1.0], "scores has 1 entries"),
+        ("token_type", 3, "token_type has no list of entries"),
+        ("merges", "a b", "merges has no list of entries"),
+        ("eos_token_id", "<e>", "eos_token_id is '<e>'"),
         ("eos_token_id", 4, "eos_token_id is 4, and there are 4 tokens"),
     ],
 )
