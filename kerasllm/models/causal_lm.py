@@ -51,6 +51,8 @@ class CausalLM(FineTunedModel):
         loss_tokens: As given; may be set before `compile`.
         packs: Whether rows hold several texts, which then do not see each other; may be set before
             `compile` where `can_pack`.
+        pad_to: A length that every batch has, or `None`: any length gives the same result, as no
+            token sees what is behind it; may be set.
         adapters: The adapters that stand on it, or `None`.
     """
 
@@ -70,6 +72,7 @@ class CausalLM(FineTunedModel):
         self.rematerialize = rematerialize
         self.loss_tokens = loss_tokens or tokens_at_once(self.backbone.vocabulary_size)
         self.packs = False
+        self.pad_to = None
         self.adapters = None
         self._longest = longest
 
@@ -92,11 +95,6 @@ class CausalLM(FineTunedModel):
     def max_length(self) -> int | None:
         """The most tokens that it reads; `None` where nothing says."""
         return self._longest or getattr(self.backbone, "max_sequence_length", None)
-
-    @property
-    def pad_to(self) -> None:
-        """Any length gives the same result: no token sees what is behind it."""
-        return None
 
     def call(self, inputs, training=None):
         """Returns the logits, float32 `[rows, length, vocabulary]`."""

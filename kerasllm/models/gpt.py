@@ -122,7 +122,7 @@ def load_causal_lm(
     place = presets.resolve(preset, progress)
     tokenizer, template = _load_text_side(preset, place)
     with reading(preset, "a causal language model"):
-        if _is_decoder(place):
+        if decoders.is_decoder(place):
             backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)
             task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
         else:
@@ -171,15 +171,10 @@ def _is_gguf(place: Path | str) -> bool:
     return isinstance(place, Path) and place.is_file()
 
 
-def _is_decoder(place: Path | str) -> bool:
-    return _is_gguf(place) or (isinstance(place, Path) and huggingface.is_huggingface(place))
-
-
 def _longest(place: Path | str) -> int | None:
     """Returns the most tokens that a model reads, where its backbone does not know."""
-    if _is_decoder(place):
-        config = decoders.read_config(place)
-        return config.get("max_position_embeddings") or config.get("n_positions")
+    if decoders.is_decoder(place):
+        return decoders.max_length(place)
     facts = Path(place) / FACTS
     if facts.is_file():
         return json.loads(facts.read_text(encoding="utf-8"))["max_length"]
@@ -229,7 +224,7 @@ def can_pack(preset: str | Path | None) -> bool:
     if preset is None:
         return True
     place = presets.resolve(preset)
-    if _is_decoder(place):
+    if decoders.is_decoder(place):
         family = decoders.FAMILIES.get(decoders.read_config(place).get("model_type"))
         return family is not None and family.backbone_cls in WALKABLE
     if not isinstance(place, Path):

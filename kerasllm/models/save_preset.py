@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import keras_hub
 
 from kerasllm.data.tokenizers import to_keras_hub
+from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.errors import PresetError
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def save_causal_lm(model: CausalLM, folder: Path) -> None:
         text = file.read_text(encoding="utf-8")
         plain = re.sub(r'("name": )"(mixed_)?(bfloat16|float16)"', r'\1"float32"', text)
         file.write_text(plain, encoding="utf-8")
-    model.tokenizer.save(folder)
+    # Not beside KerasHub's own files, which has a tokenizer.json of another kind.
+    text_side = folder / PRESET_SUBFOLDER
+    text_side.mkdir()
+    model.tokenizer.save(text_side)
     if model.chat_template is not None:
-        model.chat_template.save(folder)
+        model.chat_template.save(text_side)
     facts = {"max_length": model.max_length}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -181,6 +181,8 @@ def build_model(recipe: CausalRecipe, data: CausalLMData, precision: str) -> Cau
         )
     model.chat_template = data.template
     model.packs = data.packs
+    # Packs are nearly full: one length pads no more than several, and is compiled once.
+    model.pad_to = recipe.data.max_length if data.packs else None
     # In mixed precision frozen matrices would be cast in every step.
     cast = precision.startswith("mixed")
     if settings.lora is not None:

@@ -26,6 +26,7 @@ from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.job import Job, prepare
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.samples import samples_of
 from kerasllm.workflows.signals import asked_to_stop
 
 # What the loss of another worker looks like to those that are left.
@@ -202,6 +203,10 @@ def _train(
             log.write({"step": step, "validation": scalars})
             progress.validated(step, metrics)
 
+        def on_samples(step: int, samples: list[tuple[str, str]]) -> None:
+            monitor.exclude()
+            progress.samples(step, samples)
+
         monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=progress.step)
         guard = NonFiniteGuard(
             skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
@@ -210,6 +215,13 @@ def _train(
         validation = _validation(job, on_validation)
         if validation:
             callbacks.append(validation)
+        if chief:
+            # The other workers wait at the next step until the chief has written.
+            callbacks += samples_of(
+                job.recipe,
+                chat=getattr(job.data, "conversations", False),
+                on_samples=on_samples,
+            )
         store = None
         if chief:
             store = CheckpointStore(

@@ -174,6 +174,13 @@ class TrainingProgress:
         self._report.line(f"step {step}/{self._steps}  validation{shown}")
 
 
+    def samples(self, step: int, samples: Sequence[tuple[str, str]]) -> None:
+        """Prints what the model wrote behind some prompts."""
+        for prompt, text in samples:
+            said = " ".join(f"{prompt}{text}".split())
+            self._report.line(f"step {step}/{self._steps}  sample  {said}")
+
+
 def describe_row(row: dict) -> str:
     """Returns a logged row in words: loss, metrics, learning rate and real tokens per second."""
     metrics = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in _NOT_METRICS)
