@@ -11,19 +11,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.chat_templates import BUILT_IN, ChatTemplate, built_in, own
 from kerasllm.data.conversation_shapes import shape_of
 from kerasllm.data.conversations import open_conversations
 from kerasllm.data.documents import Documents, open_documents
 from kerasllm.data.files import find_files
-from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, prediction_rows
 from kerasllm.data.records import records
 from kerasllm.data.sequences import (
     Sequences,
     full_blocks,
     packed_rows,
-    scoring_inputs,
     separate_pieces,
     whole_rows,
 )
@@ -32,20 +29,18 @@ from kerasllm.data.token_store import TokenStore
 from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError, RecipeError
-from kerasllm.evaluation.language_model import language_model_report
 from kerasllm.models.adapters import add_adapter, load_adapter
-from kerasllm.models.causal_lm import SCORING_INPUTS, CausalLM
+from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.gpt import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
 from kerasllm.recipe_causal_lm import CausalData, CausalRecipe
 from kerasllm.run import Run, whole_folder
+from kerasllm.tasks.scoring import evaluate as evaluate  # of what every task has
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 # Suffixes of files whose rows have keys that tell what they are.
 _KEYED = (".jsonl", ".ndjson", ".json", ".parquet")
 # A key may be missing in some rows.
 _ROWS_FOR_SHAPE = 100
-# So many tokens are scored at once, padding included.
-_SCORED_TOKENS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,53 +222,6 @@ def save(recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
 def places_of(sequences: Sequences, numbers: np.ndarray) -> list[tuple[str, int]]:
     """Returns the file and the line of each text in some rows."""
     return [place for number in numbers for place in sequences.places(int(number))]
-
-
-def score(model: CausalLM, sequences: Sequences, *, buckets: int = 16) -> np.ndarray:
-    """Scores rows by how likely the model finds them.
-
-    Args:
-        model: The model.
-        sequences: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
-
-    Returns:
-        float32 `[rows, 3]`: of each row the negative log-likelihood in nats, the tokens that
-        count, and how many of them were the likeliest.
-    """
-    strategy = model.distribute_strategy
-    if needs_one_shape(strategy):
-        buckets = 1
-    longest = int(sequences.lengths.max())
-    plan = EpochPlans(sequences.lengths, max(_SCORED_TOKENS // longest, 1), buckets)()
-    names = ("token_ids", "segment_ids") if sequences.is_packed else ("token_ids",)
-    batches = prediction_dataset(
-        sequences,
-        plan,
-        inputs=(*names, *SCORING_INPUTS),
-        pad_id=model.tokenizer.pad_token_id,
-        strategy=strategy,
-        make=scoring_inputs,
-    )
-    outputs = model.predict(batches, verbose=0)
-    scores = np.empty((len(sequences), outputs.shape[-1]), outputs.dtype)
-    scores[prediction_rows(plan, strategy)] = outputs
-    return scores
-
-
-def evaluate(model: CausalLM, sequences: Sequences, *, buckets: int = 16) -> tuple[dict, np.ndarray]:
-    """Measures a model on some rows.
-
-    Args:
-        model: The model.
-        sequences: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
-
-    Returns:
-        The metrics of `language_model_report`, and the scores of each row.
-    """
-    scores = score(model, sequences, buckets=buckets)
-    return language_model_report(scores, sequences.text_bytes), scores
 
 
 def _are_conversations(data: CausalData) -> bool:

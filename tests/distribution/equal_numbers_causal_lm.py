@@ -14,7 +14,7 @@ from kerasllm.data.sequences import packed_rows, whole_rows
 from kerasllm.distribution import strategy
 from kerasllm.models.adapters import add_adapter
 from kerasllm.tasks.batches import training_batches
-from kerasllm.tasks.causal_lm import score
+from kerasllm.tasks.scoring import score
 from kerasllm.training.optimizers import build_optimizer
 from tests.training.tiny import Steps
 from tests.training.tiny_decoder import gpt2, llama, random_store
