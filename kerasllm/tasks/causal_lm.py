@@ -34,7 +34,7 @@ from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.gpt import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
 from kerasllm.recipe_causal_lm import CausalData, CausalRecipe
 from kerasllm.run import Run, whole_folder
-from kerasllm.tasks.scoring import evaluate as evaluate  # of what every task has
+from kerasllm.tasks.scoring import evaluate  # noqa: F401 - what every task has
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 # Suffixes of files whose rows have keys that tell what they are.
