@@ -5,11 +5,18 @@ from kerasllm._lazy import lazy_names
 __getattr__ = lazy_names(
     __name__,
     {
+        "Documents": "documents",
         "EpochPlans": "batch_plan",
         "Source": "sources",
         "bucket_boundaries": "batch_plan",
+        "full_blocks": "sequences",
+        "open_conversations": "conversations",
+        "open_documents": "documents",
+        "packed_rows": "sequences",
         "plan_batches": "batch_plan",
         "prediction_dataset": "pipeline",
+        "train_byte_level_bpe": "tokenizers",
         "training_dataset": "pipeline",
+        "whole_rows": "sequences",
     },
 )

@@ -5,8 +5,11 @@ from kerasllm._lazy import lazy_names
 __getattr__ = lazy_names(
     __name__,
     {
+        "CausalLM": "causal_lm",
         "TextClassifier": "text_classifier",
         "bert_classifier": "text_classifier",
+        "gpt_causal_lm": "gpt",
+        "load_causal_lm": "gpt",
         "load_tokenizer": "bert",
     },
 )
