@@ -20,6 +20,7 @@ from kerasllm import recipe_files, recipe_yaml
 from kerasllm.errors import RecipeError
 from kerasllm.recipe_causal_lm import CausalRecipe, needs_validation
 from kerasllm.recipe_files import names, path_of
+from kerasllm.recipe_preference import PreferenceRecipe
 from kerasllm.recipe_schema import WholeRecipe, problems, refusal
 from kerasllm.recipe_training import EarlyStopping, Training
 from kerasllm.recipe_types import (
@@ -42,6 +43,7 @@ __all__ = [
     "EarlyStopping",
     "Lora",
     "Model",
+    "PreferenceRecipe",
     "Recipe",
     "Training",
     "load",
@@ -181,11 +183,12 @@ class Recipe(WholeRecipe):
         return needs_validation(training, info.data.get("data"))
 
 
-AnyRecipe = Recipe | CausalRecipe
+AnyRecipe = Recipe | CausalRecipe | PreferenceRecipe
 
 SCHEMAS: dict[str, type[WholeRecipe]] = {
     "text_classification": Recipe,
     "causal_lm": CausalRecipe,
+    "preference": PreferenceRecipe,
 }
 """The schema of each task's recipes."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kerasllm.data.conversations import Counts
+from kerasllm.data.token_store import TokenStore
 from kerasllm.evaluation.language_model import metrics_table  # noqa: F401  see `show_results`
 from kerasllm.run import Run
 from kerasllm.tasks.causal_lm import CausalLMData
@@ -29,7 +30,7 @@ def show_data(report: Report, job: Job) -> None:
     facts.append(("rows", _rows(job)))
     report.facts(facts)
     for part, store in data.stores.items():
-        for remark in _remarks(store, data.conversations):
+        for remark in remarks(store, "conversations" if data.conversations else None):
             report.line(f"{part}: {remark}")
 
 
@@ -44,6 +45,26 @@ def next_steps(run: Run) -> list[tuple[str, str]]:
         ("hold a conversation", f"kerasllm chat {run.path}"),
         ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
     ]
+
+
+def remarks(store: TokenStore, kind: str | None) -> list[str]:
+    """Returns what a user should know of a store's rows; `kind` is what was cut, if anything."""
+    found = []
+    if store.skipped:
+        file, line, why = store.skipped_rows[0]
+        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
+    if store.damage:
+        found.append(f"the tokens were read anew; {store.damage}")
+    if kind:
+        counts = Counts.of(store)
+        for count, what in (
+            (counts.cut, "were cut to data.max_length"),
+            (counts.dropped, "were dropped, as they are longer than data.max_length"),
+            (counts.split, f"were split into {counts.pieces:,}, as they are too long"),
+        ):
+            if count:
+                found.append(f"{count:,} {kind} {what}")
+    return found
 
 
 def _part(job: Job, part: str, kind: str) -> str:
@@ -78,22 +99,3 @@ def _rows(job: Job) -> str:
     if data.conversations or data.train.lengths.min() < length:
         return f"a text a row of up to {length} tokens, like lengths together"
     return f"full blocks of {length} tokens"
-
-
-def _remarks(store, conversations: bool) -> list[str]:
-    found = []
-    if store.skipped:
-        file, line, why = store.skipped_rows[0]
-        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
-    if store.damage:
-        found.append(f"the tokens were read anew; {store.damage}")
-    if conversations:
-        counts = Counts.of(store)
-        for count, what in (
-            (counts.cut, "were cut to data.max_length"),
-            (counts.dropped, "were dropped, as they are longer than data.max_length"),
-            (counts.split, f"were split into {counts.pieces:,}, as they are too long"),
-        ):
-            if count:
-                found.append(f"{count:,} conversations {what}")
-    return found

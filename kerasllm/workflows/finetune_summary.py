@@ -10,7 +10,7 @@ from kerasllm.distribution.strategies import describe
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import AnyRecipe
 from kerasllm.run import Run
-from kerasllm.workflows import causal_lm_summary, classification_summary
+from kerasllm.workflows import causal_lm_summary, classification_summary, preference_summary
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _OF_TASK = {
     "text_classification": classification_summary,
     "causal_lm": causal_lm_summary,
+    "preference": preference_summary,
 }
 
 

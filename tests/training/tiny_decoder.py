@@ -4,6 +4,7 @@ import keras
 import keras_hub
 import numpy as np
 
+from kerasllm.data.pairs import Pairs
 from kerasllm.models.causal_lm import CausalLM
 
 VOCABULARY = 61
@@ -41,6 +42,16 @@ def random_store(count: int, low: int, high: int, marked: bool = True, seed: int
     rows = [random.integers(1, VOCABULARY, random.integers(low, high)) for _ in range(count)]
     marks = [(random.random(len(row)) < 0.6).astype(np.uint8) for row in rows]
     return MemoryStore(rows, marks if marked else None)
+
+
+def random_pairs(count: int, low: int, high: int, seed: int = 0) -> Pairs:
+    """Returns pairs of answers to prompts of three tokens."""
+    random = np.random.default_rng(seed)
+    rows = [random.integers(1, VOCABULARY, random.integers(low, high)) for _ in range(2 * count)]
+    for chosen, rejected in zip(rows[::2], rows[1::2], strict=True):
+        rejected[:3] = chosen[:3]
+    marks = [(np.arange(len(row)) > 2).astype(np.uint8) for row in rows]
+    return Pairs(MemoryStore(rows, marks))
 
 
 def gpt2(dropout: float = 0.0, precision: str = "float32", **options) -> CausalLM:

@@ -1,0 +1,95 @@
+"""A causal language model that learns which of two answers is preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from kerasllm.models.causal_lm import SCORING_INPUTS, CausalLM
+from kerasllm.training.chunked_loss import chunked_loss, chunked_scores
+from kerasllm.training.preference_loss import REWARDS, PreferenceLoss, RewardMean
+
+
+class PreferenceLM(CausalLM):
+    """A `CausalLM` that trains on pairs of answers, by `PreferenceLoss`.
+
+    Trains on `(x, y, sample_weight)` of pairs: `x` holds `token_ids`, `targets` and `counted`, each
+    int32 `[pairs, 2, length]`, of the chosen and the rejected answer; `y` the log-probabilities
+    that the reference gives both, float32 `[pairs, 2]`. See `kerasllm.data.pairs.Pairs`.
+
+    Args:
+        model: The model to tune; both have the same weights from then on.
+    """
+
+    def __init__(self, model: CausalLM):
+        super().__init__(
+            model.task,
+            model.tokenizer,
+            chat_template=model.chat_template,
+            rematerialize=model.rematerialize,
+            loss_tokens=model.loss_tokens,
+            longest=model.max_length,
+        )
+        self.adapters = model.adapters
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return (*super().input_names, *SCORING_INPUTS)
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        loss: PreferenceLoss | None = None,
+        metrics: Sequence[keras.metrics.Metric] | None = None,
+        **kwargs,
+    ):
+        """Sets how the model is trained; see `FineTunedModel.compile`.
+
+        Args:
+            optimizer: A Keras optimizer.
+            loss: The loss. Defaults to `None`: `PreferenceLoss()`, which is that of DPO.
+            metrics: Keras metrics of log-probabilities. Defaults to `None`: the means of rewards.
+            **kwargs: See `FineTunedModel.compile`.
+        """
+        loss = PreferenceLoss() if loss is None else loss
+        if metrics is None:
+            with self.distribute_strategy.scope():
+                metrics = [RewardMean(name, loss.beta) for name in REWARDS]
+        super().compile(optimizer, loss, metrics, **kwargs)
+
+    def loss_and_outputs(self, x, y, share, training: bool = True):
+        """Returns the loss, and the log-probabilities of the answers, float32 `[pairs, 2]`."""
+        answers = {name: _answers_in_rows(values) for name, values in x.items()}
+        hidden = self._hidden(answers, training)
+        targets, counted = answers["targets"], tf.cast(answers["counted"], tf.float32)
+        pieces = {"head": self._logits, "tokens": self.loss_tokens}
+        each, _ = chunked_scores(tf.stop_gradient(hidden), targets, **pieces)
+        sums = tf.stop_gradient(-tf.reduce_sum(each * counted, axis=-1))
+        log_probabilities = tf.reshape(sums, [-1, 2])
+        with tf.GradientTape() as tape:
+            tape.watch(log_probabilities)
+            loss = self.item_loss(y, log_probabilities, sample_weight=share)
+        if not training:
+            return loss, log_probabilities
+        # What an answer counts for is known when the last of its tokens is. With that the gradient
+        # is that of a cross-entropy, whose pieces need not be kept.
+        of_answers = tf.reshape(tape.gradient(loss, log_probabilities), [-1, 1])
+        surrogate, _ = chunked_loss(
+            hidden,
+            targets,
+            -of_answers * counted,
+            loss=_CROSSENTROPY,
+            variables=self.backbone.token_embedding.trainable_variables,
+            **pieces,
+        )
+        return tf.stop_gradient(loss - surrogate) + surrogate, log_probabilities
+
+
+_CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+
+
+def _answers_in_rows(values: tf.Tensor) -> tf.Tensor:
+    """Makes `[2 * pairs, length]` of `[pairs, 2, length]`."""
+    return tf.reshape(values, [-1, values.shape[-1] or tf.shape(values)[-1]])
