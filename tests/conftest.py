@@ -8,12 +8,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.toy import save_toy_preset, toy_rows, write_csv
+from tests.toy_language_model import book_settings
 
 # How long an example takes says more about the machine than about the code. CI draws the same
 # examples each time, so that it fails for the change it looks at; a developer draws new ones.
@@ -55,10 +57,29 @@ def toy_run(tmp_path_factory, toy_preset, session_cache) -> Path:
     write_csv(folder / "train.csv", toy_rows(240))
     write_csv(folder / "test.csv", toy_rows(60, seed=1))
     recipe = load("bert_cls", toy_settings(folder, toy_preset))
-    kept = os.environ.get("KERASLLM_CACHE")
-    os.environ["KERASLLM_CACHE"] = str(session_cache)
-    try:
+    with cached_in(session_cache):
         return finetune(recipe, name="bert_cls", output=folder / "run").path
+
+
+@pytest.fixture(scope="session")
+def toy_language_model(tmp_path_factory, session_cache) -> Path:
+    """A finished run of a toy GPT-2 from scratch on the beginning of Moby Dick."""
+    from kerasllm.recipe import load
+    from kerasllm.workflows.finetune import finetune
+
+    folder = tmp_path_factory.mktemp("toy_language_model")
+    recipe = load("gpt_lm", book_settings(folder))
+    with cached_in(session_cache):
+        return finetune(recipe, name="gpt_lm", output=folder / "run").path
+
+
+@contextmanager
+def cached_in(folder: Path):
+    """Lets kerasllm cache in a folder, for what is made once a session."""
+    kept = os.environ.get("KERASLLM_CACHE")
+    os.environ["KERASLLM_CACHE"] = str(folder)
+    try:
+        yield
     finally:
         os.environ.pop("KERASLLM_CACHE") if kept is None else os.environ.update(KERASLLM_CACHE=kept)
 

@@ -92,7 +92,8 @@ def estimate_memory(
 
 def checkpoint_bytes(model: keras.Model) -> int:
     """Returns how much a checkpoint of a compiled model fills on the disk."""
-    return bytes_of([*model.variables, *model.optimizer.variables])
+    # What does not train is in the preset.
+    return bytes_of([*model.trainable_variables, *model.optimizer.variables])
 
 
 def bytes_of(variables: Iterable[keras.Variable]) -> int:

@@ -96,6 +96,7 @@ def _rows(job: Job) -> str:
     if data.packs:
         each = len(data.train.pieces) / len(data.train)
         return f"packed: {each:.1f} texts in {length} tokens, which do not see each other"
-    if data.conversations or data.train.lengths.min() < length:
+    # The last block of a text is seldom full.
+    if data.conversations or np.median(data.train.lengths) < length:
         return f"a text a row of up to {length} tokens, like lengths together"
     return f"full blocks of {length} tokens"

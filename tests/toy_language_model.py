@@ -1,0 +1,74 @@
+"""Toy language models, and text and conversations for them, for tests of whole commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kerasllm.data.starters import find_starter
+
+_ANSWERS = {"sea": "It is wide and cold.", "whale": "It is white.", "ship": "It is the Pequod."}
+
+
+def write_book(path: Path, characters: int = 24_000) -> Path:
+    """Writes the beginning of Moby Dick."""
+    book = find_starter("starter:moby_dick", "train")[1].read_text(encoding="utf-8")
+    path.write_text(book[2000 : 2000 + characters], encoding="utf-8")
+    return path
+
+
+def write_chats(path: Path, count: int = 60) -> Path:
+    """Writes short conversations of one or two exchanges."""
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(count):
+            things = list(_ANSWERS)[number % 3 :][: 1 + number % 2]
+            messages = []
+            for thing in things:
+                messages.append({"role": "user", "content": f"What of the {thing}?"})
+                messages.append({"role": "assistant", "content": _ANSWERS[thing]})
+            file.write(json.dumps({"messages": messages}) + "\n")
+    return path
+
+
+def book_settings(folder: Path) -> list[str]:
+    """Returns the overrides that make `gpt_lm` a toy run of a few seconds that learns."""
+    return _settings(
+        {
+            "data.train": str(write_book(folder / "book.txt")),
+            "data.vocabulary_size": 400,
+            "data.max_length": 32,
+            "model.layers": 2,
+            "model.heads": 2,
+            "model.width": 32,
+            "training.epochs": 2,
+            "training.batch_size": 16,
+            "training.learning_rate": 0.01,
+            "training.precision": "float32",
+            "training.log_every": 4,
+            "training.sample_tokens": 6,
+        }
+    )
+
+
+def chat_settings(folder: Path, preset: Path) -> list[str]:
+    """Returns the overrides that make `gpt_sft_lora` a toy run that learns."""
+    return _settings(
+        {
+            "model.preset": str(preset),
+            # A toy base knows too little for an adapter alone.
+            "model.lora.train": ["embeddings"],
+            "data.train": str(write_chats(folder / "chats.jsonl")),
+            "data.test": str(write_chats(folder / "test.jsonl", 12)),
+            "data.chat_template": "plain",
+            "data.max_length": 32,
+            "data.too_long": "cut",
+            "training.epochs": 3,
+            "training.learning_rate": 0.02,
+            "training.precision": "float32",
+            "training.log_every": 2,
+        }
+    )
+
+
+def _settings(settings: dict) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
