@@ -1,4 +1,4 @@
-"""`kerasllm evaluate`: measure a trained model on labelled data."""
+"""`kerasllm evaluate`: measure a trained model on data."""
 
 from __future__ import annotations
 
@@ -10,47 +10,74 @@ from kerasllm.cli.quiet import import_tensorflow
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN|PRESET")
 @click.option(
     "--data",
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Labelled data: csv, tsv, jsonl, parquet, .gz, glob.",
+    help="Labelled data of a classifier: csv, tsv, jsonl, parquet, .gz, glob. Of a language model "
+    "also txt, md, folders of them; conversations; questions with choices.",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the recipe's]")
 @click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: the recipe's]")
+@click.option(
+    "--stride",
+    type=int,
+    metavar="N",
+    help="Tokens that a window over a text moves on.  [default: half a window]",
+)
+@click.option(
+    "--max-length",
+    type=int,
+    metavar="N",
+    help="Most tokens of a window or a conversation.  [default: the recipe's; 1024 of a preset]",
+)
+@click.option(
+    "--chat-template", metavar="NAME", help="Of conversations.  [default: the model's own]"
+)
+@click.option(
+    "--template", metavar="TEXT", help="Of questions.  [default: Question: {question}\\nAnswer:]"
+)
+@click.option("--adapter", metavar="FOLDER", help="A PEFT adapter to put on a language model.")
+@click.option("--output", metavar="FILE", help="Write what was measured of each row: .jsonl.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def evaluate(
-    run: str, data: tuple[str, ...], text: str | None, label: str | None, as_json: bool
-) -> None:
-    """Measure a trained model on labelled data.
+def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
+    """Measure a trained model on data.
 
     \b
     kerasllm evaluate my_run --data reviews.csv
     kerasllm evaluate my_run --data starter:movie_reviews --json
+    kerasllm evaluate smollm2_135m_instruct --data book.txt --stride 256
+    kerasllm evaluate smollm2_135m_instruct --data starter:chat
+    kerasllm evaluate my_run --data quiz.jsonl
+
+    A row of quiz.jsonl is {"question": "...", "choices": ["...", "..."], "answer": 0}.
     """
     from kerasllm.run import Run
 
-    Run.open(run)
+    if Run(run).recipe.is_file():
+        Run.open(run)
 
     import_tensorflow()
     from rich.console import Console
 
+    from kerasllm.evaluation import language_model
     from kerasllm.evaluation.tables import ConfusionTable, metrics_table, per_class_table
     from kerasllm.workflows.evaluate import evaluate as run_evaluate
 
-    metrics = run_evaluate(run, list(data), text=text, label=label)
+    metrics = run_evaluate(run, list(data), **options)
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
+    named = {", ".join(data): metrics}
+    tables = [language_model.metrics_table(named)]
+    if "per_class" in metrics:
+        confusion = ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"]))
+        tables = [metrics_table(named), per_class_table(metrics), confusion]
     console = Console()
-    with console.capture() as tables:
-        for table in (
-            metrics_table({", ".join(data): metrics}),
-            per_class_table(metrics),
-            ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"])),
-        ):
+    with console.capture() as shown:
+        for table in tables:
             console.print(table)
             console.print()
-    click.echo(tables.get(), nl=False)
+    click.echo(shown.get(), nl=False)

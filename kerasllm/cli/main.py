@@ -16,7 +16,7 @@ from kerasllm.errors import Interrupted, JobError, KerasllmError
 _VERBS = {
     "finetune": "Train a model by a recipe.",
     "plan": "Show what a training would do, and what would fail.",
-    "evaluate": "Measure a trained model on labelled data.",
+    "evaluate": "Measure a trained model on data.",
     "predict": "Classify texts with a trained model.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",

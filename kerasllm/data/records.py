@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from kerasllm.data.files import DataFile
+from kerasllm.data.files import DataFile, find_files
 from kerasllm.data.formats import json_kind, json_records
 from kerasllm.data.parquet import parquet_records
 from kerasllm.data.text_lines import TextLines
@@ -14,6 +16,8 @@ from kerasllm.errors import DataError
 
 Record = tuple[int, dict | None, str | None]
 
+# A key may be missing in some rows.
+_ROWS_FOR_KEYS = 100
 _SPACE = re.compile(r"\s*")
 
 
@@ -38,6 +42,26 @@ def records(file: DataFile) -> Iterator[Record]:
             fix=f"known: {' '.join(_READERS)}, and all but .parquet followed by .gz",
         )
     return reader(file)
+
+
+def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[str]:
+    """Returns the keys of the first rows of some files, which tell what the rows are.
+
+    Args:
+        spec: As for `find_files`, and folders.
+        split: The part that `starter:NAME` means.
+
+    Returns:
+        The keys in the first file; none for a folder and for files whose rows are no objects.
+    """
+    first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
+    if os.path.isdir(os.path.expanduser(first)):
+        return []
+    file = find_files(first, split)[0]
+    if file.suffix not in _READERS:
+        return []
+    rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
+    return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
 
 
 def _listed(file: DataFile) -> Iterator[Record]:

@@ -14,7 +14,14 @@ _METRICS = {
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",
     "accuracy": "accuracy",
+    "accuracy_normalized": "accuracy, by bytes",
+    "chance": "by chance",
     "tokens": "tokens",
+    "bytes": "bytes",
+    "conversations": "conversations",
+    "questions": "questions",
+    "max_length": "most tokens at once",
+    "stride": "stride",
 }
 
 
@@ -53,7 +60,7 @@ def metrics_table(reports: dict[str, dict], title: str | None = None) -> Table:
     """One row for each metric, one column for each data set.
 
     Args:
-        reports: What `language_model_report` gave, by the name of the data set.
+        reports: What was measured, by the name of the data set.
         title: Shown above the table. Defaults to `None`.
     """
     return table_of(reports, _METRICS, title)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from kerasllm.data.chat_templates import BUILT_IN, ChatTemplate, built_in, own
 from kerasllm.data.conversation_shapes import shape_of
 from kerasllm.data.conversations import open_conversations
 from kerasllm.data.documents import Documents, open_documents
-from kerasllm.data.files import find_files
-from kerasllm.data.records import records
+from kerasllm.data.records import first_keys
 from kerasllm.data.sequences import (
     Sequences,
     full_blocks,
@@ -36,11 +34,6 @@ from kerasllm.recipe_causal_lm import CausalData, CausalRecipe
 from kerasllm.run import Run, whole_folder
 from kerasllm.tasks.scoring import evaluate  # noqa: F401 - what every task has
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
-
-# Suffixes of files whose rows have keys that tell what they are.
-_KEYED = (".jsonl", ".ndjson", ".json", ".parquet")
-# A key may be missing in some rows.
-_ROWS_FOR_SHAPE = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,18 +221,11 @@ def _are_conversations(data: CausalData) -> bool:
     """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
     if data.format != "auto" or data.text is not None:
         return data.format not in ("auto", "text")
-    first = data.train if isinstance(data.train, str) else data.train[0]
-    if os.path.isdir(os.path.expanduser(first)):
-        return False
-    file = find_files(first, "train")[0]
-    if file.suffix not in _KEYED:
-        return False
-    rows = itertools.islice(records(file), _ROWS_FOR_SHAPE)
-    shape = shape_of(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
+    shape = shape_of(first_keys(data.train, "train"))
     if shape == "preference":
         raise DataError(
             "The rows are preferences: each has an answer that was chosen and one that was rejected",
-            where=file.name,
+            where="data.train",
             fix="train on them with a recipe whose task is preference, such as gpt_dpo",
         )
     return shape is not None

@@ -10,6 +10,7 @@ import numpy as np
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, prediction_rows
 from kerasllm.data.sequences import Sequences, scoring_inputs
+from kerasllm.errors import JobError
 from kerasllm.evaluation.language_model import language_model_report
 from kerasllm.models.causal_lm import SCORING_INPUTS, CausalLM
 
@@ -35,6 +36,9 @@ def score(
     Returns:
         float32 `[rows, 3]`: of each row the negative log-likelihood in nats, the tokens that
         count, and how many of them were the likeliest.
+
+    Raises:
+        JobError: If the model gives what is no number.
     """
     strategy = model.distribute_strategy
     if needs_one_shape(strategy):
@@ -54,6 +58,15 @@ def score(
     outputs = model.predict(batches, verbose=0, callbacks=callbacks)
     scores = np.empty((len(sequences), outputs.shape[-1]), outputs.dtype)
     scores[prediction_rows(plan, strategy)] = outputs
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        file, line = sequences.places(int(broken[0]))[0]
+        raise JobError(
+            f"The model's output is not finite for {len(broken):,} of {len(scores):,} rows",
+            where=f"{file}:{line} is the first",
+            fix="its weights have diverged: lower training.learning_rate, "
+            "or try --set training.precision=float32",
+        )
     return scores
 
 
