@@ -44,6 +44,12 @@ STARTERS = {
         licence="BSD",
         description="Questions and answers in English, as conversations: 834 and 65",
     ),
+    "preferences": Starter(
+        files={"train": "preferences_train.jsonl", "test": "preferences_test.jsonl"},
+        label_names=None,
+        licence="BSD",
+        description="Questions with their own answer and that of another: 773 and 57 pairs",
+    ),
     "moby_dick": Starter(
         files={"train": "moby_dick.txt"},
         label_names=None,
