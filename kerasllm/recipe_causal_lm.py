@@ -8,7 +8,16 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.recipe_schema import WholeRecipe, refusal
 from kerasllm.recipe_training import Training
-from kerasllm.recipe_types import Count, Files, NotNegative, Positive, Section, Share, Text, WholeNumber
+from kerasllm.recipe_types import (
+    Count,
+    Files,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    WholeNumber,
+)
 
 
 class Adapter(Section):

@@ -13,7 +13,6 @@ import keras
 import keras_hub
 from keras import ops
 
-
 # Families whose layers all take a hidden state and masks, and whose positions are relative
 # (rotary) or given to an embedding. By name and not by inheritance: a subclass may differ.
 WALKABLE = (
@@ -62,6 +61,7 @@ def hidden_states(
         [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174),
         [Efficient Sequence Packing](https://arxiv.org/abs/2107.02027)
     """
+    token_ids = ops.convert_to_tensor(token_ids)
     if not can_be_walked(backbone):
         if segment_ids is not None or rematerialize:
             raise ValueError(
@@ -121,5 +121,5 @@ def _rematerialized(layer: keras.Layer, compute: Callable) -> Callable:
 
 
 def _current_values(variables: Sequence[keras.Variable]) -> list:
-    # Read in the scope of the first pass, which the second is not in.
-    return [ops.convert_to_tensor(variable) for variable in variables]
+    # Read in the scope of the first pass: the second is not in it, and would find others.
+    return [ops.copy(variable.value) for variable in variables]

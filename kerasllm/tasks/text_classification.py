@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels

@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
         *book_settings(tmp_path),
         "model.dropout=0.1",
         "training.checkpoint_every=5",
-        "training.keep_checkpoints=9",
+        "training.keep_checkpoints=99",
         "training.sample_every=null",
     ]
     straight, _ = run_recipe("gpt_lm", settings, tmp_path / "straight")

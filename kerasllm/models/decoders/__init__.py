@@ -11,7 +11,12 @@ from kerasllm.models.decoders.layout import (
     modules,
     tensors,
 )
-from kerasllm.models.decoders.load import is_decoder, load_backbone, max_length, read_config
+from kerasllm.models.decoders.load import (
+    is_decoder,
+    load_backbone,
+    max_length,
+    read_config,
+)
 from kerasllm.models.decoders.mend import mend
 
 __all__ = [

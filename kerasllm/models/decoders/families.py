@@ -16,7 +16,12 @@ from kerasllm.errors import PresetError
 from kerasllm.models.decoders import arguments
 from kerasllm.models.decoders.rope import KEYS as ROPE_KEYS
 from kerasllm.models.decoders.rope import Rope, read_rope
-from kerasllm.models.huggingface.checks import Only, check_fixed, check_sizes, check_unknown
+from kerasllm.models.huggingface.checks import (
+    Only,
+    check_fixed,
+    check_sizes,
+    check_unknown,
+)
 
 # Dropouts are what kerasllm is asked for; the rest concerns generation, training or other software.
 _HARMLESS = frozenset(

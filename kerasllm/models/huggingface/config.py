@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kerasllm.errors import PresetError
-from kerasllm.models.huggingface.checks import Only, check_fixed, check_sizes, check_unknown
+from kerasllm.models.huggingface.checks import (
+    Only,
+    check_fixed,
+    check_sizes,
+    check_unknown,
+)
 
 # KerasHub computes BERT and ALBERT with the tanh form and the others with the exact one, whatever
 # this key says, and its own presets do so too. Measured on all-MiniLM-L6-v2, the tanh form moves a

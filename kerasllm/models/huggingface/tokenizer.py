@@ -15,7 +15,10 @@ from pathlib import Path
 import keras_hub
 
 from kerasllm.errors import PresetError
-from kerasllm.models.huggingface.sentencepiece_models import from_pieces, with_albert_rules
+from kerasllm.models.huggingface.sentencepiece_models import (
+    from_pieces,
+    with_albert_rules,
+)
 
 
 @dataclass(frozen=True)
