@@ -49,13 +49,13 @@ class Functions:
 
     Args:
         decoder: What computes logits.
-        xla: Tells of a number of rows whether XLA compiles.
+        xla: Whether XLA compiles.
 
     Attributes:
         compilations: How many functions have been compiled.
     """
 
-    def __init__(self, decoder: ReadDecoder | KerasHubDecoder, xla: Callable[[int], bool]):
+    def __init__(self, decoder: ReadDecoder | KerasHubDecoder, xla: bool):
         self._decoder = decoder
         self._xla = xla
         self._made = {}
@@ -86,8 +86,7 @@ class Functions:
                 self.compilations += 1
                 return function(*arguments)
 
-            xla = self._xla(sizes.rows)
-            self._made[key] = tf.function(counted, autograph=False, jit_compile=xla)
+            self._made[key] = tf.function(counted, autograph=False, jit_compile=self._xla)
         return self._made[key]
 
     def _start(self, sizes: Sizes, sampler: Sampler):

@@ -16,6 +16,8 @@ from kerasllm.generation.decoders import decoder_for
 from kerasllm.generation.sampling import Sampler, numbers_of, uniform_numbers
 from kerasllm.generation.settings import GenerationSettings
 
+# Parameters from which on it pays to wait for XLA.
+_LARGE = 50_000_000
 # Tokens between two looks at the text, where texts end a generation.
 _LOOK_EVERY = 8
 
@@ -65,10 +67,8 @@ class Generator:
         self.batch_size = batch_size
         self.longest = longest or getattr(task.backbone, "max_sequence_length", None)
         self._decoder = decoder_for(task)
-        dtype = task.backbone.compute_dtype
-        self._functions = Functions(
-            self._decoder, lambda rows: _xla_is_faster(rows, dtype) if xla is None else xla
-        )
+        xla = _xla_is_faster(task.backbone) if xla is None else xla
+        self._functions = Functions(self._decoder, xla)
 
     @property
     def compilations(self) -> int:
@@ -266,8 +266,10 @@ class _Rows:
             self._ended[row] |= self._count >= limit
 
 
-def _xla_is_faster(rows: int, dtype: str) -> bool:
-    """Whether XLA is faster here: on accelerators, and on a processor as it was measured."""
-    if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+def _xla_is_faster(backbone: keras_hub.models.Backbone) -> bool:
+    """Whether XLA gives tokens sooner here, with the time that it takes to compile."""
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True
-    return rows == 1
+    # On a processor it takes half the time a token in float32, and seconds to compile, which a
+    # small model never wins back; in bfloat16 TensorFlow's own kernels are faster.
+    return backbone.compute_dtype == "float32" and backbone.count_params() > _LARGE

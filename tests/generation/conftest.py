@@ -40,11 +40,7 @@ def writer():
 @pytest.fixture
 def opened(writer, monkeypatch):
     """Makes `kerasllm generate any_name` open the tiny model; returns it."""
-    from kerasllm.generation import generator
     from kerasllm.models import causal_lm
-
-    # XLA's time to compile is not what these tests are about.
-    monkeypatch.setattr(generator, "_xla_is_faster", lambda rows, dtype: False)
 
     def open_causal_lm(source, *, precision, adapter):
         return writer

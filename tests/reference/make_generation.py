@@ -2,16 +2,18 @@
 
 Run with Python that has torch and transformers, which the project itself never needs:
 
-    python tests/reference/make_generation.py
+    python tests/reference/make_generation.py [FOLDER]
 
 `samplers.npz` holds logits before and after each of transformers' logits processors; `model/` a tiny
 Llama in the hub's layout and `texts.json` what it generates: greedy, with a repetition penalty, and
-by beam search with several penalties.
+by beam search with several penalties. `smollm2.json`, made where FOLDER holds SmolLM2-135M-Instruct in
+float32, is the same for that model.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,34 @@ def write_texts() -> None:
     (HERE / "texts.json").write_text(json.dumps(texts) + "\n")
 
 
+def write_smollm2(folder: str) -> None:
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    asked = [
+        ("The whale is the largest animal of the sea, and", {"max_new_tokens": 40}),
+        ("Call me Ishmael. Some years ago", {"max_new_tokens": 24, "beams": 3}),
+        ("Once upon a time", {"max_new_tokens": 24, "repetition_penalty": 1.3}),
+    ]
+    texts = []
+    for prompt, settings in asked:
+        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).input_ids
+        options = {**settings, "num_beams": settings.get("beams", 1)}
+        options.pop("beams", None)
+        made = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            eos_token_id=2,
+            pad_token_id=2,
+            **options,
+        )
+        tokens = made[0, ids.shape[1] :].tolist()
+        texts.append({"prompt": ids[0].tolist(), "settings": settings, "tokens": tokens})
+    (HERE / "smollm2.json").write_text(json.dumps(texts) + "\n")
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     main()
+    if len(sys.argv) > 1:
+        write_smollm2(sys.argv[1])
