@@ -2,6 +2,7 @@
 
 from kerasllm.data.tokenizers.byte_level import train_byte_level_bpe
 from kerasllm.data.tokenizers.byte_level_bpe import ByteLevelBPE
+from kerasllm.data.tokenizers.decoder_of_keras_hub import decoder_of_keras_hub
 from kerasllm.data.tokenizers.from_folder import from_folder, has_tokenizer
 from kerasllm.data.tokenizers.from_gguf import from_gguf
 from kerasllm.data.tokenizers.from_keras_hub import from_keras_hub
@@ -20,6 +21,7 @@ __all__ = [
     "TokenizerJson",
     "WordPiece",
     "check_fits",
+    "decoder_of_keras_hub",
     "from_folder",
     "from_gguf",
     "from_keras_hub",
