@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasllm.errors import CommandError, DataError, RunError
+from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
 
 
@@ -105,11 +105,10 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    _check_task(source)
     from kerasllm.generation.text import TextGenerator
-    from kerasllm.models.causal_lm import open_causal_lm
+    from kerasllm.workflows.open_causal_lm import open_causal_lm
 
-    model = open_causal_lm(source, precision="auto", adapter=adapter)
+    model = open_causal_lm(source, adapter=adapter)
     return TextGenerator(model, settings, batch_size=batch_size)
 
 
@@ -207,18 +206,3 @@ def _checked(messages: list, where: str) -> list[dict]:
 
 def _is_chat(prompt: Prompt, chat: bool) -> bool:
     return chat or not isinstance(prompt.content, str)
-
-
-def _check_task(source: str | Path) -> None:
-    from kerasllm import recipe
-    from kerasllm.run import Run
-
-    if not (Path(source) / "recipe.yaml").is_file():
-        return
-    task = recipe.load(str(Run.open(source).recipe)).task
-    if task != "causal_lm":
-        raise RunError(
-            f"The model of this run does not write texts: its task is {task}",
-            where=str(source),
-            fix="give a run of a gpt recipe or a preset; `kerasllm predict` is for classifiers",
-        )

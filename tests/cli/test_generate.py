@@ -83,7 +83,7 @@ def test_what_cannot_be_done_is_refused(
 def test_a_classifier_does_not_write_texts(kerasllm, toy_run):
     for arguments in (["generate", toy_run, "--prompt", "a"], ["chat", toy_run]):
         result = kerasllm(*arguments)
-        assert result.status == 2 and "its task is text_classification" in result.err
+        assert result.status == 2 and "task text_classification" in result.err
 
 
 def test_a_model_without_a_template_does_not_chat(kerasllm, opened, monkeypatch):  # noqa: F811

@@ -40,10 +40,10 @@ def writer():
 @pytest.fixture
 def opened(writer, monkeypatch):
     """Makes `kerasllm generate any_name` open the tiny model; returns it."""
-    from kerasllm.models import causal_lm
+    from kerasllm.workflows import open_causal_lm as workflow
 
-    def open_causal_lm(source, *, precision, adapter):
+    def open_causal_lm(source, *, adapter):
         return writer
 
-    monkeypatch.setattr(causal_lm, "open_causal_lm", open_causal_lm, raising=False)
+    monkeypatch.setattr(workflow, "open_causal_lm", open_causal_lm)
     return writer
