@@ -51,14 +51,14 @@ def pairs():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
+    ("kind", "options", "xla"),
     [
-        *((kind, {}) for kind in LOSSES),
-        ("ipo", {"loss_tokens": 9}),
-        ("sigmoid", {"loss_tokens": 9, "rematerialize": True}),
+        *((kind, {}, None) for kind in LOSSES),
+        ("ipo", {"loss_tokens": 9}, True),
+        ("sigmoid", {"loss_tokens": 9, "rematerialize": True}, None),
     ],
 )
-def test_loss_and_gradients_are_those_of_the_whole_formula(kind, options, pairs):
+def test_loss_and_gradients_are_those_of_the_whole_formula(kind, options, xla, pairs):
     model = tuned(loss=PreferenceLoss(kind, 0.05), **options)
     x, reference, _ = batch_of(model, pairs)
     share = tf.constant([0.1, 0.0, 0.3, 0.4, 0.2])
@@ -74,7 +74,7 @@ def test_loss_and_gradients_are_those_of_the_whole_formula(kind, options, pairs)
         expected = tf.reduce_sum(share * each[:, 0])
     gradients = tape.gradient(expected, variables)
 
-    @tf.function
+    @tf.function(jit_compile=xla)
     def ours():
         with tf.GradientTape() as tape:
             loss, outputs = model.loss_and_outputs(x, reference, share)
