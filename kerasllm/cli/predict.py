@@ -91,7 +91,8 @@ def _rows(
     from kerasllm import recipe
     from kerasllm.data.sources import Source
 
-    column = column or recipe.load(str(run.recipe)).data.text
+    # A run without labels, which is refused when it is opened, need not know of a column.
+    column = column or getattr(recipe.load(str(run.recipe)).data, "text", None)
     source = Source(list(inputs), split="test", text=column, labelled=False)
     return (text for batch in source.batches() for text in batch.texts)
 

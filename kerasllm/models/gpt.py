@@ -11,6 +11,7 @@ from kerasllm.data.chat_templates import ChatTemplate, own, read_template
 from kerasllm.data.tokenizers import (
     TokenizerJson,
     check_fits,
+    decoder_of_keras_hub,
     from_folder,
     from_gguf,
     has_tokenizer,
@@ -157,13 +158,24 @@ def _load_text_side(
         tokenizer, source = from_gguf(parts), parts.chat_template
     elif has_tokenizer(place):
         tokenizer, source = from_folder(place), read_template(place)
-    else:
+    elif decoders.is_decoder(place):
         raise PresetError(
             f"{preset} has no tokenizer that kerasllm can read: there is no tokenizer.json",
             where=where,
-            fix="use the model in Hugging Face's layout, as hf://owner/name or a folder",
+            fix="add the tokenizer.json of the model to its folder",
         )
+    else:
+        tokenizer, source = _keras_hub_tokenizer(preset, where), None
     return tokenizer, own(source, tokenizer, where=where) if source else None
+
+
+def _keras_hub_tokenizer(preset: str | Path, where: str) -> TokenizerJson:
+    """Returns the tokenizer of a preset that KerasHub wrote."""
+    with reading(preset, "a causal language model"):
+        preprocessor = keras_hub.models.CausalLMPreprocessor.from_preset(where)
+        return decoder_of_keras_hub(
+            preprocessor.tokenizer, add_start=preprocessor.add_start_token, where=where
+        )
 
 
 def _is_gguf(place: Path | str) -> bool:
@@ -227,6 +239,6 @@ def can_pack(preset: str | Path | None) -> bool:
         family = decoders.FAMILIES.get(decoders.read_config(place).get("model_type"))
         return family is not None and family.backbone_cls in WALKABLE
     if not isinstance(place, Path):
-        return False
+        return any(place in kind.presets for kind in WALKABLE)
     config = huggingface.read_config(place / huggingface.CONFIG)
     return config.get("class_name") in {kind.__name__ for kind in WALKABLE}

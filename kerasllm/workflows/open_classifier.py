@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kerasllm.errors import RunError
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
@@ -15,7 +16,14 @@ def open_classifier(run: Run) -> TextClassifier:
         run: A finished run.
 
     Raises:
-        KerasllmError: If a file of the run is missing or broken.
+        KerasllmError: If the run trained no classifier, or a file of it is missing or broken.
     """
-    precision = resolve_precision(load(str(run.recipe)).training.precision)
+    recipe = load(str(run.recipe))
+    if recipe.task != "text_classification":
+        raise RunError(
+            f"The model of this run has no labels: its task is {recipe.task}",
+            where=str(run.path),
+            fix="write texts with `kerasllm generate`, measure it with `kerasllm evaluate`",
+        )
+    precision = resolve_precision(recipe.training.precision)
     return TextClassifier.from_preset(run.model, precision=precision)
