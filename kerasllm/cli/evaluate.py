@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -70,7 +71,8 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
-    named = {", ".join(data): metrics}
+    # The whole paths would leave no room for what stands beside them.
+    named = {", ".join(Path(one).name if Path(one).exists() else one for one in data): metrics}
     tables = [language_model.metrics_table(named)]
     if "per_class" in metrics:
         confusion = ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"]))

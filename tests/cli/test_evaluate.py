@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.toy import write_csv
+from tests.toy_language_model import write_chats
 
 
 def test_json_is_alone_on_stdout(kerasllm, toy_run, toy_data):
@@ -33,3 +34,112 @@ def test_wrong_data_is_refused(kerasllm, toy_run, tmp_path, header, rows, words)
     data = write_csv(tmp_path / "data.csv", rows, header)
     result = kerasllm("evaluate", toy_run, "--data", data, "--json")
     assert result.status == 2 and words in result.err and not result.out
+
+
+@pytest.fixture
+def quiz(tmp_path):
+    rows = [
+        {"question": "Who?", "choices": ["Ishmael", "Ahab"], "answer": "B"},
+        {"question": "What?", "choices": ["a whale", "a ship", "the sea"], "answer": 0},
+    ]
+    file = tmp_path / "quiz.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_language_model_is_measured_on_texts(kerasllm, toy_language_model, tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "one.txt").write_text("Call me Ishmael. " * 30)
+    (folder / "two.md").write_text("Some years ago.")
+    output = tmp_path / "rows.jsonl"
+    command = ("evaluate", toy_language_model, "--data", folder, "--output", output)
+    result = kerasllm(*command, "--stride", 8, "--json")
+    metrics = json.loads(result.out)
+    assert (metrics["max_length"], metrics["stride"]) == (32, 8)
+    assert metrics["bytes"] == 17 * 30 + 15
+    rows = rows_of(output)
+    assert [row["file"] for row in rows] == [str(folder / "one.txt"), str(folder / "two.md")]
+    assert sum(row["tokens"] for row in rows) == metrics["tokens"]
+    total = sum(row["tokens"] * row["loss"] for row in rows)
+    assert metrics["loss"] == pytest.approx(total / metrics["tokens"])
+    # More of the same text before it makes a text likelier.
+    shorter = json.loads(kerasllm(*command, "--max-length", 8, "--json").out)
+    assert shorter["tokens"] == metrics["tokens"] and shorter["stride"] == 4
+
+
+def test_a_language_model_is_measured_on_conversations(kerasllm, toy_language_model, tmp_path):
+    chats = write_chats(tmp_path / "chats.jsonl", 4)
+    command = ("evaluate", toy_language_model, "--data", chats)
+    refused = kerasllm(*command)
+    assert refused.status == 2 and "has no chat template of its own" in refused.err
+    result = kerasllm(*command, "--chat-template", "plain")
+    assert result.status == 0
+    for words in ("perplexity", "accuracy", "conversations"):
+        assert words in result.out
+    assert "of more than 32 tokens: 4 conversations" in result.err
+
+
+def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model, quiz, tmp_path):
+    output = tmp_path / "rows.jsonl"
+    result = kerasllm("evaluate", toy_language_model, "--data", quiz, "--output", output)
+    assert result.status == 0
+    for words in ("accuracy", "accuracy, by bytes", "by chance", "0.4167", "questions"):
+        assert words in result.out
+    assert [(row["line"], row["answer"]) for row in rows_of(output)] == [(1, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--stride", 8), "This is for texts, and the data are questions with choices"),
+        (("--chat-template", "plain"), "This is for conversations"),
+        (("--label", "stars"), "This is for classifiers"),
+        (("--max-length", 33), "The model reads from 1 to 32 tokens. Received: 33"),
+        (("--template", "Answer:"), "write {question} there"),
+        (("--output", "rows.csv"), "end --output with .jsonl"),
+        (("--output", "no_such/rows.jsonl"), "The directory is not there"),
+        (("--adapter", "no_such_adapter"), "no_such_adapter"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(kerasllm, toy_language_model, quiz, options, words):
+    result = kerasllm("evaluate", toy_language_model, "--data", quiz, *options)
+    assert result.status == 2 and words in result.err and not result.out
+
+
+@pytest.mark.parametrize("stride", [0, 33])
+def test_a_stride_is_within_the_window(kerasllm, toy_language_model, tmp_path, stride):
+    (tmp_path / "text.txt").write_text("Call me Ishmael.")
+    data = ("--data", tmp_path / "text.txt", "--stride", stride)
+    result = kerasllm("evaluate", toy_language_model, *data)
+    assert result.status == 2 and "moves on by 1 to 32" in result.err
+
+
+def test_a_preference_and_a_bad_question_are_refused(kerasllm, toy_language_model, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    result = kerasllm("evaluate", toy_language_model, "--data", file)
+    assert result.status == 2 and "The rows are preferences" in result.err
+    file.write_text('{"question": "Who?", "choices": ["a", "b"], "answer": 2}\n')
+    result = kerasllm("evaluate", toy_language_model, "--data", file)
+    assert result.status == 2 and f"{file}:1: the answer 2 is none" in result.err
+
+
+def test_each_model_has_its_own_verbs(kerasllm, toy_run, toy_language_model, toy_data):
+    texts = toy_data / "texts.txt"
+    result = kerasllm("predict", toy_language_model, "--input", texts)
+    assert result.status == 2 and "`kerasllm generate`" in result.err
+    result = kerasllm("generate", toy_run, "--prompt", "Call me")
+    assert result.status == 2 and "`kerasllm predict`" in result.err
+    result = kerasllm("evaluate", toy_run, "--data", toy_data / "test.csv", "--stride", 8)
+    assert result.status == 2 and "This is for language models" in result.err
+
+
+def test_what_is_neither_a_run_nor_a_preset_is_refused(kerasllm, tmp_path):
+    (tmp_path / "text.txt").write_text("Call me Ishmael.")
+    result = kerasllm("evaluate", tmp_path / "no_such_run", "--data", tmp_path / "text.txt")
+    assert result.status == 2 and "no_such_run" in result.err
