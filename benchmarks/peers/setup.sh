@@ -10,4 +10,4 @@ folder=${1:-"$here/.venv"}
 "${PYTHON:-python3}" -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet --upgrade pip
 "$folder/bin/python" -m pip install --quiet -r "$here/requirements.txt"
-"$folder/bin/python" -m pip list 2>/dev/null | grep -E "^(torch|transformers|accelerate) "
+"$folder/bin/python" -m pip list 2>/dev/null | grep -E "^(torch|transformers|accelerate|peft) "
