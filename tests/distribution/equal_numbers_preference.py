@@ -60,8 +60,10 @@ def numbers(scope, accumulate=1, **options) -> dict:
 def main(name: str, path: str) -> None:
     scope = strategy(name)
     results = {}
-    for case, options in CASES.items():
-        for key, value in numbers(scope, **options).items():
+    # Replicas cut all there is to cut at once: the numbers of one device tell what is plain.
+    cases = CASES if scope.num_replicas_in_sync == 1 else ["gpt2, in parts"]
+    for case in cases:
+        for key, value in numbers(scope, **CASES[case]).items():
             results[f"{case}/{case.split(',')[0]} {key}"] = value
     np.savez(path, **results)
 
