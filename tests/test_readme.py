@@ -1,5 +1,6 @@
 """The README's commands, as they are written, do what they say."""
 
+import io
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import pytest
 from kerasllm.cli.main import main
 from tests.conftest import toy_settings
 from tests.toy import toy_rows, write_csv
+from tests.toy_language_model import book_settings, chat_settings, write_chats
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +39,9 @@ def test_ci_runs_the_readmes_test_command():
     assert re.search(pattern, README, re.MULTILINE)[1] == COMMANDS[1]
 
 
-def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, monkeypatch, capsys):
+def test_the_commands_of_a_users_day_run(
+    tmp_path, toy_preset, toy_language_model, session_cache, monkeypatch, capsys
+):
     """All of them, in order, on toy data: only what makes the training short is added."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERASLLM_CACHE", str(session_cache))
@@ -51,9 +55,22 @@ def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, mo
         )
         if key not in ("data.train", "data.test")
     }
+    (tmp_path / "my_texts").mkdir()
+    text_settings = dict(part.split("=", 1) for part in book_settings(tmp_path / "my_texts"))
+    chats = chat_settings(tmp_path, toy_language_model / "model")
+    chat = dict(part.split("=", 1) for part in chats)
+    write_chats(tmp_path / "test_chats.jsonl", 6)
+    for settings in (text_settings, chat):
+        del settings["data.train"]
+        settings.pop("data.test", None)
     for command in VERBS:
         arguments = shlex.split(command)[1:]
-        if "finetune" in arguments or "plan" in arguments:
+        language = {"gpt_lm": text_settings, "gpt_sft_lora": chat}
+        if chosen := next((language[name] for name in language if name in arguments), None):
+            arguments += [
+                part for key, value in chosen.items() for part in ("--set", f"{key}={value}")
+            ]
+        elif "finetune" in arguments or "plan" in arguments:
             arguments += [
                 part for key, value in short.items() for part in ("--set", f"{key}={value}")
             ]
@@ -70,6 +87,8 @@ def test_the_commands_of_a_users_day_run(tmp_path, toy_preset, session_cache, mo
             )
             assert ended.returncode == 0, (command, ended.stderr)
             continue
+        # Who chats says nothing, and ends.
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 0, (command, capsys.readouterr().err)
@@ -106,11 +125,9 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
     modules = {file.relative_to(ROOT) for file in (ROOT / "kerasllm").rglob("*.py")}
     assert {module for module in modules if not (target / module).is_file()} == set()
     starter = target / "kerasllm" / "data" / "starter"
-    assert {file.name for file in starter.iterdir()} == {
-        "NOTICE.md",
-        "movie_reviews_test.csv",
-        "movie_reviews_train.csv",
-    }
+    bundled = {file.name for file in (ROOT / "kerasllm" / "data" / "starter").iterdir()}
+    assert {"NOTICE.md", "moby_dick.txt", "chat_train.jsonl"} <= bundled
+    assert {file.name for file in starter.iterdir()} == bundled
     assert list(target.glob("*.dist-info/licenses/LICENSE"))
 
 

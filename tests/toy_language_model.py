@@ -7,7 +7,11 @@ from pathlib import Path
 
 from kerasllm.data.starters import find_starter
 
-_ANSWERS = {"sea": "It is wide and cold.", "whale": "It is white.", "ship": "It is the Pequod."}
+_ANSWERS = {"sea": "cold", "whale": "white", "ship": "sank"}
+# Next to nothing around what is said, so that several conversations fit into 32 tokens.
+_TEMPLATE = """\
+{% for message in messages %}{{ message.content }}\
+{% if message.role == "assistant" %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"""
 
 
 def write_book(path: Path, characters: int = 24_000) -> Path:
@@ -24,7 +28,7 @@ def write_chats(path: Path, count: int = 60) -> Path:
             things = list(_ANSWERS)[number % 3 :][: 1 + number % 2]
             messages = []
             for thing in things:
-                messages.append({"role": "user", "content": f"What of the {thing}?"})
+                messages.append({"role": "user", "content": f"{thing}?"})
                 messages.append({"role": "assistant", "content": _ANSWERS[thing]})
             file.write(json.dumps({"messages": messages}) + "\n")
     return path
@@ -45,6 +49,7 @@ def book_settings(folder: Path) -> list[str]:
             "training.learning_rate": 0.01,
             "training.precision": "float32",
             "training.log_every": 4,
+            "training.sample_every": None,
             "training.sample_tokens": 6,
         }
     )
@@ -52,6 +57,8 @@ def book_settings(folder: Path) -> list[str]:
 
 def chat_settings(folder: Path, preset: Path) -> list[str]:
     """Returns the overrides that make `gpt_sft_lora` a toy run that learns."""
+    template = folder / "template.jinja"
+    template.write_text(_TEMPLATE, encoding="utf-8")
     return _settings(
         {
             "model.preset": str(preset),
@@ -59,7 +66,7 @@ def chat_settings(folder: Path, preset: Path) -> list[str]:
             "model.lora.train": ["embeddings"],
             "data.train": str(write_chats(folder / "chats.jsonl")),
             "data.test": str(write_chats(folder / "test.jsonl", 12)),
-            "data.chat_template": "plain",
+            "data.chat_template": str(template),
             "data.max_length": 32,
             "data.too_long": "cut",
             "training.epochs": 3,

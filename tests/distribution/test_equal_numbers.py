@@ -65,6 +65,9 @@ def test_a_strategy_changes_nothing_for_decoders(strategy, decoders_reference, t
     check(run_under(strategy, DECODERS, tmp_path), decoders_reference)
 
 
-@pytest.mark.parametrize("strategy", ["virtual:2", "virtual:4", TWO_WORKERS])
+@pytest.mark.parametrize(
+    "strategy",
+    ["virtual:2", pytest.param("virtual:4", marks=pytest.mark.slow), TWO_WORKERS],
+)
 def test_a_strategy_changes_nothing(strategy, reference, tmp_path):
     check(run_under(strategy, MODULE, tmp_path), reference)

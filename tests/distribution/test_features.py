@@ -16,6 +16,9 @@ TOLERANCES = {"bfloat16": 0.03, "mixed_bfloat16": 0.03, "mixed_float16": 0.003}
 FLOAT32 = 3e-5
 
 
+WORKERS = pytest.param("workers", marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
     return run_under("one_device", MODULE, tmp_path_factory.mktemp("one_device"))
@@ -36,6 +39,7 @@ def test_two_replicas_train_as_one_device(feature, virtual, one_device):
     check(feature, virtual, one_device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", for_workers())
 def test_two_workers_train_as_one_device(feature, workers, one_device):
     check(feature, workers, one_device)
@@ -62,7 +66,7 @@ def test_a_gradient_is_clipped_by_the_norm_of_the_whole_batch(one_device):
     assert np.linalg.norm(one_device["clipping/moved"]) < longest * 1.01
 
 
-@pytest.mark.parametrize("results", ["one_device", "virtual", "workers"])
+@pytest.mark.parametrize("results", ["one_device", "virtual", WORKERS])
 def test_a_step_that_is_not_finite_is_left_out_by_all(results, request):
     results = request.getfixturevalue(results)
     assert results["skipped/applied"].tolist() == [True, False, True, True]
@@ -70,7 +74,7 @@ def test_a_step_that_is_not_finite_is_left_out_by_all(results, request):
     assert np.isfinite(results["skipped/moved"]).all()
 
 
-@pytest.mark.parametrize("results", ["one_device", "virtual", "workers"])
+@pytest.mark.parametrize("results", ["one_device", "virtual", WORKERS])
 def test_an_overflow_halves_the_scale_once_for_all(results, request):
     results = request.getfixturevalue(results)
     left_out = int((~results["mixed_float16/applied"]).sum())

@@ -25,7 +25,7 @@ def workers(tmp_path_factory):
     return run_under(TWO_WORKERS, MODULE, tmp_path_factory.mktemp("workers"))
 
 
-@pytest.mark.parametrize("results", ["virtual", "workers"])
+@pytest.mark.parametrize("results", ["virtual", pytest.param("workers", marks=pytest.mark.slow)])
 def test_datasets_arrays_and_callbacks_give_the_numbers_of_one_device(results, one_device, request):
     """With a short last batch, and with fewer rows than replicas."""
     for key, value in request.getfixturevalue(results).items():

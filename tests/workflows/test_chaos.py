@@ -133,6 +133,7 @@ def kill_at_random(jobs, output: Path, settings: tuple[str, ...], kills: int, se
     return met
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(jobs, tmp_path):
     settings = ("training.epochs=2",)
     finish(jobs(tmp_path / "whole", *settings), tmp_path / "whole")

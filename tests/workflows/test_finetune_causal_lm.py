@@ -56,7 +56,8 @@ def test_a_model_from_scratch_learns_and_keras_hub_loads_it_alone(toy_language_m
 
 
 def test_the_run_says_what_it_reads_and_writes_samples(tmp_path):
-    settings = [*book_settings(tmp_path), "training.epochs=1", 'training.sample_prompts=["The"]']
+    settings = [*book_settings(tmp_path), "training.epochs=1", "training.sample_every=epoch"]
+    settings.append('training.sample_prompts=["The"]')
     run, shown = run_recipe("gpt_lm", settings, tmp_path / "run")
     assert "full blocks of 32 tokens" in shown and "byte-level BPE, 400 tokens" in shown
     assert f"the end of {tmp_path}/book.txt" in shown
@@ -89,9 +90,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
     settings = [
         *book_settings(tmp_path),
         "model.dropout=0.1",
+        "training.epochs=1",
         "training.checkpoint_every=5",
         "training.keep_checkpoints=99",
-        "training.sample_every=null",
     ]
     straight, _ = run_recipe("gpt_lm", settings, tmp_path / "straight")
     copy = stopped_at(straight.path, 10, "stopped")
@@ -100,7 +101,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
     assert_same(resumed.path, straight.path)
 
 
-@pytest.mark.parametrize("quantize", [None, "int4"])
+@pytest.mark.parametrize("quantize", [None, pytest.param("int4", marks=pytest.mark.slow)])
 def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     quantize, toy_language_model, tmp_path
 ):
@@ -119,7 +120,7 @@ def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     adapted = load_causal_lm(preset)
     load_adapter(adapted.backbone, run.adapter, quantize=quantize)
     merged = load_causal_lm(run.model)
-    ids = [merged.tokenizer.encode_whole("User: What of the whale?\nAssistant:")]
+    ids = [merged.tokenizer.encode_whole("What of the whale?")]
     np.testing.assert_allclose(logits_of(adapted, ids), logits_of(merged, ids), atol=2e-5)
     before = logits_of(load_causal_lm(preset), ids)
     assert np.abs(before - logits_of(merged, ids)).max() > 0.1

@@ -145,6 +145,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(folder, toy_preset
     assert_same(folder / "early", never_stopped)
 
 
+@pytest.mark.slow
 def test_other_devices_go_on_at_the_same_step(folder, toy_preset, never_stopped):
     killed = stopped_at(never_stopped, 5, "on_two")
     settings = [*toy_settings(folder, toy_preset), *SETTINGS, *AVERAGED]
