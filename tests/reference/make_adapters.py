@@ -85,7 +85,10 @@ def main() -> None:
 
 
 def load(folder: Path) -> torch.nn.Module:
-    return hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # What PEFT writes down as the base: not where it lies on this machine.
+    model.name_or_path = model.config.name_or_path = str(folder.relative_to(HERE))
+    return model
 
 
 def write(base: Path, folder: Path, settings: dict, token_ids: np.ndarray) -> None:
