@@ -6,35 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasllm.data.sequences import full_blocks, packed_rows, scoring_inputs, whole_rows, windows
+from tests.training.tiny_decoder import MemoryStore
 
 PAD = -1
-
-
-class Store:
-    """Rows in memory with the methods of a token store that sequences read."""
-
-    def __init__(self, rows, trained=None):
-        self.rows = [np.array(row, np.int32) for row in rows]
-        self.marks = trained or [np.ones(len(row), np.uint8) for row in rows]
-        self.lengths = np.array([len(row) for row in rows], np.int32)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def slices(self, rows, starts, lengths):
-        parts = [self.rows[r][s : s + n] for r, s, n in zip(rows, starts, lengths)]
-        assert [len(part) for part in parts] == list(lengths)
-        return np.concatenate(parts)
-
-    def trained(self, rows, starts, lengths):
-        parts = [self.marks[r][s : s + n] for r, s, n in zip(rows, starts, lengths)]
-        return np.concatenate(parts)
 
 
 def numbered(lengths):
     """Rows in which each token is another, so that a pair of tokens has one place."""
     ends = np.cumsum(lengths)
-    return Store([range(end - length, end) for end, length in zip(ends, lengths)])
+    return MemoryStore([range(end - length, end) for end, length in zip(ends, lengths)])
 
 
 def predictions(sequences, inputs=("token_ids", "segment_ids")):
@@ -112,7 +92,7 @@ def test_windows_count_every_prediction_once_with_context_before_it(sizes, lengt
 
 
 def test_the_marks_are_those_of_the_targets():
-    store = Store([[1, 2, 3, 4]], [np.array([0, 0, 1, 1], np.uint8)])
+    store = MemoryStore([[1, 2, 3, 4]], [np.array([0, 0, 1, 1], np.uint8)])
     x, y, weights = whole_rows(store).batch(np.array([0]), 5, ("token_ids",), 0)
     assert x["token_ids"].tolist() == [[1, 2, 3, 0, 0]]
     assert y.tolist() == [[2, 3, 4, 0, 0]]

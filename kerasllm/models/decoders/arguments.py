@@ -16,6 +16,7 @@ ANOTHER = "use another model: this one would load and compute something else"
 
 
 def gpt2(config: dict, rope: None, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s GPT-2, or refuses what it would not honour."""
     _divides("n_embd", "n_head", config, where)
     inner = config.get("n_inner") or 4 * config["n_embd"]
     check_sizes(["n_inner"], {"n_inner": inner}, where)
@@ -47,6 +48,7 @@ def _blocks(config: dict, where: str) -> dict:
 
 
 def llama(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Llama, or refuses what it would not honour."""
     _whole_heads(config, where)
     arguments = {
         **_blocks(config, where),
@@ -66,6 +68,7 @@ def llama(config: dict, rope: Rope, where: str) -> dict:
 
 
 def mistral(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Mistral, or refuses what it would not honour."""
     window = config.get("sliding_window", 4096)
     if window is not None:
         check_sizes(["sliding_window"], config | {"sliding_window": window}, where)
@@ -79,6 +82,7 @@ def mistral(config: dict, rope: Rope, where: str) -> dict:
 
 
 def qwen2(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Qwen 2, or refuses what it would not honour."""
     _whole_heads(config, where)
     _no_window(config, where)
     return {
@@ -90,6 +94,7 @@ def qwen2(config: dict, rope: Rope, where: str) -> dict:
 
 
 def qwen3(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Qwen 3, or refuses what it would not honour."""
     _no_window(config, where)
     return {
         **_blocks(config, where),
@@ -103,6 +108,7 @@ def qwen3(config: dict, rope: Rope, where: str) -> dict:
 
 
 def gemma(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Gemma, or refuses what it would not honour."""
     if rope.theta != 10_000:
         refuse("rope_theta", {"rope_theta": rope.theta}, "KerasHub's gemma has 10000", where)
     arguments = _blocks(config, where)
@@ -115,6 +121,7 @@ def gemma(config: dict, rope: Rope, where: str) -> dict:
 
 
 def phi3(config: dict, rope: Rope, where: str) -> dict:
+    """Returns the arguments of KerasHub\'s Phi-3, or refuses what it would not honour."""
     _whole_heads(config, where)
     longest = config["max_position_embeddings"]
     window = config.get("sliding_window")
@@ -186,5 +193,6 @@ def _no_window(config: dict, where: str) -> None:
 
 
 def refuse(key: str, config: Mapping, because: str, where: str) -> None:
+    """Raises the error about a value that KerasHub would not honour."""
     raise PresetError(f"{key} is {config.get(key)!r}; {because}", where=f"{where}: {key}",
                       fix=ANOTHER)  # fmt: skip
