@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerasllm.data.starters import find_starter
 
-_ANSWERS = {"sea": "cold", "whale": "white", "ship": "sank"}
+ANSWERS = {"sea": "cold", "whale": "white", "ship": "sank"}
 # Next to nothing around what is said, so that several conversations fit into 32 tokens.
 _TEMPLATE = """\
 {% for message in messages %}{{ message.content }}\
@@ -25,11 +25,11 @@ def write_chats(path: Path, count: int = 60) -> Path:
     """Writes short conversations of one or two exchanges."""
     with open(path, "w", encoding="utf-8") as file:
         for number in range(count):
-            things = list(_ANSWERS)[number % 3 :][: 1 + number % 2]
+            things = list(ANSWERS)[number % 3 :][: 1 + number % 2]
             messages = []
             for thing in things:
                 messages.append({"role": "user", "content": f"{thing}?"})
-                messages.append({"role": "assistant", "content": _ANSWERS[thing]})
+                messages.append({"role": "assistant", "content": ANSWERS[thing]})
             file.write(json.dumps({"messages": messages}) + "\n")
     return path
 

@@ -13,7 +13,7 @@ from tests.notebooks.executed import (
     assert_was_executed,
     outputs_of,
 )
-from tests.toy_language_model import write_book, write_chats
+from tests.toy_language_model import ANSWERS, write_book, write_chats
 
 NOTEBOOK = "gpt_finetuning.ipynb"
 # The loss curves of the model from scratch and of the adapter.
@@ -85,8 +85,7 @@ def test_a_model_from_scratch_learns_and_writes(toy):
 def test_what_is_learned_stands_in_brackets(toy):
     answers = re.findall(r"((?:\[[^]]*\])+)", toy.values["learned"])
     said = ["".join(re.findall(r"\[([^]]*)\]", answer)) for answer in answers]
-    known = {f" {line}<|endoftext|>" for line in ("It is wide and cold.", "It is white.")}
-    assert said and set(said) <= {*known, " It is the Pequod.<|endoftext|>"}
+    assert said and set(said) <= {f" {answer}<|endoftext|>" for answer in ANSWERS.values()}
 
 
 def test_the_adapter_learns_to_answer(toy):
