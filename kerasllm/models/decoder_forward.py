@@ -49,7 +49,7 @@ def hidden_states(
             at 0. Defaults to `None`: a row is one text.
         training: Whether dropout is on. Defaults to `False`.
         rematerialize: Whether the backward pass computes each layer again, instead of keeping all
-            that it computed: less memory, about a third more time. Defaults to `False`.
+            that it computed: less memory, one more forward pass. Defaults to `False`.
 
     Returns:
         Float `[rows, length, width]`.
