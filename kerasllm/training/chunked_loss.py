@@ -122,8 +122,10 @@ def _in_pieces(of_piece, hidden, y, share, tokens: int):
     if count is not None and count <= tokens:
         return of_piece(hidden, y, share)
     count = tf.shape(hidden)[0]
-    # What fills the last piece up weighs nothing.
+    # As few pieces as allowed, then as small as they can be: what fills the last one up weighs
+    # nothing in the loss, but costs as much as the rest.
     pieces = -(-count // tokens)
+    tokens = -(-count // pieces)
     filling = pieces * tokens - count
 
     def cut(tensor):
