@@ -1,0 +1,211 @@
+"""The formats that a model can be exported to, by name; a format's module is loaded when chosen.
+
+Nothing here imports TensorFlow: what can be refused by name is refused at once.
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kerasllm.errors import CommandError, KerasllmError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kerasllm.export.source import Source
+
+TASKS = ("text_classification", "causal_lm")
+"""The tasks of models that can be exported; a preference-tuned model is a causal language model."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chose about a format.
+
+    Args:
+        precisions: What the weights are written in, a file each: `"float32"`, `"float16"`,
+            `"int8"`. Defaults to `("float32",)`.
+    """
+
+    precisions: tuple[str, ...] = ("float32",)
+
+    @property
+    def precision(self) -> str:
+        """The first of the precisions: the only one for a format that writes one file."""
+        return self.precisions[0]
+
+
+class Format(abc.ABC):
+    """How a model is written for others, and how what was written is run again.
+
+    A module of a format has one, as `FORMAT`.
+
+    Attributes:
+        tolerance: The largest difference, of probabilities (classification) or of logits
+            (language models), with which it is still the same model.
+        agreement: The least share of rows whose label, or likeliest next token, is the model's.
+    """
+
+    tolerance: float = 1e-3
+    agreement: float = 1.0
+
+    def limits(self, precision: str) -> tuple[float, float]:
+        """Returns tolerance and agreement of what is written in a precision."""
+        return self.tolerance, self.agreement
+
+    def refuse(self, source: Source, options: Options) -> None:
+        """Raises a `CommandError` if the format cannot hold this model, naming what can."""
+
+    @abc.abstractmethod
+    def write(self, source: Source, folder: Path, options: Options) -> None:
+        """Fills an empty folder."""
+
+    @abc.abstractmethod
+    def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
+        """Runs the files that were written, and not the model, on `source.rows`.
+
+        Args:
+            source: What was exported.
+            folder: The folder that `write` filled.
+            options: As for `write`, but with one precision.
+
+        Returns:
+            Float `[rows, classes]`, the probabilities of a classifier; `[rows, vocabulary]`, the
+            logits behind the last token of each row, of a language model.
+        """
+
+    @abc.abstractmethod
+    def usage(self, source: Source, options: Options) -> str:
+        """Returns Markdown that shows how to load and run it, for the model card."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What is known of a format before its module is loaded.
+
+    Args:
+        description: One line.
+        module: The module with its `FORMAT`.
+        tasks: The tasks whose models it holds. Defaults to all.
+        precisions: What its weights can be written in. Defaults to `("float32",)`.
+        packages: What must be installed, as it is imported, beside kerasllm's own dependencies.
+            Defaults to `()`.
+        extra: The extra of kerasllm that installs them. Defaults to `None`.
+        instead: What to use for a task that it does not hold. Defaults to `None`.
+    """
+
+    description: str
+    module: str
+    tasks: tuple[str, ...] = TASKS
+    precisions: tuple[str, ...] = ("float32",)
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
+    instead: str | None = None
+
+
+FORMATS: dict[str, Listed] = {
+    "saved_model": Listed(
+        "TensorFlow SavedModel that takes strings, for TensorFlow Serving",
+        "kerasllm.export.saved_model",
+    ),
+    "transformers": Listed(
+        "Hugging Face folder: config, safetensors, tokenizer",
+        "kerasllm.export.transformers",
+    ),
+    "litert": Listed(
+        "LiteRT (TensorFlow Lite) files for phones and small devices",
+        "kerasllm.export.litert",
+        precisions=("float32", "float16", "int8"),
+    ),
+    "onnx": Listed(
+        "ONNX file for onnxruntime and other engines",
+        "kerasllm.export.onnx",
+        packages=("onnx", "onnxruntime", "tf2onnx"),
+        extra="onnx",
+    ),
+    "keras": Listed(
+        "One .keras file that Keras and KerasHub load without kerasllm",
+        "kerasllm.export.keras_file",
+    ),
+    "keras_hub": Listed(
+        "KerasHub preset folder",
+        "kerasllm.export.keras_hub_preset",
+    ),
+}
+"""Name to what is known of a format, the default first."""
+
+
+def find_format(name: str) -> Listed:
+    """Returns what is known of a format.
+
+    Raises:
+        CommandError: There is no such format.
+    """
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, n=1)
+        raise CommandError(
+            f"There is no format {name!r}",
+            where="--format",
+            fix=(f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(FORMATS)}",
+        )
+    return FORMATS[name]
+
+
+def load_format(name: str) -> Format:
+    """Imports the module of a format.
+
+    Raises:
+        KerasllmError: A package that it needs is not installed.
+    """
+    refuse_missing_packages(name)
+    return importlib.import_module(find_format(name).module).FORMAT
+
+
+def refuse_missing_packages(name: str) -> None:
+    """Raises a `KerasllmError` if a package that a format needs is not installed."""
+    listed = find_format(name)
+    missing = [one for one in listed.packages if importlib.util.find_spec(one) is None]
+    if missing:
+        raise KerasllmError(
+            f"The format {name} needs {' and '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed",
+            where="--format",
+            fix=f'pip install "kerasllm[{listed.extra}]"',
+        )
+
+
+def refuse_task(name: str, task: str) -> None:
+    """Raises a `CommandError` if a format does not hold the models of a task."""
+    listed = find_format(name)
+    if task not in listed.tasks:
+        others = [other for other, one in FORMATS.items() if task in one.tasks]
+        raise CommandError(
+            f"The format {name} does not hold models of the task {task}",
+            where="--format",
+            fix=listed.instead or f"use {', '.join(others)}",
+        )
+
+
+def choose_precisions(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the precisions to write: those that were asked for, else all that a format has.
+
+    Raises:
+        CommandError: The format does not have one that was asked for.
+    """
+    known = find_format(name).precisions
+    for one in wanted:
+        if one not in known:
+            having = [other for other, listed in FORMATS.items() if one in listed.precisions]
+            raise CommandError(
+                f"The format {name} is not written in {one!r}",
+                where="--precision",
+                fix=f"it has {', '.join(known)}"
+                + (f"; {one} is for --format {' or '.join(having)}" if having else ""),
+            )
+    return tuple(one for one in known if one in wanted) or known
