@@ -8,6 +8,7 @@ from kerasllm.data.tokenizers.from_gguf import from_gguf
 from kerasllm.data.tokenizers.from_keras_hub import from_keras_hub
 from kerasllm.data.tokenizers.keras_hub_tokenizer import KerasHubTokenizer
 from kerasllm.data.tokenizers.stream_decoder import StreamDecoder
+from kerasllm.data.tokenizers.to_huggingface import save_huggingface_tokenizer
 from kerasllm.data.tokenizers.to_keras_hub import to_keras_hub
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.tokenizer_json import TokenizerJson, check_fits
@@ -26,6 +27,7 @@ __all__ = [
     "from_gguf",
     "from_keras_hub",
     "has_tokenizer",
+    "save_huggingface_tokenizer",
     "to_keras_hub",
     "train_byte_level_bpe",
 ]

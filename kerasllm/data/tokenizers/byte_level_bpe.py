@@ -94,6 +94,11 @@ class ByteLevelBPE(Tokenizer):
             ]
         )
 
+    @property
+    def reference(self) -> tokenizers.Tokenizer:
+        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text."""
+        return self._tokenizer
+
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return flatten([encoding.ids for encoding in encodings])

@@ -120,6 +120,11 @@ class WordPiece(Tokenizer):
                     lower_case_nfd_strip_accents=lowercase,
                 )
 
+    @property
+    def reference(self) -> tokenizers.Tokenizer:
+        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text."""
+        return self._exact
+
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_ids(texts)
