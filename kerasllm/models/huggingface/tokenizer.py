@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import keras_hub
 
@@ -30,8 +31,9 @@ class _Folder:
     tokenizer: Mapping
 
     @classmethod
-    def read(cls, path: Path) -> _Folder:
-        return cls(path, *(_json(path / name) for name in ("tokenizer_config.json", _FAST)))
+    def read(cls, path: Path, defaults: Mapping) -> _Folder:
+        settings, tokenizer = (_json(path / name) for name in ("tokenizer_config.json", _FAST))
+        return cls(path, {**defaults, **settings}, tokenizer)
 
     @property
     def model(self) -> Mapping:
@@ -69,17 +71,20 @@ _ALBERT_TOKENS = {
 _ANY_CLASS = {"PreTrainedTokenizer", "TokenizersBackend"}
 
 
-def build_tokenizer(folder: Path, config: Mapping) -> keras_hub.tokenizers.Tokenizer:
+def build_tokenizer(
+    folder: Path, config: Mapping, defaults: Mapping = MappingProxyType({})
+) -> keras_hub.tokenizers.Tokenizer:
     """Builds the KerasHub tokenizer that gives the ids of a folder's own tokenizer.
 
     Args:
-        folder: A Hugging Face folder.
+        folder: A Hugging Face folder, or another that holds its tokenizer files.
         config: What `check_config` returned.
+        defaults: Settings that `tokenizer_config.json` may leave out. Defaults to none.
 
     Raises:
         PresetError: There is no vocabulary, or a setting that KerasHub cannot follow.
     """
-    files = _Folder.read(folder)
+    files = _Folder.read(folder, defaults)
     named = files.settings.get("tokenizer_class") or config.get("tokenizer_class")
     name = str(named or "").removesuffix("Fast")
     builders: dict[str, tuple[Callable, set[str], Mapping[str, str]]] = {
