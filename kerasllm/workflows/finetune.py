@@ -144,6 +144,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     environment = {
         **describe_environment(command, job.recipe.training.seed, job.data.fingerprints),
         "strategy": describe(job.strategy),
+        "rows": {part: len(rows) for part, rows in job.data.parts.items()},
     }
     if checkpoint is not None and run.environment.is_file():
         first = read_json(run.environment)
