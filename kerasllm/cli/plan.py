@@ -71,7 +71,7 @@ def plan(
         sys.exit(1)
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str = "--memory") -> int:
     """Returns the bytes of `16GB`, `16GiB` or a number.
 
     Raises:
@@ -80,6 +80,6 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
     if not match or float(match[1]) <= 0:
         raise click.BadParameter(
-            f"expected a size as 16GB or 16GiB. Received: {text}", param_hint="--memory"
+            f"expected a size as 16GB or 16GiB. Received: {text}", param_hint=option
         )
     return int(float(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,108 @@
+"""`kerasllm serve`: answer requests over HTTP with a trained model."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import click
+
+from kerasllm.cli.plan import parse_size
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.serving.limits import Limits
+
+_EXAMPLES = {
+    "text_classification": ("/v1/models/{name}:predict", {"instances": ["A film to remember."]}),
+    "causal_lm": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Name three whales."}]},
+    ),
+}
+
+
+@click.command()
+@click.argument("run", metavar="RUN|PRESET")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0: other machines reach it too."
+)
+@click.option("--name", help="The model's name in requests.  [default: the run's or preset's]")
+@click.option(
+    "--api-key-file",
+    metavar="FILE",
+    help="Holds the key that clients must send.  [default: the variable KERASLLM_API_KEY]",
+)
+@click.option("--adapter", metavar="FOLDER", help="Put this adapter on a language model.")
+@click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
+@click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
+@click.option("--max-batch", type=int, help="Texts computed together.  [default: 64; answers: 8]")
+@click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
+@click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
+@click.option("--max-length", type=int, default=Limits.length, show_default=True)
+def serve(
+    run: str,
+    port: int,
+    host: str,
+    name: str | None,
+    api_key_file: str | None,
+    adapter: str | None,
+    max_body: str,
+    **limits: int | None,
+) -> None:
+    """Answer requests over HTTP with a trained model.
+
+    \b
+    kerasllm serve my_run --port 8000
+    kerasllm serve smollm2_135m_instruct --port 0
+
+    A classifier has TensorFlow Serving's REST API, a language model OpenAI's. The limits: bytes of
+    a body, texts of a request and of a batch, requests that wait, tokens of an answer, tokens of
+    prompt and answer together.
+    """
+    from kerasllm.workflows.serve import KEY_VARIABLE, read_key
+    from kerasllm.workflows.serve import serve as run_serve
+
+    chosen = Limits(body=parse_size(max_body, "--max-body"), **_short(limits))
+    key = read_key(api_key_file)
+    if key is None and not _is_loopback(host):
+        click.echo(
+            f"Warning: whoever reaches {host} can use the model. Give a key with --api-key-file "
+            f"or {KEY_VARIABLE}.",
+            err=True,
+        )
+    import_tensorflow()
+    run_serve(
+        run,
+        host=host,
+        port=port,
+        name=name,
+        key=key,
+        limits=chosen,
+        adapter=adapter,
+        notify=lambda line: click.echo(line, err=True),
+        started=lambda served: click.echo(_welcome(served, with_key=key is not None)),
+    )
+
+
+def _short(limits: dict[str, int | None]) -> dict[str, int | None]:
+    return {name.removeprefix("max_"): value for name, value in limits.items()}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _welcome(served, with_key: bool) -> str:
+    """Returns where the model answers, and a command that asks it."""
+    path, body = _EXAMPLES[served.task]
+    if served.task == "causal_lm":
+        body = {"model": served.name, **body}
+    key = "-H 'Authorization: Bearer KEY' " if with_key else ""
+    return (
+        f"Serving {served.name} at {served.address}\n"
+        f"  curl {served.address}{path.format(name=served.name)} {key}\\\n"
+        f"    -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+    )

@@ -1,0 +1,140 @@
+"""The application around an API: keys, errors, health, metrics."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kerasllm.serving.metrics import Metrics
+from kerasllm.serving.refusal import Refusal
+
+_log = logging.getLogger(__name__)
+_WITHOUT_KEY = ("/health", "/ready")
+# What nginx says of a client that hung up; no client sees it.
+_HUNG_UP = 499
+
+
+class Api(Protocol):
+    """Endpoints of a model, and the shape of their errors."""
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The addresses that are answered."""
+
+    def error(self, refusal: Refusal) -> Response:
+        """Returns what a request that is refused is answered with."""
+
+
+class Worker(Protocol):
+    """What computes."""
+
+    ready: bool
+    waiting: int
+
+    def start(self) -> None:
+        """Begins."""
+
+    def close(self) -> None:
+        """Ends, when all is computed."""
+
+
+def build_app(api: Api, worker: Worker, metrics: Metrics, key: str | None = None) -> ASGIApp:
+    """Returns the application that serves a model.
+
+    Args:
+        api: Its endpoints.
+        worker: What computes.
+        metrics: What is counted.
+        key: What clients must send as `Authorization: Bearer KEY`. Defaults to `None`: nothing.
+    """
+    metrics.watch("waiting_requests", "Requests that wait.", lambda: worker.waiting)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        state = ("ready", 200) if worker.ready else ("not ready", 503)
+        return JSONResponse({"status": state[0]}, state[1])
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return api.error(_refusal(request, error))
+
+    routes = [
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/metrics", metrics.answer),
+        *api.routes,
+    ]
+    handlers = {HTTPException: refused, Refusal: refused, Exception: refused}
+    return _Gate(Starlette(routes=routes, exception_handlers=handlers), api, metrics, key)
+
+
+class _Gate:
+    """Lets requests with the key in, counts them, and answers those that failed."""
+
+    def __init__(self, app: Starlette, api: Api, metrics: Metrics, key: str | None):
+        self._app = app
+        self._api = api
+        self._metrics = metrics
+        self._key = None if key is None else key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started, status = time.perf_counter(), _HUNG_UP
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            if self._may_enter(scope):
+                await self._app(scope, receive, sending)
+            else:
+                await self._api.error(_wrong_key())(scope, receive, sending)
+        except ClientDisconnect:
+            status = _HUNG_UP
+        except Exception:
+            # Starlette has answered it already.
+            _log.exception("A request failed: %s %s", scope["method"], scope["path"][:200])
+        finally:
+            endpoint = getattr(scope.get("endpoint"), "__name__", "none")
+            self._metrics.requests.labels(endpoint, str(status)).inc()
+            self._metrics.request_seconds.labels(endpoint).observe(time.perf_counter() - started)
+
+    def _may_enter(self, scope: Scope) -> bool:
+        if self._key is None or scope["path"] in _WITHOUT_KEY:
+            return True
+        kind, _, sent = Request(scope).headers.get("authorization", "").partition(" ")
+        return kind.lower() == "bearer" and hmac.compare_digest(
+            sent.strip().encode("latin-1"), self._key
+        )
+
+
+def _wrong_key() -> Refusal:
+    return Refusal(
+        401,
+        "The API key is missing or wrong. Send it as `Authorization: Bearer KEY`.",
+        code="invalid_api_key",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _refusal(request: Request, error: Exception) -> Refusal:
+    """Returns what a request that ended with an error is answered with."""
+    if isinstance(error, Refusal):
+        return error
+    if not isinstance(error, HTTPException):
+        return Refusal(500, "The server failed; its log says why", code="server_error")
+    where = f"{request.method} {request.url.path[:80]}"
+    what = {404: "There is nothing at this address", 405: "The address takes another method"}
+    message = f"{what.get(error.status_code, error.detail)}: {where}"
+    return Refusal(error.status_code, message, headers=error.headers)

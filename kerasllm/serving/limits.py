@@ -1,0 +1,41 @@
+"""How much a server takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from kerasllm.errors import CommandError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a server takes, so that no client can fill its memory or keep the others out.
+
+    Args:
+        body: The most bytes of a request's body. Defaults to `1_000_000`.
+        instances: The most texts of a request. Defaults to `1024`.
+        batch: The most texts that are computed together. Defaults to `None`: 64 texts that are
+            classified, 8 that are written.
+        queue: The most requests that wait. Defaults to `256`.
+        tokens: The most tokens of an answer. Defaults to `1024`.
+        length: The most tokens of prompt and answer together, where the model reads more. Defaults
+            to `2048`.
+
+    Raises:
+        CommandError: If one is not above 0.
+    """
+
+    body: int = 1_000_000
+    instances: int = 1024
+    batch: int | None = None
+    queue: int = 256
+    tokens: int = 1024
+    length: int = 2048
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value < 1:
+                raise CommandError(
+                    f"The limit must be 1 or more. Received: {value}", where=f"--max-{field.name}"
+                )

@@ -1,0 +1,43 @@
+"""What a request is answered with when it is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: The HTTP status.
+        message: What is wrong, and with which value.
+        param: The field of the request that it is about. Defaults to `None`.
+        code: A short name of the error, for programs. Defaults to `None`.
+        headers: Of the answer. Defaults to `None`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+def too_many_wait(queue: int) -> Refusal:
+    """Returns the refusal of a request for which there is no room in the queue."""
+    return Refusal(
+        503,
+        f"The server is busy: {queue} requests wait already. Try again later.",
+        code="queue_full",
+        headers={"Retry-After": "1"},
+    )

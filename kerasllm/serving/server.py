@@ -1,0 +1,87 @@
+"""A server process: its socket, its signals, its end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from kerasllm.errors import CommandError
+
+# Answers that take longer than this after SIGTERM are broken off.
+_SECONDS_TO_FINISH = 30
+_BACKLOG = 1024
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Takes an address, before anything slow is done.
+
+    Args:
+        host: A name or an address of this machine.
+        port: The port; 0 takes one that is free.
+
+    Raises:
+        CommandError: If it is in use, or not to be had.
+    """
+    where = f"--host {host} --port {port}"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        taken = socket.socket(family, kind)
+    except OSError as error:
+        raise CommandError(
+            f"The host {host!r} is not known: {error.strerror}", where=where, fix="check --host"
+        ) from None
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind(address)
+    except OSError as error:
+        taken.close()
+        raise CommandError(
+            f"The address cannot be taken: {error.strerror}",
+            where=where,
+            fix="choose another port with --port; --port 0 takes one that is free",
+        ) from None
+    return taken
+
+
+def address_of(taken: socket.socket) -> str:
+    """Returns the address of a socket, as `http://127.0.0.1:8000`."""
+    host, port = taken.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Serves an application on a socket until it is told to end.
+
+    On SIGTERM and Ctrl-C nothing new is let in, and what was let in is finished.
+
+    Args:
+        app: The application.
+        started: Called when requests are answered.
+    """
+
+    def __init__(self, app: ASGIApp, started: Callable[[], None] = lambda: None):
+        # Nothing of a request is logged: texts and keys are the clients' own.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        )
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to answer, and says so."""
+        await super().startup(sockets)
+        self._tell()

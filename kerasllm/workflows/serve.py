@@ -1,0 +1,170 @@
+"""Serve a trained model over HTTP, until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasllm.errors import CommandError
+from kerasllm.recipe import load
+from kerasllm.run import Run
+from kerasllm.serving.limits import Limits
+from kerasllm.workflows.signals import asked_to_stop
+
+KEY_VARIABLE = "KERASLLM_API_KEY"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers requests.
+
+    Attributes:
+        name: What it is called in requests.
+        address: As `http://127.0.0.1:8000`.
+        task: `"text_classification"` or `"causal_lm"`.
+    """
+
+    name: str
+    address: str
+    task: str
+
+
+def serve(
+    source: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: str | None = None,
+    key: str | None = None,
+    limits: Limits | None = None,
+    adapter: str | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+    started: Callable[[Served], None] = lambda served: None,
+) -> None:
+    """Serves the model of a run or a preset until SIGTERM or Ctrl-C.
+
+    Args:
+        source: A run directory or a preset.
+        host: The address to listen at. Defaults to `"127.0.0.1"`: only this machine reaches it.
+        port: The port; 0 takes a free one. Defaults to `8000`.
+        name: What the model is called in requests. Defaults to `None`: as the run or the preset.
+        key: What clients must send. Defaults to `None`: nothing.
+        limits: How much is taken. Defaults to `None`: see `Limits`.
+        adapter: The folder of an adapter, for a language model. Defaults to `None`.
+        notify: Called with a line before something slow. Defaults to nothing.
+        started: Called when requests are answered. Defaults to nothing.
+
+    Raises:
+        KerasllmError: If the model cannot be opened, or the address cannot be taken.
+    """
+    _need_the_extra()
+    from kerasllm.serving.server import Server, address_of, bind
+
+    name = _name(source) if name is None else name
+    _check_name(name)
+    limits = limits or Limits()
+    classifies = _classifies(source)
+    if classifies and adapter is not None:
+        raise CommandError("Only language models take an adapter", where="--adapter")
+    if not classifies:
+        raise CommandError("Only the run of a classifier is served", where=str(source))
+    with bind(host, port) as taken:
+        notify(f"loading {source}")
+        build = _classifier_app
+        worker, app = build(source, name, key, limits, adapter, notify)
+        task = "text_classification" if classifies else "causal_lm"
+        served = Served(name, address_of(taken), task)
+        worker.start()
+        try:
+            # uvicorn raises the signal that ended it again: it was obeyed, and is no failure.
+            with asked_to_stop(lambda signal: None):
+                Server(app, lambda: started(served)).run(sockets=[taken])
+        finally:
+            worker.close()
+
+
+def read_key(file: str | None) -> str | None:
+    """Returns the key that clients must send.
+
+    Args:
+        file: The file that holds it. `None`: the variable `KERASLLM_API_KEY`.
+
+    Returns:
+        The key; `None` if there is neither.
+
+    Raises:
+        CommandError: If the file cannot be read, or what it holds is no key.
+    """
+    where = file or KEY_VARIABLE
+    if file is None:
+        key = os.environ.get(KEY_VARIABLE)
+        if key is None:
+            return None
+    else:
+        try:
+            key = Path(file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{error.strerror}", where=where, fix="check the path") from None
+        except UnicodeDecodeError:
+            raise CommandError("The file is not UTF-8", where=where) from None
+    key = key.strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise CommandError(
+            "The API key must be one word of visible ASCII characters",
+            where=where,
+            fix="write one there, such as the output of `openssl rand -hex 32`",
+        )
+    return key
+
+
+def _need_the_extra() -> None:
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise CommandError(
+            f"Serving needs {error.name}, which is not installed",
+            fix='pip install "kerasllm[serve]"',
+        ) from None
+
+
+def _name(source: str | Path) -> str:
+    """Returns what a model is called: the last part of its path."""
+    if Run(source).recipe.is_file():
+        return Path(source).resolve().name
+    return str(source).rstrip("/").rpartition("/")[2]
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise CommandError(
+            f"A model's name has letters, digits, '_', '-' and '.'. Received: {name!r}",
+            where="--name",
+            fix="give another with --name",
+        )
+
+
+def _classifies(source: str | Path) -> bool:
+    run = Run(source)
+    return run.recipe.is_file() and load(str(run.recipe)).task == "text_classification"
+
+
+def _classifier_app(source, name: str, key, limits: Limits, adapter, notify):
+    from kerasllm.serving.app import build_app
+    from kerasllm.serving.batching import Batcher
+    from kerasllm.serving.classifier import ServedClassifier
+    from kerasllm.serving.metrics import Metrics
+    from kerasllm.serving.predict_api import PredictApi
+    from kerasllm.workflows.open_classifier import open_classifier
+
+    metrics = Metrics()
+    classifier = ServedClassifier(open_classifier(Run.open(source)), metrics)
+    notify("warming up")
+    classifier.warm_up()
+    batcher = Batcher(classifier.classify, most_texts=limits.batch, most_waiting=limits.queue)
+    api = PredictApi(name, classifier, batcher, limits)
+    return batcher, build_app(api, batcher, metrics, key)

@@ -1,0 +1,299 @@
+"""A classifier behind HTTP: TensorFlow Serving's shapes, and whatever a client sends."""
+
+import base64
+import json
+import math
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kerasllm.serving import requests
+from kerasllm.serving.app import build_app
+from kerasllm.serving.batching import Batcher
+from kerasllm.serving.classifier import ServedClassifier
+from kerasllm.serving.limits import Limits
+from kerasllm.serving.metrics import Metrics
+from kerasllm.serving.predict_api import PredictApi
+from kerasllm.workflows.predict import predict
+from tests.serving.running import running
+from tests.toy import toy_rows
+
+PREDICT = "/v1/models/toy:predict"
+# The last one is longer than the model reads: it is cut, as in training.
+TEXTS = [*(text for text, _ in toy_rows(30, seed=5)), "good " * 100]
+LIMITS = Limits(body=20_000, instances=40, queue=150, batch=8)
+
+
+@pytest.fixture(scope="module")
+def classifier(toy_run):
+    from kerasllm.run import Run
+    from kerasllm.workflows.open_classifier import open_classifier
+
+    return ServedClassifier(open_classifier(Run.open(toy_run)), Metrics())
+
+
+@pytest.fixture(scope="module")
+def server(classifier):
+    classifier.warm_up()
+    batcher = Batcher(classifier.classify, most_texts=LIMITS.batch, most_waiting=LIMITS.queue)
+    api = PredictApi("toy", classifier, batcher, LIMITS)
+    with running(build_app(api, batcher, classifier.metrics), batcher) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected(toy_run):
+    return list(predict(toy_run, TEXTS))
+
+
+def same(found: dict, wanted: dict) -> bool:
+    chances = wanted["probabilities"]
+    return found["label"] == wanted["label"] and all(
+        math.isclose(found["probabilities"][name], chances[name], abs_tol=1e-5) for name in chances
+    )
+
+
+@pytest.mark.parametrize("row", [lambda t: t, lambda t: {"text": t}])
+def test_rows_are_answered_as_predict_answers_them(server, expected, row):
+    answer = server.post(PREDICT, {"instances": [row(text) for text in TEXTS]})
+    assert answer.status == 200 and list(answer.json) == ["predictions"]
+    assert all(map(same, answer.json["predictions"], expected))
+
+
+@pytest.mark.parametrize("column", [lambda t: t, lambda t: {"text": t}])
+def test_columns_are_answered_in_columns(server, expected, column):
+    answer = server.post(PREDICT, {"inputs": column(TEXTS), "signature_name": "serving_default"})
+    outputs = answer.json["outputs"]
+    assert outputs["label"] == [each["label"] for each in expected]
+    assert all(len(column) == len(TEXTS) for column in outputs["probabilities"].values())
+
+
+def test_one_text_may_stand_alone_and_in_base64(server, expected):
+    inner = {"b64": base64.b64encode(TEXTS[0].encode()).decode()}
+    for value in (TEXTS[0], inner, {"text": inner}):
+        outputs = server.post(PREDICT, {"inputs": value}).json["outputs"]
+        assert outputs["label"] == [expected[0]["label"]]
+    answer = server.post("/v1/models/toy/versions/1:predict", {"instances": [inner]})
+    assert same(answer.json["predictions"][0], expected[0])
+
+
+def test_curl_needs_no_header(server):
+    kind = "application/x-www-form-urlencoded"
+    assert server.ask("POST", PREDICT, {"instances": ["good"]}, Content_Type=kind).status == 200
+
+
+def test_status_and_metadata(server):
+    status = server.get("/v1/models/toy").json["model_version_status"][0]
+    assert status["state"] == "AVAILABLE" and status["status"]["error_code"] == "OK"
+    found = server.get("/v1/models/toy/metadata").json
+    signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert found["model_spec"]["name"] == "toy"
+    assert signature["inputs"]["text"]["dtype"] == "DT_STRING"
+    assert found["metadata"]["labels"] == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "JSON"),
+        (b'{"instances": ["a"', 400, "JSON"),
+        (b'{"instances": [NaN]}', 400, "NaN"),
+        (b'{"instances": ["\xff"]}', 400, "JSON"),
+        (b"[" * 15_000, 400, "nested too deeply"),
+        (b'{"instances": ' + b"[" * 800 + b"]" * 800 + b"}", 400, "must be a text"),
+        (b'{"instances": [' + b"9" * 5000 + b"]}", 400, ""),
+        (b"[1]", 400, "JSON object"),
+        ({}, 400, "Received: none"),
+        ({"instances": ["a"], "inputs": ["a"]}, 400, "Received: both"),
+        ({"instances": []}, 400, "list of texts"),
+        ({"instances": "good"}, 400, "list of texts"),
+        ({"instances": [3]}, 400, "instances[0] must be a text"),
+        ({"instances": ["good", None]}, 400, "instances[1] must be a text"),
+        ({"instances": [{"txt": "good"}]}, 400, "one key, 'text'"),
+        ({"instances": ["good", " "]}, 400, "instances[1] is empty"),
+        ({"instances": [{"b64": "?"}]}, 400, "base64"),
+        ({"inputs": {"txt": ["good"]}}, 400, "'text'"),
+        (b'{"instances": ["\\ud800"]}', 400, "not valid Unicode"),
+        ({"instances": ["good"], "signature_name": "classify"}, 400, "not found"),
+        ({"instances": ["good"], "signature_name": 3}, 400, "must be a string"),
+        ({"instances": ["good"], "top": 3}, 400, "'top'"),
+        ({"instances": ["good"] * 41}, 413, "takes 40 a request"),
+        ({"instances": ["good " * 5000]}, 413, "20,000 bytes"),
+    ],
+)
+def test_a_bad_body_is_refused_and_the_server_goes_on(server, body, status, words):
+    answer = server.post(PREDICT, body)
+    assert answer.status == status and words in answer.json["error"]
+    assert server.post(PREDICT, {"instances": ["good"]}).status == 200
+
+
+def test_a_body_without_length_is_counted_as_it_comes(server):
+    assert _chunked(server, [b" " * 1000] * 30).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
+    monkeypatch.setattr(requests, "_SECONDS_FOR_BODY", 0.1)
+    assert _chunked(server, [b"{"]).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", PREDICT, {}, 405),
+        ("PUT", "/v1/models/toy", {}, 405),
+        ("POST", "/v1/models/other:predict", {}, 404),
+        ("POST", "/v1/models/toy/versions/2:predict", {}, 404),
+        ("POST", "/v1/chat/completions", {}, 404),
+        ("GET", "/v1/models/other", {}, 404),
+        ("POST", PREDICT, {"Content_Type": "text/plain"}, 415),
+        ("POST", PREDICT, {"Content_Type": "application/json; charset=latin-1"}, 415),
+        ("POST", PREDICT, {"Content_Encoding": "gzip"}, 415),
+    ],
+)
+def test_a_wrong_address_method_or_type_is_refused(server, method, path, headers, status):
+    answer = server.ask(method, path, {"instances": ["good"]}, **headers)
+    assert answer.status == status and "error" in answer.json
+
+
+def test_no_other_origin_is_let_in(server):
+    answer = server.ask("OPTIONS", PREDICT, Origin="http://example.com")
+    assert answer.status == 405 and "access-control-allow-origin" not in answer.headers
+
+
+def test_clients_that_hang_up_are_not_missed(server):
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    body = json.dumps({"instances": TEXTS})
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+    for sent in ("", head[:20], head, whole[:-30], whole):
+        for _ in range(5):
+            with _connection(server) as connection:
+                connection.sendall(sent.encode())
+    assert server.post(PREDICT, {"instances": TEXTS}).status == 200
+    assert server.metric("kerasllm_waiting_requests") == 0
+
+
+def test_a_hundred_clients_at_once_are_all_answered_together(server, expected):
+    before = server.metric("kerasllm_batch_rows_count")
+
+    def ask(number: int) -> bool:
+        place = number % len(TEXTS)
+        answer = server.post(PREDICT, {"instances": [TEXTS[place]]})
+        return answer.status == 200 and same(answer.json["predictions"][0], expected[place])
+
+    with ThreadPoolExecutor(100) as pool:
+        assert all(pool.map(ask, range(300)))
+    assert server.metric("kerasllm_batch_rows_count") - before < 300
+
+
+def test_health_and_metrics(server):
+    assert server.get("/health").status == server.get("/ready").status == 200
+    counted = 'kerasllm_requests_total{endpoint="predict",status="200"}'
+    before = server.metric(counted)
+    server.post(PREDICT, {"instances": ["good", "bad"]})
+    assert server.metric(counted) == before + 1
+    assert server.get("/metrics").headers["content-type"].startswith("text/plain")
+    assert server.metric('kerasllm_tokens_total{kind="prompt"}') > 0
+
+
+class _Slow:
+    """Computes when it is told to."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.batches = []
+
+    def __call__(self, texts):
+        self.batches.append(list(texts))
+        assert self.go.wait(30)
+        if "bad" in texts:
+            raise ValueError("the model failed")
+        return [("positive", [0.0, 1.0])] * len(texts)
+
+
+@pytest.fixture
+def slow(classifier):
+    """A server whose model waits, lets 3 requests wait, and wants a key."""
+    compute = _Slow()
+    batcher = Batcher(compute, most_texts=4, most_waiting=3)
+    api = PredictApi("toy", classifier, batcher, LIMITS)
+    with running(build_app(api, batcher, Metrics(), key="secret"), batcher) as client:
+        try:
+            yield client, compute, batcher
+        finally:
+            compute.go.set()
+
+
+KEY = {"Authorization": "Bearer secret"}
+
+
+def test_a_full_queue_a_failing_model_and_many_texts_of_one_client(slow):
+    client, compute, batcher = slow
+
+    def ask(*texts):
+        return client.post(PREDICT, {"instances": texts}, **KEY)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(ask, "first")
+        _until(lambda: compute.batches)
+        many = pool.submit(ask, *["many"] * 6)
+        _until(lambda: batcher.waiting == 1)
+        few = pool.submit(ask, "few")
+        _until(lambda: batcher.waiting == 2)
+        failing = pool.submit(ask, "few", "bad")
+        _until(lambda: batcher.waiting == 3)
+        refused = ask("one too many")
+        assert refused.status == 503 and refused.headers["retry-after"] == "1"
+        compute.go.set()
+        assert first.result().status == 200
+        assert few.result().status == many.result().status == 200
+        assert failing.result().status == 500
+    # Each gave a text in turn; what failed was computed again, one by one.
+    together = [["many", "few", "few", "many"], ["bad", "many", "many", "many"]]
+    assert compute.batches[1:] == [*together, ["bad"], *[["many"]] * 4]
+    assert ask("again").status == 200
+
+
+def test_what_was_let_in_is_finished_at_the_end(slow):
+    client, compute, batcher = slow
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, PREDICT, {"instances": ["a"]}, **KEY)
+        _until(lambda: compute.batches)
+        threading.Timer(0.2, compute.go.set).start()
+        batcher.close()
+        assert answer.result().status == 200
+    assert client.get("/ready", **KEY).status == 503
+
+
+@pytest.mark.parametrize("sent", [{}, {"Authorization": "Bearer secre"}, {"Authorization": "secret"}])
+def test_without_the_key_only_health_is_told(slow, sent):
+    client = slow[0]
+    for path in ("/metrics", "/v1/models/toy", "/nothing"):
+        answer = client.get(path, **sent)
+        assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert client.post(PREDICT, {"instances": ["a"]}, **sent).status == 401
+    assert client.get("/health").status == client.get("/ready").status == 200
+    assert client.get("/v1/models/toy", **KEY).status == 200
+
+
+def _until(holds) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _connection(client) -> socket.socket:
+    host, _, port = client.host.partition(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def _chunked(client, parts) -> bytes:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with _connection(client) as connection:
+        connection.sendall((head + "Transfer-Encoding: chunked\r\n\r\n").encode())
+        for part in parts:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        return connection.recv(1000)
