@@ -19,6 +19,12 @@ import keras_hub
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import KerasllmError, PresetError, RecipeError
 from kerasllm.models import huggingface, presets, tensorflow_checkpoints
+from kerasllm.models.huggingface.heads import (
+    assign_head,
+    dropouts,
+    label_names,
+    longest_text,
+)
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.lora import add_lora
 
@@ -87,13 +93,16 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
     """Loads a classifier that was saved with its head, such as the `model` of a run directory.
 
     Args:
-        folder: A KerasHub preset folder with `task.json`.
+        folder: A KerasHub preset folder with `task.json`, or a folder in Hugging Face's layout
+            with a head for the classification of texts, such as `kerasllm export` writes.
         precision: A Keras dtype policy. Defaults to `None`: `"float32"`.
 
     Raises:
         PresetError: The folder is not a saved classifier, or cannot be read.
     """
     folder = Path(folder)
+    if huggingface.is_huggingface(folder):
+        return _load_with_head(folder, precision or "float32")
     if not (folder / "task.json").is_file():
         raise PresetError(
             f"{folder} holds no trained classifier: there is no task.json in it",
@@ -195,6 +204,26 @@ def _load(folder: str | Path, dropout: float, precision: str) -> _Loaded:
         )
     preprocessor.sequence_length = min(preprocessor.sequence_length, backbone.max_sequence_length)
     return _Loaded(backbone, preprocessor, stage.fresh_pooler)
+
+
+def _load_with_head(folder: Path, precision: str) -> keras_hub.models.TextClassifier:
+    config = huggingface.read_config(folder / huggingface.CONFIG)
+    names = label_names(config, str(folder / huggingface.CONFIG))
+    dropout, head_dropout = dropouts(config)
+    with reading(folder):
+        loaded = _load(folder, dropout, precision)
+        task = _add_head(loaded, len(names), head_dropout, folder)
+        assign_head(task, folder)
+    if loaded.fresh_pooler:
+        raise PresetError(
+            "the tensors of the pooler are missing, on which the classifier stands",
+            where=str(folder),
+            fix="use a folder that holds the whole classifier",
+        )
+    longest = longest_text(folder)
+    if longest is not None:
+        task.preprocessor.sequence_length = min(longest, task.preprocessor.sequence_length)
+    return task
 
 
 def _add_head(

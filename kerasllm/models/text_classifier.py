@@ -11,6 +11,8 @@ from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.bert import build_task, load_task, save_task
+from kerasllm.models.huggingface import is_huggingface
+from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
 from kerasllm.training.fit import FineTunedModel
 
@@ -57,21 +59,24 @@ class TextClassifier(FineTunedModel):
 
     @classmethod
     def from_preset(cls, folder: str | Path, *, precision: str = "float32") -> TextClassifier:
-        """Loads a classifier that `save_to_preset` wrote.
+        """Loads a classifier that was saved with its head.
 
         Args:
-            folder: The folder, such as `model` of a run directory.
+            folder: The folder that `save_to_preset` wrote, such as `model` of a run directory; or
+                one in Hugging Face's layout, such as `kerasllm export --format transformers` writes.
             precision: A Keras dtype policy. Defaults to `"float32"`.
 
         Raises:
             PresetError: If the folder is not a saved classifier.
             DataError: If its labels are missing or do not fit the model.
         """
-        task, labels = load_task(folder, precision), Labels.load(Path(folder))
+        folder = Path(folder)
+        task = load_task(folder, precision)
+        labels = (read_labels if is_huggingface(folder) else Labels.load)(folder)
         if len(labels) != task.num_classes:
             raise DataError(
                 f"{len(labels)} label names, where the model has {task.num_classes} classes",
-                where=str(Path(folder) / FILE_NAME),
+                where=str(folder / FILE_NAME),
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
         return cls(task, labels)

@@ -46,12 +46,7 @@ def save_huggingface_tokenizer(
     ```
     """
     folder = Path(folder)
-    if type(tokenizer) not in _WRITERS:
-        known = ", ".join(sorted(kind.__name__ for kind in _WRITERS))
-        raise PresetError(
-            f"kerasllm does not write {type(tokenizer).__name__} as Hugging Face's files",
-            fix=f"use a model with one of these: {known}",
-        )
+    check_tokenizer(tokenizer)
     content, settings = _WRITERS[type(tokenizer)](tokenizer, folder)
     content["truncation"] = {
         "direction": "Right",
@@ -63,6 +58,16 @@ def save_huggingface_tokenizer(
     _write_json(folder / TOKENIZER_FILE, content)
     _write_json(folder / CONFIG_FILE, {**settings, "model_max_length": max_length})
     _write_json(folder / "special_tokens_map.json", names)
+
+
+def check_tokenizer(tokenizer: keras_hub.tokenizers.Tokenizer) -> None:
+    """Raises a `PresetError` if Hugging Face's layout is not known for a tokenizer."""
+    if type(tokenizer) not in _WRITERS:
+        known = ", ".join(sorted(kind.__name__ for kind in _WRITERS))
+        raise PresetError(
+            f"kerasllm does not write {type(tokenizer).__name__} as Hugging Face's files",
+            fix=f"use a model with one of these: {known}",
+        )
 
 
 def _word_piece(

@@ -155,9 +155,24 @@ def tensors(backbone: keras_hub.models.Backbone) -> dict[str, Tensor]:
     Raises:
         PresetError: The backbone is of another family.
     """
+    found = tensors_of(_layers_of(backbone), transposed=_names_of(backbone).transposed)
+    embedding = backbone.token_embedding
+    if not embedding.tie_weights:
+        found["lm_head.weight"] = Tensor((Part(embedding, "reverse_embeddings", True),))
+    return found
+
+
+def tensors_of(
+    named: Mapping[str, tuple[keras.Layer, ...]], *, transposed: bool = False
+) -> dict[str, Tensor]:
+    """Returns the tensors of named layers: `NAME.weight`, `NAME.bias`.
+
+    Args:
+        named: The Keras layers by the name of the module in transformers.
+        transposed: See `Module`. Defaults to `False`.
+    """
     found = {}
-    transposed = _names_of(backbone).transposed
-    for name, layers in _layers_of(backbone).items():
+    for name, layers in named.items():
         for suffix, attributes in _SUFFIXES.items():
             held = next((a for a in attributes if _has(layers[0], a)), None)
             if held is None:
@@ -165,9 +180,6 @@ def tensors(backbone: keras_hub.models.Backbone) -> dict[str, Tensor]:
             kernel = held == "kernel"
             parts = tuple(Part(layer, held, kernel and not transposed) for layer in layers)
             found[f"{name}.{suffix}"] = Tensor(parts, axis=int(kernel and transposed))
-    embedding = backbone.token_embedding
-    if not embedding.tie_weights:
-        found["lm_head.weight"] = Tensor((Part(embedding, "reverse_embeddings", True),))
     return found
 
 
