@@ -97,8 +97,8 @@ FORMS = (
     hub.FORM,
     "kaggle://OWNER/MODEL/keras/VARIATION",
     pypi.FORM,
-    "a folder in the layout of Hugging Face or KerasHub or with a TensorFlow checkpoint of BERT, or a "
-    ".gguf file",
+    "a folder in the layout of Hugging Face or KerasHub, or with a TensorFlow checkpoint of BERT",
+    "a .gguf file",
 )
 _GGUF = ".gguf"
 _DECODERS = ("ForCausalLM", "LMHeadModel")

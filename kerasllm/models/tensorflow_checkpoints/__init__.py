@@ -87,8 +87,8 @@ def _load_tokenizer(folder: Path, config: Mapping) -> keras_hub.tokenizers.Token
             f"{VOCABULARY} has {tokenizer.vocabulary_size()} tokens, and the configuration says "
             f"vocab_size {config['vocab_size']}",
             where=str(folder / VOCABULARY),
-            fix="take both from the same model; where its embeddings were padded, add as many lines "
-            "to the vocabulary",
+            fix="take both from the same model; where its embeddings were padded, add as many "
+            "lines to the vocabulary",
         )
     return tokenizer
 

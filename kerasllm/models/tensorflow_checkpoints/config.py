@@ -81,7 +81,8 @@ def _from_garden(file: Path) -> dict:
     kind = found["type"]
     if kind != "bert":
         raise PresetError(
-            f"the encoder is of the type {kind!r}; of Model Garden's encoders kerasllm reads 'bert'",
+            f"the encoder is of the type {kind!r}; of Model Garden's encoders kerasllm reads "
+            "'bert'",
             where=f"{file}: encoder.type",
             fix="use the model in Hugging Face's or KerasHub's layout",
         )

@@ -49,8 +49,8 @@ def find_files(folder: Path) -> Files:
         raise PresetError(
             f"{folder} holds a TensorFlow checkpoint and no configuration: looked for "
             f"{' and '.join(CONFIGS)}",
-            fix="add the bert_config.json that came with the checkpoint; of TensorFlow's checkpoints "
-            "kerasllm reads BERT's only, other models from Hugging Face's or KerasHub's layout",
+            fix="add the bert_config.json that came with the checkpoint; models other than BERT are "
+            "read from Hugging Face's or KerasHub's layout",
         )
     indexes = _indexes(folder)
     if not indexes:
