@@ -20,6 +20,7 @@ _VERBS = {
     "predict": "Classify texts with a trained model.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",
+    "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",

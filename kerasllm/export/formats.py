@@ -55,8 +55,8 @@ class Format(abc.ABC):
     tolerance: float = 1e-3
     agreement: float = 1.0
 
-    def limits(self, precision: str) -> tuple[float, float]:
-        """Returns tolerance and agreement of what is written in a precision."""
+    def limits(self, source: Source, precision: str) -> tuple[float, float]:
+        """Returns tolerance and agreement of a model that is written in a precision."""
         return self.tolerance, self.agreement
 
     def refuse(self, source: Source, options: Options) -> None:

@@ -33,9 +33,7 @@ def save_causal_lm(model: CausalLM, folder: Path) -> None:
         model: The model, without adapters.
         folder: The folder; is made.
     """
-    task_cls = type(model.task)
-    task = task_cls(backbone=model.backbone, preprocessor=_preprocessor(model))
-    task.save_to_preset(str(folder))
+    whole_task(model).save_to_preset(str(folder))
     for file in (folder / "config.json", folder / "task.json"):
         text = file.read_text(encoding="utf-8")
         plain = re.sub(r'("name": )"(mixed_)?(bfloat16|float16)"', r'\1"float32"', text)
@@ -48,6 +46,11 @@ def save_causal_lm(model: CausalLM, folder: Path) -> None:
         model.chat_template.save(text_side)
     facts = {"max_length": model.max_length}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def whole_task(model: CausalLM) -> keras_hub.models.CausalLM:
+    """Returns a model's task with a preprocessor of KerasHub's, where there is one for it."""
+    return type(model.task)(backbone=model.backbone, preprocessor=_preprocessor(model))
 
 
 def _preprocessor(model: CausalLM) -> keras_hub.models.CausalLMPreprocessor | None:

@@ -1,0 +1,122 @@
+"""`kerasllm export`: write a trained model in a format that others load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.errors import CommandError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kerasllm.workflows.export import Exported
+
+
+@click.command()
+@click.argument("run", metavar="RUN|PRESET")
+@click.option(
+    "--format",
+    default="saved_model",
+    show_default=True,
+    metavar="NAME",
+    help="saved_model, transformers, litert, onnx, keras, keras_hub.",
+)
+@click.option("--output", metavar="DIR", help="The folder to write.  [default: RUN/export/FORMAT]")
+@click.option("--overwrite", is_flag=True, help="Replace an export that stands there.")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="NAME",
+    help="Of litert: float32, float16, int8; repeatable.  [default: all, a file each]",
+)
+@click.option(
+    "--rows",
+    metavar="N|all",
+    help="Rows of the run's test data to compare on.  [default: 256; 64 of a language model]",
+)
+def export(
+    run: str,
+    format: str,
+    output: str | None,
+    overwrite: bool,
+    precisions: tuple[str, ...],
+    rows: str | None,
+) -> None:
+    """Write a trained model in a format that others load.
+
+    \b
+    kerasllm export my_run
+    kerasllm export my_run --format litert --precision int8 --output phone
+    kerasllm export smollm2_135m_instruct --format transformers --output smollm2
+
+    What was written is run on rows of the run's test data and compared with the model. It is kept
+    only if it says the same; parity.json and README.md in the folder hold the numbers.
+    """
+    options = {
+        "output": output,
+        "overwrite": overwrite,
+        "precisions": precisions,
+        "rows": _count(rows),
+    }
+    from kerasllm.workflows.export import check
+    from kerasllm.workflows.export import export as run_export
+
+    check(run, format, **options)
+    import_tensorflow()
+    from rich.console import Console
+
+    exported = run_export(run, format, **options)
+    console = Console()
+    with console.capture() as shown:
+        for table in (_files(exported), _parity(exported)):
+            console.print(table)
+            console.print()
+    click.echo(shown.get() + f"{exported.folder}")
+
+
+def _count(rows: str | None) -> int | str | None:
+    if rows is None or rows == "all":
+        return rows
+    try:
+        return int(rows)
+    except ValueError:
+        raise CommandError(
+            f"--rows must be a whole number, or all. Received: {rows}", where="--rows"
+        ) from None
+
+
+def _files(exported: Exported) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("file", box=box.SIMPLE_HEAD)
+    table.add_column("size", justify="right", no_wrap=True)
+    for name, size in exported.files.items():
+        table.add_row(name, _size(size))
+    return table
+
+
+def _parity(exported: Exported) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("parity", box=box.SIMPLE_HEAD)
+    for name in ("largest difference", "mean difference", "agreement", "rows"):
+        table.add_column(name, justify="right")
+    for one in exported.parity:
+        table.add_row(
+            one.precision,
+            f"{one.largest_difference:.2e}",
+            f"{one.mean_difference:.2e}",
+            f"{one.agreement:.2%}",
+            f"{one.rows:,}",
+        )
+    return table
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

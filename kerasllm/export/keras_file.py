@@ -1,0 +1,39 @@
+"""One `.keras` file, which Keras loads in its safe mode beside KerasHub, without kerasllm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasllm.export import hub_task
+from kerasllm.export.formats import Format, Options
+from kerasllm.export.source import Source
+from kerasllm.models.save_preset import whole_task
+
+FILE_NAME = "model.keras"
+
+
+class KerasFile(Format):
+    """`model.keras` with the tokenizer in it, and the label names beside it."""
+
+    def write(self, source: Source, folder: Path, options: Options) -> None:
+        task = source.model.task if source.is_classifier else whole_task(source.model)
+        task.save(folder / FILE_NAME)
+        if source.is_classifier:
+            source.model.labels.save(folder)
+
+    def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
+        return hub_task.predict(source, self._load(folder))
+
+    def usage(self, source: Source, options: Options) -> str:
+        load = f'keras.saving.load_model("{FILE_NAME}", compile=False)'
+        return hub_task.usage(source, load, what=f"`{FILE_NAME}` holds the tokenizer too.")
+
+    def _load(self, folder: Path) -> keras.Model:
+        # In safe mode, which is the default: nothing in the file is run as code.
+        return keras.saving.load_model(folder / FILE_NAME, compile=False)
+
+
+FORMAT = KerasFile()

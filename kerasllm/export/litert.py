@@ -1,0 +1,108 @@
+"""LiteRT (TensorFlow Lite): a file on token ids for phones and small devices, in three precisions.
+
+int8 is dynamic-range quantization: the kernels are held in 8 bits, one scale a channel, and what
+flows through is quantized as it comes, so that no data are needed to calibrate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.errors import CommandError
+from kerasllm.export.formats import Format, Options
+from kerasllm.export.source import Source
+from kerasllm.export.token_example import example
+from kerasllm.export.token_files import token_ids, write_tokenizer
+from kerasllm.export.token_graph import run_in_batches, token_graph
+
+# A file is a flat buffer, whose offsets have 31 bits.
+_LARGEST_FILE = 2**31 - 1
+# Largest difference and least agreement. What quantization does to a number that is far from all
+# others can be much, and says little of the labels.
+_LIMITS = {
+    ("text_classification", "float32"): (1e-3, 1.0),
+    ("text_classification", "float16"): (1e-2, 0.99),
+    ("text_classification", "int8"): (0.35, 0.98),
+    ("causal_lm", "float32"): (1e-2, 1.0),
+    ("causal_lm", "float16"): (0.1, 0.97),
+    ("causal_lm", "int8"): (8.0, 0.75),
+}
+
+
+class LiteRT(Format):
+    """One `.tflite` file a precision, and the tokenizer."""
+
+    def limits(self, source: Source, precision: str) -> tuple[float, float]:
+        return _LIMITS[source.task, precision]
+
+    def refuse(self, source: Source, options: Options) -> None:
+        size = 4 * source.model.task.count_params()
+        if size > _LARGEST_FILE:
+            raise CommandError(
+                f"The weights fill {size / 1e9:.1f} GB in float32, and the converter of LiteRT "
+                f"takes {_LARGEST_FILE / 1e9:.1f} GB at most",
+                where="--format litert",
+                fix="use --format transformers and an engine of its own for phones, or a smaller "
+                "model",
+            )
+
+    def write(self, source: Source, folder: Path, options: Options) -> None:
+        graph = token_graph(source)
+        concrete = graph.function.get_concrete_function()
+        for precision in options.precisions:
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], graph.module)
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            with _quiet():
+                content = converter.convert()
+            (folder / file_of(precision)).write_bytes(content)
+        write_tokenizer(source, folder)
+
+    def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
+        with _quiet():
+            interpreter = tf.lite.Interpreter(
+                str(folder / file_of(options.precision)), num_threads=os.cpu_count()
+            )
+            run = interpreter.get_signature_runner()
+            names = list(run.get_input_details())
+            ids = token_ids(source, folder)
+            return run_in_batches(source, ids, lambda inputs: run(**inputs), names)
+
+    def usage(self, source: Source, options: Options) -> str:
+        files = ", ".join(f"`{file_of(precision)}`" for precision in options.precisions)
+        code = example(
+            source,
+            imports="from ai_edge_litert.interpreter import Interpreter",
+            opening=f'run = Interpreter("{file_of(options.precision)}").get_signature_runner()',
+            running="outputs = run(**inputs)",
+        )
+        return f"""\
+{files}: token ids in, any number of rows, filled up to the same length. On a phone the LiteRT
+library of the platform runs them; with Python it is `pip install ai-edge-litert`.
+
+{code}
+"""
+
+
+def file_of(precision: str) -> str:
+    """Returns the name of the file of a precision."""
+    return f"model_{precision}.tflite"
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the converter's and the interpreter's remarks to themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+FORMAT = LiteRT()

@@ -1,0 +1,255 @@
+"""Export a trained model to a format that others load, and check that it still is the model."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kerasllm.errors import CommandError, RunError
+from kerasllm.export import formats
+from kerasllm.export.formats import Options
+from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
+from kerasllm.recipe import AnyRecipe, load
+from kerasllm.run import Run, whole_folder, write_text
+
+if TYPE_CHECKING:
+    from kerasllm.export.source import Source
+    from kerasllm.workflows.report import Report
+
+DEFAULT_FORMAT = next(iter(formats.FORMATS))
+
+# How many rows are compared unless it is said: those of a language model take longer.
+_ROWS = {"text_classification": 256, "causal_lm": 64}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Args:
+        folder: The folder.
+        files: The files in it, by their path in the folder, and their sizes in bytes.
+        parity: How far each precision is from the model.
+    """
+
+    folder: Path
+    files: dict[str, int]
+    parity: list[Parity]
+
+
+@dataclass(frozen=True)
+class Request:
+    """An export that was looked at as far as it can be without TensorFlow; see `check`.
+
+    Args:
+        run: The run, or `None` for a preset.
+        recipe: Its recipe, or `None`.
+        preset: The preset, or `None`.
+        task: The task of the model.
+        format: The name of the format.
+        output: The folder to write.
+        options: What was chosen about the format.
+        rows: How many rows are compared; `None`: all.
+    """
+
+    run: Run | None
+    recipe: AnyRecipe | None
+    preset: str | None
+    task: str
+    format: str
+    output: Path
+    options: Options
+    rows: int | None
+
+
+def check(
+    source: str | Path,
+    format: str = DEFAULT_FORMAT,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    precisions: tuple[str, ...] = (),
+    rows: int | str | None = None,
+) -> Request:
+    """Refuses what cannot be exported, before TensorFlow is imported; see `export`.
+
+    Raises:
+        KerasllmError: If the run, the format or the output is refused.
+    """
+    formats.find_format(format)
+    options = Options(formats.choose_precisions(format, precisions))
+    run = recipe = None
+    task = "causal_lm"
+    if Run(source).recipe.is_file():
+        run = Run.open(source)
+        recipe = load(str(run.recipe))
+        task = "text_classification" if recipe.task == "text_classification" else "causal_lm"
+    formats.refuse_task(format, task)
+    formats.refuse_missing_packages(format)
+    if rows is None:
+        rows = _ROWS[task]
+    if rows != "all" and (not isinstance(rows, int) or rows < 1):
+        raise CommandError(f"--rows must be 1 or more, or all. Received: {rows}", where="--rows")
+    folder = _output(run, str(source), format, output)
+    _refuse_existing(folder, overwrite)
+    preset = None if run else str(source)
+    return Request(
+        run, recipe, preset, task, format, folder, options, None if rows == "all" else rows
+    )
+
+
+def export(
+    source: str | Path,
+    format: str = DEFAULT_FORMAT,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    precisions: tuple[str, ...] = (),
+    rows: int | str | None = None,
+    report: Report | None = None,
+) -> Exported:
+    """Exports the model of a run, or a language model's preset.
+
+    What was written is run on real rows of the run and compared with the model, and kept only if
+    it says the same. The folder also gets the numbers, `parity.json`, and a model card.
+
+    Args:
+        source: A run directory, or for a language model also a preset.
+        format: A name of `kerasllm.export.formats.FORMATS`. Defaults to `"saved_model"`.
+        output: The folder to write. Defaults to `None`: `export/FORMAT` in the run.
+        overwrite: Whether an export that stands there is replaced. Defaults to `False`.
+        precisions: What the weights are written in, of those that the format has. Defaults to
+            `()`: all of them.
+        rows: How many rows are compared, or `"all"`. Defaults to `None`: 256 of a classifier, 64
+            of a language model.
+        report: Where progress is shown. Defaults to `None`: stderr.
+
+    Raises:
+        KerasllmError: If the run, the format or the output is refused.
+        JobError: If what was exported does not say what the model says; nothing is kept then.
+
+    Example:
+
+    ```python
+    export("my_run", "onnx", output="reviews_onnx").parity[0].agreement  # 1.0
+    ```
+    """
+    request = check(
+        source, format, output=output, overwrite=overwrite, precisions=precisions, rows=rows
+    )
+    from kerasllm.export.card import CARD, write_card
+    from kerasllm.workflows.report import Report
+
+    report = report or Report()
+    with report.busy("loading the model") as busy:
+        opened = _open(request, busy.update)
+        chosen = formats.load_format(format)
+        chosen.refuse(opened, request.options)
+        with whole_folder(request.output) as folder:
+            busy.update(f"writing {format}")
+            chosen.write(opened, folder, request.options)
+            busy.update(f"asking the model about {len(opened.rows):,} rows")
+            expected = opened.expected
+            results = []
+            for precision in request.options.precisions:
+                busy.update(f"running what was written in {precision} on {len(opened.rows):,} rows")
+                found = chosen.predict(opened, folder, Options((precision,)))
+                tolerance, agreement = chosen.limits(opened, precision)
+                results.append(
+                    compare(
+                        precision,
+                        expected,
+                        found,
+                        tolerance=tolerance,
+                        least_agreement=agreement,
+                    )
+                )
+            refuse_if_broken(format, results)
+            card = write_card(opened, format, chosen, request.options, results)
+            write_text(folder / CARD, card)
+            write_report(folder, format, opened.task, opened.rows_from, results)
+    return Exported(request.output, _sizes(request.output), results)
+
+
+def _open(request: Request, notify) -> Source:
+    """Loads the model in float32, and the rows that it is compared on."""
+    from kerasllm.export.facts import facts_of_preset, facts_of_run
+    from kerasllm.export.rows import classified_rows, prompt_rows
+    from kerasllm.export.source import Source
+    from kerasllm.models.text_classifier import TextClassifier
+    from kerasllm.workflows.open_causal_lm import open_causal_lm
+
+    run, recipe = request.run, request.recipe
+    if request.task == "text_classification":
+        model = TextClassifier.from_preset(run.model)
+        rows, rows_from = classified_rows(recipe, request.rows)
+    else:
+        place = run.path if run else request.preset
+        model = open_causal_lm(place, precision="float32", progress=notify)
+        rows, rows_from = prompt_rows(recipe, model, request.rows)
+    return Source(
+        task=request.task,
+        model=model,
+        name=_name(request),
+        max_length=model.max_length or recipe.data.max_length,
+        rows=rows,
+        rows_from=rows_from,
+        facts=facts_of_run(run, recipe) if run else facts_of_preset(request.preset),
+    )
+
+
+def _output(run: Run | None, source: str, format: str, output: str | Path | None) -> Path:
+    if output is not None:
+        return Path(output)
+    if run is None:
+        raise CommandError(
+            f"{source} is no run directory, in which the export could be put",
+            where="--output",
+            fix="check the path of the run; for a preset, name the folder to write with --output",
+        )
+    return run.path / "export" / format
+
+
+def _refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
+    where = str(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / FILE_NAME).is_file():
+            raise RunError(
+                f"The folder holds something that is no export: there is no {FILE_NAME} in it",
+                where=where,
+                fix="choose another folder with --output; this one is not touched",
+            )
+        if not overwrite:
+            raise RunError(
+                "The folder holds an export already",
+                where=where,
+                fix="replace it with --overwrite, or choose another folder with --output",
+            )
+    if folder.exists() and not folder.is_dir():
+        raise RunError("There is a file of this name", where=where, fix="choose another folder")
+    parent = next(one for one in folder.absolute().parents if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = "cannot be written" if parent.is_dir() else "is a file"
+        raise RunError(
+            f"The folder cannot be made: {parent} {why}",
+            where=where,
+            fix="choose another folder with --output",
+        )
+
+
+def _name(request: Request) -> str:
+    """Returns a plain word for the model: the name of the run's directory, or of the preset."""
+    if request.run:
+        name = request.run.path.absolute().resolve().name
+    else:
+        name = Path(request.preset.rstrip("/")).stem
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "model"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
