@@ -66,19 +66,14 @@ def _front_matter(source: Source, name: str) -> str:
 
 
 def _summary(source: Source, name: str) -> str:
-    count = source.model.task.count_params()
-    family = source.family.removesuffix("Backbone")
-    what = (
-        f"A {family} of {count / 1e6:,.1f} million parameters that puts texts into "
-        f"{len(source.model.labels)} classes"
-        if source.is_classifier
-        else f"A {family} of {count / 1e6:,.1f} million parameters that goes on with texts"
-    )
+    count = source.model.task.count_params() / 1e6
+    kind = "text classifier" if source.is_classifier else "language model"
     base = source.facts.get("base")
     begun = f", begun from the pretrained `{base}`" if base else ", trained from scratch"
     return (
-        f"{what}{begun}. It reads up to {source.max_length:,} tokens.\n\n"
-        f"Format: `{name}`, {FORMATS[name].description}. Exported by kerasllm."
+        f"A {kind} of the family {source.family.removesuffix('Backbone')} with {count:,.1f} million "
+        f"parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
+        f"Format `{name}`: {FORMATS[name].description}. Exported by kerasllm."
     )
 
 

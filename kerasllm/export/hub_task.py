@@ -41,7 +41,7 @@ def usage(source: Source, load: str, *, what: str) -> str:
     """
     head = 'import os\n\nos.environ["KERAS_BACKEND"] = "tensorflow"\nimport keras\nimport keras_hub\n'
     if source.is_classifier:
-        names = source.model.labels.names
+        names = list(source.model.labels.names)
         code = (
             f"model = {load}\n"
             f"labels = {names!r}\n"

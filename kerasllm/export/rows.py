@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 from kerasllm.data.chat_templates import ChatTemplate
 from kerasllm.data.conversation_shapes import BadRow, read_row, shape_of
@@ -13,6 +12,7 @@ from kerasllm.data.files import find_files
 from kerasllm.data.records import first_keys, records
 from kerasllm.data.sources import Source
 from kerasllm.errors import DataError
+from kerasllm.export.facts import without_folder
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.recipe import AnyRecipe, Recipe
 
@@ -37,9 +37,7 @@ def classified_rows(recipe: Recipe, count: int | None) -> tuple[list[str], str]:
     data = recipe.data
     for part, spec in _specs(recipe):
         try:
-            source = Source(
-                spec, split=part, text=data.text, label=data.label, on_bad_row="skip"
-            )
+            source = Source(spec, split=part, text=data.text, label=data.label, on_bad_row="skip")
             texts = (text for batch in source.batches() for text in batch.texts)
             return _taken(texts, count, part, source.files)
         except DataError:
@@ -86,7 +84,7 @@ def _taken(
     texts: Iterator[str], count: int | None, part: str, files: tuple[str, ...]
 ) -> tuple[list[str], str]:
     rows = list(itertools.islice(texts, count))
-    names = ", ".join(Path(file).name if "://" in file or "/" in file else file for file in files)
+    names = ", ".join(map(without_folder, files))
     if not rows:
         raise DataError("There are no texts in it", where=names)
     which = f"the first {len(rows):,} rows" if count == len(rows) else f"all {len(rows):,} rows"
@@ -96,9 +94,10 @@ def _taken(
 def _prompts(
     spec, split: str, part: str, data, model: CausalLM, count: int | None
 ) -> tuple[list[str], str]:
-    shape = shape_of(first_keys(spec, split))
+    text = getattr(data, "text", None)
+    plain = text is not None or getattr(data, "format", "auto") == "text"
+    shape = None if plain else shape_of(first_keys(spec, split))
     if shape is None:
-        text = getattr(data, "text", None)
         documents = Documents(spec, split=split, text=text, on_bad_row="skip")
         texts, files = _paragraphs(documents), documents.files
     else:

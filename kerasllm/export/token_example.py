@@ -84,7 +84,7 @@ def _reading(source: Source, engine: str) -> list[str]:
     """Returns the lines that print what came out."""
     if source.is_classifier:
         return [
-            f"labels = {source.model.labels.names!r}",
+            f"labels = {list(source.model.labels.names)!r}",
             'for text, row in zip(texts, outputs["probabilities"]):',
             "    print(labels[row.argmax()], row.max(), text)",
         ]

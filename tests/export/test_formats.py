@@ -1,0 +1,57 @@
+"""The registry of formats: what is refused by name, before anything is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.errors import CommandError, KerasllmError
+from kerasllm.export import formats
+from kerasllm.export.formats import FORMATS, Format
+
+
+def test_an_unknown_format_is_refused_with_the_nearest():
+    with pytest.raises(CommandError, match="There is no format 'lite'") as caught:
+        formats.find_format("lite")
+    assert "did you mean litert?" in caught.value.fix and "saved_model" in caught.value.fix
+
+
+def test_precisions_are_those_of_the_format():
+    assert formats.choose_precisions("litert", ()) == ("float32", "float16", "int8")
+    assert formats.choose_precisions("litert", ("int8", "float32")) == ("float32", "int8")
+    assert formats.choose_precisions("onnx", ()) == ("float32",)
+    with pytest.raises(CommandError) as caught:
+        formats.choose_precisions("onnx", ("int8",))
+    assert "--format litert" in caught.value.fix
+    with pytest.raises(CommandError, match="'int3'"):
+        formats.choose_precisions("litert", ("int3",))
+
+
+def test_a_task_that_a_format_does_not_hold_is_refused_with_what_does(monkeypatch):
+    listed = formats.Listed("one", "one", tasks=("text_classification",))
+    monkeypatch.setitem(FORMATS, "one", listed)
+    formats.refuse_task("one", "text_classification")
+    with pytest.raises(CommandError, match="causal_lm") as caught:
+        formats.refuse_task("one", "causal_lm")
+    assert "keras_hub" in caught.value.fix
+
+
+def test_a_missing_package_is_refused_with_the_extra(monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(KerasllmError, match="onnxruntime") as caught:
+        formats.load_format("onnx")
+    assert caught.value.fix == 'pip install "kerasllm[onnx]"'
+
+
+def test_every_format_has_a_module():
+    for name in FORMATS:
+        assert isinstance(formats.load_format(name), Format)
+
+
+def test_the_registry_is_read_without_tensorflow():
+    code = (
+        "import sys; import kerasllm.workflows.export, kerasllm.cli.export; "
+        "print([name for name in ('tensorflow', 'keras', 'pyarrow', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

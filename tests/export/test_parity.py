@@ -1,0 +1,83 @@
+"""Parity: what counts as the same model, and what is said when it is not."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from kerasllm.errors import JobError
+from kerasllm.export.parity import FILE_NAME, compare, refuse_if_broken, write_report
+
+EXPECTED = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+
+
+def compared(found, tolerance=1e-3, least_agreement=1.0):
+    return compare(
+        "float32", EXPECTED, found, tolerance=tolerance, least_agreement=least_agreement
+    )
+
+
+def test_the_same_numbers_hold():
+    parity = compared(EXPECTED.astype(np.float32))
+    assert parity.holds and parity.rows == 4
+    assert parity.largest_difference < 1e-7 and parity.agreement == 1
+
+
+def test_one_number_that_is_off_is_found():
+    found = EXPECTED.copy()
+    found[2, 1] += 0.01
+    parity = compared(found)
+    assert not parity.holds
+    assert parity.largest_difference == pytest.approx(0.01)
+    assert parity.mean_difference == pytest.approx(0.01 / 8)
+    assert compared(found, tolerance=0.02).holds
+
+
+def test_labels_that_differ_are_counted():
+    found = EXPECTED.copy()
+    found[2] = [0.4, 0.6]
+    parity = compared(found, tolerance=1, least_agreement=0.8)
+    assert parity.agreement == 0.75 and not parity.holds
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_never_hold(value):
+    found = EXPECTED.copy()
+    found[0, 1] = value
+    parity = compared(found, tolerance=1e9, least_agreement=0)
+    assert not parity.holds and "not finite" in str(parity)
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(JobError, match="3"):
+        compared(EXPECTED[:3])
+    with pytest.raises(JobError):
+        compared(EXPECTED[:, :1])
+
+
+@given(st_numpy.arrays(np.float32, (5, 3), elements=st.floats(-1e6, 1e6, width=32)))
+def test_what_is_compared_with_itself_holds(values):
+    parity = compare("int8", values, values.copy(), tolerance=0, least_agreement=1)
+    assert parity.holds and parity.largest_difference == parity.mean_difference == 0
+
+
+def test_the_error_names_the_numbers_and_what_would_do():
+    good, bad = compared(EXPECTED), compared(EXPECTED[::-1])
+    refuse_if_broken("litert", [good])
+    with pytest.raises(JobError) as caught:
+        refuse_if_broken("litert", [good, bad])
+    assert caught.value.exit_status == 1
+    assert "largest difference 6.00e-01 (at most 0.001)" in str(caught.value)
+    assert "--precision float32" in caught.value.fix
+
+
+def test_the_report_is_json_without_nan(tmp_path):
+    broken = np.full_like(EXPECTED, np.nan)
+    write_report(tmp_path, "onnx", "text_classification", "4 rows", [compared(broken)])
+    report = json.loads((tmp_path / FILE_NAME).read_text())
+    assert report["format"] == "onnx" and report["rows_from"] == "4 rows"
+    assert report["results"][0]["largest_difference"] is None
+    assert report["results"][0]["holds"] is False
