@@ -108,15 +108,21 @@ def prepare_data(
 
 
 def choose_template(
-    wanted: str, found: ChatTemplate | None, tokenizer: TokenizerJson, preset: str | None
+    wanted: str,
+    found: ChatTemplate | None,
+    tokenizer: TokenizerJson,
+    preset: str | None,
+    *,
+    where: str = "data.chat_template",
 ) -> ChatTemplate:
-    """Returns the chat template that a recipe asks for.
+    """Returns the chat template that a recipe or an option asks for.
 
     Args:
         wanted: `auto`, the name of a built-in one, or a file.
         found: The model's own, or `None`.
         tokenizer: The tokenizer, whose special tokens a template names.
         preset: The preset, for messages.
+        where: The key or option that asks. Defaults to `"data.chat_template"`.
 
     Raises:
         RecipeError: If there is no such template.
@@ -127,15 +133,15 @@ def choose_template(
         if not os.path.isfile(wanted):
             raise RecipeError(
                 f"{wanted} is neither a chat template that kerasllm brings along nor a file",
-                where="data.chat_template",
+                where=where,
                 fix=f"choose {', '.join(BUILT_IN)}, auto, or a file of Jinja",
             )
         return own(Path(wanted).read_text(encoding="utf-8"), tokenizer, where=wanted)
     if found is None:
         raise RecipeError(
             f"{preset} has no chat template of its own",
-            where="data.chat_template",
-            fix="set data.chat_template to plain, chatml, llama3, gemma or mistral",
+            where=where,
+            fix=f"choose one with {where}: {', '.join(BUILT_IN)}, or a file of Jinja",
         )
     return found
 

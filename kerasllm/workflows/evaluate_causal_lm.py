@@ -154,7 +154,11 @@ def _conversations(
     """Returns conversations, and what tells how they were read."""
     length = _length(model, options, trained)
     template = choose_template(
-        options.chat_template or "auto", model.chat_template, model.tokenizer, "The model"
+        options.chat_template or "auto",
+        model.chat_template,
+        model.tokenizer,
+        "The model",
+        where="--chat-template",
     )
     store = open_conversations(
         data,

@@ -77,6 +77,7 @@ def test_a_language_model_is_measured_on_conversations(kerasllm, toy_language_mo
     command = ("evaluate", toy_language_model, "--data", chats)
     refused = kerasllm(*command)
     assert refused.status == 2 and "has no chat template of its own" in refused.err
+    assert "choose one with --chat-template" in refused.err
     result = kerasllm(*command, "--chat-template", "plain")
     assert result.status == 0
     for words in ("perplexity", "accuracy", "conversations"):
