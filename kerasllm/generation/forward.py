@@ -34,7 +34,7 @@ def prefill(
         The logits behind each prompt, float32 `[rows, vocabulary]`, and the cache: for each layer
         keys and values, `[rows, key and value heads, slots, size]`.
     """
-    rows, length = token_ids.shape[0], token_ids.shape[1]
+    rows, length = _sizes(token_ids)
     positions = tf.range(length)[None, :]
     place = _places(architecture, weights, tf.broadcast_to(positions, [rows, length]))
     distance = positions[0][:, None] - positions[0][None, :]
@@ -70,15 +70,17 @@ def step(
         weights: Of `read_weights`.
         cache: Of the call before.
         token_ids: int32 `[rows]`.
-        slot: int32 scalar: where in the cache they go.
-        prompt: P, the slots of the prompts.
+        slot: int32, scalar or `[rows]`: where in the cache they go.
+        prompt: P, the slots of the prompts. With P and lengths of 0 a row has nothing to skip, and
+            its slot is its position.
         lengths: int32 `[rows]`: the tokens of each prompt.
 
     Returns:
         The logits behind the tokens, float32 `[rows, vocabulary]`, and the cache with them.
     """
-    rows, slots = token_ids.shape[0], cache[0][0].shape[2]
-    position = lengths + slot - prompt
+    rows, slots = _sizes(token_ids)[0], _sizes(cache[0][0])[2]
+    slot = tf.reshape(slot, [-1, 1])
+    position = lengths + slot[:, 0] - prompt
     place = _places(architecture, weights, position[:, None])
     numbers = tf.range(slots)[None, :]
     own = numbers - prompt + lengths[:, None]
@@ -136,7 +138,7 @@ def _blocks(architecture, weights, x, place, attend, rows):
         if architecture.rotary:
             query, key = _turned(query, *place), _turned(key, *place)
         mixed = attend(query, key, whole[:, :, heads + shared :])
-        mixed = tf.reshape(mixed, [x.shape[0], heads * architecture.head_size])
+        mixed = tf.reshape(mixed, [-1, heads * architecture.head_size])
         x += _dense(block["attention_output"], mixed)
         normed = _norm(architecture, block["feedforward_norm"], x)
         inner = _dense(block["feedforward"], normed)
@@ -158,11 +160,18 @@ def _attention(query, key, value, hidden):
 
 def _written(cache, slot, new):
     """Returns a cache `[rows, heads, slots, size]` with `[rows, 1, heads, size]` in a slot."""
-    rows, heads, slots, size = cache.shape
+    rows, heads, slots, size = _sizes(cache)
     flat = tf.reshape(cache, [rows * heads * slots, size])
-    where = tf.range(rows * heads)[:, None] * slots + slot
+    where = tf.reshape(tf.range(rows * heads), [rows, heads]) * slots + slot
     new = tf.reshape(new, [rows * heads, size])
-    return tf.reshape(tf.tensor_scatter_nd_update(flat, where, new), cache.shape)
+    written = tf.tensor_scatter_nd_update(flat, tf.reshape(where, [-1, 1]), new)
+    return tf.reshape(written, [rows, heads, slots, size])
+
+
+def _sizes(tensor) -> list:
+    """Returns the sizes of a tensor: a number, or a scalar tensor where it is not known yet."""
+    known, found = tensor.shape, tf.shape(tensor)
+    return [found[i] if size is None else size for i, size in enumerate(known)]
 
 
 def _turned(heads, cosine, sine):

@@ -48,6 +48,11 @@ class Generator:
             if it does.
         xla: Whether XLA compiles. Defaults to `None`: where it was measured to be faster.
 
+    Attributes:
+        batch_size: As given.
+        longest: As given, or as the backbone says.
+        decoder: What computes the logits.
+
     Example:
 
     ```python
@@ -66,9 +71,9 @@ class Generator:
     ):
         self.batch_size = batch_size
         self.longest = longest or getattr(task.backbone, "max_sequence_length", None)
-        self._decoder = decoder_for(task)
+        self.decoder = decoder_for(task)
         xla = _xla_is_faster(task.backbone) if xla is None else xla
-        self._functions = Functions(self._decoder, xla)
+        self._functions = Functions(self.decoder, xla)
 
     @property
     def compilations(self) -> int:
@@ -77,7 +82,7 @@ class Generator:
 
     def refresh(self) -> None:
         """Takes the weights as they are now, after training; nothing is compiled again."""
-        self._decoder.refresh()
+        self.decoder.refresh()
 
     def generate(
         self,
@@ -180,7 +185,7 @@ class Generator:
         order = sorted(range(len(lengths)), key=lambda i: lengths[i])
         while order:
             batch = order[: self.batch_size]
-            if not self._decoder.mixes_lengths:
+            if not self.decoder.mixes_lengths:
                 batch = [i for i in batch if lengths[i] == lengths[batch[0]]]
             yield batch
             order = order[len(batch) :]
@@ -188,7 +193,7 @@ class Generator:
     def _beams(self, prompt, limit: int, settings: GenerationSettings, with_stop: bool = False):
         stops = settings.stop_token_ids or ()
         sizes = Sizes.holding(settings.beams, len(prompt), limit, self.longest)
-        weights = self._decoder.weights
+        weights = self.decoder.weights
         tokens = beam_search(self._functions, weights, list(prompt), sizes, limit, settings, stops)
         if with_stop:
             return tokens
@@ -218,7 +223,7 @@ class _Rows:
         start = generator._functions.start(sizes, sampler)
         ended = np.arange(sizes.rows) >= len(prompts)
         first, *others = self._arguments
-        weights = generator._decoder.weights
+        weights = generator.decoder.weights
         self._take(start(weights, tf.constant(token_ids), first, tf.constant(ended), *others))
 
     @property
@@ -234,7 +239,7 @@ class _Rows:
         """Computes up to `count` more tokens of each row."""
         until = min(self._count + count, max(self._limits[row] for row in self.open))
         state = {**self._state, "ended": tf.constant(self._ended)}
-        weights = self._generator._decoder.weights
+        weights = self._generator.decoder.weights
         self._take(self._advance(weights, state, *self._arguments, tf.constant(until)))
 
     def tokens(self, row: int, with_stop: bool = False) -> list[int]:

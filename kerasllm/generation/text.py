@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kerasllm.data.tokenizers.stream_decoder import StreamDecoder
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.generation.text_pieces import TextPieces, first_stop
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class TextGenerator:
     Attributes:
         settings: As given; may be set.
         generator: What computes the tokens.
+        tokenizer: The model's.
 
     Example:
 
@@ -52,7 +53,7 @@ class TextGenerator:
         self.settings = settings
         longest = getattr(model, "max_length", None)
         self.generator = Generator(model.task, batch_size=batch_size, longest=longest)
-        self._tokenizer = model.tokenizer
+        self.tokenizer = model.tokenizer
         self._template = getattr(model, "chat_template", None)
 
     @property
@@ -62,8 +63,8 @@ class TextGenerator:
 
     def encode(self, prompt: str) -> list[int]:
         """Returns the tokens of a prompt, behind the start token if the tokenizer has one."""
-        ids = self._tokenizer.encode_whole(prompt)
-        start = self._tokenizer.start_token_id
+        ids = self.tokenizer.encode_whole(prompt)
+        start = self.tokenizer.start_token_id
         return ids if start is None else [start, *ids]
 
     def encode_chat(self, messages: Sequence[dict]) -> list[int]:
@@ -73,7 +74,7 @@ class TextGenerator:
             messages: `{"role": ..., "content": ...}`; the last one is not the assistant's.
         """
         text = self._template.render(messages, add_generation_prompt=True)
-        return self._tokenizer.encode_whole(text)
+        return self.tokenizer.encode_whole(text)
 
     def generate(self, prompts: Sequence[Sequence[int]], *, chat: bool = False) -> list[Text]:
         """Generates what follows each prompt.
@@ -82,10 +83,10 @@ class TextGenerator:
             prompts: Tokens, of `encode` or `encode_chat`.
             chat: Whether what ends an answer in the chat template ends a text. Defaults to `False`.
         """
-        settings = self._settings(chat)
+        settings = self.settings_of(self.settings, chat=chat)
 
         def ends(tokens: list[int]) -> bool:
-            return _first(self._tokenizer.decode(tokens), settings.stop) is not None
+            return first_stop(self.tokenizer.decode(tokens), settings.stop) is not None
 
         made = self.generator.generate(prompts, settings, ends=ends if settings.stop else None)
         return [self._text(each, settings.stop) for each in made]
@@ -97,26 +98,22 @@ class TextGenerator:
             prompt: Tokens, of `encode` or `encode_chat`.
             chat: As in `generate`.
         """
-        settings = self._settings(chat)
-        decoder = StreamDecoder(self._tokenizer)
-        waiting = ""
+        settings = self.settings_of(self.settings, chat=chat)
+        pieces = TextPieces(self.tokenizer, settings)
         for token in self.generator.stream(prompt, settings):
-            if token in settings.stop_token_ids:
+            yield pieces.step(token)
+            if pieces.stopped:
                 break
-            waiting += decoder.step(token)
-            end = _first(waiting, settings.stop)
-            if end is not None:
-                yield waiting[:end]
-                return
-            shown = len(waiting) - _begun(waiting, settings.stop)
-            yield waiting[:shown]
-            waiting = waiting[shown:]
-        waiting += decoder.finish()
-        yield waiting[: _first(waiting, settings.stop)]
+        yield pieces.finish()
 
-    def _settings(self, chat: bool) -> GenerationSettings:
-        """Returns the settings with everything that ends a text."""
-        settings, tokenizer = self.settings, self._tokenizer
+    def settings_of(self, settings: GenerationSettings, *, chat: bool) -> GenerationSettings:
+        """Returns settings with everything that ends a text.
+
+        Args:
+            settings: As asked for.
+            chat: Whether what ends an answer in the chat template ends a text.
+        """
+        tokenizer = self.tokenizer
         stops = settings.stop_token_ids
         tokens = list(tokenizer.stop_token_ids if stops is None else stops)
         texts = list(settings.stop)
@@ -127,11 +124,11 @@ class TextGenerator:
         return dataclasses.replace(settings, stop=tuple(texts), stop_token_ids=unique)
 
     def _text(self, made, stop: tuple[str, ...]) -> Text:
-        text, tokens, reason = self._tokenizer.decode(made.tokens), made.tokens, made.finish_reason
-        end = _first(text, stop)
+        text, tokens, reason = self.tokenizer.decode(made.tokens), made.tokens, made.finish_reason
+        end = first_stop(text, stop)
         if end is not None:
             # The tokens behind the stop text were computed with others in one go.
-            while _first(self._tokenizer.decode(tokens[:-1]), stop) is not None:
+            while first_stop(self.tokenizer.decode(tokens[:-1]), stop) is not None:
                 tokens = tokens[:-1]
             text, reason = text[:end], "stop"
         return Text(text, tokens, reason)
@@ -160,22 +157,3 @@ def generate_text(model, prompts: Sequence[str], settings: GenerationSettings) -
         generator.generator.refresh()
     generator.settings = settings
     return [made.text for made in generator.generate([generator.encode(p) for p in prompts])]
-
-
-def _first(text: str, stops: Sequence[str]) -> int | None:
-    """Returns where the first of the stop texts begins, or `None`."""
-    found = [place for place in (text.find(stop) for stop in stops) if place >= 0]
-    return min(found, default=None)
-
-
-def _begun(text: str, stops: Sequence[str]) -> int:
-    """Returns how many characters at the end of a text may be the beginning of a stop text."""
-    return max(
-        (
-            size
-            for stop in stops
-            for size in range(1, min(len(stop), len(text) + 1))
-            if text.endswith(stop[:size])
-        ),
-        default=0,
-    )

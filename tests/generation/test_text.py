@@ -43,7 +43,7 @@ def test_a_chat_ends_where_the_template_says(generator):
     generator.settings = SETTINGS
     ids = generator.encode_chat([{"role": "user", "content": "word1"}])
     assert ids == [2, 7, 3]
-    assert generator._settings(chat=True).stop_token_ids == (1,)
+    assert generator.settings_of(SETTINGS, chat=True).stop_token_ids == (1,)
 
 
 def test_samples_of_a_model_that_trains_follow_its_weights(writer):
