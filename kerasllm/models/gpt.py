@@ -18,7 +18,7 @@ from kerasllm.data.tokenizers import (
     has_tokenizer,
 )
 from kerasllm.errors import PresetError, RecipeError
-from kerasllm.models import decoders, huggingface, presets
+from kerasllm.models import decoders, huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.bert import reading
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import WALKABLE
@@ -121,7 +121,7 @@ def load_causal_lm(
     Raises:
         PresetError: If the preset cannot be found, read or used.
     """
-    place = presets.resolve(preset, progress)
+    place = _resolve(preset, progress)
     tokenizer, template = _load_text_side(preset, place)
     with reading(preset, "a causal language model"):
         if decoders.is_decoder(place):
@@ -148,7 +148,17 @@ def load_text_side(
     Raises:
         PresetError: If the preset cannot be found or read.
     """
-    return _load_text_side(preset, presets.resolve(preset, progress))
+    return _load_text_side(preset, _resolve(preset, progress))
+
+
+def _resolve(preset: str | Path, progress: presets.Progress | None = None) -> Path | str:
+    place = presets.resolve(preset, progress)
+    if tensorflow_checkpoints.found_in(place):
+        raise PresetError(
+            f"{preset} is a TensorFlow checkpoint of BERT, which reads text and does not write it",
+            fix="use a decoder here, and a BERT to classify: kerasllm finetune --recipe bert_cls",
+        )
+    return place
 
 
 def _load_text_side(
@@ -254,7 +264,7 @@ def can_pack(preset: str | Path | None) -> bool:
     """
     if preset is None:
         return True
-    place = presets.resolve(preset)
+    place = _resolve(preset)
     if decoders.is_decoder(place):
         family = decoders.FAMILIES.get(decoders.read_config(place).get("model_type"))
         return family is not None and family.backbone_cls in WALKABLE

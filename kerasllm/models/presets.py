@@ -270,6 +270,8 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
     folder = Path(preset).expanduser()
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
+    if Path(f"{folder}.index").is_file():
+        raise PresetError(f"{text} is a checkpoint", fix=f"give its folder: {folder.parent}")
     if text.endswith(_GGUF):
         raise PresetError(f"there is no file {text}", fix="check the path")
     if text.startswith(("/", "./", "../", "~")):

@@ -93,5 +93,5 @@ def check_unknown(known: Collection[str], config: Mapping, where: str) -> None:
             "computes, and KerasHub does not read it",
             where=f"{where}: {key}",
             fix="use another model; or, if the key has no effect on the numbers, take it out of "
-            "config.json in a local copy",
+            "this file in a local copy",
         )

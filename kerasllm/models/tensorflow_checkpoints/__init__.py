@@ -75,30 +75,28 @@ def staged(folder: Path) -> Iterator[Stage]:
 def _read_config(folder: Path) -> dict:
     from kerasllm.models.tensorflow_checkpoints.config import read_config
 
-    return read_config(find_files(folder).config)
+    return read_config(find_files(folder).configs)
 
 
 def _load_tokenizer(folder: Path, config: Mapping) -> keras_hub.tokenizers.Tokenizer:
     from kerasllm.models.huggingface.tokenizer import build_tokenizer
 
-    tokenizer = build_tokenizer(folder, config, {"do_lower_case": _is_uncased(folder)})
-    if tokenizer.vocabulary_size() != config["vocab_size"]:
+    tokens = _read_tokens(folder / VOCABULARY)
+    if len(tokens) != config["vocab_size"]:
         raise PresetError(
-            f"{VOCABULARY} has {tokenizer.vocabulary_size()} tokens, and the configuration says "
-            f"vocab_size {config['vocab_size']}",
+            f"{VOCABULARY} has {len(tokens)} tokens, and the configuration says vocab_size "
+            f"{config['vocab_size']}",
             where=str(folder / VOCABULARY),
             fix="take both from the same model; where its embeddings were padded, add as many "
             "lines to the vocabulary",
         )
-    return tokenizer
-
-
-def _is_uncased(folder: Path) -> bool:
-    try:
-        tokens = (folder / VOCABULARY).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise PresetError(
-            f"{VOCABULARY} is not UTF-8 text", where=str(folder / VOCABULARY), fix="copy it again"
-        ) from error
     with_capitals = [t for t in tokens if t != t.lower() and not t.startswith("[")]
-    return len(with_capitals) < _CASED * len(tokens)
+    uncased = len(with_capitals) < _CASED * len(tokens)
+    return build_tokenizer(folder, config, {"do_lower_case": uncased})
+
+
+def _read_tokens(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise PresetError("not UTF-8 text", where=str(file), fix="copy the file again") from error

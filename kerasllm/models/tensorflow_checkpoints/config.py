@@ -6,14 +6,14 @@ Each value is then honoured or refused by name in `huggingface.config`, as for a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from kerasllm.errors import PresetError
 from kerasllm.models.huggingface.checks import Only, check_fixed
-from kerasllm.models.huggingface.config import check_config
+from kerasllm.models.huggingface.config import FAMILIES, check_config
 
 # What a missing key means to the code that wrote the file: `BertConfig` of google-research/bert,
 # and `BertEncoderConfig` of Model Garden.
@@ -44,30 +44,44 @@ _GARDEN_HARMLESS = (
 _GARDEN_FIXED = {"norm_first": Only((False,), False), "output_range": Only((None,), None)}
 
 
-def read_config(file: Path) -> dict:
-    """Reads `bert_config.json` or `params.yaml`.
+def read_config(files: Sequence[Path]) -> dict:
+    """Reads `bert_config.json` or `params.yaml`, or both.
 
     Args:
-        file: The file.
+        files: The files that are there, the one that counts first.
 
     Returns:
         A checked configuration of a BERT, as `huggingface.config.check_config` returns it.
 
     Raises:
-        PresetError: The file cannot be read, is of another model, or has a value that KerasHub
-            would not honour.
+        PresetError: A file cannot be read, is of another model, has a value that KerasHub would
+            not honour, or the files differ.
     """
-    config = _from_garden(file) if file.suffix == ".yaml" else _from_google(file)
-    return check_config(config, str(file))
+    readers = {".json": _from_google, ".yaml": _from_garden}
+    first, *others = (check_config(readers[file.suffix](file), str(file)) for file in files)
+    for other in others:
+        for key in FAMILIES["bert"].sizes:
+            if first[key] != other[key]:
+                raise PresetError(
+                    f"{key} is {first[key]} in {files[0].name}, and {other[key]} in "
+                    f"{files[1].name}",
+                    where=str(files[0].parent),
+                    fix="keep the file that belongs to the checkpoint",
+                )
+    return first
 
 
 def _from_google(file: Path) -> dict:
     config = _read(file, json.loads)
-    return {
-        "model_type": "bert",
-        **_GOOGLE,
-        **{key: value for key, value in config.items() if key not in _GOOGLE_HARMLESS},
-    }
+    if config.get("model_type", "bert") != "bert":
+        raise PresetError(
+            f"model_type is {config['model_type']!r}; of TensorFlow's checkpoints kerasllm reads "
+            "BERT's",
+            where=f"{file}: model_type",
+            fix="use the model in Hugging Face's or KerasHub's layout",
+        )
+    honoured = {key: value for key, value in config.items() if key not in _GOOGLE_HARMLESS}
+    return {"model_type": "bert", **_GOOGLE, **honoured}
 
 
 def _from_garden(file: Path) -> dict:
@@ -87,6 +101,10 @@ def _from_garden(file: Path) -> dict:
             fix="use the model in Hugging Face's or KerasHub's layout",
         )
     config = found.get(kind) or {}
+    if not isinstance(config, Mapping):
+        raise PresetError(
+            f"encoder.{kind} holds no keys with values", where=str(file), fix="copy it again"
+        )
     check_fixed(kind, _GARDEN_FIXED, config, str(file))
     passed = {*_GARDEN_HARMLESS, *_GARDEN_FIXED}
     # null: as wide as the hidden states.

@@ -19,11 +19,11 @@ class Files:
     """What a checkpoint is read from.
 
     Attributes:
-        config: `bert_config.json` (google-research) or `params.yaml` (Model Garden).
+        configs: `bert_config.json` (both), `params.yaml` (Model Garden), or both files.
         checkpoint: What TensorFlow calls the checkpoint: the path of its index without `.index`.
     """
 
-    config: Path
+    configs: tuple[Path, ...]
     checkpoint: Path
 
 
@@ -49,8 +49,8 @@ def find_files(folder: Path) -> Files:
         raise PresetError(
             f"{folder} holds a TensorFlow checkpoint and no configuration: looked for "
             f"{' and '.join(CONFIGS)}",
-            fix="add the bert_config.json that came with the checkpoint; models other than BERT are "
-            "read from Hugging Face's or KerasHub's layout",
+            fix="add the bert_config.json that came with the checkpoint; other models are read "
+            "from Hugging Face's or KerasHub's layout",
         )
     indexes = _indexes(folder)
     if not indexes:
@@ -72,7 +72,7 @@ def find_files(folder: Path) -> Files:
             f"{folder} holds a TensorFlow checkpoint and no {VOCABULARY}",
             fix=f"add the {VOCABULARY} that came with the checkpoint",
         )
-    return Files(configs[0], checkpoint)
+    return Files(tuple(configs), checkpoint)
 
 
 def _indexes(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ checkpoint is refused by that tensor's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +44,15 @@ def convert_weights(checkpoint: Path, config: Mapping, target: Path) -> None:
     try:
         reader = tf.train.load_checkpoint(str(checkpoint))
         shapes = {key: tuple(s) for key, s in reader.get_variable_to_shape_map().items()}
+        dtypes = reader.get_variable_to_dtype_map()
         encoder = _find_encoder(reader, shapes, config["num_hidden_layers"], checkpoint)
         keys = _match(encoder, shapes, expected, config["num_attention_heads"], checkpoint)
+        _check_floating(keys.values(), dtypes, checkpoint)
         tensors = {
             name: _laid_out(reader.get_tensor(key), name, expected[name])
             for name, key in keys.items()
         }
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise PresetError(
             f"the checkpoint {checkpoint.name} cannot be read: {first_line}",
@@ -121,6 +123,18 @@ def _match(
                 fix="take the configuration and the checkpoint from the same model",
             )
     return keys
+
+
+def _check_floating(
+    keys: Iterable[str], dtypes: Mapping[str, tf.DType], checkpoint: Path
+) -> None:
+    for key in keys:
+        if not dtypes[key].is_floating:
+            raise PresetError(
+                f"tensor {key} holds {dtypes[key].name}, and no floating-point numbers",
+                where=str(checkpoint),
+                fix="use the checkpoint that was not quantized",
+            )
 
 
 def _is_kernel(name: str, shape: Shape) -> bool:
