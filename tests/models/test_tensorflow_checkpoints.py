@@ -235,6 +235,7 @@ DATA = "bert_model.ckpt.data-00000-of-00001"
         (lambda f: flip(f / DATA), "Checksum does not match"),
         (lambda f: truncate(f / "bert_model.ckpt.index"), "bert_model.ckpt cannot be read"),
         (lambda f: (f / "bert_config.json").unlink(), "looked for bert_config.json and params"),
+        (lambda f: (f / "bert_config.json").rename(f / "albert_config.json"), "of ALBERT"),
         (lambda f: (f / "bert_config.json").write_text("{"), "bert_config.json cannot be read"),
         (lambda f: (f / "bert_model.ckpt.index").unlink(), "there is no bert_model.ckpt.index"),
         (lambda f: shutil.copy(f / "bert_model.ckpt.index", f / "x.index"), "holds 2 checkpoints"),

@@ -10,6 +10,7 @@ from kerasllm.errors import PresetError
 
 CONFIGS = ("bert_config.json", "params.yaml")
 VOCABULARY = "vocab.txt"
+_ALBERT = "albert_config.json"
 _INDEX = ".index"
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 
@@ -45,6 +46,12 @@ def find_files(folder: Path) -> Files:
         PresetError: A file is missing, or there is more than one checkpoint.
     """
     configs = [folder / name for name in CONFIGS if (folder / name).is_file()]
+    if not configs and (folder / _ALBERT).is_file():
+        raise PresetError(
+            f"{folder} holds a TensorFlow checkpoint of ALBERT, and kerasllm reads BERT's only",
+            where=str(folder / _ALBERT),
+            fix="use the model in Hugging Face's or KerasHub's layout",
+        )
     if not configs:
         raise PresetError(
             f"{folder} holds a TensorFlow checkpoint and no configuration: looked for "
