@@ -19,10 +19,14 @@ class KerasFile(Format):
     """`model.keras` with the tokenizer in it, and the label names beside it."""
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        task = source.model.task if source.is_classifier else whole_task(source.model)
-        task.save(folder / FILE_NAME)
         if source.is_classifier:
+            task = source.model.task
+            # KerasHub compiles what it loads, and would warn of a file without an optimizer.
+            task.compile()
             source.model.labels.save(folder)
+        else:
+            task = whole_task(source.model)
+        task.save(folder / FILE_NAME)
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         return hub_task.predict(source, self._load(folder))

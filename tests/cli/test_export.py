@@ -1,0 +1,54 @@
+"""`kerasllm export`: what a user sees."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.errors import JobError
+from kerasllm.export import parity
+
+
+def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path):
+    output = tmp_path / "out"
+    result = kerasllm("export", toy_run, "--format", "keras_hub", "--output", output, "--rows", 9)
+    assert result.status == 0
+    assert "model.weights.h5" in result.out and "kB" in result.out
+    assert "100.00%" in result.out and str(output) in result.out
+    assert "loading the model" in result.err and "loading" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "lite"], "did you mean litert?"),
+        (["--format", "onnx", "--precision", "int8"], "--format litert"),
+        (["--rows", "many"], "Received: many"),
+        (["--rows", "0"], "Received: 0"),
+    ],
+)
+def test_what_is_refused_is_named(kerasllm, toy_run, tmp_path, arguments, words):
+    result = kerasllm("export", toy_run, "--output", tmp_path / "out", *arguments)
+    assert result.status == 2 and words in result.err and not result.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_the_model_any_more_fails(kerasllm, toy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity.Parity, "holds", property(lambda self: False))
+    result = kerasllm(
+        "export", toy_run, "--format", "keras_hub", "--output", tmp_path / "out", "--rows", 9
+    )
+    assert result.status == JobError.exit_status == 1
+    assert "largest difference" in result.err and "nothing was kept" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_run_is_refused_before_tensorflow_is_imported(tmp_path):
+    code = (
+        "import sys; from kerasllm.cli.main import main\n"
+        "try: main(['export', 'no/such/run', '--format', 'onnx'])\n"
+        "finally: print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout.strip() == "False"
+    assert "no/such/run is no run directory" in done.stderr

@@ -1,0 +1,182 @@
+"""Exporting: what is refused, what is kept, what is compared with what."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from kerasllm.errors import CommandError, JobError, RunError
+from kerasllm.export import formats
+from kerasllm.export.formats import FORMATS, Format, Listed
+from kerasllm.models.gpt import load_causal_lm
+from kerasllm.recipe import load
+from kerasllm.run import Run
+from kerasllm.workflows.export import check, export
+from kerasllm.workflows.report import Report
+from tests.toy_language_model import write_chats
+
+
+class Echo(Format):
+    """Writes a file, and says what the model says, but for an error."""
+
+    def __init__(self):
+        self.error = 0.0
+        self.sources = []
+
+    def write(self, source, folder, options):
+        (folder / "weights.bin").write_bytes(b"weights")
+
+    def predict(self, source, folder, options):
+        assert (folder / "weights.bin").is_file()
+        self.sources.append(source)
+        return source.expected + self.error
+
+    def usage(self, source, options):
+        return "Look at `weights.bin`."
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    """A format that costs nothing."""
+    echo = Echo()
+    monkeypatch.setitem(FORMATS, "echo", Listed("An echo", "none"))
+    monkeypatch.setattr(formats, "load_format", lambda name: echo)
+    return echo
+
+
+def run_export(run, format="echo", **options):
+    return export(run, format, report=Report.silent(), **options)
+
+
+def test_a_folder_holds_files_parity_and_a_card(echo, toy_run, tmp_path):
+    exported = run_export(toy_run, output=tmp_path / "out")
+    assert set(exported.files) == {"README.md", "parity.json", "weights.bin"}
+    assert exported.files["weights.bin"] == 7
+    report = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert report["rows_from"] == "all 60 rows of test.csv (test)"
+    assert report["results"][0]["rows"] == 60 and report["results"][0]["holds"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Look at `weights.bin`." in card
+
+
+def test_the_card_tells_all_but_the_machine(echo, toy_run, tmp_path):
+    run_export(toy_run, output=tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    recipe = load(str(Run(toy_run).recipe))
+    for told in ("| 0 | negative |", "`train.csv`", "held out of train", "`toy`", "task: text_"):
+        assert told in card
+    assert f"learning_rate: {recipe.training.learning_rate}" in card
+    fingerprint = json.loads(Run(toy_run).environment.read_text())["data"]["test"]
+    assert f"| test | `test.csv` | 60 | `{fingerprint[:12]}` |" in card
+    for kept in (str(toy_run.parent), "/tmp", "pytest", os.uname().nodename, os.path.expanduser("~")):
+        assert kept not in card
+
+
+def test_the_default_folder_is_in_the_run(echo, toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    assert run_export(run).folder == run / "export" / "echo"
+
+
+def test_rows_are_as_many_as_asked_for(echo, toy_run, tmp_path):
+    few = run_export(toy_run, output=tmp_path / "few", rows=7)
+    assert few.parity[0].rows == 7
+    assert echo.sources[-1].rows_from == "the first 7 rows of test.csv (test)"
+    for wrong in (0, -1, "some"):
+        with pytest.raises(CommandError, match="--rows"):
+            check(toy_run, "echo", rows=wrong)
+
+
+def test_above_the_tolerance_nothing_is_kept(echo, toy_run, tmp_path):
+    echo.error = 0.01
+    with pytest.raises(JobError) as caught:
+        run_export(toy_run, output=tmp_path / "out")
+    assert caught.value.exit_status == 1 and "1.00e-02" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_export_outlives_one_that_failed(echo, toy_run, tmp_path):
+    run_export(toy_run, output=tmp_path / "out")
+    before = (tmp_path / "out" / "parity.json").read_text()
+    echo.error = 0.01
+    with pytest.raises(JobError):
+        run_export(toy_run, output=tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "parity.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_is_replaced_only_with_overwrite(echo, toy_run, tmp_path):
+    output = tmp_path / "out"
+    run_export(toy_run, output=output)
+    (output / "old.bin").touch()
+    with pytest.raises(RunError, match="holds an export already") as caught:
+        check(toy_run, "echo", output=output)
+    assert "--overwrite" in caught.value.fix
+    run_export(toy_run, output=output, overwrite=True)
+    assert not (output / "old.bin").exists()
+
+
+def test_a_folder_of_something_else_is_never_touched(toy_run, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="no export"):
+            check(toy_run, "onnx", output=tmp_path, overwrite=overwrite)
+        with pytest.raises(RunError, match="no export"):
+            check(toy_run, "onnx", output=toy_run, overwrite=overwrite)
+    with pytest.raises(RunError, match="file of this name"):
+        check(toy_run, "onnx", output=tmp_path / "thesis.tex", overwrite=True)
+    with pytest.raises(RunError, match="is a file"):
+        check(toy_run, "onnx", output=tmp_path / "thesis.tex" / "out")
+
+
+def test_a_run_that_did_not_finish_is_refused(toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    (run / "metrics.json").unlink()
+    with pytest.raises(RunError, match="did not finish"):
+        check(run, "onnx")
+    with pytest.raises(CommandError, match="no run directory"):
+        check(tmp_path / "nothing", "onnx")
+
+
+def test_a_language_model_is_compared_on_prompts(echo, toy_language_model, tmp_path):
+    run_export(toy_language_model, output=tmp_path / "out", rows=5)
+    source = echo.sources[0]
+    assert source.task == "causal_lm" and len(source.rows) == 5
+    assert all(len(row) <= 16 for row in source.token_ids)  # half of what it reads
+    assert source.expected.shape == (5, source.model.backbone.vocabulary_size)
+    model, ids = source.model, source.token_ids[3]
+    whole = np.asarray(model({"token_ids": ids[None]}))
+    np.testing.assert_allclose(source.expected[3], whole[0, -1], atol=1e-4)
+    assert "trained from scratch" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_preset_stands_for_itself(echo, toy_language_model, tmp_path):
+    exported = run_export(toy_language_model / "model", output=tmp_path / "out", rows=3)
+    assert "starter:moby_dick" in echo.sources[0].rows_from
+    assert "begun from the pretrained `model`" in (exported.folder / "README.md").read_text()
+    with pytest.raises(CommandError) as caught:
+        check(toy_language_model / "model", "echo")
+    assert "--output" in caught.value.fix
+
+
+def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_path):
+    from kerasllm.data.chat_templates import built_in
+    from kerasllm.export.rows import prompt_rows
+
+    model = load_causal_lm(toy_language_model / "model")
+    model.chat_template = built_in("plain", model.tokenizer)
+    chats = write_chats(tmp_path / "chats.jsonl", 6)
+    recipe = load("gpt_sft_lora", [f"data.train={chats}"])
+    rows, rows_from = prompt_rows(recipe, model, 2)
+    assert rows[0] == "User: sea?\nAssistant:"
+    assert rows_from == "the first 2 rows of chats.jsonl (train)"
+
+
+def test_data_that_are_gone_give_way_to_bundled_data(echo, toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace(".csv", ".gone.csv"))
+    run_export(run, rows=4)
+    assert "starter:movie_reviews/test" in echo.sources[0].rows_from
+    assert "not there" in echo.sources[0].rows_from
