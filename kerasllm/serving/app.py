@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kerasllm.serving.metrics import Metrics
-from kerasllm.serving.refusal import Refusal
+from kerasllm.serving.refusal import Refusal, failed
 
 _log = logging.getLogger(__name__)
 _WITHOUT_KEY = ("/health", "/ready")
@@ -133,7 +133,7 @@ def _refusal(request: Request, error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if not isinstance(error, HTTPException):
-        return Refusal(500, "The server failed; its log says why", code="server_error")
+        return failed()
     where = f"{request.method} {request.url.path[:80]}"
     what = {404: "There is nothing at this address", 405: "The address takes another method"}
     message = f"{what.get(error.status_code, error.detail)}: {where}"

@@ -77,6 +77,8 @@ class Batcher:
         job = _Job(texts)
         with self._changed:
             if len(self._waiting) >= self._most_waiting:
+                self._waiting = deque(each for each in self._waiting if not each.done.done())
+            if len(self._waiting) >= self._most_waiting:
                 raise too_many_wait(self._most_waiting)
             self._waiting.append(job)
             self._changed.notify()

@@ -41,3 +41,8 @@ def too_many_wait(queue: int) -> Refusal:
         code="queue_full",
         headers={"Retry-After": "1"},
     )
+
+
+def failed() -> Refusal:
+    """Returns what a request is answered with that the server is to blame for."""
+    return Refusal(500, "The server failed; its log says why", code="server_error")

@@ -69,11 +69,9 @@ def serve(
     classifies = _classifies(source)
     if classifies and adapter is not None:
         raise CommandError("Only language models take an adapter", where="--adapter")
-    if not classifies:
-        raise CommandError("Only the run of a classifier is served", where=str(source))
     with bind(host, port) as taken:
         notify(f"loading {source}")
-        build = _classifier_app
+        build = _classifier_app if classifies else _language_model_app
         worker, app = build(source, name, key, limits, adapter, notify)
         task = "text_classification" if classifies else "causal_lm"
         served = Served(name, address_of(taken), task)
@@ -168,3 +166,26 @@ def _classifier_app(source, name: str, key, limits: Limits, adapter, notify):
     batcher = Batcher(classifier.classify, most_texts=limits.batch, most_waiting=limits.queue)
     api = PredictApi(name, classifier, batcher, limits)
     return batcher, build_app(api, batcher, metrics, key)
+
+
+def _language_model_app(source, name: str, key, limits: Limits, adapter, notify):
+    from kerasllm.generation.settings import GenerationSettings
+    from kerasllm.generation.text import TextGenerator
+    from kerasllm.serving.app import build_app
+    from kerasllm.serving.metrics import Metrics
+    from kerasllm.serving.openai_api import OpenAiApi
+    from kerasllm.serving.writing import Writer
+    from kerasllm.workflows.open_causal_lm import open_causal_lm
+
+    model = open_causal_lm(source, adapter=adapter)
+    generator = TextGenerator(model, GenerationSettings())
+    longest = generator.generator.longest
+    generator.generator.longest = min(longest or limits.length, limits.length)
+    metrics = Metrics()
+    writer = Writer(
+        generator, metrics, most_answers=limits.batch, most_waiting=limits.queue
+    )
+    notify("warming up")
+    writer.warm_up()
+    api = OpenAiApi(name, generator, writer, limits)
+    return writer, build_app(api, writer, metrics, key)

@@ -1,0 +1,45 @@
+"""Answers that share a batch are those that each would get alone, whenever they come and go."""
+
+import pytest
+
+from kerasllm.generation.generator import Generator
+from kerasllm.generation.settings import GenerationSettings
+from kerasllm.serving.decoding import InTurnDecoding, TogetherDecoding, decoding_for
+from tests.generation.models import READ, prompts, tiny
+
+SETTINGS = [
+    GenerationSettings(max_new_tokens=12),
+    GenerationSettings(max_new_tokens=5, temperature=0.8, seed=3),
+    GenerationSettings(max_new_tokens=9, temperature=1.0, top_p=0.7, seed=4),
+    GenerationSettings(max_new_tokens=1),
+    GenerationSettings(max_new_tokens=16, top_p=0.5, seed=5),
+]
+
+
+@pytest.mark.parametrize("family", [*READ, "gemma"])
+def test_rows_come_and_go_and_compute_what_they_would_alone(family, monkeypatch):
+    # So few that the cache is copied to more of them on the way.
+    monkeypatch.setattr("kerasllm.serving.decoding._FREE_SLOTS", 3)
+    generator = Generator(tiny(family))
+    decoding = decoding_for(generator)
+    assert isinstance(decoding, InTurnDecoding if family == "gemma" else TogetherDecoding)
+    asked = list(zip(prompts(), SETTINGS))
+    expected = [generator.generate([prompt], how)[0].tokens for prompt, how in asked]
+    made: dict[int, list[int]] = {}
+    waiting = list(range(len(asked)))
+    while waiting or made.keys() - _whole(made):
+        # The second comes when the first has two tokens, and so on.
+        if waiting and len(made.get(waiting[0] - 1, "..")) >= 2 or not made.keys() - _whole(made):
+            key = waiting.pop(0)
+            made[key] = decoding.add(key, *asked[key])
+        decoding.remove(_whole(made))
+        if open_ones := made.keys() - _whole(made):
+            found = decoding.step()
+            assert found.keys() == open_ones
+            for key, tokens in found.items():
+                made[key] += tokens
+    assert [made[key] for key in range(len(asked))] == expected
+
+
+def _whole(made: dict[int, list[int]]) -> set[int]:
+    return {key for key, tokens in made.items() if len(tokens) == SETTINGS[key].max_new_tokens}
