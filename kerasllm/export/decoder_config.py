@@ -158,13 +158,13 @@ def _phi3(backbone: Backbone, max_length: int) -> dict:
     config = {
         **_blocks(backbone, max_length),
         "max_position_embeddings": backbone.max_sequence_length,
-        "original_max_position_embeddings": backbone.pretraining_sequence_length,
         "resid_pdrop": backbone.dropout,
     }
     if backbone.rope_scaling_type == "su":
-        # Before version 5, transformers wants these three keys by these names and no others.
+        config["original_max_position_embeddings"] = backbone.pretraining_sequence_length
         config["rope_scaling"] = {
-            "type": "longrope",
+            "rope_type": "longrope",
+            "factor": backbone.max_sequence_length / backbone.pretraining_sequence_length,
             "short_factor": list(backbone.rope_scaling_short_factor),
             "long_factor": list(backbone.rope_scaling_long_factor),
         }

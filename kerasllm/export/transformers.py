@@ -22,6 +22,7 @@ from kerasllm.export import run_transformers
 from kerasllm.export.decoder_config import decoder_config, token_ids
 from kerasllm.export.encoder_config import classifier_config, encoder_config
 from kerasllm.export.formats import Format, Options
+from kerasllm.export.qwen2_tokenizer import check_qwen2_tokenizer
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
 from kerasllm.models.causal_lm import CausalLM
@@ -45,7 +46,10 @@ class Transformers(Format):
                 head_tensors(source.model.task)
                 check_tokenizer(source.model.task.preprocessor.tokenizer)
             else:
-                decoder_config(source.model.backbone, source.model.tokenizer, source.max_length)
+                model = source.model
+                config = decoder_config(model.backbone, model.tokenizer, source.max_length)
+                if config["model_type"] == "qwen2":
+                    check_qwen2_tokenizer(model.tokenizer, source.rows)
         except PresetError as error:
             raise CommandError(
                 error.what, where="--format transformers", fix="use --format keras_hub"
@@ -66,7 +70,8 @@ class Transformers(Format):
         return dataclasses.replace(source, model=load(folder)).expected
 
     def usage(self, source: Source, options: Options) -> str:
-        return _CLASSIFIER_USAGE if source.is_classifier else _decoder_usage(source.model)
+        usage = _CLASSIFIER_USAGE if source.is_classifier else _decoder_usage(source.model)
+        return usage + (_BY_TRANSFORMERS if has_transformers() else _BY_KERASLLM)
 
 
 FORMAT = Transformers()
@@ -193,12 +198,19 @@ _CLASSIFIER_USAGE = """\
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", "FOLDER")
+classify = pipeline("text-classification", "./")
 classify("A film to remember.", truncation=True)
 ```
 
 `truncation=True` cuts texts to the length that the model was trained with. `kerasllm` reads the
-folder too: `TextClassifier.from_preset("FOLDER")`, or `model.preset` of a recipe.
+folder too: `TextClassifier.from_preset("./")`, or `model.preset` of a recipe.
+"""
+
+_BY_TRANSFORMERS = """
+It was checked by running it with transformers.
+"""
+_BY_KERASLLM = """
+It was checked by reading it back with kerasllm: transformers was not installed where it was made.
 """
 
 
@@ -210,9 +222,9 @@ def _decoder_usage(model: CausalLM) -> str:
 ```python
 from transformers import pipeline
 
-generate = pipeline("text-generation", "FOLDER")
+generate = pipeline("text-generation", "./")
 generate({prompt}, max_new_tokens=64)
 ```
 
-`kerasllm` reads the folder too: `kerasllm generate FOLDER`, or `model.preset` of a recipe.
+`kerasllm` reads the folder too: `kerasllm generate ./`, or `model.preset` of a recipe.
 """

@@ -10,6 +10,7 @@ from typing import Any
 import keras_hub
 
 from kerasllm.data.tokenizers.from_keras_hub import from_keras_hub
+from kerasllm.data.tokenizers.sentence_pieces import unigram_json
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, TOKENIZER_FILE
 from kerasllm.errors import PresetError
 
@@ -26,12 +27,14 @@ def save_huggingface_tokenizer(
     `tokenizer.json` alone is enough for the library `tokenizers`: it holds the vocabulary, the
     rules, the special tokens around a text, and the length that texts are cut to. The other files
     are for transformers, old and new: `tokenizer_config.json`, `special_tokens_map.json` and the
-    vocabulary as the family's own files (`vocab.txt`; `vocab.json` and `merges.txt`).
+    vocabulary as the family's own files (`vocab.txt`; `vocab.json` and `merges.txt`;
+    SentencePiece's model).
 
-    The ids are those of `from_keras_hub`: special tokens are recognised where they are written.
+    The ids are those of `from_keras_hub`; for those of SentencePiece see `unigram_json`.
 
     Args:
-        tokenizer: The tokenizer of a KerasHub preprocessor: BERT, DistilBERT or RoBERTa.
+        tokenizer: The tokenizer of a KerasHub preprocessor: BERT, DistilBERT, RoBERTa,
+            XLM-RoBERTa or ALBERT.
         folder: The folder to write into; must exist.
         max_length: The most tokens of a text, special tokens included.
 
@@ -152,20 +155,46 @@ def _byte_pairs(
     }
 
 
-def _template(tokenizer: Any, start: str, end: str) -> dict[str, Any]:
-    """Returns BERT's post-processor: `[CLS] text [SEP]`, `[CLS] text [SEP] second [SEP]`."""
+def _sentence_pieces(
+    tokenizer: keras_hub.tokenizers.SentencePieceTokenizer, folder: Path
+) -> tuple[dict, dict]:
+    content = unigram_json(tokenizer)
+    start, end = tokenizer.start_token, tokenizer.end_token
+    file, inputs = _MODELS[type(tokenizer)]
+    (folder / file).write_bytes(tokenizer.proto)
+    albert = isinstance(tokenizer, _hub.AlbertTokenizer)
+    content["post_processor"] = _template(tokenizer, start, end, roberta=not albert)
+    return content, {
+        # The families' own classes add rules for texts that KerasHub's tokenizers do not have.
+        "tokenizer_class": _ANY_CLASS,
+        "model_input_names": inputs,
+        **({"do_lower_case": False, "keep_accents": True} if albert else {}),
+        "clean_up_tokenization_spaces": False,
+        "bos_token": start,
+        "eos_token": end,
+        "sep_token": end,
+        "cls_token": start,
+        "unk_token": "<unk>",
+        "pad_token": tokenizer.pad_token,
+        "mask_token": tokenizer.id_to_token(tokenizer.mask_token_id),
+    }
+
+
+def _template(tokenizer: Any, start: str, end: str, roberta: bool = False) -> dict[str, Any]:
+    """Returns the post-processor of `[CLS] text [SEP]`, with BERT's or RoBERTa's way of pairs."""
     special, part = (
         lambda name, type_id=0, key=key: {key: {"id": name, "type_id": type_id}}
         for key in ("SpecialToken", "Sequence")
     )
     single = [special(start), part("A"), special(end)]
-    ids = {start: tokenizer.cls_token_id, end: tokenizer.sep_token_id}
+    second = [special(end), part("B"), special(end)] if roberta else [part("B", 1), special(end, 1)]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, part("B", 1), special(end, 1)],
+        "pair": [*single, *second],
         "special_tokens": {
-            token: {"id": token, "ids": [id], "tokens": [token]} for token, id in ids.items()
+            token: {"id": token, "ids": [tokenizer.token_to_id(token)], "tokens": [token]}
+            for token in (start, end)
         },
     }
 
@@ -182,8 +211,15 @@ _CLASSES = {
     _hub.DistilBertTokenizer: ("DistilBertTokenizer", _PLAIN),
     _hub.RobertaTokenizer: ("RobertaTokenizer", _PLAIN),
 }
+# SentencePiece's own file, by the name that the family gives it.
+_MODELS = {
+    _hub.AlbertTokenizer: ("spiece.model", _WITH_TYPES),
+    _hub.XLMRobertaTokenizer: ("sentencepiece.bpe.model", _PLAIN),
+}
 _WRITERS: dict[type, Callable[[Any, Path], tuple[dict, dict]]] = {
     _hub.BertTokenizer: _word_piece,
     _hub.DistilBertTokenizer: _word_piece,
     _hub.RobertaTokenizer: _byte_pairs,
+    _hub.AlbertTokenizer: _sentence_pieces,
+    _hub.XLMRobertaTokenizer: _sentence_pieces,
 }

@@ -78,6 +78,8 @@ def read_rope(config: Mapping, model_type: str, kinds: tuple[str, ...], where: s
     if kind == "longrope" and found.get("original_max_position_embeddings") is not None:
         name = "original_max_position_embeddings"
         values[name] = _number(found.pop(name), name, place)
+    if kind == "longrope":
+        _check_ratio(found.pop("factor", None), values, config, place)
     for name, value in found.items():
         if value is not None:
             raise PresetError(
@@ -86,6 +88,19 @@ def read_rope(config: Mapping, model_type: str, kinds: tuple[str, ...], where: s
                 fix="use another model",
             )
     return Rope(theta, kind, values)
+
+
+def _check_ratio(factor: object, values: Mapping, config: Mapping, where: str) -> None:
+    """Refuses a `factor` of long positions that is not the one that KerasHub computes itself."""
+    key = "original_max_position_embeddings"
+    trained = values.get(key) or config.get(key)
+    longest = config.get("max_position_embeddings")
+    if factor is not None and (not trained or not longest or factor != longest / trained):
+        raise PresetError(
+            f"factor is {factor!r}; KerasHub computes only max_position_embeddings by {key}",
+            where=where,
+            fix="use another model: this one would load and compute something else",
+        )
 
 
 def _parameters(config: Mapping, where: str) -> tuple[str, dict]:

@@ -1,0 +1,102 @@
+"""The SentencePiece tokenizers of ALBERT and XLM-RoBERTa as a `tokenizer.json`."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import keras_hub
+from sentencepiece import sentencepiece_model_pb2
+
+from kerasllm.errors import PresetError
+
+
+def unigram_json(tokenizer: keras_hub.tokenizers.SentencePieceTokenizer) -> dict[str, Any]:
+    """Returns a `tokenizer.json` that gives the ids of a KerasHub tokenizer.
+
+    With two exceptions: special tokens are recognised where they are written in a text (KerasHub
+    reads most of them as plain letters), and a character made of several code points is normalized
+    as a whole.
+
+    Args:
+        tokenizer: KerasHub's tokenizer of an ALBERT or an XLM-RoBERTa.
+
+    Raises:
+        PresetError: If its model has settings that Hugging Face's library cannot follow.
+    """
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
+    _check(model, type(tokenizer).__name__)
+    scores = {piece.piece: piece.score for piece in model.pieces}
+    # KerasHub's order, which is not always that of the model.
+    pieces = [[token, scores.get(token, 0.0)] for token in tokenizer.get_vocabulary()]
+    special = [tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token, "<unk>"]
+    special.append(tokenizer.id_to_token(tokenizer.mask_token_id))
+    ids = {token: id for id, (token, _) in enumerate(pieces)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": ids[token],
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for token in sorted(special, key=ids.get)
+        ],
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(model)},
+        "pre_tokenizer": _METASPACE,
+        "post_processor": None,
+        "decoder": _METASPACE,
+        "model": {
+            "type": "Unigram",
+            "unk_id": ids["<unk>"],
+            "vocab": pieces,
+            "byte_fallback": False,
+        },
+    }
+
+
+_METASPACE = {
+    "type": "Metaspace",
+    "replacement": "▁",
+    "prepend_scheme": "always",
+    "split": True,
+}
+
+
+def _normalizers(model: sentencepiece_model_pb2.ModelProto) -> list[dict[str, Any]]:
+    steps = []
+    rules = model.normalizer_spec.precompiled_charsmap
+    if rules:
+        if model.normalizer_spec.name == "albert":
+            # The one rule of `with_albert_rules` for two characters: the library below looks up
+            # one character at a time.
+            steps = [_replace({"String": quotes}, '"') for quotes in ("``", "''")]
+        encoded = base64.b64encode(rules).decode("ascii")
+        steps.append({"type": "Precompiled", "precompiled_charsmap": encoded})
+    return [*steps, _replace({"Regex": "^ +| +$"}, ""), _replace({"Regex": " {2,}"}, " ")]
+
+
+def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _check(model: sentencepiece_model_pb2.ModelProto, name: str) -> None:
+    spec = model.normalizer_spec
+    kind = model.trainer_spec.ModelType.Name(model.trainer_spec.model_type)
+    problem = None
+    if kind != "UNIGRAM":
+        problem = f"is a {kind} model"
+    elif not (spec.add_dummy_prefix and spec.remove_extra_whitespaces and spec.escape_whitespaces):
+        problem = "treats spaces in a way of its own"
+    if problem:
+        raise PresetError(
+            f"The SentencePiece model of this {name} {problem}, which kerasllm does not write as "
+            "Hugging Face's files",
+            fix="use a model with the tokenizer of its family",
+        )
