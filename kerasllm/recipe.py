@@ -19,6 +19,12 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from kerasllm import recipe_files, recipe_yaml
 from kerasllm.errors import RecipeError
 from kerasllm.recipe_causal_lm import CausalRecipe, needs_validation
+from kerasllm.recipe_compression import (
+    CompressionRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    QuantizationRecipe,
+)
 from kerasllm.recipe_files import names, path_of
 from kerasllm.recipe_preference import PreferenceRecipe
 from kerasllm.recipe_schema import WholeRecipe, problems, refusal
@@ -53,7 +59,10 @@ __all__ = [
     "validate",
 ]
 
-_SECTIONS = ("model", "data", "training")
+_SECTIONS = (
+    *("model", "data", "training"),
+    *("quantization", "pruning", "student", "distillation"),
+)
 
 
 class Lora(Section):
@@ -189,11 +198,16 @@ SCHEMAS: dict[str, type[WholeRecipe]] = {
     "text_classification": Recipe,
     "causal_lm": CausalRecipe,
     "preference": PreferenceRecipe,
+    "quantization": QuantizationRecipe,
+    "pruning": PruningRecipe,
+    "distillation": DistillationRecipe,
 }
 """The schema of each task's recipes."""
 
 
-def load(name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRecipe:
+def load(
+    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> AnyRecipe | CompressionRecipe:
     """Loads a recipe and checks it against the schema.
 
     Args:
@@ -243,21 +257,22 @@ def together(found: Sequence[RecipeError]) -> RecipeError:
 
 def _check(
     name_or_file: str | os.PathLike[str], overrides: Sequence[str]
-) -> tuple[AnyRecipe | None, list[RecipeError]]:
+) -> tuple[AnyRecipe | CompressionRecipe | None, list[RecipeError]]:
     """Returns the recipe and no problems, or no recipe and all the problems."""
     try:
         written = recipe_yaml.read(recipe_files.find(name_or_file))
     except RecipeError as error:
         return None, [error]
     _override(written, overrides)
-    for section in _SECTIONS:
-        if written.values.get(section) is None:  # absent, or all its keys are commented out
-            written.values[section] = {}
     task = written.values.get("task")
     if isinstance(task, str) and task not in SCHEMAS:
         # What the other keys should be is not known then.
         return None, [*written.problems, _unknown_task(task, written)]
-    schema = SCHEMAS.get(task, Recipe)
+    schema = SCHEMAS.get(task, Recipe) if isinstance(task, str) else Recipe
+    for section in _SECTIONS:
+        # Absent, or all its keys are commented out.
+        if section in schema.model_fields and written.values.get(section) is None:
+            written.values[section] = {}
     try:
         recipe = schema.model_validate(written.values)
     except ValidationError as error:

@@ -53,7 +53,9 @@ def test_a_shipped_recipe_opens_with_what_it_is_for_and_the_command(path):
     text = path.read_text(encoding="utf-8")
     assert recipe_files.describe(path)
     opening = text[: text.index("\ntask:")]
-    assert f"kerasllm finetune --recipe {path.stem}\n" in opening
+    method = path.stem.removeprefix("compress_")
+    command = f"compress my_run --method {method} " if method != path.stem else None
+    assert f"kerasllm {command or f'finetune --recipe {path.stem}'}" in opening
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -22,6 +22,7 @@ _VERBS = {
     "chat": "Hold a conversation with a trained model.",
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
+    "compress": "Make a smaller model of a run.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",
     "launch": "Run finetune in several worker processes.",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerasllm.errors import RecipeError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -77,7 +79,14 @@ def load_recipe(recipe: str | Path, options: dict) -> Recipe:
     for key in ("seed", "strategy"):
         if options[key] is not None:
             settings.append(f"training.{key}={options[key]}")
-    return recipes.load(recipe, settings)
+    loaded = recipes.load(recipe, settings)
+    if not hasattr(loaded, "data"):
+        raise RecipeError(
+            f"The recipe is of the task {loaded.task}, which begins with a trained model",
+            where=str(recipe),
+            fix=f"kerasllm compress RUN --recipe {recipe}",
+        )
+    return loaded
 
 
 def _as_yaml(files: tuple[str, ...]) -> str:

@@ -59,7 +59,8 @@ def copy(name: str, file: Path, overwrite: bool) -> None:
     except OSError as error:
         raise CommandError(f"{file} cannot be written: {error.strerror}") from error
     click.echo(f"Written: {file}")
-    click.echo(f"Next:    kerasllm finetune --recipe {click.format_filename(file)}")
+    verb = "compress RUN" if name.startswith("compress_") else "finetune"
+    click.echo(f"Next:    kerasllm {verb} --recipe {click.format_filename(file)}")
 
 
 @recipes.command()

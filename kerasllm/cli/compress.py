@@ -1,0 +1,88 @@
+"""`kerasllm compress`: make a smaller model of a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.errors import CommandError
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="int8, int4, gptq, awq, prune or distill: short for --recipe compress_NAME.",
+)
+@click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+@click.option("--output", metavar="DIR", help="The new run.  [default: runs/RECIPE/DATE-TIME]")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe, as student.layers=2.",
+)
+@click.option(
+    "--limit",
+    metavar="SHARE",
+    help="The largest part of the quality that may be lost: the same as --set limit=SHARE.",
+)
+def compress(
+    run: str,
+    method: str | None,
+    recipe: str | None,
+    output: str | None,
+    overrides: tuple[str, ...],
+    limit: str | None,
+) -> None:
+    """Make a smaller model of a run.
+
+    \b
+    kerasllm compress my_run --method int8 --output smaller
+    kerasllm compress my_run --method distill --set student.layers=3
+    kerasllm compress my_run --recipe mine.yaml
+
+    The new run is used like any other. Size, speed and quality before and after are measured on
+    the test data of the run; a model that lost more than the limit ends the command with status 1.
+    """
+    from kerasllm import recipe as recipes
+    from kerasllm.run import Run
+
+    name = _recipe(method, recipe)
+    settings = [*overrides, *([] if limit is None else [f"limit={limit}"])]
+    loaded = recipes.load(name, settings)
+    Run.open(run)
+    if output is not None:
+        Run(output).refuse_existing()
+
+    import_tensorflow()
+    from kerasllm.workflows.compress import compress as run_compress
+
+    run_compress(
+        run,
+        loaded,
+        output=output,
+        name=Path(name).stem,
+        command=shlex.join(["kerasllm", *sys.argv[1:]]),
+    )
+
+
+def _recipe(method: str | None, recipe: str | None) -> str:
+    """Returns the recipe that is meant."""
+    from kerasllm.recipe_compression import METHODS
+
+    if (method is None) == (recipe is None):
+        raise click.UsageError("Give either --method or --recipe.")
+    if recipe is not None:
+        return recipe
+    if method not in METHODS:
+        raise CommandError(
+            f"No method is named {method!r}", where="--method", fix=f"use {', '.join(METHODS)}"
+        )
+    return f"compress_{method}"

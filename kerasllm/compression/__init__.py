@@ -1,0 +1,1 @@
+"""Smaller models: quantized, pruned, or distilled into a student."""

@@ -1,0 +1,267 @@
+"""Make a smaller model of a run: quantized, pruned, or a student that learned from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from kerasllm.compression.distill import DistilledClassifier
+from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds_in_turn
+from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
+from kerasllm.compression.quantize import quantize
+from kerasllm.compression.student import student_from, student_of
+from kerasllm.compression.subject import Subject, recipe_of, refuse_quantized, subject_of
+from kerasllm.environment import describe_environment
+from kerasllm.errors import CommandError, JobError, RunError
+from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.layers import trainable_share
+from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.recipe_compression import (
+    CompressionRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    QuantizationRecipe,
+)
+from kerasllm.run import Run, whole_folder, write_json, write_text
+from kerasllm.training.precision import resolve_precision
+from kerasllm.workflows import compress_summary as summary
+from kerasllm.workflows.compress_training import train
+from kerasllm.workflows.report import Report
+
+RECIPE = "compression.yaml"
+"""The file of a run directory that says how its model was made of another one."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A smaller model.
+
+    Attributes:
+        model: The model.
+        metrics: Of its training, by part; none where it was not trained.
+        timing: Of its training.
+        facts: What else there is to tell, for `metrics.json`.
+    """
+
+    model: TextClassifier | CausalLM
+    metrics: dict
+    timing: dict
+    facts: dict
+
+
+def compress(
+    run: str | Path,
+    recipe: CompressionRecipe,
+    *,
+    output: str | Path | None = None,
+    name: str = "compress",
+    command: str = "",
+    report: Report | None = None,
+) -> Run:
+    """Makes a smaller model of a run, and a run directory with it.
+
+    The new run has the recipe and the data of the old one, so that whatever takes a run takes it;
+    `compression.yaml` says how it was made, `metrics.json` holds size, speed and quality before
+    and after. Where more quality was lost than the recipe's limit, all of it is kept, is marked
+    with `within_limit: false`, and a `JobError` tells the numbers.
+
+    Args:
+        run: A run directory: of a classifier, or for quantization also of a language model.
+        recipe: What to do; a recipe of the tasks `quantization`, `pruning` or `distillation`.
+        output: The new run directory. Defaults to `None`: `runs/NAME/DATE-TIME`.
+        name: Name of the recipe. Defaults to `"compress"`.
+        command: The command that was typed, for the record. Defaults to `""`.
+        report: Where progress is shown. Defaults to `None`: stderr.
+
+    Returns:
+        The new run.
+
+    Raises:
+        KerasllmError: If the run, the recipe or the output is refused.
+        JobError: If the model lost more than the limit, or the training failed.
+
+    Example:
+
+    ```python
+    recipe = kerasllm.recipe.load("compress_distill", ["student.layers=2"])
+    compress("my_run", recipe, output="smaller").read_metrics()["compression"]["after"]
+    ```
+    """
+    started = time.perf_counter()
+    report = report or Report()
+    source = Run.open(run)
+    _refuse_pair(recipe_of(source).task, recipe, source)
+    if output is not None:
+        Run(output).refuse_existing()
+    report.heading(f"Recipe {name}")
+    report.yaml(recipe.to_yaml())
+    with report.busy("reading the data") as busy:
+        subject = subject_of(source, busy.update)
+    made_run = Run.create(output, name)
+    with whole_folder(made_run.path) as folder:
+        inside = Run(folder)
+        seed = getattr(recipe, "training", subject.recipe.training).seed
+        write_text(inside.recipe, _origin(made_run.path.name) + load_text(source))
+        write_text(folder / RECIPE, recipe.to_yaml(explain=True))
+        environment = describe_environment(command, seed, subject.data.fingerprints)
+        write_json(inside.environment, environment)
+        keras.utils.set_random_seed(seed)
+        made = _MAKERS[type(recipe)](subject, recipe, inside, report)
+        with report.busy("saving the model"):
+            subject.task.save(subject.recipe, made.model, inside)
+        comparison, metrics = _compare(subject, recipe.limit, inside, report)
+        timing = {**made.timing, "total_seconds": round(time.perf_counter() - started, 3)}
+        compression = {"method": method_of(recipe), **comparison.as_json(), **made.facts}
+        parts = {"train": {}, "validation": {}, "test": {}, **made.metrics, subject.part: metrics}
+        write_json(inside.metrics, {**parts, "timing": timing, "compression": compression})
+    summary.show(report, subject, comparison, made.facts, made_run)
+    if not comparison.within_limit:
+        raise JobError(
+            f"The smaller model lost {comparison.lost:.2%} of its {comparison.metric}, and the "
+            f"limit is {comparison.limit:.2%}: {summary.change(comparison)}",
+            where=str(made_run.path),
+            fix=f"{_ADVICE[type(recipe)]}; or allow more with --limit. The model is kept, and "
+            "metrics.json says within_limit: false",
+        )
+    return made_run
+
+
+def method_of(recipe: CompressionRecipe) -> str:
+    """Returns the name of a recipe's method, as `--method` takes it."""
+    if isinstance(recipe, QuantizationRecipe):
+        return recipe.quantization.method
+    return "prune" if isinstance(recipe, PruningRecipe) else "distill"
+
+
+def load_text(run: Run) -> str:
+    """Returns the recipe of a run as it was written."""
+    return run.recipe.read_text(encoding="utf-8")
+
+
+def _origin(name: str) -> str:
+    return (
+        f"# The model of this run was made of another one by {RECIPE}. What follows is the recipe\n"
+        "# of that other run: it says what the data are, and trains the larger model.\n"
+    )
+
+
+def _refuse_pair(task: str, recipe: CompressionRecipe, run: Run) -> None:
+    if not isinstance(recipe, CompressionRecipe):
+        raise CommandError(
+            f"The recipe is of the task {recipe.task}, which makes no model smaller",
+            where="--recipe",
+            fix="name compress_int8, compress_prune, compress_distill or the like; see "
+            "`kerasllm recipes list`",
+        )
+    if task == "causal_lm" and not isinstance(recipe, QuantizationRecipe):
+        raise RunError(
+            f"Language models cannot be made smaller by {method_of(recipe)}",
+            where=str(run.path),
+            fix="use --method int8, int4, gptq or awq",
+        )
+
+
+def _quantized(subject: Subject, recipe: QuantizationRecipe, run: Run, report: Report) -> Made:
+    settings = recipe.quantization
+    with report.busy("loading the model") as busy:
+        model = subject.open(subject.run.model, "float32")
+        refuse_quantized(model, subject.run)
+        tokens = None
+        if settings.method in ("gptq", "awq"):
+            tokens = subject.tokens(settings.rows)
+            busy.update(f"quantizing on {tokens.shape[0]} rows of {tokens.shape[1]} tokens")
+        else:
+            busy.update("quantizing")
+        quantize(model.task.backbone, settings, tokens, busy.update)
+    return Made(model, {}, {}, {})
+
+
+def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -> Made:
+    settings = recipe.pruning
+    with report.busy("loading the model"):
+        model = subject.open(subject.run.model, resolve_precision(recipe.training.precision))
+        refuse_quantized(model, subject.run)
+    kernels = kernels_of(model.task.backbone, embeddings=settings.embeddings)
+    metrics, timing = train(
+        subject,
+        model,
+        recipe.training,
+        run,
+        report,
+        lambda steps: [MagnitudePruning(kernels, settings, steps)],
+    )
+    layers = sparsity_of(kernels)
+    zeros = sum(layers[name] * kernels[name].value.shape.num_elements() for name in layers)
+    total = sum(kernel.value.shape.num_elements() for kernel in kernels.values())
+    whole = trainable_share(model.task)[1]
+    facts = {"sparsity": zeros / total, "sparsity_of_all": zeros / whole, "layers": layers}
+    return Made(model, metrics, timing, facts)
+
+
+def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: Report) -> Made:
+    settings = recipe.student
+    precision = resolve_precision(recipe.training.precision)
+    options = {"dropout": settings.dropout, "precision": precision}
+    with report.busy("loading the teacher") as busy:
+        teacher = subject.open(subject.run.model, precision)
+        busy.update("building the student")
+        if settings.preset:
+            student = student_from(settings.preset, teacher, **options)
+        else:
+            refuse_quantized(teacher, subject.run)
+            student = student_of(teacher, settings.layers, start=settings.start, **options)
+    model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
+    metrics, timing = train(subject, model, recipe.training, run, report)
+    return Made(student, metrics, timing, {})
+
+
+_MAKERS = {
+    QuantizationRecipe: _quantized,
+    PruningRecipe: _pruned,
+    DistillationRecipe: _distilled,
+}
+_ADVICE = {
+    QuantizationRecipe: "use a method with more bits, or a smaller quantization.group_size",
+    PruningRecipe: "lower pruning.sparsity, or train longer with training.epochs",
+    DistillationRecipe: "raise student.layers, or train longer with training.epochs",
+}
+
+
+def _compare(
+    subject: Subject, limit: float, run: Run, report: Report
+) -> tuple[Comparison, dict]:
+    """Measures the model that there was and the one that was saved, in turn.
+
+    Returns:
+        The comparison, and all metrics of the new model.
+    """
+    precision = resolve_precision(subject.recipe.training.precision)
+    folders = (subject.run.model, run.model)
+    with report.busy("measuring") as busy:
+        # As saved: what is measured is what others will load.
+        models = [subject.open(folder, precision) for folder in folders]
+        results = []
+        for model, which in zip(models, ("before", "after"), strict=True):
+            busy.update(f"measuring the quality {which}, on {len(subject.rows):,} rows")
+            results.append(subject.evaluate(model))
+        busy.update("measuring the speed of both, in turn")
+        seconds = seconds_in_turn([lambda model=model: subject.evaluate(model) for model in models])
+        busy.update("measuring the sizes")
+        before, after = (
+            Measured(
+                *bytes_of(folder),
+                parameters=trainable_share(model.task)[1],
+                rows_per_second=round(len(subject.rows) / elapsed, 1),
+                quality={name: x for name, x in metrics.items() if isinstance(x, float)},
+            )
+            for folder, model, elapsed, (metrics, _) in zip(
+                folders, models, seconds, results, strict=True
+            )
+        )
+    labels = [found for _, found in results]
+    agreement = None if labels[0] is None else float((labels[0] == labels[1]).mean())
+    comparison = Comparison(subject.metric, limit, before, after, agreement)
+    return comparison, results[1][0]

@@ -1,0 +1,108 @@
+"""The training of a smaller model: the engine of `finetune`, on the data of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from kerasllm.compression.subject import Subject
+from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.recipe_compression import Retraining
+from kerasllm.run import Run
+from kerasllm.tasks.batches import training_batches
+from kerasllm.training.fit import FineTunedModel
+from kerasllm.training.metrics_log import MetricsLog
+from kerasllm.training.monitor import StepMonitor
+from kerasllm.training.precision import resolve_precision, resolve_xla
+from kerasllm.training.validation import Validation
+from kerasllm.training.watch import NonFiniteGuard
+from kerasllm.workflows.job import Job, compile_model
+from kerasllm.workflows.report import Report
+
+# What the recipe of the run says of its own training, and not of this one.
+_NOT_FROM_THE_RUN = {
+    "accumulate": 1,
+    "early_stopping": None,
+    "evaluate_every": "epoch",
+    "ema": None,
+    "steps_per_execution": 1,
+}
+
+
+def train(
+    subject: Subject,
+    model: FineTunedModel,
+    settings: Retraining,
+    run: Run,
+    report: Report,
+    callbacks_for: Callable[[int], Sequence[keras.callbacks.Callback]] = lambda steps: (),
+) -> tuple[dict, dict]:
+    """Trains a model on the training data of a run, on one device.
+
+    Args:
+        subject: The run with its data.
+        model: The model; it is compiled here.
+        settings: How it is trained.
+        run: Where metrics are logged.
+        report: Where progress is shown.
+        callbacks_for: Returns callbacks, by the steps of the whole training. Defaults to none.
+
+    Returns:
+        The metrics of `train` and `validation`, and the timing.
+    """
+    job = _job(subject, model, settings)
+    report.heading("Training")
+    with MetricsLog(run.metrics_log, run.tensorboard) as log, report.training(job.steps) as progress:
+
+        def on_row(row: dict) -> None:
+            log.write(row)
+            progress.row(row)
+
+        def on_validation(step: int, metrics: dict) -> None:
+            monitor.exclude()
+            scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
+            log.write({"step": step, "validation": scalars})
+            progress.validated(step, metrics)
+
+        monitor = StepMonitor(job.plan, settings.log_every, on_row=on_row, on_step=progress.step)
+        callbacks = [NonFiniteGuard(rows_of=job.rows_of), *callbacks_for(job.steps), monitor]
+        validation = None
+        if job.data.validation is not None:
+            validation = Validation(
+                lambda: job.evaluate(job.data.validation)[0], on_result=on_validation
+            )
+            callbacks.append(validation)
+        model.fit(
+            training_batches(model, job.data.train, job.plan, settings.epochs),
+            epochs=settings.epochs,
+            steps_per_epoch=job.plan.steps,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    held_out = validation.result if validation else {}
+    return {"train": monitor.epoch_metrics, "validation": held_out}, monitor.timing()
+
+
+def _job(subject: Subject, model: FineTunedModel, settings: Retraining) -> Job:
+    recipe = subject.recipe
+    training = recipe.training.model_copy(update={**_NOT_FROM_THE_RUN, **settings.model_dump()})
+    plan = EpochPlans(
+        subject.data.train.lengths,
+        min(settings.batch_size, len(subject.data.train)),
+        recipe.data.buckets,
+        seed=settings.seed,
+        pad_to=model.pad_to,
+    )
+    job = Job(
+        recipe.model_copy(update={"training": training}),
+        tf.distribute.get_strategy(),
+        subject.data,
+        model,
+        plan,
+        resolve_precision(settings.precision),
+        resolve_xla(training.xla),
+    )
+    compile_model(job)
+    return job
