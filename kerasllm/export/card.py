@@ -26,7 +26,12 @@ _DIGITS_OF_FINGERPRINT = 12
 
 
 def write_card(
-    source: Source, name: str, format: Format, options: Options, results: Sequence[Parity]
+    source: Source,
+    name: str,
+    format: Format,
+    options: Options,
+    results: Sequence[Parity],
+    files: Mapping[str, int],
 ) -> str:
     """Returns the Markdown of a model card.
 
@@ -38,12 +43,14 @@ def write_card(
         format: The format.
         options: What was chosen about it.
         results: What parity found.
+        files: The files of the format, by their path in the folder, and their sizes in bytes.
     """
     parts = [
         _front_matter(source, name),
         f"# {source.name}",
         _summary(source, name),
         f"## How to load it\n\n{format.usage(source, options).strip()}",
+        f"## Files\n\n{_table(['file', 'bytes'], [[f, f'{n:,}'] for f, n in files.items()])}",
         _labels(source),
         _training(source.facts),
         _metrics(source.facts.get("metrics", {})),

@@ -49,6 +49,7 @@ class Onnx(Format):
                 graph.function, input_signature=graph.specs, opset=_OPSET
             )
         _name_dimensions(model)
+        _fold_shapes_of_weights(model)
         onnx.checker.check_model(model)
         onnx.save(model, str(folder / FILE_NAME))
         write_tokenizer(source, folder)
@@ -88,6 +89,20 @@ def _name_dimensions(model: onnx.ModelProto) -> None:
             dimensions = value.type.tensor_type.shape.dim
             if place < len(dimensions) and not dimensions[place].HasField("dim_value"):
                 dimensions[place].dim_param = name
+
+
+def _fold_shapes_of_weights(model: onnx.ModelProto) -> None:
+    """Drops the second copy of a weight, of which the converter only asks the shape."""
+    graph = model.graph
+    shapes = {weight.name: list(weight.dims) for weight in graph.initializer}
+    asking = [node for node in graph.node if node.op_type == "Shape" and node.input[0] in shapes]
+    for node in asking:
+        shape = np.array(shapes[node.input[0]], np.int64)
+        graph.initializer.append(onnx.numpy_helper.from_array(shape, node.output[0]))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for weight in [weight for weight in graph.initializer if weight.name not in used]:
+        graph.initializer.remove(weight)
 
 
 @contextlib.contextmanager

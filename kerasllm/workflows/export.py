@@ -168,7 +168,9 @@ def export(
                     )
                 )
             refuse_if_broken(format, results)
-            card = write_card(opened, format, chosen, request.options, results)
+            card = write_card(
+                opened, format, chosen, request.options, results, files=_sizes(folder)
+            )
             write_text(folder / CARD, card)
             write_report(folder, format, opened.task, opened.rows_from, results)
     return Exported(request.output, _sizes(request.output), results)

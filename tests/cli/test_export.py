@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from kerasllm.errors import JobError
-from kerasllm.export import parity
+from tests.export.echo import install_echo
 
 
-def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path):
+def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path, monkeypatch):
+    install_echo(monkeypatch)
     output = tmp_path / "out"
-    result = kerasllm("export", toy_run, "--format", "keras_hub", "--output", output, "--rows", 9)
+    result = kerasllm("export", toy_run, "--format", "echo", "--output", output, "--rows", 9)
     assert result.status == 0
-    assert "model.weights.h5" in result.out and "kB" in result.out
+    assert "weights.bin" in result.out and "kB" in result.out
     assert "100.00%" in result.out and str(output) in result.out
     assert "loading the model" in result.err and "loading" not in result.out
 
@@ -34,12 +34,10 @@ def test_what_is_refused_is_named(kerasllm, toy_run, tmp_path, arguments, words)
 
 
 def test_what_is_not_the_model_any_more_fails(kerasllm, toy_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity.Parity, "holds", property(lambda self: False))
-    result = kerasllm(
-        "export", toy_run, "--format", "keras_hub", "--output", tmp_path / "out", "--rows", 9
-    )
-    assert result.status == JobError.exit_status == 1
-    assert "largest difference" in result.err and "nothing was kept" in result.err
+    install_echo(monkeypatch).error = 0.5
+    result = kerasllm("export", toy_run, "--format", "echo", "--output", tmp_path / "out")
+    assert result.status == 1 and not result.out
+    assert "largest difference 5.00e-01" in result.err and "nothing was kept" in result.err
     assert not list(tmp_path.iterdir())
 
 
