@@ -28,10 +28,12 @@ def bind(host: str, port: int) -> socket.socket:
     """
     where = f"--host {host} --port {port}"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        taken = socket.socket(family, kind)
+        # With its protocol: asyncio turns Nagle's algorithm off for connections of TCP, and of no
+        # other. It would hold an answer back for 40 ms.
+        taken = socket.socket(family, kind, protocol)
     except OSError as error:
         raise CommandError(
             f"The host {host!r} is not known: {error.strerror}", where=where, fix="check --host"

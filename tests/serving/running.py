@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
+import time
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -51,6 +53,11 @@ class Client:
     def post(self, path: str, body, **headers) -> Answer:
         return self.ask("POST", path, body, **headers)
 
+    def connect(self) -> socket.socket:
+        """Returns a connection, for what is no whole request."""
+        host, _, port = self.host.partition(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
     def metric(self, line: str) -> float:
         """Returns the number behind the beginning of a line of the metrics; 0 if it is not there."""
         for found in self.get("/metrics").body.decode().splitlines():
@@ -75,3 +82,11 @@ def running(app, worker):
             server.should_exit = True
             thread.join(30)
             worker.close()
+
+
+def until(holds) -> None:
+    """Waits until something holds."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -3,9 +3,7 @@
 import base64
 import json
 import math
-import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +16,7 @@ from kerasllm.serving.limits import Limits
 from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.predict_api import PredictApi
 from kerasllm.workflows.predict import predict
-from tests.serving.running import running
+from tests.serving.running import running, until
 from tests.toy import toy_rows
 
 PREDICT = "/v1/models/toy:predict"
@@ -169,7 +167,7 @@ def test_clients_that_hang_up_are_not_missed(server):
     whole = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
     for sent in ("", head[:20], head, whole[:-30], whole):
         for _ in range(5):
-            with _connection(server) as connection:
+            with server.connect() as connection:
                 connection.sendall(sent.encode())
     assert server.post(PREDICT, {"instances": TEXTS}).status == 200
     assert server.metric("kerasllm_waiting_requests") == 0
@@ -237,13 +235,13 @@ def test_a_full_queue_a_failing_model_and_many_texts_of_one_client(slow):
 
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(ask, "first")
-        _until(lambda: compute.batches)
+        until(lambda: compute.batches)
         many = pool.submit(ask, *["many"] * 6)
-        _until(lambda: batcher.waiting == 1)
+        until(lambda: batcher.waiting == 1)
         few = pool.submit(ask, "few")
-        _until(lambda: batcher.waiting == 2)
+        until(lambda: batcher.waiting == 2)
         failing = pool.submit(ask, "few", "bad")
-        _until(lambda: batcher.waiting == 3)
+        until(lambda: batcher.waiting == 3)
         refused = ask("one too many")
         assert refused.status == 503 and refused.headers["retry-after"] == "1"
         compute.go.set()
@@ -260,7 +258,7 @@ def test_what_was_let_in_is_finished_at_the_end(slow):
     client, compute, batcher = slow
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, PREDICT, {"instances": ["a"]}, **KEY)
-        _until(lambda: compute.batches)
+        until(lambda: compute.batches)
         threading.Timer(0.2, compute.go.set).start()
         batcher.close()
         assert answer.result().status == 200
@@ -278,21 +276,9 @@ def test_without_the_key_only_health_is_told(slow, sent):
     assert client.get("/v1/models/toy", **KEY).status == 200
 
 
-def _until(holds) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def _connection(client) -> socket.socket:
-    host, _, port = client.host.partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
 def _chunked(client, parts) -> bytes:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with _connection(client) as connection:
+    with client.connect() as connection:
         connection.sendall((head + "Transfer-Encoding: chunked\r\n\r\n").encode())
         for part in parts:
             connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))

@@ -1,0 +1,250 @@
+"""Measures `kerasllm serve`: many clients at once, and one beside the model call.
+
+    python -m benchmarks.serve --run RUN|PRESET [--clients 100] [--seconds 60]
+
+The server is a process of its own. First one client asks, and after each of its requests the same
+call of the model is made in this process: what is between the two is what serving costs. Then many
+clients, each with a connection of its own, ask again as soon as they are answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import machine
+
+HERE = Path(__file__).parent
+TOPICS = ("whales", "ships", "the sea", "Nantucket", "harpoons", "storms", "islands", "captains")
+
+
+def main() -> None:
+    options = parse_arguments()
+    console = Console(stderr=True)
+    prepare = prepare_classifier if is_classifier(options.run) else prepare_language_model
+    path, bodies, call = prepare(options)
+    load = os.getloadavg()[0]
+    with server(options) as host:
+        console.print(f"One client, {options.calls} calls ...")
+        one = alone(host, path, bodies, call, options.calls)
+        console.print(f"{options.clients} clients, {options.seconds:g} s ...")
+        many = asyncio.run(crowd(host, path, bodies, options.clients, options.seconds))
+        many["rows_computed_together"] = rows_together(host)
+    result = {
+        "benchmark": "serve",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**machine(), "load_before": load},
+        "run": Path(options.run).name,
+        "one_client": one,
+        "many_clients": many,
+    }
+    output = options.output or HERE / "results" / f"serve-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    Console().print(table(result))
+    console.print(f"Written to {output}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve")
+    parser.add_argument("--run", required=True, help="a run, or a preset of a language model")
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--calls", type=int, default=100, help="of the one client")
+    parser.add_argument("--max-tokens", type=int, default=16, help="of an answer")
+    parser.add_argument("--output", type=Path, help="the JSON file (default: in results/)")
+    return parser.parse_args()
+
+
+def is_classifier(run: str) -> bool:
+    from kerasllm.recipe import load
+    from kerasllm.run import Run
+
+    recipe = Run(run).recipe
+    return recipe.is_file() and load(str(recipe)).task == "text_classification"
+
+
+def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
+    """Returns the address, requests with one text of the test data each, and the model call."""
+    from kerasllm.data.sources import Source
+    from kerasllm.recipe import load
+    from kerasllm.run import Run
+    from kerasllm.serving.classifier import ServedClassifier
+    from kerasllm.serving.metrics import Metrics
+    from kerasllm.workflows.open_classifier import open_classifier
+
+    run = Run.open(options.run)
+    data = load(str(run.recipe)).data
+    source = Source(data.test or data.train, split="test", text=data.text, labelled=False)
+    texts = next(iter(source.batches())).texts[:500]
+    classifier = ServedClassifier(open_classifier(run), Metrics())
+    classifier.warm_up()
+    bodies = [json.dumps({"instances": [text]}).encode() for text in texts]
+    name = Path(options.run).resolve().name
+    return f"/v1/models/{name}:predict", bodies, lambda i: classifier.classify([texts[i]])
+
+
+def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
+    """Returns the address, requests with one question each, and the model call: a whole answer."""
+    from kerasllm.generation import GenerationSettings, TextGenerator
+    from kerasllm.serving.decoding import decoding_for
+    from kerasllm.workflows.open_causal_lm import open_causal_lm
+
+    settings = GenerationSettings(max_new_tokens=options.max_tokens)
+    generator = TextGenerator(open_causal_lm(options.run), settings)
+    stops = generator.settings_of(settings, chat=True).stop_token_ids
+    decoding = decoding_for(generator.generator)
+    chats = [[{"role": "user", "content": f"Tell me about {topic}."}] for topic in TOPICS]
+
+    def call(number: int) -> None:
+        made = decoding.add(0, generator.encode_chat(chats[number]), settings)
+        while len(made) < settings.max_new_tokens and made[-1] not in stops:
+            made += decoding.step()[0]
+        decoding.remove([0])
+
+    fields = {"max_tokens": options.max_tokens, "temperature": 0}
+    bodies = [json.dumps({"messages": chat, **fields}).encode() for chat in chats]
+    return "/v1/chat/completions", bodies, call
+
+
+@contextmanager
+def server(options: argparse.Namespace) -> Iterator[str]:
+    """Gives the host and port of a server; it must end well when it is told to."""
+    command = [sys.executable, "-m", "kerasllm", "serve", options.run, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        first = process.stdout.readline()
+        if "http://" not in first:
+            raise SystemExit("The server did not start")
+        yield first.rpartition("http://")[2].strip()
+        process.send_signal(signal.SIGTERM)
+        if process.wait(60):
+            raise SystemExit(f"The server ended with status {process.returncode}")
+    finally:
+        process.kill()
+
+
+def alone(host: str, path: str, bodies: Sequence[bytes], call: Callable, calls: int) -> dict:
+    """Returns the seconds of one client's requests and of the same model calls, in turn."""
+    connection = http.client.HTTPConnection(host)
+    seconds = {"request": [], "model": []}
+    for number in range(calls + 5):
+        place = number % len(bodies)
+        started = time.perf_counter()
+        connection.request("POST", path, bodies[place], {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        seconds["request"].append(time.perf_counter() - started)
+        if answer.status != 200:
+            raise SystemExit(f"A request was answered with {answer.status}")
+        started = time.perf_counter()
+        call(place)
+        seconds["model"].append(time.perf_counter() - started)
+    # The first ones warm both sides up.
+    times = {name: 1000 * np.array(each[5:]) for name, each in seconds.items()}
+    return {
+        "request_ms": quantiles(times["request"]),
+        "model_call_ms": quantiles(times["model"]),
+        "median_above_ms": float(np.median(times["request"]) - np.median(times["model"])),
+    }
+
+
+async def crowd(
+    host: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float
+) -> dict:
+    """Returns what many clients saw that ask without a pause."""
+    latencies: list[float] = []
+    failures: dict[str, int] = {}
+    started = time.perf_counter()
+
+    async def client(number: int) -> None:
+        streams = await asyncio.open_connection(*host.split(":"))
+        while time.perf_counter() - started < seconds:
+            body = bodies[number % len(bodies)]
+            number += clients
+            begun = time.perf_counter()
+            try:
+                status = await request(*streams, host, path, body)
+            except (OSError, EOFError, ValueError) as error:
+                failures[type(error).__name__] = failures.get(type(error).__name__, 0) + 1
+                streams = await asyncio.open_connection(*host.split(":"))
+                continue
+            latencies.append(time.perf_counter() - begun)
+            if status != 200:
+                failures[str(status)] = failures.get(str(status), 0) + 1
+        streams[1].close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    lasted = time.perf_counter() - started
+    return {
+        "clients": clients,
+        "seconds": lasted,
+        "requests": len(latencies),
+        "failures": failures,
+        "requests_per_second": len(latencies) / lasted,
+        "request_ms": quantiles(1000 * np.array(latencies)),
+    }
+
+
+async def request(reader, writer, host: str, path: str, body: bytes) -> int:
+    """Sends a request over an open connection, reads its answer and returns the status."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
+    await reader.readexactly(length)
+    return int(lines[0].split()[1])
+
+
+def rows_together(host: str) -> float:
+    """Returns how many rows a call of the model computed, on average over the server's life."""
+    connection = http.client.HTTPConnection(host)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    found = dict(line.split(" ", 1) for line in lines if line.startswith("kerasllm_batch_rows_"))
+    return float(found["kerasllm_batch_rows_sum"]) / float(found["kerasllm_batch_rows_count"])
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Returns the median and the upper percentiles."""
+    return {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 95, 99)}
+
+
+def table(result: dict) -> Table:
+    """Returns the result as it is printed."""
+    one, many = result["one_client"], result["many_clients"]
+    shown = Table(title=f"kerasllm serve {result['run']}, milliseconds")
+    for name in ("", "p50", "p90", "p95", "p99"):
+        shown.add_column(name, justify="right" if name else "left")
+    rows = {
+        "model call": one["model_call_ms"],
+        "request of one client": one["request_ms"],
+        f"request of {many['clients']} clients": many["request_ms"],
+    }
+    for name, values in rows.items():
+        shown.add_row(name, *(f"{value:.1f}" for value in values.values()))
+    shown.caption = (
+        f"one client: {one['median_above_ms']:+.1f} ms over the model call. "
+        f"{many['clients']} clients: {many['requests']:,} requests in {many['seconds']:.0f} s, "
+        f"{many['requests_per_second']:.1f} a second, failed: {sum(many['failures'].values())}, "
+        f"rows together: {many['rows_computed_together']:.1f}"
+    )
+    return shown
+
+
+if __name__ == "__main__":
+    main()
