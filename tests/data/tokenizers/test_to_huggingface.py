@@ -1,9 +1,11 @@
 """A classifier's tokenizer leaves as Hugging Face's files, and gives the same ids there."""
 
+import io
 import json
 
 import keras_hub
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from tokenizer_references import rows_of, texts_of_all_kinds
 
 from kerasllm.data.tokenizers import from_keras_hub, save_huggingface_tokenizer
 from kerasllm.errors import PresetError
+from kerasllm.models.huggingface.sentencepiece_models import with_albert_rules
 from kerasllm.models.huggingface.tokenizer import build_tokenizer
 
 hub = keras_hub.tokenizers
@@ -93,3 +96,68 @@ def test_tokens_that_the_familys_class_does_not_know_are_left_to_tokenizer_json(
 def test_another_tokenizer_is_refused_by_name(tmp_path, byte_level_bpe):
     with pytest.raises(PresetError, match="BartTokenizer"):
         save_huggingface_tokenizer(hub.BartTokenizer(*byte_level_bpe), tmp_path, LONGEST)
+
+
+SENTENCE_PIECES = {
+    "albert": (
+        hub.AlbertTokenizer,
+        {
+            **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>"},
+            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "user_defined_symbols": "[MASK]"},
+        },
+    ),
+    "xlm-roberta": (hub.XLMRobertaTokenizer, {"unk_id": 0, "bos_id": 1, "eos_id": 2}),
+}
+
+
+@pytest.fixture(scope="session", params=SENTENCE_PIECES)
+def sentence_pieces(request, reviews, tmp_path_factory):
+    """A KerasHub tokenizer of SentencePiece, what reads texts with it in bulk, and its folder."""
+    kind, special_tokens = SENTENCE_PIECES[request.param]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(reviews),
+        model_writer=model,
+        vocab_size=800,
+        num_threads=1,
+        minloglevel=2,
+        **special_tokens,
+    )
+    proto = model.getvalue()
+    if request.param == "albert":
+        proto = with_albert_rules(proto, lower_case=True, keep_accents=False)
+    tokenizer = kind(proto)
+    folder = tmp_path_factory.mktemp(request.param)
+    save_huggingface_tokenizer(tokenizer, folder, LONGEST)
+    return from_keras_hub(tokenizer), folder, request.param
+
+
+def test_sentence_pieces_give_the_same_ids(sentence_pieces, reviews):
+    ours, folder, _ = sentence_pieces
+    odd = ["", "  two   spaces\t\n", "``quoted'' naïve CAFÉ “x” — 5 €", "中文 ½ ﬁ \u200b x", "x" * 300]
+    texts = [*reviews[:500], *odd]
+    engine = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert [one.ids for one in engine.encode_batch(texts)] == rows_of(ours, texts, LONGEST)
+
+
+# ALBERT's takes seconds to read; `tests/export/test_transformers.py` does so with a small one.
+@pytest.mark.parametrize("sentence_pieces", ["xlm-roberta"], indirect=True)
+def test_sentence_pieces_come_back_as_the_same_tokenizer(sentence_pieces, reviews):
+    ours, folder, model_type = sentence_pieces
+    again = build_tokenizer(folder, {"model_type": model_type, "vocab_size": 30_000})
+    texts = [*reviews[:100], "``quoted'' naïve CAFÉ “x” — 5 €"]
+    assert rows_of(from_keras_hub(again), texts, LONGEST) == rows_of(ours, texts, LONGEST)
+
+
+def test_a_sentence_piece_model_of_another_kind_is_refused(reviews, tmp_path):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(reviews[:200]),
+        model_writer=model,
+        vocab_size=300,
+        model_type="bpe",
+        minloglevel=2,
+        **SENTENCE_PIECES["xlm-roberta"][1],
+    )
+    with pytest.raises(PresetError, match="is a BPE model"):
+        save_huggingface_tokenizer(hub.XLMRobertaTokenizer(model.getvalue()), tmp_path, LONGEST)

@@ -1,0 +1,136 @@
+"""Exports a run to a folder of transformers, and has transformers itself check it.
+
+    python -m benchmarks.transformers_export RUN [--rows N] [--peers FOLDER]
+
+transformers runs in the environment that `benchmarks/peers/setup.sh` makes, with every warning an
+error. It must give the ids, the logits and the labels of the model that was exported; of a language
+model also the text of a conversation, and the tokens that greedy generation writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import machine, run_measured
+
+HERE = Path(__file__).parent
+CHAT = [
+    {"role": "user", "content": "What is a whale? Say it in one sentence."},
+    {"role": "assistant", "content": "A large animal of the sea."},
+    {"role": "user", "content": "Is it a fish?"},
+]
+NEW_TOKENS = 48
+PROMPTS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.transformers_export")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--rows", type=int, help="rows of the test data (default: all; 64)")
+    parser.add_argument("--peers", type=Path, default=HERE / "peers" / ".venv")
+    parser.add_argument("--output", type=Path, help="the JSON file (default: in results/)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder, expected = Path(made) / "exported", Path(made) / "expected.npz"
+        folder.mkdir()
+        kind = export(options.run, folder, expected, options.rows)
+        script = HERE / "peers" / "check_transformers_export.py"
+        python = options.peers / "bin" / "python"
+        done = run_measured([str(python), str(script), str(folder), str(expected)])
+    found = json.loads(done.stdout.splitlines()[-1])
+    result = {
+        "benchmark": "transformers_export",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "model": kind,
+        **found,
+    }
+    name = f"transformers_export-{kind}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+    path = options.output or HERE / "results" / name
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    table = Table("transformers", "found", title=kind)
+    for key, value in found.items():
+        table.add_row(key.replace("_", " "), f"{value:.2e}" if "difference" in key else str(value))
+    Console().print(table)
+
+
+def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
+    """Writes the folder, and what kerasllm computes with the model; returns its architecture."""
+    from kerasllm.quiet import import_tensorflow
+
+    import_tensorflow()
+    import numpy as np
+
+    from kerasllm.export.formats import Options, load_format
+    from kerasllm.export.rows import classified_rows, prompt_rows
+    from kerasllm.export.source import Source
+    from kerasllm.models.text_classifier import TextClassifier
+    from kerasllm.recipe import load
+    from kerasllm.run import Run
+    from kerasllm.workflows.open_causal_lm import open_causal_lm
+
+    opened = Run.open(run)
+    recipe = load(str(opened.recipe))
+    if recipe.task == "text_classification":
+        model, task = TextClassifier.from_preset(opened.model), recipe.task
+        texts, _ = classified_rows(recipe, rows)
+    else:
+        model, task = open_causal_lm(run, precision="float32"), "causal_lm"
+        texts, _ = prompt_rows(recipe, model, rows or 64)
+    longest = model.max_length or recipe.data.max_length
+    source = Source(task, model, "exported", longest, texts)
+    format = load_format("transformers")
+    format.refuse(source, Options())
+    format.write(source, folder, Options())
+    facts = {
+        "texts": np.array(texts),
+        "ids": np.concatenate(source.token_ids),
+        "lengths": np.array([len(row) for row in source.token_ids]),
+        "logits": _logits(source),
+    }
+    if not source.is_classifier:
+        facts.update(_generated(source))
+    np.savez_compressed(expected, **facts)
+    return json.loads((folder / "config.json").read_text())["architectures"][0]
+
+
+def _logits(source):
+    """Returns the logits of a classifier, or those behind the last token of each text."""
+    if not source.is_classifier:
+        return source.expected
+    from kerasllm.data.pipeline import TokensInMemory
+    from kerasllm.tasks.text_classification import predict_logits
+
+    return predict_logits(
+        source.model, TokensInMemory(*source.model.tokenizer.encode(source.rows, source.max_length))
+    )
+
+
+def _generated(source) -> dict:
+    """Returns the text of a conversation, and what greedy generation writes behind some texts."""
+    import numpy as np
+
+    from kerasllm.generation import GenerationSettings, Generator
+
+    generator = Generator(source.model.task)
+    settings = GenerationSettings(
+        max_new_tokens=NEW_TOKENS, stop_token_ids=source.model.tokenizer.stop_token_ids
+    )
+    prompts = [row.tolist() for row in source.token_ids[:PROMPTS]]
+    tokens = [made.tokens for made in generator.generate(prompts, settings)]
+    facts = {"generated": np.array(json.dumps(tokens)), "new_tokens": np.array(NEW_TOKENS)}
+    if source.model.chat_template is not None:
+        text = source.model.chat_template.render(CHAT, add_generation_prompt=True)
+        facts.update(chat=np.array(json.dumps(CHAT)), chat_text=np.array(text))
+    return facts
+
+
+if __name__ == "__main__":
+    main()
