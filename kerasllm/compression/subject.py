@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kerasllm.errors import CommandError, RunError
+from kerasllm.errors import RunError
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.gpt import load_causal_lm
-from kerasllm.models.quantized_presets import is_quantized
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import CausalRecipe, Recipe, load
 from kerasllm.run import Run
@@ -123,13 +122,3 @@ def recipe_of(run: Run) -> Recipe | CausalRecipe:
             fix=f"give a run of {' or '.join(_TASKS)}",
         )
     return recipe
-
-
-def refuse_quantized(model: TextClassifier | CausalLM, run: Run) -> None:
-    """Refuses a model that is quantized already, whose weights can neither train nor be again."""
-    if is_quantized(model.task.backbone):
-        raise CommandError(
-            "The model of this run is quantized already",
-            where=str(run.path),
-            fix="give the run that it was made from; quantize last",
-        )

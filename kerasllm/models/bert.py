@@ -27,7 +27,7 @@ from kerasllm.models.huggingface.heads import (
 )
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.lora import add_lora
-from kerasllm.models.quantized_presets import compute_with_activations_as_they_are, saved_policy
+from kerasllm.models.quantized_presets import load_preset
 
 __all__ = [
     "build_task",
@@ -111,10 +111,12 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
         )
     with reading(folder):
         # Without a dtype, KerasHub cannot read a preset that was saved under a mixed policy.
-        policy = saved_policy(folder, precision or "float32")
-        task = keras_hub.models.TextClassifier.from_preset(str(folder), dtype=policy, compile=False)
-    compute_with_activations_as_they_are(task.backbone)
-    return task
+        return load_preset(
+            keras_hub.models.TextClassifier.from_preset,
+            folder,
+            precision or "float32",
+            compile=False,
+        )
 
 
 def save_task(task: keras_hub.models.TextClassifier, folder: str | Path) -> None:

@@ -22,7 +22,7 @@ from kerasllm.models import decoders, huggingface, presets, tensorflow_checkpoin
 from kerasllm.models.bert import reading
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import WALKABLE
-from kerasllm.models.quantized_presets import compute_with_activations_as_they_are, saved_policy
+from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.save_preset import FACTS
 
 
@@ -129,10 +129,9 @@ def load_causal_lm(
             backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)
             task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
         else:
-            backbone = keras_hub.models.Backbone.from_preset(
-                str(place), dtype=saved_policy(place, precision), dropout=dropout
+            backbone = load_preset(
+                keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
             )
-            compute_with_activations_as_they_are(backbone)
             task = _task_of(decoders.mend(backbone), preset)
     check_fits(tokenizer, task.backbone.vocabulary_size)
     return CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))

@@ -61,6 +61,11 @@ class KernelLayout:
         equation = getattr(layer, "equation", "...x,xy->...y")
         return cls(equation, tuple(layer.kernel.shape))
 
+    @property
+    def input_shape(self) -> list[int]:
+        """The sizes of the input's axes that are summed over; their product is `inputs`."""
+        return self._in_shape
+
     def matrix(self, kernel) -> tf.Tensor:
         """Returns a kernel as `[inputs, outputs]`."""
         return tf.reshape(_transposed(kernel, self._permutation), [self.inputs, self.outputs])

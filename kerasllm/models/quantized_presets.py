@@ -1,54 +1,102 @@
-"""Presets whose weights Keras quantized: how they are loaded, and what they compute in.
+"""Presets whose weights Keras quantized, loaded as models with weights in floating point.
 
-Such a preset names the layers that are quantized in a map of dtype policies, which a plain policy
-in its place would take away.
+A quantized layer of Keras is no faster on a processor, most often slower, does not train, and shows
+its integers to whoever reads its kernel. What is saved by 8 or 4 bits is space; so the weights are
+brought back when they are loaded, and the model is like any other: it trains, is exported, writes
+text. `keras_hub` by itself keeps the integers.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import walk
 
 
-def saved_policy(folder: str | Path, precision: str) -> str | keras.dtype_policies.DTypePolicyMap:
-    """Returns the policy to load a preset with, to compute in a precision.
+def load_preset(
+    from_preset: Callable[..., keras.Model], folder: str | Path, precision: str, **options
+) -> keras.Model:
+    """Loads a preset, with weights in floating point however they were saved.
 
     Args:
-        folder: A preset, maybe a KerasHub folder.
+        from_preset: That of a KerasHub class.
+        folder: What it takes.
         precision: A Keras dtype policy.
-
-    Returns:
-        `precision`; for a folder with quantized layers a map that keeps these and has all else in
-        it.
+        **options: Passed on.
     """
+    policies = _quantized(folder)
+    if policies is None:
+        return from_preset(str(folder), dtype=precision, **options)
+    source = from_preset(str(folder), dtype=policies, **options)
+    plain = from_preset(str(folder), dtype=precision, load_weights=False, **options)
+    _copy_dequantized(source, plain)
+    return plain
+
+
+def _quantized(folder: str | Path) -> keras.dtype_policies.DTypePolicyMap | None:
+    """Returns the policies of the layers of a folder, `None` where none is quantized."""
     file = Path(folder) / "config.json"
     if not file.is_file():
-        return precision
-    config = json.loads(file.read_text(encoding="utf-8")).get("config", {}).get("dtype")
-    if not isinstance(config, dict) or config.get("class_name") != "DTypePolicyMap":
-        return precision
-    inside = config["config"]
-    inside["default_policy"] = precision
-    for policy in inside["policy_map"].values():
-        policy["config"]["source_name"] = precision
-    return keras.dtype_policies.get(config)
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    policy = config.get("config", {}).get("dtype") if isinstance(config, dict) else None
+    if not isinstance(policy, dict) or policy.get("class_name") != "DTypePolicyMap":
+        return None
+    return keras.dtype_policies.get(policy)
 
 
-def is_quantized(model: keras.Model) -> bool:
-    """Returns whether a layer of a model is quantized."""
-    return any(layer.quantization_mode for layer in walk([model]))
+def _copy_dequantized(source: keras.Model, target: keras.Model) -> None:
+    """Gives a model the weights of another one, of which layers are quantized.
 
-
-def compute_with_activations_as_they_are(model: keras.Model) -> None:
-    """Lets int8 layers bring their weights back to the dtype of what comes in, not that to int8.
-
-    Keras rounds both. On processors TensorFlow's product of int8 matrices is some five times
-    slower than that of floats, and the rounding costs accuracy.
+    Args:
+        source: The model with quantized layers.
+        target: A model of the same layers, none quantized.
     """
-    for layer in walk([model]):
-        if layer.quantization_mode == "int8" and getattr(layer, "inputs_quantizer", None):
-            layer.inputs_quantizer = None
+    layers = {layer.path: layer for layer in walk([target])}
+    packed = set()
+    for layer in walk([source]):
+        if not layer.quantization_mode:
+            continue
+        packed |= {weight.path for weight in layer.weights if weight is not _bias(layer)}
+        if hasattr(layer, "embeddings"):
+            _copy_embedding(layer, layers[layer.path])
+        else:
+            _copy_kernel(layer, layers[layer.path])
+    weights = {weight.path: weight for weight in target.weights}
+    for weight in source.weights:
+        if weight.path not in packed:
+            weights[weight.path].assign(weight)
+
+
+def _copy_kernel(layer: keras.Layer, target: keras.Layer) -> None:
+    """Sets a kernel to what a quantized layer multiplies by, as its outputs tell."""
+    # Rounded inputs are for integer products, which are slow on a processor.
+    layer.inputs_quantizer = None
+    layer.activation = keras.activations.linear
+    layout = KernelLayout.of(target)
+    each_input = np.eye(layout.inputs, dtype="float32")
+    outputs = layer(each_input.reshape(1, layout.inputs, *layout.input_shape))
+    bias = _bias(layer)
+    if bias is not None:
+        outputs = outputs - bias
+    matrix = np.asarray(outputs).reshape(layout.inputs, layout.outputs)
+    target.kernel.assign(layout.kernel(matrix))
+
+
+def _copy_embedding(layer: keras.Layer, target: keras.Layer) -> None:
+    rows, width = target.embeddings.shape
+    target.embeddings.assign(layer(np.arange(rows)))
+    if getattr(layer, "tie_weights", True):
+        return
+    layer.inputs_quantizer = None
+    target.reverse_embeddings.assign(layer(np.eye(width, dtype="float32"), reverse=True))
+
+
+def _bias(layer: keras.Layer) -> keras.Variable | None:
+    return getattr(layer, "bias", None)

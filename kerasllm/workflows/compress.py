@@ -13,7 +13,7 @@ from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
 from kerasllm.compression.quantize import quantize
 from kerasllm.compression.student import student_from, student_of
-from kerasllm.compression.subject import Subject, recipe_of, refuse_quantized, subject_of
+from kerasllm.compression.subject import Subject, recipe_of, subject_of
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models.causal_lm import CausalLM
@@ -168,7 +168,6 @@ def _quantized(subject: Subject, recipe: QuantizationRecipe, run: Run, report: R
     settings = recipe.quantization
     with report.busy("loading the model") as busy:
         model = subject.open(subject.run.model, "float32")
-        refuse_quantized(model, subject.run)
         tokens = None
         if settings.method in ("gptq", "awq"):
             tokens = subject.tokens(settings.rows)
@@ -183,7 +182,6 @@ def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -
     settings = recipe.pruning
     with report.busy("loading the model"):
         model = subject.open(subject.run.model, resolve_precision(recipe.training.precision))
-        refuse_quantized(model, subject.run)
     kernels = kernels_of(model.task.backbone, embeddings=settings.embeddings)
     metrics, timing = train(
         subject,
@@ -211,7 +209,6 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
         if settings.preset:
             student = student_from(settings.preset, teacher, **options)
         else:
-            refuse_quantized(teacher, subject.run)
             student = student_of(teacher, settings.layers, start=settings.start, **options)
     model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
     metrics, timing = train(subject, model, recipe.training, run, report)
