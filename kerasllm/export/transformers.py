@@ -15,8 +15,8 @@ import numpy as np
 
 from kerasllm.data.chat_templates import TEMPLATE_FILE
 from kerasllm.data.tokenizers import save_huggingface_tokenizer
-from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, GENERATION_FILE
 from kerasllm.data.tokenizers.to_huggingface import check_tokenizer
+from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, GENERATION_FILE
 from kerasllm.errors import CommandError, JobError, PresetError
 from kerasllm.export import run_transformers
 from kerasllm.export.decoder_config import decoder_config, token_ids

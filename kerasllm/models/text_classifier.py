@@ -63,7 +63,7 @@ class TextClassifier(FineTunedModel):
 
         Args:
             folder: The folder that `save_to_preset` wrote, such as `model` of a run directory; or
-                one in Hugging Face's layout, such as `kerasllm export --format transformers` writes.
+                one in Hugging Face's layout, such as `--format transformers` of an export.
             precision: A Keras dtype policy. Defaults to `"float32"`.
 
         Raises:

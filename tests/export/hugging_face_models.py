@@ -1,4 +1,4 @@
-"""What the tests of the transformers format share: models that transformers wrote, and comparisons."""
+"""What the tests of the transformers format share: models that transformers wrote."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def decoder(name: str) -> Source:
 
 def tokenizer() -> TokenizerJson:
     """A byte-level BPE of less than 96 tokens, with Qwen's rules for words."""
-    tokens = ["<pad>", "<s>", "</s>", "Ġ", *"abcdefghijklmnopqrstuvwxyz", "he", "the", "Ġt", "Ġthe"]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["<pad>", "<s>", "</s>", "Ġ", *letters, "he", "the", "Ġt", "Ġthe"]
     split = {
         "type": "Split",
         "pattern": {"Regex": QWEN_SPLIT},

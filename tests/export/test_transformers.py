@@ -18,7 +18,8 @@ import tokenizers
 from kerasllm.data.chat_templates import ChatTemplate, built_in, own, read_template
 from kerasllm.data.labels import Labels
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
-from kerasllm.errors import CommandError, PresetError
+from kerasllm.errors import CommandError, JobError, PresetError
+from kerasllm.export import transformers
 from kerasllm.export.formats import Options, load_format
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
@@ -42,15 +43,16 @@ from tests.export.hugging_face_models import (
 FORMAT = load_format("transformers")
 OPTIONS = Options()
 # What transformers writes of a model, and that says nothing about its numbers or is its default.
-UNSAID = {
-    *("transformers_version", "initializer_range", "use_cache", "tie_word_embeddings", "dtype"),
-    *("is_decoder", "add_cross_attention", "pretraining_tp", "attention_bias", "mlp_bias"),
-    *("qa_dropout", "sinusoidal_pos_embds", "head_dim", "rope_parameters", "torch_dtype"),
-    *("max_window_layers", "layer_types", "sliding_window", "use_sliding_window", "embd_pdrop"),
-    *("use_bidirectional_attention", "reorder_and_upcast_attn", "scale_attn_weights", "resid_pdrop"),
-    *("scale_attn_by_inverse_layer_idx", "attn_pdrop", "summary_type", "summary_use_proj"),
-    *("summary_proj_to_labels", "summary_first_dropout"),
-}
+UNSAID = set(
+    """
+    transformers_version initializer_range use_cache tie_word_embeddings dtype torch_dtype
+    is_decoder add_cross_attention pretraining_tp attention_bias mlp_bias qa_dropout
+    sinusoidal_pos_embds head_dim rope_parameters max_window_layers layer_types sliding_window
+    use_sliding_window embd_pdrop resid_pdrop attn_pdrop use_bidirectional_attention
+    reorder_and_upcast_attn scale_attn_weights scale_attn_by_inverse_layer_idx summary_type
+    summary_use_proj summary_proj_to_labels summary_first_dropout
+    """.split()
+)
 
 
 def source_of(model: TextClassifier) -> Source:
@@ -196,6 +198,7 @@ def test_a_decoder_comes_back_as_it_left(language_models, name):
     assert_same_weights(again.backbone, source.model.backbone)
     assert again.max_length == source.model.max_length == 64
     assert again.tokenizer.fingerprint == source.model.tokenizer.fingerprint
+    assert again.tokenizer.named_tokens == source.model.tokenizer.named_tokens
     assert again.tokenizer.stop_token_ids == (2,) and again.tokenizer.start_token == "<s>"
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     assert read(folder, "generation_config.json") == ids
@@ -234,6 +237,15 @@ def test_weights_are_shared_out_among_files_of_a_size(tmp_path):
 def test_the_files_are_run_and_not_the_model(classifiers, language_models):
     for source, folder in (classifiers["bert"][::2], language_models["llama"]):
         np.testing.assert_array_equal(FORMAT.predict(source, folder, OPTIONS), source.expected)
+
+
+def test_what_transformers_cannot_run_is_told_by_its_last_line(classifiers, monkeypatch):
+    source, _, folder = classifiers["bert"]
+    monkeypatch.setattr(transformers, "has_transformers", lambda: True)
+    (script := folder / "broken.py").write_text("raise ValueError('no such layer')")
+    monkeypatch.setattr(transformers.run_transformers, "__file__", str(script))
+    with pytest.raises(JobError, match="cannot run the exported folder: ValueError: no such layer"):
+        FORMAT.predict(source, folder, OPTIONS)
 
 
 def test_the_labels_of_the_training_data_come_back_unless_the_names_were_changed(

@@ -108,7 +108,8 @@ def _byte_pairs(
     tokenizer: keras_hub.tokenizers.BytePairTokenizer, folder: Path
 ) -> tuple[dict, dict]:
     content = json.loads(from_keras_hub(tokenizer).reference.to_str())
-    start, end, prefix_space = tokenizer.start_token, tokenizer.end_token, tokenizer.add_prefix_space
+    start, end = tokenizer.start_token, tokenizer.end_token
+    prefix_space = tokenizer.add_prefix_space
     content["post_processor"] = {
         "type": "RobertaProcessing",
         "sep": [end, tokenizer.end_token_id],

@@ -134,8 +134,8 @@ def sentence_pieces(request, reviews, tmp_path_factory):
 
 def test_sentence_pieces_give_the_same_ids(sentence_pieces, reviews):
     ours, folder, _ = sentence_pieces
-    odd = ["", "  two   spaces\t\n", "``quoted'' naïve CAFÉ “x” — 5 €", "中文 ½ ﬁ \u200b x", "x" * 300]
-    texts = [*reviews[:500], *odd]
+    odd = ["", "  two   spaces\t\n", "``quoted'' naïve CAFÉ “x” — 5 €", "中文 ½ ﬁ \u200b x"]
+    texts = [*reviews[:500], *odd, "x" * 300]
     engine = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert [one.ids for one in engine.encode_batch(texts)] == rows_of(ours, texts, LONGEST)
 
