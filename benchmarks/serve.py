@@ -101,7 +101,7 @@ def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], C
 def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
     """Returns the address, requests with one question each, and the model call: a whole answer."""
     from kerasllm.generation import GenerationSettings, TextGenerator
-    from kerasllm.serving.decoding import decoding_for
+    from kerasllm.serving.decoding import Asked, decoding_for
     from kerasllm.workflows.open_causal_lm import open_causal_lm
 
     settings = GenerationSettings(max_new_tokens=options.max_tokens)
@@ -111,12 +111,13 @@ def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes
     chats = [[{"role": "user", "content": f"Tell me about {topic}."}] for topic in TOPICS]
 
     def call(number: int) -> None:
-        made = decoding.add(0, generator.encode_chat(chats[number]), settings)
+        made = decoding.add([Asked(0, generator.encode_chat(chats[number]), settings)])[0]
         while len(made) < settings.max_new_tokens and made[-1] not in stops:
             made += decoding.step()[0]
         decoding.remove([0])
 
     fields = {"max_tokens": options.max_tokens, "temperature": 0}
+    call(0)
     bodies = [json.dumps({"messages": chat, **fields}).encode() for chat in chats]
     return "/v1/chat/completions", bodies, call
 

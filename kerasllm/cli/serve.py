@@ -35,7 +35,7 @@ _EXAMPLES = {
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a language model.")
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
-@click.option("--max-batch", type=int, help="Texts computed together.  [default: 64; answers: 8]")
+@click.option("--max-batch", type=int, help="Texts computed together.  [default: 64; answers: 16]")
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
 @click.option("--max-length", type=int, default=Limits.length, show_default=True)

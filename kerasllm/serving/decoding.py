@@ -27,16 +27,36 @@ from kerasllm.generation.settings import GenerationSettings
 _FREE_SLOTS = 64
 
 
+# Tokens of prompts, with what fills them up, that are read in one go: open answers wait meanwhile.
+_PROMPT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer that is asked for.
+
+    Attributes:
+        key: What to call it.
+        prompt: Token ids.
+        settings: How it is written; what ends it is the caller's.
+    """
+
+    key: Hashable
+    prompt: Sequence[int]
+    settings: GenerationSettings
+
+
 class Decoding(Protocol):
     """Answers that are open."""
 
-    def add(self, key: Hashable, prompt: Sequence[int], settings: GenerationSettings) -> list[int]:
-        """Opens an answer and returns its first tokens.
+    def at_once(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Returns how many of some prompts, from the first on, are best read in one go."""
+
+    def add(self, asked: Sequence[Asked]) -> dict[Hashable, list[int]]:
+        """Opens answers and returns their first tokens.
 
         Args:
-            key: What to call it.
-            prompt: Token ids.
-            settings: How; what ends it is the caller's.
+            asked: At least one.
         """
 
     def step(self) -> dict[Hashable, list[int]]:
@@ -64,11 +84,17 @@ class InTurnDecoding:
         self._generator = generator
         self._open: dict[Hashable, Iterator[int]] = {}
 
-    def add(self, key, prompt, settings) -> list[int]:
+    def at_once(self, prompts) -> int:
+        """See `Decoding.at_once`."""
+        return min(1, len(prompts))
+
+    def add(self, asked) -> dict[Hashable, list[int]]:
         """See `Decoding.add`."""
-        stream = self._generator.stream(prompt, settings)
-        first = [next(stream)]
-        self._open[key] = stream
+        first = {}
+        for one in asked:
+            stream = self._generator.stream(one.prompt, one.settings)
+            first[one.key] = [next(stream)]
+            self._open[one.key] = stream
         return first
 
     def step(self) -> dict[Hashable, list[int]]:
@@ -86,16 +112,14 @@ class _Row:
     """An open answer.
 
     Attributes:
-        key: What it is called.
-        settings: How its tokens are chosen.
+        asked: What was asked for.
         uniform: float32, the random number of each of its tokens; the last is for any more.
         tokens: How many it has.
         last: The last of them.
         position: Where that stands in the text.
     """
 
-    key: Hashable
-    settings: GenerationSettings
+    asked: Asked
     uniform: np.ndarray
     tokens: int
     last: int
@@ -116,32 +140,47 @@ class TogetherDecoding:
         weights = tf.nest.map_structure(_spec, decoder.weights)
         numbers = tf.TensorSpec([None], tf.float32)
         choice = (numbers, numbers, numbers)
-        prompts = tf.TensorSpec([None, None], tf.int32)
-        self._read = _traced(self._read_prompts, weights, prompts, choice)
+        prompts, integers = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+        self._read = _traced(self._read_prompts, weights, prompts, integers, choice)
         made = self._read.get_concrete_function().structured_outputs[1]
         cache = tf.nest.map_structure(_spec, made)
-        integers = tf.TensorSpec([None], tf.int32)
         self._advance = _traced(self._read_tokens, weights, cache, integers, integers, choice)
         self._fit = _traced(_fitted, cache, integers, tf.TensorSpec([], tf.int32))
         self._join = _traced(_joined, cache, cache)
 
-    def add(self, key, prompt, settings) -> list[int]:
+    def at_once(self, prompts) -> int:
+        """See `Decoding.at_once`."""
+        longest = 0
+        for count, prompt in enumerate(prompts, start=1):
+            longest = max(longest, len(prompt))
+            if count > 1 and count * longest > _PROMPT_TOKENS:
+                return count - 1
+        return len(prompts)
+
+    def add(self, asked) -> dict[Hashable, list[int]]:
         """See `Decoding.add`."""
-        count = settings.max_new_tokens if settings.samples else 0
-        uniform = np.append(*uniform_numbers([prompt], settings.seed, count), np.float32(0))
-        row = _Row(key, settings, uniform, 0, 0, len(prompt) - 1)
-        prompts = tf.constant([list(prompt)], tf.int32)
-        token, cache = self._read(self._decoder.weights, prompts, _choice([row]))
+        new = [_opened(one) for one in asked]
+        lengths = [len(one.prompt) for one in asked]
+        # What fills a prompt up stands behind it, where it is not seen, and is written over.
+        prompts = np.zeros((len(new), max(lengths)), np.int32)
+        for row, one in zip(prompts, asked):
+            row[: len(one.prompt)] = one.prompt
+        token, cache = self._read(
+            self._decoder.weights,
+            tf.constant(prompts),
+            tf.constant(lengths, tf.int32),
+            _choice(new),
+        )
         if self._rows:
-            slots = tf.constant(max(self._slots, len(prompt)))
+            slots = tf.constant(max(self._slots, max(lengths)))
             self._cache = self._join(
                 self._fit(self._cache, tf.range(len(self._rows)), slots),
-                self._fit(cache, tf.constant([0]), slots),
+                self._fit(cache, tf.range(len(new)), slots),
             )
         else:
             self._cache = cache
-        self._rows.append(row)
-        return _took(row, token.numpy()[0])
+        self._rows += new
+        return _took(new, token)
 
     def step(self) -> dict[Hashable, list[int]]:
         """See `Decoding.step`."""
@@ -155,14 +194,14 @@ class TogetherDecoding:
             tf.constant([row.position for row in rows], tf.int32),
             _choice(rows),
         )
-        return {row.key: _took(row, token) for row, token in zip(rows, token.numpy())}
+        return _took(rows, token)
 
     def remove(self, keys) -> None:
         """See `Decoding.remove`."""
-        kept = [number for number, row in enumerate(self._rows) if row.key not in keys]
+        kept = [number for number, row in enumerate(self._rows) if row.asked.key not in keys]
         if len(kept) == len(self._rows):
             return
-        self._rows, rows = [self._rows[number] for number in kept], len(self._rows)
+        self._rows = [self._rows[number] for number in kept]
         if kept:
             self._keep(kept)
         else:
@@ -177,10 +216,8 @@ class TogetherDecoding:
         slots = max(row.position for row in self._rows) + _FREE_SLOTS
         self._cache = self._fit(self._cache, tf.constant(numbers, tf.int32), tf.constant(slots))
 
-    def _read_prompts(self, weights, token_ids, choice):
-        rows, length = tf.unstack(tf.shape(token_ids))
-        lengths = tf.fill([rows], length)
-        logits, cache = self._decoder.prefill(weights, token_ids, lengths, length)
+    def _read_prompts(self, weights, token_ids, lengths, choice):
+        logits, cache = self._decoder.prefill(weights, token_ids, lengths, tf.shape(token_ids)[1])
         return _chosen(logits, *choice), cache
 
     def _read_tokens(self, weights, cache, tokens, positions, choice):
@@ -189,23 +226,28 @@ class TogetherDecoding:
         return _chosen(logits, *choice), cache
 
 
-def _took(row: _Row, token: np.integer) -> list[int]:
-    row.tokens, row.last, row.position = row.tokens + 1, int(token), row.position + 1
-    return [row.last]
+def _opened(asked: Asked) -> _Row:
+    settings = asked.settings
+    count = settings.max_new_tokens if settings.samples else 0
+    (uniform,) = uniform_numbers([asked.prompt], settings.seed, count)
+    return _Row(asked, np.append(uniform, np.float32(0)), 0, 0, len(asked.prompt) - 1)
+
+
+def _took(rows: Sequence[_Row], tokens: tf.Tensor) -> dict[Hashable, list[int]]:
+    """Gives each row its next token, and returns it."""
+    for row, token in zip(rows, tokens.numpy().tolist(), strict=True):
+        row.tokens, row.last, row.position = row.tokens + 1, token, row.position + 1
+    return {row.asked.key: [row.last] for row in rows}
 
 
 def _choice(rows: Sequence[_Row]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns temperature (0: greedy), top-p and random number of each row's next token."""
-    values = [
-        (
-            (1.0 if row.settings.temperature is None else row.settings.temperature)
-            if row.settings.samples
-            else 0.0,
-            row.settings.top_p or 1.0,
-            row.uniform[min(row.tokens, len(row.uniform) - 1)],
-        )
-        for row in rows
-    ]
+    values = []
+    for row in rows:
+        settings = row.asked.settings
+        temperature = 1.0 if settings.temperature is None else settings.temperature
+        uniform = row.uniform[min(row.tokens, len(row.uniform) - 1)]
+        values.append((temperature if settings.samples else 0, settings.top_p or 1, uniform))
     return tuple(tf.constant(each, tf.float32) for each in zip(*values))
 
 

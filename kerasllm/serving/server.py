@@ -14,6 +14,8 @@ from kerasllm.errors import CommandError
 # Answers that take longer than this after SIGTERM are broken off.
 _SECONDS_TO_FINISH = 30
 _BACKLOG = 1024
+# A connection that a client has kept for its next request is not closed under its hands.
+_SECONDS_KEPT = 75
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -78,6 +80,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
+            timeout_keep_alive=_SECONDS_KEPT,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
         )
         super().__init__(config)

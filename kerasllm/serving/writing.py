@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.generation.text_pieces import TextPieces
-from kerasllm.serving.decoding import decoding_for
+from kerasllm.serving.decoding import Asked, decoding_for
 from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.refusal import too_many_wait
 
-_ANSWERS = 8
+_ANSWERS = 16
 _log = logging.getLogger(__name__)
 
 
@@ -88,13 +89,13 @@ class Answer:
 class Writer:
     """Writes the answers of requests together.
 
-    Each turn of the thread opens one answer that waits, if there is room, and gives every open one
-    its next token: none waits for another to end, but for room.
+    Each turn of the thread opens answers that wait, as far as there is room, and gives every open
+    one its next token: none waits for another to end, but for room.
 
     Args:
         generator: The model.
         metrics: What is computed is counted there.
-        most_answers: The most answers that are written together. `None`: 8.
+        most_answers: The most answers that are written together. `None`: 16.
         most_waiting: The most requests that wait.
     """
 
@@ -131,7 +132,7 @@ class Writer:
         """Writes a little, in every way, so that no request waits for what is done once."""
         drawn = GenerationSettings(max_new_tokens=3, temperature=1.0, top_p=0.9)
         for key, settings in enumerate((drawn, GenerationSettings(max_new_tokens=3))):
-            self._decoding.add(key, [0, 0, 0], settings)
+            self._decoding.add([Asked(key, [0, 0, 0], settings)])
             self._decoding.step()
         self._decoding.remove([0])
         self._decoding.remove([1])
@@ -171,7 +172,7 @@ class Writer:
             self._enter()
             self._leave()
             if self._open:
-                self._step()
+                self._compute(self._decoding.step)
 
     def _goes_on(self) -> bool:
         with self._changed:
@@ -187,32 +188,31 @@ class Writer:
             self._open = [answer for answer in self._open if answer not in left]
 
     def _enter(self) -> None:
-        """Opens the answer that has waited longest, if there is room."""
+        """Opens the answers that have waited longest, as far as there is room."""
         with self._changed:
             self._forget_cancelled()
-            if not self._waiting or len(self._open) == self._most_answers:
-                return
-            answer = self._waiting.popleft()
-        try:
-            tokens = self._decoding.add(answer, answer.prompt, answer.settings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
-            self._decoding.remove([answer])
-            answer.fail(error)
-            return
-        self._metrics.tokens.labels("prompt").inc(len(answer.prompt))
-        self._open.append(answer)
-        self._give(answer, tokens)
+            room = self._most_answers - len(self._open)
+            first = list(itertools.islice(self._waiting, room))
+            new = [self._waiting.popleft() for _ in range(self._at_once(first))]
+        if new:
+            asked = [Asked(answer, answer.prompt, answer.settings) for answer in new]
+            self._metrics.tokens.labels("prompt").inc(sum(len(one.prompt) for one in asked))
+            self._open += new
+            self._compute(lambda: self._decoding.add(asked))
+
+    def _at_once(self, answers: list[Answer]) -> int:
+        return self._decoding.at_once([answer.prompt for answer in answers])
 
     def _forget_cancelled(self) -> None:
         self._waiting = deque(answer for answer in self._waiting if not answer.cancelled)
 
-    def _step(self) -> None:
-        """Gives every open answer its next token."""
+    def _compute(self, call: Callable[[], dict[Answer, list[int]]]) -> None:
+        """Gives open answers their next tokens; if that fails, all of them fail."""
         started = time.perf_counter()
         try:
-            made = self._decoding.step()
+            made = call()
         except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
-            _log.exception("A step failed, and with it the answers that were open")
+            _log.exception("The model failed, and with it the answers that were open")
             self._decoding.remove(self._open)
             for answer in self._open:
                 answer.fail(error)
@@ -220,9 +220,6 @@ class Writer:
             return
         self._metrics.compute_seconds.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(made))
+        self._metrics.tokens.labels("generated").inc(sum(map(len, made.values())))
         for answer, tokens in made.items():
-            self._give(answer, tokens)
-
-    def _give(self, answer: Answer, tokens: list[int]) -> None:
-        self._metrics.tokens.labels("generated").inc(len(tokens))
-        answer.take(tokens)
+            answer.take(tokens)

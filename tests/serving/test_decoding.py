@@ -4,7 +4,7 @@ import pytest
 
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
-from kerasllm.serving.decoding import InTurnDecoding, TogetherDecoding, decoding_for
+from kerasllm.serving.decoding import Asked, InTurnDecoding, TogetherDecoding, decoding_for
 from tests.generation.models import prompts, tiny
 
 SETTINGS = [
@@ -16,13 +16,13 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mistral", "gemma"])
+@pytest.mark.parametrize("family", ["gpt2", "mistral"])
 def test_rows_come_and_go_and_compute_what_they_would_alone(family, monkeypatch):
     # So few that the cache is copied to more of them on the way.
     monkeypatch.setattr("kerasllm.serving.decoding._FREE_SLOTS", 3)
     generator = Generator(tiny(family))
     decoding = decoding_for(generator)
-    assert isinstance(decoding, InTurnDecoding if family == "gemma" else TogetherDecoding)
+    assert isinstance(decoding, TogetherDecoding)
     asked = list(zip(prompts(), SETTINGS))
     expected = [generator.generate([prompt], how)[0].tokens for prompt, how in asked]
     made: dict[int, list[int]] = {}
@@ -31,7 +31,7 @@ def test_rows_come_and_go_and_compute_what_they_would_alone(family, monkeypatch)
         # The second comes when the first has two tokens, and so on.
         if waiting and len(made.get(waiting[0] - 1, "..")) >= 2 or not made.keys() - _whole(made):
             key = waiting.pop(0)
-            made[key] = decoding.add(key, *asked[key])
+            made |= decoding.add([Asked(key, *asked[key])])
         decoding.remove(_whole(made))
         if open_ones := made.keys() - _whole(made):
             found = decoding.step()
@@ -39,7 +39,33 @@ def test_rows_come_and_go_and_compute_what_they_would_alone(family, monkeypatch)
             for key, tokens in found.items():
                 made[key] += tokens
     assert [made[key] for key in range(len(asked))] == expected
+    first = decoding.add([Asked(key, *each) for key, each in enumerate(asked)])
+    assert first == {key: tokens[:1] for key, tokens in enumerate(expected)}
+    decoding.remove([key for key, tokens in enumerate(expected) if len(tokens) == 1])
+    found = decoding.step()
+    assert all(found[key] == tokens[1:2] for key, tokens in enumerate(expected) if tokens[1:])
 
 
 def _whole(made: dict[int, list[int]]) -> set[int]:
     return {key for key, tokens in made.items() if len(tokens) == SETTINGS[key].max_new_tokens}
+
+
+def test_other_models_give_each_answer_a_token_in_turn():
+    generator, how = Generator(tiny("gemma")), GenerationSettings(max_new_tokens=3)
+    decoding = decoding_for(generator)
+    assert isinstance(decoding, InTurnDecoding) and decoding.at_once(prompts()) == 1
+    both = prompts((5, 7))
+    made = {}
+    for key, prompt in enumerate(both):
+        made |= decoding.add([Asked(key, prompt, how)])
+    for found in (decoding.step(), decoding.step()):
+        made = {key: made[key] + found[key] for key in made}
+    assert made == {key: generator.generate([each], how)[0].tokens for key, each in enumerate(both)}
+    decoding.remove([0, 1])
+    assert decoding.step() == {}
+
+
+def test_few_prompts_are_read_in_one_go_where_they_are_long():
+    decoding = decoding_for(Generator(tiny("gpt2")))
+    counts = [decoding.at_once([[0] * length] * 20) for length in (5, 100, 300, 2000)]
+    assert counts == [20, 5, 1, 1] and decoding.at_once([]) == 0
