@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: texts in, labels out, with nothing but TensorFlow to load it."""
+"""TensorFlow SavedModel: texts in, labels or text out, with nothing but TensorFlow to load it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.tokenizers import WordPiece
-from kerasllm.errors import JobError
+from kerasllm.errors import CommandError, JobError
 from kerasllm.export import run_saved_model
 from kerasllm.export.formats import Format, Options
+from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
 from kerasllm.export.graph_classifier import GraphClassifier
+from kerasllm.export.graph_generator import GraphGenerator, chat_parts
 from kerasllm.export.graph_tokenizer import GraphTokenizer
 from kerasllm.export.graph_word_piece import GraphWordPiece
+from kerasllm.export.saved_model_usage import CLASSIFIER, generator_usage, ids_only_usage
 from kerasllm.export.source import Source
-from kerasllm.export.token_example import example
 from kerasllm.export.token_files import write_tokenizer
-from kerasllm.export.warm_up import write_warm_up
+from kerasllm.export.warm_up import Request, write_warm_up
+from kerasllm.generation.weights import can_be_read
 
 _ROWS_AT_ONCE = 32
 # Sizes of the batches of texts that a server is warmed up with.
@@ -34,38 +37,60 @@ class SavedModel(Format):
 
     tolerance = 1e-3
 
+    def refuse(self, source: Source, options: Options) -> None:
+        if not source.is_classifier and not can_be_read(source.model.backbone):
+            raise CommandError(
+                f"The cache of a {source.family} cannot be put into a graph",
+                where="--format saved_model",
+                fix="use --format transformers or keras_hub",
+            )
+
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        tokenizer = graph_tokenizer(source)
-        graph = GraphClassifier(source.model, tokenizer)
+        tokenizer, _ = graph_tokenizer(source)
+        kind = GraphClassifier if source.is_classifier else GraphGenerator
+        graph = kind(source.model, tokenizer)
         tf.saved_model.save(graph.module, str(folder), signatures=graph.functions)
         if tokenizer is None:
             write_tokenizer(source, folder)
         else:
-            requests = [("serving_default", {"text": source.rows[:size]}) for size in _WARM_UP]
-            write_warm_up(folder, source.name, requests)
+            write_warm_up(folder, source.name, _requests(source))
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """In a process that has neither kerasllm nor Keras."""
-        if graph_tokenizer(source) is None:
-            return np.concatenate(_run(folder, "token_ids", _calls_on_ids(source), "probabilities"))
-        calls = [{"text": rows} for rows in _in_batches(source.rows)]
-        return np.concatenate(_run(folder, "serving_default", calls, "probabilities"))
+        output = "probabilities" if source.is_classifier else "logits"
+        if graph_tokenizer(source)[0] is None:
+            return np.concatenate(_run(folder, "token_ids", _calls_on_ids(source), output))
+        signature, name = "serving_default", "text"
+        if not source.is_classifier:
+            signature, name = "next_token", "prompt"
+        calls = [{name: rows} for rows in _in_batches(source.rows)]
+        return np.concatenate(_run(folder, signature, calls, output))
 
     def usage(self, source: Source, options: Options) -> str:
-        if graph_tokenizer(source) is None:
-            return _ids_only(source)
-        return _CLASSIFIER
+        _, refusal = graph_tokenizer(source)
+        if refusal is not None:
+            return ids_only_usage(source, refusal)
+        return CLASSIFIER if source.is_classifier else generator_usage(chat_parts(source.model) is not None)
 
 
 FORMAT = SavedModel()
 
 
-def graph_tokenizer(source: Source) -> GraphTokenizer | None:
-    """Returns the model's tokenizer for a graph, or `None` if it has no form there that is exact."""
+def graph_tokenizer(source: Source) -> tuple[GraphTokenizer | None, str | None]:
+    """Returns the model's tokenizer for a graph, or `None` and why it has no exact form there."""
     tokenizer = source.model.tokenizer
     if isinstance(tokenizer, WordPiece):
-        return GraphWordPiece(tokenizer)
-    return None
+        return GraphWordPiece(tokenizer), None
+    refusal = GraphByteLevelBPE.refusal(tokenizer)
+    return (None if refusal else GraphByteLevelBPE(tokenizer)), refusal
+
+
+def _requests(source: Source) -> list[Request]:
+    if source.is_classifier:
+        return [("serving_default", {"text": source.rows[:size]}) for size in _WARM_UP]
+    # One that generates: it takes as long as all others.
+    generating = ("serving_default", {"prompt": source.rows[:1]})
+    return [*(("next_token", {"prompt": source.rows[:size]}) for size in _WARM_UP), generating]
 
 
 def _in_batches(rows: Sequence) -> Iterator[Sequence]:
@@ -76,8 +101,9 @@ def _in_batches(rows: Sequence) -> Iterator[Sequence]:
 def _calls_on_ids(source: Source) -> list[dict]:
     token_ids, mask = source.padded(source.model.pad_to)
     given = {"token_ids": token_ids, "padding_mask": mask, "segment_ids": np.zeros_like(mask)}
+    names = source.model.task.input if source.is_classifier else ("token_ids", "padding_mask")
     return [
-        {name: given[name][part].tolist() for name in source.model.task.input}
+        {name: given[name][part].tolist() for name in names}
         for part in _in_batches(range(len(mask)))
     ]
 
@@ -95,33 +121,3 @@ def _run(folder: Path, signature: str, calls: list[dict], output: str) -> list[n
             raise JobError(f"TensorFlow cannot run the exported SavedModel: {last}")
         with np.load(found) as outputs:
             return [outputs[f"{number}/{output}"] for number in range(len(calls))]
-
-
-def _ids_only(source: Source) -> str:
-    code = example(
-        source,
-        imports="import tensorflow as tf",
-        opening='classify = tf.saved_model.load("FOLDER").signatures["token_ids"]',
-        running="outputs = classify(**{name: tf.constant(ids) for name, ids in inputs.items()})\n"
-        "outputs = {name: value.numpy() for name, value in outputs.items()}",
-    )
-    return f"""\
-{source.model.tokenizer.description}: it has no form in a graph that gives the same ids. So there
-is no signature on texts, and the tokenizer's files stand beside the SavedModel.
-
-{code}
-"""
-
-
-_CLASSIFIER = """\
-TensorFlow alone loads it (`pip install tensorflow`):
-
-```python
-import tensorflow as tf
-
-classify = tf.saved_model.load("FOLDER").signatures["serving_default"]
-answer = classify(text=tf.constant(["A film to remember.", "Dull."]))
-answer["label"].numpy()          # the label of each text
-answer["probabilities"].numpy()  # of each label; their names, in this order, are in "labels"
-```
-"""
