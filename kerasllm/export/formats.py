@@ -97,7 +97,9 @@ class Listed:
         packages: What must be installed, as it is imported, beside kerasllm's own dependencies.
             Defaults to `()`.
         extra: The extra of kerasllm that installs them. Defaults to `None`.
-        instead: What to use for a task that it does not hold. Defaults to `None`.
+        decoders: The language models that it holds, by the class of their backbone in KerasHub.
+            Defaults to `None`: all.
+        instead: The formats to use for what it does not hold. Defaults to `()`: all others.
     """
 
     description: str
@@ -106,7 +108,8 @@ class Listed:
     precisions: tuple[str, ...] = ("float32",)
     packages: tuple[str, ...] = ()
     extra: str | None = None
-    instead: str | None = None
+    decoders: tuple[str, ...] | None = None
+    instead: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Listed] = {
@@ -122,6 +125,9 @@ FORMATS: dict[str, Listed] = {
         "LiteRT (TensorFlow Lite) files for phones and small devices",
         "kerasllm.export.litert",
         precisions=("float32", "float16", "int8"),
+        # All others take a slice of a mask, with a new axis, for which LiteRT has no operation.
+        decoders=("GPT2Backbone",),
+        instead=("onnx", "saved_model", "transformers"),
     ),
     "onnx": Listed(
         "ONNX file for onnxruntime and other engines",
@@ -180,15 +186,26 @@ def refuse_missing_packages(name: str) -> None:
         )
 
 
-def refuse_task(name: str, task: str) -> None:
-    """Raises a `CommandError` if a format does not hold the models of a task."""
+def refuse_model(name: str, task: str, family: str | None = None) -> None:
+    """Raises a `CommandError` if a format does not hold a model, naming those that do.
+
+    Args:
+        name: The format.
+        task: The task of the model.
+        family: The class of its backbone in KerasHub. Defaults to `None`: not known yet.
+    """
     listed = find_format(name)
+    what = None
     if task not in listed.tasks:
-        others = [other for other, one in FORMATS.items() if task in one.tasks]
+        what = f"models of the task {task}"
+    elif task == "causal_lm" and family and family not in (listed.decoders or (family,)):
+        what = f"language models of the family {family.removesuffix('Backbone')}"
+    if what:
+        others = [other for other, one in FORMATS.items() if other != name and task in one.tasks]
         raise CommandError(
-            f"The format {name} does not hold models of the task {task}",
+            f"The format {name} does not hold {what}",
             where="--format",
-            fix=listed.instead or f"use {', '.join(others)}",
+            fix=f"use {', '.join(listed.instead or others)}",
         )
 
 

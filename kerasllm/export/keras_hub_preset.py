@@ -26,8 +26,10 @@ class KerasHubPreset(Format):
         return hub_task.predict(source, task.from_preset(str(folder), compile=False, **more))
 
     def usage(self, source: Source, options: Options) -> str:
-        task = "TextClassifier" if source.is_classifier else "CausalLM"
-        load = f'keras_hub.models.{task}.from_preset("./")'
+        load = 'keras_hub.models.CausalLM.from_preset("./")'
+        if source.is_classifier:
+            # Compiled, KerasHub would warn of a file without an optimizer.
+            load = 'keras_hub.models.TextClassifier.from_preset("./", compile=False)'
         return hub_task.usage(source, load, what="The folder is a preset of KerasHub.")
 
 

@@ -49,20 +49,21 @@ class LiteRT(Format):
                 f"The weights fill {size / 1e9:.1f} GB in float32, and the converter of LiteRT "
                 f"takes {_LARGEST_FILE / 1e9:.1f} GB at most",
                 where="--format litert",
-                fix="use --format transformers and an engine of its own for phones, or a smaller "
-                "model",
+                fix="use --format onnx, transformers or saved_model, or a smaller model",
             )
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
         graph = token_graph(source)
-        concrete = graph.function.get_concrete_function()
+        module = tf.Module()
+        module.weights = [weight.value for weight in graph.weights]
+        function = tf.function(graph.call).get_concrete_function(*graph.specs)
         for precision in options.precisions:
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], graph.module)
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            with _quiet():
+            with _quiet(), nothing_on_stderr():
                 content = converter.convert()
             (folder / file_of(precision)).write_bytes(content)
         write_tokenizer(source, folder)

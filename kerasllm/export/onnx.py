@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
+import tensorflow as tf
 import tf2onnx
 
-from kerasllm.errors import CommandError
 from kerasllm.export.formats import Format, Options
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
 from kerasllm.export.token_files import token_ids, write_tokenizer
-from kerasllm.export.token_graph import run_in_batches, token_graph
+from kerasllm.export.token_graph import TokenGraph, run_in_batches, token_graph
 
 FILE_NAME = "model.onnx"
 
 # Known to onnxruntime since 1.14, of 2023.
 _OPSET = 18
-# A file is one protocol buffer, which can hold no more.
+# A file is one protocol buffer, which can hold no more; then the weights stand in a file beside it.
 _LARGEST_FILE = 2**31 - 1
 
 
@@ -31,27 +33,18 @@ class Onnx(Format):
 
     tolerance = 1e-3
 
-    def refuse(self, source: Source, options: Options) -> None:
-        size = 4 * source.model.task.count_params()
-        if size > _LARGEST_FILE:
-            raise CommandError(
-                f"The weights fill {size / 1e9:.1f} GB, and an ONNX file holds "
-                f"{_LARGEST_FILE / 1e9:.1f} GB at most",
-                where="--format onnx",
-                fix="use --format transformers, from whose folder `optimum` makes ONNX of more "
-                "than one file",
-            )
-
     def write(self, source: Source, folder: Path, options: Options) -> None:
         graph = token_graph(source)
-        with _quiet():
-            model, _ = tf2onnx.convert.from_function(
-                graph.function, input_signature=graph.specs, opset=_OPSET
-            )
-        _name_dimensions(model)
-        _fold_shapes_of_weights(model)
-        onnx.checker.check_model(model)
-        onnx.save(model, str(folder / FILE_NAME))
+        model = _convert(graph)
+        _put_weights_in(model, graph)
+        size = sum(len(weight.raw_data) for weight in model.graph.initializer)
+        onnx.save(
+            model,
+            str(folder / FILE_NAME),
+            save_as_external_data=size > _LARGEST_FILE,
+            location=f"{FILE_NAME}.data",
+        )
+        onnx.checker.check_model(str(folder / FILE_NAME))
         write_tokenizer(source, folder)
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
@@ -82,27 +75,54 @@ class Onnx(Format):
 """
 
 
-def _name_dimensions(model: onnx.ModelProto) -> None:
-    """Calls the open dimensions `batch` and `length`, where the converter made up names."""
+def _convert(graph: TokenGraph) -> onnx.ModelProto:
+    """Converts the graph without its weights, which are inputs for now.
+
+    As constants of the graph the converter would copy them many times over.
+    """
+
+    def call(*inputs):
+        ids, weights = inputs[: len(graph.specs)], inputs[len(graph.specs) :]
+        with keras.StatelessScope(state_mapping=list(zip(graph.weights, weights, strict=True))):
+            return graph.call(*ids)
+
+    weights = [
+        tf.TensorSpec(weight.shape, weight.dtype, name=_name(number))
+        for number, weight in enumerate(graph.weights)
+    ]
+    signature = [*graph.specs, *weights]
+    with _quiet():
+        model, _ = tf2onnx.convert.from_function(
+            tf.function(call), input_signature=signature, opset=_OPSET
+        )
     for value in (*model.graph.input, *model.graph.output):
-        for place, name in enumerate(("batch", "length")):
-            dimensions = value.type.tensor_type.shape.dim
-            if place < len(dimensions) and not dimensions[place].HasField("dim_value"):
-                dimensions[place].dim_param = name
+        # The converter makes up names for open dimensions.
+        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", "length")):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = name
+    return model
 
 
-def _fold_shapes_of_weights(model: onnx.ModelProto) -> None:
-    """Drops the second copy of a weight, of which the converter only asks the shape."""
-    graph = model.graph
-    shapes = {weight.name: list(weight.dims) for weight in graph.initializer}
-    asking = [node for node in graph.node if node.op_type == "Shape" and node.input[0] in shapes]
-    for node in asking:
-        shape = np.array(shapes[node.input[0]], np.int64)
-        graph.initializer.append(onnx.numpy_helper.from_array(shape, node.output[0]))
-        graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input}
-    for weight in [weight for weight in graph.initializer if weight.name not in used]:
-        graph.initializer.remove(weight)
+def _put_weights_in(model: onnx.ModelProto, graph: TokenGraph) -> None:
+    """Makes weights of those inputs that are weights, under the names that they have in Keras."""
+    used = {name for node in model.graph.node for name in node.input}
+    of_users = {spec.name for spec in graph.specs}
+    for value in [value for value in model.graph.input if value.name not in of_users]:
+        model.graph.input.remove(value)
+    paths = Counter(weight.path for weight in graph.weights)
+    names = {}
+    for number, weight in enumerate(graph.weights):
+        name = weight.path if paths[weight.path] == 1 else f"{weight.path}_{number}"
+        if _name(number) in used:
+            tensor = onnx.numpy_helper.from_array(np.asarray(weight), name)
+            model.graph.initializer.append(tensor)
+        names[_name(number)] = name
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+
+
+def _name(number: int) -> str:
+    return f"weight_{number}"
 
 
 @contextlib.contextmanager

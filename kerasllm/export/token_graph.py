@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -19,39 +20,40 @@ class TokenGraph:
     """A function on token ids.
 
     Args:
-        function: Takes int32 `[batch, length]` tensors in the order of `specs`, any number of
-            rows, of any length up to the model's. Returns `probabilities` and `logits`, float32
-            `[batch, classes]`, of a classifier; of a language model `logits`, `[batch, length,
-            vocabulary]`.
+        call: Takes int32 `[batch, length]` tensors in the order of `specs`, any number of rows, of
+            any length up to the model's. Returns `probabilities` and `logits`, float32 `[batch,
+            classes]`, of a classifier; of a language model `logits`, `[batch, length, vocabulary]`.
         specs: The inputs: `token_ids`, and for a classifier `padding_mask` (1 for a token, 0 for
             what fills a row up) and, for some families, `segment_ids` (0 for one text).
-        module: What holds the weights.
+        weights: The variables that it reads.
     """
 
-    function: tf.types.experimental.PolymorphicFunction
+    call: Callable[..., dict[str, tf.Tensor]]
     specs: list[tf.TensorSpec]
-    module: tf.Module
+    weights: list[keras.Variable]
 
 
 def token_graph(source: Source) -> TokenGraph:
     """Makes the function of a model."""
+    task = source.model.task
+    names = list(task.input) if source.is_classifier else ["token_ids"]
+    # Open, but for families whose results depend on how far rows are filled up.
     length = source.model.pad_to
-    names = list(source.model.task.input) if source.is_classifier else ["token_ids"]
-    specs = [tf.TensorSpec([None, length], tf.int32, name=name) for name in names]
 
-    @tf.function(input_signature=specs)
-    def serve(*ids):
+    def call(*ids):
         if source.is_classifier:
-            values = source.model.task(dict(zip(names, ids)), training=False)
+            values = task(dict(zip(names, ids, strict=True)), training=False)
             values = tf.cast(values, tf.float32)
             return {"probabilities": tf.nn.softmax(values), "logits": values}
         backbone = source.model.backbone
         return {"logits": logits(backbone, hidden_states(backbone, ids[0]))}
 
-    module = tf.Module()
-    module.weights = [variable.value for variable in source.model.task.variables]
-    module.serve = serve
-    return TokenGraph(serve, specs, module)
+    return TokenGraph(
+        call,
+        [tf.TensorSpec([None, length], tf.int32, name=name) for name in names],
+        # Not the states of random numbers, which dropout would draw from.
+        [variable for variable in task.variables if not variable.dtype.startswith("uint")],
+    )
 
 
 def run_in_batches(

@@ -12,8 +12,9 @@ from kerasllm.errors import CommandError, RunError
 from kerasllm.export import formats
 from kerasllm.export.formats import Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
+from kerasllm.models.presets import PRESETS
 from kerasllm.recipe import AnyRecipe, load
-from kerasllm.run import Run, whole_folder, write_text
+from kerasllm.run import Run, read_json, whole_folder, write_text
 
 if TYPE_CHECKING:
     from kerasllm.export.source import Source
@@ -87,7 +88,9 @@ def check(
         run = Run.open(source)
         recipe = load(str(run.recipe))
         task = "text_classification" if recipe.task == "text_classification" else "causal_lm"
-    formats.refuse_task(format, task)
+    else:
+        _refuse_encoder(str(source))
+    formats.refuse_model(format, task, _family(run) if run else None)
     formats.refuse_missing_packages(format)
     if rows is None:
         rows = _ROWS[task]
@@ -146,6 +149,7 @@ def export(
     report = report or Report()
     with report.busy("loading the model") as busy:
         opened = _open(request, busy.update)
+        formats.refuse_model(format, opened.task, opened.family)
         chosen = formats.load_format(format)
         chosen.refuse(opened, request.options)
         with whole_folder(request.output) as folder:
@@ -203,6 +207,16 @@ def _open(request: Request, notify) -> Source:
     )
 
 
+def _refuse_encoder(preset: str) -> None:
+    """Refuses a preset that has no labels before it is trained, where its name tells."""
+    if preset in PRESETS and load(PRESETS[preset].recipe).task == "text_classification":
+        raise CommandError(
+            f"{preset} has no labels before it is trained",
+            fix=f"train it, `kerasllm finetune --recipe {PRESETS[preset].recipe}`, and export the "
+            "run",
+        )
+
+
 def _output(run: Run | None, source: str, format: str, output: str | Path | None) -> Path:
     if output is not None:
         return Path(output)
@@ -213,6 +227,14 @@ def _output(run: Run | None, source: str, format: str, output: str | Path | None
             fix="check the path of the run; for a preset, name the folder to write with --output",
         )
     return run.path / "export" / format
+
+
+def _family(run: Run) -> str | None:
+    """Returns the class of the backbone of a run's model, as its files call it."""
+    try:
+        return read_json(run.model / "config.json").get("class_name")
+    except (OSError, ValueError):
+        return None  # what loads the model says what is wrong with its files
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:

@@ -27,13 +27,17 @@ def test_precisions_are_those_of_the_format():
         formats.choose_precisions("litert", ("int3",))
 
 
-def test_a_task_that_a_format_does_not_hold_is_refused_with_what_does(monkeypatch):
+def test_a_model_that_a_format_does_not_hold_is_refused_with_what_does(monkeypatch):
     listed = formats.Listed("one", "one", tasks=("text_classification",))
     monkeypatch.setitem(FORMATS, "one", listed)
-    formats.refuse_task("one", "text_classification")
+    formats.refuse_model("one", "text_classification", "BertBackbone")
     with pytest.raises(CommandError, match="causal_lm") as caught:
-        formats.refuse_task("one", "causal_lm")
-    assert "keras_hub" in caught.value.fix
+        formats.refuse_model("one", "causal_lm")
+    assert "keras_hub" in caught.value.fix and "one" not in caught.value.fix.split(", ")
+    formats.refuse_model("litert", "causal_lm", "GPT2Backbone")
+    formats.refuse_model("litert", "text_classification", "BertBackbone")
+    with pytest.raises(CommandError, match="litert does not hold language models of the .* Llama"):
+        formats.refuse_model("litert", "causal_lm", "LlamaBackbone")
 
 
 def test_a_missing_package_is_refused_with_the_extra(monkeypatch):

@@ -113,6 +113,9 @@ def test_a_run_that_did_not_finish_is_refused(toy_run, tmp_path):
         check(run, "onnx")
     with pytest.raises(CommandError, match="no run directory"):
         check(tmp_path / "nothing", "onnx")
+    with pytest.raises(CommandError, match="no labels") as caught:
+        check("minilm_l6_en_uncased", "onnx", output=tmp_path / "out")
+    assert "finetune --recipe bert_cls" in caught.value.fix
 
 
 def test_a_language_model_is_compared_on_prompts(echo, toy_language_model, tmp_path):
