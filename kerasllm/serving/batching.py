@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -146,7 +147,5 @@ class _Job:
 
 
 def _unless_cancelled(set_outcome: Callable, outcome: object) -> None:
-    try:
+    with contextlib.suppress(InvalidStateError):
         set_outcome(outcome)
-    except InvalidStateError:
-        pass

@@ -109,9 +109,7 @@ class OpenAiApi:
             answer.cancelled = True
         return JSONResponse(shape.whole(text, answer))
 
-    def _encode(
-        self, wanted: WriteRequest, is_chat: bool
-    ) -> tuple[list[int], GenerationSettings]:
+    def _encode(self, wanted: WriteRequest, is_chat: bool) -> tuple[list[int], GenerationSettings]:
         """Returns the tokens of a prompt, and settings that ask for no more than there is room."""
         generator, code = self._generator, None
         try:

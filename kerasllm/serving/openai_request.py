@@ -13,7 +13,15 @@ from kerasllm.serving.requests import brief, check_text
 
 # What changes nothing of the answer.
 _IGNORED = frozenset(
-    "metadata parallel_tool_calls prompt_cache_key safety_identifier service_tier store user".split()
+    (
+        "metadata",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    )
 )
 # What is not done, with the values that do not ask for it.
 _NOT_DONE: dict[str, tuple] = {
@@ -39,11 +47,22 @@ _NOT_DONE: dict[str, tuple] = {
     "web_search_options": (),
 }
 _DONE = frozenset(
-    "max_tokens model seed stop stream stream_options temperature top_p".split()
+    (
+        "max_tokens",
+        "model",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_p",
+    )
 )
 # The specification's, where `max_tokens` is left out of a completion.
 _COMPLETION_TOKENS = 16
 _MOST_STOPS = 4
+# 0 leaves the likeliest token, as does any number this small.
+_LEAST_TOP_P = 1e-6
 
 
 @dataclass(frozen=True)
@@ -122,10 +141,6 @@ def _request(body: Mapping[str, Any], content, tokens: int) -> WriteRequest:
     if not stream:
         raise Refusal(400, "'stream_options' goes with 'stream' only", param="stream_options")
     return WriteRequest(content, settings, stream, _flag(options, "include_usage"))
-
-
-# 0 leaves the likeliest token, as does any number this small.
-_LEAST_TOP_P = 1e-6
 
 
 def _check_fields(body: Mapping[str, Any], model: str, own: set[str]) -> None:

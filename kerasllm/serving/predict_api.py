@@ -26,9 +26,7 @@ class PredictApi:
         limits: How much a request may ask for.
     """
 
-    def __init__(
-        self, name: str, classifier: ServedClassifier, batcher: Batcher, limits: Limits
-    ):
+    def __init__(self, name: str, classifier: ServedClassifier, batcher: Batcher, limits: Limits):
         self._name = name
         self._classifier = classifier
         self._batcher = batcher

@@ -43,7 +43,9 @@ def parse_predict(body: dict[str, Any], most: int) -> PredictRequest:
     """
     unknown = sorted(set(body) - {"instances", "inputs", "signature_name"})
     if unknown:
-        raise Refusal(400, f"Unknown field: {unknown[0]!r}. Known: instances, inputs, signature_name")
+        raise Refusal(
+            400, f"Unknown field: {unknown[0]!r}. Known: instances, inputs, signature_name"
+        )
     signature = body.get("signature_name", SIGNATURE)
     if not isinstance(signature, str):
         raise Refusal(400, f"'signature_name' must be a string. Received: {brief(signature)}")

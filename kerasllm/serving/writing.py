@@ -169,10 +169,14 @@ class Writer:
 
     def _run(self) -> None:
         while self._goes_on():
-            self._enter()
-            self._leave()
-            if self._open:
-                self._compute(self._decoding.step)
+            try:
+                self._enter()
+                self._leave()
+                if self._open:
+                    self._give(self._decoding.step)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
+                _log.exception("The model failed, and with it the answers that were open")
+                self._fail_open(error)
 
     def _goes_on(self) -> bool:
         with self._changed:
@@ -198,7 +202,7 @@ class Writer:
             asked = [Asked(answer, answer.prompt, answer.settings) for answer in new]
             self._metrics.tokens.labels("prompt").inc(sum(len(one.prompt) for one in asked))
             self._open += new
-            self._compute(lambda: self._decoding.add(asked))
+            self._give(lambda: self._decoding.add(asked))
 
     def _at_once(self, answers: list[Answer]) -> int:
         return self._decoding.at_once([answer.prompt for answer in answers])
@@ -206,20 +210,18 @@ class Writer:
     def _forget_cancelled(self) -> None:
         self._waiting = deque(answer for answer in self._waiting if not answer.cancelled)
 
-    def _compute(self, call: Callable[[], dict[Answer, list[int]]]) -> None:
-        """Gives open answers their next tokens; if that fails, all of them fail."""
+    def _give(self, compute: Callable[[], dict[Answer, list[int]]]) -> None:
+        """Gives open answers their next tokens."""
         started = time.perf_counter()
-        try:
-            made = call()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
-            _log.exception("The model failed, and with it the answers that were open")
-            self._decoding.remove(self._open)
-            for answer in self._open:
-                answer.fail(error)
-            self._open = []
-            return
+        made = compute()
         self._metrics.compute_seconds.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(made))
         self._metrics.tokens.labels("generated").inc(sum(map(len, made.values())))
         for answer, tokens in made.items():
             answer.take(tokens)
+
+    def _fail_open(self, error: Exception) -> None:
+        self._decoding.remove(self._open)
+        for answer in self._open:
+            answer.fail(error)
+        self._open = []

@@ -71,8 +71,10 @@ def serve(
         raise CommandError("Only language models take an adapter", where="--adapter")
     with bind(host, port) as taken:
         notify(f"loading {source}")
-        build = _classifier_app if classifies else _language_model_app
-        worker, app = build(source, name, key, limits, adapter, notify)
+        if classifies:
+            worker, app = classifier_app(source, name, key, limits, notify)
+        else:
+            worker, app = language_model_app(source, name, key, limits, adapter, notify)
         task = "text_classification" if classifies else "causal_lm"
         served = Served(name, address_of(taken), task)
         worker.start()
@@ -151,7 +153,18 @@ def _classifies(source: str | Path) -> bool:
     return run.recipe.is_file() and load(str(run.recipe)).task == "text_classification"
 
 
-def _classifier_app(source, name: str, key, limits: Limits, adapter, notify):
+def classifier_app(
+    source: str | Path,
+    name: str,
+    key: str | None,
+    limits: Limits,
+    notify: Callable[[str], None],
+):
+    """Opens the classifier of a run; see `serve`.
+
+    Returns:
+        What computes, to be started, and the application that asks it.
+    """
     from kerasllm.serving.app import build_app
     from kerasllm.serving.batching import Batcher
     from kerasllm.serving.classifier import ServedClassifier
@@ -168,7 +181,15 @@ def _classifier_app(source, name: str, key, limits: Limits, adapter, notify):
     return batcher, build_app(api, batcher, metrics, key)
 
 
-def _language_model_app(source, name: str, key, limits: Limits, adapter, notify):
+def language_model_app(
+    source: str | Path,
+    name: str,
+    key: str | None,
+    limits: Limits,
+    adapter: str | None,
+    notify: Callable[[str], None],
+):
+    """Opens the language model of a run or a preset; see `classifier_app`."""
     from kerasllm.generation.settings import GenerationSettings
     from kerasllm.generation.text import TextGenerator
     from kerasllm.serving.app import build_app
@@ -177,14 +198,12 @@ def _language_model_app(source, name: str, key, limits: Limits, adapter, notify)
     from kerasllm.serving.writing import Writer
     from kerasllm.workflows.open_causal_lm import open_causal_lm
 
-    model = open_causal_lm(source, adapter=adapter)
+    model = open_causal_lm(source, adapter=adapter, progress=notify)
     generator = TextGenerator(model, GenerationSettings())
     longest = generator.generator.longest
     generator.generator.longest = min(longest or limits.length, limits.length)
     metrics = Metrics()
-    writer = Writer(
-        generator, metrics, most_answers=limits.batch, most_waiting=limits.queue
-    )
+    writer = Writer(generator, metrics, most_answers=limits.batch, most_waiting=limits.queue)
     notify("warming up")
     writer.warm_up()
     api = OpenAiApi(name, generator, writer, limits)

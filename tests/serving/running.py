@@ -59,7 +59,7 @@ class Client:
         return socket.create_connection((host, int(port)), timeout=30)
 
     def metric(self, line: str) -> float:
-        """Returns the number behind the beginning of a line of the metrics; 0 if it is not there."""
+        """Returns the number of a line of the metrics by its beginning; 0 if it is not there."""
         for found in self.get("/metrics").body.decode().splitlines():
             if found.startswith(line + " "):
                 return float(found.rpartition(" ")[2])

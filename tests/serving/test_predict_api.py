@@ -265,7 +265,9 @@ def test_what_was_let_in_is_finished_at_the_end(slow):
     assert client.get("/ready", **KEY).status == 503
 
 
-@pytest.mark.parametrize("sent", [{}, {"Authorization": "Bearer secre"}, {"Authorization": "secret"}])
+@pytest.mark.parametrize(
+    "sent", [{}, {"Authorization": "Bearer secre"}, {"Authorization": "secret"}]
+)
 def test_without_the_key_only_health_is_told(slow, sent):
     client = slow[0]
     for path in ("/metrics", "/v1/models/toy", "/nothing"):
