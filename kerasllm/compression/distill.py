@@ -66,7 +66,6 @@ class DistilledClassifier(TextClassifier):
         hidden_loss: str = "mse",
     ):
         super().__init__(student.task, student.labels)
-        teacher.task.trainable = False
         depth, layers = (len(parts_of(model.task).blocks) for model in (teacher, student))
         widths = [model.task.backbone.hidden_dim for model in (teacher, student)]
         if hidden and widths[0] != widths[1]:
@@ -86,19 +85,24 @@ class DistilledClassifier(TextClassifier):
         self._temperature = temperature
         self._hidden_loss = HIDDEN_LOSSES[hidden_loss]
         matched = even_layers(depth, layers) if hidden else []
-        self._teacher = with_hidden_states(teacher.task, matched)
-        self._student = with_hidden_states(student.task, range(layers) if hidden else [])
+        views = (
+            with_hidden_states(teacher.task, matched),
+            with_hidden_states(student.task, range(layers) if hidden else []),
+        )
+        # In a function, so that the weights of this model are the student's and no others.
+        self._views = lambda: views
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Returns the loss, and the student's logits."""
         if not training:
             return super().loss_and_outputs(x, y, share, training=False)
+        teacher, student = self._views()
         wanted = keras.tree.map_structure(
             lambda state: tf.stop_gradient(tf.cast(state, tf.float32)),
-            self._teacher(x, training=False),
+            teacher(x, training=False),
         )
         found = keras.tree.map_structure(
-            lambda state: tf.cast(state, tf.float32), self._student(x, training=True)
+            lambda state: tf.cast(state, tf.float32), student(x, training=True)
         )
         weights = self._weights_of
         loss = weights["labels"] * self.item_loss(y, found["logits"], sample_weight=share)
@@ -108,8 +112,10 @@ class DistilledClassifier(TextClassifier):
             )
             loss += weights["logits"] * softened.compute_loss(wanted["logits"], found["logits"])
         if weights["hidden"]:
-            mask = tf.cast(x["padding_mask"], tf.float32)
-            of_tokens = share[:, None] * mask / tf.reduce_sum(mask, -1, keepdims=True)
+            mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
+            # A row that fills a batch up has no tokens.
+            parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
+            of_tokens = share[:, None] * parts
             matched = keras.distillation.FeatureDistillation(
                 [_shared(self._hidden_loss, of_tokens)] * len(found["hidden"])
             )

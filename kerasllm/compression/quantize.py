@@ -48,8 +48,8 @@ def quantize(
     if method in ("int8", "int4"):
         _quantize(backbone, _config(method, settings), _KERNELS)
         return
-    layers = {id(layer) for layer in walk(backbone.transformer_layers)}
     structure = structure_of(backbone, token_ids, notify)
+    layers = {id(layer) for layer in walk(structure["sequential_blocks"])}
     sizes = {"num_samples": 1, "sequence_length": token_ids.size}
     config = {"gptq": keras.quantizers.GPTQConfig, "awq": keras.quantizers.AWQConfig}[method](
         dataset=[token_ids.reshape(-1)],

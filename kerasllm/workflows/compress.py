@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,9 @@ def compress(
     with report.busy("reading the data") as busy:
         subject = subject_of(source, busy.update)
     made_run = Run.create(output, name)
+    # Until all is there: what fails, or is interrupted, leaves nothing.
+    with suppress(OSError):
+        made_run.path.rmdir()
     with whole_folder(made_run.path) as folder:
         inside = Run(folder)
         seed = getattr(recipe, "training", subject.recipe.training).seed
