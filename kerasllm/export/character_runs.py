@@ -83,6 +83,7 @@ def _patterns(words: Callable[[str], list[str]]) -> Iterator[tuple[int, tuple[in
         else:
             for character in block:
                 becomes = " ".join(words(f"a{character}b"))[1:-1]
-                yield ord(character), tuple(
-                    ITSELF if each == character != " " else ord(each) for each in becomes
+                yield (
+                    ord(character),
+                    tuple(ITSELF if each == character != " " else ord(each) for each in becomes),
                 )

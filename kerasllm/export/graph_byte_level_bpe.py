@@ -24,8 +24,10 @@ _CUT, _LAST_SPACE = "\x01", "\x02"
 _SPACE = r"\t\n\r "
 _OTHER = rf"[^{_SPACE}a-zA-Z0-9{_CUT}{_LAST_SPACE}]"
 # GPT-2's rule, for texts in which every character has given way to one of ASCII of its kind.
-_WORD = (
-    rf"'s|'t|'re|'ve|'m|'ll|'d| ?[a-zA-Z]+| ?[0-9]+| ?{_OTHER}+|[{_SPACE}]+"
+_WORD = rf"'s|'t|'re|'ve|'m|'ll|'d| ?[a-zA-Z]+| ?[0-9]+| ?{_OTHER}+|[{_SPACE}]+"
+# Unicode's; Python counts four separators too.
+_WHITESPACE = "".join(
+    chr(code) for code in range(0x3001) if chr(code).isspace() and not 0x1C <= code < 0x20
 )
 _GPT2 = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
 
@@ -134,8 +136,8 @@ class _AddedTokens:
     def split(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the parts of all texts, the row of each, and its id, -1 if it is no token."""
         for token in self._taking_spaces:
-            spaces = "".join(chr(code) for code in range(0x110000) if chr(code).isspace())
-            texts = tf.strings.regex_replace(texts, f"[{spaces}]+({re.escape(token)})", r"\1")
+            spaces = f"[{_WHITESPACE}]+"
+            texts = tf.strings.regex_replace(texts, f"{spaces}({re.escape(token)})", r"\1")
         if self._tokens:
             either = "|".join(map(re.escape, self._tokens))
             texts = tf.strings.regex_replace(texts, f"({either})", _AROUND + rb"\1" + _AROUND)

@@ -62,9 +62,7 @@ class GraphClassifier:
         return self._answer(tf.gather(found.concat(), tf.argsort(order)))
 
     def _token_ids_function(self) -> tf.types.experimental.PolymorphicFunction:
-        specs = [
-            tf.TensorSpec([None, self._pad_to], tf.int32, name=name) for name in self._names
-        ]
+        specs = [tf.TensorSpec([None, self._pad_to], tf.int32, name=name) for name in self._names]
 
         @tf.function(input_signature=specs, autograph=False)
         def of_token_ids(*inputs):

@@ -96,20 +96,23 @@ class GraphGenerator:
         prompt = tf.strings.join([self._before, message, self._behind])
         ids = self._tokenizer.tokens(tf.strings.unicode_transcode(prompt, "UTF-8", "UTF-8"))
         stops = [*self._stops, *self._chat_stops]
-        return {"text": self._tokenizer.text(self._generate(ids, max_new_tokens, _likeliest, stops))}
+        new = self._generate(ids, max_new_tokens, _likeliest, stops)
+        return {"text": self._tokenizer.text(new)}
 
     def _sampled(self, prompt, max_new_tokens, temperature, top_k, top_p, seed):
         # A prompt has random numbers of its own, and so the same text in any batch.
         own = tf.strings.to_hash_bucket_fast(prompt, 2**31 - 1)
+        seeds = tf.stack([tf.fill(tf.shape(own), tf.cast(seed, own.dtype)), own], 1)
         uniform = tf.map_fn(
-            lambda own: tf.random.stateless_uniform([max_new_tokens], [tf.cast(seed, own.dtype), own]),
-            own,
+            lambda seeds: tf.random.stateless_uniform([tf.maximum(max_new_tokens, 1)], seeds),
+            seeds,
             fn_output_signature=tf.TensorSpec([None], tf.float32),
         )
 
         def choose(logits, number):
-            logits = _keep_top_k(logits / temperature, top_k)
-            drawn = draw(keep_top_p(logits, top_p), tf.gather(uniform, number, axis=1))
+            warm = logits / tf.where(temperature > 0, temperature, 1.0)
+            kept = keep_top_p(_keep_top_k(warm, top_k), top_p)
+            drawn = draw(kept, tf.gather(uniform, number, axis=1))
             return tf.where(temperature > 0, drawn, _likeliest(logits, number))
 
         ids = self._tokenizer.rows(prompt)

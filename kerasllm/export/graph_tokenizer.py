@@ -20,9 +20,7 @@ class GraphTokenizer(abc.ABC):
         pad_token_id: The id that fills rows up.
     """
 
-    def __init__(
-        self, *, start_token_id: int | None, end_token_id: int | None, pad_token_id: int
-    ):
+    def __init__(self, *, start_token_id: int | None, end_token_id: int | None, pad_token_id: int):
         self.start_token_id = start_token_id
         self.end_token_id = end_token_id
         self.pad_token_id = pad_token_id

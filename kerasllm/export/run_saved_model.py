@@ -15,6 +15,7 @@ import json
 import sys
 from pathlib import Path
 
+
 def main(folder: str, signature: str, calls: str, outputs: str) -> None:
     block()
     import numpy as np

@@ -70,7 +70,9 @@ class SavedModel(Format):
         _, refusal = graph_tokenizer(source)
         if refusal is not None:
             return ids_only_usage(source, refusal)
-        return CLASSIFIER if source.is_classifier else generator_usage(chat_parts(source.model) is not None)
+        if source.is_classifier:
+            return CLASSIFIER
+        return generator_usage(chat_parts(source.model) is not None)
 
 
 FORMAT = SavedModel()

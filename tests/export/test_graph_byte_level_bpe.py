@@ -11,12 +11,12 @@ from kerasllm.data.tokenizers import ByteLevelBPE, TokenizerJson, train_byte_lev
 from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im|>", "<mask>")
-_BOOK = ["Call me Ishmael. Some years ago--never mind how long precisely--having little or no money"]
+_BOOK = ["Call me Ishmael. Some years ago--never mind how long precisely--having little money"]
 HARD = st.sampled_from(
     [
         *(*_SPECIAL, "<|", "|>", " ", "  ", "\n", "\t", "\r", "\x0b", "\u00a0", "\u3000", "\x85"),
         *("'s", "'LL", "'", "don't", "the", " me", "Ishmael", "12", "3", "٣", "½", "é", "e\u0301"),
-        *("中", "가", "ſ", "…", "!", "?!", "\x00", "\x01", "\x02", "\x1c", "\ufffd", "\u200d", "😀"),
+        *("中", "가", "ſ", "…", "!", "?!", "\x00", "\x01", "\x02", "\x1c", "\ufffd", "\u200d"),
     ]
 )
 TEXTS = st.lists(
@@ -60,6 +60,7 @@ def both(request):
 @settings(max_examples=60)
 @given(TEXTS)
 @example(["", " ", "   ", "a  b", "a  1  2", "a \n b\n\n c", "  \t\n"])
+@example(["a \u3000\n<mask>", "a\x1c<mask> b", " <mask><mask>  <mask>"])
 @example(["<|im_start|>user\nHi<|im|> <mask>", "<|endoftext|><|endoftext|>", "<|im_<|im|>"])
 def test_ids_and_text_are_those_of_the_tokenizer(both, texts):
     tokenizer, there_and_back = both

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.export import run_saved_model
+from kerasllm.export import run_saved_model, saved_model
 from kerasllm.export.warm_up import FILE_NAME
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.tasks.text_classification import classify
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 
-TEXTS = ["a good great film .", "awful", "", "the plot is dull and weak , but the music is bright !"]
+TEXTS = ["a good great film .", "awful", "", "the plot is dull and weak , but its music is good"]
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,22 @@ def _varint(message: bytes) -> tuple[int, bytes]:
         shift += 7
         if byte < 128:
             return value, message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["toy_run", "toy_language_model"])
+def test_without_a_tokenizer_in_the_graph_it_takes_ids_and_says_so(
+    run, request, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(saved_model, "graph_tokenizer", lambda source: (None, "it is a test"))
+    folder = tmp_path / "exported"
+    exported = export(request.getfixturevalue(run), output=folder, rows=8, report=Report.silent())
+    assert exported.parity[0].holds
+    assert "serving_default" not in tf.saved_model.load(str(folder)).signatures
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "it is a test" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("FOLDER/", "").replace("FOLDER", ".")], cwd=folder
+    )
+    assert done.returncode == 0
