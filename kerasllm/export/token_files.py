@@ -36,6 +36,8 @@ def write_tokenizer_json(source: Source, folder: Path) -> bool:
     """Writes Hugging Face's files, and returns whether there are such for the tokenizer."""
     if not source.is_classifier:
         source.model.tokenizer.save(folder)
+        if source.model.chat_template is not None:
+            source.model.chat_template.save(folder)
         return True
     tokenizer = source.model.task.preprocessor.tokenizer
     try:

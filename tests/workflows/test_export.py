@@ -151,6 +151,14 @@ def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_pa
     assert rows[0] == "User: sea?\nAssistant:"
     assert rows_from == "the first 2 rows of chats.jsonl (train)"
 
+    pairs = tmp_path / "pairs.jsonl"
+    pair = {"prompt": "sea?", "chosen": "cold", "rejected": "warm"}
+    pairs.write_text(json.dumps(pair) + "\n")
+    recipe = load("gpt_dpo", [f"data.train={pairs}", f"data.test={pairs}"])
+    rows, rows_from = prompt_rows(recipe, model, None)
+    assert rows == ["User: sea?\nAssistant:"]
+    assert rows_from == "all 1 rows of pairs.jsonl (test)"
+
 
 def test_data_that_are_gone_give_way_to_bundled_data(echo, toy_run, tmp_path):
     run = shutil.copytree(toy_run, tmp_path / "run")
