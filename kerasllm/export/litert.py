@@ -74,7 +74,10 @@ class LiteRT(Format):
                 str(folder / file_of(options.precision)), num_threads=os.cpu_count()
             )
             run = interpreter.get_signature_runner()
-        names = list(run.get_input_details())
+            names = list(run.get_input_details())
+            # What it has to say of its delegates it says at the first call.
+            one = np.ones([1, source.model.pad_to or 1], np.int32)
+            run(**dict.fromkeys(names, one))
         return run_in_batches(
             source, token_ids(source, folder), lambda inputs: run(**inputs), names
         )

@@ -58,7 +58,7 @@ def _tokenizing(source: Source) -> tuple[str, list[str]]:
     after = f" + [{end}]" if end is not None else ""
     return "import keras_hub", [
         f'tokenizer = keras_hub.tokenizers.Tokenizer.from_preset("./{KERAS_HUB_FOLDER}")',
-        "rows = [row.numpy().tolist() for row in tokenizer(texts)]",
+        "rows = [list(row) for row in tokenizer(texts)]",
         f"ids = [{before}row[:{room}]{after} for row in rows]",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import tokenizers
 
@@ -11,6 +12,7 @@ from kerasllm.data.tokenizers.to_huggingface import save_huggingface_tokenizer
 from kerasllm.data.tokenizers.tokenizer_json import TOKENIZER_FILE
 from kerasllm.errors import PresetError
 from kerasllm.export.source import Source
+from kerasllm.run import write_json
 
 KERAS_HUB_FOLDER = "tokenizer"
 """Where a tokenizer of KerasHub's stands that Hugging Face's files cannot hold."""
@@ -19,8 +21,10 @@ KERAS_HUB_FOLDER = "tokenizer"
 def write_tokenizer(source: Source, folder: Path) -> None:
     """Writes `tokenizer.json`; where there is none for a tokenizer, KerasHub's own files."""
     if not write_tokenizer_json(source, folder):
-        tokenizer = source.model.task.preprocessor.tokenizer
-        tokenizer.save_to_preset(str(folder / KERAS_HUB_FOLDER))
+        task, folder = source.model.task, folder / KERAS_HUB_FOLDER
+        task.preprocessor.tokenizer.save_to_preset(str(folder))
+        # Without it KerasHub takes no folder for a preset.
+        write_json(folder / "config.json", keras.saving.serialize_keras_object(task.backbone))
 
 
 def token_ids(source: Source, folder: Path) -> list[np.ndarray]:
