@@ -43,8 +43,10 @@ def main() -> None:
         console.print(f"One client, {options.calls} calls ...")
         one = alone(host, path, bodies, call, options.calls)
         console.print(f"{options.clients} clients, {options.seconds:g} s ...")
+        before = computed(host)
         many = asyncio.run(crowd(host, path, bodies, options.clients, options.seconds))
-        many["rows_computed_together"] = rows_together(host)
+        calls, rows = (after - first for after, first in zip(computed(host), before, strict=True))
+        many["rows_computed_together"] = rows / calls
     result = {
         "benchmark": "serve",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -211,13 +213,13 @@ async def request(reader, writer, host: str, path: str, body: bytes) -> int:
     return int(lines[0].split()[1])
 
 
-def rows_together(host: str) -> float:
-    """Returns how many rows a call of the model computed, on average over the server's life."""
+def computed(host: str) -> tuple[float, float]:
+    """Returns how often the model was called so far, and for how many rows in all."""
     connection = http.client.HTTPConnection(host)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     found = dict(line.split(" ", 1) for line in lines if line.startswith("kerasllm_batch_rows_"))
-    return float(found["kerasllm_batch_rows_sum"]) / float(found["kerasllm_batch_rows_count"])
+    return tuple(float(found[f"kerasllm_batch_rows_{each}"]) for each in ("count", "sum"))
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:

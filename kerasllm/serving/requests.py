@@ -14,6 +14,9 @@ from kerasllm.serving.refusal import Refusal
 # The last is what `curl -d` says when it is told nothing.
 _CONTENT_TYPES = ("application/json", "application/x-www-form-urlencoded")
 _SECONDS_FOR_BODY = 30
+# A body that is too large is read on up to this many times the limit, and forgotten: a client that
+# is cut off while it sends would not see why.
+_READ_ON = 10
 
 Result = TypeVar("Result")
 
@@ -105,22 +108,26 @@ def _check_headers(request: Request, most_bytes: int) -> None:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "The body must not be compressed")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most_bytes:
+    if length.isdecimal() and int(length) > _READ_ON * most_bytes:
         raise _too_large(most_bytes)
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:
-    body = bytearray()
+    body, size = bytearray(), 0
     async for part in request.stream():
-        body += part
-        if len(body) > most_bytes:
-            raise _too_large(most_bytes)
+        size += len(part)
+        if size > _READ_ON * most_bytes:
+            break
+        if size <= most_bytes:
+            body += part
+    if size > most_bytes:
+        raise _too_large(most_bytes)
     return bytes(body)
 
 
 def _too_large(most_bytes: int) -> Refusal:
     what = f"The body is larger than {most_bytes:,} bytes, the most that this server takes"
-    # What is left of the body is not read: the connection is of no more use.
+    # What may be left of the body is not read: the connection is of no more use.
     return Refusal(413, what, headers={"Connection": "close"})
 
 
