@@ -132,3 +132,17 @@ def test_chat_puts_a_message_into_the_template(model):
         graph = GraphGenerator(model, GraphByteLevelBPE(model.tokenizer))
         assert "chat" not in graph.functions
     model.chat_template = None
+
+
+@pytest.mark.slow
+def test_smollm2_writes_and_answers_as_with_generate():
+    model = load_causal_lm("smollm2_135m_instruct")
+    graph = GraphGenerator(model, GraphByteLevelBPE(model.tokenizer))
+    prompts, count = ["The whale is a", "Once upon a time, there was a small"], tf.constant(16)
+    found = graph.functions["greedy"](tf.constant(prompts), count)
+    assert _texts(found) == _expected(model, prompts, 16)
+    question = "What is a whale?"
+    generator = TextGenerator(model, GenerationSettings(max_new_tokens=16))
+    ids = generator.encode_chat([{"role": "user", "content": question}])
+    (answer,) = generator.generate([ids], chat=True)
+    assert _texts(graph.functions["chat"](tf.constant([question]), count)) == [answer.text]
