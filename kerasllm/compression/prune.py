@@ -77,7 +77,8 @@ class MagnitudePruning(keras.callbacks.Callback):
             return
         sizes = {name: np.abs(kernel.numpy()) for name, kernel in self.kernels.items()}
         if self._settings.scope == "global":
-            everywhere = _threshold(np.concatenate([s.reshape(-1) for s in sizes.values()]), sparsity)
+            together = np.concatenate([size.reshape(-1) for size in sizes.values()])
+            everywhere = _threshold(together, sparsity)
             thresholds = dict.fromkeys(sizes, everywhere)
         else:
             thresholds = {name: _threshold(s.reshape(-1), sparsity) for name, s in sizes.items()}

@@ -1,4 +1,4 @@
-"""What is compressed: the trained model of a run, and the data of the run that it is measured on."""
+"""What is compressed: the trained model of a run, and the data that it is measured on."""
 
 from __future__ import annotations
 

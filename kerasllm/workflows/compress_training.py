@@ -54,7 +54,8 @@ def train(
     """
     job = _job(subject, model, settings)
     report.heading("Training")
-    with MetricsLog(run.metrics_log, run.tensorboard) as log, report.training(job.steps) as progress:
+    log = MetricsLog(run.metrics_log, run.tensorboard)
+    with log, report.training(job.steps) as progress:
 
         def on_row(row: dict) -> None:
             log.write(row)

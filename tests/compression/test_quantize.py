@@ -54,7 +54,8 @@ def test_a_quantized_model_is_saved_and_loads_to_the_same_numbers(method, model,
     kinds = {weight.dtype for weight in query.weights}
     assert kinds & {"int8", "uint8"}
     # Keras alone rounds what goes into a product of int8 as well.
-    np.testing.assert_allclose(alone(inputs()), after, atol=TOLERANCES["int8"] * np.abs(after).max())
+    rounding = TOLERANCES["int8"] * np.abs(after).max()
+    np.testing.assert_allclose(alone(inputs()), after, atol=rounding)
 
     loaded = TextClassifier.from_preset(tmp_path / "saved")
     np.testing.assert_allclose(loaded(inputs()), after, atol=1e-5)

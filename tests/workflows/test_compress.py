@@ -5,11 +5,15 @@ import json
 import pytest
 
 from kerasllm.compression.measure import Comparison, Measured
+from kerasllm.compression.prune import kernels_of, sparsity_of
 from kerasllm.errors import CommandError, JobError, RunError
+from kerasllm.generation.settings import GenerationSettings
+from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.workflows.compress import compress
 from kerasllm.workflows.evaluate import evaluate
+from kerasllm.workflows.generate import Prompt, generate
 from kerasllm.workflows.predict import predict
 from kerasllm.workflows.report import Report
 
@@ -49,16 +53,17 @@ def test_a_quantized_run_is_used_like_any_other(toy_run, toy_data, tmp_path):
     assert json.loads(small.environment.read_text())["data"]
 
 
-def test_a_pruned_run_has_its_zeros_in_the_file(toy_run, tmp_path):
-    settings = ["pruning.sparsity=0.75", "pruning.every=3", "limit=0.9", *QUICK]
-    metrics = compressed(toy_run, tmp_path / "sparse", "compress_prune", *settings)
+def test_past_the_limit_a_run_is_kept_and_marked_with_its_zeros_in_the_file(toy_run, tmp_path):
+    settings = ["pruning.sparsity=0.999", "pruning.every=3", "limit=0.0", *QUICK]
+    with pytest.raises(JobError, match="the limit is 0.00%") as caught:
+        compressed(toy_run, tmp_path / "sparse", "compress_prune", *settings)
+    assert "before" in caught.value.what and "pruning.sparsity" in caught.value.fix
+    metrics = Run.open(tmp_path / "sparse").read_metrics()
     facts = metrics["compression"]
-    assert facts["sparsity"] == pytest.approx(0.75, abs=0.01)
+    assert not facts["within_limit"] and facts["lost"] > 0
+    assert facts["sparsity"] == pytest.approx(0.999, abs=0.001)
     assert 0 < facts["sparsity_of_all"] < facts["sparsity"] and max(facts["layers"].values()) <= 1
     assert metrics["train"]["loss"] > 0 and metrics["timing"]["steps"] == 7
-    from kerasllm.compression.prune import kernels_of, sparsity_of
-    from kerasllm.models.text_classifier import TextClassifier
-
     saved = TextClassifier.from_preset(tmp_path / "sparse" / "model")
     assert sparsity_of(kernels_of(saved.task.backbone)) == pytest.approx(facts["layers"])
 
@@ -74,26 +79,14 @@ def test_a_student_is_saved_without_its_teacher(toy_run, tmp_path):
     assert rows[0]["label"] in ("negative", "positive")
 
 
-def test_past_the_limit_the_run_is_kept_and_marked(toy_run, tmp_path):
-    settings = ["pruning.sparsity=0.999", "pruning.schedule=once", "limit=0.0", *QUICK]
-    with pytest.raises(JobError, match="the limit is 0.00%") as caught:
-        compressed(toy_run, tmp_path / "empty", "compress_prune", *settings)
-    assert "before" in caught.value.what and "pruning.sparsity" in caught.value.fix
-    facts = Run.open(tmp_path / "empty").read_metrics()["compression"]
-    assert not facts["within_limit"] and facts["lost"] > 0
-
-
 def test_a_language_model_is_quantized_and_still_writes(toy_language_model, tmp_path):
-    from kerasllm.generation.text import GenerationSettings
-    from kerasllm.workflows.generate import generate
-
     metrics = compressed(toy_language_model, tmp_path / "small", "compress_int8")
     facts = metrics["compression"]
     assert facts["metric"] == "loss" and facts["within_limit"] and facts["agreement"] is None
     assert facts["after"]["quality"]["loss"] != facts["before"]["quality"]["loss"]
     settings = GenerationSettings(max_new_tokens=8, temperature=0.0)
     texts = [
-        next(iter(generate(run, ["The whale"], settings)))["text"]
+        next(iter(generate(run, [Prompt("The whale", "here")], settings)))["text"]
         for run in (toy_language_model, tmp_path / "small")
     ]
     assert texts[0] == texts[1]
