@@ -7,6 +7,7 @@ them as a batch: so the texts begin where texts begin, and the same command give
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -60,7 +61,21 @@ def structure_of(
         raise refused
     for number, layer in enumerate(layers, start=1):
         layer.notify = partial(notify, f"quantizing layer {number} of {len(layers)}")
+    for layer in walk(blocks):
+        if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense)):
+            layer.quantized_call = partial(_observed, layer)
     return {"pre_block_layers": [lambda _: states], "sequential_blocks": layers}
+
+
+def _observed(layer: keras.Layer, *args, **kwargs):
+    """Calls a layer so that Keras sees what goes in.
+
+    Keras 3.15 looks on from the place of `call`, which a layer that is to be quantized does not go
+    through: it would see nothing, and round the weights as `int4` does.
+    """
+    if inspect.ismethod(layer.call):
+        return type(layer).quantized_call(layer, *args, **kwargs)
+    return layer.call(*args, **kwargs)
 
 
 def save_all_weights(backbone: keras_hub.models.Backbone) -> None:

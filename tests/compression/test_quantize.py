@@ -48,6 +48,10 @@ def test_a_quantized_model_is_saved_and_loads_to_the_same_numbers(method, model,
     assert np.abs(after - before).max() < TOLERANCES[method] * np.abs(before).max()
     assert not np.array_equal(after, before)
 
+    if method == "awq":
+        scales = [np.ptp(w) for w in model.task.backbone.weights if w.name == "awq_scales"]
+        assert max(scales) > 0, "Keras saw what goes into the layers"
+
     model.save_to_preset(tmp_path / "saved")
     alone = keras_hub.models.TextClassifier.from_preset(str(tmp_path / "saved"))
     query = alone.backbone.transformer_layers[0]._self_attention_layer.query_dense
