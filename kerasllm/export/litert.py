@@ -29,7 +29,7 @@ _LARGEST_FILE = 2**31 - 1
 _LIMITS = {
     ("text_classification", "float32"): (1e-3, 1.0),
     ("text_classification", "float16"): (1e-2, 0.99),
-    ("text_classification", "int8"): (0.25, 0.98),
+    ("text_classification", "int8"): (0.25, 0.99),
     ("causal_lm", "float32"): (1e-2, 1.0),
     ("causal_lm", "float16"): (0.1, 0.97),
     ("causal_lm", "int8"): (8.0, 0.75),
