@@ -156,6 +156,14 @@ class Run:
         """Returns the final metrics of a finished run."""
         return read_json(self.metrics)
 
+    def read_environment(self) -> dict:
+        """Returns what the run was made with; nothing if that was not noted."""
+        found = read_json(self.environment) if self.environment.is_file() else {}
+        for key in ("data", "rows", "versions"):
+            if not isinstance(found.get(key, {}), dict):
+                raise _damaged(self.environment, f"{key} is no object")
+        return found
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
@@ -193,8 +201,26 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Reads what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads an object that `write_json` wrote.
+
+    Raises:
+        RunError: If the file holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, and of UTF-8
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "it is no object")
+    return value
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(
+        f"The file is not what kerasllm wrote: {why}",
+        where=str(path),
+        fix="put back the file as it was, or train again",
+    )
 
 
 def _is_left_over(path: Path) -> bool:

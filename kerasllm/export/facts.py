@@ -11,7 +11,7 @@ from kerasllm import recipe_yaml
 from kerasllm.data.starters import PREFIX, STARTERS
 from kerasllm.models.presets import PRESETS
 from kerasllm.recipe import AnyRecipe
-from kerasllm.run import Run, read_json
+from kerasllm.run import Run
 
 _PARTS = ("train", "validation", "test")
 # What begins like this is known to all, or to nobody but its owner.
@@ -25,7 +25,7 @@ _NEVER_PATHS = {"label_names", "class_weights"}
 
 def facts_of_run(run: Run, recipe: AnyRecipe) -> dict:
     """Returns the facts of a finished run; see `Source.facts`."""
-    environment = read_json(run.environment) if run.environment.is_file() else {}
+    environment = run.read_environment()
     fingerprints, rows = environment.get("data", {}), environment.get("rows", {})
     specs = {part: getattr(recipe.data, part, None) for part in _PARTS}
     data = {
@@ -59,16 +59,25 @@ def facts_of_preset(preset: str | None) -> dict:
 def without_folder(spec: str) -> str:
     """Returns a file, a glob, a folder or an address by the last part of its name.
 
-    What is public stays whole: bundled data and handles of model hubs. So does a plain name.
+    What is public stays whole: bundled data and handles of model hubs. So does a plain name. Of an
+    address goes also what may hold a secret or a host: user, password, query and fragment.
 
     Example:
 
     >>> without_folder("/home/somebody/reviews/2026-*.csv"), without_folder("starter:chat/train")
     ('2026-*.csv', 'starter:chat/train')
     """
-    if str(spec).startswith(_PUBLIC):
+    spec = str(spec)
+    if scheme := _ADDRESS.match(spec):
+        rest = re.split("[?#]", spec.removeprefix(scheme[0]))[0]
+        host, _, path = rest.partition("/")
+        host = host.rpartition("@")[2]
+        if spec.startswith(_PUBLIC):
+            return f"{scheme[0]}{host}/{path}" if path else f"{scheme[0]}{host}"
+        return PurePosixPath(path).name or scheme[0]
+    if spec.startswith(_PUBLIC):
         return spec
-    name = PurePosixPath(spec).name or str(spec)
+    name = PurePosixPath(spec).name or spec
     return PureWindowsPath(name).name or name
 
 
