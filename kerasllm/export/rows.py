@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from kerasllm.data.chat_templates import ChatTemplate
 from kerasllm.data.conversation_shapes import BadRow, read_row, shape_of
@@ -11,6 +11,7 @@ from kerasllm.data.documents import Documents
 from kerasllm.data.files import find_files
 from kerasllm.data.records import first_keys, records
 from kerasllm.data.sources import Source
+from kerasllm.data.starters import PREFIX
 from kerasllm.errors import DataError
 from kerasllm.export.facts import without_folder
 from kerasllm.models.causal_lm import CausalLM
@@ -20,35 +21,52 @@ from kerasllm.recipe import AnyRecipe, Recipe
 _PROMPT_TOKENS = 64
 _SHORTEST_TEXT = 20
 _PARTS = ("test", "validation", "train")
+_NOT_THERE = "the run's own data are not there"
 
 
-def classified_rows(recipe: Recipe, count: int | None) -> tuple[list[str], str]:
+def classified_rows(
+    recipe: Recipe,
+    count: int | None,
+    fingerprints: Mapping[str, str] | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> tuple[list[str], str]:
     """Reads texts of a classifier's run: of its test data, else validation, else training.
 
-    Where none of these files is there any more, the bundled movie reviews stand in.
+    Where none of these files is there any more as it was, the bundled movie reviews stand in.
 
     Args:
         recipe: The run's recipe.
         count: How many; `None`: all.
+        fingerprints: What tells the data of each part from others; a part without one is not
+            checked. Defaults to `None`: none is.
+        warn: Called with a line where other data stand in. Defaults to nothing.
 
     Returns:
         The texts, and what they are in words.
     """
-    data = recipe.data
-    for part, spec in _specs(recipe):
-        try:
-            source = Source(spec, split=part, text=data.text, label=data.label, on_bad_row="skip")
-            texts = (text for batch in source.batches() for text in batch.texts)
-            return _taken(texts, count, part, source.files)
-        except DataError:
-            continue
-    source = Source("starter:movie_reviews", split="test")
-    texts = (text for batch in source.batches() for text in batch.texts)
-    return _taken(texts, count, "the run's own data are not there", source.files)
+    data, known = recipe.data, fingerprints or {}
+
+    def read(part: str, spec) -> tuple[list[str], str]:
+        source = Source(spec, split=part, text=data.text, label=data.label, on_bad_row="skip")
+        if part in known and source.fingerprint != known[part]:
+            raise DataError("they are not what they were in the training: the fingerprint differs")
+        return taken(source, part)
+
+    def taken(source: Source, part: str) -> tuple[list[str], str]:
+        texts = (text for batch in source.batches() for text in batch.texts)
+        return _taken(texts, count, part, source.files)
+
+    def bundled() -> tuple[list[str], str]:
+        return taken(Source("starter:movie_reviews", split="test"), _NOT_THERE)
+
+    return _first_usable(recipe, read, bundled, warn)
 
 
 def prompt_rows(
-    recipe: AnyRecipe | None, model: CausalLM, count: int | None
+    recipe: AnyRecipe | None,
+    model: CausalLM,
+    count: int | None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[str], str]:
     """Reads short texts for a language model, such as prompts are.
 
@@ -60,24 +78,56 @@ def prompt_rows(
         recipe: The run's recipe, or `None` for a preset.
         model: The model.
         count: How many; `None`: all.
+        warn: Called with a line where other data stand in, or may. Defaults to nothing.
 
     Returns:
         The texts, of 64 tokens at most, and what they are in words.
     """
-    for part, spec in _specs(recipe) if recipe else ():
-        try:
-            return _prompts(spec, part, part, recipe.data, model, count)
-        except DataError:
+
+    def read(part: str, spec) -> tuple[list[str], str]:
+        found = _prompts(spec, part, part, recipe.data, model, count)
+        names = _names(spec)
+        if not all(name.startswith(PREFIX) for name in names):
+            # The fingerprint that the run noted is of its tokens.
+            warn(f"compared on {', '.join(names)} as it is now: whether it changed since the "
+                 "training is not known of a language model's data")  # fmt: skip
+        return found
+
+    def bundled() -> tuple[list[str], str]:
+        why = _NOT_THERE if recipe else "a preset has no data"
+        if model.chat_template is not None:
+            return _prompts("starter:chat", "test", why, None, model, count)
+        return _prompts("starter:moby_dick", "train", why, None, model, count)
+
+    return _first_usable(recipe, read, bundled, warn) if recipe else bundled()
+
+
+def _first_usable(
+    recipe: AnyRecipe,
+    read: Callable[[str, str | list[str]], tuple[list[str], str]],
+    bundled: Callable[[], tuple[list[str], str]],
+    warn: Callable[[str], None],
+) -> tuple[list[str], str]:
+    """Reads the first part of a run's data that can be read, and says why it is not another."""
+    refused, found = [], None
+    for part in _PARTS:
+        spec = getattr(recipe.data, part, None)
+        if spec is None:
             continue
-    why = "the run's own data are not there" if recipe else "a preset has no data"
-    if model.chat_template is not None:
-        return _prompts("starter:chat", "test", why, None, model, count)
-    return _prompts("starter:moby_dick", "train", why, None, model, count)
+        try:
+            found = read(part, spec)
+            break
+        except DataError as error:
+            why = error.what[:1].lower() + error.what[1:]
+            refused.append(f"the {part} data {', '.join(_names(spec))} cannot be used ({why})")
+    rows, rows_from = found or bundled()
+    if refused:
+        warn(f"{'; '.join(refused)}: compared on {rows_from} instead")
+    return rows, rows_from
 
 
-def _specs(recipe: AnyRecipe) -> list[tuple[str, str | list[str]]]:
-    found = [(part, getattr(recipe.data, part, None)) for part in _PARTS]
-    return [(part, spec) for part, spec in found if spec is not None]
+def _names(spec: str | list[str]) -> list[str]:
+    return [spec] if isinstance(spec, str) else list(spec)
 
 
 def _taken(

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasllm.errors import CommandError, RunError
+from kerasllm.data.labels import FILE_NAME as LABELS
+from kerasllm.errors import CommandError, Interrupted, RunError
 from kerasllm.export import formats
 from kerasllm.export.formats import Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
 from kerasllm.recipe import AnyRecipe, load
 from kerasllm.run import Run, read_json, whole_folder, write_text
+from kerasllm.workflows.signals import asked_to_stop
 
 if TYPE_CHECKING:
     from kerasllm.export.source import Source
     from kerasllm.workflows.report import Report
 
 DEFAULT_FORMAT = next(iter(formats.FORMATS))
+
+_NEEDS_RUN = "give a whole run directory of a classifier: recipe.yaml, metrics.json, model/"
 
 # How many rows are compared unless it is said: those of a language model take longer.
 _ROWS = {"text_classification": 256, "causal_lm": 64}
@@ -87,9 +94,13 @@ def check(
     if Run(source).recipe.is_file():
         run = Run.open(source)
         recipe = load(str(run.recipe))
+        # The card needs both.
+        run.read_metrics()
+        run.read_environment()
         task = "text_classification" if recipe.task == "text_classification" else "causal_lm"
     else:
         _refuse_encoder(str(source))
+        _refuse_part_of_a_run(Path(source))
     formats.refuse_model(format, task, _family(run) if run else None)
     formats.refuse_missing_packages(format)
     if rows is None:
@@ -133,6 +144,7 @@ def export(
     Raises:
         KerasllmError: If the run, the format or the output is refused.
         JobError: If what was exported does not say what the model says; nothing is kept then.
+        Interrupted: If SIGTERM or Ctrl-C ended it while it wrote; nothing is kept then either.
 
     Example:
 
@@ -148,11 +160,11 @@ def export(
 
     report = report or Report()
     with report.busy("loading the model") as busy:
-        opened = _open(request, busy.update)
+        opened = _open(request, busy.update, report.line)
         formats.refuse_model(format, opened.task, opened.family)
         chosen = formats.load_format(format)
         chosen.refuse(opened, request.options)
-        with whole_folder(request.output) as folder:
+        with _stopped_by_signals(), whole_folder(request.output) as folder:
             busy.update(f"writing {format}")
             chosen.write(opened, folder, request.options)
             busy.update(f"asking the model about {len(opened.rows):,} rows")
@@ -180,7 +192,28 @@ def export(
     return Exported(request.output, _sizes(request.output), results)
 
 
-def _open(request: Request, notify) -> Source:
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does: with an exception, so that it is tidied up."""
+
+    def interrupt(signal: object) -> None:
+        # Not an `Exception`, which TensorFlow would take for an error of what it traces.
+        raise KeyboardInterrupt
+
+    with asked_to_stop(interrupt) as caught:
+        try:
+            yield
+        except KeyboardInterrupt:
+            if caught.signal is None:
+                raise
+            raise Interrupted(
+                "The export was stopped; nothing was kept", signal=caught.signal
+            ) from None
+
+
+def _open(
+    request: Request, notify: Callable[[str], None], warn: Callable[[str], None]
+) -> Source:
     """Loads the model in float32, and the rows that it is compared on."""
     from kerasllm.export.facts import facts_of_preset, facts_of_run
     from kerasllm.export.rows import classified_rows, prompt_rows
@@ -191,11 +224,12 @@ def _open(request: Request, notify) -> Source:
     run, recipe = request.run, request.recipe
     if request.task == "text_classification":
         model = TextClassifier.from_preset(run.model)
-        rows, rows_from = classified_rows(recipe, request.rows)
+        fingerprints = run.read_environment().get("data")
+        rows, rows_from = classified_rows(recipe, request.rows, fingerprints, warn)
     else:
         place = run.path if run else request.preset
         model = open_causal_lm(place, precision="float32", progress=notify)
-        rows, rows_from = prompt_rows(recipe, model, request.rows)
+        rows, rows_from = prompt_rows(recipe, model, request.rows, warn)
     return Source(
         task=request.task,
         model=model,
@@ -217,29 +251,64 @@ def _refuse_encoder(preset: str) -> None:
         )
 
 
+def _refuse_part_of_a_run(path: Path) -> None:
+    """Refuses a folder that is no preset of a language model, but has to do with a run."""
+    if (path / LABELS).is_file():
+        whole = Run(path.absolute().parent).recipe.is_file()
+        raise RunError(
+            "The folder holds the model of a classifier, without what is known of its run",
+            where=str(path),
+            fix=f"did you mean {path.parent}?" if whole else _NEEDS_RUN,
+        )
+    if (path / "model").is_dir():
+        classifies = (path / "model" / LABELS).is_file()
+        raise RunError(
+            "The run directory has no recipe.yaml",
+            where=str(path),
+            fix=_NEEDS_RUN if classifies else f"export the model alone: {path / 'model'}",
+        )
+    if path.is_dir() and any(path.glob("*/recipe.yaml")):
+        Run.open(path)  # it says which run may be meant
+
+
 def _output(run: Run | None, source: str, format: str, output: str | Path | None) -> Path:
     if output is not None:
-        return Path(output)
-    if run is None:
+        folder = Path(output)
+    elif run is not None:
+        folder = run.path / "export" / format
+    elif source in PRESETS or "://" in source or Path(source).exists():
         raise CommandError(
-            f"{source} is no run directory, in which the export could be put",
-            where="--output",
-            fix="check the path of the run; for a preset, name the folder to write with --output",
+            f"The preset {source} is no run directory, in which the export could be put",
+            fix="name the folder to write with --output",
         )
-    return run.path / "export" / format
+    else:
+        raise CommandError(
+            f"{source} is no run directory, and no preset of `kerasllm presets list`",
+            fix="check the path of the run; for another preset, name the folder to write with "
+            "--output",
+        )
+    # The folder is renamed to its place, which a link would not outlive.
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def _family(run: Run) -> str | None:
     """Returns the class of the backbone of a run's model, as its files call it."""
     try:
         return read_json(run.model / "config.json").get("class_name")
-    except (OSError, ValueError):
+    except (OSError, RunError):
         return None  # what loads the model says what is wrong with its files
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
+    if Path.cwd().is_relative_to(folder.resolve()) or os.path.ismount(folder):
+        why = "a file system is mounted there" if os.path.ismount(folder) else "you are in it"
+        raise RunError(
+            f"The folder cannot be put in place as a whole: {why}",
+            where=where,
+            fix=f"name a new folder, such as {folder / 'exported'}, with --output",
+        )
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / FILE_NAME).is_file():
             raise RunError(
@@ -256,13 +325,16 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError("There is a file of this name", where=where, fix="choose another folder")
     parent = next(one for one in folder.absolute().parents if one.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        why = "cannot be written" if parent.is_dir() else "is a file"
+    try:
+        # For root, and on some file systems, only making a folder tells.
+        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent))
+    except OSError as error:
+        why = f"cannot be written ({error.strerror})" if parent.is_dir() else "is a file"
         raise RunError(
             f"The folder cannot be made: {parent} {why}",
             where=where,
             fix="choose another folder with --output",
-        )
+        ) from error
 
 
 def _name(request: Request) -> str:

@@ -1,5 +1,7 @@
 """`kerasllm export`: what a user sees."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -50,3 +52,14 @@ def test_a_missing_run_is_refused_before_tensorflow_is_imported(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout.strip() == "False"
     assert "no/such/run is no run directory" in done.stderr
+    assert "where:" not in done.stderr
+
+
+def test_sigterm_leaves_nothing(kerasllm, toy_run, tmp_path, monkeypatch):
+    echo = install_echo(monkeypatch)
+    monkeypatch.setattr(
+        echo, "write", lambda source, folder, options: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    result = kerasllm("export", toy_run, "--format", "echo", "--output", tmp_path / "out")
+    assert result.status == 143 and "nothing was kept" in result.err
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models.gpt import load_causal_lm
@@ -13,6 +14,7 @@ from kerasllm.run import Run
 from kerasllm.workflows.export import check, export
 from kerasllm.workflows.report import Report
 from tests.export.echo import install_echo
+from tests.toy import toy_rows, write_csv
 from tests.toy_language_model import write_chats
 
 
@@ -22,8 +24,19 @@ def echo(monkeypatch):
     return install_echo(monkeypatch)
 
 
-def run_export(run, format="echo", **options):
-    return export(run, format, report=Report.silent(), **options)
+def run_export(run, format="echo", report=None, **options):
+    return export(run, format, report=report or Report.silent(), **options)
+
+
+class Lines(Report):
+    """A report that keeps its lines."""
+
+    def __init__(self):
+        super().__init__(Console(quiet=True))
+        self.lines = []
+
+    def line(self, text=""):
+        self.lines.append(text)
 
 
 def test_a_folder_holds_files_parity_and_a_card(echo, toy_run, tmp_path):
@@ -164,6 +177,68 @@ def test_data_that_are_gone_give_way_to_bundled_data(echo, toy_run, tmp_path):
     run = shutil.copytree(toy_run, tmp_path / "run")
     recipe = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(recipe.replace(".csv", ".gone.csv"))
-    run_export(run, rows=4)
+    report = Lines()
+    run_export(run, rows=4, report=report)
     assert "starter:movie_reviews/test" in echo.sources[0].rows_from
     assert "not there" in echo.sources[0].rows_from
+    said = report.lines[-1]
+    assert "test.gone.csv cannot be used (the file does not exist" in said
+    assert "starter:movie_reviews/test" in said and said.endswith("instead")
+
+
+def test_another_file_of_the_same_name_is_not_used(echo, toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    other = write_csv(tmp_path / "test.csv", toy_rows(30, seed=7))
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace(str(toy_run.parent / "test.csv"), str(other)))
+    report = Lines()
+    run_export(run, rows=4, report=report)
+    assert echo.sources[0].rows_from == "the first 4 rows of train.csv (train)"
+    assert "test.csv cannot be used" in report.lines[-1]
+    assert "fingerprint differs" in report.lines[-1]
+
+
+def test_a_folder_that_cannot_be_put_in_place_is_refused(echo, toy_run, tmp_path, monkeypatch):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for output in (".", "", empty, "..", "/"):
+        with pytest.raises(RunError, match="you are in it|mounted"):
+            check(toy_run, "echo", output=output)
+    with pytest.raises(RunError, match="cannot be written"):
+        check(toy_run, "echo", output="/proc/export/out")
+    assert not list(empty.iterdir())
+
+
+def test_a_link_stays_one(echo, toy_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    run_export(toy_run, output=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "parity.json").is_file()
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "environment.json"])
+@pytest.mark.parametrize("content", ['{"test": ', "[1]"])
+def test_a_damaged_run_is_refused(echo, toy_run, tmp_path, file, content):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    (run / file).write_text(content)
+    with pytest.raises(RunError, match="not what kerasllm wrote") as caught:
+        check(run, "echo")
+    assert caught.value.where == str(run / file)
+
+
+def test_what_has_to_do_with_a_run_is_told_from_a_preset(
+    echo, toy_run, toy_language_model, tmp_path
+):
+    with pytest.raises(RunError, match="of a classifier") as caught:
+        check(toy_run / "model", "echo", output=tmp_path / "out")
+    assert caught.value.fix == f"did you mean {toy_run}?"
+    with pytest.raises(RunError) as caught:
+        check(toy_run.parent, "echo", output=tmp_path / "out")
+    assert caught.value.fix == f"did you mean {toy_run}?"
+    for whole, word in ((toy_run, "whole run directory"), (toy_language_model, "model alone")):
+        run = shutil.copytree(whole, tmp_path / whole.parent.name)
+        (run / "recipe.yaml").unlink()
+        with pytest.raises(RunError, match="no recipe.yaml") as caught:
+            check(run, "echo", output=tmp_path / "out")
+        assert word in caught.value.fix
