@@ -67,6 +67,7 @@ def test_int8_is_the_smallest_file_and_float16_in_between(exports):
     files = exports("classifier", "litert").files
     sizes = [files[f"model_{name}.tflite"] for name in ("int8", "float16", "float32")]
     assert sizes == sorted(sizes)
+    assert all(one.least_agreement >= 0.99 for one in exports("classifier", "litert").parity)
 
 
 def test_onnx_takes_any_number_of_rows_of_any_length(exports, classifier):

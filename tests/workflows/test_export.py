@@ -160,9 +160,11 @@ def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_pa
     model.chat_template = built_in("plain", model.tokenizer)
     chats = write_chats(tmp_path / "chats.jsonl", 6)
     recipe = load("gpt_sft_lora", [f"data.train={chats}"])
-    rows, rows_from = prompt_rows(recipe, model, 2)
+    said = []
+    rows, rows_from = prompt_rows(recipe, model, 2, said.append)
     assert rows[0] == "User: sea?\nAssistant:"
     assert rows_from == "the first 2 rows of chats.jsonl (train)"
+    assert len(said) == 1 and "whether it changed since the training is not known" in said[0]
 
     pairs = tmp_path / "pairs.jsonl"
     pair = {"prompt": "sea?", "chosen": "cold", "rejected": "warm"}
