@@ -62,6 +62,10 @@ class Format(abc.ABC):
     def refuse(self, source: Source, options: Options) -> None:
         """Raises a `CommandError` if the format cannot hold this model, naming what can."""
 
+    def remarks(self, source: Source) -> list[str]:
+        """Returns what to tell the user at once of how this model is held, a line each."""
+        return []
+
     @abc.abstractmethod
     def write(self, source: Source, folder: Path, options: Options) -> None:
         """Fills an empty folder."""

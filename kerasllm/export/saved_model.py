@@ -45,6 +45,10 @@ class SavedModel(Format):
                 fix="use --format transformers or keras_hub",
             )
 
+    def remarks(self, source: Source) -> list[str]:
+        _, refusal = graph_tokenizer(source)
+        return [] if refusal is None else [f"it takes token ids and no texts: {refusal}"]
+
     def write(self, source: Source, folder: Path, options: Options) -> None:
         tokenizer, _ = graph_tokenizer(source)
         kind = GraphClassifier if source.is_classifier else GraphGenerator

@@ -164,6 +164,8 @@ def export(
         formats.refuse_model(format, opened.task, opened.family)
         chosen = formats.load_format(format)
         chosen.refuse(opened, request.options)
+        for remark in chosen.remarks(opened):
+            report.line(remark)
         with _stopped_by_signals(), whole_folder(request.output) as folder:
             busy.update(f"writing {format}")
             chosen.write(opened, folder, request.options)

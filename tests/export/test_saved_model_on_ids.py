@@ -1,0 +1,51 @@
+"""A SavedModel of a model whose tokenizer has no exact form in a graph takes token ids."""
+
+import io
+import json
+import shutil
+
+import pytest
+import tensorflow as tf
+import tokenizers
+from rich.console import Console
+
+from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
+from kerasllm.generation.settings import GenerationSettings
+from kerasllm.generation.text import TextGenerator
+from kerasllm.models.gpt import load_causal_lm
+from kerasllm.workflows.export import export
+from kerasllm.workflows.report import Report
+
+PROMPT = "Call me"
+
+
+@pytest.fixture(scope="module")
+def normalizing(tmp_path_factory, toy_language_model):
+    """A model whose tokenizer normalizes, for which TensorFlow has nothing alike."""
+    folder = tmp_path_factory.mktemp("normalizing") / "model"
+    shutil.copytree(toy_language_model / "model", folder)
+    file = folder / PRESET_SUBFOLDER / "tokenizer.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "normalizer": {"type": "NFC"}}))
+    return folder
+
+
+def test_it_is_told_and_the_ids_give_the_models_text(normalizing, tmp_path):
+    told = io.StringIO()
+    exported = export(normalizing, output=tmp_path / "ids", rows=4, report=Report(Console(file=told, width=400)))
+    assert exported.parity[0].holds
+    for words in (told.getvalue(), (exported.folder / "README.md").read_text()):
+        assert "takes token ids" in words and "NFC" in words
+
+    signatures = tf.saved_model.load(str(exported.folder)).signatures
+    assert set(signatures) == {"token_ids", "generate_ids"}
+    tokenizer = tokenizers.Tokenizer.from_file(str(exported.folder / "tokenizer.json"))
+    ids = tokenizer.encode(PROMPT).ids
+    new = signatures["generate_ids"](
+        token_ids=tf.constant([ids]),
+        padding_mask=tf.constant([[1] * len(ids)]),
+        max_new_tokens=tf.constant(12),
+    )
+    generator = TextGenerator(load_causal_lm(normalizing), GenerationSettings(max_new_tokens=12))
+    (expected,) = generator.generate([generator.encode(PROMPT)])
+    assert tokenizer.decode(new["token_ids"].numpy()[0]) == expected.text
