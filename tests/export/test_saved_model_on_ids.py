@@ -3,16 +3,22 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tokenizers
 from rich.console import Console
 
 from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
+from kerasllm.export.formats import Options
+from kerasllm.export.saved_model import FORMAT
+from kerasllm.export.source import Source
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.text_classifier import bert_classifier
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 
@@ -49,3 +55,14 @@ def test_it_is_told_and_the_ids_give_the_models_text(normalizing, tmp_path):
     generator = TextGenerator(load_causal_lm(normalizing), GenerationSettings(max_new_tokens=12))
     (expected,) = generator.generate([generator.encode(PROMPT)])
     assert tokenizer.decode(new["token_ids"].numpy()[0]) == expected.text
+
+
+def test_a_classifier_of_sentence_pieces(tmp_path):
+    albert = Path(__file__).parents[1] / "reference" / "albert"
+    model = bert_classifier(albert, labels=["bad", "good"])
+    rows = ["a good film", "bad", "the whale and the sea, and all that is in it"]
+    source = Source("text_classification", model, "albert", 16, rows)
+    assert "token ids" in FORMAT.remarks(source)[0]
+    FORMAT.write(source, tmp_path, Options())
+    found = FORMAT.predict(source, tmp_path, Options())
+    np.testing.assert_allclose(found, source.expected, atol=1e-5)
