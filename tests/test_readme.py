@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -87,6 +89,9 @@ def test_the_commands_of_a_users_day_run(
             )
             assert ended.returncode == 0, (command, ended.stderr)
             continue
+        if arguments[0] == "serve":
+            _serve_once([*arguments[:-1], "0"])
+            continue
         # Who chats says nothing, and ends.
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         with pytest.raises(SystemExit) as ended:
@@ -95,6 +100,21 @@ def test_the_commands_of_a_users_day_run(
     assert (tmp_path / "my_run" / "metrics.json").is_file()
     assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
     assert "positive\t" in capsys.readouterr().out
+
+
+def _serve_once(arguments: list[str]) -> None:
+    """Starts a server, asks whether it is ready, and ends it as Ctrl-C does."""
+    command = [sys.executable, "-m", "kerasllm", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = next(
+                found[0] for line in server.stdout if (found := re.search(r"http://[\d.:]+", line))
+            )
+            with urllib.request.urlopen(f"{address}/ready") as answer:
+                assert answer.status == 200
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
 
 
 def test_a_wheel_has_all_that_the_checkout_has(tmp_path):

@@ -49,6 +49,7 @@ def test_it_says_what_would_run_here(plan, toy_data):
         assert shown in result.stderr
 
 
+@pytest.mark.slow
 def test_a_job_for_a_tpu_is_checked_without_one(plan):
     result = plan(
         "--strategy", "tpu", "--replicas", "16", "--memory", "16GB", "--json"

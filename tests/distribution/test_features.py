@@ -17,6 +17,7 @@ FLOAT32 = 3e-5
 
 
 WORKERS = pytest.param("workers", marks=pytest.mark.slow)
+VIRTUAL = pytest.param("virtual", marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def workers(tmp_path_factory):
     return run_under(TWO_WORKERS, MODULE, tmp_path_factory.mktemp("workers"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", features())
 def test_two_replicas_train_as_one_device(feature, virtual, one_device):
     check(feature, virtual, one_device)
@@ -66,7 +68,7 @@ def test_a_gradient_is_clipped_by_the_norm_of_the_whole_batch(one_device):
     assert np.linalg.norm(one_device["clipping/moved"]) < longest * 1.01
 
 
-@pytest.mark.parametrize("results", ["one_device", "virtual", WORKERS])
+@pytest.mark.parametrize("results", ["one_device", VIRTUAL, WORKERS])
 def test_a_step_that_is_not_finite_is_left_out_by_all(results, request):
     results = request.getfixturevalue(results)
     assert results["skipped/applied"].tolist() == [True, False, True, True]
@@ -74,7 +76,7 @@ def test_a_step_that_is_not_finite_is_left_out_by_all(results, request):
     assert np.isfinite(results["skipped/moved"]).all()
 
 
-@pytest.mark.parametrize("results", ["one_device", "virtual", WORKERS])
+@pytest.mark.parametrize("results", ["one_device", VIRTUAL, WORKERS])
 def test_an_overflow_halves_the_scale_once_for_all(results, request):
     results = request.getfixturevalue(results)
     left_out = int((~results["mixed_float16/applied"]).sum())
@@ -84,7 +86,7 @@ def test_an_overflow_halves_the_scale_once_for_all(results, request):
 
 
 @pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("results", ["one_device", "virtual"])
+@pytest.mark.parametrize("results", ["one_device", VIRTUAL])
 def test_each_row_replica_and_step_drops_other_units_and_again_the_same(results, xla, request):
     first, second = (
         request.getfixturevalue(results)[f"dropout/xla={xla} {run}"] for run in (1, 2)

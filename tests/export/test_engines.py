@@ -123,6 +123,7 @@ def test_the_code_of_the_card_runs(exports, kind, format, monkeypatch):
         assert re.search("positive|negative", printed.getvalue())
 
 
+@pytest.mark.slow
 def test_keras_loads_both_without_kerasllm(exports, classifier):
     """In a process of its own, in which kerasllm cannot be imported."""
     file = exports("classifier", "keras").folder / "model.keras"

@@ -112,6 +112,7 @@ def test_the_weights_are_there_once(exported, model):
     assert size < 4 * model.task.count_params() + 20_000
 
 
+@pytest.mark.slow
 def test_the_card_shows_code_that_runs(exported):
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)

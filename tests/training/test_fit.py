@@ -20,7 +20,7 @@ def trained(model: FineTunedModel, epochs: int = 3, **options):
     return history, weights_of(model)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 8])
+@pytest.mark.parametrize("accumulate", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("xla", [False, True])
 def test_accumulation_and_xla_give_the_numbers_of_one_large_batch(accumulate, xla):
     expected_history, expected = trained(tiny_model())

@@ -171,7 +171,7 @@ def test_three_classes_named_and_weighted(toy_data, toy_preset):
         ("training.layer_decay=0.8", "training.precision=mixed_bfloat16"),
         ("training.early_stopping={patience: 6, metric: accuracy}", "training.evaluate_every=5"),
         ("model.lora={rank: 4}", "training.learning_rate=0.02"),
-        ("training.xla=true", "training.epochs=5"),
+        pytest.param(("training.xla=true", "training.epochs=5"), marks=pytest.mark.slow),
     ],
 )
 def test_every_way_to_train_learns(toy_data, toy_preset, settings):

@@ -18,7 +18,10 @@ def test_the_first_signal_is_told_and_ends_nothing(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_interrupts():
+def test_a_second_ctrl_c_interrupts(request):
+    # Where the tests run in the background of a shell, Ctrl-C is ignored from the start.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     with pytest.raises(KeyboardInterrupt), asked_to_stop(lambda _: None):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
