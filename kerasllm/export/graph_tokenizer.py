@@ -12,7 +12,7 @@ from kerasllm.export.character_runs import ITSELF, NOTHING, CharacterRuns
 
 
 class GraphTokenizer(abc.ABC):
-    """Turns a batch of texts into ids by TensorFlow's and tensorflow-text's ops alone.
+    """Turns a batch of texts into ids by TensorFlow's own ops alone.
 
     Args:
         start_token_id: The id put before each text, or `None`.

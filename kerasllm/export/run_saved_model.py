@@ -17,6 +17,7 @@ from pathlib import Path
 
 
 def main(folder: str, signature: str, calls: str, outputs: str) -> None:
+    """Calls a signature with each of the inputs, and writes the numbers that come out."""
     block()
     import numpy as np
     import tensorflow as tf

@@ -18,6 +18,7 @@ _ROWS_AT_ONCE = 32
 
 
 def main(folder: str, texts: str, output: str) -> None:
+    """Writes the logits of an exported folder for some texts."""
     rows = json.loads(Path(texts).read_text(encoding="utf-8"))
     np.save(output, logits_of(Path(folder), rows))
 
