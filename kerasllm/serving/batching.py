@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 
+from kerasllm.serving.model_thread import ModelThread
 from kerasllm.serving.refusal import too_many_wait
 
 _TEXTS = 64
 
 
-class Batcher:
+class Batcher(ModelThread):
     """Computes the texts of requests together.
 
     Nothing is delayed: whatever waits when the thread is free is computed next. Each request that
@@ -37,34 +37,9 @@ class Batcher:
     def __init__(
         self, compute: Callable[[list[str]], Sequence], *, most_texts: int | None, most_waiting: int
     ):
+        super().__init__(most_waiting)
         self._compute = compute
         self._most_texts = most_texts or _TEXTS
-        self._most_waiting = most_waiting
-        self._waiting: deque[_Job] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-
-    @property
-    def ready(self) -> bool:
-        """Whether texts are computed."""
-        return self._thread.is_alive() and not self._closed
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._waiting)
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the thread when all that waits is computed."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
 
     async def submit(self, texts: Sequence[str]) -> list:
         """Returns the result of each text; when it is cancelled, what was not begun is left out.
@@ -140,7 +115,7 @@ class _Job:
     def put(self, place: int, result: object) -> None:
         self._results[place] = result
         if len(self._results) == len(self.texts):
-            _unless_cancelled(self.done.set_result, [self._results[i] for i in range(place + 1)])
+            _unless_cancelled(self.done.set_result, [self._results[i] for i in range(len(self.texts))])
 
     def fail(self, error: Exception) -> None:
         _unless_cancelled(self.done.set_exception, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from kerasllm.generation.text import TextGenerator
 from kerasllm.generation.text_pieces import TextPieces
 from kerasllm.serving.decoding import Asked, decoding_for
 from kerasllm.serving.metrics import Metrics
+from kerasllm.serving.model_thread import ModelThread
 from kerasllm.serving.refusal import too_many_wait
 
 _ANSWERS = 16
@@ -86,7 +86,7 @@ class Answer:
             self.cancelled = True
 
 
-class Writer:
+class Writer(ModelThread):
     """Writes the answers of requests together.
 
     Each turn of the thread opens answers that wait, as far as there is room, and gives every open
@@ -107,26 +107,12 @@ class Writer:
         most_answers: int | None,
         most_waiting: int,
     ):
+        super().__init__(most_waiting)
         self._generator = generator
         self._decoding = decoding_for(generator.generator)
         self._metrics = metrics
         self._most_answers = most_answers or _ANSWERS
-        self._most_waiting = most_waiting
-        self._waiting: deque[Answer] = deque()
         self._open: list[Answer] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-
-    @property
-    def ready(self) -> bool:
-        """Whether answers are written."""
-        return self._thread.is_alive() and not self._closed
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._waiting)
 
     def warm_up(self) -> None:
         """Writes a little, in every way, so that no request waits for what is done once."""
@@ -136,17 +122,6 @@ class Writer:
             self._decoding.step()
         self._decoding.remove([0])
         self._decoding.remove([1])
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the thread when all answers are written."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
 
     def submit(self, prompt: list[int], settings: GenerationSettings) -> Answer:
         """Returns an answer that will be written.

@@ -1,0 +1,49 @@
+"""The one thread that owns a model, and what waits for it."""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections import deque
+
+
+class ModelThread(abc.ABC):
+    """Computes in a thread of its own what others put into `_waiting`.
+
+    Whoever changes `_waiting` holds `_changed`, and notifies it.
+
+    Args:
+        most_waiting: The most requests that wait.
+    """
+
+    def __init__(self, most_waiting: int):
+        self._most_waiting = most_waiting
+        self._waiting: deque = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are computed."""
+        return self._thread.is_alive() and not self._closed
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread when all that waits is computed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    @abc.abstractmethod
+    def _run(self) -> None:
+        """Computes what waits, until the thread is closed and nothing waits any more."""
