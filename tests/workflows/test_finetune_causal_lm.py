@@ -14,6 +14,7 @@ from kerasllm.models.gpt import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.workflows.finetune import finetune
+from kerasllm.workflows.open_causal_lm import open_causal_lm
 from kerasllm.workflows.report import Report
 from tests.toy_language_model import book_settings, chat_settings
 from tests.workflows.toy_runs import assert_same, stopped_at
@@ -122,6 +123,9 @@ def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     merged = load_causal_lm(run.model)
     ids = [merged.tokenizer.encode_whole("What of the whale?")]
     np.testing.assert_allclose(logits_of(adapted, ids), logits_of(merged, ids), atol=2e-5)
+    if quantize is None:  # as `--adapter` of the verbs does it
+        opened = open_causal_lm(preset, precision="float32", adapter=run.adapter)
+        np.testing.assert_allclose(logits_of(opened, ids), logits_of(merged, ids), atol=2e-5)
     before = logits_of(load_causal_lm(preset), ids)
     assert np.abs(before - logits_of(merged, ids)).max() > 0.1
     assert merged.chat_template is not None
