@@ -3,7 +3,7 @@
     python -m benchmarks.saved_model RUN [--repeats 3] [--rows 512]
 
 Both classify the same texts in batches of 32, as a server would: strings in, labels out, in the
-order in which they come. The SavedModel runs in a process with TensorFlow alone, the pipeline in
+order in which they come. The SavedModel runs in a process with TensorFlow alone. Both come in
 float32 and in bfloat16, of which the faster counts; each side in processes of its own, A B A B, so
 that a slow minute of the machine falls on both. `benchmarks/peers/setup.sh` makes the peer's
 environment. The labels of the two must agree.
@@ -28,6 +28,7 @@ from benchmarks.measure import machine, run_measured
 
 HERE = Path(__file__).parent
 BATCH_SIZE = 32
+PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> None:
@@ -41,22 +42,23 @@ def main() -> None:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        for kind in ("saved_model", "transformers"):
-            export(options.run, kind, output=folder / kind)
+        export(options.run, "transformers", output=folder / "transformers")
+        for precision in PRECISIONS:
+            export(options.run, output=folder / precision, precisions=(precision,))
         data = find_starter("starter:movie_reviews", "test")[1]
         with open(data, encoding="utf-8", newline="") as file:
             texts = [row["text"] for row in csv.DictReader(file)][: options.rows]
         (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
         shared = ["--texts", str(folder / "texts.json"), "--threads", str(options.threads)]
         shared += ["--rounds", str(options.rounds)]
-        ours = [sys.executable, "-m", "benchmarks.saved_model", str(folder / "saved_model")]
+        ours = [sys.executable, "-m", "benchmarks.saved_model"]
         peer = [str(options.peers / "bin" / "python"), str(HERE / "peers/huggingface_classify.py")]
         peer += ["--model", str(folder / "transformers"), *shared, "--precision"]
         sides = {
-            "kerasllm": [*ours, "--measure", *shared],
-            "transformers bfloat16": [*peer, "bfloat16"],
-            "transformers float32": [*peer, "float32"],
+            f"kerasllm {precision}": [*ours, str(folder / precision), "--measure", *shared]
+            for precision in PRECISIONS
         }
+        sides |= {f"transformers {precision}": [*peer, precision] for precision in PRECISIONS}
         runs = {side: [] for side in sides}
         for number in range(options.repeats):
             for side, command in sides.items():
@@ -97,8 +99,8 @@ def measure(options: argparse.Namespace) -> dict:
 
 def report(console: Console, runs: dict, rows: int, options: argparse.Namespace) -> None:
     """Prints the table and writes the results."""
-    table = Table("side", "texts a second", "texts a second of a core", "labels as kerasllm's")
-    labels = runs["kerasllm"][0]["labels"]
+    table = Table("side", "texts a second", "texts a second of a core", "labels as in float32")
+    labels = runs["kerasllm float32"][0]["labels"]
     speeds = {}
     for side, found in runs.items():
         # Of every process the best round, of these the median.
@@ -115,8 +117,11 @@ def report(console: Console, runs: dict, rows: int, options: argparse.Namespace)
         )
     console.print(table)
     for name, what in (("seconds", "time"), ("cpu_seconds", "processor time")):
-        best = max(speeds[side][name] for side in speeds if side != "kerasllm")
-        console.print(f"by {what}: {speeds['kerasllm'][name] / best:.2f} times the faster pipeline")
+        ours, theirs = (
+            max(speed[name] for side, speed in speeds.items() if side.startswith(maker))
+            for maker in ("kerasllm", "transformers")
+        )
+        console.print(f"by {what}: {ours / theirs:.2f} times, each in its faster precision")
     for found in runs.values():
         for run in found:
             del run["labels"]

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     "precisions",
     multiple=True,
     metavar="NAME",
-    help="Of litert: float32, float16, int8; repeatable.  [default: all, a file each]",
+    help="Of saved_model: float32 or bfloat16.  [default: float32]  Of litert: float32, float16, "
+    "int8; repeatable.  [default: all, a file each]",
 )
 @click.option(
     "--rows",
@@ -50,6 +51,7 @@ def export(
 
     \b
     kerasllm export my_run
+    kerasllm export my_run --precision bfloat16 --output fast
     kerasllm export my_run --format litert --precision int8 --output phone
     kerasllm export smollm2_135m_instruct --format transformers --output smollm2
 

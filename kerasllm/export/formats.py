@@ -29,7 +29,7 @@ class Options:
     """What a user chose about a format.
 
     Args:
-        precisions: What the weights are written in, a file each: `"float32"`, `"float16"`,
+        precisions: What the weights are written in: `"float32"`, `"bfloat16"`, `"float16"`,
             `"int8"`. Defaults to `("float32",)`.
     """
 
@@ -98,6 +98,9 @@ class Listed:
         module: The module with its `FORMAT`.
         tasks: The tasks whose models it holds. Defaults to all.
         precisions: What its weights can be written in. Defaults to `("float32",)`.
+        together: Whether a folder holds a file of each precision, and all of them unless it is
+            said; a folder is written in one precision otherwise, and in the first unless it is
+            said. Defaults to `False`.
         packages: What must be installed, as it is imported, beside kerasllm's own dependencies.
             Defaults to `()`.
         extra: The extra of kerasllm that installs them. Defaults to `None`.
@@ -110,6 +113,7 @@ class Listed:
     module: str
     tasks: tuple[str, ...] = TASKS
     precisions: tuple[str, ...] = ("float32",)
+    together: bool = False
     packages: tuple[str, ...] = ()
     extra: str | None = None
     decoders: tuple[str, ...] | None = None
@@ -120,6 +124,7 @@ FORMATS: dict[str, Listed] = {
     "saved_model": Listed(
         "TensorFlow SavedModel that takes strings, for TensorFlow Serving",
         "kerasllm.export.saved_model",
+        precisions=("float32", "bfloat16"),
     ),
     "transformers": Listed(
         "Hugging Face folder: config, safetensors, tokenizer",
@@ -129,6 +134,7 @@ FORMATS: dict[str, Listed] = {
         "LiteRT (TensorFlow Lite) files for phones and small devices",
         "kerasllm.export.litert",
         precisions=("float32", "float16", "int8"),
+        together=True,
         # All others take a slice of a mask, with a new axis, for which LiteRT has no operation.
         decoders=("GPT2Backbone",),
         instead=("onnx", "saved_model", "transformers"),
@@ -214,19 +220,28 @@ def refuse_model(name: str, task: str, family: str | None = None) -> None:
 
 
 def choose_precisions(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the precisions to write: those that were asked for, else all that a format has.
+    """Returns the precisions to write: those that were asked for, else those of the format.
 
     Raises:
-        CommandError: The format does not have one that was asked for.
+        CommandError: The format does not have one that was asked for, or has not room for all.
     """
-    known = find_format(name).precisions
+    listed = find_format(name)
+    known = listed.precisions
     for one in wanted:
         if one not in known:
-            having = [other for other, listed in FORMATS.items() if one in listed.precisions]
+            having = [other for other, each in FORMATS.items() if one in each.precisions]
             raise CommandError(
                 f"The format {name} is not written in {one!r}",
                 where="--precision",
                 fix=f"it has {', '.join(known)}"
                 + (f"; {one} is for --format {' or '.join(having)}" if having else ""),
             )
-    return tuple(one for one in known if one in wanted) or known
+    chosen = tuple(one for one in known if one in wanted)
+    if len(chosen) > 1 and not listed.together:
+        raise CommandError(
+            f"A folder of the format {name} is written in one precision. Received: "
+            f"{', '.join(chosen)}",
+            where="--precision",
+            fix="export once for each, with an --output of its own",
+        )
+    return chosen or (known if listed.together else known[:1])

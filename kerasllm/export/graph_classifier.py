@@ -19,7 +19,7 @@ class GraphClassifier:
     """What a SavedModel of a classifier computes.
 
     Args:
-        model: The classifier, in float32.
+        model: The classifier, in the precision to compute in.
         tokenizer: Its tokenizer, or `None`: there is no signature on texts then.
 
     Attributes:

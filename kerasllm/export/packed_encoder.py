@@ -77,8 +77,8 @@ class PackedEncoder:
 
         def attend(query, key, value):
             scores = tf.matmul(in_rows(query), in_rows(key), transpose_b=True)
-            scores = scores / math.sqrt(query.shape[-1]) + hidden
-            mixed = tf.matmul(tf.nn.softmax(scores), in_rows(value))
+            scores = tf.cast(scores, tf.float32) / math.sqrt(query.shape[-1]) + hidden
+            mixed = tf.matmul(tf.cast(tf.nn.softmax(scores), value.dtype), in_rows(value))
             mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, *query.shape[1:]])
             return tf.gather(mixed, there)
 

@@ -103,7 +103,7 @@ def refuse_if_broken(format: str, results: Sequence[Parity]) -> None:
     if broken:
         good = [one.precision for one in results if one.holds]
         raise JobError(
-            f"What was exported is not the model any more; nothing was kept\n"
+            "What was exported is not the model any more; nothing was kept\n"
             + "\n".join(f"  {one}" for one in broken),
             where=f"--format {format}",
             fix=f"leave it out: --precision {' --precision '.join(good)}"

@@ -136,7 +136,7 @@ def export(
         output: The folder to write. Defaults to `None`: `export/FORMAT` in the run.
         overwrite: Whether an export that stands there is replaced. Defaults to `False`.
         precisions: What the weights are written in, of those that the format has. Defaults to
-            `()`: all of them.
+            `()`: float32; of litert all, a file each.
         rows: How many rows are compared, or `"all"`. Defaults to `None`: 256 of a classifier, 64
             of a language model.
         report: Where progress is shown. Defaults to `None`: stderr.

@@ -27,8 +27,8 @@ from kerasllm.recipe import AnyRecipe
 from kerasllm.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
-from kerasllm.workflows.plan_summary import Target, size
 from kerasllm.workflows.job import Job, prepare
+from kerasllm.workflows.plan_summary import Target, size
 from kerasllm.workflows.report import Report
 
 # So many cores has the smallest machine of most TPU generations.

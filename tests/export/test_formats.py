@@ -20,6 +20,11 @@ def test_precisions_are_those_of_the_format():
     assert formats.choose_precisions("litert", ()) == ("float32", "float16", "int8")
     assert formats.choose_precisions("litert", ("int8", "float32")) == ("float32", "int8")
     assert formats.choose_precisions("onnx", ()) == ("float32",)
+    assert formats.choose_precisions("saved_model", ()) == ("float32",)
+    assert formats.choose_precisions("saved_model", ("bfloat16",)) == ("bfloat16",)
+    with pytest.raises(CommandError, match="one precision") as caught:
+        formats.choose_precisions("saved_model", ("bfloat16", "float32"))
+    assert "--output" in caught.value.fix
     with pytest.raises(CommandError) as caught:
         formats.choose_precisions("onnx", ("int8",))
     assert "--format litert" in caught.value.fix

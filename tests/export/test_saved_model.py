@@ -5,12 +5,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasllm.errors import CommandError
 from kerasllm.export import run_saved_model, saved_model
+from kerasllm.export.formats import Options
 from kerasllm.export.warm_up import FILE_NAME
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.tasks.text_classification import classify
@@ -94,6 +97,31 @@ def test_the_weights_are_there_once(exported, classifier):
     size = sum(size for name, size in exported.files.items() if name.startswith("variables/"))
     assert size < 4 * classifier.task.count_params() + 20_000
     assert exported.files["saved_model.pb"] < 5_000_000
+
+
+def test_in_bfloat16_it_is_half_as_large_and_says_nearly_the_same(exported, toy_run, tmp_path):
+    output, rows = tmp_path / "fast", 40
+    small = export(
+        toy_run, output=output, precisions=("bfloat16",), rows=rows, report=Report.silent()
+    )
+    (parity,) = small.parity
+    assert parity.precision == "bfloat16" and parity.holds
+    assert 1e-5 < parity.largest_difference < 0.05
+    sizes = [
+        sum(size for name, size in one.files.items() if name.startswith("variables/"))
+        for one in (exported, small)
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert "It computes in bfloat16" in (output / "README.md").read_text(encoding="utf-8")
+    texts = tf.constant(TEXTS)
+    classify = tf.saved_model.load(str(output)).signatures["serving_default"]
+    assert classify(text=texts)["probabilities"].dtype == tf.float32
+
+
+def test_a_language_model_in_bfloat16_is_refused():
+    with pytest.raises(CommandError, match="float32") as caught:
+        saved_model.FORMAT.refuse(SimpleNamespace(is_classifier=False), Options(("bfloat16",)))
+    assert "leave --precision out" in caught.value.fix
 
 
 def test_warm_up_requests_are_those_of_tensorflow_serving(exported):

@@ -14,6 +14,7 @@ from kerasllm.models.gpt import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks.preference import log_probabilities
+from kerasllm.workflows.export import export
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.job import prepare
 from kerasllm.workflows.report import Report
@@ -91,6 +92,10 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
 
     assert json.loads((run.adapter / "adapter_config.json").read_text())["r"] == 16
     assert load_causal_lm(run.model).chat_template is not None
+
+    exported = export(run.path, "keras_hub", output=tmp_path / "exported", report=Report.silent())
+    assert exported.parity[0].holds and exported.parity[0].agreement == 1
+    assert "13 rows of test.jsonl" in (exported.folder / "README.md").read_text(encoding="utf-8")
 
     copy = stopped_at(run.path, 4, "stopped")
     resumed, shown = run_recipe(settings, copy, resume=True)

@@ -140,7 +140,6 @@ def _byte_pairs(
         names["unk_token"] = "<unk>"
     own_class, inputs = _CLASSES[type(tokenizer)]
     ordinary = {token["content"] for token in content["added_tokens"]} == {*names.values()}
-    mask = next(one for one in content["added_tokens"] if one["content"] == names["mask_token"])
     return content, {
         "tokenizer_class": own_class if ordinary and "unk_token" in names else _ANY_CLASS,
         "model_input_names": inputs,
