@@ -42,7 +42,7 @@ def can_pack(task: keras_hub.models.TextClassifier) -> bool:
 class PackedEncoder:
     """Computes the logits of a classifier that reads its first token; see `can_pack`.
 
-    `tests/export/test_packed_encoder.py` compares every family with KerasHub's own forward pass,
+    `tests/models/test_packed_encoder.py` compares every family with KerasHub's own forward pass,
     and so fails when KerasHub changes what this file relies on.
 
     Args:

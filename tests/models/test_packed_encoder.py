@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.export.packed_encoder import PackedEncoder, can_pack
+from kerasllm.models.packed_encoder import PackedEncoder, can_pack
 
 _SIZES = {
     "vocabulary_size": 30,
