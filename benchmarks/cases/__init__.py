@@ -1,0 +1,1 @@
+"""The benchmarks of the suite: each module holds one, as `CASE`."""
