@@ -46,7 +46,7 @@ def run(cases: list[Case], options: argparse.Namespace) -> int:
     Returns:
         The exit status: 1 if a case failed or was refused.
     """
-    console, log = Console(), Console(stderr=True, highlight=False)
+    console, log = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
     status = 0
     with tempfile.TemporaryDirectory() as made:
         settings = SuiteOptions(
@@ -108,7 +108,9 @@ def _list(cases: dict[str, Case]) -> None:
 
 
 def _parse(arguments: list[str] | None, cases: dict[str, Case]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0]
+    )
     verbs = parser.add_subparsers(dest="command", required=True, metavar="list|run")
     verbs.add_parser("list", help="show the benchmarks")
     verb = verbs.add_parser("run", help="run some, or all where none is named")
@@ -120,7 +122,7 @@ def _parse(arguments: list[str] | None, cases: dict[str, Case]) -> argparse.Name
         default=PEERS / ".venv",
         help="what benchmarks/peers/setup.sh made (default: benchmarks/peers/.venv)",
     )
-    verb.add_argument("--output", type=Path, help="the JSON file of one NAME (default: in results/)")
+    verb.add_argument("--output", type=Path, help="the file to write (default: in results/)")
     verb.add_argument(
         "--quick", action="store_true", help="try the machinery on tiny jobs; nothing is written"
     )

@@ -87,6 +87,15 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for matrix products in bfloat16."""
+    try:
+        flags = (_PROCFS / "cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
 def _cpu_model() -> str:
     """The processor's name and, where its instructions matter for bfloat16, which it has."""
     try:

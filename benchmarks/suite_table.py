@@ -65,12 +65,13 @@ def _notes(result: dict) -> list[Text]:
         rates = (f"{name} {found[name] / 1e9:.0f} GFLOP/s" for name in ("float32", "bfloat16"))
         bandwidth = f"memory {found['bandwidth'] / 1e9:.1f} GB/s"
         lines.append(f"  ceilings {when}: {', '.join(rates)}, {bandwidth}")
-    lines += [f"  {way['side']} {way['way']}: {way['note']}" for way in result["ways"] if way["note"]]
-    versions = {name: each for way in result["ways"] for name, each in way["versions"].items()}
+    ways = result["ways"]
+    lines += [f"  {way['side']} {way['way']}: {way['note']}" for way in ways if way["note"]]
+    versions = {name: each for way in ways for name, each in way["versions"].items()}
     lines.append(f"  {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB")
     lines.append("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     if result["quiet"] is False:
-        busiest = max(way["cores_of_others"] or 0 for way in result["ways"])
+        busiest = max(way["cores_of_others"] or 0 for way in ways)
         lines.append(
             f"  Other work kept up to {busiest:.2f} cores busy: measure again before you believe "
             "this."

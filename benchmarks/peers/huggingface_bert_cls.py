@@ -90,17 +90,14 @@ def measure(options: argparse.Namespace) -> dict:
         # The rows come back in the order of their lengths, so only its own labels belong to them.
         tested = trainer.predict(test)
 
+    accuracy = float((tested.predictions.argmax(axis=1) == tested.label_ids).mean())
     return {
-        "accuracy": float((tested.predictions.argmax(axis=1) == tested.label_ids).mean()),
-        "train_seconds": train_seconds,
-        "whole_seconds": time.perf_counter() - STARTED,
-        "steps": trained.global_step,
-        "train_rows": len(train),
-        "test_rows": len(test),
-        "real_tokens": real,
-        "computed_tokens": computed,
-        "real_tokens_per_second": real / train_seconds,
-        "padding_share": 1 - real / computed,
+        "seconds": train_seconds,
+        "seconds_since_start": time.perf_counter() - STARTED,
+        "real_token_share": real / computed,
+        "squared_lengths": sum(len(row["input_ids"]) ** 2 for row in train) * options.epochs,
+        "work": {"steps": trained.global_step, "real_tokens": real},
+        "quality": {"accuracy": accuracy},
         "versions": {
             "python": sys.version.split()[0],
             "torch": torch.__version__,

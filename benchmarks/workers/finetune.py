@@ -1,0 +1,44 @@
+"""Runs `kerasllm finetune` as a user does, and prints its numbers as the suite wants them.
+
+    python -m benchmarks.workers.finetune --recipe bert_cls [OPTION OF FINETUNE ...]
+
+This process only waits for it: between the two is the start of an interpreter, some hundredths of a
+second.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "kerasllm", "finetune", *sys.argv[1:]]
+        status = subprocess.run([*command, "--output", str(run)], stdout=sys.stderr).returncode
+        if status:
+            return status
+        metrics = json.loads((run / "metrics.json").read_text())
+        environment = json.loads((run / "environment.json").read_text())
+    timing = metrics["timing"]
+    print(
+        json.dumps(
+            {
+                "seconds": timing["train_seconds"],
+                "real_token_share": timing["real_tokens"] / timing["processed_tokens"],
+                "work": {"steps": timing["steps"], "real_tokens": timing["real_tokens"]},
+                "quality": {"accuracy": metrics["test"]["accuracy"]},
+                "timing": timing,
+                "versions": environment["versions"],
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
