@@ -84,13 +84,14 @@ def measure(options: argparse.Namespace) -> dict:
             callbacks=[clock],
         )
         trained = trainer.train()
-    tokens = (trained.global_step - options.warmup_steps) * options.batch_size * rows.shape[1]
+    steps = trained.global_step - options.warmup_steps
+    tokens = steps * options.batch_size * rows.shape[1]
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
-        "tokens": tokens,
-        "train_seconds": clock.seconds,
         "tokens_per_second": tokens / clock.seconds,
-        "loss": trained.training_loss,
-        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "seconds": clock.seconds,
+        "work": {"steps": steps, "tokens": tokens, "trained_parameters": parameters},
+        "quality": {"loss": trained.training_loss},
         "versions": {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
