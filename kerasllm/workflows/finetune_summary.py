@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +11,22 @@ from kerasllm.distribution.strategies import describe
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import AnyRecipe
 from kerasllm.run import Run
-from kerasllm.workflows import causal_lm_summary, classification_summary, preference_summary
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
     from kerasllm.workflows.job import Job
 
+# Imported when they are asked for: one task needs nothing of the others.
 _OF_TASK = {
-    "text_classification": classification_summary,
-    "causal_lm": causal_lm_summary,
-    "preference": preference_summary,
+    "text_classification": "classification_summary",
+    "causal_lm": "causal_lm_summary",
+    "preference": "preference_summary",
 }
 
 
 def of_task(recipe: AnyRecipe) -> ModuleType:
     """Returns the module that knows how to show a recipe's task."""
-    return _OF_TASK[recipe.task]
+    return importlib.import_module(f"kerasllm.workflows.{_OF_TASK[recipe.task]}")
 
 
 def show_data(report: Report, job: Job) -> None:
