@@ -33,7 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "list":
         _list(cases)
         return 0
-    return run([cases[name] for name in options.names or cases], options)
+    try:
+        return run([cases[name] for name in options.names or cases], options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def run(cases: list[Case], options: argparse.Namespace) -> int:
@@ -77,16 +81,18 @@ def run(cases: list[Case], options: argparse.Namespace) -> int:
                 log.print(f"{case.name} failed:\n{found.failure}", style="red", markup=False)
                 status = 1
             ceilings = {"before": before}
-            if not found.interrupted:
-                before = ceilings["after"] = measure_ceilings()
-            if any(way.runs for way in found.results.ways):
-                result = runner.result(case, found, ceilings, settings)
-                show(result, console)
-                if not options.quick:
-                    log.print(f"written to {_write(result, options.output)}", markup=False)
+            try:
+                if not found.interrupted:
+                    before = ceilings["after"] = measure_ceilings()
+            finally:
+                # Also when the user does not wait for the ceilings.
+                if any(way.runs for way in found.results.ways):
+                    result = runner.result(case, found, ceilings, settings)
+                    show(result, console)
+                    if not options.quick:
+                        log.print(f"written to {_write(result, options.output)}", markup=False)
             if found.interrupted:
-                log.print("interrupted")
-                return INTERRUPTED
+                raise KeyboardInterrupt
     return status
 
 

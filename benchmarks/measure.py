@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import tempfile
 import time
@@ -53,13 +54,18 @@ def run_measured(
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         busy, started = _busy_seconds(), time.perf_counter()
         process = subprocess.Popen(
-            command, env={**os.environ, **(env or {})}, cwd=cwd, stdout=stdout, stderr=stderr
+            command,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:
-            # A signal to this process alone would leave the other one at work.
-            process.terminate()
+            # With what it has started in turn: a signal to this process alone does not reach it.
+            os.killpg(process.pid, signal.SIGINT)
             process.wait()
             raise
         seconds = time.perf_counter() - started

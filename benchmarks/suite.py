@@ -66,15 +66,15 @@ class SuiteOptions:
 
     Attributes:
         peers: The environment that `benchmarks/peers/setup.sh` made.
-        quick: Whether only the machinery is tried: the smallest job that runs.
         inputs: A folder that all cases share, for what several of them need.
+        quick: Whether only the machinery is tried: the smallest job that runs.
         run: A run of the recipe bert_cls on movie_reviews; `None`: cases that need one train it.
         language_model: A decoder in Hugging Face's layout; `None`: SmolLM2-135M-Instruct.
     """
 
     peers: Path
+    inputs: Path
     quick: bool = False
-    inputs: Path = Path("benchmarks/.inputs")
     run: Path | None = None
     language_model: Path | None = None
 
@@ -122,9 +122,26 @@ class Results:
         """The work that each way did."""
         return next((run["work"] for found in self.ways for run in found.runs), {})
 
-    def best(self, side: str, figure: str, more_is_better: bool) -> WayResult | None:
-        """Returns the way of a side with the best median of a figure, `None` if there is none."""
-        known = [r for r in self.ways if r.way.side == side and r.median(figure) is not None]
+    def best(
+        self, side: str, figure: str, more_is_better: bool, having: str | None = None
+    ) -> WayResult | None:
+        """Returns the way of a side with the best median of a figure.
+
+        Args:
+            side: The side.
+            figure: Key of the figure.
+            more_is_better: Of this figure.
+            having: A quality that the way must tell. Defaults to `None`: any way.
+
+        Returns:
+            The way, or `None` if none was measured.
+        """
+        keys = (figure, having or figure)
+        known = [
+            found
+            for found in self.ways
+            if found.way.side == side and all(found.values(key) for key in keys)
+        ]
         pick = max if more_is_better else min
         return pick(known, key=lambda r: r.median(figure), default=None)
 
@@ -169,7 +186,10 @@ class Target:
 
 @dataclass(frozen=True)
 class NotBelow:
-    """By how much the mean of a quality may stay below a peer's; of each side's fastest way."""
+    """By how much the mean of a quality may stay below a peer's.
+
+    Of each side that way counts which is the best of those that tell the quality.
+    """
 
     figure: str
     peer: str
@@ -177,10 +197,11 @@ class NotBelow:
 
     def judge(self, case: Case, results: Results, floor: Mapping | None) -> Verdict:
         text = f"{self.figure}: not below that of {self.peer} by more than {self.by:g}"
-        fastest = [
-            results.best(side, case.figure, case.more_is_better) for side in (OURS, self.peer)
+        best = [
+            results.best(side, case.figure, case.more_is_better, having=self.figure)
+            for side in (OURS, self.peer)
         ]
-        means = [found.mean(self.figure) if found else None for found in fastest]
+        means = [found.mean(self.figure) if found else None for found in best]
         if None in means:
             return _not_measured(text)
         value = means[0] - means[1]

@@ -113,7 +113,7 @@ def test_work_that_is_not_told_is_refused(tmp_path, options, said):
 
 def test_targets(measured):
     ours = "{'seconds': 2, 'padding': .96, 'quality': {'accuracy': .850}, 'work': {'rows': 3}}"
-    theirs = "{'seconds': 3, 'quality': {'accuracy': .855}, 'work': {'rows': 3}}"
+    theirs = "{'seconds': 4, 'quality': {'accuracy': .855}, 'work': {'rows': 3}}"
     targets = (
         Target("seconds", "numpy", 1.5),
         Target("seconds", "numpy", 1.6),
@@ -124,7 +124,9 @@ def test_targets(measured):
         AtLeast("padding", 0.97),
         AtLeast("share", 0.5),
     )
-    case = Toy([job(code=ours), job("numpy", code=theirs)], targets=targets)
+    # Faster, but it does not tell how good it is.
+    blind = job("numpy", "blind", code="{'seconds': 3, 'work': {'rows': 3}}")
+    case = Toy([job(code=ours), job("numpy", code=theirs), blind], targets=targets)
     reached = [target["reached"] for target in measured(case)["targets"]]
     assert reached == [True, False, None, True, False, True, False, None]
 
@@ -257,9 +259,24 @@ def test_what_was_measured_before_an_interrupt_is_written(suite, tmp_path, monke
     assert [run["side"] for run in written["toy"]["runs"]] == ["kerasllm", "numpy"]
 
 
-def test_an_interrupt_ends_the_process_that_is_measured(tmp_path):
+def test_an_interrupt_while_the_ceilings_are_measured_loses_nothing(suite, tmp_path, monkeypatch):
+    calls = []
+
+    def ceilings():
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return CEILINGS
+
+    monkeypatch.setattr(command_line, "measure_ceilings", ceilings)
+    assert suite({"toy": Toy([job()])}, "--repeats", "1") == 130
+    assert results(tmp_path)["toy"]["ceilings"] == {"before": CEILINGS}
+
+
+def test_an_interrupt_ends_the_process_that_is_measured_and_what_it_started(tmp_path):
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); "
-    command = [sys.executable, "-c", code + "time.sleep(60)"]
+    inner = [sys.executable, "-c", code + "time.sleep(60)"]
+    command = [sys.executable, "-c", f"import subprocess; subprocess.run({inner!r})"]
 
     def interrupt():
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
