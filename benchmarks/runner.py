@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import cases
 from benchmarks.measure import machine, run_measured
 from benchmarks.suite import OURS, Case, Results, SuiteOptions, WayResult, number, ratio
+from kerasllm import __version__
 from kerasllm.errors import KerasllmError
 
 # Cores kept busy by others. Threads that wait for each other lose far more time than others take.
@@ -145,6 +146,7 @@ def result(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "complete": measurement.complete,
         "quick": options.quick,
+        "kerasllm": __version__,
         "machine": machine(),
         "figure": case.figure,
         "unit": case.unit,

@@ -67,7 +67,9 @@ def _notes(result: dict) -> list[Text]:
         lines.append(f"  ceilings {when}: {', '.join(rates)}, {bandwidth}")
     ways = result["ways"]
     lines += [f"  {way['side']} {way['way']}: {way['note']}" for way in ways if way["note"]]
-    versions = {name: each for way in ways for name, each in way["versions"].items()}
+    versions = {"kerasllm": result["kerasllm"]}
+    for way in ways:
+        versions |= way["versions"]
     lines.append(f"  {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB")
     lines.append("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     if result["quiet"] is False:
