@@ -82,7 +82,8 @@ class Source:
             lengths = [len(row) for row in self.token_ids]
             offsets = np.cumsum([0, *lengths])
             tokens = TokensInMemory(np.concatenate(self.token_ids), offsets)
-            found = text_classification.predict_logits(self.model, tokens)
+            # By another road than what is written, which may be packed.
+            found = text_classification.predict_logits(self.model, tokens, packed=False)
             return text_classification.probabilities(found)
         return np.concatenate(list(self._last_logits()))
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.low_rank import is_frozen
 
 _HIDDEN = -1e9
 # By class and not by inheritance: a subclass may compute something else.
@@ -30,10 +31,15 @@ _OF_HEADS = (keras.layers.Dense, keras.layers.Dropout)
 
 
 def can_pack(task: keras_hub.models.TextClassifier) -> bool:
-    """Returns whether `PackedEncoder` computes a classifier: BERT, RoBERTa and their like."""
+    """Returns whether `PackedEncoder` computes a classifier: BERT, RoBERTa and their like.
+
+    Not one with adapters or with weights of 8 or 4 bits, whose layers compute in ways of their own.
+    """
+    if type(task.backbone) not in _FAMILIES:
+        return False
     parts = parts_of(task)
     return (
-        type(task.backbone) in _FAMILIES
+        not any(is_frozen(layer) or layer.quantization_mode for layer in walk([task]))
         and not any(block.normalize_first for block, *_ in parts.blocks)
         and all(isinstance(each, _OF_HEADS) for each in parts.pooler + parts.head)
     )
@@ -115,7 +121,9 @@ class _Block:
 def _dense(layer: keras.layers.EinsumDense, x: tf.Tensor) -> tf.Tensor:
     """Computes a layer on `[tokens, inputs]`, as one product of matrices."""
     matrix = KernelLayout.of(layer).matrix(tf.convert_to_tensor(layer.kernel))
-    return tf.nn.bias_add(tf.matmul(x, matrix), tf.reshape(layer.bias, [-1]))
+    bias = tf.reshape(layer.bias, [-1])
+    # In mixed precision weights are kept in another type than is computed in.
+    return tf.nn.bias_add(tf.matmul(x, tf.cast(matrix, x.dtype)), tf.cast(bias, x.dtype))
 
 
 def _first(tensors):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
 from pathlib import Path
 
 import keras_hub
+import tensorflow as tf
 
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
@@ -14,6 +16,7 @@ from kerasllm.models.bert import build_task, load_task, save_task
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
+from kerasllm.models.packed_encoder import PackedEncoder, can_pack
 from kerasllm.training.fit import FineTunedModel
 
 
@@ -28,6 +31,7 @@ class TextClassifier(FineTunedModel):
     def __init__(self, task: keras_hub.models.TextClassifier, labels: Labels):
         super().__init__(task)
         self._labels = labels
+        self._packed = None
 
     @property
     def labels(self) -> Labels:
@@ -51,6 +55,21 @@ class TextClassifier(FineTunedModel):
         Only for families whose result depends on the padding: FNet, RoFormerV2.
         """
         return None if ignores_padding(self.task) else self.max_length
+
+    @property
+    def packed(self) -> tf.types.experimental.PolymorphicFunction | None:
+        """The forward pass without what fills rows up, or `None` where there is none of this kind.
+
+        It takes the inputs, each int32 `[rows, length]`, and the rows' lengths, int32 `[rows]`, and
+        is traced once for all of them. Shapes that data decide are for CPUs.
+        """
+        if self.distribute_strategy.num_replicas_in_sync > 1 or _has_accelerator():
+            return None
+        if self._packed is None or not self._packed.is_of(self.task):
+            if not can_pack(self.task):
+                return None
+            self._packed = _PackedForward(self.task)
+        return self._packed.function
 
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes a KerasHub preset folder, which `keras_hub` loads alone, and `labels.json`."""
@@ -80,6 +99,27 @@ class TextClassifier(FineTunedModel):
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
         return cls(task, labels)
+
+
+class _PackedForward:
+    """A traced `PackedEncoder`, and the weights that it computes with."""
+
+    def __init__(self, task: keras_hub.models.TextClassifier):
+        self._weights = list(task.weights)
+        ids = tf.TensorSpec([None, None], tf.int32)
+        signature = [dict.fromkeys(task.input, ids), tf.TensorSpec([None], tf.int32)]
+        self.function = tf.function(
+            PackedEncoder(task), input_signature=signature, autograph=False
+        )
+
+    def is_of(self, task: keras_hub.models.TextClassifier) -> bool:
+        """Tells whether the task still has these weights: quantizing it gives it others."""
+        weights = task.weights
+        return len(weights) == len(self._weights) and all(map(operator.is_, weights, self._weights))
+
+
+def _has_accelerator() -> bool:
+    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def bert_classifier(

@@ -14,6 +14,7 @@ from kerasllm.data.labels import Labels
 from kerasllm.data.pipeline import (
     Tokens,
     TokensInMemory,
+    model_inputs,
     needs_one_shape,
     prediction_dataset,
     prediction_rows,
@@ -258,7 +259,11 @@ def build_loss(recipe: Recipe) -> SmoothedSparseCategoricalCrossentropy:
 
 
 def predict_logits(
-    model: TextClassifier, tokens: Tokens, *, buckets: int = PREDICTION_BUCKETS
+    model: TextClassifier,
+    tokens: Tokens,
+    *,
+    buckets: int = PREDICTION_BUCKETS,
+    packed: bool = True,
 ) -> np.ndarray:
     """Returns the logits of some rows, float32 `[rows, classes]`, in the order of the rows.
 
@@ -268,7 +273,10 @@ def predict_logits(
         model: A classifier.
         tokens: The rows.
         buckets: The most lengths to pad to. Defaults to `16`.
+        packed: Whether only the real tokens are computed, where the model can. Defaults to `True`.
     """
+    if packed and len(tokens.lengths) and (forward := model.packed) is not None:
+        return _packed_logits(model, forward, tokens)
     strategy = model.distribute_strategy
     if needs_one_shape(strategy):
         buckets = 1
@@ -283,6 +291,18 @@ def predict_logits(
     outputs = model.predict(batches, verbose=0)
     logits = np.empty((len(tokens.lengths), *outputs.shape[1:]), outputs.dtype)
     logits[prediction_rows(plan, strategy)] = outputs
+    return logits
+
+
+def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> np.ndarray:
+    logits = np.empty((len(tokens.lengths), len(model.labels)), np.float32)
+    order = np.argsort(tokens.lengths, kind="stable")
+    pad_id = model.tokenizer.pad_token_id
+    for start in range(0, len(order), PREDICTION_BATCH_SIZE):
+        rows = order[start : start + PREDICTION_BATCH_SIZE]
+        lengths = tokens.lengths[rows]
+        inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
+        logits[rows] = forward(inputs, lengths)
     return logits
 
 
@@ -303,14 +323,24 @@ def evaluate(
     return classification_report(examples.labels, logits, model.labels.names), logits
 
 
+def tokenize(model: TextClassifier, texts: Sequence[str]) -> TokensInMemory:
+    """Returns the token ids of texts, as a classifier reads them."""
+    return TokensInMemory(*model.tokenizer.encode(list(texts), model.max_length))
+
+
 def classify(
-    model: TextClassifier, texts: Sequence[str], *, buckets: int = PREDICTION_BUCKETS
+    model: TextClassifier,
+    texts: Sequence[str],
+    *,
+    tokens: TokensInMemory | None = None,
+    buckets: int = PREDICTION_BUCKETS,
 ) -> list[dict]:
     """Classifies some texts.
 
     Args:
         model: A classifier.
         texts: The texts.
+        tokens: What `tokenize` gives of them. Defaults to `None`: they are tokenized now.
         buckets: The most lengths to pad to. Defaults to `16`.
 
     Returns:
@@ -323,7 +353,7 @@ def classify(
     classify(model, ["A film to remember."])[0]["label"]
     ```
     """
-    tokens = TokensInMemory(*model.tokenizer.encode(list(texts), model.max_length))
+    tokens = tokens or tokenize(model, texts)
     chances = probabilities(predict_logits(model, tokens, buckets=buckets))
     names = model.labels.names
     return [

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kerasllm.errors import KerasllmError
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks import text_classification as task
 from kerasllm.workflows.open_classifier import open_classifier
 
-CHUNK = 1024
+CHUNK = 2048
 
 
 def predict(run: str | Path, texts: Iterable[str], *, chunk: int = CHUNK) -> Iterator[dict]:
     """Classifies texts, in memory that does not grow with their number.
 
+    While some are computed, the next ones are tokenized.
+
     Args:
         run: The run directory.
         texts: The texts, read as they are needed.
-        chunk: Texts that are computed together, sorted by length within. Defaults to `1024`.
+        chunk: Texts that are computed together, sorted by length within. With `1` a text is
+            answered before the next one is read. Defaults to `2048`.
 
     Yields:
         For each text, in the order given: `{"text": ..., "label": ..., "probabilities": {name:
@@ -39,6 +44,37 @@ def predict(run: str | Path, texts: Iterable[str], *, chunk: int = CHUNK) -> Ite
     opened = Run.open(run)
     recipe = load(str(opened.recipe)).data
     model = open_classifier(opened)
+
+    def tokens(some: list[str]):
+        return some, task.tokenize(model, some)
+
+    chunks = _chunks(texts, chunk)
+    for some, found in map(tokens, chunks) if chunk == 1 else _ahead(tokens, chunks):
+        yield from task.classify(model, some, tokens=found, buckets=recipe.buckets)
+
+
+def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     texts = iter(texts)
-    while batch := list(itertools.islice(texts, chunk)):
-        yield from task.classify(model, batch, buckets=recipe.buckets)
+    while some := list(itertools.islice(texts, size)):
+        yield some
+
+
+def _ahead(function: Callable, items: Iterable) -> Iterator:
+    """Yields a function of each item; the next one is computed while the last one is used.
+
+    Items are taken by the caller's thread: what blocks, as stdin does, can be interrupted there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        ready = None
+        try:
+            for item in items:
+                last, ready = ready, pool.submit(function, item)
+                if last is not None:
+                    yield last.result()
+        except KerasllmError:
+            # A bad row takes nothing from the rows before it.
+            if ready is not None:
+                yield ready.result()
+            raise
+        if ready is not None:
+            yield ready.result()

@@ -62,3 +62,9 @@ def test_a_classified_text_gets_the_probabilities_of_its_row(data, model):
         assert list(found["probabilities"]) == ["negative", "positive"]
         np.testing.assert_allclose(list(found["probabilities"].values()), chances, atol=1e-5)
         assert found["label"] == data.labels.names[chances.argmax()]
+
+
+def test_a_model_that_was_quantized_no_longer_computes_with_its_old_weights(data, model):
+    assert model.packed is not None
+    model.task.backbone.quantize("int8")
+    assert model.packed is None

@@ -103,6 +103,27 @@ def test_a_text_does_not_change_by_its_neighbours(toy_run):
     np.testing.assert_allclose(together[:3], alone, atol=1e-5)
 
 
+def test_texts_are_answered_one_by_one_or_read_ahead(toy_run):
+    read = []
+
+    def texts():
+        for text, _ in toy_rows(6, seed=7):
+            read.append(text)
+            yield text
+        raise DataError("a bad row")
+
+    answers = predict(toy_run, texts(), chunk=1)
+    next(answers)
+    assert len(read) == 1
+    read.clear()
+    answers, found = predict(toy_run, texts(), chunk=2), []
+    with pytest.raises(DataError):
+        for answer in answers:
+            found.append(answer["text"])
+    # What stands before a bad row is not lost.
+    assert found == read
+
+
 def test_evaluate_agrees_with_the_test_metrics_of_the_run(toy_run):
     again = evaluate(toy_run, str(toy_run.parent / "test.csv"))
     expected = Run.open(toy_run).read_metrics()["test"]
