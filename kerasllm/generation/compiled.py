@@ -50,16 +50,26 @@ class Functions:
     Args:
         decoder: What computes logits.
         xla: Whether XLA compiles.
+        packed: How many functions may keep a copy of the weights as the processor's kernels read
+            them, the first that are made. Such a function does not see weights that change: see
+            `forget_weights`. Defaults to `0`.
 
     Attributes:
         compilations: How many functions have been compiled.
     """
 
-    def __init__(self, decoder: ReadDecoder | KerasHubDecoder, xla: bool):
+    def __init__(self, decoder: ReadDecoder | KerasHubDecoder, xla: bool, packed: int = 0):
         self._decoder = decoder
         self._xla = xla
+        self._packed = packed
         self._made = {}
         self.compilations = 0
+
+    def forget_weights(self) -> None:
+        """Drops the functions that keep weights, and makes no more of them: weights change."""
+        if self._packed:
+            self._packed = 0
+            self._made.clear()
 
     def start(self, sizes: Sizes, sampler: Sampler):
         """Returns the function that reads prompts and chooses the first token of each row."""
@@ -111,13 +121,15 @@ class Functions:
 
     def _advance(self, sizes: Sizes, sampler: Sampler):
         decoder = self._decoder
+        made = sum(key[0] == "_advance" for key in self._made)
+        packed = made < self._packed
 
         def advance(weights, state, lengths, uniform, numbers, stops, until):
             def body(state):
                 count = state["count"]
                 slot = sizes.prompt + count - 1
                 logits, cache = decoder.step(
-                    weights, state["cache"], state["token"], slot, sizes.prompt, lengths
+                    weights, state["cache"], state["token"], slot, sizes.prompt, lengths, packed
                 )
                 token = sampler.choose(
                     logits, state["seen"], numbers, tf.gather(uniform, count, axis=1)

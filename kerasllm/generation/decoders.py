@@ -6,6 +6,7 @@ import keras_hub
 import tensorflow as tf
 
 from kerasllm.generation import forward
+from kerasllm.generation.packed import can_pack
 from kerasllm.generation.weights import architecture, can_be_read, read_weights
 
 
@@ -22,6 +23,7 @@ class ReadDecoder:
 
     Attributes:
         mixes_lengths: Whether prompts of a batch may differ in length.
+        packs: Whether `step` may keep the weights as the processor's kernels read them.
         weights: What `prefill` and `step` take; `refresh` reads it anew.
     """
 
@@ -30,6 +32,7 @@ class ReadDecoder:
     def __init__(self, task: keras_hub.models.CausalLM):
         self._backbone = task.backbone
         self._architecture = architecture(task.backbone)
+        self.packs = can_pack(self._architecture.dtype)
         self.refresh()
 
     def refresh(self) -> None:
@@ -40,9 +43,17 @@ class ReadDecoder:
         """See `kerasllm.generation.forward.prefill`."""
         return forward.prefill(self._architecture, weights, token_ids, lengths, slots)
 
-    def step(self, weights, cache, token_ids, slot, prompt: int, lengths):
+    @property
+    def weight_bytes(self) -> int:
+        """How much memory the weights take."""
+        tensors = {id(each): each for each in tf.nest.flatten(self.weights)}
+        return sum(each.shape.num_elements() * each.dtype.size for each in tensors.values())
+
+    def step(self, weights, cache, token_ids, slot, prompt: int, lengths, packed: bool = False):
         """See `kerasllm.generation.forward.step`."""
-        return forward.step(self._architecture, weights, cache, token_ids, slot, prompt, lengths)
+        return forward.step(
+            self._architecture, weights, cache, token_ids, slot, prompt, lengths, packed
+        )
 
     def reordered(self, cache, rows):
         """Returns the cache of other rows, int32 `[rows]`."""
@@ -53,6 +64,7 @@ class KerasHubDecoder:
     """Any other KerasHub `CausalLM`, by its own layers; prompts of a batch are of one length."""
 
     mixes_lengths = False
+    packs = False
     weights = ()
 
     def __init__(self, task: keras_hub.models.CausalLM):
@@ -71,8 +83,8 @@ class KerasHubDecoder:
         last = tf.gather(token_ids, lengths - 1, batch_dims=1)
         return self._read(cache, last, lengths[0] - 1)
 
-    def step(self, weights, cache, token_ids, slot, prompt: int, lengths):
-        """As `ReadDecoder.step`, for rows of one length."""
+    def step(self, weights, cache, token_ids, slot, prompt: int, lengths, packed: bool = False):
+        """As `ReadDecoder.step`, for rows of one length, and never packed."""
         # What fills prompts up lies behind what is read, and is written over one by one.
         return self._read(cache, token_ids, lengths[0] + slot - prompt)
 

@@ -12,6 +12,7 @@ import math
 
 import tensorflow as tf
 
+from kerasllm.generation.packed import packed_product
 from kerasllm.generation.weights import Architecture
 
 _HIDDEN = -1e9
@@ -61,7 +62,14 @@ def prefill(
 
 
 def step(
-    architecture: Architecture, weights: dict, cache: Cache, token_ids, slot, prompt: int, lengths
+    architecture: Architecture,
+    weights: dict,
+    cache: Cache,
+    token_ids,
+    slot,
+    prompt: int,
+    lengths,
+    packed: bool = False,
 ) -> tuple[tf.Tensor, Cache]:
     """Reads one more token of each row.
 
@@ -74,6 +82,8 @@ def step(
         prompt: P, the slots of the prompts. With P and lengths of 0 a row has nothing to skip, and
             its slot is its position.
         lengths: int32 `[rows]`: the tokens of each prompt.
+        packed: Whether the matrices are the same in every call, and kept as the kernels read them;
+            see `kerasllm.generation.packed`. Defaults to `False`.
 
     Returns:
         The logits behind the tokens, float32 `[rows, vocabulary]`, and the cache with them.
@@ -100,8 +110,8 @@ def step(
         return _attention(tf.reshape(query, shape), keys, values, hidden)
 
     x = _embed(architecture, weights, token_ids, place)
-    x = _blocks(architecture, weights, x, place, attend, rows)
-    return _logits(architecture, weights, x), cache
+    x = _blocks(architecture, weights, x, place, attend, rows, packed)
+    return _logits(architecture, weights, x, packed), cache
 
 
 def _embed(architecture, weights, token_ids, place):
@@ -124,13 +134,13 @@ def _places(architecture, weights, positions):
     return tf.cast(tf.cos(angles), dtype), tf.cast(tf.sin(angles), dtype)
 
 
-def _blocks(architecture, weights, x, place, attend, rows):
+def _blocks(architecture, weights, x, place, attend, rows, packed=False):
     """Returns the hidden states `[rows * length, width]` behind all layers."""
     heads, shared = architecture.heads, architecture.key_value_heads
     shape = [rows, -1, heads + 2 * shared, architecture.head_size]
     for block in weights["blocks"]:
         normed = _norm(architecture, block["attention_norm"], x)
-        whole = tf.reshape(_dense(block["query_key_value"], normed), shape)
+        whole = tf.reshape(_dense(block["query_key_value"], normed, packed), shape)
         query, key = whole[:, :, :heads], whole[:, :, heads : heads + shared]
         if "query_norm" in block:
             query = _norm(architecture, block["query_norm"], query)
@@ -139,15 +149,15 @@ def _blocks(architecture, weights, x, place, attend, rows):
             query, key = _turned(query, *place), _turned(key, *place)
         mixed = attend(query, key, whole[:, :, heads + shared :])
         mixed = tf.reshape(mixed, [-1, heads * architecture.head_size])
-        x += _dense(block["attention_output"], mixed)
+        x += _dense(block["attention_output"], mixed, packed)
         normed = _norm(architecture, block["feedforward_norm"], x)
-        inner = _dense(block["feedforward"], normed)
+        inner = _dense(block["feedforward"], normed, packed)
         if architecture.gated:
             gate, inner = tf.split(inner, 2, -1)
             inner *= tf.cast(tf.nn.silu(tf.cast(gate, tf.float32)), inner.dtype)
         else:
             inner = tf.nn.gelu(inner, approximate=True)
-        x += _dense(block["feedforward_output"], inner)
+        x += _dense(block["feedforward_output"], inner, packed)
     return x
 
 
@@ -188,14 +198,16 @@ def _norm(architecture, weights, x):
     return tf.cast(x + weights["bias"] if "bias" in weights else x, architecture.dtype)
 
 
-def _dense(weights, x):
+def _dense(weights, x, packed):
+    if packed:
+        return packed_product(x, weights["weight"], weights.get("bias"))
     x = tf.matmul(x, weights["weight"], transpose_b=True)
     return tf.nn.bias_add(x, weights["bias"]) if "bias" in weights else x
 
 
-def _logits(architecture, weights, x):
+def _logits(architecture, weights, x, packed=False):
     x = _norm(architecture, weights["norm"], x)
-    return tf.cast(tf.matmul(x, weights["head"], transpose_b=True), tf.float32)
+    return tf.cast(_dense({"weight": weights["head"]}, x, packed), tf.float32)
 
 
 def _heads_first(heads):

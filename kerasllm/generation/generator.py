@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,15 @@ import tensorflow as tf
 from kerasllm.errors import DataError
 from kerasllm.generation.beam import beam_search
 from kerasllm.generation.compiled import Functions, Sizes, padded
-from kerasllm.generation.decoders import decoder_for
+from kerasllm.generation.decoders import ReadDecoder, decoder_for
 from kerasllm.generation.sampling import Sampler, numbers_of, uniform_numbers
 from kerasllm.generation.settings import GenerationSettings
 
 # Parameters from which on it pays to wait for XLA.
 _LARGE = 50_000_000
+# The share of the machine's memory that copies of the weights may take, and how many there may be.
+_MEMORY_FOR_COPIES = 0.25
+_MOST_COPIES = 4
 # Tokens between two looks at the text, where texts end a generation.
 _LOOK_EVERY = 8
 
@@ -38,8 +42,10 @@ class Generated:
 class Generator:
     """Generates tokens with a KerasHub `CausalLM`, compiled once for each size.
 
-    A prompt gives the same tokens alone and in a batch. Sizes are rounded up (a few each of rows,
-    of prompt lengths and of new tokens), and a function is compiled for each when first needed.
+    A prompt gives the same tokens alone and in a batch, as far as rounding lets it: in bfloat16 two
+    tokens may be so near to each other that the number of rows decides. Sizes are rounded up (a few
+    each of rows, of prompt lengths and of new tokens), and a function is compiled for each when
+    first needed.
 
     Args:
         task: A KerasHub `CausalLM`.
@@ -73,7 +79,9 @@ class Generator:
         self.longest = longest or getattr(task.backbone, "max_sequence_length", None)
         self.decoder = decoder_for(task)
         xla = _xla_is_faster(task.backbone) if xla is None else xla
-        self._functions = Functions(self.decoder, xla)
+        large = task.backbone.count_params() > _LARGE
+        packed = _copies(self.decoder) if large and not xla and self.decoder.packs else 0
+        self._functions = Functions(self.decoder, xla, packed)
 
     @property
     def compilations(self) -> int:
@@ -81,8 +89,13 @@ class Generator:
         return self._functions.compilations
 
     def refresh(self) -> None:
-        """Takes the weights as they are now, after training; nothing is compiled again."""
+        """Takes the weights as they are now, after training.
+
+        Nothing is compiled again, but once, the first time, on a processor with a large model: the
+        fastest functions keep the weights, and are given up with it.
+        """
         self.decoder.refresh()
+        self._functions.forget_weights()
 
     def generate(
         self,
@@ -269,6 +282,15 @@ class _Rows:
         self._ended = state["ended"].numpy().copy()
         for row, limit in enumerate(self._limits):
             self._ended[row] |= self._count >= limit
+
+
+def _copies(decoder: ReadDecoder) -> int:
+    """Returns how many copies of a decoder's weights the memory of this machine leaves room for."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return 0
+    return min(_MOST_COPIES, int(memory * _MEMORY_FOR_COPIES) // decoder.weight_bytes)
 
 
 def _xla_is_faster(backbone: keras_hub.models.Backbone) -> bool:

@@ -160,7 +160,8 @@ class _Reader:
         return path in self._layers
 
     def tensor(self, variable: keras.Variable) -> tf.Tensor:
-        return tf.cast(variable.value, self._dtype)
+        # The variable itself would be read, and maybe copied, for every token.
+        return tf.cast(tf.convert_to_tensor(variable.value), self._dtype)
 
     def dense(self, *paths: str) -> dict:
         """Returns `weight` and, where there is one, `bias`, of layers side by side."""
