@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["bfloat16", "float32"], required=True)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--labels", type=Path, help="only write the labels there, as JSON")
     print(json.dumps(measure(parser.parse_args())))
 
 
@@ -43,6 +44,9 @@ def measure(options: argparse.Namespace) -> dict:
         found = classify(texts, truncation=True)
         seconds.append(time.perf_counter() - started)
     labels = [one["label"] for one in found]
+    if options.labels:
+        options.labels.write_text(json.dumps(labels), encoding="utf-8")
+        return {}
     same = sum(a == b for a, b in zip(labels, given["labels"], strict=True)) / len(texts)
     lengths = [len(ids) for ids in classify.tokenizer(texts, truncation=True)["input_ids"]]
     return {

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kerasllm.data.pipeline import TokensInMemory
 from kerasllm.errors import KerasllmError
+from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks import text_classification as task
@@ -43,14 +45,24 @@ def predict(run: str | Path, texts: Iterable[str], *, chunk: int = CHUNK) -> Ite
     """
     opened = Run.open(run)
     recipe = load(str(opened.recipe)).data
-    model = open_classifier(opened)
+    yield from predict_with(open_classifier(opened), texts, chunk=chunk, buckets=recipe.buckets)
 
-    def tokens(some: list[str]):
+
+def predict_with(
+    model: TextClassifier,
+    texts: Iterable[str],
+    *,
+    chunk: int = CHUNK,
+    buckets: int = task.PREDICTION_BUCKETS,
+) -> Iterator[dict]:
+    """Classifies texts as `predict` does, with a model that is loaded."""
+
+    def tokens(some: list[str]) -> tuple[list[str], TokensInMemory]:
         return some, task.tokenize(model, some)
 
     chunks = _chunks(texts, chunk)
     for some, found in map(tokens, chunks) if chunk == 1 else _ahead(tokens, chunks):
-        yield from task.classify(model, some, tokens=found, buckets=recipe.buckets)
+        yield from task.classify(model, some, tokens=found, buckets=buckets)
 
 
 def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
