@@ -12,7 +12,16 @@ from pathlib import Path
 
 from benchmarks import cases
 from benchmarks.measure import machine, run_measured
-from benchmarks.suite import OURS, Case, Results, SuiteOptions, WayResult, number, ratio
+from benchmarks.suite import (
+    OURS,
+    Case,
+    NotBelow,
+    Results,
+    SuiteOptions,
+    WayResult,
+    number,
+    ratio,
+)
 from kerasllm import __version__
 from kerasllm.errors import KerasllmError
 
@@ -165,6 +174,13 @@ def result(
     }
 
 
+def _other_figures(case: Case) -> list[str]:
+    """Returns what targets are about that is neither the case's figure nor told of every case."""
+    told = {case.figure, "whole_seconds", "share"}
+    figures = (t.figure for t in case.targets if not isinstance(t, NotBelow))
+    return [figure for figure in dict.fromkeys(figures) if figure not in told]
+
+
 def _summary(case: Case, found: WayResult, results: Results) -> dict:
     values = found.values(case.figure)
     sides = dict.fromkeys(each.way.side for each in results.ways)
@@ -175,6 +191,7 @@ def _summary(case: Case, found: WayResult, results: Results) -> dict:
         "best_of_side": best[found.way.side] is found,
         "median": found.median(case.figure),
         "from_to": [min(values), max(values)],
+        "other_figures": {name: found.median(name) for name in _other_figures(case)},
         "ratio_to_best_of": {
             side: ratio(
                 found.median(case.figure), other.median(case.figure), case.more_is_better

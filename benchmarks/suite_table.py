@@ -22,7 +22,7 @@ def _ways(result: dict) -> Table:
     shown.add_column("side")
     shown.add_column("way")
     columns = [f"{result['figure']}, median", "from - to", *(f"times {peer}" for peer in peers)]
-    columns += [*qualities, "cpu s", "whole s", "GiB"]
+    columns += [*ways[0]["other_figures"], *qualities, "cpu s", "whole s", "GiB"]
     for column in columns:
         shown.add_column(column, justify="right")
     for way in ways:
@@ -34,6 +34,7 @@ def _ways(result: dict) -> Table:
             f"{number(way['median'])} {result['unit']}",
             " - ".join(map(number, way["from_to"])),
             *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+            *("" if value is None else number(value) for value in way["other_figures"].values()),
             *("" if value is None else f"{value:.4f}" for value in qualities_of),
             number(way["cpu_seconds"]),
             number(way["whole_seconds"]),

@@ -148,6 +148,20 @@ def test_the_share_of_the_ceiling_is_a_target(measured):
     assert measured(case, ceilings={**after, "bfloat16": 8e9})["floor"]["seconds"] == 0.5
 
 
+def test_what_a_target_is_about_is_told_of_every_way(measured):
+    ours = "{'seconds': 2, 'seconds_of_8': 12, 'quality': {'loss': 1}, 'work': {'rows': 3}}"
+    theirs = "{'seconds': 3, 'quality': {'loss': 1}, 'work': {'rows': 3}}"
+    targets = (
+        Target("seconds", "numpy", 1),
+        Target("seconds_of_8", "numpy", 1),
+        Target("whole_seconds", "numpy", 1),
+        NotBelow("loss", "numpy", 1),
+    )
+    found = measured(Toy([job(code=ours), job("numpy", code=theirs)], targets=targets))
+    figures = [way["other_figures"] for way in found["ways"]]
+    assert figures == [{"seconds_of_8": 12}, {"seconds_of_8": None}]
+
+
 def test_a_seed_that_differs_from_turn_to_turn_only(measured):
     code = "{'seconds': 1, 'seed': turn, 'work': {'rows': 3}}"
     found = measured(Toy([job(code=code), job("numpy", code=code)]), repeats=2)
