@@ -7,12 +7,15 @@ worker finds its share of a global batch by arithmetic, and resuming is to start
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 # Above this many distinct lengths the search for boundaries works on rounded lengths.
 _MAX_DISTINCT_LENGTHS = 1024
+# Rows that are looked at together: what is computed of millions of rows takes a few bytes of each.
+_ROWS_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class BatchPlan:
     """The batches of one pass over the data.
 
     Attributes:
-        order: int64 `[rows]`, the rows in the order in which they are used.
+        order: int32 `[rows]` (int64 of more than 2^31 rows), the rows in the order of their use.
         starts: int64 `[steps + 1]`; batch `k` holds `order[starts[k]:starts[k + 1]]`.
         widths: int32 `[steps]`, the length in tokens that batch `k` is padded to.
         batch_size: Rows of a full batch. Only the last batch of a plan may have fewer.
@@ -38,7 +41,7 @@ class BatchPlan:
 
     def rows(self, step: int) -> np.ndarray:
         """Returns the row numbers of batch `step`, int64 `[batch_size]` or fewer."""
-        return self.order[self.starts[step] : self.starts[step + 1]]
+        return self.order[self.starts[step] : self.starts[step + 1]].astype(np.int64)
 
     @property
     def shapes(self) -> list[int]:
@@ -98,12 +101,19 @@ class EpochPlans:
         else:
             self.boundaries = np.array([pad_to], dtype=np.int32)
         self.steps = -(-len(self._lengths) // batch_size)
+        # The pipeline, the progress and the summary ask for the same one.
+        self._last: tuple[int, BatchPlan] | None = None
 
     def __call__(self, epoch: int = 0) -> BatchPlan:
         """Returns the batches of an epoch."""
-        return plan_batches(
-            self._lengths, self.batch_size, self.boundaries, seed=self._seed, epoch=epoch
-        )
+        last = self._last
+        if last is None or last[0] != epoch:
+            self._last = None
+            plan = plan_batches(
+                self._lengths, self.batch_size, self.boundaries, seed=self._seed, epoch=epoch
+            )
+            last = self._last = (epoch, plan)
+        return last[1]
 
 
 def plan_batches(
@@ -141,36 +151,75 @@ def plan_batches(
     >>> len(plan), plan.shapes
     (2, [4, 9])
     """
-    lengths = np.asarray(lengths, dtype=np.int64)
+    lengths = np.asarray(lengths)
     boundaries = np.asarray(boundaries, dtype=np.int64)
     if len(lengths) and lengths.max() > boundaries[-1]:
         raise ValueError(
             f"A row is longer than the last boundary. Received: a row of {lengths.max()} tokens, "
             f"boundaries {boundaries.tolist()}"
         )
+    rows = np.arange(len(lengths), dtype=index_dtype(len(lengths)))
     if seed is None:
-        order = np.argsort(lengths, kind="stable")
+        order = _stable_order(rows, lambda part: lengths[part], int(boundaries[-1]))
     else:
         generator = np.random.default_rng([seed, epoch])
-        shuffled = generator.permutation(len(lengths))
-        bucket = np.searchsorted(boundaries, lengths[shuffled])
-        order = shuffled[np.argsort(bucket, kind="stable")]
-
-    first_rows = np.arange(0, len(order), batch_size)
-    if seed is not None and len(first_rows) > 1:
-        # The short batch, if there is one, stays last: it is the only one of another size.
+        generator.shuffle(rows)
+        order = _stable_order(
+            rows, lambda part: np.searchsorted(boundaries, lengths[part]), len(boundaries) - 1
+        )
         full = len(order) // batch_size
-        first_rows[:full] = generator.permutation(first_rows[:full])
-    batches = [order[first : first + batch_size] for first in first_rows]
-    sizes = np.array([len(batch) for batch in batches], dtype=np.int64)
-    longest = np.array([lengths[batch].max() for batch in batches], dtype=np.int64)
+        if -(-len(order) // batch_size) > 1:
+            # The short batch, if there is one, stays last: it is the only one of another size.
+            shuffled = generator.permutation(full)
+            cut = order[: full * batch_size].reshape(full, batch_size)
+            order[: full * batch_size] = cut[shuffled].reshape(-1)
+    steps = -(-len(order) // batch_size)
+    starts = np.minimum(np.arange(steps + 1, dtype=np.int64) * batch_size, len(order))
+    longest, real_tokens = np.empty(steps, np.int64), np.empty(steps, np.int64)
+    together = max(_ROWS_AT_A_TIME // batch_size, 1)
+    for first in range(0, steps, together):
+        part = slice(first, min(first + together, steps))
+        begin = starts[part]
+        of_rows = lengths[order[begin[0] : begin[-1] + batch_size]].astype(np.int64)
+        longest[part] = np.maximum.reduceat(of_rows, begin - begin[0])
+        real_tokens[part] = np.add.reduceat(of_rows, begin - begin[0])
     return BatchPlan(
-        order=np.concatenate(batches) if batches else order,
-        starts=np.concatenate([[0], np.cumsum(sizes)]),
+        order=order,
+        starts=starts,
         widths=boundaries[np.searchsorted(boundaries, longest)].astype(np.int32),
         batch_size=batch_size,
-        real_tokens=np.array([lengths[batch].sum() for batch in batches], dtype=np.int64),
+        real_tokens=real_tokens,
     )
+
+
+def index_dtype(rows: int) -> np.dtype:
+    """Returns the smaller of int32 and int64 that numbers so many rows."""
+    return np.dtype(np.int32 if rows <= np.iinfo(np.int32).max else np.int64)
+
+
+def _stable_order(
+    rows: np.ndarray, key: Callable[[np.ndarray], np.ndarray], largest: int
+) -> np.ndarray:
+    """Returns rows sorted by a key from 0 to `largest`, those of one key in the order given.
+
+    As `rows[np.argsort(key(rows), kind="stable")]`, which takes four times the memory of the rows.
+    """
+    starts = range(0, len(rows), _ROWS_AT_A_TIME)
+    parts = [rows[start : start + _ROWS_AT_A_TIME] for start in starts]
+    # In the smallest integers, which NumPy sorts by counting.
+    keys = [key(part).astype(np.min_scalar_type(largest)) for part in parts]
+    counts = [np.bincount(of_part, minlength=largest + 1) for of_part in keys]
+    places = np.cumsum(sum(counts, np.zeros(largest + 1, np.int64)))
+    order = np.empty_like(rows)
+    # From the last part to the first: the place of a key's rows is filled from its end.
+    for part, of_part, count in zip(parts[::-1], keys[::-1], counts[::-1]):
+        in_part = part[np.argsort(of_part, kind="stable")]
+        places -= count
+        ends = np.cumsum(count)
+        for value in np.flatnonzero(count):
+            found = in_part[ends[value] - count[value] : ends[value]]
+            order[places[value] : places[value] + len(found)] = found
+    return order
 
 
 def bucket_boundaries(lengths: np.ndarray, count: int) -> np.ndarray:
@@ -193,11 +242,17 @@ def bucket_boundaries(lengths: np.ndarray, count: int) -> np.ndarray:
     >>> bucket_boundaries(np.array([3, 3, 4, 9, 10]), 2)
     array([ 4, 10], dtype=int32)
     """
-    lengths = np.asarray(lengths, dtype=np.int64)
+    lengths = np.asarray(lengths)
     if not len(lengths):
         return np.array([1], dtype=np.int32)
-    multiple = -(-int(lengths.max()) // _MAX_DISTINCT_LENGTHS)
-    values, rows = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
+    longest = int(lengths.max())
+    multiple = -(-longest // _MAX_DISTINCT_LENGTHS)
+    histogram = np.zeros(-(-longest // multiple) + 1, np.int64)
+    for start in range(0, len(lengths), _ROWS_AT_A_TIME):
+        part = lengths[start : start + _ROWS_AT_A_TIME].astype(np.int64)
+        histogram += np.bincount(-(-part // multiple), minlength=len(histogram))
+    values = np.flatnonzero(histogram)
+    rows, values = histogram[values], values * multiple
     if len(values) <= count:
         return values.astype(np.int32)
     before = np.concatenate([[0], np.cumsum(rows)])

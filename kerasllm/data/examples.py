@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.batch_plan import index_dtype
 from kerasllm.data.pipeline import model_inputs
 from kerasllm.data.token_store import TokenStore
 
@@ -19,7 +20,8 @@ class Examples:
 
     Attributes:
         store: The tokens of all rows.
-        rows: int64 `[examples]`, which rows of the store these are.
+        rows: int32 `[examples]` (int64 of a store of more than 2^31 rows), which rows of the store
+            these are.
         labels: int32 `[examples]`, their classes.
         weights: float32 `[examples]`, their weights in the training loss.
     """
@@ -32,7 +34,7 @@ class Examples:
     @classmethod
     def of(cls, store: TokenStore, labels: np.ndarray) -> Examples:
         """Returns all rows of a store, each with weight 1."""
-        rows = np.arange(len(store), dtype=np.int64)
+        rows = np.arange(len(store), dtype=index_dtype(len(store)))
         return cls(store, rows, labels, np.ones(len(rows), dtype=np.float32))
 
     def __len__(self) -> int:

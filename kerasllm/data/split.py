@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_ROWS_AT_A_TIME = 1 << 16
+
 
 def split_stratified(
     labels: Sequence | np.ndarray, fraction: float, seed: int
@@ -35,16 +37,20 @@ def split_stratified(
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must be at least 0 and below 1. Received: {fraction}")
-    _, classes, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    labels = np.asarray(labels)
+    values, counts = np.unique(labels, return_counts=True)
     held_out = _held_out(counts, fraction)
 
+    # Few bytes a row, whatever the labels are: there may be millions of rows.
+    classes = np.empty(len(labels), np.min_scalar_type(len(values)))
+    for start in range(0, len(labels), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        classes[part] = np.searchsorted(values, labels[part])
     # Raw bits, since NumPy promises the same ones in every version; its shuffles it may change.
-    keys = np.random.Philox(seed).random_raw(len(classes))
-    order = np.lexsort((keys, classes))
-    starts = np.cumsum(counts) - counts
-    place_in_class = np.arange(len(order)) - np.repeat(starts, counts)
-    validates = np.empty(len(order), dtype=bool)
-    validates[order] = place_in_class < np.repeat(held_out, counts)
+    order = np.lexsort((np.random.Philox(seed).random_raw(len(classes)), classes))
+    validates = np.zeros(len(order), dtype=bool)
+    for start, count in zip(np.cumsum(counts) - counts, held_out):
+        validates[order[start : start + count]] = True
     return np.flatnonzero(~validates), np.flatnonzero(validates)
 
 

@@ -7,14 +7,18 @@ import errno
 import io
 import itertools
 import json
+import mmap
 import os
 import uuid
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from kerasllm.data.files import BLOCK
 from kerasllm.errors import JobError
 
 TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))
@@ -79,7 +83,40 @@ def write_token_file(
         raise
 
 
-def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[str], object]:
+class MappedFile:
+    """A file that is mapped into memory, and from which pieces can be read.
+
+    Pages of the map that were looked at count as memory of the process until `let_go`; what is read
+    by `pieces` never does.
+
+    Args:
+        path: The file, not empty.
+
+    Attributes:
+        content: The mapped bytes.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        file = open(path, "rb", buffering=0)
+        weakref.finalize(self, file.close)
+        self._file = file
+        self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.content = pa.py_buffer(self._map)
+
+    def pieces(self, starts: np.ndarray, sizes: np.ndarray) -> bytes:
+        """Returns pieces of the file, one after the other, by their first bytes and their sizes."""
+        file = self._file.fileno()
+        # As lists: Python's own numbers are quicker to go through.
+        return b"".join(
+            os.pread(file, size, start) for start, size in zip(starts.tolist(), sizes.tolist())
+        )
+
+    def let_go(self) -> None:
+        """Counts no page as this process' memory any more; what is looked at again comes back."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def read_token_file(path: Path) -> tuple[MappedFile, list[pa.RecordBatch], list[str], object]:
     """Maps a token file into memory and checks all of it.
 
     Args:
@@ -93,19 +130,20 @@ def read_token_file(path: Path) -> tuple[pa.Buffer, list[pa.RecordBatch], list[s
         DamagedFileError: If the file is cut off, was changed, or is another file.
     """
     try:
-        with pa.memory_map(os.fspath(path)) as mapped:
-            content = mapped.read_buffer()
-        batches, head, remarks = _checked_batches(content)
+        mapped = MappedFile(path)
+        batches, head, remarks = _checked_batches(path, mapped.content)
         facts = json.loads(head)
         if facts["fingerprint"] != path.stem:
             raise DamagedFileError(f"it holds the tokens of {facts['fingerprint']}")
     # A changed byte can make Arrow fail in many ways, and all of them mean the same.
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DamagedFileError(f"{path}: {error}") from error
-    return content, batches, facts["files"], remarks
+    return mapped, batches, facts["files"], remarks
 
 
-def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes, object]:
+def _checked_batches(
+    path: Path, content: pa.Buffer
+) -> tuple[list[pa.RecordBatch], bytes, object]:
     """Reads the batches one after the other, so that nothing that the seal does not cover (the
     table of contents at the end) can lead astray."""
     if content.size < len(_MAGIC) or content[-len(_MAGIC) :].to_pybytes() != _MAGIC:
@@ -121,9 +159,20 @@ def _checked_batches(content: pa.Buffer) -> tuple[list[pa.RecordBatch], bytes, o
             break
         if len(batch):
             batches.append(batch)
-    if seal[_SEAL_CHECKSUM] != b"%08x" % zlib.crc32(content[: int(seal[_SEAL_SIZE])]):
+    if seal[_SEAL_CHECKSUM] != b"%08x" % _crc32(path, int(seal[_SEAL_SIZE])):
         raise DamagedFileError("the content does not match the checksum")
     return batches, reader.schema.metadata[_HEAD], json.loads(seal[_SEAL_REMARKS])
+
+
+def _crc32(path: Path, size: int) -> int:
+    """Returns the CRC-32 of the first bytes of a file."""
+    total = 0
+    # Read, not mapped: no byte of it stays in memory.
+    with open(path, "rb", buffering=0) as file:
+        while size > 0 and (block := file.read(min(size, BLOCK))):
+            total = zlib.crc32(block, total)
+            size -= len(block)
+    return total
 
 
 class _SummingWriter(io.BufferedWriter):

@@ -150,7 +150,7 @@ def row_batch(
 class TokenStore:
     """Rows of token ids in an Arrow file, read through a memory map.
 
-    Only the lengths of the rows are held in memory.
+    Nothing that grows with the rows is held in memory.
 
     Args:
         path: The file, `FINGERPRINT.arrow`.
@@ -160,7 +160,6 @@ class TokenStore:
     Attributes:
         path: The file.
         fingerprint: sha256, in hex, of the data, the tokenizer and the length they were cut to.
-        lengths: int32 `[rows]`, tokens of each row, special tokens included.
         labels: The label of each row, a `pyarrow.ChunkedArray` of strings, or `None`.
         reused: Whether the file was there before and did not have to be written.
         damage: What was wrong with the file that this one took the place of, or `None`.
@@ -178,29 +177,23 @@ class TokenStore:
         self.fingerprint = self.path.stem
         self.reused = reused
         self.damage = damage
-        content, self._batches, self._files, remarks = read_token_file(self.path)
+        self._mapped, self._batches, self._files, remarks = read_token_file(self.path)
+        content = self._mapped.content
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
         counts = [len(batch) for batch in self._batches]
         self._first_rows = np.cumsum([0, *counts])
-        # Row r of batch b is what lies from words[values[b] + words[offsets[b] + r]] on: a row of
-        # any batch is found by arithmetic on one array, the file's 4-byte words.
-        self._words = np.frombuffer(content, np.int32, content.size // 4)
+        # Where each batch's offsets, tokens and marks begin in the file. Row r of batch b is the
+        # tokens from the r-th offset of the batch to the next, counted from where its tokens begin.
         self._offsets = np.zeros(len(counts), np.int64)
-        # The same of the marks, a byte each.
-        self._bytes = np.frombuffer(content, np.uint8)
+        self._values = np.zeros(len(counts), np.int64)
         self._marks = np.zeros(len(counts), np.int64)
         names = self._batches[0].schema.names if self._batches else []
         self.has_trained = TRAINED_FIELD[0] in names
-        self._values = np.zeros(len(counts), np.int64)
-        self.lengths = np.zeros(self._first_rows[-1], np.int32)
-        for index, (batch, first, count) in enumerate(
-            zip(self._batches, self._first_rows, counts)
-        ):
+        for index, batch in enumerate(self._batches):
             _, offsets, _, values = batch.column("token_ids").buffers()
-            self._offsets[index] = (offsets.address - content.address) // 4
-            self._values[index] = (values.address - content.address) // 4
-            self.lengths[first : first + count] = np.diff(np.frombuffer(offsets, np.int32))
+            self._offsets[index] = offsets.address - content.address
+            self._values[index] = values.address - content.address
             if self.has_trained:
                 _, _, _, marks = batch.column(TRAINED_FIELD[0]).buffers()
                 self._marks[index] = marks.address - content.address
@@ -208,9 +201,24 @@ class TokenStore:
         if LABEL_FIELD[0] in names:
             labels = [batch.column(LABEL_FIELD[0]) for batch in self._batches]
             self.labels = pa.chunked_array(labels, LABEL_FIELD[1])
+        self.let_go()
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return int(self._first_rows[-1])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 `[rows]`, tokens of each row, special tokens included; read each time."""
+        lengths = np.empty(len(self), np.int32)
+        for number, first in enumerate(self._first_rows[:-1]):
+            count = self._first_rows[number + 1] - first
+            read = self._mapped.pieces(self._offsets[[number]], 4 * (count[None] + 1))
+            lengths[first : first + count] = np.diff(np.frombuffer(read, np.int32))
+        return lengths
+
+    def let_go(self) -> None:
+        """Counts nothing of the file as memory of this process any more, such as its labels."""
+        self._mapped.let_go()
 
     def gather(self, indices: Sequence[int] | np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns the token ids of some rows, padded at their ends.
@@ -229,18 +237,16 @@ class TokenStore:
         """
         rows = np.asarray(indices, np.int64)
         batches = self._batch_of(rows)
-        lengths = self.lengths[rows]
+        starts, ends = self._ends_of(rows, batches)
+        lengths = ends - starts
         if len(rows) and lengths.max() > length:
             raise ValueError(
                 f"Row {rows[lengths.argmax()]} has {lengths.max()} tokens. "
                 f"Received: length={length}"
             )
-        in_batch = rows - self._first_rows[batches]
-        starts = self._values[batches] + self._words[self._offsets[batches] + in_batch]
-        positions = np.arange(length)
-        inside = positions < lengths[:, None]
         padded = np.full((len(rows), length), pad_id, np.int32)
-        padded[inside] = self._words[(starts[:, None] + positions)[inside]]
+        ids = self._mapped.pieces(self._values[batches] + 4 * starts, 4 * lengths)
+        padded[np.arange(length) < lengths[:, None]] = np.frombuffer(ids, np.int32)
         return padded
 
     def slices(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -255,7 +261,9 @@ class TokenStore:
             int32 `[sum of lengths]`.
         """
         batches = self._batch_of(rows)
-        return self._words[self._places(self._values[batches], rows, batches, starts, lengths)]
+        first = self._ends_of(rows, batches)[0] + starts
+        ids = self._mapped.pieces(self._values[batches] + 4 * first, 4 * np.asarray(lengths))
+        return np.frombuffer(ids, np.int32)
 
     def trained(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Returns which tokens of pieces of rows a model learns to say, as `slices` gives them.
@@ -266,14 +274,16 @@ class TokenStore:
         if not self.has_trained:
             return np.ones(int(np.sum(lengths)), np.uint8)
         batches = self._batch_of(rows)
-        return self._bytes[self._places(self._marks[batches], rows, batches, starts, lengths)]
+        first = self._ends_of(rows, batches)[0] + starts
+        marks = self._mapped.pieces(self._marks[batches] + first, np.asarray(lengths))
+        return np.frombuffer(marks, np.uint8)
 
-    def _places(self, values, rows, batches, starts, lengths) -> np.ndarray:
-        """Returns where the items of pieces are, `values` being where each batch's begin."""
-        in_batch = np.asarray(rows, np.int64) - self._first_rows[batches]
-        first = values + self._words[self._offsets[batches] + in_batch] + starts
-        ends = np.cumsum(lengths)
-        return np.arange(ends[-1]) + np.repeat(first - ends + lengths, lengths)
+    def _ends_of(self, rows: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where rows begin and end among the tokens of their batches, int64 `[rows]`."""
+        places = self._offsets[batches] + 4 * (np.asarray(rows) - self._first_rows[batches])
+        ends = np.frombuffer(self._mapped.pieces(places, np.full(len(places), 8)), np.int32)
+        starts, ends = ends.reshape(-1, 2).T.astype(np.int64)
+        return starts, ends
 
     def where(self, index: int) -> tuple[str, int]:
         """Returns the file and the line that a row was read from.

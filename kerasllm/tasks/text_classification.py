@@ -175,14 +175,21 @@ def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
     Raises:
         DataError: If a label was not in the training data.
     """
-    # By distinct label: a string for each of a hundred million rows would fill the memory.
-    column = store.labels.combine_chunks().dictionary_encode()
-    rows = column.indices.to_numpy()
+    # By distinct label of a few thousand rows at a time: a string for each of a hundred million
+    # rows would fill the memory.
     place = place_of(store)
-    classes = labels.encode(
-        column.dictionary.to_pylist(), lambda label: place(int(np.argmax(rows == label)))
-    )
-    return classes[rows]
+    classes, start = np.empty(len(store), np.int32), 0
+    for chunk in store.labels.chunks:
+        column = chunk.dictionary_encode()
+        rows, first = column.indices.to_numpy(), start
+        found = labels.encode(
+            column.dictionary.to_pylist(),
+            lambda label, rows=rows, first=first: place(first + int(np.argmax(rows == label))),
+        )
+        classes[start : start + len(rows)] = found[rows]
+        start += len(rows)
+    store.let_go()
+    return classes
 
 
 def remarks(store: TokenStore) -> list[str]:
