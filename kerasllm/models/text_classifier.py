@@ -13,6 +13,7 @@ from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.bert import build_task, load_task, save_task
+from kerasllm.models.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
@@ -70,6 +71,10 @@ class TextClassifier(FineTunedModel):
                 return None
             self._packed = _PackedForward(self.task)
         return self._packed.function
+
+    def fuse(self) -> FusedEncoder | None:
+        """Returns what computes the logits in training on a CPU; `None` for other families."""
+        return FusedEncoder(self.task) if can_fuse(self.task) else None
 
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes a KerasHub preset folder, which `keras_hub` loads alone, and `labels.json`."""

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from kerasllm.training.forward_backward import ForwardBackward
 from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
+from kerasllm.training.precision import only_cpus
 from kerasllm.training.replicas import (
     clip,
     on_all_replicas_if,
@@ -53,6 +54,7 @@ class FineTunedModel(LoopsModel):
         self.task = task
         self.accumulate = 1
         self.xla = False
+        self._fused = None
         self.item_loss = None
         self.item_metrics = []
         self.requests = [0.0, 0.0]
@@ -80,6 +82,7 @@ class FineTunedModel(LoopsModel):
         *,
         accumulate: int = 1,
         xla: bool = False,
+        fused: bool = True,
         steps_per_execution: int = 1,
         **kwargs,
     ):
@@ -94,6 +97,8 @@ class FineTunedModel(LoopsModel):
             accumulate: Micro-batches that a replica's rows are cut into, to use less memory; must
                 divide their number. Defaults to `1`.
             xla: Whether XLA compiles forward and backward. Defaults to `False`.
+            fused: Whether, where the devices are CPUs and `xla` is off, XLA fuses the element-wise
+                work of families that it is known for; see `fuse`. Defaults to `True`.
             steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
             **kwargs: See `keras.Model.compile`.
 
@@ -129,7 +134,12 @@ class FineTunedModel(LoopsModel):
         take_ready_gradients(self.optimizer)
         self.accumulate = accumulate
         self.xla = xla
+        self._fused = self.fuse() if fused and not xla and only_cpus() else None
         self._computations = {}
+
+    def fuse(self) -> Callable | None:
+        """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
+        return None
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Computes what is minimised, and what the metrics measure.
@@ -144,7 +154,7 @@ class FineTunedModel(LoopsModel):
             The loss, a scalar: the sum over the items, each counted by its share; and the
             outputs, here the logits.
         """
-        logits = self(x, training=training)
+        logits = self._fused(x) if training and self._fused else self(x, training=training)
         return self.item_loss(y, logits, sample_weight=share), logits
 
     def train_step(self, data, step, requests):

@@ -170,5 +170,6 @@ def compile_model(job: Job) -> None:
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),
+        fused=training.xla == "auto",
         steps_per_execution=training.steps_per_execution,
     )

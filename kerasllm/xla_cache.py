@@ -1,0 +1,71 @@
+"""Programs that XLA has compiled for this processor, kept for the next run.
+
+A program takes XLA some tenths of a second, and a training has one for each of a dozen pieces of a
+layer and each length of a batch: together tens of seconds, which only the first run has to wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from kerasllm.environment import cache_dir, versions
+
+_VARIABLE = "TF_XLA_FLAGS"
+_FLAG = "--tf_xla_persistent_cache_directory"
+# Of all programs; above it the oldest are forgotten.
+_MOST_BYTES = 1 << 30
+# TensorFlow fails where it cannot write one.
+_LEAST_FREE_BYTES = 2 << 30
+
+
+def keep_programs() -> Path | None:
+    """Makes TensorFlow, which must not be imported yet, keep what XLA compiles in the cache folder.
+
+    Returns:
+        The folder. `None` where nothing is kept: `TF_XLA_FLAGS` names a folder already, TensorFlow
+        is imported, or there is no folder with room.
+    """
+    flags = os.environ.get(_VARIABLE, "")
+    if _FLAG in flags or "tensorflow" in sys.modules:
+        return None
+    folder = cache_dir() / "xla" / _machine()
+    # TensorFlow takes its flags apart at spaces.
+    if any(character.isspace() for character in str(folder)):
+        return None
+    try:
+        # They are run: nobody else may write there.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        forget_old(folder, _MOST_BYTES)
+        if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
+            return None
+    except OSError:
+        return None
+    os.environ[_VARIABLE] = f"{flags} {_FLAG}={folder}".strip()
+    return folder
+
+
+def forget_old(folder: Path, most_bytes: int) -> None:
+    """Deletes the oldest programs, until the others fill no more than `most_bytes`."""
+    files = {path: path.stat() for path in folder.iterdir()}
+    there = sum(state.st_size for state in files.values())
+    for path in sorted(files, key=lambda path: files[path].st_mtime):
+        if there <= most_bytes:
+            break
+        path.unlink(missing_ok=True)
+        there -= files[path].st_size
+
+
+def _machine() -> str:
+    """Returns a name for what programs depend on beside themselves: processor and TensorFlow."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    known = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    told = "\n".join([platform.machine(), versions()["tensorflow"], *sorted(set(known or lines[:1]))])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
