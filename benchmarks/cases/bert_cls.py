@@ -85,9 +85,9 @@ def rows(options: SuiteOptions) -> int | None:
     return QUICK_ROWS if options.quick else None
 
 
-def kerasllm_way(options: SuiteOptions, rows: int | None) -> Way:
+def kerasllm_way(options: SuiteOptions, rows: int | None, *of_worker: str) -> Way:
     """The recipe as a user runs it."""
-    worker = [sys.executable, "-m", "benchmarks.workers.finetune"]
+    worker = [sys.executable, "-m", "benchmarks.workers.finetune", *of_worker]
     return Way(OURS, "auto", [*worker, *recipe_arguments(options, rows), "--seed", REPEAT])
 
 

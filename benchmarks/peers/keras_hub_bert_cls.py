@@ -88,7 +88,8 @@ def measure(options: argparse.Namespace) -> dict:
         told = {"note": f"reckoned from {made} of {steps} steps, of one shape"}
     return {
         "seconds": seconds,
-        "work": {"steps": steps, "rows": options.epochs * len(texts)},
+        "work": {"steps": steps},
+        "rows": options.epochs * len(texts),
         "steps_made": made,
         **told,
         "versions": {
