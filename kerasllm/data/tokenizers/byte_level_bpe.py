@@ -8,7 +8,8 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten
+from kerasllm.data.tokenizers.tokenizer import Tokenizer
+from kerasllm.data.tokenizers.word_cache import BulkEngine
 from kerasllm.errors import PresetError
 
 
@@ -93,6 +94,7 @@ class ByteLevelBPE(Tokenizer):
                 for token in special
             ]
         )
+        self._bulk = BulkEngine(self._tokenizer)
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
@@ -100,5 +102,4 @@ class ByteLevelBPE(Tokenizer):
         return self._tokenizer
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return flatten([encoding.ids for encoding in encodings])
+        return self._bulk.ids(texts)

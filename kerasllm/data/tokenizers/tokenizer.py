@@ -7,13 +7,16 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import numpy as np
 
 from kerasllm.errors import DataError
+
+Road = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
+"""From texts to their ids one after the other, int32, and where each starts, int64."""
 
 # Raise it when a tokenizer of the same kind and settings would give other ids than before.
 _VERSION = 1
@@ -155,6 +158,40 @@ def copy_rows(
     steps = np.arange(starts[-1])
     taken = steps + np.repeat(source_starts - starts[:-1], lengths)
     target[steps + np.repeat(target_starts - starts[:-1], lengths)] = source[taken]
+
+
+def merge_roads(
+    texts: Sequence[str], taken: np.ndarray, road: Road, other_road: Road
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenizes some texts one way and the others another way.
+
+    Args:
+        texts: The texts.
+        taken: Which of them take the first road, bool `[len(texts)]`.
+        road: From texts to what `flatten` gives of their ids.
+        other_road: The same for the others.
+
+    Returns:
+        What `flatten` gives of the ids of all texts.
+    """
+    if taken.all():
+        return road(texts)
+    if not taken.any():
+        return other_road(texts)
+    parts = []
+    for rows, tokenize in (
+        (np.flatnonzero(taken), road),
+        (np.flatnonzero(~taken), other_road),
+    ):
+        parts.append((rows, *tokenize([texts[row] for row in rows])))
+    lengths = np.empty(len(texts), np.int64)
+    for rows, _, starts in parts:
+        lengths[rows] = np.diff(starts)
+    offsets = _offsets(lengths)
+    merged = np.empty(offsets[-1], np.int32)
+    for rows, ids, starts in parts:
+        copy_rows(ids, starts[:-1], merged, offsets[rows], lengths[rows])
+    return merged, offsets
 
 
 def flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

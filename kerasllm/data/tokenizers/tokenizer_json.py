@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten
+from kerasllm.data.tokenizers.tokenizer import Tokenizer
+from kerasllm.data.tokenizers.word_cache import BulkEngine
 from kerasllm.errors import PresetError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -72,6 +73,7 @@ class TokenizerJson(Tokenizer):
         self.content = content
         self._engine_content = _without_framing(content, where)
         self._engine = _engine(self._engine_content, where)
+        self._bulk = BulkEngine(self._engine)
         # A second engine, made when it is asked for: the setting is one for all threads.
         self._literal_engine: tokenizers.Tokenizer | None = None
         self._where = where
@@ -170,8 +172,7 @@ class TokenizerJson(Tokenizer):
         _write_json(folder / GENERATION_FILE, generation, indent=2)
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
-        return flatten([encoding.ids for encoding in encodings])
+        return self._bulk.ids(texts)
 
     def _named_id(self, name: str, token: str | None) -> int | None:
         if token is None:

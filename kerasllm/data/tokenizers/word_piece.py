@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from kerasllm.data.tokenizers.common_ground import LONGEST_WORD, CommonGround
-from kerasllm.data.tokenizers.tokenizer import Tokenizer, copy_rows, flatten
+from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten, merge_roads
 from kerasllm.errors import PresetError
 
 _SUFFIX_INDICATOR = "##"
@@ -129,20 +129,7 @@ class WordPiece(Tokenizer):
         if self._fast is None:
             return self._exact_ids(texts)
         common = self._ground.holds(texts)
-        if common.all():
-            return self._fast_ids(texts)
-        fast_rows, exact_rows = np.flatnonzero(common), np.flatnonzero(~common)
-        roads = [(exact_rows, *self._exact_ids([texts[row] for row in exact_rows]))]
-        if len(fast_rows):
-            roads.append((fast_rows, *self._fast_ids([texts[row] for row in fast_rows])))
-        offsets = np.zeros(len(texts) + 1, np.int64)
-        for rows, _, road_offsets in roads:
-            offsets[rows + 1] = np.diff(road_offsets)
-        np.cumsum(offsets, out=offsets)
-        merged = np.empty(offsets[-1], np.int32)
-        for rows, ids, road_offsets in roads:
-            copy_rows(ids, road_offsets[:-1], merged, offsets[rows], np.diff(road_offsets))
-        return merged, offsets
+        return merge_roads(texts, common, self._fast_ids, self._exact_ids)
 
     def _fast_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         with tf.device("CPU"):
