@@ -14,6 +14,9 @@ from kerasllm.data.token_store import TokenStore
 # Where attention and positions of texts in one row are kept apart.
 SEGMENTS = "segment_ids"
 
+# What is counted over all pieces is counted of so many at a time.
+_PIECES_AT_A_TIME = 1 << 14
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
@@ -55,10 +58,13 @@ class Sequences:
     @cached_property
     def trained_tokens(self) -> int:
         """How many predictions count."""
-        rows, starts, counts = self.pieces.T
-        total = int(self.store.trained(rows, starts + 1, counts).sum())
-        if self.context is not None:
-            total -= int(self.store.trained(rows, starts + 1, self.context).sum())
+        total = 0
+        for first in range(0, len(self.pieces), _PIECES_AT_A_TIME):
+            part = slice(first, first + _PIECES_AT_A_TIME)
+            rows, starts, counts = self.pieces[part].T
+            total += int(self.store.trained(rows, starts + 1, counts).sum())
+            if self.context is not None:
+                total -= int(self.store.trained(rows, starts + 1, self.context[part]).sum())
         return total
 
     def take(self, rows: np.ndarray) -> Sequences:
