@@ -16,14 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-
 WORK = ["steps", "real_tokens"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--work", nargs="+", choices=WORK, default=WORK)
     options, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
