@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -49,6 +50,7 @@ def finetune(
 
     A file given with --train takes the place of all the recipe's data.
     """
+    started = time.perf_counter()
     steps = _steps(profile) if profile else None
     loaded = load_recipe(_recipe(recipe, resume, output), options)
     name = Path(recipe).stem if recipe else "finetune"
@@ -71,6 +73,7 @@ def finetune(
         accept_changes=accept_changes,
         profile=steps,
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
+        started=started,
     )
 
 

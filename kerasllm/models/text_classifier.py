@@ -27,11 +27,18 @@ class TextClassifier(FineTunedModel):
     Args:
         task: A KerasHub `TextClassifier` with its preprocessor.
         labels: The classes, in the order of the logits.
+        tokenizer: The tokenizer of the preset. Defaults to `None`: it is made of the task's.
     """
 
-    def __init__(self, task: keras_hub.models.TextClassifier, labels: Labels):
+    def __init__(
+        self,
+        task: keras_hub.models.TextClassifier,
+        labels: Labels,
+        tokenizer: Tokenizer | None = None,
+    ):
         super().__init__(task)
         self._labels = labels
+        self._tokenizer = tokenizer
         self._packed = None
 
     @property
@@ -47,7 +54,7 @@ class TextClassifier(FineTunedModel):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the preset, which gives the reference's ids in bulk."""
-        return from_keras_hub(self.task.preprocessor.tokenizer)
+        return self._tokenizer or from_keras_hub(self.task.preprocessor.tokenizer)
 
     @property
     def pad_to(self) -> int | None:
@@ -138,6 +145,7 @@ def bert_classifier(
     lora: dict | None = None,
     precision: str = "float32",
     max_length: int | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> TextClassifier:
     """Builds a classifier with a pretrained encoder and a new head.
 
@@ -157,6 +165,8 @@ def bert_classifier(
         precision: A Keras dtype policy. Defaults to `"float32"`.
         max_length: The most tokens of a text, kept with the model. Defaults to `None`: as many as
             the preset says.
+        tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
+            twice. Defaults to `None`: it is read.
 
     Returns:
         A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
@@ -196,10 +206,11 @@ def bert_classifier(
         freeze=freeze,
         lora=lora,
         precision=precision,
+        tokenizer=tokenizer,
     )
     if max_length is not None:
         _set_max_length(task, max_length)
-    return TextClassifier(task, labels)
+    return TextClassifier(task, labels, tokenizer)
 
 
 def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:

@@ -47,6 +47,7 @@ class ClassificationData:
         test: What is measured at the end, or `None`.
         sources: The files that each part was read from, by the part's name.
         stores: The tokens of each file set, by the name of the part.
+        tokenizer: What the tokens were made with.
     """
 
     labels: Labels
@@ -55,6 +56,7 @@ class ClassificationData:
     test: Examples | None
     sources: dict[str, Source]
     stores: dict[str, TokenStore]
+    tokenizer: Tokenizer
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -137,7 +139,9 @@ def load_data(
     weights = class_weights(recipe.class_weights, train.labels, labels)
     if weights is not None:
         train = train.weighted(weights)
-    return ClassificationData(labels, train, validation, parts.get("test"), sources, stores)
+    return ClassificationData(
+        labels, train, validation, parts.get("test"), sources, stores, tokenizer
+    )
 
 
 def open_tokens(
@@ -257,6 +261,7 @@ def build_model(recipe: Recipe, data: ClassificationData, precision: str) -> Tex
         lora=lora.model_dump() if lora else None,
         precision=precision,
         max_length=recipe.data.max_length,
+        tokenizer=data.tokenizer,
     )
 
 

@@ -42,6 +42,7 @@ def finetune(
     accept_changes: bool = False,
     profile: tuple[int, int] | None = None,
     command: str = "",
+    started: float | None = None,
     report: Report | None = None,
 ) -> Run | None:
     """Trains a model by a recipe and leaves a run directory.
@@ -56,6 +57,8 @@ def finetune(
         accept_changes: Go on even if the recipe or the data were changed. Defaults to `False`.
         profile: The first and the last step of a TensorBoard profile. Defaults to `None`: none.
         command: The command that was typed, for the record. Defaults to `""`.
+        started: What `time.perf_counter()` said when the command began; until now it imported.
+            Defaults to `None`: it begins now.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Returns:
@@ -73,7 +76,8 @@ def finetune(
     run.read_metrics()["test"]["accuracy"]
     ```
     """
-    started = time.perf_counter()
+    imported = time.perf_counter()
+    started = imported if started is None else started
     # Before anything else: some strategies must come before TensorFlow's first operation.
     report = report or Report()
     where = _strategy(recipe, report)
@@ -111,14 +115,21 @@ def finetune(
         if chief:
             _record(run, job, command, checkpoint)
         report.heading(f"Training into {run.path}" if run else "Training")
+        ready = time.perf_counter()
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
+        timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
+        timing["ready_seconds"] = round(ready - started, 3)
+        trained = time.perf_counter()
         if chief:
             with report.busy("saving the model"):
                 job.task.save(job.recipe, job.model, run)
+        saved = time.perf_counter()
+        timing["save_seconds"] = round(saved - trained, 3)
         details = None
         if job.data.test is not None:
             with report.busy("evaluating on the test data"):
                 metrics["test"], details = job.evaluate(job.data.test)
+            timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
@@ -208,7 +219,14 @@ def _train(
             monitor.exclude()
             progress.samples(step, samples)
 
-        monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=progress.step)
+        first_step = {}
+
+        def on_step(step: int) -> None:
+            if not first_step:
+                first_step["first_step_seconds"] = round(time.perf_counter() - fitting, 3)
+            progress.step(step)
+
+        monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=on_step)
         guard = NonFiniteGuard(
             skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
         )
@@ -258,6 +276,7 @@ def _train(
         batches = training_batches(
             job.model, job.data.train, job.plan, training.epochs, first_step=done
         )
+        fitting = time.perf_counter()
         try:
             with asked_to_stop(on_signal) as caught:
                 job.model.fit(
@@ -291,7 +310,7 @@ def _train(
         "validation": validation.result if validation else {},
         "test": {},
     }
-    return metrics, monitor.timing()
+    return metrics, {**first_step, **monitor.timing()}
 
 
 def _validation(job: Job, on_result) -> Validation | None:

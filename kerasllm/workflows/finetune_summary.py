@@ -73,6 +73,7 @@ def show_results(
         f"{timing['tokens_per_second']:,.0f} real tokens/s, {timing['padding']:.1%} padding; "
         f"{timing['total_seconds']:.1f} s in all"
     )
+    report.line(_before_and_after(timing))
     if details is not None:
         shown.show_test(report, job, details)
     report.heading("Next")
@@ -84,6 +85,20 @@ def show_results(
             ("watch the curves", f"tensorboard --logdir {run.tensorboard}"),
         ]
     )
+
+
+def _before_and_after(timing: dict) -> str:
+    """Returns where the time outside of the training went."""
+    parts = [
+        ("import", "import_seconds"),
+        ("data", "data_seconds"),
+        ("load", "load_seconds"),
+        ("first step, with tracing", "first_step_seconds"),
+        ("save", "save_seconds"),
+        ("test", "test_seconds"),
+    ]
+    # A run that is resumed behind its last step has no first one.
+    return ", ".join(f"{name} {timing[key]:.1f} s" for name, key in parts if key in timing)
 
 
 def _optimizer(job: Job) -> str:

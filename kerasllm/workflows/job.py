@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +36,8 @@ class Job:
         plan: Gives the batches of an epoch by its number.
         precision: The dtype policy that the recipe's `precision` came to.
         xla: Whether XLA compiles forward and backward.
+        timing: Seconds that it took to get ready, by what they were spent on: `data_seconds` and
+            `load_seconds`.
     """
 
     recipe: AnyRecipe
@@ -43,6 +47,7 @@ class Job:
     plan: EpochPlans
     precision: str
     xla: bool
+    timing: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -108,6 +113,7 @@ def prepare(
     keras.utils.set_random_seed(training.seed)
     precision, xla = resolve_precision(training.precision), resolve_xla(training.xla)
     task = task_of(recipe)
+    started = time.perf_counter()
     with report.busy("reading the data") as busy:
         data = task.prepare_data(recipe, busy.update)
         if training.early_stopping and data.validation is None:
@@ -116,6 +122,7 @@ def prepare(
                 where="training.early_stopping",
                 fix="give --validation FILE, or set data.validation_split above 0",
             )
+        read = time.perf_counter()
         busy.update(f"loading the weights of {recipe.model.preset or 'a new model'}")
         with strategy.scope():
             model = task.build_model(recipe, data, precision)
@@ -135,9 +142,11 @@ def prepare(
             where="data.buckets",
             fix="lower data.buckets, raise training.max_shapes, or set training.xla=false",
         )
-    job = Job(recipe, strategy, data, model, plan, precision, xla)
+    timing = {"data_seconds": round(read - started, 3)}
+    job = Job(recipe, strategy, data, model, plan, precision, xla, timing)
     with strategy.scope():
         compile_model(job)
+    timing["load_seconds"] = round(time.perf_counter() - read, 3)
     return job
 
 

@@ -50,6 +50,15 @@ def test_it_learns_and_measures(toy_run):
     assert 0 <= timing["padding"] < 0.25 and timing["real_tokens"] < timing["processed_tokens"]
 
 
+def test_it_tells_where_the_time_went(toy_run):
+    timing = Run.open(toy_run).read_metrics()["timing"]
+    parts = ("import", "data", "load", "train", "save", "test")
+    assert all(timing[f"{part}_seconds"] >= 0 for part in parts)
+    assert 0 < timing["first_step_seconds"] < timing["train_seconds"] + 1
+    assert timing["data_seconds"] + timing["load_seconds"] < timing["ready_seconds"]
+    assert timing["ready_seconds"] + timing["first_step_seconds"] < timing["total_seconds"]
+
+
 def test_the_run_directory_holds_what_it_promises(toy_run):
     run = Run.open(toy_run)
     rows = [json.loads(line) for line in run.metrics_log.read_text().splitlines()]

@@ -29,7 +29,7 @@ SETTINGS = (
     "training.keep_checkpoints=99",
 )
 _OF_THE_MACHINE = {"tokens_per_second", "step_seconds", "input_wait", "peak_memory", "seconds"}
-_TIMES = {"train_seconds", "total_seconds", "tokens_per_second", "peak_memory"}
+_TIMES = {"tokens_per_second", "peak_memory"}
 
 
 class Killed(BaseException):
@@ -109,7 +109,11 @@ def rows(run: Path) -> list[dict]:
 def metrics(run: Path) -> dict:
     """Returns a run's metrics, without what is of the machine."""
     found = Run(run).read_metrics()
-    found["timing"] = {n: value for n, value in found["timing"].items() if n not in _TIMES}
+    found["timing"] = {
+        name: value
+        for name, value in found["timing"].items()
+        if name not in _TIMES and not name.endswith("_seconds")
+    }
     return found
 
 

@@ -69,7 +69,9 @@ def load_tokenizer(folder: Path) -> keras_hub.tokenizers.Tokenizer:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Stage]:
+def staged(
+    folder: Path, tokenizer: keras_hub.tokenizers.Tokenizer | None = None
+) -> Iterator[Stage]:
     """Checks an encoder's folder and lays it out the way KerasHub reads it right.
 
     The folder itself is not touched: what has to be otherwise is written to a temporary one,
@@ -77,12 +79,13 @@ def staged(folder: Path) -> Iterator[Stage]:
 
     Args:
         folder: A folder with `config.json`, safetensors and a tokenizer.
+        tokenizer: Its tokenizer, where it is built. Defaults to `None`: it is built.
 
     Raises:
         PresetError: The folder holds something that KerasHub would not honour.
     """
     config = check_config(read_config(folder / CONFIG), str(folder / CONFIG))
-    tokenizer = build_tokenizer(folder, config)
+    tokenizer = tokenizer or build_tokenizer(folder, config)
     with tempfile.TemporaryDirectory(prefix="kerasllm-") as made:
         target = Path(made)
         (target / CONFIG).write_text(json.dumps(config), encoding="utf-8")

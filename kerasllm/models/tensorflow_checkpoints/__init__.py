@@ -46,11 +46,14 @@ def load_tokenizer(folder: Path) -> keras_hub.tokenizers.Tokenizer:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Stage]:
+def staged(
+    folder: Path, tokenizer: keras_hub.tokenizers.Tokenizer | None = None
+) -> Iterator[Stage]:
     """Checks a folder and lays it out the way KerasHub reads it right, as `huggingface.staged`.
 
     Args:
         folder: A folder for which `found_in` is true.
+        tokenizer: Its tokenizer, where it is built. Defaults to `None`: it is built.
 
     Raises:
         PresetError: A file is missing or broken, or cannot be honoured.
@@ -60,7 +63,7 @@ def staged(folder: Path) -> Iterator[Stage]:
     from kerasllm.models.tensorflow_checkpoints.weights import convert_weights
 
     config = _read_config(folder)
-    tokenizer = _load_tokenizer(folder, config)
+    tokenizer = tokenizer or _load_tokenizer(folder, config)
     with (
         tempfile.TemporaryDirectory(prefix="kerasllm-") as converted,
         tempfile.TemporaryDirectory(prefix="kerasllm-") as target,
