@@ -5,19 +5,24 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasllm.training.precision import only_cpus
+
+# Below this many elements calling a program takes longer than the update.
+_MANY = 1 << 16
+
 
 class AdamW(keras.optimizers.Optimizer):
     """Adam with decoupled weight decay.
 
     The numbers are those of `keras.optimizers.AdamW`. What differs is how they are computed:
 
-    - One kernel reads the gradient and updates weight and moments in a single pass. Keras makes
-      about ten passes; on a CPU, where the update is bound by memory, that is most of its time.
+    - One program or kernel reads the gradient and updates weight and moments. Keras makes some
+      fifteen passes; on a CPU, where the update is bound by memory, that is most of its time. A
+      large weight's is compiled by XLA where one CPU trains, decay included.
     - Moments and arithmetic are float32. Keras computes in the weight's dtype, and in bfloat16
       0.999 is 1, so that under the policy `bfloat16` its Adam does not move the weights at all.
     - A bfloat16 weight is rounded up or down by chance, in proportion, so that updates too small
-      for its 8 bits of precision count on average and are not lost. Weight decay, smaller still
-      and applied by Keras, is lost in that dtype.
+      for its 8 bits of precision, and the decay, count on average and are not lost.
 
     Reference:
         - [Kingma & Ba, 2015](https://arxiv.org/abs/1412.6980)
@@ -61,6 +66,8 @@ class AdamW(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
+        # XLA updates no variable of several replicas.
+        self._compiles = only_cpus() and tf.distribute.get_strategy().num_replicas_in_sync == 1
         # Beside its weight, on the same device; a reference in float32 gives it that dtype.
         self._moments = [
             tuple(self._float32_like(variable, name) for name in ("momentum", "velocity"))
@@ -74,7 +81,16 @@ class AdamW(keras.optimizers.Optimizer):
         learning_rate = tf.cast(learning_rate, tf.float32)
         gradient = tf.cast(gradient, tf.float32)
         beta_1, beta_2 = tf.constant(self.beta_1), tf.constant(self.beta_2)
+        decays = self.weight_decay and self._use_weight_decay(variable)
+        kept = 1.0 - learning_rate * self.weight_decay if decays else 1.0
+        rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
+        if variable.dtype == tf.float32 and self._compiles and variable.shape.num_elements() > _MANY:
+            scalars = tf.stack([beta_1, beta_2, self.epsilon, kept, rate])
+            _update(variable, momentum.value, velocity.value, gradient, scalars)
+            return
         if variable.dtype == tf.float32:
+            if decays:
+                variable.assign(variable * kept)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=momentum.value.handle,
@@ -90,12 +106,14 @@ class AdamW(keras.optimizers.Optimizer):
             return
         self.assign(momentum, beta_1 * momentum.value + (1.0 - beta_1) * gradient)
         self.assign(velocity, beta_2 * velocity.value + (1.0 - beta_2) * tf.square(gradient))
-        rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
         update = rate * momentum.value / (tf.sqrt(velocity.value) + self.epsilon)
-        updated = tf.cast(variable, tf.float32) - update
+        updated = kept * tf.cast(variable, tf.float32) - update
         if variable.dtype == tf.bfloat16:
             updated = _rounded_by_chance(updated, seed=[self.iterations.value, index])
         self.assign(variable, updated)
+
+    def _apply_weight_decay(self, variables):
+        """Keeps Keras from it: `update_step` does it in passing."""
 
     def get_config(self):
         return {
@@ -109,6 +127,14 @@ class AdamW(keras.optimizers.Optimizer):
         if variable.dtype == "float32":
             return self.add_variable_from_reference(variable, name=name)
         return self.add_variable(variable.shape, initializer="zeros", dtype="float32", name=name)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _update(variable, momentum, velocity, gradient, scalars):
+    beta_1, beta_2, epsilon, kept, rate = tf.unstack(scalars)
+    momentum.assign(beta_1 * momentum + (1.0 - beta_1) * gradient)
+    velocity.assign(beta_2 * velocity + (1.0 - beta_2) * tf.square(gradient))
+    variable.assign(kept * variable - rate * momentum / (tf.sqrt(velocity) + epsilon))
 
 
 def _rounded_by_chance(values: tf.Tensor, seed: list) -> tf.Tensor:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasllm.training import adamw
 from kerasllm.training.adamw import AdamW
 from kerasllm.training.optimizers import OPTIMIZERS, build_optimizer, decays, layer_rates
 from tests.training.tiny import tiny_batches, tiny_model, weights_of
@@ -77,11 +78,14 @@ def test_adamw_follows_the_formula_of_the_paper():
     np.testing.assert_allclose(variable.numpy(), weights, rtol=1e-5)
 
 
-def test_fused_adamw_has_keras_numbers():
+@pytest.mark.parametrize("compiled_above", [1 << 16, 0])
+def test_fused_adamw_has_keras_numbers(compiled_above, monkeypatch):
+    monkeypatch.setattr(adamw, "_MANY", compiled_above)
     results = []
     for optimizer_class in (AdamW, keras.optimizers.AdamW):
         model = tiny_model()
         optimizer = optimizer_class(3e-3, weight_decay=0.1, epsilon=1e-8, global_clipnorm=0.5)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(optimizer)
         model.fit(tiny_batches(), epochs=4, verbose=0)
         results.append(weights_of(model))
