@@ -153,8 +153,10 @@ def _blocks(architecture, weights, x, place, attend, rows, packed=False):
         normed = _norm(architecture, block["feedforward_norm"], x)
         inner = _dense(block["feedforward"], normed, packed)
         if architecture.gated:
-            gate, inner = tf.split(inner, 2, -1)
-            inner *= tf.cast(tf.nn.silu(tf.cast(gate, tf.float32)), inner.dtype)
+            # In float32, and the sigmoid last: bfloat16 products are slow, and TensorFlow makes of
+            # `gate * sigmoid(gate)` an op that wakes all threads for so little.
+            gate, inner = tf.split(tf.cast(inner, tf.float32), 2, -1)
+            inner = tf.cast(inner * gate * tf.sigmoid(gate), architecture.dtype)
         else:
             inner = tf.nn.gelu(inner, approximate=True)
         x += _dense(block["feedforward_output"], inner, packed)
