@@ -64,7 +64,7 @@ class Training(Section):
         "auto", description="auto: the fastest on this device"
     )
     xla: Literal["auto"] | bool = Field(
-        "auto", description="compile with XLA; auto: on GPU and TPU"
+        "auto", description="compile with XLA; auto: steps on GPU and TPU, pieces on a CPU"
     )
     max_shapes: Count = Field(32, description="most sequence lengths that XLA may compile for")
     strategy: Annotated[str, "a strategy: " + EXPECTED_STRATEGIES] = Field(

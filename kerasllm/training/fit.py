@@ -67,6 +67,11 @@ class FineTunedModel(LoopsModel):
         return tuple(self.task.input)
 
     @property
+    def fused(self) -> bool:
+        """Whether XLA fuses element-wise work in training; see `compile`."""
+        return self._fused is not None
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The running mean of the loss, then the metrics that `compile` was given."""
         return [self.loss_tracker, *self.item_metrics] if self.compiled else []
@@ -247,7 +252,7 @@ class FineTunedModel(LoopsModel):
     def make_test_function(self, force: bool = False):
         if self.test_function is None or force:
 
-            @tf.function
+            @tf.function(autograph=False)
             def test_function(source):
                 logs = self.distribute_strategy.run(self.test_step, args=(next_of(source),))
                 return tf.nest.map_structure(self._first, logs)
@@ -258,7 +263,7 @@ class FineTunedModel(LoopsModel):
     def make_predict_function(self, force: bool = False):
         if self.predict_function is None or force:
 
-            @tf.function
+            @tf.function(autograph=False)
             def predict_function(source):
                 outputs = self.distribute_strategy.run(self.predict_step, args=(next_of(source),))
                 return self.distribute_strategy.gather(outputs, axis=0)
@@ -279,12 +284,12 @@ class FineTunedModel(LoopsModel):
             logs, each = tf.nest.map_structure(self._first, outputs)
             return logs, {**each, "input_seconds": waited}
 
-        @tf.function
+        @tf.function(autograph=False)
         def one(source, step, requests):
             logs, each = one_step(source, step, requests)
             return logs, {name: value[tf.newaxis] for name, value in each.items()}
 
-        @tf.function
+        @tf.function(autograph=False)
         def several(iterator, step, requests, count):
             logs, each = one_step(iterator, step, requests)
             arrays = {

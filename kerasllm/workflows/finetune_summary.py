@@ -49,7 +49,7 @@ def show_plan(report: Report, job: Job) -> None:
             ("model", f"{job.model.task.backbone.name}, {total:,} parameters"),
             ("trainable", f"{trainable:,} ({trainable / total:.2%})"),
             ("devices", describe(job.strategy)),
-            ("precision", f"{job.precision}, XLA {'on' if job.xla else 'off'}"),
+            ("precision", f"{job.precision}, {_xla(job)}"),
             ("optimizer", _optimizer(job)),
             ("rows", f"{len(job.data.train):,} to train on, {training.epochs} x"),
             ("steps", f"{job.steps:,} of {job.plan.batch_size} rows{cut}"),
@@ -99,6 +99,12 @@ def _before_and_after(timing: dict) -> str:
     ]
     # A run that is resumed behind its last step has no first one.
     return ", ".join(f"{name} {timing[key]:.1f} s" for name, key in parts if key in timing)
+
+
+def _xla(job: Job) -> str:
+    if job.xla:
+        return "XLA compiles the step"
+    return "XLA fuses element-wise work" if job.model.fused else "XLA off"
 
 
 def _optimizer(job: Job) -> str:
