@@ -128,7 +128,7 @@ class Data(Section):
     max_length: Annotated[int, Field(ge=3, le=65536), "a whole number from 3 to 65536"] = Field(
         128, description="most tokens of a text, special tokens included; the rest is cut"
     )
-    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
     class_weights: Literal["balanced"] | LabelWeights | None = Field(
         None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
     )
