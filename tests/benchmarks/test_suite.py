@@ -287,7 +287,17 @@ def test_an_interrupt_while_the_ceilings_are_measured_loses_nothing(suite, tmp_p
     assert results(tmp_path)["toy"]["ceilings"] == {"before": CEILINGS}
 
 
-def test_an_interrupt_ends_the_process_that_is_measured_and_what_it_started(tmp_path):
+@pytest.fixture
+def interruptible():
+    """A shell has what runs in its background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_process_that_is_measured_and_what_it_started(
+    tmp_path, interruptible
+):
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); "
     inner = [sys.executable, "-c", code + "time.sleep(60)"]
     command = [sys.executable, "-c", f"import subprocess; subprocess.run({inner!r})"]
