@@ -19,6 +19,7 @@ from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
 from kerasllm.models.packed_encoder import PackedEncoder, can_pack
 from kerasllm.training.fit import FineTunedModel
+from kerasllm.training.precision import only_cpus
 
 
 class TextClassifier(FineTunedModel):
@@ -71,7 +72,7 @@ class TextClassifier(FineTunedModel):
         It takes the inputs, each int32 `[rows, length]`, and the rows' lengths, int32 `[rows]`, and
         is traced once for all of them. Shapes that data decide are for CPUs.
         """
-        if self.distribute_strategy.num_replicas_in_sync > 1 or _has_accelerator():
+        if self.distribute_strategy.num_replicas_in_sync > 1 or not only_cpus():
             return None
         if self._packed is None or not self._packed.is_of(self.task):
             if not can_pack(self.task):
@@ -128,10 +129,6 @@ class _PackedForward:
         """Tells whether the task still has these weights: quantizing it gives it others."""
         weights = task.weights
         return len(weights) == len(self._weights) and all(map(operator.is_, weights, self._weights))
-
-
-def _has_accelerator() -> bool:
-    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def bert_classifier(

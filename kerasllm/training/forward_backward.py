@@ -26,9 +26,7 @@ class ForwardBackward:
         self._variables = [variable.value for variable in model.trainable_variables]
         self._generators = [v for v in model.variables if v.name == "seed_generator_state"]
         # One graph, however often it is called; XLA makes one program of it.
-        self._compute = tf.function(
-            self._one_part, jit_compile=xla or None, autograph=False
-        )
+        self._compute = tf.function(self._one_part, jit_compile=xla or None, autograph=False)
 
     def __call__(self, x, y, share: tf.Tensor, step: tf.Tensor):
         """Computes one replica's part of a step.

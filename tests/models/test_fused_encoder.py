@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasllm.data.labels import Labels
 from kerasllm.models.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.fused_operations import dropout, fused
 from kerasllm.models.layers import walk
+from kerasllm.models.text_classifier import TextClassifier
 
 FAMILIES = ["Bert", "DistilBert", "Roberta", "XLMRoberta"]
 _hub = keras_hub.models
@@ -97,6 +99,23 @@ def test_adapters_are_learned_and_frozen_layers_stay():
     np.testing.assert_allclose(found, expected, atol=1e-4)
     for variable, one, other in zip(task.trainable_variables, found_gradients, gradients):
         np.testing.assert_allclose(one, other, atol=1e-3, err_msg=variable.path)
+
+
+def test_a_classifier_trains_fused_as_it_does_unfused():
+    trained = {}
+    for fused_way in (True, False):
+        model = TextClassifier(make_task("Bert"), Labels(["a", "b", "c"]))
+        model.compile(keras.optimizers.SGD(0.05), fused=fused_way)
+        assert model.fused is fused_way
+        model.fit(make_inputs(model.task), np.array([0, 1, 2, 1]), epochs=5, verbose=0)
+        trained[fused_way] = [variable.numpy() for variable in model.trainable_variables]
+    before = [variable.numpy() for variable in make_task("Bert").trainable_variables]
+    for one, other in zip(trained[True], trained[False], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    moved = [np.abs(a - b).max() for a, b in zip(trained[True], before, strict=True)]
+    assert max(moved) > 0.01
+    model.compile(keras.optimizers.SGD(0.05), xla=True)
+    assert not model.fused
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
