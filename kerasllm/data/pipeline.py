@@ -13,6 +13,10 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans, pad_rows
 
 
+# Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
+_AHEAD = 8
+
+
 class Tokens(Protocol):
     """Rows of token ids: a token store, a part of one, or rows in memory."""
 
@@ -251,9 +255,8 @@ def _stream(
 
         count = tf.data.INFINITE_CARDINALITY if endless else len(steps) * len(replicas)
         stream = tf.data.Dataset.from_generator(parts, output_signature=signature)
-        return stream.apply(tf.data.experimental.assert_cardinality(count)).prefetch(
-            tf.data.AUTOTUNE
-        )
+        stream = stream.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_AHEAD)
+        return stream.with_options(_untuned())
 
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -267,6 +270,17 @@ def _stream(
         return dataset(range(first, first + local), endless)
 
     return strategy.distribute_datasets_from_function(of_worker)
+
+
+def _untuned() -> tf.data.Options:
+    """Returns options without TensorFlow's tuner.
+
+    Here is nothing to tune; and an iterator that ends waits for the tuner to wake up, which sleeps
+    twice as long each time, up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def model_inputs(

@@ -15,7 +15,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
-from kerasllm.models.fused_operations import dropout, fused, layer_norm
+from kerasllm.models.fused_operations import dropout, fused, layer_norm, softmax
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
 from kerasllm.models.packed_encoder import can_pack
@@ -219,11 +219,11 @@ def _splitting(count: int, heads: int, size: int, dtype: tf.DType) -> Callable:
 @functools.cache
 def _softmax(scale: float, rate: float, dtype: tf.DType) -> Callable:
     @fused
-    def softmax(scores, hidden, seed):
-        shares = tf.nn.softmax(_float32(scores) * scale + hidden)
+    def attend(scores, hidden, seed):
+        shares = softmax(_float32(scores) * scale + hidden)
         return tf.cast(dropout(shares, rate, seed), dtype)
 
-    return softmax
+    return attend
 
 
 @functools.cache
