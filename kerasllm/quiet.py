@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kerasllm.allocator import keep_memory
 from kerasllm.xla_cache import keep_programs
 
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
@@ -27,10 +28,12 @@ def import_tensorflow() -> None:
     its wrappers for scikit-learn and its galleries of pictures say then that these are missing. A
     package that is imported before stays, and all of them can be imported afterwards.
 
-    What XLA compiles is kept for the next process; see `kerasllm.xla_cache`.
+    What XLA compiles is kept for the next process, see `kerasllm.xla_cache`; and memory for the
+    next operation, see `kerasllm.allocator`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_programs()
+    keep_memory()
     with nothing_on_stderr(), warnings.catch_warnings(), _nothing_unused(), _no_collection():
         warnings.simplefilter("ignore")
         import keras_hub  # noqa: F401

@@ -16,6 +16,10 @@ from pathlib import Path
 from kerasllm.environment import cache_dir, versions
 
 _VARIABLE = "TF_XLA_FLAGS"
+# XLA's reductions by YNNPACK share data that only one call of a program at a time may read: two
+# parts of a batch, computed on two cores, end the process. XLA's own are as fast.
+_XLA_VARIABLE = "XLA_FLAGS"
+_WITHOUT_YNN = "--xla_cpu_experimental_ynn_fusion_type="
 _FLAG = "--tf_xla_persistent_cache_directory"
 # Of all programs; above it the oldest are forgotten.
 _MOST_BYTES = 1 << 30
@@ -30,8 +34,13 @@ def keep_programs() -> Path | None:
         The folder. `None` where nothing is kept: `TF_XLA_FLAGS` names a folder already, TensorFlow
         is imported, or there is no folder with room.
     """
+    if "tensorflow" in sys.modules:
+        return None
+    own = os.environ.get(_XLA_VARIABLE, "")
+    if _WITHOUT_YNN not in own:
+        os.environ[_XLA_VARIABLE] = f"{own} {_WITHOUT_YNN}".strip()
     flags = os.environ.get(_VARIABLE, "")
-    if _FLAG in flags or "tensorflow" in sys.modules:
+    if _FLAG in flags:
         return None
     folder = cache_dir() / "xla" / _machine()
     # TensorFlow takes its flags apart at spaces.
@@ -47,6 +56,11 @@ def keep_programs() -> Path | None:
         return None
     os.environ[_VARIABLE] = f"{flags} {_FLAG}={folder}".strip()
     return folder
+
+
+def calls_at_once() -> bool:
+    """Returns whether XLA's programs may be called while another call of them is going on."""
+    return _WITHOUT_YNN in os.environ.get(_XLA_VARIABLE, "")
 
 
 def forget_old(folder: Path, most_bytes: int) -> None:
@@ -67,5 +81,7 @@ def _machine() -> str:
     except OSError:
         lines = [platform.processor()]
     known = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    told = "\n".join([platform.machine(), versions()["tensorflow"], *sorted(set(known or lines[:1]))])
+    flags = os.environ[_XLA_VARIABLE]
+    told = [platform.machine(), versions()["tensorflow"], flags, *sorted(set(known or lines[:1]))]
+    told = "\n".join(told)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

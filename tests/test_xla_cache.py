@@ -40,6 +40,7 @@ def test_the_next_process_finds_the_program(tmp_path):
 def untouched(monkeypatch, tmp_path):
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path))
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_max_hlo_modules=1")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     return tmp_path
 
@@ -49,6 +50,8 @@ def test_flags_that_are_set_stay(untouched):
     assert folder.parent == untouched / "xla" and folder.is_dir()
     flags = os.environ["TF_XLA_FLAGS"].split()
     assert flags == ["--tf_xla_clustering_debug", f"--tf_xla_persistent_cache_directory={folder}"]
+    assert os.environ["XLA_FLAGS"].startswith("--xla_dump_max_hlo_modules=1 --xla_cpu_")
+    assert xla_cache.calls_at_once()
     assert xla_cache.keep_programs() is None
 
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans, pad_rows
 
-
 # Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
 _AHEAD = 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,13 @@ from kerasllm.models.bert import load_tokenizer
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
 from kerasllm.recipe import Data, Recipe
 from kerasllm.run import Run, whole_folder
+from kerasllm.training.cores import parts_of_batch
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 PREDICTION_BATCH_SIZE = 64
 PREDICTION_BUCKETS = 16
+# One is prepared, and ends on fewer cores than there are, while the other is computed.
+_BATCHES_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,11 +314,16 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
     logits = np.empty((len(tokens.lengths), len(model.labels)), np.float32)
     order = np.argsort(tokens.lengths, kind="stable")
     pad_id = model.tokenizer.pad_token_id
-    for start in range(0, len(order), PREDICTION_BATCH_SIZE):
+
+    def compute(start: int) -> None:
         rows = order[start : start + PREDICTION_BATCH_SIZE]
         lengths = tokens.lengths[rows]
         inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
         logits[rows] = forward(inputs, lengths)
+
+    with ThreadPoolExecutor(max(_BATCHES_AT_A_TIME, parts_of_batch())) as threads:
+        for _ in threads.map(compute, range(0, len(order), PREDICTION_BATCH_SIZE)):
+            pass
     return logits
 
 

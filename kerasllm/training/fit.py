@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from kerasllm.training.cores import cut, parts_of_batch
 from kerasllm.training.forward_backward import ForwardBackward
 from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
 from kerasllm.training.precision import only_cpus
@@ -55,6 +56,7 @@ class FineTunedModel(LoopsModel):
         self.accumulate = 1
         self.xla = False
         self._fused = None
+        self.parts = 1
         self.item_loss = None
         self.item_metrics = []
         self.requests = [0.0, 0.0]
@@ -140,6 +142,8 @@ class FineTunedModel(LoopsModel):
         self.accumulate = accumulate
         self.xla = xla
         self._fused = self.fuse() if fused and not xla and only_cpus() else None
+        alone = self.distribute_strategy.num_replicas_in_sync == 1
+        self.parts = parts_of_batch() if alone and not xla else 1
         self._computations = {}
 
     def fuse(self) -> Callable | None:
@@ -205,6 +209,10 @@ class FineTunedModel(LoopsModel):
         loss, outputs = self.loss_and_outputs(x, y, share, training=False)
         return self._update_metrics(y, outputs, weight, loss, total)
 
+    def predict_step(self, data):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return tf.concat([self(part, training=False) for part in cut(x, self.parts)], 0)
+
     def _check_scope(self, name: str, owner) -> None:
         """Refuses what was made outside: each replica's copy of it would go its own way."""
         strategy = self.distribute_strategy
@@ -223,7 +231,9 @@ class FineTunedModel(LoopsModel):
         # Not known on a TPU, where one trace serves all replicas.
         key = None if number is None else int(number)
         if key not in self._computations:
-            self._computations[key] = ForwardBackward(self, self.xla, self.accumulate)
+            self._computations[key] = ForwardBackward(
+                self, self.xla, self.accumulate, self.parts
+            )
         return self._computations[key]
 
     def _apply(self, gradients) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasllm.training.cores import cut
+
 
 class ForwardBackward:
     """Computes loss, outputs and gradients, at once or in micro-batches.
@@ -18,11 +20,14 @@ class ForwardBackward:
         model: A `FineTunedModel` that is compiled.
         xla: Whether XLA compiles it.
         accumulate: Micro-batches that a replica's rows are cut into.
+        parts: Parts of a micro-batch that are computed at a time, each on a core of its own.
+            Defaults to `1`.
     """
 
-    def __init__(self, model: keras.Model, xla: bool, accumulate: int):
+    def __init__(self, model: keras.Model, xla: bool, accumulate: int, parts: int = 1):
         self._model = model
         self._accumulate = accumulate
+        self._parts = parts
         self._variables = [variable.value for variable in model.trainable_variables]
         self._generators = [v for v in model.variables if v.name == "seed_generator_state"]
         # One graph, however often it is called; XLA makes one program of it.
@@ -43,8 +48,21 @@ class ForwardBackward:
             sums over the items, each counted by its share.
         """
         if self._accumulate == 1:
-            return self._compute(x, y, share, self._seeds(step, 0))
-        return self._in_parts(x, y, share, step)
+            return self._micro_batch(x, y, share, step, 0)
+        return self._micro_batches(x, y, share, step)
+
+    def _micro_batch(self, x, y, share, step, index):
+        if self._parts == 1:
+            return self._compute(x, y, share, self._seeds(step, index))
+        losses, outputs, gradients = zip(
+            *(
+                self._compute(*part, self._seeds(step, index * self._parts + number))
+                for number, part in enumerate(cut((x, y, share), self._parts))
+            ),
+            strict=True,
+        )
+        summed = [_sum(of_parts) for of_parts in zip(*gradients, strict=True)]
+        return tf.add_n(losses), tf.concat(outputs, 0), summed
 
     def _one_part(self, x, y, share, seeds):
         model = self._model
@@ -60,12 +78,9 @@ class ForwardBackward:
             total = loss + regularisation * tf.reduce_sum(share)
             scaled = model.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, self._variables)
-        # Dense, because embeddings' sparse gradients can be neither summed nor clipped alike.
-        dense = [
-            gradient if gradient is None else tf.convert_to_tensor(gradient)
-            for gradient in gradients
-        ]
-        return loss, outputs, dense
+        if self._parts == 1:
+            gradients = [_sum([gradient]) for gradient in gradients]
+        return loss, outputs, gradients
 
     def _refuse_states(self, scope: keras.StatelessScope) -> None:
         """Refuses layers such as BatchNormalization, whose statistics are of one replica's rows."""
@@ -78,7 +93,7 @@ class ForwardBackward:
                     f"a BatchNormalization. Received: the state {variable.path}"
                 )
 
-    def _in_parts(self, x, y, share, step):
+    def _micro_batches(self, x, y, share, step):
         """Sums loss and gradients over micro-batches, one in memory at a time."""
         count = self._accumulate
         rows = tf.shape(y)[0]
@@ -91,15 +106,15 @@ class ForwardBackward:
         with tf.control_dependencies([whole]):
             rows = tf.identity(rows)
 
-        def cut(tensor):
+        def stacked(tensor):
             shape = tf.concat([[count, rows // count], tf.shape(tensor)[1:]], 0)
             return tf.reshape(tensor, shape)
 
-        parts = tf.nest.map_structure(cut, (x, y, share))
+        micro_batches = tf.nest.map_structure(stacked, (x, y, share))
 
         def compute(index):
-            part = tf.nest.map_structure(lambda tensor: tensor[index], parts)
-            return self._compute(*part, self._seeds(step, index))
+            micro_batch = tf.nest.map_structure(lambda tensor: tensor[index], micro_batches)
+            return self._micro_batch(*micro_batch, step, index)
 
         loss, outputs, gradients = compute(0)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
@@ -122,12 +137,13 @@ class ForwardBackward:
             gradients[index] = total
         return loss, all_outputs.concat(), gradients
 
-    def _seeds(self, step, micro_batch) -> tf.Tensor | None:
+    def _seeds(self, step, part) -> tf.Tensor | None:
         """Returns a state for each random layer, uint32 `[layers, 2]`: no two draws alike."""
         if not self._generators:
             return None
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        drawn = tf.cast(replica, tf.int64) * self._accumulate + tf.cast(micro_batch, tf.int64)
+        parts = self._accumulate * self._parts
+        drawn = tf.cast(replica, tf.int64) * parts + tf.cast(part, tf.int64)
         noise = tf.random.stateless_uniform(
             [len(self._generators), 2],
             seed=tf.stack([tf.cast(step, tf.int64), drawn]),
@@ -137,3 +153,22 @@ class ForwardBackward:
         )
         # A generator's own state, which never changes, holds the seed of the run.
         return noise + tf.stack([tf.cast(state.value, tf.uint32) for state in self._generators])
+
+
+def _sum(gradients) -> tf.Tensor | None:
+    """Returns the sum of the parts' gradients of one variable, `None` where it has none.
+
+    Dense, because embeddings' sparse gradients can be neither summed nor clipped alike.
+    """
+    if gradients[0] is None:
+        return None
+    if isinstance(gradients[0], tf.IndexedSlices):
+        # Side by side, for one pass over the whole table.
+        return tf.convert_to_tensor(
+            tf.IndexedSlices(
+                tf.concat([each.values for each in gradients], 0),
+                tf.concat([each.indices for each in gradients], 0),
+                gradients[0].dense_shape,
+            )
+        )
+    return gradients[0] if len(gradients) == 1 else tf.add_n(gradients)

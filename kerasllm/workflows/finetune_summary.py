@@ -104,7 +104,8 @@ def _before_and_after(timing: dict) -> str:
 def _xla(job: Job) -> str:
     if job.xla:
         return "XLA compiles the step"
-    return "XLA fuses element-wise work" if job.model.fused else "XLA off"
+    parts = f", {job.model.parts} parts of a batch at a time" if job.model.parts > 1 else ""
+    return ("XLA fuses element-wise work" if job.model.fused else "XLA off") + parts
 
 
 def _optimizer(job: Job) -> str:

@@ -13,15 +13,21 @@ import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import needs_one_shape, replica_rows
+from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
 from kerasllm.recipe import AnyRecipe
 from kerasllm.tasks import task_of
+from kerasllm.training.cores import spread_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
 from kerasllm.training.precision import resolve_precision, resolve_xla
 from kerasllm.training.schedules import WarmupSchedule, warmup_steps
 from kerasllm.workflows.report import Report
+
+# A new length of batches takes XLA two seconds in the first run, some tenths later; a step with it
+# is faster by a quarter.
+_STEPS_A_SHAPE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +156,17 @@ def prepare(
     return job
 
 
+def spread_over_cores(recipe: AnyRecipe) -> None:
+    """Gives each core a part of each batch, where that is faster; before anything else.
+
+    Classifiers' batches of short rows; with one device, which `parts_of_batch` is for.
+    """
+    training = recipe.training
+    alone = training.strategy in ("auto", "one_device") and read_tf_config() is None
+    if recipe.task == "text_classification" and alone and training.xla in ("auto", False):
+        spread_batches(training.batch_size // training.accumulate)
+
+
 def compile_model(job: Job) -> None:
     """Compiles the job's model with the optimizer, the schedule and the loss of its recipe."""
     training = job.recipe.training
@@ -179,6 +196,6 @@ def compile_model(job: Job) -> None:
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),
-        fused=training.xla == "auto",
+        fused=training.xla == "auto" and job.steps >= _STEPS_A_SHAPE * len(job.plan.boundaries),
         steps_per_execution=training.steps_per_execution,
     )

@@ -1,0 +1,120 @@
+"""A batch of which each core computes a part trains to the same weights."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasllm.training import cores, fit
+from tests.training.test_fit import trained
+from tests.training.tiny import tiny_batches, tiny_model
+
+RUN = """
+from kerasllm.quiet import import_tensorflow
+import_tensorflow()
+from kerasllm.training import cores
+cores._cores = lambda: 2
+print(cores.spread_batches({rows}))
+import numpy as np, tensorflow as tf
+tf.constant(0) + 1
+print(cores.spread_batches({rows}), cores.parts_of_batch())
+print(tf.config.threading.get_intra_op_parallelism_threads())
+from kerasllm.training.optimizers import build_optimizer
+from kerasllm.training.fit import FineTunedModel
+from kerasllm.models.fused_encoder import FusedEncoder
+from tests.models.test_fused_encoder import make_inputs, make_task
+
+class Classifier(FineTunedModel):
+    def fuse(self):
+        return FusedEncoder(self.task)
+
+import keras; keras.utils.set_random_seed(0)
+model = Classifier(make_task("Bert"))
+model.compile(build_optimizer("adamw", 1e-2, model.trainable_variables))
+inputs = make_inputs(model.task)
+labels = np.arange(len(inputs["token_ids"])) % model.task.num_classes
+history = model.fit(inputs, labels, batch_size=64, epochs=60, shuffle=False, verbose=0).history
+print(model.fused, history["loss"][-1] < 0.5 * history["loss"][0])
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_give_the_numbers_of_one_large_batch(monkeypatch, parts, accumulate):
+    expected_history, expected = trained(tiny_model())
+    monkeypatch.setattr(fit, "parts_of_batch", lambda: parts)
+    history, weights = trained(tiny_model(), accumulate=accumulate)
+    np.testing.assert_allclose(history["loss"], expected_history["loss"], rtol=1e-5)
+    assert history["accuracy"] == expected_history["accuracy"]
+    for ours, theirs in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+def test_predictions_come_in_the_order_of_the_rows(monkeypatch):
+    (x, _, _) = next(iter(tiny_batches(rows=7, batch_size=7)))
+    model = tiny_model()
+    expected = model.predict(tf.data.Dataset.from_tensors(x), verbose=0)
+    monkeypatch.setattr(fit, "parts_of_batch", lambda: 3)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.predict_function = None
+    np.testing.assert_allclose(
+        model.predict(tf.data.Dataset.from_tensors(x), verbose=0), expected, atol=1e-6
+    )
+
+
+def test_each_part_drops_other_units(monkeypatch):
+    """Of the same row, drawn again and again: one mask for all would give one output for all."""
+    monkeypatch.setattr(fit, "parts_of_batch", lambda: 2)
+    x, y, weight = next(iter(tiny_batches()))
+    same = tf.nest.map_structure(lambda part: tf.repeat(part[:1], 8, axis=0), (x, y, weight))
+    seen = []
+
+    class Outputs(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            tf.py_function(lambda logits: seen.append(logits.numpy()), [y_pred], [])
+            return super().update_state(y_pred)
+
+    model = tiny_model(dropout=0.5)
+    model.compile(keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=2)
+    model.fit(tf.data.Dataset.from_tensors(same).repeat(2), verbose=0)
+    outputs = np.concatenate(seen)
+    assert outputs.shape == (16, 3)
+    assert len(np.unique(outputs.round(6), axis=0)) == 16
+
+
+@pytest.mark.parametrize(("rows", "spreads"), [(32, True), (15, False)])
+def test_a_process_that_spreads_its_batches_learns(rows, spreads):
+    environment = {**os.environ}
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN.format(rows=rows)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, again, threads, learned = done.stdout.splitlines()
+    assert first == str(spreads)
+    assert again == ("True 2" if spreads else "False 1")
+    assert threads == ("1" if spreads else "0")
+    assert learned == "True True"
+
+
+def test_threads_that_a_user_chose_stay(monkeypatch):
+    monkeypatch.setattr(cores, "_cores", lambda: 2)
+    monkeypatch.setattr(cores, "calls_at_once", lambda: True)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    monkeypatch.setattr(
+        tf.config.threading, "set_intra_op_parallelism_threads", lambda _: pytest.fail("set")
+    )
+    assert not cores.spread_batches(64)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
+    # TensorFlow was imported by another than kerasllm.
+    monkeypatch.setattr(cores, "calls_at_once", lambda: False)
+    assert not cores.spread_batches(64)
