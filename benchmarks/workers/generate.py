@@ -11,13 +11,18 @@ import time
 from pathlib import Path
 from statistics import median
 
-import keras
-import keras_hub
-import tensorflow as tf
+from kerasllm.quiet import import_tensorflow
 
-from kerasllm.data.tokenizers.from_folder import from_folder
-from kerasllm.generation import GenerationSettings, Generator
-from kerasllm.models.decoders import load_backbone
+# As the commands do, before anything else imports it.
+import_tensorflow()
+
+import keras  # noqa: E402
+import keras_hub  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from kerasllm.data.tokenizers.from_folder import from_folder  # noqa: E402
+from kerasllm.generation import GenerationSettings, Generator  # noqa: E402
+from kerasllm.models.decoders import load_backbone  # noqa: E402
 
 
 def main() -> None:

@@ -15,15 +15,20 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
-import numpy as np
-import tensorflow as tf
+from kerasllm.quiet import import_tensorflow
 
-from kerasllm import recipe as recipes
-from kerasllm.models.gpt import gpt_causal_lm
-from kerasllm.tasks import causal_lm
-from kerasllm.training.optimizers import build_optimizer
-from kerasllm.training.precision import resolve_precision, resolve_xla
+# As the commands do, before anything else imports it.
+import_tensorflow()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from kerasllm import recipe as recipes  # noqa: E402
+from kerasllm.models.gpt import gpt_causal_lm  # noqa: E402
+from kerasllm.tasks import causal_lm  # noqa: E402
+from kerasllm.training.optimizers import build_optimizer  # noqa: E402
+from kerasllm.training.precision import resolve_precision, resolve_xla  # noqa: E402
 
 # The loss of so many steps at the end is told.
 LAST_STEPS = 20

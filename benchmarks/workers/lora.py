@@ -10,13 +10,18 @@ import json
 import time
 from pathlib import Path
 
-import keras
-import numpy as np
-import tensorflow as tf
+from kerasllm.quiet import import_tensorflow
 
-from kerasllm.models.adapters import add_adapter
-from kerasllm.models.gpt import load_causal_lm
-from kerasllm.training.optimizers import build_optimizer
+# As the commands do, before anything else imports it.
+import_tensorflow()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from kerasllm.models.adapters import add_adapter  # noqa: E402
+from kerasllm.models.gpt import load_causal_lm  # noqa: E402
+from kerasllm.training.optimizers import build_optimizer  # noqa: E402
 
 
 def main() -> None:

@@ -11,14 +11,19 @@ import tempfile
 import time
 from pathlib import Path
 
-import tensorflow as tf
+from kerasllm.quiet import import_tensorflow
 
-from benchmarks.inputs import KERASLLM
-from benchmarks.measure import run_measured
-from kerasllm.run import Run
-from kerasllm.tasks import text_classification as task
-from kerasllm.workflows.open_classifier import open_classifier
-from kerasllm.workflows.predict import predict_with
+# As the commands do, before anything else imports it.
+import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+from benchmarks.inputs import KERASLLM  # noqa: E402
+from benchmarks.measure import run_measured  # noqa: E402
+from kerasllm.run import Run  # noqa: E402
+from kerasllm.tasks import text_classification as task  # noqa: E402
+from kerasllm.workflows.open_classifier import open_classifier  # noqa: E402
+from kerasllm.workflows.predict import predict_with  # noqa: E402
 
 
 def main() -> None:

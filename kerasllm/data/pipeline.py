@@ -255,7 +255,7 @@ def _stream(
         count = tf.data.INFINITE_CARDINALITY if endless else len(steps) * len(replicas)
         stream = tf.data.Dataset.from_generator(parts, output_signature=signature)
         stream = stream.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_AHEAD)
-        return stream.with_options(_untuned())
+        return without_tuner(stream)
 
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -271,15 +271,16 @@ def _stream(
     return strategy.distribute_datasets_from_function(of_worker)
 
 
-def _untuned() -> tf.data.Options:
-    """Returns options without TensorFlow's tuner.
+def without_tuner(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a dataset that TensorFlow does not tune, unless its options say that it shall.
 
-    Here is nothing to tune; and an iterator that ends waits for the tuner to wake up, which sleeps
-    twice as long each time, up to a minute.
+    An iterator that ends waits for the tuner to wake up, which sleeps twice as long each time: at
+    the end of a training of a minute as long as that of a training of two. What `AUTOTUNE` stands
+    for is all cores then, from the first element on.
     """
     options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
+    options.autotune.enabled = bool(dataset.options().autotune.enabled)
+    return dataset.with_options(options)
 
 
 def model_inputs(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.pipeline import without_tuner
 from kerasllm.training.replicas import of_first_replica
 
 
@@ -196,6 +197,8 @@ class LoopsModel(keras.Model):
         if steps is None and _is_endless(dataset):
             raise ValueError("The dataset has no end: say how many batches to use.")
         steps = steps or _batches_of(dataset)
+        if isinstance(dataset, tf.data.Dataset):
+            dataset = without_tuner(dataset)
         if strategy.num_replicas_in_sync > 1 and isinstance(dataset, tf.data.Dataset):
             dataset = strategy.experimental_distribute_dataset(dataset)
         return dataset, steps
