@@ -55,8 +55,11 @@ def plan(
     device_bytes = parse_size(memory) if memory else None
     loaded = load_recipe(recipe, options)
     import_tensorflow()
+    from kerasllm.workflows.job import spread_over_cores
     from kerasllm.workflows.plan import plan as make_plan
 
+    if replicas is None:
+        spread_over_cores(loaded)
     found = make_plan(
         loaded,
         name=Path(recipe).stem,

@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from kerasllm.stable_names import stable_names
+
 _BITS = 32
 
 
@@ -42,13 +44,18 @@ def fused(function: Callable) -> Callable:
             outputs = function(*arguments)
         return tape.gradient(outputs, watched, upstream)
 
+    name = "".join(filter(str.isalnum, function.__qualname__))
+
     @tf.custom_gradient
     def call(*arguments):
-        outputs = forward(*arguments)
+        # Their gradient is the one below: what else TensorFlow would keep for it is not wanted.
+        with stable_names(name):
+            outputs = forward(*map(tf.stop_gradient, arguments))
 
         def gradient(*upstream):
             upstream = list(upstream) if isinstance(outputs, (list, tuple)) else upstream[0]
-            found = iter(backward(arguments, upstream))
+            with stable_names(f"{name}_gradient"):
+                found = iter(backward(arguments, upstream))
             return [next(found) if each.dtype.is_floating else None for each in arguments]
 
         return outputs, gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasllm.stable_names import stable_names
 from kerasllm.training.precision import only_cpus
 
 # Below this many elements calling a program takes longer than the update.
@@ -86,7 +87,8 @@ class AdamW(keras.optimizers.Optimizer):
         rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
         if variable.dtype == tf.float32 and self._compiles and variable.shape.num_elements() > _MANY:
             scalars = tf.stack([beta_1, beta_2, self.epsilon, kept, rate])
-            _update(variable, momentum.value, velocity.value, gradient, scalars)
+            with stable_names("adamw"):
+                _update(variable, momentum.value, velocity.value, gradient, scalars)
             return
         if variable.dtype == tf.float32:
             if decays:

@@ -24,7 +24,7 @@ from kerasllm.training.validation import Validation
 from kerasllm.training.watch import NonFiniteGuard, Profile
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import resume as resuming
-from kerasllm.workflows.job import Job, prepare, spread_over_cores
+from kerasllm.workflows.job import Job, prepare
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.samples import samples_of
 from kerasllm.workflows.signals import asked_to_stop
@@ -78,8 +78,7 @@ def finetune(
     """
     imported = time.perf_counter()
     started = imported if started is None else started
-    # Before anything else: these must come before TensorFlow's first operation.
-    spread_over_cores(recipe)
+    # Before anything else: some strategies must come before TensorFlow's first operation.
     report = report or Report()
     where = _strategy(recipe, report)
     chief = is_chief(where)

@@ -157,9 +157,10 @@ def prepare(
 
 
 def spread_over_cores(recipe: AnyRecipe) -> None:
-    """Gives each core a part of each batch, where that is faster; before anything else.
+    """Gives each core a part of each batch, where that is faster.
 
-    Classifiers' batches of short rows; with one device, which `parts_of_batch` is for.
+    For the commands, before anything else: it sets the threads of the whole process. Classifiers
+    are, on one device; language models' losses and samples want all cores for an operation.
     """
     training = recipe.training
     alone = training.strategy in ("auto", "one_device") and read_tf_config() is None

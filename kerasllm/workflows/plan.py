@@ -27,7 +27,7 @@ from kerasllm.recipe import AnyRecipe
 from kerasllm.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
-from kerasllm.workflows.job import Job, prepare, spread_over_cores
+from kerasllm.workflows.job import Job, prepare
 from kerasllm.workflows.plan_summary import Target, size
 from kerasllm.workflows.report import Report
 
@@ -67,7 +67,6 @@ def plan(
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
     """
-    spread_over_cores(recipe)
     target, where = _target(recipe, replicas, device_bytes)
     report = (report or Report()) if is_chief(where) else Report.silent()
     if not target.here:

@@ -16,6 +16,7 @@ from kerasllm.data.pipeline import (
     prediction_rows,
     replica_rows,
     training_dataset,
+    without_tuner,
 )
 
 INPUTS = ("token_ids", "padding_mask", "segment_ids")
@@ -179,3 +180,16 @@ def test_a_model_is_given_the_inputs_that_it_has(inputs):
     if len(inputs) > 1:
         np.testing.assert_array_equal(batch["padding_mask"], [[1, 0], [1, 1]])
         assert batch["padding_mask"].dtype == tf.int32
+
+
+@pytest.mark.parametrize("chosen", [None, True, False])
+def test_a_dataset_is_tuned_only_where_its_options_say_so(chosen):
+    dataset = tf.data.Dataset.range(3).map(lambda x: x + 1, num_parallel_calls=tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    if chosen is not None:
+        options.autotune.enabled = chosen
+    found = without_tuner(dataset.with_options(options))
+    assert found.options().autotune.enabled is bool(chosen)
+    assert found.options().deterministic is True
+    assert [int(x) for x in found] == [1, 2, 3]
