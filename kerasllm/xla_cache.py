@@ -60,7 +60,8 @@ def keep_programs() -> Path | None:
 
 def calls_at_once() -> bool:
     """Returns whether XLA's programs may be called while another call of them is going on."""
-    return _WITHOUT_YNN in os.environ.get(_XLA_VARIABLE, "")
+    # With a value behind it the flag is a user's, who wants YNNPACK.
+    return _WITHOUT_YNN in os.environ.get(_XLA_VARIABLE, "").split()
 
 
 def forget_old(folder: Path, most_bytes: int) -> None:

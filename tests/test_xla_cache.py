@@ -52,6 +52,8 @@ def test_flags_that_are_set_stay(untouched):
     assert flags == ["--tf_xla_clustering_debug", f"--tf_xla_persistent_cache_directory={folder}"]
     assert os.environ["XLA_FLAGS"].startswith("--xla_dump_max_hlo_modules=1 --xla_cpu_")
     assert xla_cache.calls_at_once()
+    os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
+    assert not xla_cache.calls_at_once()
     assert xla_cache.keep_programs() is None
 
 

@@ -66,26 +66,6 @@ def test_predictions_come_in_the_order_of_the_rows(monkeypatch):
     )
 
 
-def test_each_part_drops_other_units(monkeypatch):
-    """Of the same row, drawn again and again: one mask for all would give one output for all."""
-    monkeypatch.setattr(fit, "parts_of_batch", lambda: 2)
-    x, y, weight = next(iter(tiny_batches()))
-    same = tf.nest.map_structure(lambda part: tf.repeat(part[:1], 8, axis=0), (x, y, weight))
-    seen = []
-
-    class Outputs(keras.metrics.Mean):
-        def update_state(self, y_true, y_pred, sample_weight=None):
-            tf.py_function(lambda logits: seen.append(logits.numpy()), [y_pred], [])
-            return super().update_state(y_pred)
-
-    model = tiny_model(dropout=0.5)
-    model.compile(keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=2)
-    model.fit(tf.data.Dataset.from_tensors(same).repeat(2), verbose=0)
-    outputs = np.concatenate(seen)
-    assert outputs.shape == (16, 3)
-    assert len(np.unique(outputs.round(6), axis=0)) == 16
-
-
 @pytest.mark.parametrize(("rows", "spreads"), [(32, True), (15, False)])
 def test_a_process_that_spreads_its_batches_learns(rows, spreads):
     environment = {**os.environ}

@@ -48,9 +48,10 @@ def test_it_agrees_with_keras_own_step():
         np.testing.assert_allclose(mine, other, atol=2e-6)
 
 
-@pytest.mark.parametrize("xla", [False, True])
-def test_each_micro_batch_and_each_step_drops_other_units(xla):
+@pytest.mark.parametrize(("xla", "parts"), [(False, 1), (True, 1), (False, 2)])
+def test_each_part_of_a_batch_and_each_step_drops_other_units(monkeypatch, xla, parts):
     """Of the same row, drawn again and again: one mask for all would give one output for all."""
+    monkeypatch.setattr("kerasllm.training.fit.parts_of_batch", lambda: parts)
     x, y, weight = next(iter(tiny_batches()))
     same = tf.nest.map_structure(lambda part: tf.repeat(part[:1], 8, axis=0), (x, y, weight))
     seen = []
