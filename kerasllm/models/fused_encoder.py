@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import keras
 import keras_hub
@@ -62,8 +63,25 @@ class FusedEncoder:
         parts = parts_of(task)
         self._dtype = tf.as_dtype(task.backbone.compute_dtype)
         self._embed = _Embeddings(list(walk(parts.embeddings)), self._dtype)
-        self._blocks = [_Block(block, self._dtype) for block, *_ in parts.blocks]
+        blocks = [block for block, *_ in parts.blocks]
+        self._blocks = [
+            _Block(block, self._dtype, first_only=block is blocks[-1]) for block in blocks
+        ]
         self._head = parts.pooler + parts.head
+        self._given = None
+
+    def matrices(self) -> list[tf.Tensor]:
+        """Returns what trains of the layers' matrices, `[inputs, outputs]`, as they are computed."""
+        return [matrix for block in self._blocks for matrix in block.matrices()]
+
+    @contextmanager
+    def given(self, matrices: Sequence[tf.Tensor]) -> Iterator[None]:
+        """Lets the calls in the block compute with what `matrices` gave, and not make it anew."""
+        self._given = matrices
+        try:
+            yield
+        finally:
+            self._given = None
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns the logits, float32 `[rows, classes]`, with dropout.
@@ -71,11 +89,11 @@ class FusedEncoder:
         Args:
             inputs: The inputs of the classifier, each int32 `[rows, length]`.
         """
+        matrices = iter(self.matrices() if self._given is None else self._given)
         hidden = tf.where(inputs["padding_mask"] > 0, 0.0, _HIDDEN)[:, None, None]
         x = self._embed(inputs)
-        for block in self._blocks[:-1]:
-            x = block(x, hidden)
-        x = self._blocks[-1](x, hidden, first_only=True)
+        for block in self._blocks:
+            x = block(x, hidden, matrices)
         for layer in self._head:
             x = layer(x, training=True)
         return tf.cast(x, tf.float32)
@@ -118,13 +136,22 @@ class _Embeddings:
 
 
 class _Block:
-    """A transformer layer, with the norms behind its two parts."""
+    """A transformer layer, with the norms behind its two parts.
 
-    def __init__(self, block: keras.Layer, dtype: tf.DType):
+    Args:
+        block: KerasHub's layer.
+        dtype: What it computes in.
+        first_only: Whether only the first token of each row is computed.
+    """
+
+    def __init__(self, block: keras.Layer, dtype: tf.DType, first_only: bool):
         self._dtype = dtype
+        self._first_only = first_only
         layers = {layer.path: layer for layer in walk([block])}
         attention = f"{block.path}/self_attention_layer/"
-        self._heads = [layers[attention + name] for name in ("query", "key", "value")]
+        heads = [layers[attention + name] for name in ("query", "key", "value")]
+        # One product for all of them, where it is of the same tokens.
+        self._heads = [heads[1:], heads[:1]] if first_only else [heads]
         self._attention_output = layers[attention + "attention_output"]
         self._attention_norm = layers[f"{block.path}/self_attention_layer_norm"]
         self._inner = layers[f"{block.path}/feedforward_intermediate_dense"]
@@ -134,9 +161,10 @@ class _Block:
         self._attention_dropout = dropouts.pop("self_attention_dropout")
         self._dropout = dropouts.pop("feedforward_dropout")
         (self._dropout_of_scores,) = dropouts.values()
-        heads, size = _shape_of_heads(self._heads[0])
-        self._split = {count: _splitting(count, heads, size, dtype) for count in (2, 3)}
-        self._softmax = _softmax(1 / math.sqrt(size), self._dropout_of_scores.rate, dtype)
+        self._shape_of_heads = _shape_of_heads(heads[0])
+        self._split = _splitting(len(self._heads[0]), *self._shape_of_heads, dtype)
+        scale = 1 / math.sqrt(self._shape_of_heads[1])
+        self._softmax = _softmax(scale, self._dropout_of_scores.rate, dtype)
         self._activate = _activation(self._inner.activation, dtype)
         self._add_norm = [
             _adding(layer.rate, norm.epsilon, dtype)
@@ -146,42 +174,49 @@ class _Block:
             )
         ]
 
-    def __call__(self, x: tf.Tensor, hidden: tf.Tensor, first_only: bool = False) -> tf.Tensor:
+    def matrices(self) -> list[tf.Tensor]:
+        """Returns what trains of the matrices, in the order in which a call multiplies by them."""
+        products = [*self._heads, [self._attention_output], [self._inner], [self._outer]]
+        return [self._matrix(layers) for layers in products if _trains(layers)]
+
+    def __call__(
+        self, x: tf.Tensor, hidden: tf.Tensor, matrices: Iterator[tf.Tensor]
+    ) -> tf.Tensor:
         """Returns the layer's outputs for all tokens, or `[rows, width]`, for the first of each.
 
         Args:
             x: `[rows, length, width]`.
             hidden: float32 `[rows, 1, 1, length]`, added to the scores.
-            first_only: Whether only the first token of each row is computed.
+            matrices: What `matrices` gives, of this block and those behind it.
         """
-        query, key, value = self._projections(x, first_only)
+        query, key, value = self._projections(x, matrices)
         scores = self._softmax(
             tf.matmul(query, key, transpose_b=True), hidden, _seed(self._dropout_of_scores)
         )
         mixed = tf.transpose(tf.matmul(scores, value), [0, 2, 1, 3])
-        x = x[:, :1] if first_only else x
-        mixed = tf.reshape(mixed, [-1, x.shape[-1]])
+        x = x[:, :1] if self._first_only else x
+        mixed = self._product(mixed, [self._attention_output], matrices)
         x = self._add(0, mixed, x, self._attention_output, self._attention_dropout)
-        inner = self._activate(self._product(x, self._inner), _bias(self._inner))
-        x = self._add(1, inner, x, self._outer, self._dropout)
-        return x[:, 0] if first_only else x
+        inner = self._activate(self._product(x, [self._inner], matrices), _bias(self._inner))
+        outer = self._product(inner, [self._outer], matrices)
+        x = self._add(1, outer, x, self._outer, self._dropout)
+        return x[:, 0] if self._first_only else x
 
-    def _projections(self, x, first_only):
+    def _projections(self, x, matrices):
         """Returns query, key and value, each `[rows, heads, length, size]`."""
-        layers = self._heads[1:] if first_only else self._heads
-        together = self._split[len(layers)](
-            self._product(x, *layers), tf.concat([_bias(layer) for layer in layers], 0), x
-        )
-        if not first_only:
-            return together
-        query = self._product(x[:, 0], self._heads[0])
-        query += tf.cast(_bias(self._heads[0]), query.dtype)
-        return tf.reshape(query, [-1, *_shape_of_heads(self._heads[0])])[:, :, None], *together
+        together = self._heads[0]
+        biases = tf.concat([_bias(layer) for layer in together], 0)
+        split = self._split(self._product(x, together, matrices), biases, x)
+        if not self._first_only:
+            return split
+        query = self._product(x[:, 0], self._heads[1], matrices)
+        query += tf.cast(_bias(self._heads[1][0]), query.dtype)
+        return tf.reshape(query, [-1, *self._shape_of_heads])[:, :, None], *split
 
-    def _add(self, part, inputs, x, dense, dropped):
+    def _add(self, part, product, x, dense, dropped):
         norm = (self._attention_norm, self._norm)[part]
         return self._add_norm[part](
-            tf.reshape(self._product(inputs, dense), tf.shape(x)),
+            tf.reshape(product, tf.shape(x)),
             _bias(dense),
             x,
             norm.gamma.value,
@@ -189,14 +224,17 @@ class _Block:
             _seed(dropped),
         )
 
-    def _product(self, x, *layers: keras.Layer) -> tf.Tensor:
+    def _product(self, x, layers, matrices) -> tf.Tensor:
         """Returns `[tokens, outputs]` of one or more dense layers, without their biases."""
+        matrix = next(matrices) if _trains(layers) else self._matrix(layers)
+        return tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
+
+    def _matrix(self, layers) -> tf.Tensor:
         matrices = [
             tf.cast(KernelLayout.of(layer).matrix(tf.convert_to_tensor(layer.kernel)), self._dtype)
             for layer in layers
         ]
-        matrix = matrices[0] if len(matrices) == 1 else tf.concat(matrices, 1)
-        return tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
+        return matrices[0] if len(matrices) == 1 else tf.concat(matrices, 1)
 
 
 # All layers of a model share these programs: XLA compiles each once a shape.
@@ -245,6 +283,16 @@ def _adding(rate: float, epsilon: float, dtype: tf.DType) -> Callable:
 
 def _of_type(layers, kind: type) -> list[keras.Layer]:
     return [layer for layer in layers if isinstance(layer, kind)]
+
+
+def _trains(layers: Sequence[keras.Layer]) -> bool:
+    """Tells whether a kernel, or a low-rank update of it, trains."""
+    return any(
+        weight.trainable
+        for layer in layers
+        for weight in layer.weights
+        if weight is not layer.bias
+    )
 
 
 def _seed(layer: keras.layers.Dropout) -> tf.Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import keras
 import tensorflow as tf
 
@@ -62,6 +65,20 @@ class AdamW(keras.optimizers.Optimizer):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self._factor = None
+
+    @contextmanager
+    def scaling(self, factor: tf.Tensor) -> Iterator[None]:
+        """Multiplies the gradients that are applied in the block, in passing.
+
+        Args:
+            factor: float32 scalar, such as one that clips them to a norm.
+        """
+        self._factor = factor
+        try:
+            yield
+        finally:
+            self._factor = None
 
     def build(self, variables):
         if self.built:
@@ -86,10 +103,13 @@ class AdamW(keras.optimizers.Optimizer):
         kept = 1.0 - learning_rate * self.weight_decay if decays else 1.0
         rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
         if variable.dtype == tf.float32 and self._compiles and variable.shape.num_elements() > _MANY:
-            scalars = tf.stack([beta_1, beta_2, self.epsilon, kept, rate])
+            factor = 1.0 if self._factor is None else self._factor
+            scalars = tf.stack([beta_1, beta_2, self.epsilon, kept, rate, factor])
             with stable_names("adamw"):
                 _update(variable, momentum.value, velocity.value, gradient, scalars)
             return
+        if self._factor is not None:
+            gradient *= self._factor
         if variable.dtype == tf.float32:
             if decays:
                 variable.assign(variable * kept)
@@ -133,7 +153,8 @@ class AdamW(keras.optimizers.Optimizer):
 
 @tf.function(jit_compile=True, autograph=False)
 def _update(variable, momentum, velocity, gradient, scalars):
-    beta_1, beta_2, epsilon, kept, rate = tf.unstack(scalars)
+    beta_1, beta_2, epsilon, kept, rate, factor = tf.unstack(scalars)
+    gradient *= factor
     momentum.assign(beta_1 * momentum + (1.0 - beta_1) * gradient)
     velocity.assign(beta_2 * velocity + (1.0 - beta_2) * tf.square(gradient))
     variable.assign(kept * variable - rate * momentum / (tf.sqrt(velocity) + epsilon))

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import keras
 import tensorflow as tf
 
 from kerasllm.training.cores import cut, parts_of_batch
 from kerasllm.training.forward_backward import ForwardBackward
+from kerasllm.training.grappler import without_grappler
 from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
 from kerasllm.training.precision import only_cpus
 from kerasllm.training.replicas import (
-    clip,
+    apply,
     on_all_replicas_if,
     sum_over_replicas,
     take_ready_gradients,
@@ -150,6 +152,14 @@ class FineTunedModel(LoopsModel):
         """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
         return None
 
+    def shared_by_parts(self) -> list[tf.Tensor]:
+        """Returns what is computed of the weights once a step, for all parts of its batch."""
+        return self._fused.matrices() if self._fused else []
+
+    def sharing(self, tensors: list[tf.Tensor]) -> AbstractContextManager:
+        """Returns a context in which the outputs are computed with what `shared_by_parts` gave."""
+        return self._fused.given(tensors) if self._fused else nullcontext()
+
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Computes what is minimised, and what the metrics measure.
 
@@ -188,13 +198,13 @@ class FineTunedModel(LoopsModel):
             ([gradients[index] for index in present], loss, requests)
         )
         norm = _global_norm(summed) / self.optimizer.scale_loss(1.0)
-        for index, gradient in zip(present, clip(self.optimizer, summed, norm), strict=True):
+        for index, gradient in zip(present, summed, strict=True):
             gradients[index] = gradient
         # A loss-scaling optimizer leaves out steps whose gradients overflow, and learns by it.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         sound = tf.math.is_finite(loss)
         applied = sound & tf.math.is_finite(norm)
-        on_all_replicas_if(sound if scales else applied, self._apply, gradients)
+        on_all_replicas_if(sound if scales else applied, self._apply, gradients, norm)
         # A step that is left out leaves no trace in the running metrics either.
         weight = tf.where(sound, weight, 0.0)
         local_loss = tf.where(sound, local_loss, 0.0)
@@ -236,8 +246,8 @@ class FineTunedModel(LoopsModel):
             )
         return self._computations[key]
 
-    def _apply(self, gradients) -> None:
-        self.optimizer.apply(gradients, self.trainable_variables)
+    def _apply(self, gradients, norm) -> None:
+        apply(self.optimizer, gradients, self.trainable_variables, norm)
 
     def _update_metrics(self, y, outputs, weight, loss, total) -> dict[str, tf.Tensor]:
         """Adds one replica's part of a batch; returns what all parts have come to."""
@@ -318,6 +328,10 @@ class FineTunedModel(LoopsModel):
             return logs, {name: array.stack() for name, array in arrays.items()}
 
         def train_function(iterator, step: int, count: int):
+            with without_grappler() if self.fused else nullcontext():
+                return run(iterator, step, count)
+
+        def run(iterator, step, count):
             requests = tf.constant(self.requests)
             if self.steps_per_execution > 1 and is_tensorflows(iterator):
                 return several(iterator, tf.constant(step, tf.int64), requests, tf.constant(count))

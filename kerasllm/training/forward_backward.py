@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasllm.stable_names import stable_names
 from kerasllm.training.cores import cut
 
 
@@ -47,38 +48,53 @@ class ForwardBackward:
             The loss, what the metrics measure, and the gradients, `None` where a variable has none:
             sums over the items, each counted by its share.
         """
-        if self._accumulate == 1:
-            return self._micro_batch(x, y, share, step, 0)
-        return self._micro_batches(x, y, share, step)
+        with tf.GradientTape() as tape:
+            shared = self._model.shared_by_parts()
+        compute = self._micro_batch if self._accumulate == 1 else self._micro_batches
+        loss, outputs, gradients = compute((x, y, share), shared, step)
+        count = len(self._variables)
+        gradients, of_shared = gradients[:count], gradients[count:]
+        if shared:
+            # Of what is shared they are sums in float32, whatever its dtype.
+            rest = tape.gradient(shared, self._variables, output_gradients=of_shared)
+            gradients = [_sum(both) for both in zip(gradients, rest, strict=True)]
+        return loss, outputs, gradients
 
-    def _micro_batch(self, x, y, share, step, index):
-        if self._parts == 1:
-            return self._compute(x, y, share, self._seeds(step, index))
+    def _micro_batch(self, batch, shared, step, index=0):
         losses, outputs, gradients = zip(
             *(
-                self._compute(*part, self._seeds(step, index * self._parts + number))
-                for number, part in enumerate(cut((x, y, share), self._parts))
+                self._compute(*part, shared, self._seeds(step, index * self._parts + number))
+                for number, part in enumerate(cut(batch, self._parts))
             ),
             strict=True,
         )
-        summed = [_sum(of_parts) for of_parts in zip(*gradients, strict=True)]
+        count = len(self._variables)
+        summed = [
+            (_sum if place < count else _sum_in_float32)(of_parts)
+            for place, of_parts in enumerate(zip(*gradients, strict=True))
+        ]
         return tf.add_n(losses), tf.concat(outputs, 0), summed
 
-    def _one_part(self, x, y, share, seeds):
+    def _one_part(self, x, y, share, shared, seeds):
         model = self._model
         states = []
         if seeds is not None:
             states = list(zip(self._generators, tf.unstack(seeds), strict=True))
         with tf.GradientTape() as tape:
-            with keras.StatelessScope(state_mapping=states, collect_losses=True) as scope:
+            tape.watch(shared)
+            with (
+                keras.StatelessScope(state_mapping=states, collect_losses=True) as scope,
+                model.sharing(shared),
+            ):
                 loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
             # Regularisation belongs to the batch, whatever part of it this is.
             regularisation = sum(model.losses) + sum(scope.losses)
             total = loss + regularisation * tf.reduce_sum(share)
             scaled = model.optimizer.scale_loss(total)
-        gradients = tape.gradient(scaled, self._variables)
+        gradients = tape.gradient(scaled, [*self._variables, *shared])
         if self._parts == 1:
+            # Inside of what XLA compiles.
             gradients = [_sum([gradient]) for gradient in gradients]
         return loss, outputs, gradients
 
@@ -93,10 +109,10 @@ class ForwardBackward:
                     f"a BatchNormalization. Received: the state {variable.path}"
                 )
 
-    def _micro_batches(self, x, y, share, step):
+    def _micro_batches(self, batch, shared, step):
         """Sums loss and gradients over micro-batches, one in memory at a time."""
         count = self._accumulate
-        rows = tf.shape(y)[0]
+        rows = tf.shape(batch[1])[0]
         whole = tf.debugging.assert_equal(
             rows % count,
             0,
@@ -110,11 +126,11 @@ class ForwardBackward:
             shape = tf.concat([[count, rows // count], tf.shape(tensor)[1:]], 0)
             return tf.reshape(tensor, shape)
 
-        micro_batches = tf.nest.map_structure(stacked, (x, y, share))
+        micro_batches = tf.nest.map_structure(stacked, batch)
 
         def compute(index):
             micro_batch = tf.nest.map_structure(lambda tensor: tensor[index], micro_batches)
-            return self._micro_batch(*micro_batch, step, index)
+            return self._micro_batch(micro_batch, shared, step, index)
 
         loss, outputs, gradients = compute(0)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
@@ -156,11 +172,12 @@ class ForwardBackward:
 
 
 def _sum(gradients) -> tf.Tensor | None:
-    """Returns the sum of the parts' gradients of one variable, `None` where it has none.
+    """Returns the sum of gradients of one variable, `None` where it has none.
 
     Dense, because embeddings' sparse gradients can be neither summed nor clipped alike.
     """
-    if gradients[0] is None:
+    gradients = [gradient for gradient in gradients if gradient is not None]
+    if not gradients:
         return None
     if isinstance(gradients[0], tf.IndexedSlices):
         # Side by side, for one pass over the whole table.
@@ -172,3 +189,16 @@ def _sum(gradients) -> tf.Tensor | None:
             )
         )
     return gradients[0] if len(gradients) == 1 else tf.add_n(gradients)
+
+
+def _sum_in_float32(gradients) -> tf.Tensor:
+    if gradients[0].dtype == tf.float32:
+        return _sum(gradients)
+    with stable_names("sum"):
+        return _add_in_float32(gradients)
+
+
+# In one pass.
+@tf.function(jit_compile=True, autograph=False)
+def _add_in_float32(gradients):
+    return sum(tf.cast(gradient, tf.float32) for gradient in gradients)

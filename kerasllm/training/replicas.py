@@ -13,6 +13,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from kerasllm.training.adamw import AdamW
+
 # What is not public, of all that is used of Keras: tests/training/test_replicas.py pins it.
 _OF_KERAS = ("_all_reduce_sum_gradients", "_clip_gradients")
 
@@ -95,23 +97,34 @@ def take_ready_gradients(optimizer: keras.optimizers.Optimizer) -> None:
         inner._clip_gradients = lambda gradients: gradients
 
 
-def clip(optimizer: keras.optimizers.Optimizer, gradients: list, norm: tf.Tensor) -> list:
-    """Scales gradients down to the optimizer's `global_clipnorm`, if it has one.
+def apply(
+    optimizer: keras.optimizers.Optimizer, gradients: list, variables: list, norm: tf.Tensor
+) -> None:
+    """Updates variables, by gradients scaled down to the optimizer's `global_clipnorm`.
 
     Keras would read all gradients a second time for their norm, and sum squares in their own
     dtype, which bfloat16 is too coarse for.
 
     Args:
         optimizer: A Keras optimizer that takes ready gradients.
-        gradients: Tensors.
-        norm: float32 scalar, their global norm. Where it is not finite, no gradient will be.
+        gradients: Tensors, or `None` where a variable has none.
+        variables: The variables.
+        norm: float32 scalar, the gradients' global norm. Where it is not finite, no gradient will
+            be.
     """
-    limit = _inner(optimizer).global_clipnorm
+    inner = _inner(optimizer)
+    limit = inner.global_clipnorm
     if not limit:
-        return gradients
+        optimizer.apply(gradients, variables)
+        return
     # Of an infinite norm 0, and 0 times infinity is no number either.
     factor = limit / tf.maximum(norm, limit)
-    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]
+    if isinstance(inner, AdamW):
+        with inner.scaling(factor):
+            optimizer.apply(gradients, variables)
+        return
+    scaled = [each if each is None else each * tf.cast(factor, each.dtype) for each in gradients]
+    optimizer.apply(scaled, variables)
 
 
 def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -8,6 +8,7 @@ A text takes the fast road if `CommonGround` holds it, and the exact one otherwi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import tensorflow as tf
@@ -107,42 +108,64 @@ class WordPiece(Tokenizer):
         self._exact.add_special_tokens(
             [tokenizers.AddedToken(token, special=True, normalized=False) for token in special]
         )
-        self._fast = None
+        self._make_fast = None
         if suffix_indicator == _SUFFIX_INDICATOR:
-            self._ground = CommonGround(lowercase, strip_accents, split_on_cjk, special)
-            # Its tables would be copied from a GPU for every call.
-            with tf.device("CPU"):
-                self._fast = tf_text.FastBertTokenizer(
-                    vocab=_fast_vocabulary(vocabulary, token_ids, unknown_token, self._ground),
-                    token_out_type=tf.int32,
-                    unknown_token=unknown_token,
-                    max_bytes_per_word=LONGEST_WORD,
-                    lower_case_nfd_strip_accents=lowercase,
-                )
+            self._make_fast = partial(
+                _FastRoad, vocabulary, lowercase, strip_accents, split_on_cjk, unknown_token, special
+            )
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
         """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text."""
         return self._exact
 
+    @cached_property
+    def _fast(self) -> _FastRoad | None:
+        # Half a second, which nobody waits for whose tokens are stored already.
+        return self._make_fast and self._make_fast()
+
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_ids(texts)
-        common = self._ground.holds(texts)
-        return merge_roads(texts, common, self._fast_ids, self._exact_ids)
-
-    def _fast_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        with tf.device("CPU"):
-            rows = self._fast.tokenize(tf.constant(texts))
-        return rows.values.numpy(), rows.row_splits.numpy()
+        return merge_roads(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
 
     def _exact_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encodings = self._exact.encode_batch(list(texts), add_special_tokens=False)
         return flatten([encoding.ids for encoding in encodings])
 
 
+class _FastRoad:
+    """tensorflow-text's tokenizer, and which texts it agrees with the reference on."""
+
+    def __init__(
+        self,
+        vocabulary: list[str],
+        lowercase: bool,
+        strip_accents: bool | None,
+        split_on_cjk: bool,
+        unknown_token: str,
+        special_tokens: list[str],
+    ):
+        ground = CommonGround(lowercase, strip_accents, split_on_cjk, special_tokens)
+        self.holds = ground.holds
+        # Its tables would be copied from a GPU for every call.
+        with tf.device("CPU"):
+            self._tokenizer = tf_text.FastBertTokenizer(
+                vocab=_fast_vocabulary(vocabulary, unknown_token, ground),
+                token_out_type=tf.int32,
+                unknown_token=unknown_token,
+                max_bytes_per_word=LONGEST_WORD,
+                lower_case_nfd_strip_accents=lowercase,
+            )
+
+    def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        with tf.device("CPU"):
+            rows = self._tokenizer.tokenize(tf.constant(texts))
+        return rows.values.numpy(), rows.row_splits.numpy()
+
+
 def _fast_vocabulary(
-    vocabulary: list[str], token_ids: dict[str, int], unknown_token: str, ground: CommonGround
+    vocabulary: list[str], unknown_token: str, ground: CommonGround
 ) -> list[str]:
     """Returns a vocabulary of the same size with only tokens that common text can lead to.
 
@@ -150,6 +173,7 @@ def _fast_vocabulary(
     refuses one that stands twice or holds a NUL). None of them can come up in common text, so
     each gives its place to a token that no text can spell: U+E000 is not a common character.
     """
+    token_ids = {token: token_id for token_id, token in enumerate(vocabulary)}
     return [
         token
         if token_ids[token] == token_id
