@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -66,6 +67,7 @@ class AdamW(keras.optimizers.Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self._factor = None
+        self._scalars = {}
 
     @contextmanager
     def scaling(self, factor: tf.Tensor) -> Iterator[None]:
@@ -84,55 +86,84 @@ class AdamW(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
+        self._alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
         # XLA updates no variable of several replicas.
-        self._compiles = only_cpus() and tf.distribute.get_strategy().num_replicas_in_sync == 1
+        self._compiles = only_cpus() and self._alone
         # Beside its weight, on the same device; a reference in float32 gives it that dtype.
         self._moments = [
             tuple(self._float32_like(variable, name) for name in ("momentum", "velocity"))
             for variable in variables
         ]
 
+    def apply(self, grads, trainable_variables=None):
+        self._scalars = {}
+        try:
+            return super().apply(grads, trainable_variables)
+        finally:
+            # They are of this graph and of this step.
+            self._scalars = {}
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         momentum, velocity = self._moments[index]
-        step = tf.cast(self.iterations.value + 1, tf.float32)
-        learning_rate = tf.cast(learning_rate, tf.float32)
         gradient = tf.cast(gradient, tf.float32)
-        beta_1, beta_2 = tf.constant(self.beta_1), tf.constant(self.beta_2)
-        decays = self.weight_decay and self._use_weight_decay(variable)
-        kept = 1.0 - learning_rate * self.weight_decay if decays else 1.0
-        rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step)) / (1.0 - tf.pow(beta_1, step))
+        decays = bool(self.weight_decay and self._use_weight_decay(variable))
+        scalars = self._scalars_of(learning_rate, decays)
         if variable.dtype == tf.float32 and self._compiles and variable.shape.num_elements() > _MANY:
-            factor = 1.0 if self._factor is None else self._factor
-            scalars = tf.stack([beta_1, beta_2, self.epsilon, kept, rate, factor])
             with stable_names("adamw"):
-                _update(variable, momentum.value, velocity.value, gradient, scalars)
+                _update(variable, momentum.value, velocity.value, gradient, scalars.together)
             return
         if self._factor is not None:
             gradient *= self._factor
         if variable.dtype == tf.float32:
             if decays:
-                variable.assign(variable * kept)
+                variable.assign(variable * scalars.kept)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=momentum.value.handle,
                 v=velocity.value.handle,
-                beta1_power=tf.pow(beta_1, step),
-                beta2_power=tf.pow(beta_2, step),
-                lr=learning_rate,
-                beta1=beta_1,
-                beta2=beta_2,
-                epsilon=self.epsilon,
+                beta1_power=scalars.power_1,
+                beta2_power=scalars.power_2,
+                lr=scalars.learning_rate,
+                beta1=scalars.beta_1,
+                beta2=scalars.beta_2,
+                epsilon=scalars.epsilon,
                 grad=gradient,
             )
             return
+        beta_1, beta_2 = scalars.beta_1, scalars.beta_2
         self.assign(momentum, beta_1 * momentum.value + (1.0 - beta_1) * gradient)
         self.assign(velocity, beta_2 * velocity.value + (1.0 - beta_2) * tf.square(gradient))
-        update = rate * momentum.value / (tf.sqrt(velocity.value) + self.epsilon)
-        updated = kept * tf.cast(variable, tf.float32) - update
+        update = scalars.rate * momentum.value / (tf.sqrt(velocity.value) + self.epsilon)
+        updated = scalars.kept * tf.cast(variable, tf.float32) - update
         if variable.dtype == tf.bfloat16:
             updated = _rounded_by_chance(updated, seed=[self.iterations.value, index])
         self.assign(variable, updated)
+
+    def _scalars_of(self, learning_rate, decays: bool) -> _Scalars:
+        """Returns what an update reads beside its weight, made once a step for all that share it.
+
+        Several replicas make their own, each on its device.
+        """
+        key = (id(learning_rate), decays) if self._alone else None
+        known = self._scalars.get(key)
+        # Held with it, so that no other rate comes to the same id.
+        if known is not None and known[0] is learning_rate:
+            return known[1]
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        rate = tf.cast(learning_rate, tf.float32)
+        beta_1, beta_2, epsilon = map(tf.constant, (self.beta_1, self.beta_2, self.epsilon))
+        power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
+        kept = 1.0 - rate * self.weight_decay if decays else tf.constant(1.0)
+        corrected = rate * tf.sqrt(1.0 - power_2) / (1.0 - power_1)
+        factor = 1.0 if self._factor is None else self._factor
+        together = tf.stack([beta_1, beta_2, epsilon, kept, corrected, factor])
+        scalars = _Scalars(
+            beta_1, beta_2, epsilon, power_1, power_2, rate, corrected, kept, together
+        )
+        if key:
+            self._scalars[key] = (learning_rate, scalars)
+        return scalars
 
     def _apply_weight_decay(self, variables):
         """Keeps Keras from it: `update_step` does it in passing."""
@@ -149,6 +180,20 @@ class AdamW(keras.optimizers.Optimizer):
         if variable.dtype == "float32":
             return self.add_variable_from_reference(variable, name=name)
         return self.add_variable(variable.shape, initializer="zeros", dtype="float32", name=name)
+
+
+class _Scalars(NamedTuple):
+    """What an update reads beside gradient, weight and moments, each float32."""
+
+    beta_1: tf.Tensor
+    beta_2: tf.Tensor
+    epsilon: tf.Tensor
+    power_1: tf.Tensor
+    power_2: tf.Tensor
+    learning_rate: tf.Tensor
+    rate: tf.Tensor
+    kept: tf.Tensor
+    together: tf.Tensor
 
 
 @tf.function(jit_compile=True, autograph=False)

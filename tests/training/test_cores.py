@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.training import cores, fit
+from kerasllm.data.labels import Labels
+from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.training import cores, fit, forward_backward
+from tests.models.test_fused_encoder import make_inputs, make_task
 from tests.training.test_fit import trained
 from tests.training.tiny import tiny_batches, tiny_model
 
@@ -52,6 +55,48 @@ def test_parts_give_the_numbers_of_one_large_batch(monkeypatch, parts, accumulat
     assert history["accuracy"] == expected_history["accuracy"]
     for ours, theirs in zip(weights, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_parts_share_the_matrices_of_a_fused_encoder(monkeypatch, parts, accumulate):
+    def make_wide_awake():
+        task = make_task("Bert")
+        # A new head hardly looks at the layers below it, and they would hardly move.
+        head = task.get_layer("logits").kernel
+        head.assign(100 * head)
+        return task
+
+    def weights_of(fused):
+        task = make_wide_awake()
+        # Frozen matrices are none of those that are shared.
+        task.backbone.transformer_layers[0].trainable = False
+        model = TextClassifier(task, Labels(["a", "b", "c"]))
+        model.compile(keras.optimizers.SGD(0.1), fused=fused, accumulate=accumulate)
+        assert (len(model.shared_by_parts()) == 5) is fused
+        model.fit(make_inputs(task, rows=8), np.arange(8) % 3, epochs=3, verbose=0)
+        return [variable.numpy() for variable in task.variables], task
+
+    expected, _ = weights_of(fused=False)
+    monkeypatch.setattr(fit, "parts_of_batch", lambda: parts)
+    found, task = weights_of(fused=True)
+    moved = set()
+    before = [variable.numpy() for variable in make_wide_awake().variables]
+    for variable, one, other, old in zip(task.variables, found, expected, before, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=variable.path)
+        if np.abs(one - old).max() > 5e-6:
+            moved.add(id(variable))
+    still, trained = (
+        [id(weight) in moved for weight in layer.weights if weight.name == "kernel"]
+        for layer in task.backbone.transformer_layers
+    )
+    assert still == [False] * 6 and trained == [True] * 6
+
+
+def test_gradients_of_shared_matrices_add_up_in_float32():
+    small = tf.constant([2.0**-9], tf.bfloat16)
+    total = forward_backward._sum_in_float32([tf.ones([1], tf.bfloat16), small])
+    assert total.dtype == tf.float32 and total.numpy() == [1 + 2**-9]
 
 
 def test_predictions_come_in_the_order_of_the_rows(monkeypatch):

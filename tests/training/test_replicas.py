@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasllm.training import adamw
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.replicas import clip, take_ready_gradients
+from kerasllm.training.replicas import apply, take_ready_gradients
 from tests.training.tiny import small_model, tiny_batches, tiny_model
 
 
@@ -41,18 +42,40 @@ def test_keras_does_not_clip_what_is_clipped():
     assert moved(ready) == [1.0, 1.0]
 
 
+def applied(optimizer, gradients, norm):
+    """Returns how far gradients move variables that stand at 0."""
+    variables = [keras.Variable(np.zeros(np.shape(gradient))) for gradient in gradients]
+    optimizer.build(variables)
+    take_ready_gradients(optimizer)
+    apply(optimizer, [tf.constant(each) for each in gradients], variables, tf.constant(norm))
+    return [-variable.numpy() for variable in variables]
+
+
 @pytest.mark.parametrize("norm, expected", [(5.0, 0.2), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0)])
 def test_gradients_are_scaled_down_to_the_norm_and_never_up(norm, expected):
     optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
-    (gradient,) = clip(optimizer, [tf.constant([norm, 0.0])], tf.constant(norm))
-    np.testing.assert_allclose(gradient, [norm * expected, 0.0], rtol=1e-6)
+    (distance,) = applied(optimizer, [[norm, 0.0]], norm)
+    np.testing.assert_allclose(distance, [norm * expected, 0.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("compiled_above", [1 << 16, 0])
+def test_adamw_scales_in_passing(compiled_above, monkeypatch):
+    monkeypatch.setattr(adamw, "_MANY", compiled_above)
+    # An epsilon of the gradient's size: without one, Adam does not see a gradient's scale.
+    settings = {"epsilon": 0.5, "weight_decay": 0.1}
+    gradient = np.array([3.0, -4.0], "float32")
+    (ours,) = applied(adamw.AdamW(1.0, global_clipnorm=2.0, **settings), [gradient], 5.0)
+    (theirs,) = applied(keras.optimizers.AdamW(1.0, **settings), [gradient * 0.4], 2.0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    (unclipped,) = applied(adamw.AdamW(1.0, **settings), [gradient], 5.0)
+    assert (np.abs(unclipped) > 1.1 * np.abs(ours)).all()
+
+
+@pytest.mark.parametrize("optimizer_class", [keras.optimizers.SGD, adamw.AdamW])
 @pytest.mark.parametrize("value", [np.inf, np.nan])
-def test_a_gradient_that_is_not_finite_stays_so(value):
-    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
-    gradients = clip(optimizer, [tf.constant(value), tf.constant(1.0)], tf.constant(value))
-    assert not np.isfinite(gradients).all()
+def test_a_gradient_that_is_not_finite_stays_so(value, optimizer_class):
+    distances = applied(optimizer_class(1.0, global_clipnorm=1.0), [value, 1.0], value)
+    assert not np.isfinite(distances).all()
 
 
 def test_a_keras_that_lacks_a_method_is_named():
