@@ -192,8 +192,8 @@ def _sum(gradients) -> tf.Tensor | None:
 
 
 def _sum_in_float32(gradients) -> tf.Tensor:
-    if gradients[0].dtype == tf.float32:
-        return _sum(gradients)
+    if gradients[0].dtype == tf.float32 or len(gradients) == 1:
+        return tf.cast(_sum(gradients), tf.float32)
     with stable_names("sum"):
         return _add_in_float32(gradients)
 
