@@ -52,9 +52,18 @@ def test_flags_that_are_set_stay(untouched):
     assert flags == ["--tf_xla_clustering_debug", f"--tf_xla_persistent_cache_directory={folder}"]
     assert os.environ["XLA_FLAGS"].startswith("--xla_dump_max_hlo_modules=1 --xla_cpu_")
     assert xla_cache.calls_at_once()
-    os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
+    os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type=reduce"
     assert not xla_cache.calls_at_once()
     assert xla_cache.keep_programs() is None
+
+
+@pytest.mark.parametrize("version", ["2.20.0", "not installed"])
+def test_xla_is_given_no_flag_that_it_does_not_know(untouched, monkeypatch, version):
+    monkeypatch.setattr(xla_cache, "versions", lambda: {"tensorflow": version})
+    monkeypatch.delenv("XLA_FLAGS")
+    assert xla_cache.keep_programs()
+    assert "XLA_FLAGS" not in os.environ
+    assert not xla_cache.calls_at_once()
 
 
 def test_nothing_is_kept_where_it_cannot_be(untouched, monkeypatch):

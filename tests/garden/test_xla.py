@@ -1,0 +1,12 @@
+"""XLA compiles with the oldest TensorFlow that kerasllm takes: this environment has it."""
+
+import pytest
+import tensorflow as tf
+
+from tests.test_xla_cache import test_the_next_process_finds_the_program  # noqa: F401
+
+pytestmark = pytest.mark.garden
+
+
+def test_this_is_an_older_tensorflow_than_the_other_tests_have():
+    assert tf.__version__.startswith("2.20.")
