@@ -41,10 +41,12 @@ class Case:
     accumulate: int = 1
     strategy: str = "one_device"
     xla: bool = False
+    fused: bool = False
 
     def __str__(self) -> str:
         extras = [f"accumulate {self.accumulate}"] * (self.accumulate > 1)
         extras += [self.strategy] * (self.strategy != "one_device") + ["XLA"] * self.xla
+        extras += ["fused, a part for each core"] * self.fused
         shape = f"{self.rows}x{self.length}"
         return ", ".join([self.size, shape, self.precision, self.trains, *extras])
 
@@ -66,12 +68,20 @@ CASES = [
     Case("MiniLM-L6", 32, 128, "mixed_bfloat16", strategy="virtual:4"),
     Case("MiniLM-L6", 32, 128, xla=True),
     Case("BERT-base", 8, 128, xla=True),
+    Case("MiniLM-L6", 32, 32, "mixed_bfloat16", fused=True),
+    Case("MiniLM-L6", 32, 128, "mixed_bfloat16", fused=True),
+    Case("MiniLM-L6", 64, 128, fused=True),
+    Case("BERT-base", 32, 128, "mixed_bfloat16", fused=True),
 ]
 
 
 def main() -> None:
     options = parse_arguments()
     if options.role:
+        from kerasllm.quiet import import_tensorflow
+
+        # As the commands do, before anything else imports it.
+        import_tensorflow()
         role = estimate if options.role == "estimate" else train
         print(json.dumps(role(Case(**json.loads(options.case)), options.steps)))
         return
@@ -180,11 +190,17 @@ def build(case: Case, before: Callable[[], None] = lambda: None):
     import keras_hub
     import tensorflow as tf
 
+    from kerasllm.data.labels import Labels
     from kerasllm.distribution import strategy
     from kerasllm.models.lora import add_lora
+    from kerasllm.models.text_classifier import TextClassifier
+    from kerasllm.training.cores import spread_batches
     from kerasllm.training.fit import FineTunedModel
     from kerasllm.training.optimizers import build_optimizer
 
+    if case.fused:
+        # As `kerasllm finetune` does.
+        spread_batches(case.rows // case.accumulate)
     keras.utils.set_random_seed(0)
     scope = strategy(case.strategy)
     tf.matmul(tf.ones([8, 8]), tf.ones([8, 8]))  # Starts the runtime.
@@ -202,7 +218,7 @@ def build(case: Case, before: Callable[[], None] = lambda: None):
             add_lora(task)
         if case.trains == "head":
             backbone.trainable = False
-        model = FineTunedModel(task)
+        model = TextClassifier(task, Labels(["0", "1"])) if case.fused else FineTunedModel(task)
         variables = model.trainable_variables
         optimizer = build_optimizer("adamw", 1e-4, variables, weight_decay=0.01, clip_norm=1.0)
         model.compile(optimizer, accumulate=case.accumulate, xla=case.xla)
