@@ -16,6 +16,9 @@ import tensorflow as tf
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _CONDITIONALS = {"If", "StatelessIf"}
 _LOOPS = {"While", "StatelessWhile"}
+# A call that XLA compiles.
+_COMPILED = "_XlaMustCompile"
+_PRODUCTS = {"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Conv2D", "Einsum", "MatMul"}
 # Output k is the memory of input k.
 # fmt: off
 _SAME_MEMORY = {
@@ -42,7 +45,8 @@ def peak_of(function: tf.types.experimental.ConcreteFunction) -> int:
 
     Copies of variables count, variables do not. What a kernel takes for itself while it runs is
     not seen, nor what is kept in lists of tensors, nor a tensor whose shape is not static. What
-    XLA compiles is taken as TensorFlow would run it.
+    XLA compiles is taken as TensorFlow would run it; without products of matrices, as one pass,
+    which makes one tensor on its way.
 
     Args:
         function: What `get_concrete_function` of a `tf.function` gives for static shapes.
@@ -131,7 +135,9 @@ class _Program:
                     operation.after.append(operations[name[1:]])
                 elif (argument := values[name[1:]]).maker:
                     operation.after.append(argument.maker)
-            if node.op in _CALLS:
+            if node.op in _CALLS and self._is_one_pass(node):
+                operation.room = self._largest(operation, node.attr["f"].func.name)
+            elif node.op in _CALLS:
                 self._call(operation, node.attr["f"].func.name)
             elif node.op in _CONDITIONALS:
                 branches = (node.attr[f"{name}_branch"].func.name for name in ("then", "else"))
@@ -172,6 +178,20 @@ class _Program:
         )
         operation.type, operation.stateful = "IdentityN", False
         operation.inputs = _results(function, values)
+
+    def _is_one_pass(self, node) -> bool:
+        """Tells whether a call is one of element-wise work that XLA fuses."""
+        body = self._functions[node.attr["f"].func.name].node_def
+        inside = {each.op for each in body}
+        return node.attr[_COMPILED].b and not inside & (_PRODUCTS | _CALLS | _CONDITIONALS | _LOOPS)
+
+    def _largest(self, call: _Operation, name: str) -> int:
+        """Returns the bytes of the largest tensor that a function makes on its way."""
+        function = self._functions[name]
+        body = _Program(self._functions.values(), self._op_def)
+        body.add(function.node_def, _bound(function, call.inputs))
+        sizes = [value.bytes for operation in body.operations for value in operation.outputs]
+        return max(sizes, default=0)
 
     def _peak_of_turn(self, loop: _Operation, name: str) -> int:
         """Returns what one turn of a loop takes beside the state that it begins with."""

@@ -86,6 +86,17 @@ def test_a_function_inside_frees_as_it_goes():
     assert matrices_of(lambda x: inner(tf.matmul(x, x))) == 1 + 2
 
 
+def test_what_xla_fuses_makes_one_tensor_on_its_way():
+    def four(x):
+        return tf.add_n([tf.transpose(x) + each for each in (1.0, 2.0, 3.0, 4.0)])
+
+    assert matrices_of(four) == 1 + 4
+    assert matrices_of(tf.function(four, jit_compile=True)) == 1 + 2
+    # With a product inside XLA keeps what TensorFlow would keep.
+    whole = lambda x: tf.matmul(four(x), x)  # noqa: E731
+    assert matrices_of(tf.function(whole, jit_compile=True)) == matrices_of(whole) == 1 + 4
+
+
 def test_of_a_conditional_the_longer_branch_counts_once_it_is_reached():
     def branches(x):
         start = tf.matmul(x, x)
