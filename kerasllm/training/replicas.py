@@ -119,7 +119,9 @@ def apply(
         return
     # Of an infinite norm 0, and 0 times infinity is no number either.
     factor = limit / tf.maximum(norm, limit)
-    if isinstance(inner, AdamW):
+    # Several replicas would set it in turn, on the one optimizer that they share.
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    if isinstance(inner, AdamW) and alone:
         with inner.scaling(factor):
             optimizer.apply(gradients, variables)
         return
