@@ -61,7 +61,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimates what a training needs, before its first step.
 
-    Of a process on a CPU it was 86 to 96% of what `benchmarks/memory.py` measured. What is not
+    Of a process on a CPU it was 86 to 98% of what `benchmarks/memory.py` measured. What is not
     seen: the gaps between tensors, some 5 to 10% of what they fill; memory that kernels take for
     themselves; how XLA fuses and orders operations, and what its compiler needs, on a CPU some
     300 MiB.
