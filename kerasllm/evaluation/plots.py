@@ -180,7 +180,9 @@ def _draw_losses(axes: Axes, training: Series, validation: Series) -> None:
         axes.text(0.5, 0.5, "no finite loss was logged", **place)
         axes.set_yticks([])
         return
-    margin = 0.06 * (np.ptp(shown) or abs(shown[0]) or 1)
+    spread = np.ptp(shown) or abs(shown[0])
+    # Of no losses are axes as short as the least numbers that there are.
+    margin = 0.06 * (spread if spread > 1e-200 else 1)
     axes.set_ylim(shown.min() - margin, shown.max() + margin)
     _mark_best(axes, *validation)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

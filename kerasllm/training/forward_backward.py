@@ -54,9 +54,12 @@ class ForwardBackward:
         loss, outputs, gradients = compute((x, y, share), shared, step)
         count = len(self._variables)
         gradients, of_shared = gradients[:count], gradients[count:]
-        if shared:
+        # A model need not use what it shares.
+        used = [pair for pair in zip(shared, of_shared, strict=True) if pair[1] is not None]
+        if used:
+            shared, of_shared = zip(*used, strict=True)
             # Of what is shared they are sums in float32, whatever its dtype.
-            rest = tape.gradient(shared, self._variables, output_gradients=of_shared)
+            rest = tape.gradient(list(shared), self._variables, output_gradients=list(of_shared))
             gradients = [_sum(both) for both in zip(gradients, rest, strict=True)]
         return loss, outputs, gradients
 
@@ -191,7 +194,9 @@ def _sum(gradients) -> tf.Tensor | None:
     return gradients[0] if len(gradients) == 1 else tf.add_n(gradients)
 
 
-def _sum_in_float32(gradients) -> tf.Tensor:
+def _sum_in_float32(gradients) -> tf.Tensor | None:
+    if gradients[0] is None:
+        return None
     if gradients[0].dtype == tf.float32 or len(gradients) == 1:
         return tf.cast(_sum(gradients), tf.float32)
     with stable_names("sum"):

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -82,6 +82,7 @@ number = st.floats(0, 1e6) | st.sampled_from([math.nan, math.inf])
         max_size=150,
     )
 )
+@example([{"step": 0, "loss": 5e-324}])
 @settings(max_examples=10, deadline=None)
 def test_no_log_is_too_odd_to_draw(tmp_path_factory, rows):
     assert len(colours(training_curve(rows, tmp_path_factory.mktemp("run") / "curve.png"))) > 1
