@@ -13,6 +13,7 @@ from tests.distribution.processes import TWO_WORKERS, run_under
 
 MODULE = "tests.distribution.equal_numbers"
 DECODERS = "tests.distribution.equal_numbers_causal_lm"
+FUSED = "tests.distribution.equal_numbers_fused"
 TOLERANCE = 2e-6
 
 
@@ -71,3 +72,11 @@ def test_a_strategy_changes_nothing_for_decoders(strategy, decoders_reference, t
 )
 def test_a_strategy_changes_nothing(strategy, reference, tmp_path):
     check(run_under(strategy, MODULE, tmp_path), reference)
+
+
+def test_a_strategy_changes_nothing_for_fused_encoders(tmp_path):
+    reference = run_under("one_device", FUSED, tmp_path)
+    losses = reference["accumulate=1/losses"]
+    assert losses[-1] < 0.98 * losses[0]
+    check(reference, reference)
+    check(run_under("virtual:2", FUSED, tmp_path), reference)
