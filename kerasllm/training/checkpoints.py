@@ -54,12 +54,14 @@ class CheckpointStore:
         warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
             `warnings.warn`.
 
+    Left as a context, however that ends, it has its last save on the disk: nobody else gets to
+    write the folder while it is still written.
+
     Example:
 
     ```python
-    store = CheckpointStore(run.checkpoints)
-    store.save(100, {"dense/kernel": kernel}, {"epoch": 1}, best=True)
-    store.wait()
+    with CheckpointStore(run.checkpoints) as store:
+        store.save(100, {"dense/kernel": kernel}, {"epoch": 1}, best=True)
     store.newest().arrays["dense/kernel"]
     ```
     """
@@ -79,6 +81,18 @@ class CheckpointStore:
         # Python waits for its thread at exit, so that a save that was begun is finished.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future | None = None
+
+    def __enter__(self) -> CheckpointStore:
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            self.wait()
+        except JobError as failed:
+            if error is None:
+                raise
+            # What ended the context is what matters more.
+            self._warn(f"{failed.what}.")
 
     def save(
         self, step: int, arrays: Mapping[str, np.ndarray], state: dict, *, best: bool = False

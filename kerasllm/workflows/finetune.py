@@ -278,7 +278,7 @@ def _train(
         )
         fitting = time.perf_counter()
         try:
-            with asked_to_stop(on_signal) as caught:
+            with asked_to_stop(on_signal) as caught, store or nullcontext():
                 job.model.fit(
                     batches,
                     epochs=training.epochs,

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import ml_dtypes
@@ -28,6 +30,10 @@ from kerasllm.training.checkpoint_files import decode_state, encode_state
 from kerasllm.training.checkpoints import CheckpointStore
 
 FILES = ("arrays.safetensors", "state.json", "manifest.json", "manifest.sha256")
+
+
+class Killed(BaseException):
+    """Ends a save where it is, as SIGKILL does: nothing tidies up after it."""
 
 
 def content(step: int) -> dict[str, np.ndarray]:
@@ -181,6 +187,30 @@ def test_a_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
     go.set()
     store.wait()
     assert_is(store.newest(), 1)
+
+
+@pytest.mark.parametrize("ended_by", [None, KeyboardInterrupt, Killed])
+def test_behind_its_context_nothing_is_written_any_more(tmp_path, monkeypatch, ended_by):
+    write = checkpoints.write_checkpoint
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda *a: time.sleep(0.3) or write(*a))
+    with suppress(ended_by or ()), store_of(tmp_path) as store:
+        store.save(1, content(1), {"step": 1})
+        if ended_by:
+            raise ended_by
+    assert_is(store_of(tmp_path).newest(), 1)
+
+
+def test_a_failed_save_does_not_hide_what_ended_the_context(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file")
+    warnings = []
+    with pytest.raises(KeyboardInterrupt):
+        with CheckpointStore(tmp_path / "checkpoints", warn=warnings.append) as store:
+            store.save(1, content(1), {})
+            raise KeyboardInterrupt
+    assert len(warnings) == 1 and "step-1 cannot be saved: File exists" in warnings[0]
+    with pytest.raises(JobError, match="step-1 cannot be saved"):
+        with CheckpointStore(tmp_path / "checkpoints") as store:
+            store.save(1, content(1), {})
 
 
 @pytest.mark.parametrize("asked", ["wait", "save"])
@@ -376,10 +406,6 @@ def test_a_step_that_is_not_there_is_named(two_checkpoints):
 
 
 # Kills and full disks.
-
-
-class Killed(BaseException):
-    """Ends a save where it is, as SIGKILL does: nothing tidies up after it."""
 
 
 def failing_at(call: int, error: BaseException, monkeypatch) -> list[str]:
