@@ -1,11 +1,11 @@
 """Shows that a training's memory does not grow with its rows: 50 thousand against 5 million.
 
-    python -m benchmarks.rows [--rows 50000 5000000] [--steps 50]
+    python -m benchmarks.rows [--rows 50000 5000000] [--steps 250]
 
 The files are the movie reviews over and over, as csv. `kerasllm finetune --recipe bert_cls` trains
 on each twice, in processes of their own: the first reads the file and tokenizes it, the second finds
-the tokens. A training is stopped by SIGTERM after a few steps, when everything that it needs of all
-rows (lengths, labels, the held-out part, the plan of the epoch) is there.
+the tokens. A training is stopped by SIGTERM when everything that it needs of all rows (lengths,
+labels, the held-out part, the plan of the epoch) is there, and all lengths of batches are compiled.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rows")
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 5_000_000])
-    parser.add_argument("--steps", type=int, default=50, help="steps to train (default: 50)")
+    parser.add_argument("--steps", type=int, default=250, help="steps to train (default: 250)")
     parser.add_argument("--folder", type=Path, help="where files are made (default: temporary)")
     parser.add_argument("--output", type=Path, help="the JSON file (default: in results/)")
     return parser.parse_args()

@@ -131,7 +131,6 @@ def train(side: str, precision: str, steps: int) -> None:
         TokensInMemory(tokens, np.arange(count + 1) * LENGTH),
         rows,
         (rows % 2).astype("int32"),
-        np.ones(count, "float32"),
     )
     plans = EpochPlans(data.lengths, ROWS, 1, seed=0)
 

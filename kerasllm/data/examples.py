@@ -18,32 +18,37 @@ from kerasllm.data.token_store import TokenStore
 class Examples:
     """Some rows of a token store, with the class and the weight of each.
 
+    There may be hundreds of millions: each takes as few bytes of memory as its numbers need.
+
     Attributes:
         store: The tokens of all rows.
         rows: int32 `[examples]` (int64 of a store of more than 2^31 rows), which rows of the store
             these are.
-        labels: int32 `[examples]`, their classes.
-        weights: float32 `[examples]`, their weights in the training loss.
+        labels: int `[examples]`, their classes.
+        weights: float32 `[examples]`, their weights in the training loss. Defaults to `None`: all
+            weigh 1.
     """
 
     store: TokenStore
     rows: np.ndarray
     labels: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray | None = None
 
     @classmethod
     def of(cls, store: TokenStore, labels: np.ndarray) -> Examples:
         """Returns all rows of a store, each with weight 1."""
         rows = np.arange(len(store), dtype=index_dtype(len(store)))
-        return cls(store, rows, labels, np.ones(len(rows), dtype=np.float32))
+        return cls(store, rows, labels)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int32 `[examples]`, tokens of each example, special tokens included."""
-        return self.store.lengths[self.rows]
+        """int `[examples]`, tokens of each example, special tokens included."""
+        lengths = self.store.lengths[self.rows]
+        # Signed, so that they can be negated.
+        return lengths.astype(np.min_scalar_type(-1 - int(lengths.max(initial=0))))
 
     def gather(self, indices: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns the padded token ids of some examples, int32 `[indices, length]`."""
@@ -52,7 +57,10 @@ class Examples:
     def batch(self, indices: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
         """Returns `(x, y, sample_weight)` of some examples; see `pipeline.TrainingRows`."""
         x = model_inputs(self, indices, length, inputs, pad_id)
-        return x, self.labels[indices], self.weights[indices]
+        y = self.labels[indices].astype(np.int32)
+        if self.weights is None:
+            return x, y, np.ones(len(y), np.float32)
+        return x, y, self.weights[indices]
 
     def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
         """Returns the specs of what `batch` gives."""
@@ -64,9 +72,8 @@ class Examples:
 
     def take(self, indices: np.ndarray) -> Examples:
         """Returns some of the examples."""
-        return Examples(
-            self.store, self.rows[indices], self.labels[indices], self.weights[indices]
-        )
+        weights = None if self.weights is None else self.weights[indices]
+        return Examples(self.store, self.rows[indices], self.labels[indices], weights)
 
     def weighted(self, class_weights: np.ndarray) -> Examples:
         """Returns the examples with the weight of their class, float32 `[classes]`."""

@@ -21,7 +21,7 @@ class Tokens(Protocol):
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 `[rows]`."""
+        """int `[rows]`."""
 
     def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns int32 `[rows, length]`, padded."""
@@ -32,7 +32,7 @@ class TrainingRows(Protocol):
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 `[rows]`, tokens of each row."""
+        """int `[rows]`, tokens of each row."""
 
     def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
         """Returns `(x, y, sample_weight)` of some rows, padded to a length.

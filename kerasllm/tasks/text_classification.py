@@ -178,7 +178,7 @@ def open_tokens(
 
 
 def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
-    """Returns the class of each row of a store, int32 `[rows]`.
+    """Returns the class of each row of a store, `[rows]`, of the smallest unsigned type.
 
     Raises:
         DataError: If a label was not in the training data.
@@ -186,7 +186,7 @@ def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
     # By distinct label of a few thousand rows at a time: a string for each of a hundred million
     # rows would fill the memory.
     place = place_of(store)
-    classes, start = np.empty(len(store), np.int32), 0
+    classes, start = np.empty(len(store), np.min_scalar_type(len(labels) - 1)), 0
     for chunk in store.labels.chunks:
         column = chunk.dictionary_encode()
         rows, first = column.indices.to_numpy(), start

@@ -112,6 +112,8 @@ def _columns(data: ClassificationData) -> str:
 
 def _weights(data: ClassificationData) -> np.ndarray | None:
     """Returns the weight of each class in the loss, or `None` where all are 1."""
+    if data.train.weights is None:
+        return None
     weights = np.ones(len(data.labels))
     weights[data.train.labels] = data.train.weights
     return None if np.all(weights == 1) else weights

@@ -158,7 +158,6 @@ def test_one_replica_gets_a_dataset_that_ends():
         TokensInMemory(np.arange(1, 7, dtype=np.int32), np.arange(0, 7, 2)),
         np.arange(3),
         np.zeros(3, np.int32),
-        np.ones(3, np.float32),
     )
     plans = plans_of(data, 2, seed=0)
     options = {"epochs": 3, "inputs": ("token_ids",), "pad_id": 0}

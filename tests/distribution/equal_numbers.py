@@ -34,7 +34,7 @@ def examples() -> Examples:
     ids = random.integers(1, 50, lengths.sum()).astype("int32")
     tokens = TokensInMemory(ids, np.concatenate([[0], np.cumsum(lengths)]))
     labels = random.integers(0, CLASSES, ROWS).astype("int32")
-    plain = Examples(tokens, np.arange(ROWS), labels, np.ones(ROWS, "float32"))
+    plain = Examples(tokens, np.arange(ROWS), labels)
     return plain.weighted(np.array([0.5, 1.0, 2.0]))
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import keras_hub
 import numpy as np
@@ -253,7 +254,9 @@ def test_a_row_that_makes_the_loss_infinite_is_named_and_left_out(
 
     def load_with_a_bad_row(*arguments, **options):
         data = load_data(*arguments, **options)
-        data.train.weights[5] = np.inf
+        weights = np.ones(len(data.train), np.float32)
+        weights[5] = np.inf
+        data = replace(data, train=replace(data.train, weights=weights))
         lines.append(int(data.train.rows[5]) + 2)
         return data
 
