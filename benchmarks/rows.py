@@ -61,7 +61,7 @@ def main() -> None:
         "versions": versions(),
         "steps": options.steps,
         "runs": runs,
-        "bytes_a_row": bytes_a_row(runs),
+        "peak_ratio": peak_ratio(runs),
     }
     path = options.output or HERE / "results" / f"rows-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,12 +137,11 @@ def last_step(log: Path) -> int:
     return json.loads(lines[-1])["step"] if lines else 0
 
 
-def bytes_a_row(runs: list[dict]) -> float:
-    """Returns what each row more adds to the peak, between the fewest rows and the most."""
+def peak_ratio(runs: list[dict]) -> float:
+    """Returns the peak with the most rows over that with the fewest."""
     found = [run for run in runs if run["tokens"] == "found"]
     few, many = min(found, key=_rows), max(found, key=_rows)
-    rows = many["rows"] - few["rows"]
-    return round((many["peak_memory"] - few["peak_memory"]) / rows, 1) if rows else 0.0
+    return round(many["peak_memory"] / few["peak_memory"], 3)
 
 
 def _rows(run: dict) -> int:
@@ -150,7 +149,7 @@ def _rows(run: dict) -> int:
 
 
 def table(result: dict) -> Table:
-    shown = Table(title=f"{result['bytes_a_row']} bytes of memory more for each row more")
+    shown = Table(title=f"most rows in {result['peak_ratio']} times the memory of the fewest")
     for name in ("rows", "tokens", "peak memory", "to the end of the first step"):
         shown.add_column(name, justify="left" if name == "tokens" else "right")
     for run in result["runs"]:

@@ -106,7 +106,7 @@ def _logits(source):
     if not source.is_classifier:
         return source.expected
     from kerasllm.data.pipeline import TokensInMemory
-    from kerasllm.tasks.text_classification import predict_logits
+    from kerasllm.tasks.classify import predict_logits
 
     return predict_logits(
         source.model, TokensInMemory(*source.model.tokenizer.encode(source.rows, source.max_length))

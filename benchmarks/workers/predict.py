@@ -21,7 +21,7 @@ import tensorflow as tf  # noqa: E402
 from benchmarks.inputs import KERASLLM  # noqa: E402
 from benchmarks.measure import run_measured  # noqa: E402
 from kerasllm.run import Run  # noqa: E402
-from kerasllm.tasks import text_classification as task  # noqa: E402
+from kerasllm.tasks.classify import tokenize  # noqa: E402
 from kerasllm.workflows.open_classifier import open_classifier  # noqa: E402
 from kerasllm.workflows.predict import predict_with  # noqa: E402
 
@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace) -> dict:
         started = time.perf_counter()
         labels = [found["label"] for found in predict_with(model, texts)]
         seconds.append(time.perf_counter() - started)
-    lengths = task.tokenize(model, texts).lengths.astype("int64")
+    lengths = tokenize(model, texts).lengths.astype("int64")
     same = sum(a == b for a, b in zip(labels, given["labels"], strict=True)) / len(texts)
     return {
         "texts_per_second": len(texts) / min(seconds[1:]),

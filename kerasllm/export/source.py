@@ -13,7 +13,7 @@ from kerasllm.data.pipeline import TokensInMemory
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import hidden_states, logits
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks import text_classification
+from kerasllm.tasks.classify import predict_logits, probabilities
 
 # So many rows of a language model are computed together: their logits are large.
 _ROWS_AT_ONCE = 8
@@ -83,8 +83,8 @@ class Source:
             offsets = np.cumsum([0, *lengths])
             tokens = TokensInMemory(np.concatenate(self.token_ids), offsets)
             # By another road than what is written, which may be packed.
-            found = text_classification.predict_logits(self.model, tokens, packed=False)
-            return text_classification.probabilities(found)
+            found = predict_logits(self.model, tokens, packed=False)
+            return probabilities(found)
         return np.concatenate(list(self._last_logits()))
 
     def _last_logits(self) -> Iterator[np.ndarray]:

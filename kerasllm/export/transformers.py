@@ -31,7 +31,7 @@ from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.encoder_layout import encoder_arrays, encoder_family, head_tensors
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.text_classification import probabilities
+from kerasllm.tasks.classify import probabilities
 
 
 class Transformers(Format):

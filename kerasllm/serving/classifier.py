@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerasllm.data.pipeline import TokensInMemory, model_inputs
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.serving.metrics import Metrics
-from kerasllm.tasks.text_classification import probabilities
+from kerasllm.tasks.classify import probabilities
 
 # Lengths are rounded up to a multiple of this, so that kernels see few of them.
 _LENGTH_STEP = 8
@@ -19,7 +19,7 @@ _ROWS = 16
 
 
 class ServedClassifier:
-    """Classifies texts as `tasks.text_classification.classify` does, without what `predict` costs.
+    """Classifies texts as `tasks.classify.classify` does, without what `predict` costs.
 
     The forward pass is traced once, for any number and length of texts.
 

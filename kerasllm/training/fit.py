@@ -13,6 +13,7 @@ What differs from Keras' own:
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -42,6 +43,9 @@ class FineTunedModel(LoopsModel):
             the precision it computes in.
         **kwargs: See `keras.Model`.
 
+    Attributes:
+        trace_seconds: How long it took to trace the training's step, since `compile`.
+
     Example:
 
     ```python
@@ -62,6 +66,7 @@ class FineTunedModel(LoopsModel):
         self.item_loss = None
         self.item_metrics = []
         self.requests = [0.0, 0.0]
+        self.trace_seconds = 0.0
         # The task is built; without this Keras would build the model from a first batch.
         self.built = True
 
@@ -147,6 +152,7 @@ class FineTunedModel(LoopsModel):
         alone = self.distribute_strategy.num_replicas_in_sync == 1
         self.parts = parts_of_batch() if alone and not xla else 1
         self._computations = {}
+        self.trace_seconds = 0.0
 
     def fuse(self) -> Callable | None:
         """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
@@ -292,7 +298,14 @@ class FineTunedModel(LoopsModel):
         return self.predict_function
 
     def _train_function(self) -> Callable:
-        def one_step(source, step, requests):
+        def one_step(*arguments):
+            # Python comes here when TensorFlow traces, and only then.
+            began = time.perf_counter()
+            outputs = traced(*arguments)
+            self.trace_seconds += time.perf_counter() - began
+            return outputs
+
+        def traced(source, step, requests):
             started = tf.timestamp()
             with tf.control_dependencies([started]):
                 data = next_of(source)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan
@@ -56,6 +57,10 @@ class StepMonitor(keras.callbacks.Callback):
             "epoch_metrics": {},
         }
         self._since_row = _Interval()
+        # Of this process: seconds and tokens, padding included, of the executions that used a
+        # length for the first time, and of all others.
+        self._first_uses = np.zeros((0, 2))
+        self._later_uses = np.zeros(2)
 
     @property
     def steps(self) -> int:
@@ -113,9 +118,15 @@ class StepMonitor(keras.callbacks.Callback):
         state["steps"] += len(widths)
         state["seconds"] += elapsed
         state["real_tokens"] += tokens
-        state["processed_tokens"] += self._current.batch_size * int(widths.sum())
+        processed = self._current.batch_size * int(widths.sum())
+        state["processed_tokens"] += processed
         state["skipped"] += int((~execution["applied"]).sum())
-        state["shapes"] += [w for w in dict.fromkeys(widths.tolist()) if w not in state["shapes"]]
+        new = [w for w in dict.fromkeys(widths.tolist()) if w not in state["shapes"]]
+        state["shapes"] += new
+        if new:
+            self._first_uses = np.vstack([self._first_uses, (elapsed, processed)])
+        else:
+            self._later_uses += elapsed, processed
         # Kept, because a training may go on between this step and the row that the epoch ends with.
         state["last_step"] = {
             "epoch": round(self._epoch + (batch + 1) / len(self._current), 4),
@@ -150,6 +161,18 @@ class StepMonitor(keras.callbacks.Callback):
     def exclude(self) -> None:
         """Takes the time since the last step out of the measurement: it was not training."""
         self._last = time.perf_counter()
+
+    def first_use_seconds(self) -> float | None:
+        """Returns what steps of a length seen for the first time took more than others do.
+
+        That is tracing, what XLA compiles or looks for among the programs it keeps, and whatever
+        else is made for a length. `None` where there were no others.
+        """
+        seconds, tokens = self._later_uses
+        if not tokens:
+            return None
+        took, processed = self._first_uses.T
+        return float(np.maximum(took - processed * seconds / tokens, 0).sum())
 
     def timing(self) -> dict:
         """Returns seconds, steps, tokens and the padding of the training as it was."""

@@ -310,7 +310,10 @@ def _train(
         "validation": validation.result if validation else {},
         "test": {},
     }
-    return metrics, {**first_step, **monitor.timing()}
+    timing = {**first_step, "trace_seconds": round(job.model.trace_seconds, 3)}
+    if (first_uses := monitor.first_use_seconds()) is not None:
+        timing["compile_seconds"] = round(max(first_uses - job.model.trace_seconds, 0), 3)
+    return metrics, {**timing, **monitor.timing()}
 
 
 def _validation(job: Job, on_result) -> Validation | None:

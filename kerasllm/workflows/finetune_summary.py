@@ -88,16 +88,17 @@ def show_results(
 
 
 def _before_and_after(timing: dict) -> str:
-    """Returns where the time outside of the training went."""
+    """Returns where the time went that the steps themselves do not take."""
     parts = [
         ("import", "import_seconds"),
         ("data", "data_seconds"),
         ("load", "load_seconds"),
-        ("first step, with tracing", "first_step_seconds"),
+        ("trace", "trace_seconds"),
+        ("compile", "compile_seconds"),
         ("save", "save_seconds"),
         ("test", "test_seconds"),
     ]
-    # A run that is resumed behind its last step has no first one.
+    # A run of a step or two cannot tell what the first ones took for compiling.
     return ", ".join(f"{name} {timing[key]:.1f} s" for name, key in parts if key in timing)
 
 

@@ -12,7 +12,7 @@ from kerasllm.errors import KerasllmError
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.tasks import text_classification as task
+from kerasllm.tasks.classify import PREDICTION_BUCKETS, classify, tokenize
 from kerasllm.workflows.open_classifier import open_classifier
 
 CHUNK = 2048
@@ -53,16 +53,16 @@ def predict_with(
     texts: Iterable[str],
     *,
     chunk: int = CHUNK,
-    buckets: int = task.PREDICTION_BUCKETS,
+    buckets: int = PREDICTION_BUCKETS,
 ) -> Iterator[dict]:
     """Classifies texts as `predict` does, with a model that is loaded."""
 
     def tokens(some: list[str]) -> tuple[list[str], TokensInMemory]:
-        return some, task.tokenize(model, some)
+        return some, tokenize(model, some)
 
     chunks = _chunks(texts, chunk)
     for some, found in map(tokens, chunks) if chunk == 1 else _ahead(tokens, chunks):
-        yield from task.classify(model, some, tokens=found, buckets=buckets)
+        yield from classify(model, some, tokens=found, buckets=buckets)
 
 
 def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:

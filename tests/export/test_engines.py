@@ -22,7 +22,7 @@ from kerasllm.export.formats import FORMATS
 from kerasllm.models.decoder_forward import hidden_states
 from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.text_classification import classify
+from kerasllm.tasks.classify import classify
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 

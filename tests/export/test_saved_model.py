@@ -16,7 +16,7 @@ from kerasllm.export import run_saved_model, saved_model
 from kerasllm.export.formats import Options
 from kerasllm.export.warm_up import FILE_NAME
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.text_classification import classify
+from kerasllm.tasks.classify import classify
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 

@@ -29,7 +29,7 @@ from kerasllm.models.decoders import tensors
 from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.text_classification import probabilities
+from kerasllm.tasks.classify import probabilities
 from tests.export.hugging_face_models import (
     CLASSIFIERS,
     DECODERS,

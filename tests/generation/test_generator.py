@@ -10,8 +10,8 @@ import pytest
 from kerasllm.errors import DataError
 from kerasllm.generation import GenerationSettings, Generator
 from kerasllm.models.decoders import load_backbone
-from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.decoders.families import family_of
+from kerasllm.models.gpt import load_causal_lm
 from tests.generation.models import FAMILIES, is_greedy, prompts, randomize, tiny
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "generation"

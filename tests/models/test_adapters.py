@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from kerasllm.distribution.memory import bytes_of
 from kerasllm.errors import PresetError, RecipeError
-from kerasllm.models.adapter_base import base_weights
-from kerasllm.models.adapter_base import base_of
+from kerasllm.models.adapter_base import base_of, base_weights
 from kerasllm.models.adapters import add_adapter, load_adapter
 from kerasllm.models.decoders import load_backbone, tensors
 

@@ -9,6 +9,7 @@ from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.recipe import Data
 from kerasllm.tasks import text_classification as task
 from kerasllm.tasks.batches import training_batches
+from kerasllm.tasks.classify import classify, probabilities
 from tests.toy import toy_rows
 
 
@@ -38,7 +39,7 @@ def test_a_classifier_learns_by_keras_own_fit(data, model):
     ).history
     assert len(history["loss"]) == 6 and history["loss"][-1] < 0.5 * history["loss"][0]
     rows = toy_rows(40, seed=8)
-    found = task.classify(model, [text for text, _ in rows])
+    found = classify(model, [text for text, _ in rows])
     assert [row["text"] for row in found] == [text for text, _ in rows]
     right = [row["label"] == label for row, (_, label) in zip(found, rows, strict=True)]
     assert np.mean(right) > 0.9
@@ -58,7 +59,7 @@ def test_keras_own_evaluate_measures_what_ours_does(data, model):
 def test_a_classified_text_gets_the_probabilities_of_its_row(data, model):
     _, logits = task.evaluate(model, data.test)
     texts = data.sources["test"].texts_of(np.arange(10))
-    for found, chances in zip(task.classify(model, texts), task.probabilities(logits)[:10]):
+    for found, chances in zip(classify(model, texts), probabilities(logits)[:10]):
         assert list(found["probabilities"]) == ["negative", "positive"]
         np.testing.assert_allclose(list(found["probabilities"].values()), chances, atol=1e-5)
         assert found["label"] == data.labels.names[chances.argmax()]

@@ -1,5 +1,7 @@
 """Validation at the right steps, early stopping with the best weights, rows that add up."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -162,7 +164,9 @@ def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatc
 
 def test_time_that_is_excluded_does_not_count(monkeypatch):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("kerasllm.training.monitor.time.perf_counter", lambda: next(clock))
+    # Of this module alone: others ask for the time as well.
+    time = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr("kerasllm.training.monitor.time", time)
     monitor = StepMonitor(
         lambda epoch: plan_batches(np.full(24, 8), 8, np.array([8])),
         100,
@@ -171,6 +175,31 @@ def test_time_that_is_excluded_does_not_count(monkeypatch):
     )
     fit(compiled(), [monitor], epochs=1)
     assert monitor.seconds == 30
+
+
+def test_what_first_uses_of_a_length_take_is_told_apart(monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr("kerasllm.training.monitor.time.perf_counter", lambda: seconds[0])
+    # Two batches padded to 4, then two to 8, in both epochs.
+    plan = plan_batches(np.array([4] * 16 + [8] * 16), 8, np.array([4, 8]))
+    assert plan.widths.tolist() == [4, 4, 8, 8]
+    took = iter([7, 0.4, 3.8, 0.8, 0.4, 0.4, 0.8, 0.8])
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seconds[0] += next(took)
+
+    monitor = StepMonitor(lambda epoch: plan, 100, on_row=lambda row: None)
+    assert monitor.first_use_seconds() is None
+    compiled().fit(
+        tiny_batches().repeat(4),
+        epochs=2,
+        steps_per_epoch=4,
+        callbacks=[Clock(), monitor],
+        verbose=0,
+    )
+    # A step takes 0.1 s a token of a row's length: 7 - 0.4 and 3.8 - 0.8.
+    assert monitor.first_use_seconds() == pytest.approx(6.6 + 3.0)
 
 
 def test_the_learning_rate_of_a_row_is_that_of_its_step():

@@ -93,6 +93,30 @@ def test_parts_share_the_matrices_of_a_fused_encoder(monkeypatch, parts, accumul
     assert still == [False] * 6 and trained == [True] * 6
 
 
+def test_grappler_is_left_out_of_a_fused_step_alone():
+    def left_out() -> bool:
+        options = tf.config.optimizer.get_experimental_options()
+        return options.get("disable_meta_optimizer", False)
+
+    class Recording(TextClassifier):
+        """Looks while its step is traced; the setting of the first call holds for the function."""
+
+        def loss_and_outputs(self, *arguments, training=True):
+            seen[training] = left_out()
+            return super().loss_and_outputs(*arguments, training=training)
+
+    for fused in (True, False):
+        seen = {}
+        task = make_task("Bert")
+        model = Recording(task, Labels(["a", "b", "c"]))
+        model.compile(keras.optimizers.SGD(0.1), fused=fused)
+        assert model.fused is fused
+        rows = make_inputs(task, rows=8), np.arange(8) % 3
+        model.fit(*rows, verbose=0)
+        model.evaluate(*rows, verbose=0)
+        assert seen == {True: fused, False: False} and not left_out()
+
+
 def test_gradients_of_shared_matrices_add_up_in_float32():
     small = tf.constant([2.0**-9], tf.bfloat16)
     total = forward_backward._sum_in_float32([tf.ones([1], tf.bfloat16), small])
