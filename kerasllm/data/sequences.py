@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.batch_plan import index_dtype
 from kerasllm.data.token_store import TokenStore
 
 # Where attention and positions of texts in one row are kept apart.
@@ -16,6 +18,8 @@ SEGMENTS = "segment_ids"
 
 # What is counted over all pieces is counted of so many at a time.
 _PIECES_AT_A_TIME = 1 << 14
+# Texts that are cut at a time: what that takes for a moment is tens of bytes of each.
+_TEXTS_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +29,14 @@ class Sequences:
     A piece of `n` tokens stands for `n` predictions: from each of its tokens the next one of the
     store's row, which the piece need not hold itself.
 
+    There may be hundreds of millions of pieces: each takes as few bytes as its numbers need.
+
     Attributes:
         store: The tokens.
-        pieces: int64 `[pieces, 3]`: for each its row in the store, its first token there, and its
-            number of tokens.
-        first_pieces: int64 `[rows + 1]`, the first piece of each row.
-        context: int64 `[pieces]`, how many of a piece's first predictions are not counted, since
+        pieces: `[pieces]` with three fields: the `row` of a piece in the store, its `first` token
+            there, and its `count` of tokens.
+        first_pieces: int `[rows + 1]`, the first piece of each row.
+        context: int `[pieces]`, how many of a piece's first predictions are not counted, since
             another piece makes them; or `None`: none.
         text_bytes: The bytes of the text that all rows hold, in UTF-8, or `None`.
     """
@@ -47,8 +53,9 @@ class Sequences:
     @cached_property
     def lengths(self) -> np.ndarray:
         """int32 `[rows]`, tokens of each row."""
-        ends = np.concatenate([[0], np.cumsum(self.pieces[:, 2])])
-        return np.diff(ends[self.first_pieces]).astype(np.int32)
+        if not len(self):
+            return np.empty(0, np.int32)
+        return np.add.reduceat(self.pieces["count"], self.first_pieces[:-1], dtype=np.int32)
 
     @cached_property
     def is_packed(self) -> bool:
@@ -61,7 +68,7 @@ class Sequences:
         total = 0
         for first in range(0, len(self.pieces), _PIECES_AT_A_TIME):
             part = slice(first, first + _PIECES_AT_A_TIME)
-            rows, starts, counts = self.pieces[part].T
+            rows, starts, counts = _columns(self.pieces[part])
             total += int(self.store.trained(rows, starts + 1, counts).sum())
             if self.context is not None:
                 total -= int(self.store.trained(rows, starts + 1, self.context[part]).sum())
@@ -76,7 +83,7 @@ class Sequences:
     def places(self, row: int) -> list[tuple[str, int]]:
         """Returns the file and the line of each text in a row."""
         first, last = self.first_pieces[row : row + 2]
-        return [self.store.where(int(piece[0])) for piece in self.pieces[first:last]]
+        return [self.store.where(int(number)) for number in self.pieces["row"][first:last]]
 
     def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
         """Returns `(x, y, sample_weight)`; see `pipeline.TrainingRows`.
@@ -92,7 +99,7 @@ class Sequences:
             1 where that one is learned, else 0, float32 `[rows, length]`.
         """
         chosen, firsts = self._pieces_of(rows)
-        store_rows, starts, counts = self.pieces[chosen].T
+        store_rows, starts, counts = _columns(self.pieces[chosen])
         tokens = self.store.slices(store_rows, starts, counts + 1)
         ends = np.cumsum(counts + 1)
         is_input, is_target = np.ones((2, len(tokens)), bool)
@@ -124,9 +131,10 @@ class Sequences:
 
     def _pieces_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the numbers of the rows' pieces, and where each row's begin in them."""
-        counts = np.diff(self.first_pieces)[rows]
+        rows = np.asarray(rows)
+        counts = self.first_pieces[rows + 1] - self.first_pieces[rows]
         firsts = np.concatenate([[0], np.cumsum(counts)])
-        offset = np.repeat(self.first_pieces[:-1][rows] - firsts[:-1], counts)
+        offset = np.repeat(self.first_pieces[rows] - firsts[:-1], counts)
         return np.arange(firsts[-1]) + offset, firsts
 
 
@@ -151,11 +159,11 @@ def whole_rows(store: TokenStore, rows: np.ndarray | None = None) -> Sequences:
         rows: Which rows. Defaults to `None`: all. Rows of one token, in which nothing can be
             predicted, are left out.
     """
-    rows = np.arange(len(store)) if rows is None else np.asarray(rows)
-    rows = rows[store.lengths[rows] > 1]
-    counts = store.lengths[rows].astype(np.int64) - 1
-    pieces = np.stack([rows, np.zeros_like(counts), counts], axis=1)
-    return Sequences(store, pieces, np.arange(len(rows) + 1))
+    lengths = store.lengths
+    rows = _rows_to_predict_in(lengths, rows)
+    pieces = _no_pieces(lengths, len(rows))
+    pieces["row"], pieces["count"] = rows, lengths[rows] - 1
+    return Sequences(store, pieces, np.arange(len(rows) + 1, dtype=index_dtype(len(rows))))
 
 
 def packed_rows(store: TokenStore, length: int, rows: np.ndarray | None = None) -> Sequences:
@@ -173,30 +181,31 @@ def packed_rows(store: TokenStore, length: int, rows: np.ndarray | None = None) 
         Best-fit decreasing: D. S. Johnson, "Near-optimal bin packing algorithms", 1973; for
         packing sequences, [Efficient Sequence Packing](https://arxiv.org/abs/2107.02027).
     """
-    alone = whole_rows(store, rows)
-    counts = alone.pieces[:, 2]
-    if len(counts) and counts.max() > length:
-        raise ValueError(f"A row has {counts.max()} tokens. Received: length={length}")
-    # By the room that is left, since there are no more kinds of room than `length`.
-    open_packs: list[list[int]] = [[] for _ in range(length + 1)]
-    packs: list[list[int]] = []
-    room_of = np.zeros(length + 1, bool)
-    for piece in np.argsort(-counts, kind="stable"):
-        count = int(counts[piece])
-        fits = np.flatnonzero(room_of[count:])
-        if len(fits):
-            room = int(fits[0]) + count
-            pack = open_packs[room].pop()
-            room_of[room] = bool(open_packs[room])
+    pieces = whole_rows(store, rows).pieces
+    most = int(pieces["count"].max(initial=0))
+    if most > length:
+        raise ValueError(f"A row has {most} tokens. Received: length={length}")
+    pieces = pieces[np.argsort(-pieces["count"].astype(np.int32), kind="stable")]
+    # Packs by the room that is left, since there are no more kinds of room than `length`: of each
+    # kind the one on top of a pile, and under each pack the next of its pile.
+    top, under = [-1] * (length + 1), array("q")
+    has_room = np.zeros(length + 1, bool)
+    pack_of = np.empty(len(pieces), index_dtype(len(pieces)))
+    for piece, count in enumerate(pieces["count"].tolist()):
+        fits = int(has_room[count:].argmax()) + count
+        if has_room[fits]:
+            room, pack = fits, top[fits]
+            top[room] = under[pack]
+            has_room[room] = top[room] >= 0
         else:
-            room, pack = length, len(packs)
-            packs.append([])
-        packs[pack].append(int(piece))
-        open_packs[room - count].append(pack)
-        room_of[room - count] = True
-    order = np.array([piece for pack in packs for piece in pack], np.int64)
-    firsts = np.cumsum([0, *map(len, packs)])
-    return Sequences(store, alone.pieces[order], firsts)
+            room, pack = length, len(under)
+            under.append(-1)
+        pack_of[piece] = pack
+        under[pack], top[room - count] = top[room - count], pack
+        has_room[room - count] = True
+    firsts = np.cumsum([0, *np.bincount(pack_of, minlength=len(under))])
+    pieces = pieces[np.argsort(pack_of, kind="stable")]
+    return Sequences(store, pieces, firsts.astype(index_dtype(len(pieces))))
 
 
 def full_blocks(store: TokenStore, length: int, *, seed: int | None = None) -> Sequences:
@@ -207,24 +216,36 @@ def full_blocks(store: TokenStore, length: int, *, seed: int | None = None) -> S
         length: Tokens of a row; the last one may have fewer.
         seed: Seed of the order of the texts. Defaults to `None`: as they are in the store.
     """
-    rows = whole_rows(store).pieces[:, 0]
+    lengths = store.lengths
+    rows = _rows_to_predict_in(lengths)
     if seed is not None:
-        rows = np.random.default_rng(seed).permutation(rows)
-    counts = store.lengths[rows].astype(np.int64) - 1
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    # A piece begins where a text begins, and where a block does.
-    cuts = np.unique(np.concatenate([ends - counts, np.arange(0, total, length)]))
-    text = np.searchsorted(ends, cuts, side="right")
-    sizes = np.diff(np.append(cuts, total))
-    pieces = np.stack([rows[text], cuts - (ends - counts)[text], sizes], axis=1)
-    firsts = np.searchsorted(cuts, np.arange(0, total, length))
-    return Sequences(store, pieces, np.append(firsts, len(pieces)))
+        np.random.default_rng(seed).shuffle(rows)
+    parts, firsts = [_no_pieces(lengths, 0)], [np.empty(0, np.int64)]
+    # Tokens and pieces of the texts before.
+    end = made = 0
+    for start in range(0, len(rows), _TEXTS_AT_A_TIME):
+        texts = rows[start : start + _TEXTS_AT_A_TIME]
+        counts = lengths[texts].astype(np.int64) - 1
+        begins = end + np.cumsum(counts) - counts
+        blocks = np.arange(-(-end // length) * length, end + counts.sum(), length)
+        # A piece begins where a text begins, and where a block does.
+        cuts = np.union1d(begins, blocks)
+        text = np.searchsorted(begins, cuts, side="right") - 1
+        end += int(counts.sum())
+        pieces = _no_pieces(lengths, len(cuts))
+        pieces["row"], pieces["first"] = texts[text], cuts - begins[text]
+        pieces["count"] = np.diff(cuts, append=end)
+        parts.append(pieces)
+        firsts.append(made + np.searchsorted(cuts, blocks))
+        made += len(cuts)
+    firsts = np.concatenate([*firsts, [made]]).astype(index_dtype(made))
+    return Sequences(store, np.concatenate(parts), firsts)
 
 
 def separate_pieces(sequences: Sequences) -> Sequences:
     """Returns each piece as a row of its own, for models that cannot keep them apart."""
-    return replace(sequences, first_pieces=np.arange(len(sequences.pieces) + 1))
+    count = len(sequences.pieces)
+    return replace(sequences, first_pieces=np.arange(count + 1, dtype=index_dtype(count)))
 
 
 def windows(store: TokenStore, length: int, stride: int) -> Sequences:
@@ -244,14 +265,39 @@ def windows(store: TokenStore, length: int, stride: int) -> Sequences:
     """
     if not 1 <= stride <= length:
         raise ValueError(f"The stride must be from 1 to {length}. Received: stride={stride}")
-    pieces, context = [], []
-    for row, _, count in whole_rows(store).pieces:
+    parts, context = [_no_pieces(store.lengths, 0)], [np.empty(0, np.int64)]
+    for whole in whole_rows(store).pieces:
+        count = int(whole["count"])
         starts = np.arange(0, max(count - length, 0) + stride, stride)
         starts = starts[: np.flatnonzero(starts + length >= count)[0] + 1]
         sizes = np.minimum(count - starts, length)
         seen = np.concatenate([[0], (starts + sizes)[:-1]])
-        pieces.append(np.stack([np.full(len(starts), row), starts, sizes], axis=1))
+        pieces = np.full(len(starts), whole)
+        pieces["first"], pieces["count"] = starts, sizes
+        parts.append(pieces)
         context.append(seen - starts)
-    pieces = np.concatenate(pieces) if pieces else np.empty((0, 3), np.int64)
-    context = np.concatenate(context) if context else np.empty(0, np.int64)
+    pieces, context = np.concatenate(parts), np.concatenate(context)
     return Sequences(store, pieces, np.arange(len(pieces) + 1), context)
+
+
+def _rows_to_predict_in(lengths: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Returns the rows that have more than one token: some, or all."""
+    if rows is None:
+        rows = np.flatnonzero(lengths > 1)
+    else:
+        rows = np.asarray(rows)
+        rows = rows[lengths[rows] > 1]
+    return rows.astype(index_dtype(len(lengths)))
+
+
+def _no_pieces(lengths: np.ndarray, count: int) -> np.ndarray:
+    """Returns room for pieces of a store whose rows have these lengths, all zeros."""
+    tokens = np.min_scalar_type(int(lengths.max(initial=0)))
+    fields = [("row", index_dtype(len(lengths))), ("first", tokens), ("count", tokens)]
+    return np.zeros(count, fields)
+
+
+def _columns(pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns rows, first tokens and counts of pieces, each int64 `[pieces]`."""
+    row, first, count = (pieces[name].astype(np.int64) for name in pieces.dtype.names)
+    return row, first, count

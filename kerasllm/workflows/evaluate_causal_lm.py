@@ -207,7 +207,7 @@ def _show_skipped(store: TokenStore, report: Report) -> None:
 
 def _rows(sequences: Sequences, scores: np.ndarray) -> list[dict]:
     """Returns what was measured of each text or conversation, its windows together."""
-    numbers, which = np.unique(sequences.pieces[:, 0], return_inverse=True)
+    numbers, which = np.unique(sequences.pieces["row"], return_inverse=True)
     sums = np.zeros((len(numbers), 3))
     np.add.at(sums, which, scores)
     rows = []

@@ -3,14 +3,20 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
+import pytest
 
+from kerasllm.data.sequences import full_blocks, packed_rows
 from kerasllm.data.token_store import TokenStore, open_or_write, row_batch
 
-# The number of the row, 4 bytes, and where it stands in the epoch, 4; its length, 2 at most, and its
-# class, 1; and 20 of each batch.
+# The number of the row, 4 bytes, and where it stands in the epoch, 4; its length, 2 at most, and
+# its class, 1; and 20 of each batch.
 KEPT = 12
+# A row of the store, 4 bytes, the first token and how many, 1 each in texts this short, and the
+# first piece of each row; and for a moment lengths, order, packs.
+KEPT_TEXT, PEAK_TEXT = 8, 48
 # With what the allocator has not given back. A row's tokens alone are 64 bytes, and are not in it.
 RESIDENT = 64
 
@@ -73,6 +79,21 @@ def test_a_row_takes_a_few_bytes_of_memory(tmp_path):
     kept, resident = json.loads(done.stdout.splitlines()[-1])
     assert kept / many < KEPT
     assert resident / (many - few) < RESIDENT
+
+
+@pytest.mark.parametrize("cut", [full_blocks, packed_rows])
+def test_a_text_takes_a_few_bytes_of_memory(tmp_path, cut):
+    rows = 500_000
+    store = TokenStore(write_store(tmp_path, rows))
+    cut(TokenStore(write_store(tmp_path, 1_000)), 128)
+    tracemalloc.start()
+    try:
+        sequences = cut(store, 128)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(sequences) == (-(-15 * rows // 128) if cut is full_blocks else rows // 8)
+    assert kept / rows < KEPT_TEXT and peak / rows < PEAK_TEXT
 
 
 def test_lengths_and_rows_are_read_from_the_file_each_time(tmp_path):
