@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -10,37 +13,45 @@ from benchmarks.suite import OURS, number
 
 
 def show(result: dict, console: Console) -> None:
-    """Prints a row for each way, a line for each target, and what they were measured with."""
+    """Prints a column for each way, a line for each target, and what they were measured with."""
     console.print(Group(_ways(result), *_targets(result), *_notes(result)), "")
 
 
 def _ways(result: dict) -> Table:
+    """Returns a column for each way: there are few, and many numbers of each."""
     ways = result["ways"]
     peers = list(dict.fromkeys(way["side"] for way in ways if way["side"] != OURS))
     qualities = list(dict.fromkeys(name for way in ways for name in way["quality"]))
-    shown = Table(title=f"{result['benchmark']}: {result['description']}", title_justify="left")
-    shown.add_column("side")
-    shown.add_column("way")
-    columns = [f"{result['figure']}, median", "from - to", *(f"times {peer}" for peer in peers)]
-    columns += [*ways[0]["other_figures"], *qualities, "cpu s", "whole s", "GiB"]
-    for column in columns:
-        shown.add_column(column, justify="right")
+    shown = Table(
+        title=f"{result['benchmark']}: {result['description']}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    shown.add_column("")
     for way in ways:
-        ratios = (way["ratio_to_best_of"].get(peer) for peer in peers)
-        qualities_of = (way["quality"].get(name) for name in qualities)
-        shown.add_row(
-            way["side"],
-            way["way"],
-            f"{number(way['median'])} {result['unit']}",
-            " - ".join(map(number, way["from_to"])),
-            *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
-            *("" if value is None else number(value) for value in way["other_figures"].values()),
-            *("" if value is None else f"{value:.4f}" for value in qualities_of),
-            number(way["cpu_seconds"]),
-            number(way["whole_seconds"]),
-            f"{way['peak_memory'] / 2**30:.2f}",
-            style="bold" if way["best_of_side"] else None,
-        )
+        style = "bold" if way["best_of_side"] else None
+        shown.add_column(f"{way['side']}\n{way['way']}", justify="right", style=style)
+
+    def add(name: str, of_way: Callable[[dict], float | None], written=number) -> None:
+        values = [of_way(way) for way in ways]
+        shown.add_row(name, *("" if value is None else written(value) for value in values))
+
+    def named(group: str, name: str) -> Callable[[dict], float | None]:
+        return lambda way: way[group].get(name)
+
+    add(f"{result['figure']}, median", lambda way: way["median"])
+    add("from", lambda way: way["from_to"][0])
+    add("to", lambda way: way["from_to"][1])
+    for peer in peers:
+        add(f"times {peer}", named("ratio_to_best_of", peer), "{:.2f}".format)
+    for name in ways[0]["other_figures"]:
+        add(name, named("other_figures", name))
+    for name in qualities:
+        add(name, named("quality", name), "{:.4f}".format)
+    add("cpu s", lambda way: way["cpu_seconds"])
+    add("whole s", lambda way: way["whole_seconds"])
+    add("GiB", lambda way: way["peak_memory"] / 2**30, "{:.2f}".format)
     return shown
 
 
