@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +28,7 @@ from kerasllm.models.huggingface.heads import (
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.lora import add_lora
 from kerasllm.models.quantized_presets import load_preset
+from kerasllm.models.weights_to_come import weights_to_come
 
 __all__ = [
     "build_task",
@@ -205,15 +206,18 @@ def _load(
     options = {"dropout": dropout, "dtype": precision}
     layout = _layout_of(folder)
     if layout is None:
-        backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
+        with weights_to_come():
+            backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
         if not isinstance(folder, Path):
             strip_accents_as_the_reference(preprocessor.tokenizer)
         return _Loaded(backbone, preprocessor)
     with layout.staged(Path(folder), tokenizer) as stage:
-        backbone = keras_hub.models.Backbone.from_preset(
-            str(stage.folder), **options, **stage.backbone_options
-        )
+        # A pooler that the files do not hold is drawn.
+        with nullcontext() if stage.fresh_pooler else weights_to_come():
+            backbone = keras_hub.models.Backbone.from_preset(
+                str(stage.folder), **options, **stage.backbone_options
+            )
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(
             str(stage.folder), tokenizer=stage.tokenizer
         )

@@ -24,6 +24,7 @@ from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import WALKABLE
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.save_preset import FACTS
+from kerasllm.models.weights_to_come import weights_to_come
 
 
 def gpt_causal_lm(
@@ -129,9 +130,10 @@ def load_causal_lm(
             backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)
             task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
         else:
-            backbone = load_preset(
-                keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
-            )
+            with weights_to_come():
+                backbone = load_preset(
+                    keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
+                )
             task = _task_of(decoders.mend(backbone), preset)
     check_fits(tokenizer, task.backbone.vocabulary_size)
     return CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))

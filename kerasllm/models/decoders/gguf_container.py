@@ -151,9 +151,21 @@ class _Header:
             return float(str(np.float32(value))) if _SCALARS[kind] == "f" else value
         kind, count = self._scalar("I"), self._scalar("Q")
         if kind == _STRING:
-            return [self._string() for _ in range(count)]
+            return self._strings(count)
         dtype = np.dtype(_SCALARS[kind]).newbyteorder("<")
         return np.frombuffer(self._bytes(count * dtype.itemsize), dtype).tolist()
+
+    def _strings(self, count: int) -> list[str]:
+        # Vocabularies and merges: tens of thousands, so in one loop.
+        data, at, found, size_at = self._data, self._at, [], struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            begin = at + 8
+            at = begin + size_at(data, at)[0]
+            if at > len(data):
+                raise ValueError(f"a value ends at byte {at}")
+            found.append(data[begin:at].decode("utf-8"))
+        self._at = at
+        return found
 
     def _string(self) -> str:
         return self._bytes(self._scalar("Q")).decode("utf-8")
