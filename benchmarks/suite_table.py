@@ -48,6 +48,8 @@ def _ways(result: dict) -> Table:
     for name in ways[0]["other_figures"]:
         add(name, named("other_figures", name))
     for name in qualities:
+        if name in ways[0]["other_figures"]:
+            continue
         add(name, named("quality", name), "{:.4f}".format)
     add("cpu s", lambda way: way["cpu_seconds"])
     add("whole s", lambda way: way["whole_seconds"])
