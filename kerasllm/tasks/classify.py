@@ -69,7 +69,7 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
 
     def compute(start: int) -> None:
         rows = order[start : start + PREDICTION_BATCH_SIZE]
-        lengths = tokens.lengths[rows]
+        lengths = tokens.lengths[rows].astype(np.int32)
         inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
         logits[rows] = forward(inputs, lengths)
 
