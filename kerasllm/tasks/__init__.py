@@ -3,6 +3,8 @@
 A task's module has `prepare_data(recipe, notify)`, `build_model(recipe, data, precision)`,
 `build_loss(recipe)`, `evaluate(model, rows, buckets=)`, `save(recipe, model, run)` and
 `places_of(rows, numbers)`; see `text_classification`, the first of them.
+
+What tasks have in common or say of texts has modules of its own: `batches`, `classify`, `scoring`.
 """
 
 from __future__ import annotations
