@@ -128,11 +128,11 @@ def test_ctrl_c_ends_a_training_with_130_and_a_checkpoint(toy_data, toy_preset, 
         env={**os.environ, "KERASLLM_CACHE": str(tmp_path / "cache")},
     )
     log = Run(toy_data / "run").metrics_log
-    end = time.monotonic() + 180
+    end = time.monotonic() + 90
     while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=180)
+    _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped: SIGINT after step" in shown and "--resume" in shown
     assert "Traceback" not in shown

@@ -85,7 +85,7 @@ def test_a_command_that_the_workers_refuse_is_shown_once_and_ends_with_their_sta
         [sys.executable, "-m", "kerasllm", "launch", "--workers", "2", "finetune", "--no-such"],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=60,
     )
     assert done.returncode == 2 and not done.stdout
     block = done.stderr.partition("\nError: worker ")[2]

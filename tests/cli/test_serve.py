@@ -38,7 +38,7 @@ def test_a_server_says_where_it_is_and_ends_well(toy_run):
             assert answer.status == status
         assert found["predictions"][0]["label"] in ("negative", "positive")
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0

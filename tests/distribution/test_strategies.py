@@ -171,4 +171,4 @@ def test_a_tpu_that_does_not_answer_is_refused_without_a_wait(monkeypatch, name)
         began = time.monotonic()
         with pytest.raises(CommandError, match=name):
             strategy(given)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 10

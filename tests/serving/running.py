@@ -41,7 +41,7 @@ class Client:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        with closing(http.client.HTTPConnection(self.host, timeout=180)) as connection:
+        with closing(http.client.HTTPConnection(self.host, timeout=60)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
             named = {name.lower(): value for name, value in answer.getheaders()}
@@ -86,7 +86,7 @@ def running(app, worker):
 
 def until(holds) -> None:
     """Waits until something holds."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)
