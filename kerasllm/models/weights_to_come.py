@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
@@ -14,25 +15,35 @@ _DRAWING = (
     keras.initializers.TruncatedNormal,
     keras.initializers.VarianceScaling,
 )
+# Blocks of two threads would put back what the other had replaced.
+_one_at_a_time = threading.RLock()
 
 
 @contextmanager
 def weights_to_come() -> Iterator[None]:
-    """Makes layers that are built in the block begin with zeros where they would draw weights.
+    """Makes layers that this thread builds in the block begin with zeros in place of drawn weights.
 
     For models all of whose weights are read afterwards: drawing 135 million takes two cores a
     second, as long as reading them. Seeds are used up as ever, so that what is drawn behind the
     block is what it would have been.
     """
-    drawn = {kind: kind.__call__ for kind in _DRAWING}
-    for kind in _DRAWING:
-        kind.__call__ = _zeros
-    try:
-        yield
-    finally:
+    with _one_at_a_time:
+        drawn = {kind: kind.__call__ for kind in _DRAWING}
         for kind, call in drawn.items():
-            kind.__call__ = call
+            kind.__call__ = _zeros_here(call)
+        try:
+            yield
+        finally:
+            for kind, call in drawn.items():
+                kind.__call__ = call
 
 
-def _zeros(initializer, shape, dtype=None):
-    return keras.ops.zeros(shape, dtype)
+def _zeros_here(call: Callable) -> Callable:
+    here = threading.get_ident()
+
+    def begin(initializer, shape, dtype=None, **options):
+        if threading.get_ident() == here:
+            return keras.ops.zeros(shape, dtype)
+        return call(initializer, shape, dtype, **options)
+
+    return begin

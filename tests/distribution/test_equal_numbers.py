@@ -77,6 +77,6 @@ def test_a_strategy_changes_nothing(strategy, reference, tmp_path):
 def test_a_strategy_changes_nothing_for_fused_encoders(tmp_path):
     reference = run_under("one_device", FUSED, tmp_path)
     losses = reference["accumulate=1/losses"]
-    assert losses[-1] < 0.98 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     check(reference, reference)
     check(run_under("virtual:2", FUSED, tmp_path), reference)

@@ -1,9 +1,16 @@
 """Weights that are read are not drawn first, and nothing else changes."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import h5py
 import keras
 import numpy as np
 import pytest
 
+from kerasllm.errors import PresetError
+from kerasllm.models import bert, bert_classifier
 from kerasllm.models.weights_to_come import weights_to_come
 
 
@@ -37,16 +44,28 @@ def test_what_would_be_drawn_is_zeros_in_the_block_alone(kind):
     np.testing.assert_array_equal(built(kind), second)
 
 
+def test_another_thread_draws_as_ever():
+    with ThreadPoolExecutor(1) as other, weights_to_come():
+        assert np.ptp(other.submit(built, "glorot_uniform").result()) > 0
+        assert not built("glorot_uniform").any()
+
+
+def test_a_preset_that_lacks_weights_is_refused_and_not_left_at_zeros(toy_preset, tmp_path):
+    folder = shutil.copytree(toy_preset, tmp_path / "toy")
+    with h5py.File(folder / "model.weights.h5", "a") as stored:
+        names = []
+        stored.visit(names.append)
+        del stored[next(name for name in names if "dense" in name and name.endswith("vars/0"))]
+    with pytest.raises(PresetError, match="could not be loaded"):
+        bert_classifier(folder, num_classes=2)
+
+
 def test_constants_are_what_they_are():
     with weights_to_come():
         assert keras.layers.Dense(2, kernel_initializer="ones")(np.ones([1, 3])).numpy().sum() == 6
 
 
 def test_a_loaded_model_is_what_it_was_without(toy_preset, monkeypatch):
-    from contextlib import nullcontext
-
-    from kerasllm.models import bert, bert_classifier
-
     def weights() -> list[np.ndarray]:
         keras.utils.set_random_seed(0)
         model = bert_classifier(toy_preset, num_classes=2)
