@@ -1,9 +1,9 @@
 """Shows that a training's memory does not grow with its rows: 50 thousand against 5 million.
 
-    python -m benchmarks.rows [--rows 50000 5000000] [--steps 250]
+    python -m benchmarks.rows [--rows 50000 5000000] [--steps 250] [--recipe gpt_lm]
 
-The files are the movie reviews over and over, as csv. `kerasllm finetune --recipe bert_cls` trains
-on each twice, in processes of their own: the first reads the file and tokenizes it, the second finds
+The files are the movie reviews over and over, as csv. `kerasllm finetune --recipe bert_cls` (or
+another recipe that reads texts) trains on each twice, in processes of their own: the first reads the file and tokenizes it, the second finds
 the tokens. A training is stopped by SIGTERM when everything that it needs of all rows (lengths,
 labels, the held-out part, the plan of the epoch) is there, and all lengths of batches are compiled.
 """
@@ -47,7 +47,7 @@ def main() -> None:
                 for tokens in ("made", "found"):
                     console.print(f"{rows:,} rows, tokens to be {tokens} ...")
                     output = Path(folder) / f"{rows}-{tokens}"
-                    measured = train(file, output, options.steps)
+                    measured = train(options.recipe, file, output, options.steps)
                     runs.append({"rows": rows, "tokens": tokens, **measured})
                 file.unlink()
         finally:
@@ -56,6 +56,7 @@ def main() -> None:
                 store.unlink()
     result = {
         "benchmark": "rows",
+        "recipe": options.recipe,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
@@ -73,6 +74,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rows")
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 5_000_000])
+    parser.add_argument("--recipe", choices=["bert_cls", "gpt_lm"], default="bert_cls")
     parser.add_argument("--steps", type=int, default=250, help="steps to train (default: 250)")
     parser.add_argument("--folder", type=Path, help="where files are made (default: temporary)")
     parser.add_argument("--output", type=Path, help="the JSON file (default: in results/)")
@@ -95,13 +97,13 @@ def write_rows(file: Path, count: int) -> None:
         stream.writelines(lines[:rest])
 
 
-def train(file: Path, output: Path, steps: int) -> dict:
+def train(recipe: str, file: Path, output: Path, steps: int) -> dict:
     """Trains for some steps and returns what it took.
 
     Raises:
         SystemExit: If the training ends by itself, or not as it is asked to.
     """
-    command = [sys.executable, "-m", "kerasllm", "finetune", "--recipe", "bert_cls"]
+    command = [sys.executable, "-m", "kerasllm", "finetune", "--recipe", recipe]
     command += ["--train", str(file), "--output", str(output)]
     started, first = time.perf_counter(), None
     with tempfile.TemporaryFile("w+") as shown:
@@ -149,7 +151,7 @@ def _rows(run: dict) -> int:
 
 
 def table(result: dict) -> Table:
-    shown = Table(title=f"most rows in {result['peak_ratio']} times the memory of the fewest")
+    shown = Table(title=f"{result['recipe']}: most rows in {result['peak_ratio']} times the memory of the fewest")
     for name in ("rows", "tokens", "peak memory", "to the end of the first step"):
         shown.add_column(name, justify="left" if name == "tokens" else "right")
     for run in result["runs"]:
