@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine, run_measured
-from kerasllm.recipe_compression import METHODS
+from kerasllm.recipe.compression import METHODS
 
 HERE = Path(__file__).parent
 QUANTIZED = ("int8", "int4", "gptq", "awq")
@@ -28,7 +28,7 @@ ALONE = """
 import sys
 import keras_hub
 from pathlib import Path
-from kerasllm.compression.subject import subject_of
+from kerasllm.compression.run_model import subject_of
 from kerasllm.data.labels import Labels
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.run import Run

@@ -96,7 +96,7 @@ def finetune(recipe: str, run: Path, seed: int) -> tuple[dict, dict]:
 def merged_logits_off_by(run: Path) -> float:
     """Returns the largest difference of logits, as a share of the largest logit, in float32."""
     from kerasllm.models.adapters import load_adapter
-    from kerasllm.models.gpt import load_causal_lm
+    from kerasllm.models.decoder import load_causal_lm
 
     adapted = load_causal_lm(PRESET)
     load_adapter(adapted.backbone, run / "adapter")

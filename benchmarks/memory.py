@@ -78,7 +78,7 @@ CASES = [
 def main() -> None:
     options = parse_arguments()
     if options.role:
-        from kerasllm.quiet import import_tensorflow
+        from kerasllm.runtime.startup import import_tensorflow
 
         # As the commands do, before anything else imports it.
         import_tensorflow()
@@ -192,9 +192,9 @@ def build(case: Case, before: Callable[[], None] = lambda: None):
 
     from kerasllm.data.labels import Labels
     from kerasllm.distribution import strategy
-    from kerasllm.models.lora import add_lora
+    from kerasllm.models.adapters.encoder_lora import add_lora
     from kerasllm.models.text_classifier import TextClassifier
-    from kerasllm.training.cores import spread_batches
+    from kerasllm.runtime.threads import spread_batches
     from kerasllm.training.fit import FineTunedModel
     from kerasllm.training.optimizers import build_optimizer
 

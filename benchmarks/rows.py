@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.environment import store_dir, versions
 
 HERE = Path(__file__).parent

@@ -82,7 +82,7 @@ def is_classifier(run: str) -> bool:
 
 def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
     """Returns the address, requests with one text of the test data each, and the model call."""
-    from kerasllm.data.sources import Source
+    from kerasllm.data.readers.sources import Source
     from kerasllm.recipe import load
     from kerasllm.run import Run
     from kerasllm.serving.classifier import ServedClassifier
@@ -103,7 +103,7 @@ def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], C
 def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
     """Returns the address, requests with one question each, and the model call: a whole answer."""
     from kerasllm.generation import GenerationSettings, TextGenerator
-    from kerasllm.serving.decoding import Asked, decoding_for
+    from kerasllm.serving.continuous_batching import Asked, decoding_for
     from kerasllm.workflows.open_causal_lm import open_causal_lm
 
     settings = GenerationSettings(max_new_tokens=options.max_tokens)

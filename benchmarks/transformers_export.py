@@ -63,13 +63,13 @@ def main() -> None:
 
 def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
     """Writes the folder, and what kerasllm computes with the model; returns its architecture."""
-    from kerasllm.quiet import import_tensorflow
+    from kerasllm.runtime.startup import import_tensorflow
 
     import_tensorflow()
     import numpy as np
 
     from kerasllm.export.formats import Options, load_format
-    from kerasllm.export.rows import classified_rows, prompt_rows
+    from kerasllm.export.sample_texts import classified_rows, prompt_rows
     from kerasllm.export.source import Source
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.recipe import load
@@ -106,7 +106,7 @@ def _logits(source):
     if not source.is_classifier:
         return source.expected
     from kerasllm.data.pipeline import TokensInMemory
-    from kerasllm.tasks.classify import predict_logits
+    from kerasllm.models.classify import predict_logits
 
     return predict_logits(
         source.model, TokensInMemory(*source.model.tokenizer.encode(source.rows, source.max_length))

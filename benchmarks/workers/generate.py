@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from kerasllm.quiet import import_tensorflow
+from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
 import_tensorflow()

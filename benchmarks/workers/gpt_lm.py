@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from kerasllm.quiet import import_tensorflow
+from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
 import_tensorflow()
@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from kerasllm import recipe as recipes  # noqa: E402
-from kerasllm.models.gpt import gpt_causal_lm  # noqa: E402
+from kerasllm.models.decoder import gpt_causal_lm  # noqa: E402
 from kerasllm.tasks import causal_lm  # noqa: E402
 from kerasllm.training.optimizers import build_optimizer  # noqa: E402
 from kerasllm.training.precision import resolve_precision, resolve_xla  # noqa: E402

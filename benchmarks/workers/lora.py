@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 
-from kerasllm.quiet import import_tensorflow
+from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
 import_tensorflow()
@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from kerasllm.models.adapters import add_adapter  # noqa: E402
-from kerasllm.models.gpt import load_causal_lm  # noqa: E402
+from kerasllm.models.decoder import load_causal_lm  # noqa: E402
 from kerasllm.training.optimizers import build_optimizer  # noqa: E402
 
 

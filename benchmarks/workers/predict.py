@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kerasllm.quiet import import_tensorflow
+from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
 import_tensorflow()
@@ -20,8 +20,8 @@ import tensorflow as tf  # noqa: E402
 
 from benchmarks.inputs import KERASLLM  # noqa: E402
 from benchmarks.measure import run_measured  # noqa: E402
+from kerasllm.models.classify import tokenize  # noqa: E402
 from kerasllm.run import Run  # noqa: E402
-from kerasllm.tasks.classify import tokenize  # noqa: E402
 from kerasllm.workflows.open_classifier import open_classifier  # noqa: E402
 from kerasllm.workflows.predict import predict_with  # noqa: E402
 

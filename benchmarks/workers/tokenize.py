@@ -17,10 +17,10 @@ from pathlib import Path
 import tensorflow_text
 import tokenizers
 
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.data.token_store import open_or_build
 from kerasllm.data.tokenizers.from_folder import from_folder
-from kerasllm.models.bert import load_tokenizer
+from kerasllm.models.encoder import load_tokenizer
 
 # No text is cut, as the peer cuts none.
 UNCUT = 1 << 20

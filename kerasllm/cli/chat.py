@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from kerasllm.cli.generation_options import generation_options, settings_of
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import DataError
 
 _HELP = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
 
@@ -75,7 +75,7 @@ def compress(
 
 def _recipe(method: str | None, recipe: str | None) -> str:
     """Returns the recipe that is meant."""
-    from kerasllm.recipe_compression import METHODS
+    from kerasllm.recipe.compression import METHODS
 
     if (method is None) == (recipe is None):
         raise click.UsageError("Give either --method or --recipe.")

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 
 
 @click.command()

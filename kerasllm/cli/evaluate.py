@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
 if TYPE_CHECKING:

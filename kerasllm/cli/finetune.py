@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
 from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.startup import import_tensorflow
 
 
 @click.command()

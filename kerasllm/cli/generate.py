@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from kerasllm.cli.generation_options import generation_options, settings_of
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
 from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.startup import import_tensorflow
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", start=1)}

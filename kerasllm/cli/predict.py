@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
 
 
@@ -89,7 +89,7 @@ def _rows(
         )
 
     from kerasllm import recipe
-    from kerasllm.data.sources import Source
+    from kerasllm.data.readers.sources import Source
 
     # A run without labels, which is refused when it is opened, need not know of a column.
     column = column or getattr(recipe.load(str(run.recipe)).data, "text", None)

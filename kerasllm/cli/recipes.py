@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from kerasllm import recipe_files
 from kerasllm.errors import CommandError, RecipeError
+from kerasllm.recipe import files as recipe_files
 
 # `list` must be instant: pydantic, which the schema needs, is imported by the other commands.
 

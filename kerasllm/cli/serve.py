@@ -8,7 +8,7 @@ import json
 import click
 
 from kerasllm.cli.plan import parse_size
-from kerasllm.cli.quiet import import_tensorflow
+from kerasllm.cli.startup import import_tensorflow
 from kerasllm.serving.limits import Limits
 
 _EXAMPLES = {

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kerasllm.models.layers import walk
-from kerasllm.recipe_compression import Pruning
+from kerasllm.recipe.compression import Pruning
 
 _KERNELS = (keras.layers.Dense, keras.layers.EinsumDense)
 

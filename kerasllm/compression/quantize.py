@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasllm.compression.calibration import save_all_weights, structure_of
 from kerasllm.models.layers import walk
-from kerasllm.recipe_compression import Quantization
+from kerasllm.recipe.compression import Quantization
 
 _EMBEDDINGS = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
 _KERNELS = (keras.layers.Dense, keras.layers.EinsumDense)

@@ -7,10 +7,10 @@ __getattr__ = lazy_names(
     {
         "Documents": "documents",
         "EpochPlans": "batch_plan",
-        "Source": "sources",
+        "Source": "readers.sources",
         "bucket_boundaries": "batch_plan",
         "full_blocks": "sequences",
-        "open_conversations": "conversations",
+        "open_conversations": "chat.conversations",
         "open_documents": "documents",
         "packed_rows": "sequences",
         "plan_batches": "batch_plan",

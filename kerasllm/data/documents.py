@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.files import DataFile, find_files
-from kerasllm.data.sources import Source
-from kerasllm.data.text_lines import TextLines
+from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.sources import Source
+from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasllm.data.conversation_shapes import BadRow
-from kerasllm.data.files import find_files
-from kerasllm.data.formats import json_kind
-from kerasllm.data.records import records
-from kerasllm.data.sources import places, surrogate_problem
+from kerasllm.data.chat.shapes import BadRow
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.records import records
+from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.errors import DataError
 
 KEYS = ("question", "choices", "answer")

@@ -20,7 +20,7 @@ class Pairs:
     A pair is one row of a batch, however that is cut: its two answers are never apart.
 
     Args:
-        store: The tokens; see `kerasllm.data.conversations.open_preferences`.
+        store: The tokens; see `kerasllm.data.chat.conversations.open_preferences`.
         numbers: Which pairs. Defaults to `None`: all.
 
     Attributes:

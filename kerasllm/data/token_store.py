@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.data.token_file import (
     LABEL_FIELD,
     TOKEN_FIELDS,

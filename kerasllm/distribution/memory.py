@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasllm.distribution.liveness import operation_count, peak_of
+from kerasllm.distribution.graph_memory import operation_count, peak_of
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")

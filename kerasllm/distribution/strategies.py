@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerasllm.distribution import tpu
 from kerasllm.distribution.tf_config import Cluster, place_in, read_tf_config
 from kerasllm.errors import CommandError, JobError
-from kerasllm.strategy_names import check_communication, check_name
+from kerasllm.recipe.strategy_names import check_communication, check_name
 
 _LONGEST_LIST_OF_DEVICES = 8
 _MIRRORED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)

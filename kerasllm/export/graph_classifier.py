@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from kerasllm.export.graph_tokenizer import GraphTokenizer
-from kerasllm.models.packed_encoder import PackedEncoder, can_pack
+from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.text_classifier import TextClassifier
 
 # So few rows are computed together, those of like length: what fills them up costs more than

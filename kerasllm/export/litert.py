@@ -20,7 +20,7 @@ from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
 from kerasllm.export.token_files import token_ids, write_tokenizer
 from kerasllm.export.token_graph import run_in_batches, token_graph
-from kerasllm.quiet import nothing_on_stderr
+from kerasllm.runtime.startup import nothing_on_stderr
 
 # A file is a flat buffer, whose offsets have 31 bits.
 _LARGEST_FILE = 2**31 - 1

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from kerasllm.data.pipeline import TokensInMemory
 from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.classify import predict_logits, probabilities
 from kerasllm.models.decoder_forward import hidden_states, logits
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.classify import predict_logits, probabilities
 
 # So many rows of a language model are computed together: their logits are large.
 _ROWS_AT_ONCE = 8

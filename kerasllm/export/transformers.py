@@ -13,7 +13,7 @@ from pathlib import Path
 import keras_hub
 import numpy as np
 
-from kerasllm.data.chat_templates import TEMPLATE_FILE
+from kerasllm.data.chat.templates import TEMPLATE_FILE
 from kerasllm.data.tokenizers import save_huggingface_tokenizer
 from kerasllm.data.tokenizers.to_huggingface import check_tokenizer
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, GENERATION_FILE
@@ -26,12 +26,12 @@ from kerasllm.export.qwen2_tokenizer import check_qwen2_tokenizer
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
 from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.classify import probabilities
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import tensors
-from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.encoder_layout import encoder_arrays, encoder_family, head_tensors
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.classify import probabilities
 
 
 class Transformers(Format):

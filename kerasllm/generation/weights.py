@@ -17,9 +17,9 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from kerasllm.models.adapters.low_rank import FrozenDense, FrozenEinsumDense, merged_matrix
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import walk
-from kerasllm.models.low_rank import FrozenDense, FrozenEinsumDense, merged_matrix
 
 _GATED = (
     keras_hub.models.LlamaBackbone,

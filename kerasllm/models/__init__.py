@@ -8,8 +8,8 @@ __getattr__ = lazy_names(
         "CausalLM": "causal_lm",
         "TextClassifier": "text_classifier",
         "bert_classifier": "text_classifier",
-        "gpt_causal_lm": "gpt",
-        "load_causal_lm": "gpt",
-        "load_tokenizer": "bert",
+        "gpt_causal_lm": "decoder",
+        "load_causal_lm": "decoder",
+        "load_tokenizer": "encoder",
     },
 )

@@ -9,7 +9,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
-from kerasllm.data.chat_templates import ChatTemplate
+from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.save_preset import save_causal_lm

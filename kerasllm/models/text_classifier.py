@@ -12,12 +12,12 @@ import tensorflow as tf
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import DataError, RecipeError
-from kerasllm.models.bert import build_task, load_task, save_task
-from kerasllm.models.fused_encoder import FusedEncoder, can_fuse
+from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
+from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
+from kerasllm.models.encoder import build_task, load_task, save_task
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
-from kerasllm.models.packed_encoder import PackedEncoder, can_pack
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.precision import only_cpus
 

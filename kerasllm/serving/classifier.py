@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.pipeline import TokensInMemory, model_inputs
+from kerasllm.models.classify import probabilities
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.serving.metrics import Metrics
-from kerasllm.tasks.classify import probabilities
 
 # Lengths are rounded up to a multiple of this, so that kernels see few of them.
 _LENGTH_STEP = 8

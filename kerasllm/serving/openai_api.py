@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from kerasllm.errors import DataError
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
+from kerasllm.serving.generation_worker import Answer, Writer
 from kerasllm.serving.limits import Limits
 from kerasllm.serving.openai_request import WriteRequest, parse_chat, parse_completion
 from kerasllm.serving.openai_shape import (
@@ -30,7 +31,6 @@ from kerasllm.serving.openai_shape import (
 )
 from kerasllm.serving.refusal import Refusal, failed
 from kerasllm.serving.requests import read_json, unless_hung_up
-from kerasllm.serving.writing import Answer, Writer
 
 
 class OpenAiApi:

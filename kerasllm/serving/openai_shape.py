@@ -6,8 +6,8 @@ import json
 import secrets
 import time
 
+from kerasllm.serving.generation_worker import Answer
 from kerasllm.serving.refusal import Refusal
-from kerasllm.serving.writing import Answer
 
 
 class Shape:

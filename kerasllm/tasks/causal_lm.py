@@ -10,11 +10,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasllm.data.chat_templates import BUILT_IN, ChatTemplate, built_in, own
-from kerasllm.data.conversation_shapes import shape_of
-from kerasllm.data.conversations import open_conversations
+from kerasllm.data.chat.conversations import open_conversations
+from kerasllm.data.chat.shapes import shape_of
+from kerasllm.data.chat.templates import BUILT_IN, ChatTemplate, built_in, own
 from kerasllm.data.documents import Documents, open_documents
-from kerasllm.data.records import first_keys
+from kerasllm.data.readers.records import first_keys
 from kerasllm.data.sequences import (
     Sequences,
     full_blocks,
@@ -29,10 +29,10 @@ from kerasllm.environment import store_dir
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.adapters import add_adapter, load_adapter
 from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.gpt import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
-from kerasllm.recipe_causal_lm import CausalData, CausalRecipe
+from kerasllm.models.decoder import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
+from kerasllm.models.likelihood import evaluate  # noqa: F401 - what every task has
+from kerasllm.recipe.causal_lm import CausalData, CausalRecipe
 from kerasllm.run import Run, whole_folder
-from kerasllm.tasks.scoring import evaluate  # noqa: F401 - what every task has
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasllm.data.conversations import open_preferences
+from kerasllm.data.chat.conversations import open_preferences
 from kerasllm.data.pairs import Pairs
 from kerasllm.data.split import split_stratified
 from kerasllm.environment import store_dir
-from kerasllm.models.gpt import load_text_side
+from kerasllm.models import likelihood as scoring
+from kerasllm.models.decoder import load_text_side
 from kerasllm.models.preference_lm import PreferenceLM
-from kerasllm.recipe_preference import PreferenceRecipe
-from kerasllm.tasks import causal_lm, scoring
+from kerasllm.recipe.preference import PreferenceRecipe
+from kerasllm.tasks import causal_lm
 from kerasllm.tasks.causal_lm import CausalLMData, choose_template, places_of, save  # noqa: F401
 from kerasllm.training.preference_loss import PreferenceLoss, rewards
 

@@ -10,18 +10,18 @@ import numpy as np
 
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
 from kerasllm.evaluation.classification import classification_report
-from kerasllm.models.bert import load_tokenizer
+from kerasllm.models.classify import PREDICTION_BUCKETS, predict_logits, probabilities
+from kerasllm.models.encoder import load_tokenizer
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
 from kerasllm.recipe import Data, Recipe
 from kerasllm.run import Run, whole_folder
-from kerasllm.tasks.classify import PREDICTION_BUCKETS, predict_logits, probabilities
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from kerasllm.stable_names import stable_names
+from kerasllm.runtime.stable_names import stable_names
 from kerasllm.training.precision import only_cpus
 
 # Below this many elements calling a program takes longer than the update.

@@ -20,9 +20,9 @@ from contextlib import AbstractContextManager, nullcontext
 import keras
 import tensorflow as tf
 
-from kerasllm.training.cores import cut, parts_of_batch
+from kerasllm.runtime.grappler import without_grappler
+from kerasllm.runtime.threads import parts_of_batch
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.grappler import without_grappler
 from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
 from kerasllm.training.precision import only_cpus
 from kerasllm.training.replicas import (
@@ -31,6 +31,7 @@ from kerasllm.training.replicas import (
     sum_over_replicas,
     take_ready_gradients,
 )
+from kerasllm.training.slices import cut
 
 
 class FineTunedModel(LoopsModel):

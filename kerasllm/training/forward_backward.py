@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from kerasllm.stable_names import stable_names
-from kerasllm.training.cores import cut
+from kerasllm.runtime.stable_names import stable_names
+from kerasllm.training.slices import cut
 
 
 class ForwardBackward:

@@ -37,7 +37,7 @@ def resolve_xla(xla: str | bool) -> bool:
     """Returns whether to compile: `auto` compiles on GPUs and TPUs, where XLA is faster.
 
     On CPUs TensorFlow's products of matrices, by oneDNN, were measured faster than XLA's; there XLA
-    fuses only what stands between them (`kerasllm.models.fused_encoder`).
+    fuses only what stands between them (`kerasllm.models.accelerated.fused_encoder`).
     """
     if xla != "auto":
         return bool(xla)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerasllm.data.conversations import Counts
+from kerasllm.data.chat.conversations import Counts
 from kerasllm.data.token_store import TokenStore
 from kerasllm.evaluation.language_model import metrics_table  # noqa: F401  see `show_results`
 from kerasllm.run import Run

@@ -13,14 +13,14 @@ from kerasllm.compression.distill import DistilledClassifier
 from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds_in_turn
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
 from kerasllm.compression.quantize import quantize
+from kerasllm.compression.run_model import Subject, recipe_of, subject_of
 from kerasllm.compression.student import student_from, student_of
-from kerasllm.compression.subject import Subject, recipe_of, subject_of
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.layers import trainable_share
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.recipe_compression import (
+from kerasllm.recipe.compression import (
     CompressionRecipe,
     DistillationRecipe,
     PruningRecipe,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from kerasllm.compression.measure import Comparison
-from kerasllm.compression.subject import Subject
+from kerasllm.compression.run_model import Subject
 from kerasllm.run import Run
 from kerasllm.workflows.report import Report
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from kerasllm.compression.subject import Subject
+from kerasllm.compression.run_model import Subject
 from kerasllm.data.batch_plan import EpochPlans
-from kerasllm.recipe_compression import Retraining
+from kerasllm.recipe.compression import Retraining
 from kerasllm.run import Run
-from kerasllm.tasks.batches import training_batches
+from kerasllm.training.batches import training_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.monitor import StepMonitor
+from kerasllm.training.nan_guard import NonFiniteGuard
 from kerasllm.training.precision import resolve_precision, resolve_xla
 from kerasllm.training.validation import Validation
-from kerasllm.training.watch import NonFiniteGuard
 from kerasllm.workflows.job import Job, compile_model
 from kerasllm.workflows.report import Report
 

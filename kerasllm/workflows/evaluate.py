@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerasllm.data.examples import Examples
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.environment import store_dir
 from kerasllm.errors import CommandError
 from kerasllm.recipe import load
@@ -60,7 +60,7 @@ def evaluate(
         The metrics: of a classifier those of
         `kerasllm.evaluation.classification.classification_report`; on texts and conversations
         those of `kerasllm.evaluation.language_model.language_model_report` and how the rows were
-        made; on questions those of `kerasllm.tasks.multiple_choice.evaluate`.
+        made; on questions those of `kerasllm.models.multiple_choice.evaluate`.
 
     Raises:
         KerasllmError: If the run, the data or an option is refused.

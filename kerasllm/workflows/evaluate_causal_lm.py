@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerasllm.data.conversation_shapes import shape_of
-from kerasllm.data.conversations import Counts, open_conversations
+from kerasllm.data.chat.conversations import Counts, open_conversations
+from kerasllm.data.chat.shapes import shape_of
 from kerasllm.data.documents import Documents, open_documents
 from kerasllm.data.multiple_choice import KEYS, read_questions
-from kerasllm.data.records import first_keys
+from kerasllm.data.readers.records import first_keys
 from kerasllm.data.sequences import Sequences, whole_rows, windows
 from kerasllm.data.token_store import TokenStore
 from kerasllm.environment import store_dir
 from kerasllm.errors import CommandError, DataError
+from kerasllm.models import multiple_choice
 from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.likelihood import evaluate
 from kerasllm.recipe import load
 from kerasllm.run import Run, write_text
-from kerasllm.tasks import multiple_choice
 from kerasllm.tasks.causal_lm import choose_template
-from kerasllm.tasks.scoring import evaluate
 from kerasllm.workflows.open_causal_lm import is_run, open_causal_lm
 from kerasllm.workflows.report import Busy, Report
 
 if TYPE_CHECKING:
-    from kerasllm.recipe_causal_lm import CausalData
-    from kerasllm.recipe_preference import PreferenceData
+    from kerasllm.recipe.causal_lm import CausalData
+    from kerasllm.recipe.preference import PreferenceData
 
 # A preset may read far more, at a cost that grows with the square of it.
 _LONGEST_WINDOW = 1024

@@ -217,8 +217,8 @@ def _open(
     request: Request, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Source:
     """Loads the model in float32, and the rows that it is compared on."""
-    from kerasllm.export.facts import facts_of_preset, facts_of_run
-    from kerasllm.export.rows import classified_rows, prompt_rows
+    from kerasllm.export.card_facts import facts_of_preset, facts_of_run
+    from kerasllm.export.sample_texts import classified_rows, prompt_rows
     from kerasllm.export.source import Source
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.workflows.open_causal_lm import open_causal_lm

@@ -15,13 +15,14 @@ from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
 from kerasllm.recipe import AnyRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
-from kerasllm.tasks.batches import training_batches
+from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.monitor import StepMonitor
+from kerasllm.training.nan_guard import NonFiniteGuard
+from kerasllm.training.profiler import Profile
 from kerasllm.training.validation import Validation
-from kerasllm.training.watch import NonFiniteGuard, Profile
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.job import Job, prepare

@@ -17,8 +17,8 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
 from kerasllm.recipe import AnyRecipe
+from kerasllm.runtime.threads import spread_batches
 from kerasllm.tasks import task_of
-from kerasllm.training.cores import spread_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
 from kerasllm.training.precision import resolve_precision, resolve_xla

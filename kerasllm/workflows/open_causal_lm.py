@@ -7,7 +7,7 @@ from pathlib import Path
 from kerasllm.errors import RunError
 from kerasllm.models.adapters import load_adapter
 from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.presets import Progress
 from kerasllm.recipe import load
 from kerasllm.run import Run

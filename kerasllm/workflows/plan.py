@@ -24,7 +24,7 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import AnyRecipe
-from kerasllm.strategy_names import check_name
+from kerasllm.recipe.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
 from kerasllm.workflows.job import Job, prepare

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from kerasllm.data.pipeline import TokensInMemory
 from kerasllm.errors import KerasllmError
+from kerasllm.models.classify import PREDICTION_BUCKETS, classify, tokenize
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.tasks.classify import PREDICTION_BUCKETS, classify, tokenize
 from kerasllm.workflows.open_classifier import open_classifier
 
 CHUNK = 2048

@@ -193,9 +193,9 @@ def language_model_app(
     from kerasllm.generation.settings import GenerationSettings
     from kerasllm.generation.text import TextGenerator
     from kerasllm.serving.app import build_app
+    from kerasllm.serving.generation_worker import Writer
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.openai_api import OpenAiApi
-    from kerasllm.serving.writing import Writer
     from kerasllm.workflows.open_causal_lm import open_causal_lm
 
     model = open_causal_lm(source, adapter=adapter, progress=notify)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
 from kerasllm.models.text_classifier import bert_classifier
-from kerasllm.recipe_compression import Pruning
+from kerasllm.recipe.compression import Pruning
 from kerasllm.training.fit import FineTunedModel
 
 SCHEDULES = st.sampled_from(["cubic", "linear", "once"])

@@ -10,7 +10,7 @@ import pytest
 from kerasllm.compression.quantize import quantize
 from kerasllm.errors import RecipeError
 from kerasllm.models.text_classifier import TextClassifier, bert_classifier
-from kerasllm.recipe_compression import Quantization
+from kerasllm.recipe.compression import Quantization
 from tests.toy import save_toy_preset
 
 # Of a logit; 4 bits are 16 levels.

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasllm.data import token_file
-from kerasllm.data.sources import RowBatch, Source
+from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.token_file import DamagedFileError
 from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer

@@ -13,8 +13,8 @@ from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.sequences import packed_rows, whole_rows
 from kerasllm.distribution import strategy
 from kerasllm.models.adapters import add_adapter
-from kerasllm.tasks.batches import training_batches
-from kerasllm.tasks.scoring import score
+from kerasllm.models.likelihood import score
+from kerasllm.training.batches import training_batches
 from kerasllm.training.optimizers import build_optimizer
 from tests.training.tiny import Steps
 from tests.training.tiny_decoder import gpt2, llama, random_store

@@ -11,7 +11,7 @@ from kerasllm.data.labels import Labels
 from kerasllm.distribution import strategy
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.training.optimizers import build_optimizer
-from tests.models.test_fused_encoder import make_inputs, make_task
+from tests.models.accelerated.test_fused_encoder import make_inputs, make_task
 
 ROWS = 8
 

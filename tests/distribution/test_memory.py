@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kerasllm.distribution import memory
 from kerasllm.distribution.memory import checkpoint_bytes, device_memory, estimate_memory
-from kerasllm.models.lora import add_lora
+from kerasllm.models.adapters.encoder_lora import add_lora
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer
 

@@ -19,10 +19,10 @@ from kerasllm.errors import CommandError
 from kerasllm.export import litert
 from kerasllm.export import onnx as onnx_format
 from kerasllm.export.formats import FORMATS
+from kerasllm.models.classify import classify
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoder_forward import hidden_states
-from kerasllm.models.gpt import load_causal_lm
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.classify import classify
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 

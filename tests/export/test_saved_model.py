@@ -15,8 +15,8 @@ from kerasllm.errors import CommandError
 from kerasllm.export import run_saved_model, saved_model
 from kerasllm.export.formats import Options
 from kerasllm.export.warm_up import FILE_NAME
+from kerasllm.models.classify import classify
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.classify import classify
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 

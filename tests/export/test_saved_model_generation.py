@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.data.chat_templates import ChatTemplate
+from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
 from kerasllm.export.graph_generator import GraphGenerator
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
-from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 

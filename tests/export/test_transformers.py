@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 import tokenizers
 
-from kerasllm.data.chat_templates import ChatTemplate, built_in, own, read_template
+from kerasllm.data.chat.templates import ChatTemplate, built_in, own, read_template
 from kerasllm.data.labels import Labels
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
 from kerasllm.errors import CommandError, JobError, PresetError
@@ -24,12 +24,12 @@ from kerasllm.export.formats import Options, load_format
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
 from kerasllm.export.transformers import save_encoder
-from kerasllm.models.bert import build_task
+from kerasllm.models.classify import probabilities
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import tensors
-from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.encoder import build_task
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.tasks.classify import probabilities
 from tests.export.hugging_face_models import (
     CLASSIFIERS,
     DECODERS,

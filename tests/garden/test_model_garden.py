@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.models import bert
+from kerasllm.models import encoder as bert
 from tests.models import checkpoints
 
 pytestmark = pytest.mark.garden

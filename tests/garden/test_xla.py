@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tests.test_xla_cache import test_the_next_process_finds_the_program  # noqa: F401
+from tests.runtime.test_xla_cache import test_the_next_process_finds_the_program  # noqa: F401
 
 pytestmark = pytest.mark.garden
 

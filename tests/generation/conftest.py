@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import tokenizers
 
-from kerasllm.data.chat_templates import ChatTemplate
+from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.tokenizers.tokenizer_json import TokenizerJson
 from tests.generation.models import VOCABULARY, tiny
 

@@ -9,9 +9,9 @@ import pytest
 
 from kerasllm.errors import DataError
 from kerasllm.generation import GenerationSettings, Generator
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import load_backbone
 from kerasllm.models.decoders.families import family_of
-from kerasllm.models.gpt import load_causal_lm
 from tests.generation.models import FAMILIES, is_greedy, prompts, randomize, tiny
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "generation"
@@ -138,7 +138,7 @@ def test_prompts_and_answers_fit_the_positions_of_the_model():
 
 @pytest.mark.parametrize("quantized", [None, "int8"])
 def test_adapters_and_quantized_kernels_are_merged(quantized):
-    from kerasllm.models import low_rank
+    from kerasllm.models.adapters import low_rank
 
     task = tiny("llama")
     layer = task.backbone.transformer_layers[0]._self_attention_layer._query_dense

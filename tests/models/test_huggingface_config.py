@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kerasllm.errors import PresetError
-from kerasllm.models import bert
+from kerasllm.models import encoder as bert
 from kerasllm.models.huggingface.config import FAMILIES, check_config
 
 REFERENCE = Path(__file__).parents[1] / "reference"

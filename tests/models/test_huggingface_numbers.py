@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm.models import bert
+from kerasllm.models import encoder as bert
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 # KerasHub's GELU is the tanh form for BERT and ALBERT, and the exact one for the others.

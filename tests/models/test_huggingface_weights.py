@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kerasllm.errors import PresetError
-from kerasllm.models import bert
+from kerasllm.models import encoder as bert
 from kerasllm.models.huggingface import staged
 
 REFERENCE = Path(__file__).parents[1] / "reference"

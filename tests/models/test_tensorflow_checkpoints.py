@@ -11,7 +11,9 @@ import tensorflow as tf
 import yaml
 
 from kerasllm.errors import PresetError
-from kerasllm.models import bert, gpt, presets, tensorflow_checkpoints
+from kerasllm.models import decoder as gpt
+from kerasllm.models import encoder as bert
+from kerasllm.models import presets, tensorflow_checkpoints
 
 # google-research and Model Garden mean the tanh form by "gelu", which is what KerasHub computes.
 SAME = 1e-5

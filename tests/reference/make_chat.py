@@ -158,7 +158,7 @@ def conversations() -> list[tuple[str, str, list[dict]]]:
 
 def built_in() -> dict[str, str]:
     """The templates of kerasllm, read without its imports."""
-    module = ast.parse((HERE.parents[1] / "kerasllm/data/chat_templates.py").read_text())
+    module = ast.parse((HERE.parents[1] / "kerasllm/data/chat/templates.py").read_text())
     names = {}
     for line in module.body:
         if isinstance(line, ast.Assign) and line.targets[0].id in ("_SYSTEM_IN_USER", "BUILT_IN"):

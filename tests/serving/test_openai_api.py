@@ -12,10 +12,10 @@ import pytest
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.serving.app import build_app
+from kerasllm.serving.generation_worker import Writer
 from kerasllm.serving.limits import Limits
 from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.openai_api import OpenAiApi
-from kerasllm.serving.writing import Writer
 from tests.generation.conftest import writer  # noqa: F401
 from tests.serving.running import running, until
 

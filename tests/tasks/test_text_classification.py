@@ -6,8 +6,8 @@ import pytest
 from kerasllm.data.labels import Labels
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models import bert_classifier, load_tokenizer
+from kerasllm.models.classify import classify
 from kerasllm.recipe import Data
-from kerasllm.tasks.classify import classify
 from kerasllm.tasks.text_classification import class_weights, load_data
 from tests.models.families import save_preset
 from tests.toy import toy_rows, write_csv

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from kerasllm.errors import CommandError, JobError, RunError
-from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.workflows.export import check, export
@@ -153,8 +153,8 @@ def test_a_preset_stands_for_itself(echo, toy_language_model, tmp_path):
 
 
 def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_path):
-    from kerasllm.data.chat_templates import built_in
-    from kerasllm.export.rows import prompt_rows
+    from kerasllm.data.chat.templates import built_in
+    from kerasllm.export.sample_texts import prompt_rows
 
     model = load_causal_lm(toy_language_model / "model")
     model.chat_template = built_in("plain", model.tokenizer)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 from kerasllm.errors import CommandError, DataError, JobError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.adapters import add_adapter
-from kerasllm.models.gpt import load_causal_lm
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks.preference import log_probabilities

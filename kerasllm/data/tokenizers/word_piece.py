@@ -16,7 +16,7 @@ import tensorflow_text as tf_text
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from kerasllm.data.tokenizers.common_ground import LONGEST_WORD, CommonGround
+from kerasllm.data.tokenizers.agreement import LONGEST_WORD, CommonGround
 from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten, merge_roads
 from kerasllm.errors import PresetError
 

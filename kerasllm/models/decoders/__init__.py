@@ -2,6 +2,7 @@
 
 from kerasllm.models.decoders.families import FAMILIES, Family, family_of
 from kerasllm.models.decoders.gguf_tokenizer import GGUFTokenizer, read_tokenizer
+from kerasllm.models.decoders.keras_hub_fixes import mend
 from kerasllm.models.decoders.layout import (
     Module,
     Tensor,
@@ -17,7 +18,6 @@ from kerasllm.models.decoders.load import (
     max_length,
     read_config,
 )
-from kerasllm.models.decoders.mend import mend
 
 __all__ = [
     "FAMILIES",

@@ -17,13 +17,13 @@ from kerasllm.errors import PresetError
 from kerasllm.models import huggingface
 from kerasllm.models.decoders.families import backbone_arguments
 from kerasllm.models.decoders.gguf import GGUFFile
+from kerasllm.models.decoders.keras_hub_fixes import mend
 from kerasllm.models.decoders.layout import Tensor, tensors
-from kerasllm.models.decoders.mend import mend
 from kerasllm.models.decoders.source import Source
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import list_tensors
 from kerasllm.models.presets import check_folder
-from kerasllm.models.weights_to_come import weights_to_come
+from kerasllm.models.skip_initialization import weights_to_come
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
-from kerasllm.data.sources import Source
+from kerasllm.data.readers.sources import Source
 
 sys.path.insert(0, str(Path(__file__).parent))
 

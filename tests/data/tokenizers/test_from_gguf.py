@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kerasllm.data.chat_templates import own
-from kerasllm.data.chat_tokens import encode_conversation
+from kerasllm.data.chat.templates import own
+from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.tokenizers import from_gguf
 from kerasllm.errors import PresetError
 from tests.data.tokenizers.gguf_parts import REFERENCE, gguf_parts

@@ -1,0 +1,124 @@
+"""What is compressed: the trained model of a run, and the data that it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kerasllm.errors import RunError
+from kerasllm.models.causal_lm import CausalLM
+from kerasllm.models.decoder import load_causal_lm
+from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.recipe import CausalRecipe, Recipe, load
+from kerasllm.run import Run
+from kerasllm.tasks import task_of
+
+_TASKS = ("text_classification", "causal_lm")
+# Windows of text that is calibrated on are no longer than these.
+_LONGEST_WINDOW = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The trained model of a run with its data.
+
+    Attributes:
+        run: The run.
+        recipe: Its recipe, with the model of the run as the preset.
+        data: What the recipe's task read.
+        part: Which part of the data is measured on: `test`, or `validation` where there is none.
+    """
+
+    run: Run
+    recipe: Recipe | CausalRecipe
+    data: Any
+    part: str
+
+    @property
+    def task(self) -> ModuleType:
+        """The module of the run's task."""
+        return task_of(self.recipe)
+
+    @property
+    def rows(self) -> Any:
+        """What the model is measured on."""
+        return getattr(self.data, self.part)
+
+    @property
+    def metric(self) -> str:
+        """The metric that a limit is for."""
+        return "accuracy" if self.recipe.task == "text_classification" else "loss"
+
+    def open(self, folder: Path, precision: str) -> TextClassifier | CausalLM:
+        """Loads a model of this kind."""
+        if self.recipe.task == "text_classification":
+            return TextClassifier.from_preset(folder, precision=precision)
+        return load_causal_lm(folder, precision=precision)
+
+    def evaluate(self, model: TextClassifier | CausalLM) -> tuple[dict, np.ndarray | None]:
+        """Returns the metrics of a model, and the number of the label that it gives each row."""
+        metrics, outputs = self.task.evaluate(model, self.rows, buckets=self.recipe.data.buckets)
+        labels = outputs.argmax(-1) if self.recipe.task == "text_classification" else None
+        return metrics, labels
+
+    def tokens(self, rows: int) -> np.ndarray:
+        """Returns tokens of some rows of the training data, without padding.
+
+        Args:
+            rows: How many rows at most.
+
+        Returns:
+            int32 `[rows, length]`. Rows are cut to the length that half of them have.
+        """
+        train = self.data.train
+        lengths = np.asarray(train.lengths)
+        length = int(min(np.median(lengths), _LONGEST_WINDOW))
+        long_enough = np.flatnonzero(lengths >= length)
+        places = np.linspace(0, len(long_enough) - 1, min(rows, len(long_enough)))
+        chosen = long_enough[places.astype(int)]
+        inputs, *_ = train.batch(chosen, int(lengths[chosen].max()), ("token_ids",), 0)
+        return np.asarray(inputs["token_ids"])[:, :length]
+
+
+def subject_of(run: Run, notify: Callable[[str], None] | None = None) -> Subject:
+    """Opens a run and reads its data.
+
+    Args:
+        run: A finished run.
+        notify: Called with what is being done. Defaults to `None`.
+
+    Raises:
+        KerasllmError: If the run or its data is refused.
+    """
+    recipe = recipe_of(run)
+    model = recipe.model.model_copy(update={"preset": str(run.model)})
+    data = task_of(recipe).prepare_data(recipe.model_copy(update={"model": model}), notify)
+    part = next((name for name in ("test", "validation") if name in data.parts), None)
+    if part is None:
+        raise RunError(
+            "The run has neither test nor validation data, to measure what is lost",
+            where=str(run.recipe),
+            fix="name data.test in the recipe of the run",
+        )
+    return Subject(run, recipe, data, part)
+
+
+def recipe_of(run: Run) -> Recipe | CausalRecipe:
+    """Returns the recipe of a run whose model can be compressed.
+
+    Raises:
+        RunError: If the run is of a task whose models cannot be.
+    """
+    recipe = load(str(run.recipe))
+    if recipe.task not in _TASKS:
+        raise RunError(
+            f"The run is of the task {recipe.task}, whose models are not compressed",
+            where=str(run.path),
+            fix=f"give a run of {' or '.join(_TASKS)}",
+        )
+    return recipe

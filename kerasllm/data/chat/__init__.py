@@ -1,0 +1,1 @@
+"""Conversations: their shapes in files, chat templates, and tokens with a loss mask."""

@@ -1,0 +1,5 @@
+"""Adapters: low-rank updates beside the weights of a pretrained model (LoRA, DoRA), and PEFT's files."""
+
+from kerasllm._lazy import lazy_names
+
+__getattr__ = lazy_names(__name__, dict.fromkeys(("Adapter", "add_adapter", "load_adapter"), "adapter"))

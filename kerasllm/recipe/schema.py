@@ -1,0 +1,245 @@
+"""A schema of pydantic models put into words: what a key takes, what a comment or an error says."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from kerasllm.errors import RecipeError
+from kerasllm.recipe import yaml_file as recipe_yaml
+from kerasllm.recipe.types import Section
+from kerasllm.recipe.yaml_file import Key, Value, Written
+
+_LONGEST_VALUE_SHOWN = 80
+# Likeness, from 0 to 1, below which a known word is no help to who wrote an unknown one.
+_NEAR = 0.6
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """What the schema says about one key.
+
+    Attributes:
+        expected: What it takes, such as "a number above 0 or null".
+        expected_inside: What each item of its list or mapping must be, such as "a text".
+        choices: The words that it takes, such as `("auto",)`.
+        only_choices: Whether it takes nothing but these words.
+        takes_mapping: Whether its value may be a mapping.
+        description: What it is for.
+    """
+
+    expected: str
+    expected_inside: str
+    choices: tuple[str, ...]
+    only_choices: bool
+    takes_mapping: bool
+    description: str
+
+
+@functools.cache
+def known_keys(schema: type[BaseModel]) -> dict[Key, KnownKey]:
+    """Returns every key of a schema in order, the keys of a nested model after its own."""
+    keys: dict[Key, KnownKey] = {}
+    hints = typing.get_type_hints(schema, include_extras=True)
+    for name, field in schema.model_fields.items():
+        forms = list(_forms(hints[name]))
+        choices = tuple(form.words for form in forms if form.type is Literal)
+        expected = _listed([form.words for form in forms], "or")
+        keys[(name,)] = KnownKey(
+            expected=expected,
+            expected_inside=next((form.item for form in forms if form.item), expected),
+            choices=choices,
+            only_choices=len(choices) == len(forms),
+            takes_mapping=any(form.type is dict or _is_model(form.type) for form in forms),
+            description=field.description or "",
+        )
+        for nested in (form.type for form in forms if _is_model(form.type)):
+            keys |= {(name, *key): known for key, known in known_keys(nested).items()}
+    return keys
+
+
+def comments(schema: type[BaseModel]) -> dict[Key, str]:
+    """Returns the comment beside each key: what it is for, after its choices if it has some."""
+    return {
+        key: f"{' | '.join(known.choices)}; {known.description}"
+        if known.only_choices and len(known.choices) > 1
+        else known.description
+        for key, known in known_keys(schema).items()
+    }
+
+
+class WholeRecipe(Section):
+    """What all recipes can do, whatever their task."""
+
+    def to_yaml(self, explain: bool = False) -> str:
+        """Writes every key, in the order of the schema.
+
+        Args:
+            explain: Whether a comment beside each key says what it is. Defaults to `False`.
+
+        Returns:
+            YAML that loads back to an equal recipe.
+        """
+        return recipe_yaml.dump(self.model_dump(), comments(type(self)) if explain else {})
+
+
+def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> PydanticCustomError:
+    """Returns the error that a validator raises for values that do not go together.
+
+    Args:
+        what: What is wrong, to be read after the name of the key.
+        fix: What to do about it. Defaults to `None`.
+        key: The key to blame, if it is one inside what is validated. Defaults to `None`.
+    """
+    return PydanticCustomError("refusal", "{what}", {"what": what, "fix": fix, "key": key})
+
+
+def problems(
+    schema: type[BaseModel], error: ValidationError, written: Written
+) -> list[RecipeError]:
+    """Returns what pydantic refused as errors for the user, each with its place.
+
+    Args:
+        schema: The model that was validated.
+        error: What pydantic raised for `written.values`.
+        written: The values and where each was written.
+    """
+    known = known_keys(schema)
+    found: list[RecipeError] = []
+    refused: list[Key] = []
+    for detail in error.errors(include_url=False):
+        key = _key_of(detail["loc"], written.values)
+        if detail["type"] == "refusal":
+            context = detail["ctx"]
+            key = (*key, context["key"]) if context["key"] else key
+            what = f"{_dotted(key)}: {context['what']}"
+            found.append(RecipeError(what, where=written.place_of(key), fix=context["fix"]))
+        elif detail["type"] == "extra_forbidden":
+            found.append(_unknown(key, known, written))
+        elif detail["type"] == "missing":
+            key = (*key, str(detail["loc"][-1]))
+            what = f"{_dotted(key)} is missing. Expected: {known[key].expected}"
+            found.append(RecipeError(what, where=written.place_of(key)))
+        else:
+            refused.append(key)
+    # A key that takes one of several forms is refused once for each of them; the form that got
+    # furthest into the value is the one that was meant.
+    for key in dict.fromkeys(refused):
+        if not any(len(other) > len(key) and other[: len(key)] == key for other in refused):
+            found.append(_misfit(key, known, written))
+    return found
+
+
+def _misfit(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeError:
+    """Returns the error for a value that its key does not take."""
+    field = key
+    while field not in known:  # an item of a list, an entry of a mapping of labels
+        field = field[:-1]
+    value = written.value_of(key)
+    expected = known[field].expected if field == key else known[field].expected_inside
+    near = difflib.get_close_matches(str(value).lower(), known[field].choices, 1, _NEAR)
+    return RecipeError(
+        f"{_dotted(key)}: expected {expected}. Received: {_shown(value)}",
+        where=written.place_of(key),
+        fix=f"did you mean {near[0]}?" if near else None,
+    )
+
+
+def _unknown(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeError:
+    """Returns the error for a key that the schema does not have, with the nearest that it has."""
+    is_mapping = isinstance(written.value_of(key), dict)
+    section = key[:-1]
+
+    def likeness(candidate: Key) -> tuple[float, bool]:
+        likest = _ratio(key[-1], candidate[-1])
+        if not section:  # such as model_dropout
+            likest = max(likest, _ratio(key[-1], _dotted(candidate)))
+        words = str(candidate[-1]).split("_")
+        if len(words) > 1 and key[-1] == "".join(word[0] for word in words):  # such as lr
+            likest = 1.0
+        return likest, candidate[:-1] == section
+
+    candidates = [name for name, about in known.items() if about.takes_mapping >= is_mapping]
+    nearest = max(candidates, key=likeness)
+    if likeness(nearest)[0] >= _NEAR:
+        fix = f"did you mean {_dotted(nearest)}?"
+    else:
+        siblings = [name[-1] for name in known if name[:-1] == section]
+        place = f"the keys of {_dotted(section)}" if section else "the top-level keys"
+        fix = f"{place} are {_listed(siblings, 'and')}"
+    return RecipeError(f"unknown key {_dotted(key)}", where=written.place_of(key), fix=fix)
+
+
+def _key_of(location: tuple[str | int, ...], values: Value) -> Key:
+    """Returns pydantic's location without the names of the types that it tried on the way."""
+    key: Key = ()
+    for part in location:
+        if isinstance(values, dict) and part in values:
+            key, values = (*key, part), values[part]
+        elif isinstance(values, list) and isinstance(part, int):
+            key, values = (*key, part), values[part]
+    return key
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One of the forms that a value may take: a type, and the words for it and for its items."""
+
+    type: Any
+    words: str
+    item: str = ""
+
+
+def _forms(hint: Any) -> Iterator[_Form]:
+    """Takes a type hint apart. The words of a constrained type stand in its `Annotated`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        words = next(note for note in arguments if isinstance(note, str))
+        container = typing.get_origin(arguments[0])
+        holds_items = container in (dict, list)
+        item = next(_forms(typing.get_args(arguments[0])[-1])).words if holds_items else ""
+        yield _Form(container or arguments[0], words, item)
+    elif origin in (Union, types.UnionType):
+        for argument in arguments:
+            yield from _forms(argument)
+    elif origin is Literal:
+        yield from (_Form(Literal, choice) for choice in arguments)
+    elif hint is bool:
+        yield from (_Form(bool, "true"), _Form(bool, "false"))
+    elif hint is types.NoneType:
+        yield _Form(None, "null")
+    else:
+        yield _Form(hint, f"a mapping with {_listed(list(hint.model_fields), 'and')}")
+
+
+def _is_model(form_type: Any) -> bool:
+    return isinstance(form_type, type) and issubclass(form_type, BaseModel)
+
+
+def _listed(words: list[str], conjunction: str) -> str:
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key))
+
+
+def _ratio(one: str | int, other: str | int) -> float:
+    return difflib.SequenceMatcher(None, str(one).lower(), str(other).lower()).ratio()
+
+
+def _shown(value: Value) -> str:
+    """Returns a received value as one line: a plain text as it was written, else as JSON."""
+    plain = isinstance(value, str) and value and value.isprintable()
+    shown = value if plain else json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= _LONGEST_VALUE_SHOWN else f"{shown[:_LONGEST_VALUE_SHOWN]}..."

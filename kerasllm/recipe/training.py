@@ -1,0 +1,147 @@
+"""The part of a recipe that says how the weights are trained, and where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from kerasllm.errors import CommandError
+from kerasllm.recipe.schema import refusal
+from kerasllm.recipe.strategy_names import EXPECTED as EXPECTED_STRATEGIES
+from kerasllm.recipe.strategy_names import check_name
+from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share
+
+
+class EarlyStopping(Section):
+    """Stop when validation no longer gets better, and restore the best weights."""
+
+    patience: Count = Field(2, description="evaluations without a better value before it stops")
+    metric: Literal["loss", "accuracy", "macro_f1", "weighted_f1", "mcc"] = Field(
+        "loss", description="validation metric that is watched"
+    )
+    min_delta: NotNegative = Field(0.0, description="smallest change that counts as better")
+
+
+class Training(Section):
+    """How the weights are trained."""
+
+    epochs: Count = Field(1, description="passes over the training data")
+    batch_size: Count = Field(32, description="rows an optimizer step, over all devices")
+    accumulate: Count = Field(1, description="micro-batches that a batch is cut into, for memory")
+    optimizer: Literal[
+        "adamw", "adam", "sgd", "rmsprop", "adagrad", "adafactor", "lamb", "lion", "muon"
+    ] = Field("adamw", description="update rule")
+    learning_rate: Positive = Field(5e-5, description="the highest, at the end of the warm-up")
+    weight_decay: NotNegative = Field(
+        0.01, description="pulls weights towards 0, except biases and norms"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1), "a number above 0, 1 at most"] = Field(
+        1.0, description="learning rate of a layer relative to the one above it"
+    )
+    schedule: Literal["linear", "cosine", "polynomial", "constant", "inverse_sqrt"] = Field(
+        "linear", description="learning rate after warm-up"
+    )
+    power: Positive = Field(2.0, description="exponent of the polynomial schedule")
+    warmup: NotNegative = Field(
+        0.1, description="steps of rising learning rate; below 1: their share of all steps"
+    )
+    clip_norm: Positive | None = Field(
+        1.0, description="most that the norm of all gradients may be; null: no limit"
+    )
+    label_smoothing: Share = Field(0.0, description="share of the target spread over all labels")
+    l2: NotNegative = Field(0.0, description="factor of the squared weights, added to the loss")
+    early_stopping: EarlyStopping | None = Field(
+        None, description="{patience, metric, min_delta}; null: train to the end"
+    )
+    evaluate_every: Literal["epoch"] | Count = Field(
+        "epoch", description="epoch, or a number of steps"
+    )
+    ema: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] | None = Field(
+        None, description="momentum of the average of weights that is kept; null: none"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = Field(
+        "auto", description="auto: the fastest on this device"
+    )
+    xla: Literal["auto"] | bool = Field(
+        "auto", description="compile with XLA; auto: steps on GPU and TPU, pieces on a CPU"
+    )
+    max_shapes: Count = Field(32, description="most sequence lengths that XLA may compile for")
+    strategy: Annotated[str, "a strategy: " + EXPECTED_STRATEGIES] = Field(
+        "auto", description=f"{EXPECTED_STRATEGIES}; where replicas run"
+    )
+    communication: Literal["auto", "ring", "nccl"] = Field(
+        "auto", description="how replicas add up gradients"
+    )
+    steps_per_execution: Count = Field(1, description="steps between two looks at the results")
+    checkpoint_every: Count | None = Field(500, description="steps between checkpoints; null: none")
+    checkpoint_minutes: Positive | None = Field(None, description="minutes between checkpoints")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints that stay, beside the best")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="what a loss or a gradient that is not finite does to the run"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32), "a whole number from 0 to 4294967295"] = Field(
+        0, description="of new weights, order of rows, dropout and validation_split"
+    )
+    log_every: Count = Field(10, description="steps from one log line to the next")
+
+    @field_validator("accumulate")
+    @classmethod
+    def _batch_can_be_cut(cls, accumulate: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size", accumulate)
+        if batch_size % accumulate:
+            raise refusal(
+                f"a batch_size of {batch_size} cannot be cut into {accumulate} equal micro-batches",
+                "make training.batch_size a multiple of training.accumulate",
+            )
+        return accumulate
+
+    @field_validator("warmup")
+    @classmethod
+    def _warmup_steps_are_whole(cls, warmup: float) -> float:
+        if warmup >= 1 and warmup != int(warmup):
+            raise refusal(
+                f"{warmup} is neither a share of all steps, below 1, nor a whole number of steps"
+            )
+        return warmup
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_known(cls, strategy: str) -> str:
+        try:
+            check_name(strategy)
+        except CommandError as error:
+            raise refusal(error.what, error.fix) from error
+        return strategy
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _python_sees_those_steps(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("steps_per_execution", 1)
+        for key, every in (
+            ("evaluate_every", info.data.get("evaluate_every")),
+            ("checkpoint_every", steps),
+        ):
+            if isinstance(every, int) and every % size:
+                raise refusal(
+                    f"{key} {every} is within an execution of {size} steps",
+                    f"make {key} a multiple of training.steps_per_execution",
+                )
+        return steps
+
+    @field_validator("precision")
+    @classmethod
+    def _optimizer_works_in_it(cls, precision: str, info: ValidationInfo) -> str:
+        # Keras computes in the weights' dtype: steps below its 8 bits of precision are lost.
+        optimizer = info.data.get("optimizer", "adamw")
+        if precision == "bfloat16" and optimizer not in ("adamw", "adam"):
+            raise refusal(
+                f"{optimizer} does not learn in pure bfloat16",
+                "set training.precision to mixed_bfloat16, or training.optimizer to adamw",
+            )
+        if precision == "bfloat16" and info.data.get("ema"):
+            raise refusal(
+                "ema cannot average weights that are bfloat16",
+                "set training.precision to mixed_bfloat16, or training.ema to null",
+            )
+        return precision

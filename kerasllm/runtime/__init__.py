@@ -1,0 +1,1 @@
+"""Everything that changes the process: threads, memory, XLA's cache and flags, TensorFlow's import."""

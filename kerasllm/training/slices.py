@@ -1,0 +1,22 @@
+"""A batch cut into slices, which cores compute at the same time (data parallelism on a CPU)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def cut(tensors, parts: int) -> list:
+    """Returns the parts of a batch, as equal as whole rows allow.
+
+    Args:
+        tensors: A structure of tensors `[rows, ...]`.
+        parts: How many.
+    """
+    if parts == 1:
+        return [tensors]
+    rows = tf.shape(tf.nest.flatten(tensors)[0])[0]
+    edges = [rows * number // parts for number in range(parts + 1)]
+    return [
+        tf.nest.map_structure(lambda each, start=start, end=end: each[start:end], tensors)
+        for start, end in zip(edges, edges[1:], strict=False)
+    ]

@@ -1,0 +1,98 @@
+"""Which columns a source takes, and what it says when they are not there."""
+
+import pytest
+
+from kerasllm.data.readers.sources import Source
+from kerasllm.errors import DataError
+
+
+def rows(source):
+    return [pair for batch in source.batches() for pair in zip(batch.texts, batch.labels)]
+
+
+def refusal(path, **arguments):
+    """The message of the error that opening the file ends with."""
+    with pytest.raises(DataError) as caught:
+        Source(path, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "label"),
+    [
+        ("id,Text,LABEL", "Text", "LABEL"),
+        ("y,title,review", "review", "y"),
+        ("sentiment,tweet,label", "tweet", "label"),
+        ("label,TEXT,text", "text", "label"),
+        (" content , category ,id", "content", "category"),
+    ],
+)
+def test_columns_are_found_by_common_names(tmp_path, header, text, label):
+    path = tmp_path / "data.csv"
+    path.write_text(f"{header}\na,b,c\n")
+    source = Source(path)
+    assert (source.text_column, source.label_column) == (text, label)
+
+
+def test_columns_can_be_named(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text("text\tlabel\tjudge\tq\na\tb\tc\td\n")
+    assert rows(Source(path, text="q", label="judge")) == [("d", "c")]
+    assert rows(Source(path, text="label", label="q")) == [("b", "d")]
+    path.write_text("review\ttext\na\tb\n")
+    assert rows(Source(path, label="text")) == [("a", "b")], "a named label is no text"
+
+
+def test_a_jsonl_key_may_be_missing_at_first(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b", "label": "x"}\n')
+    source = Source(path, on_bad_row="skip")
+    assert rows(source) == [("b", "x")]
+    assert source.bad_rows == [(str(path), 1, "no key 'label' (keys there: 'text')")]
+
+
+def test_without_labels_no_label_column_is_needed(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("review\ngood\n")
+    source = Source(path, labelled=False)
+    assert (source.text_column, source.label_column) == ("review", None)
+    assert next(source.batches()).labels is None
+    message = refusal(path)
+    assert "No label column found" in message
+    assert "columns there: 'review'" in message and "names looked for: label, labels" in message
+    assert "--set data.label=NAME" in message
+
+
+def test_a_column_that_is_not_there(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("Comments,label\na,1\n")
+    message = refusal(path, text="comment")
+    assert "There is no text column 'comment'" in message
+    assert "did you mean --set data.text=Comments?" in message
+    assert "columns there: 'Comments', 'label'" in message
+    assert "cannot both be the column 'label'" in refusal(path, text="label", label="label")
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("text,label,text,,\na,1,b,,\n")
+    assert "names the column 'text' 2 times" in refusal(path)
+    path.write_text("text,label,,\na,1,,\n")
+    assert rows(Source(path)) == [("a", "1")], "unnamed columns disturb nobody"
+
+
+def test_another_separator_is_pointed_out(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("text;label\na;1\n")
+    assert "separated by semicolons" in refusal(path)
+
+
+def test_all_files_must_have_the_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("review,stars,label\na,5,1\n")
+    (tmp_path / "b.jsonl").write_text('{"review": "b", "label": 0}\n')
+    both = Source([tmp_path / "a.csv", tmp_path / "b.jsonl"])
+    assert rows(both) == [("a", "1"), ("b", "0")]
+    assert [batch.file for batch in both.batches()] == [0, 1]
+    (tmp_path / "c.csv").write_text("text,label\nc,1\n")
+    message = refusal([tmp_path / "a.csv", tmp_path / "c.csv"])
+    assert "There is no text column 'review'" in message and "c.csv" in message

@@ -1,0 +1,324 @@
+"""What a source reads: formats, columns, labels, bad rows, fingerprints."""
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kerasllm.data.readers.sources import Source, label_text
+from kerasllm.errors import DataError
+
+ROWS = [("a fine film", "1"), ('she said "no", twice', "0"), ("två\nrader\r\n", "1"), ("x", "0")]
+
+
+def write(path, rows, columns=("text", "label"), newline="\r\n"):
+    """Writes rows in the format of the path's suffix; returns the line of each row."""
+    suffixes = path.suffixes
+    if suffixes[0] == ".parquet":
+        pq.write_table(pa.table(dict(zip(columns, map(list, zip(*rows))))), path)
+        return list(range(1, len(rows) + 1))
+    opener = gzip.open if suffixes[-1] == ".gz" else open
+    lines = []
+    with opener(path, "wt", encoding="utf-8", newline="") as file:
+        if suffixes[0] in (".csv", ".tsv"):
+            writer = csv.writer(
+                file,
+                delimiter="," if suffixes[0] == ".csv" else "\t",
+                lineterminator=newline,
+                quoting=csv.QUOTE_ALL if newline == "\n" else csv.QUOTE_MINIMAL,
+            )
+            line = 2
+            writer.writerow(columns)
+            for row in rows:
+                lines.append(line)
+                writer.writerow(row)
+                line += 1 + sum(field.count("\n") for field in row)
+        else:
+            for line, row in enumerate(rows, start=1):
+                lines.append(line)
+                record = dict(zip(columns, row))
+                file.write(json.dumps(record, ensure_ascii=bool(line % 2)) + "\n")
+    return lines
+
+
+def read(source):
+    batches = list(source.batches())
+    texts = [text for batch in batches for text in batch.texts]
+    labels = [label for batch in batches for label in batch.labels or [None] * len(batch)]
+    return list(zip(texts, labels)), [int(line) for batch in batches for line in batch.lines]
+
+
+def refusal(path, **arguments):
+    """The message of the error that reading the file ends with."""
+    with pytest.raises(DataError) as caught:
+        list(Source(path, **arguments).batches())
+    return str(caught.value)
+
+
+FORMATS = ["csv", "csv.gz", "tsv", "tsv.gz", "jsonl", "jsonl.gz", "ndjson", "parquet"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_same_rows(tmp_path, suffix):
+    path = tmp_path / f"data.{suffix}"
+    lines = write(path, ROWS)
+    source = Source(path)
+    assert source.files == (str(path),)
+    assert (source.text_column, source.label_column) == ("text", "label")
+    assert read(source) == (ROWS, lines)
+    assert read(source) == (ROWS, lines), "a source can be read again"
+
+
+text_values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
+    lambda text: text and not text.isspace()
+)
+label_values = text_values.map(str.strip).filter(lambda label: label_text(label) == label)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "parquet"])
+@given(
+    rows=st.lists(st.tuples(text_values, label_values), min_size=1, max_size=12),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    batch=st.integers(1, 5),
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_rows_come_back_with_their_lines(tmp_path, suffix, rows, newline, batch):
+    path = tmp_path / f"data.{suffix}"
+    lines = write(path, rows, newline=newline)
+    batches = list(Source(path).batches(rows=batch))
+    assert [pair for b in batches for pair in zip(b.texts, b.labels, strict=True)] == rows
+    assert np.concatenate([b.lines for b in batches]).tolist() == lines
+    assert all(b.lines.dtype == np.int64 and 1 <= len(b) <= batch for b in batches)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "txt.gz"])
+def test_txt_is_a_text_a_line(tmp_path, suffix):
+    path = tmp_path / f"data.{suffix}"
+    opener = gzip.open if suffix.endswith("gz") else open
+    with opener(path, "wb") as file:
+        file.write("\ufeffone, \"two\"\r\n  three\nfour".encode())
+    source = Source(path, labelled=False)
+    (batch,) = source.batches()
+    assert batch.texts == ['one, "two"', "  three", "four"]
+    assert batch.labels is None
+    assert batch.lines.tolist() == [1, 2, 3]
+    assert source.text_column is None and source.label_column is None
+
+
+def test_txt_has_no_labels(tmp_path):
+    path = tmp_path / "data.txt"
+    path.write_text("one\n")
+    assert "texts without labels" in refusal(path)
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_part_of_a_csv(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"\xef\xbb\xbf\ntext,label\n\na,1\n\n\nb,0\n")
+    assert read(Source(path)) == ([("a", "1"), ("b", "0")], [4, 7])
+
+
+def test_long_texts_make_short_batches(tmp_path):
+    path = tmp_path / "data.csv"
+    write(path, [("long " * 1_800_000, "1")] * 3)
+    assert [len(batch) for batch in Source(path).batches()] == [2, 1]
+
+
+def test_a_field_may_be_longer_than_python_allows_by_default(tmp_path):
+    path = tmp_path / "data.csv"
+    text = "word " * 100_000
+    write(path, [(text, "1")])
+    assert read(Source(path))[0] == [(text, "1")]
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (1, "1"), ("1", "1"), (" 1.0 ", "1"), (1.0, "1"), (-2.0, "-2"), ("-2.00", "-2"),
+        (0.5, "0.5"), ("0.5", "0.5"), ("1.", "1."), ("v1.0", "v1.0"), ("007", "007"),
+        (True, "true"), (False, "false"), ("True", "True"), ("\tspam ham\n", "spam ham"),
+        (None, ""), (float("nan"), ""), ("  ", ""), (10**20, "1" + "0" * 20),
+    ],
+)  # fmt: skip
+def test_labels_are_strings(value, label):
+    assert label_text(value) == label
+
+
+def test_labels_of_every_type_of_a_parquet_column(tmp_path):
+    path = tmp_path / "data.parquet"
+    for column, labels in [
+        (pa.array([0, 1, 0], pa.int8()), ["0", "1", "0"]),
+        (pa.array([0.0, 1.0, 2.5]), ["0", "1", "2.5"]),
+        (pa.array([True, False, True]), ["true", "false", "true"]),
+        (pa.array(["x", "y ", "x"]).dictionary_encode(), ["x", "y", "x"]),
+        (pa.array(["x", "y", "x"], pa.large_string()), ["x", "y", "x"]),
+    ]:
+        pq.write_table(pa.table({"text": ["a", "b", "c"], "label": column}), path)
+        assert [label for _, label in read(Source(path))[0]] == labels
+    pq.write_table(pa.table({"text": ["a"], "label": [[1, 2]]}), path)
+    assert "holds list<" in refusal(path) and "--set data.label=NAME" in refusal(path)
+    pq.write_table(pa.table({"text": [1], "label": [1]}), path)
+    assert "The text column 'text' holds int64" in refusal(path)
+
+
+def test_labels_of_every_type_of_a_json_value(tmp_path):
+    path = tmp_path / "data.jsonl"
+    values = ["1", "2.0", "true", '" a "', "[1]", '{"a": 1}', "null", "NaN", '""']
+    path.write_text("".join(f'{{"text": "t", "label": {value}}}\n' for value in values))
+    source = Source(path, on_bad_row="skip")
+    assert [label for _, label in read(source)[0]] == ["1", "2", "true", "a"]
+    assert [(line, why) for _, line, why in source.bad_rows] == [
+        (5, "the label is a list, where a string or a number is expected"),
+        (6, "the label is an object, where a string or a number is expected"),
+        (7, "the label is empty"),
+        (8, "the label is empty"),
+        (9, "the label is empty"),
+    ]
+
+
+# Bad rows
+
+
+def test_bad_rows_are_counted_to_the_end_and_the_first_are_shown(tmp_path):
+    path = tmp_path / "data.csv"
+    rows = [("fine", "1"), (" \t", "1"), ("fine", " ")] + [("", "0")] * 5
+    write(path, rows)
+    source = Source(path)
+    with pytest.raises(DataError) as caught:
+        list(source.batches())
+    assert caught.value.exit_status == 2
+    message = str(caught.value)
+    assert f"7 rows are bad in {path}" in message
+    assert f"{path}:3: the text is empty" in message
+    assert f"{path}:4: the label is empty" in message
+    assert f"{path}:7: the text is empty" in message and f"{path}:8" not in message
+    assert "and 2 more" in message and "--set data.on_bad_row=skip" in message
+    assert source.bad_row_count == 7
+
+
+def test_bad_rows_can_be_skipped(tmp_path):
+    path = tmp_path / "data.csv"
+    write(path, [("a", "1"), ("", "1"), ("b", "0")])
+    source = Source([path], on_bad_row="skip")
+    assert read(source) == ([("a", "1"), ("b", "0")], [2, 4])
+    assert source.bad_rows == [(str(path), 3, "the text is empty")]
+    read(source)
+    assert source.bad_row_count == 1, "counted afresh each time"
+
+
+def test_the_list_of_bad_rows_is_bounded(tmp_path):
+    path = tmp_path / "data.csv"
+    write(path, [("a", "1")] + [("", "1")] * 1500)
+    source = Source(path, on_bad_row="skip")
+    read(source)
+    assert (len(source.bad_rows), source.bad_row_count) == (1000, 1500)
+
+
+def test_nothing_but_bad_rows_is_refused_when_skipping_too(tmp_path):
+    path = tmp_path / "data.csv"
+    write(path, [("a", ""), ("b", "")])
+    message = refusal(path, on_bad_row="skip")
+    assert "all 2 are bad" in message and f"{path}:2: the label is empty" in message
+
+
+def test_texts_without_labels_are_checked_too(tmp_path):
+    path = tmp_path / "data.txt"
+    path.write_text("one\n\n \ntwo\n")
+    message = refusal(path, labelled=False)
+    assert "2 rows are bad" in message and f"{path}:2: the text is empty" in message
+    source = Source(path, labelled=False, on_bad_row="skip")
+    assert next(source.batches()).lines.tolist() == [1, 4]
+
+
+def test_a_text_must_be_a_string_that_utf8_can_hold(tmp_path):
+    path = tmp_path / "data.jsonl"
+    values = ["5", "null", '"ok \\ud83d\\ude00"', '"half \\ud83d"', "true"]
+    path.write_text("".join(f'{{"text": {value}, "label": 1}}\n' for value in values))
+    source = Source(path, on_bad_row="skip")
+    assert read(source)[0] == [("ok 😀", "1")]
+    assert [why for _, _, why in source.bad_rows] == [
+        "the text is a number, where a string is expected",
+        "the text is empty",
+        r"the text holds \ud83d, which is half a character",
+        "the text is a boolean, where a string is expected",
+    ]
+
+
+def test_on_bad_row_is_checked():
+    with pytest.raises(ValueError, match="on_bad_row must be 'error' or 'skip'"):
+        Source("starter:movie_reviews", on_bad_row="ignore")
+
+
+# Reading again, fingerprints, cost
+
+
+def test_texts_of_some_rows(tmp_path):
+    write(tmp_path / "a.csv", [("a0", "1"), ("", "1"), ("a1", "1")])
+    write(tmp_path / "b.jsonl", [("b2", "1"), ("b3", "1")])
+    source = Source([tmp_path / "a.csv", tmp_path / "b.jsonl"], on_bad_row="skip")
+    assert source.texts_of([3, 0, 2, 3]) == ["b3", "a0", "b2", "b3"]
+    assert source.texts_of(np.array([1])) == ["a1"]
+    assert source.texts_of([]) == []
+    with pytest.raises(IndexError, match="has 4 rows"):
+        source.texts_of([4])
+
+
+def test_the_fingerprint_follows_contents_and_columns_not_names(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    write(first, [("a", "1")], columns=("text", "label"))
+    second.write_bytes(first.read_bytes())
+    fingerprint = Source(first).fingerprint
+    assert len(fingerprint) == 64 and fingerprint == Source(second).fingerprint
+    others = {
+        Source(first, labelled=False).fingerprint,
+        Source(first, text="label", label="text").fingerprint,
+        Source([first, second]).fingerprint,
+    }
+    source = Source(first)
+    write(first, [("a", "2")])
+    others.add(source.fingerprint)
+    others.add(Source([first, second]).fingerprint)
+    others.add(Source([second, first]).fingerprint)
+    assert len(others | {fingerprint}) == 7
+
+
+def test_the_fingerprint_is_the_same_in_every_version(tmp_path):
+    """It keys token stores that users keep: when this changes, they are all built again."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,label\na,1\n")
+    fingerprint = "9f9dba54e8772548f22928951a6e8d1c238b0e3120d5acd5e60168561a57ea5e"
+    assert Source(path).fingerprint == fingerprint
+
+
+def test_memory_stays_flat_and_light_modules_light(tmp_path):
+    path = tmp_path / "data.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([f"a review of some length, {n} " * 24, n % 3] for n in range(60_000))
+    program = (
+        "import resource, sys, kerasllm.data.readers.sources as s, kerasllm.data.split\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"source = s.Source({str(path)!r})\n"
+        "before = peak()\n"
+        "rows = sum(map(len, source.batches()))\n"
+        "heavy = {'tensorflow', 'keras', 'pyarrow', 'rich', 'pydantic'} & set(sys.modules)\n"
+        "print(rows, (peak() - before) // 1024, heavy or 'light')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows, grown, heavy = done.stdout.split()
+    assert (rows, heavy) == ("60000", "light")
+    assert path.stat().st_size > 40 << 20 and int(grown) < 30

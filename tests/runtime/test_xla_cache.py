@@ -1,0 +1,87 @@
+"""What XLA compiled is there for the next process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.runtime import xla_cache
+
+CODE = """
+from kerasllm.runtime.startup import import_tensorflow
+import_tensorflow()
+import tensorflow as tf
+print(float(tf.function(lambda x: tf.sin(x) + x, jit_compile=True)(tf.ones([8]))[0]))
+"""
+
+
+def test_the_next_process_finds_the_program(tmp_path):
+    environment = {**os.environ, "KERASLLM_CACHE": str(tmp_path)}
+    environment.pop("TF_XLA_FLAGS", None)
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", CODE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        programs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("xla/*/*.pb")}
+        found.append((done.stdout, programs))
+    assert found[0] == found[1]
+    assert found[0][0].startswith("1.84") and len(found[0][1]) == 1
+    (folder,) = (tmp_path / "xla").iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def untouched(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_max_hlo_modules=1")
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    return tmp_path
+
+
+def test_flags_that_are_set_stay(untouched):
+    folder = xla_cache.keep_programs()
+    assert folder.parent == untouched / "xla" and folder.is_dir()
+    flags = os.environ["TF_XLA_FLAGS"].split()
+    assert flags == ["--tf_xla_clustering_debug", f"--tf_xla_persistent_cache_directory={folder}"]
+    assert os.environ["XLA_FLAGS"].startswith("--xla_dump_max_hlo_modules=1 --xla_cpu_")
+    assert xla_cache.calls_at_once()
+    os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type=reduce"
+    assert not xla_cache.calls_at_once()
+    assert xla_cache.keep_programs() is None
+
+
+@pytest.mark.parametrize("version", ["2.20.0", "not installed"])
+def test_xla_is_given_no_flag_that_it_does_not_know(untouched, monkeypatch, version):
+    monkeypatch.setattr(xla_cache, "versions", lambda: {"tensorflow": version})
+    monkeypatch.delenv("XLA_FLAGS")
+    assert xla_cache.keep_programs()
+    assert "XLA_FLAGS" not in os.environ
+    assert not xla_cache.calls_at_once()
+
+
+def test_nothing_is_kept_where_it_cannot_be(untouched, monkeypatch):
+    monkeypatch.setenv("KERASLLM_CACHE", str(untouched / "with space"))
+    assert xla_cache.keep_programs() is None
+    (untouched / "file").touch()
+    monkeypatch.setenv("KERASLLM_CACHE", str(untouched / "file"))
+    assert xla_cache.keep_programs() is None
+    monkeypatch.setenv("KERASLLM_CACHE", str(untouched))
+    monkeypatch.setattr(xla_cache, "_LEAST_FREE_BYTES", 1 << 60)
+    assert xla_cache.keep_programs() is None
+    assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
+
+
+def test_the_oldest_programs_are_forgotten(tmp_path):
+    for age in range(4):
+        path = tmp_path / f"{age}.pb"
+        path.write_bytes(bytes(100))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    xla_cache.forget_old(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.pb", "1.pb"]

@@ -1,0 +1,74 @@
+"""Answers that share a batch are those that each would get alone, whenever they come and go."""
+
+from kerasllm.generation.generator import Generator
+from kerasllm.generation.settings import GenerationSettings
+from kerasllm.serving.continuous_batching import (
+    Asked,
+    InTurnDecoding,
+    TogetherDecoding,
+    decoding_for,
+)
+from tests.generation.models import prompts, tiny
+
+SETTINGS = [
+    GenerationSettings(max_new_tokens=12),
+    GenerationSettings(max_new_tokens=5, temperature=0.8, seed=3),
+    GenerationSettings(max_new_tokens=9, temperature=1.0, top_p=0.7, seed=4),
+    GenerationSettings(max_new_tokens=1),
+    GenerationSettings(max_new_tokens=16, top_p=0.5, seed=5),
+]
+
+
+def test_rows_come_and_go_and_compute_what_they_would_alone(monkeypatch):
+    # So few that the cache is copied to more of them on the way.
+    monkeypatch.setattr("kerasllm.serving.continuous_batching._FREE_SLOTS", 3)
+    generator = Generator(tiny("mistral"))
+    decoding = decoding_for(generator)
+    assert isinstance(decoding, TogetherDecoding)
+    asked = list(zip(prompts((3, 11, 7, 15, 7)), SETTINGS))
+    expected = [generator.generate([prompt], how)[0].tokens for prompt, how in asked]
+    made: dict[int, list[int]] = {}
+    waiting = list(range(len(asked)))
+    while waiting or made.keys() - _whole(made):
+        # The second comes when the first has two tokens or is whole, and so on.
+        before = made.get(waiting[0] - 1, []) if waiting else []
+        if waiting and (len(before) >= 2 or not made.keys() - _whole(made)):
+            key = waiting.pop(0)
+            made |= decoding.add([Asked(key, *asked[key])])
+        decoding.remove(_whole(made))
+        if open_ones := made.keys() - _whole(made):
+            found = decoding.step()
+            assert found.keys() == open_ones
+            for key, tokens in found.items():
+                made[key] += tokens
+    assert [made[key] for key in range(len(asked))] == expected
+    first = decoding.add([Asked(key, *each) for key, each in enumerate(asked)])
+    assert first == {key: tokens[:1] for key, tokens in enumerate(expected)}
+    decoding.remove([key for key, tokens in enumerate(expected) if len(tokens) == 1])
+    found = decoding.step()
+    assert all(found[key] == tokens[1:2] for key, tokens in enumerate(expected) if tokens[1:])
+
+
+def _whole(made: dict[int, list[int]]) -> set[int]:
+    return {key for key, tokens in made.items() if len(tokens) == SETTINGS[key].max_new_tokens}
+
+
+def test_other_models_give_each_answer_a_token_in_turn():
+    generator, how = Generator(tiny("gemma")), GenerationSettings(max_new_tokens=3)
+    decoding = decoding_for(generator)
+    assert isinstance(decoding, InTurnDecoding) and decoding.at_once(prompts()) == 1
+    both = prompts((5, 7))
+    made = {}
+    for key, prompt in enumerate(both):
+        made |= decoding.add([Asked(key, prompt, how)])
+    for found in (decoding.step(), decoding.step()):
+        made = {key: made[key] + found[key] for key in made}
+    assert made == {key: generator.generate([each], how)[0].tokens for key, each in enumerate(both)}
+    decoding.remove([0, 1])
+    assert decoding.step() == {}
+
+
+def test_few_prompts_are_read_in_one_go_where_they_are_long():
+    decoding = decoding_for(Generator(tiny("gpt2")))
+    counts = [decoding.at_once([[0] * length] * 20) for length in (5, 100, 300, 2000)]
+    assert counts == [20, 5, 1, 1] and decoding.at_once([]) == 0
