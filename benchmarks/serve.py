@@ -87,13 +87,13 @@ def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], C
     from kerasllm.run import Run
     from kerasllm.serving.classifier import ServedClassifier
     from kerasllm.serving.metrics import Metrics
-    from kerasllm.workflows.open_classifier import open_classifier
+    from kerasllm.workflows.trained import open_run
 
     run = Run.open(options.run)
     data = load(str(run.recipe)).data
     source = Source(data.test or data.train, split="test", text=data.text, labelled=False)
     texts = next(iter(source.batches())).texts[:500]
-    classifier = ServedClassifier(open_classifier(run), Metrics())
+    classifier = ServedClassifier(open_run(options.run).open(), Metrics())
     classifier.warm_up()
     bodies = [json.dumps({"instances": [text]}).encode() for text in texts]
     name = Path(options.run).resolve().name
@@ -104,10 +104,10 @@ def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes
     """Returns the address, requests with one question each, and the model call: a whole answer."""
     from kerasllm.generation import GenerationSettings, TextGenerator
     from kerasllm.serving.continuous_batching import Asked, decoding_for
-    from kerasllm.workflows.open_causal_lm import open_causal_lm
+    from kerasllm.workflows.trained import open_trained
 
     settings = GenerationSettings(max_new_tokens=options.max_tokens)
-    generator = TextGenerator(open_causal_lm(options.run), settings)
+    generator = TextGenerator(open_trained(options.run).open(), settings)
     stops = generator.settings_of(settings, chat=True).stop_token_ids
     decoding = decoding_for(generator.generator)
     chats = [[{"role": "user", "content": f"Tell me about {topic}."}] for topic in TOPICS]

@@ -74,7 +74,7 @@ def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.recipe import load
     from kerasllm.run import Run
-    from kerasllm.workflows.open_causal_lm import open_causal_lm
+    from kerasllm.workflows.trained import open_trained
 
     opened = Run.open(run)
     recipe = load(str(opened.recipe))
@@ -82,7 +82,7 @@ def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
         model, task = TextClassifier.from_preset(opened.model), recipe.task
         texts, _ = classified_rows(recipe, rows)
     else:
-        model, task = open_causal_lm(run, precision="float32"), "causal_lm"
+        model, task = open_trained(run).open(precision="float32"), "causal_lm"
         texts, _ = prompt_rows(recipe, model, rows or 64)
     longest = model.max_length or recipe.data.max_length
     source = Source(task, model, "exported", longest, texts)

@@ -22,7 +22,7 @@ from benchmarks.inputs import KERASLLM  # noqa: E402
 from benchmarks.measure import run_measured  # noqa: E402
 from kerasllm.models.classify import tokenize  # noqa: E402
 from kerasllm.run import Run  # noqa: E402
-from kerasllm.workflows.open_classifier import open_classifier  # noqa: E402
+from kerasllm.workflows.trained import open_run  # noqa: E402
 from kerasllm.workflows.predict import predict_with  # noqa: E402
 
 
@@ -38,7 +38,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict:
     given = json.loads(options.texts.read_text(encoding="utf-8"))
     texts = given["texts"]
-    model = open_classifier(Run.open(options.run))
+    model = open_run(options.run).open()
     seconds, labels = [], []
     # The first round, which traces, is left out.
     for _ in range(options.rounds + 1):

@@ -21,6 +21,9 @@ from kerasllm.cli.startup import import_tensorflow
     "also txt, md, folders of them; conversations; questions with choices.",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the recipe's]")
+@click.option(
+    "--text-pair", metavar="COLUMN", help="Column of the second texts.  [default: the recipe's]"
+)
 @click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: the recipe's]")
 @click.option(
     "--stride",
@@ -55,28 +58,21 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
 
     A row of quiz.jsonl is {"question": "...", "choices": ["...", "..."], "answer": 0}.
     """
-    from kerasllm.run import Run
+    from kerasllm.workflows.trained import open_trained
 
-    if Run(run).recipe.is_file():
-        Run.open(run)
-
+    trained = open_trained(run)
     import_tensorflow()
     from rich.console import Console
 
-    from kerasllm.evaluation import language_model
-    from kerasllm.evaluation.tables import ConfusionTable, metrics_table, per_class_table
     from kerasllm.workflows.evaluate import evaluate as run_evaluate
 
-    metrics = run_evaluate(run, list(data), **options)
+    metrics = run_evaluate(trained, list(data), **options)
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
     # The whole paths would leave no room for what stands beside them.
     named = {", ".join(Path(one).name if Path(one).exists() else one for one in data): metrics}
-    tables = [language_model.metrics_table(named)]
-    if "per_class" in metrics:
-        confusion = ConfusionTable(metrics["confusion_matrix"], list(metrics["per_class"]))
-        tables = [metrics_table(named), per_class_table(metrics), confusion]
+    tables = trained.task.tables(named, detailed=True)
     console = Console()
     with console.capture() as shown:
         for table in tables:

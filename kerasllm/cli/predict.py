@@ -50,11 +50,11 @@ def predict(
     Without TEXT and --input, texts are read from stdin, one a line. What is printed is a label,
     its probability and the text, separated by tabs.
     """
-    from kerasllm.run import Run
+    from kerasllm.workflows.trained import open_run
 
-    opened = Run.open(run)
-    rows = _rows(opened, texts, inputs, text)
-    with _writer(output, as_json) as write:
+    trained = open_run(run)
+    rows = _rows(trained, texts, inputs, text)
+    with _writer(output, as_json, trained.task) as write:
         import_tensorflow()
         from kerasllm.workflows.predict import predict as run_predict
 
@@ -62,12 +62,12 @@ def predict(
         interactive = not texts and inputs in ((), ("-",)) and sys.stdin and sys.stdin.isatty()
         if interactive:
             click.echo("Type a text and press Enter; Ctrl-D ends.", err=True)
-        for prediction in run_predict(run, rows, **({"chunk": 1} if interactive else {})):
+        for prediction in run_predict(trained, rows, **({"chunk": 1} if interactive else {})):
             write(prediction)
 
 
 def _rows(
-    run, texts: tuple[str, ...], inputs: tuple[str, ...], column: str | None
+    trained, texts: tuple[str, ...], inputs: tuple[str, ...], column: str | None
 ) -> Iterator[str]:
     """Returns the texts of whichever source was given."""
     if texts and inputs:
@@ -88,11 +88,10 @@ def _rows(
             fix="give one of the two",
         )
 
-    from kerasllm import recipe
     from kerasllm.data.readers.sources import Source
 
     # A run without labels, which is refused when it is opened, need not know of a column.
-    column = column or getattr(recipe.load(str(run.recipe)).data, "text", None)
+    column = column or getattr(trained.recipe.data, "text", None)
     source = Source(list(inputs), split="test", text=column, labelled=False)
     return (text for batch in source.batches() for text in batch.texts)
 
@@ -119,10 +118,10 @@ def _stdin_lines() -> Iterator[str]:
 
 
 @contextmanager
-def _writer(output: str | None, as_json: bool) -> Iterator:
+def _writer(output: str | None, as_json: bool, task) -> Iterator:
     """Gives a function that writes a prediction; a file is written whole or not at all."""
     if output is None:
-        form = _json_line if as_json else _plain_line
+        form = _json_line if as_json else task.line
         yield lambda prediction: click.echo(form(prediction))
         return
     path = Path(output)
@@ -140,7 +139,8 @@ def _writer(output: str | None, as_json: bool) -> Iterator:
     count = 0
     try:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
-            write_row = _json_rows(file) if path.suffix == ".jsonl" else _table_rows(file, path)
+            as_jsonl = path.suffix == ".jsonl"
+            write_row = _json_rows(file) if as_jsonl else _table_rows(file, path, task)
 
             def write(prediction: dict) -> None:
                 nonlocal count
@@ -158,19 +158,18 @@ def _json_rows(file: TextIO):
     return lambda prediction: file.write(_json_line(prediction) + "\n")
 
 
-def _table_rows(file: TextIO, path: Path):
-    """Writes text, label and a column with the probability of each label."""
+def _table_rows(file: TextIO, path: Path, task):
+    """Writes the columns of a prediction, their names above the first."""
     writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
     header_written = False
 
     def write(prediction: dict) -> None:
         nonlocal header_written
-        chances = prediction["probabilities"]
+        columns = task.flat(prediction)
         if not header_written:
-            writer.writerow(["text", "label", *(f"probability_{name}" for name in chances)])
+            writer.writerow(columns)
             header_written = True
-        values = (f"{chance:.6f}" for chance in chances.values())
-        writer.writerow([prediction["text"], prediction["label"], *values])
+        writer.writerow(columns.values())
 
     return write
 
@@ -178,7 +177,3 @@ def _table_rows(file: TextIO, path: Path):
 def _json_line(prediction: dict) -> str:
     return json.dumps(prediction, ensure_ascii=False)
 
-
-def _plain_line(prediction: dict) -> str:
-    chance = prediction["probabilities"][prediction["label"]]
-    return f"{prediction['label']}\t{chance:.4f}\t{' '.join(prediction['text'].split())}"

@@ -13,7 +13,7 @@ from kerasllm.errors import RecipeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kerasllm.recipe import Recipe
+    from kerasllm.recipe import WholeRecipe
 
 _OPTIONS = (
     click.option(
@@ -60,7 +60,7 @@ def recipe_options(command: Callable) -> Callable:
     return command
 
 
-def load_recipe(recipe: str | Path, options: dict) -> Recipe:
+def load_recipe(recipe: str | Path, options: dict) -> WholeRecipe:
     """Loads a recipe with the options over it.
 
     Args:

@@ -35,14 +35,17 @@ class Comparison:
     """A model before and after.
 
     Attributes:
-        metric: The metric that the limit is for: `accuracy`, or `loss` where there are no labels.
+        metric: The metric that the limit is for: the headline of the task.
+        higher_is_better: Whether more of it is better.
         limit: The largest part of it that may be lost.
         before: The model that there was.
         after: The smaller one.
-        agreement: The part of the rows to which both give the same label; `None` without labels.
+        agreement: The part of the rows for which both decide the same; `None` where nothing is
+            decided.
     """
 
     metric: str
+    higher_is_better: bool
     limit: float
     before: Measured
     after: Measured
@@ -52,8 +55,8 @@ class Comparison:
     def lost(self) -> float:
         """The part of the quality that is lost; below 0 where the smaller model is better."""
         before, after = (one.quality[self.metric] for one in (self.before, self.after))
-        difference = after - before if self.metric == "loss" else before - after
-        return difference / before if before else 0.0
+        difference = before - after if self.higher_is_better else after - before
+        return difference / abs(before) if before else 0.0
 
     @property
     def within_limit(self) -> bool:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerasllm.errors import RunError
-from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.decoder import load_causal_lm
-from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.recipe import CausalRecipe, Recipe, load
+from kerasllm.recipe import WholeRecipe, load
 from kerasllm.run import Run
-from kerasllm.tasks import task_of
+from kerasllm.tasks.task import Evaluation, Task, task_of
 
-_TASKS = ("text_classification", "causal_lm")
 # Windows of text that is calibrated on are no longer than these.
 _LONGEST_WINDOW = 256
 
@@ -35,36 +31,32 @@ class Subject:
     """
 
     run: Run
-    recipe: Recipe | CausalRecipe
+    recipe: WholeRecipe
     data: Any
     part: str
 
     @property
-    def task(self) -> ModuleType:
-        """The module of the run's task."""
+    def task(self) -> Task:
+        """The run's task."""
         return task_of(self.recipe)
 
     @property
     def rows(self) -> Any:
         """What the model is measured on."""
-        return getattr(self.data, self.part)
+        return self.data.parts[self.part]
 
     @property
     def metric(self) -> str:
         """The metric that a limit is for."""
-        return "accuracy" if self.recipe.task == "text_classification" else "loss"
+        return self.task.headline.metric
 
-    def open(self, folder: Path, precision: str) -> TextClassifier | CausalLM:
+    def open(self, folder: Path, precision: str) -> keras.Model:
         """Loads a model of this kind."""
-        if self.recipe.task == "text_classification":
-            return TextClassifier.from_preset(folder, precision=precision)
-        return load_causal_lm(folder, precision=precision)
+        return self.task.open(folder, precision=precision)
 
-    def evaluate(self, model: TextClassifier | CausalLM) -> tuple[dict, np.ndarray | None]:
-        """Returns the metrics of a model, and the number of the label that it gives each row."""
-        metrics, outputs = self.task.evaluate(model, self.rows, buckets=self.recipe.data.buckets)
-        labels = outputs.argmax(-1) if self.recipe.task == "text_classification" else None
-        return metrics, labels
+    def evaluate(self, model: keras.Model) -> Evaluation:
+        """Measures a model of this kind."""
+        return self.task.evaluate(model, self.rows, buckets=self.recipe.data.buckets)
 
     def tokens(self, rows: int) -> np.ndarray:
         """Returns tokens of some rows of the training data, without padding.
@@ -97,7 +89,7 @@ def subject_of(run: Run, notify: Callable[[str], None] | None = None) -> Subject
     """
     recipe = recipe_of(run)
     model = recipe.model.model_copy(update={"preset": str(run.model)})
-    data = task_of(recipe).prepare_data(recipe.model_copy(update={"model": model}), notify)
+    data = task_of(recipe).load(recipe.model_copy(update={"model": model}), notify)
     part = next((name for name in ("test", "validation") if name in data.parts), None)
     if part is None:
         raise RunError(
@@ -108,17 +100,17 @@ def subject_of(run: Run, notify: Callable[[str], None] | None = None) -> Subject
     return Subject(run, recipe, data, part)
 
 
-def recipe_of(run: Run) -> Recipe | CausalRecipe:
+def recipe_of(run: Run) -> WholeRecipe:
     """Returns the recipe of a run whose model can be compressed.
 
     Raises:
         RunError: If the run is of a task whose models cannot be.
     """
     recipe = load(str(run.recipe))
-    if recipe.task not in _TASKS:
+    if not task_of(recipe).compressions:
         raise RunError(
             f"The run is of the task {recipe.task}, whose models are not compressed",
             where=str(run.path),
-            fix=f"give a run of {' or '.join(_TASKS)}",
+            fix="give a run of another task",
         )
     return recipe

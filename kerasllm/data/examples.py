@@ -50,6 +50,10 @@ class Examples:
         # Signed, so that they can be negated.
         return lengths.astype(np.min_scalar_type(-1 - int(lengths.max(initial=0))))
 
+    def places(self, example: int) -> list[tuple[str, int]]:
+        """Returns the file and the line of an example, by its number here."""
+        return [self.store.where(int(self.rows[example]))]
+
     def gather(self, indices: np.ndarray, length: int, pad_id: int) -> np.ndarray:
         """Returns the padded token ids of some examples, int32 `[indices, length]`."""
         return self.store.gather(self.rows[indices], length, pad_id)

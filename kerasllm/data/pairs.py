@@ -68,7 +68,10 @@ class Pairs:
         x = scoring_inputs(self.sides, both, length, inputs, pad_id)
         shape = (len(rows), SIDES, length)
         x = {name: x[name].reshape(shape) for name in inputs}
-        return x, self.reference[rows], np.ones(len(rows), np.float32)
+        reference = self.reference
+        # A step that is only tried has no reference yet.
+        y = np.zeros((len(rows), SIDES), np.float32) if reference is None else reference[rows]
+        return x, y, np.ones(len(rows), np.float32)
 
     def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
         """Returns the specs of what `batch` gives."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from kerasllm.data.starters import PREFIX, STARTERS
 from kerasllm.models.presets import PRESETS
-from kerasllm.recipe import AnyRecipe
+from kerasllm.recipe import WholeRecipe
 from kerasllm.recipe import yaml_file as recipe_yaml
 from kerasllm.run import Run
 
@@ -23,7 +23,7 @@ _PATHS = {*_PARTS, "preset", "adapter", "chat_template", "teacher"}
 _NEVER_PATHS = {"label_names", "class_weights"}
 
 
-def facts_of_run(run: Run, recipe: AnyRecipe) -> dict:
+def facts_of_run(run: Run, recipe: WholeRecipe) -> dict:
     """Returns the facts of a finished run; see `Source.facts`."""
     environment = run.read_environment()
     fingerprints, rows = environment.get("data", {}), environment.get("rows", {})
@@ -81,7 +81,7 @@ def without_folder(spec: str) -> str:
     return PureWindowsPath(name).name or name
 
 
-def recipe_without_paths(recipe: AnyRecipe) -> str:
+def recipe_without_paths(recipe: WholeRecipe) -> str:
     """Returns the YAML of a recipe; of each path in it only the last part is left."""
     return recipe_yaml.dump(_cleaned(recipe.model_dump()), {})
 

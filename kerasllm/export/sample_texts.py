@@ -5,27 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 
-from kerasllm.data.chat.shapes import BadRow, read_row, shape_of
-from kerasllm.data.chat.templates import ChatTemplate
-from kerasllm.data.documents import Documents
-from kerasllm.data.readers.files import find_files
-from kerasllm.data.readers.records import first_keys, records
+from kerasllm.data.prompts import prompts_of
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.starters import PREFIX
 from kerasllm.errors import DataError
 from kerasllm.export.card_facts import without_folder
 from kerasllm.models.causal_lm import CausalLM
-from kerasllm.recipe import AnyRecipe, Recipe
+from kerasllm.recipe import WholeRecipe
 
-# What a prompt is: longer ones would make large models slow to compare.
-_PROMPT_TOKENS = 64
-_SHORTEST_TEXT = 20
 _PARTS = ("test", "validation", "train")
 _NOT_THERE = "the run's own data are not there"
 
 
 def classified_rows(
-    recipe: Recipe,
+    recipe: WholeRecipe,
     count: int | None,
     fingerprints: Mapping[str, str] | None = None,
     warn: Callable[[str], None] = lambda line: None,
@@ -63,7 +56,7 @@ def classified_rows(
 
 
 def prompt_rows(
-    recipe: AnyRecipe | None,
+    recipe: WholeRecipe | None,
     model: CausalLM,
     count: int | None,
     warn: Callable[[str], None] = lambda line: None,
@@ -103,7 +96,7 @@ def prompt_rows(
 
 
 def _first_usable(
-    recipe: AnyRecipe,
+    recipe: WholeRecipe,
     read: Callable[[str, str | list[str]], tuple[list[str], str]],
     bundled: Callable[[], tuple[list[str], str]],
     warn: Callable[[str], None],
@@ -144,53 +137,5 @@ def _taken(
 def _prompts(
     spec, split: str, part: str, data, model: CausalLM, count: int | None
 ) -> tuple[list[str], str]:
-    text = getattr(data, "text", None)
-    plain = text is not None or getattr(data, "format", "auto") == "text"
-    shape = None if plain else shape_of(first_keys(spec, split))
-    if shape is None:
-        documents = Documents(spec, split=split, text=text, on_bad_row="skip")
-        texts, files = _paragraphs(documents), documents.files
-    else:
-        found = find_files(spec, split)
-        files = tuple(file.name for file in found)
-        system = getattr(data, "system", None)
-        texts = (text for file in found for text in _asked(file, shape, system, model))
-    limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
-    return _taken(_cut(texts, model, limit), count, part, files)
-
-
-def _paragraphs(documents: Documents) -> Iterator[str]:
-    for document in documents:
-        for paragraph in document.text.split("\n\n"):
-            text = paragraph.strip()
-            if len(text) >= _SHORTEST_TEXT:
-                yield text
-
-
-def _asked(file, shape: str, system: str | None, model: CausalLM) -> Iterator[str]:
-    for _, row, problem in records(file):
-        try:
-            found = None if problem else read_row(row, shape, system)
-        except BadRow:
-            continue
-        if found is None:
-            continue
-        messages = found.chosen[: found.prompt] if shape == "preference" else found[:-1]
-        yield _written(messages, model.chat_template, model.tokenizer.start_token)
-
-
-def _written(messages: list[dict], template: ChatTemplate | None, start: str | None) -> str:
-    if template is None:
-        return "\n".join(message["content"] for message in messages)
-    text = template.render(messages, add_generation_prompt=True)
-    # The tokenizer puts it there itself.
-    return text.removeprefix(start) if start else text
-
-
-def _cut(texts: Iterator[str], model: CausalLM, limit: int) -> Iterator[str]:
-    for text in texts:
-        ids = model.tokenizer.encode_whole(text)
-        if len(ids) > limit:
-            text = model.tokenizer.decode(ids[:limit], skip_special=False)
-        if text.strip():
-            yield text
+    texts, files = prompts_of(spec, split, data, model)
+    return _taken(texts, count, part, files)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +17,7 @@ from kerasllm.data.pipeline import (
     prediction_dataset,
     prediction_rows,
 )
+from kerasllm.errors import KerasllmError
 from kerasllm.evaluation.classification import log_softmax
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.runtime.threads import parts_of_batch
@@ -120,6 +122,63 @@ def classify(
         }
         for text, row in zip(texts, chances, strict=True)
     ]
+
+
+def classify_stream(
+    model: TextClassifier,
+    texts: Iterable[str],
+    *,
+    buckets: int = PREDICTION_BUCKETS,
+    chunk: int = 2048,
+) -> Iterator[dict]:
+    """Classifies texts as they come, in memory that does not grow with their number.
+
+    While some are computed, the next ones are tokenized.
+
+    Args:
+        model: A classifier.
+        texts: The texts, read as they are needed.
+        buckets: The most lengths to pad to. Defaults to `16`.
+        chunk: Texts that are computed together, sorted by length within. With `1` a text is
+            answered before the next one is read. Defaults to `2048`.
+
+    Yields:
+        What `classify` gives, in the order of the texts.
+    """
+
+    def tokens(some: list[str]) -> tuple[list[str], TokensInMemory]:
+        return some, tokenize(model, some)
+
+    chunks = _chunks(texts, chunk)
+    for some, found in map(tokens, chunks) if chunk == 1 else _ahead(tokens, chunks):
+        yield from classify(model, some, tokens=found, buckets=buckets)
+
+
+def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    texts = iter(texts)
+    while some := list(itertools.islice(texts, size)):
+        yield some
+
+
+def _ahead(function: Callable, items: Iterable) -> Iterator:
+    """Yields a function of each item; the next one is computed while the last one is used.
+
+    Items are taken by the caller's thread: what blocks, as stdin does, can be interrupted there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        ready = None
+        try:
+            for item in items:
+                last, ready = ready, pool.submit(function, item)
+                if last is not None:
+                    yield last.result()
+        except KerasllmError:
+            # A bad row takes nothing from the rows before it.
+            if ready is not None:
+                yield ready.result()
+            raise
+        if ready is not None:
+            yield ready.result()
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.data.pairs import Pairs
 from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, prediction_rows
 from kerasllm.data.sequences import Sequences, scoring_inputs
 from kerasllm.errors import JobError
@@ -90,6 +91,21 @@ def evaluate(
     """
     scores = score(model, sequences, buckets=buckets, notify=notify)
     return language_model_report(scores, sequences.text_bytes), scores
+
+
+def log_probabilities(model: CausalLM, pairs: Pairs, *, buckets: int = 16) -> np.ndarray:
+    """Returns how likely the model finds the answers of pairs, each as a whole.
+
+    Args:
+        model: The model.
+        pairs: The answers.
+        buckets: The most lengths to pad to. Defaults to `16`.
+
+    Returns:
+        float32 `[pairs, 2]`: the natural logarithms, of chosen and rejected.
+    """
+    scores = score(model, pairs.sides, buckets=buckets)
+    return -scores[:, 0].reshape(-1, 2)
 
 
 class _Progress(keras.callbacks.Callback):

@@ -148,3 +148,10 @@ class DistillationRecipe(WholeRecipe):
 
 
 CompressionRecipe = QuantizationRecipe | PruningRecipe | DistillationRecipe
+
+RECIPES = {
+    "quantization": QuantizationRecipe,
+    "pruning": PruningRecipe,
+    "distillation": DistillationRecipe,
+}
+"""The schema of each kind of recipe of `kerasllm compress`."""

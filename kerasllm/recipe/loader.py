@@ -1,214 +1,56 @@
-"""A recipe: the one file that says what a run does, and the schema that checks it.
+"""Loads recipes: the file, settings over it, and every problem that the schema finds.
 
-Defaults, ranges and what each key means stand here, those of `training` in `recipe_training`, and
-nowhere else: errors, `kerasllm recipes show` and the run directory all speak from this schema.
-Nothing here imports TensorFlow, so that a mistake in a recipe is told at once.
+Defaults, ranges and what each key means stand in the schemas: what recipes share in
+`kerasllm.recipe`, the rest in the file of each task. Nothing here imports TensorFlow, so that a
+mistake in a recipe is told at once.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ValidationError
 
 from kerasllm.errors import RecipeError
 from kerasllm.recipe import files as recipe_files
 from kerasllm.recipe import yaml_file as recipe_yaml
-from kerasllm.recipe.causal_lm import CausalRecipe, needs_validation
-from kerasllm.recipe.compression import (
-    CompressionRecipe,
-    DistillationRecipe,
-    PruningRecipe,
-    QuantizationRecipe,
-)
-from kerasllm.recipe.files import names, path_of
-from kerasllm.recipe.preference import PreferenceRecipe
-from kerasllm.recipe.schema import WholeRecipe, problems, refusal
-from kerasllm.recipe.training import EarlyStopping, Training
-from kerasllm.recipe.types import (
-    Count,
-    Files,
-    LabelNames,
-    LabelWeights,
-    Positive,
-    Section,
-    Share,
-    Text,
-    WholeNumber,
-)
+from kerasllm.recipe.compression import RECIPES as COMPRESSION
+from kerasllm.recipe.files import names, path_of  # noqa: F401 - part of `kerasllm.recipe`
+from kerasllm.recipe.schema import WholeRecipe, problems
+from kerasllm.recipe.types import Section
 
-__all__ = [
-    "SCHEMAS",
-    "AnyRecipe",
-    "CausalRecipe",
-    "Data",
-    "EarlyStopping",
-    "Lora",
-    "Model",
-    "PreferenceRecipe",
-    "Recipe",
-    "Training",
-    "load",
-    "names",
-    "path_of",
-    "together",
-    "validate",
-]
-
+# A setting sets one key; to say so of a section needs no schema.
 _SECTIONS = (
     *("model", "data", "training"),
     *("quantization", "pruning", "student", "distillation"),
 )
 
 
-class Lora(Section):
-    """Low-rank adaptation: train two thin matrices beside each target (Hu et al., 2021,
-    https://arxiv.org/abs/2106.09685)."""
+def schema_of(task: str) -> type[WholeRecipe]:
+    """Returns the schema of the recipes of a task, or of a way to make models smaller.
 
-    rank: Count = Field(8, description="width of the two matrices; more can learn more")
-    alpha: Positive = Field(16.0, description="the update is scaled by alpha / rank")
-    targets: Annotated[list[Text], Field(min_length=1), "a list of layer names"] = Field(
-        ["query", "value"], description="layers of each block that get one"
-    )
+    Args:
+        task: What stands behind `task:` in a recipe.
 
-
-class Model(Section):
-    """Which pretrained model, and how much of it trains."""
-
-    preset: Text = Field(
-        "minilm_l6_en_uncased",
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder",
-    )
-    dropout: Share = Field(0.1, description="every dropout of the model")
-    head_dropout: Share | None = Field(
-        None, description="dropout before the classification layer; null: as dropout"
-    )
-    freeze: Literal["backbone"] | WholeNumber = Field(
-        0, description="N: embeddings and N lowest layers; backbone: all but the head"
-    )
-    lora: Lora | None = Field(
-        None, description="low-rank adaptation, {rank, alpha, targets}; null: none"
-    )
-
-    @field_validator("lora")
-    @classmethod
-    def _lora_needs_a_backbone(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
-        if lora and info.data.get("freeze") == "backbone":
-            raise refusal(
-                "lora trains layers that freeze: backbone keeps as they are",
-                "remove model.lora, or set model.freeze to 0",
-            )
-        return lora
-
-
-class Data(Section):
-    """Which rows are read, and what they become."""
-
-    train: Files = Field(
-        description="csv, tsv, jsonl, parquet: file, glob, list of them or starter:NAME"
-    )
-    validation: Files | None = Field(
-        None, description="as train; null: a part of train (validation_split)"
-    )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
-    text: Text | None = Field(None, description="column of the texts; null: found by common names")
-    label: Text | None = Field(
-        None, description="column of the labels; null: found by common names"
-    )
-    label_names: LabelNames | None = Field(
-        None, description="{label in the data: name to show}; null: labels as they are"
-    )
-    validation_split: Share = Field(
-        0.1, description="part of train to hold out if validation is null, stratified"
-    )
-    max_length: Annotated[int, Field(ge=3, le=65536), "a whole number from 3 to 65536"] = Field(
-        128, description="most tokens of a text, special tokens included; the rest is cut"
-    )
-    buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
-    class_weights: Literal["balanced"] | LabelWeights | None = Field(
-        None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
-    )
-    on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row without text or label does to the run"
-    )
-
-    @field_validator("label")
-    @classmethod
-    def _label_is_not_the_text(cls, label: str | None, info: ValidationInfo) -> str | None:
-        if label is not None and label == info.data.get("text"):
-            raise refusal(f"the labels cannot be in the column of the texts, {label}")
-        return label
-
-    @field_validator("label_names")
-    @classmethod
-    def _names_differ(cls, label_names: dict[str, str] | None) -> dict[str, str] | None:
-        label_of: dict[str, str] = {}
-        for label, name in (label_names or {}).items():
-            if name in label_of:
-                raise refusal(f"labels {label_of[name]} and {label} are both named {name}")
-            label_of[name] = label
-        return label_names
-
-    @field_validator("class_weights")
-    @classmethod
-    def _weights_are_of_labels(cls, weights, info: ValidationInfo):
-        label_names = info.data.get("label_names")
-        if label_names is None or not isinstance(weights, dict):
-            return weights
-        key_of: dict[str, str] = {}
-        for key in weights:
-            name = label_names.get(key, key)
-            if name not in label_names.values():
-                known = ", ".join(label_names.values())
-                raise refusal(f"{key} is no label", f"the names in data.label_names are: {known}")
-            if name in key_of:
-                raise refusal(f"{key_of[name]} and {key} are the same label", "keep one of them")
-            key_of[name] = key
-        return weights
-
-
-class Recipe(WholeRecipe):
-    """What a run does that trains a classifier of texts.
-
-    Example:
-
-    >>> recipe = load("bert_cls", ["training.epochs=3"])
-    >>> recipe.training.epochs, recipe.model.preset
-    (3, 'minilm_l6_en_uncased')
+    Raises:
+        RecipeError: If there is no such task, with the nearest name that there is.
     """
+    # Tasks stand above recipes: each brings its schema, and none is known here by name.
+    from kerasllm.tasks import task as tasks
 
-    task: Literal["text_classification"] = Field(description="what the model learns")
-    model: Model = Field(Model(), description="the pretrained model, and how much of it trains")
-    data: Data = Field(description="paths are relative to the folder that the command runs in")
-    training: Training = Field(Training(), description="how the weights are trained")
-
-    @field_validator("training")
-    @classmethod
-    def _early_stopping_needs_validation(cls, training: Training, info: ValidationInfo) -> Training:
-        return needs_validation(training, info.data.get("data"))
-
-
-AnyRecipe = Recipe | CausalRecipe | PreferenceRecipe
-
-SCHEMAS: dict[str, type[WholeRecipe]] = {
-    "text_classification": Recipe,
-    "causal_lm": CausalRecipe,
-    "preference": PreferenceRecipe,
-    "quantization": QuantizationRecipe,
-    "pruning": PruningRecipe,
-    "distillation": DistillationRecipe,
-}
-"""The schema of each task's recipes."""
+    if task in COMPRESSION:
+        return COMPRESSION[task]
+    if task not in tasks.names():
+        raise tasks.unknown(task, known=list(COMPRESSION))
+    return tasks.find(task).Recipe
 
 
 def load(
     name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> AnyRecipe | CompressionRecipe:
+) -> WholeRecipe:
     """Loads a recipe and checks it against the schema.
 
     Args:
@@ -258,21 +100,21 @@ def together(found: Sequence[RecipeError]) -> RecipeError:
 
 def _check(
     name_or_file: str | os.PathLike[str], overrides: Sequence[str]
-) -> tuple[AnyRecipe | CompressionRecipe | None, list[RecipeError]]:
+) -> tuple[WholeRecipe | None, list[RecipeError]]:
     """Returns the recipe and no problems, or no recipe and all the problems."""
     try:
         written = recipe_yaml.read(recipe_files.find(name_or_file))
     except RecipeError as error:
         return None, [error]
     _override(written, overrides)
-    task = written.values.get("task")
-    if isinstance(task, str) and task not in SCHEMAS:
+    try:
+        schema = _schema_of(written)
+    except RecipeError as error:
         # What the other keys should be is not known then.
-        return None, [*written.problems, _unknown_task(task, written)]
-    schema = SCHEMAS.get(task, Recipe) if isinstance(task, str) else Recipe
-    for section in _SECTIONS:
+        return None, [*written.problems, error]
+    for section in _sections(schema):
         # Absent, or all its keys are commented out.
-        if section in schema.model_fields and written.values.get(section) is None:
+        if written.values.get(section) is None:
             written.values[section] = {}
     try:
         recipe = schema.model_validate(written.values)
@@ -283,13 +125,32 @@ def _check(
     return recipe, []
 
 
-def _unknown_task(task: str, written: recipe_yaml.Written) -> RecipeError:
-    near = difflib.get_close_matches(task, SCHEMAS, n=1)
-    return RecipeError(
-        f"task {task!r} is not known. Expected: {' or '.join(SCHEMAS)}",
-        where=written.place_of(("task",)),
-        fix=f"did you mean {near[0]}?" if near else None,
-    )
+def _schema_of(written: recipe_yaml.Written) -> type[WholeRecipe]:
+    task, where = written.values.get("task"), written.place_of(("task",))
+    if task is None or task == "":
+        from kerasllm.tasks import task as tasks
+
+        known = [*tasks.names(), *COMPRESSION]
+        raise RecipeError(
+            f"task is missing. Expected: {' or '.join(known)}",
+            where=where,
+            fix="name it at the top of the recipe, as `task: NAME`",
+        )
+    if not isinstance(task, str):
+        raise RecipeError(f"task: expected a name. Received: {task}", where=where)
+    try:
+        return schema_of(task)
+    except RecipeError as error:
+        raise RecipeError(error.what, where=where, fix=error.fix) from None
+
+
+def _sections(schema: type[WholeRecipe]) -> list[str]:
+    """Returns the names of the sections of a schema."""
+    return [
+        name
+        for name, field in schema.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    ]
 
 
 def _line_in_file(problem: RecipeError) -> float:

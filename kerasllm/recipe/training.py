@@ -17,9 +17,7 @@ class EarlyStopping(Section):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     patience: Count = Field(2, description="evaluations without a better value before it stops")
-    metric: Literal["loss", "accuracy", "macro_f1", "weighted_f1", "mcc"] = Field(
-        "loss", description="validation metric that is watched"
-    )
+    metric: Literal["loss"] = Field("loss", description="validation metric that is watched")
     min_delta: NotNegative = Field(0.0, description="smallest change that counts as better")
 
 
@@ -145,3 +143,14 @@ class Training(Section):
                 "set training.precision to mixed_bfloat16, or training.ema to null",
             )
         return precision
+
+
+def needs_validation(training: Training, data: Section | None) -> Training:
+    """Refuses early stopping where nothing is validated; for the validator of a whole recipe."""
+    if training.early_stopping and data and not (data.validation or data.validation_split):
+        raise refusal(
+            "early_stopping watches validation, and there is no validation data",
+            "name data.validation, or set data.validation_split above 0",
+            key="early_stopping",
+        )
+    return training

@@ -1,230 +1,528 @@
-"""Causal language modelling: what comes next, in text or in what an assistant says."""
+"""Causal language modelling: the next token of texts, or of what an assistant says."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import keras
-import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 
-from kerasllm.data.chat.conversations import open_conversations
-from kerasllm.data.chat.shapes import shape_of
-from kerasllm.data.chat.templates import BUILT_IN, ChatTemplate, built_in, own
-from kerasllm.data.documents import Documents, open_documents
-from kerasllm.data.readers.records import first_keys
-from kerasllm.data.sequences import (
-    Sequences,
-    full_blocks,
-    packed_rows,
-    separate_pieces,
-    whole_rows,
+from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.recipe.lora import Lora
+from kerasllm.recipe.schema import WholeRecipe, refusal
+from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
+from kerasllm.recipe.types import Count, Files, Section, Share, Text, WholeNumber
+from kerasllm.tasks.task import (
+    Api,
+    DataFacts,
+    EvaluateOptions,
+    Evaluation,
+    Head,
+    Headline,
+    Task,
 )
-from kerasllm.data.split import split_stratified
-from kerasllm.data.token_store import TokenStore
-from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
-from kerasllm.environment import store_dir
-from kerasllm.errors import DataError, RecipeError
-from kerasllm.models.adapters import add_adapter, load_adapter
-from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.decoder import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
-from kerasllm.models.likelihood import evaluate  # noqa: F401 - what every task has
-from kerasllm.recipe.causal_lm import CausalData, CausalRecipe
-from kerasllm.run import Run, whole_folder
-from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
+
+if TYPE_CHECKING:
+    from kerasllm.data.language_models import LanguageModelData
+    from kerasllm.data.multiple_choice import Question
+    from kerasllm.data.sequences import Sequences
+    from kerasllm.models.causal_lm import CausalLM
+    from kerasllm.run import Run
+
+# A preset may read far more, at a cost that grows with the square of it.
+_LONGEST_WINDOW = 1024
+# Likely words, but not the same ones each time, as the most likely are.
+_SAMPLE_TEMPERATURE, _SAMPLE_TOP_P = 0.8, 0.95
+# What each option of `evaluate` is for, where it is not for all data.
+_FOR = {
+    "stride": "texts",
+    "chat_template": "conversations",
+    "template": "questions with choices",
+}
+
+
+class CausalModel(Section):
+    """Which model, and how much of it trains."""
+
+    preset: Text | None = Field(
+        None,
+        description="name in `kerasllm presets list`, hf://, pypi://, folder, .gguf; null: a new "
+        "GPT-2",
+    )
+    layers: Count = Field(6, description="transformer layers of a new model")
+    heads: Count = Field(6, description="attention heads of each layer of a new model")
+    width: Count = Field(384, description="width of a new model, a multiple of heads")
+    feedforward: Count | None = Field(None, description="of a new model; null: 4 x width")
+    dropout: Share = Field(0.0, description="every dropout of the model")
+    freeze: WholeNumber = Field(0, description="N: embeddings and N lowest layers do not train")
+    lora: Lora | None = Field(
+        None,
+        description="low-rank adaptation, {rank, alpha, dropout, rank_stabilized, dora, targets, "
+        "train}; null: none",
+    )
+    quantize: Literal["int8", "int4"] | None = Field(
+        None, description="bits of the kernels below an adapter; null: as they are"
+    )
+    adapter: Text | None = Field(
+        None, description="folder of a PEFT adapter to continue; null: none"
+    )
+
+    @field_validator("width")
+    @classmethod
+    def _heads_divide_it(cls, width: int, info: ValidationInfo) -> int:
+        heads = info.data.get("heads", 1)
+        if info.data.get("preset") is None and width % heads:
+            raise refusal(f"{heads} heads do not divide a width of {width}")
+        return width
+
+    @field_validator("lora")
+    @classmethod
+    def _an_adapter_needs_weights(cls, lora: Lora | None, info: ValidationInfo):
+        if lora and "preset" in info.data and info.data["preset"] is None:
+            raise refusal(
+                "a new model has no weights that an adapter could be added to",
+                "name model.preset, or remove model.lora",
+            )
+        return lora
+
+    @field_validator("quantize")
+    @classmethod
+    def _only_below_an_adapter(cls, quantize: str | None, info: ValidationInfo) -> str | None:
+        if quantize and info.data.get("lora") is None:
+            raise refusal(
+                "weights that train cannot be quantized",
+                "set model.lora, as {rank: 8}, or remove model.quantize",
+            )
+        return quantize
+
+    @field_validator("adapter")
+    @classmethod
+    def _one_adapter(cls, adapter: str | None, info: ValidationInfo) -> str | None:
+        if adapter and info.data.get("lora"):
+            raise refusal(
+                "model.lora makes a new adapter, and model.adapter continues one",
+                "remove one of the two",
+            )
+        if adapter and "preset" in info.data and info.data["preset"] is None:
+            raise refusal("an adapter needs a pretrained model", "name model.preset")
+        return adapter
+
+
+class CausalData(Section):
+    """Which texts or conversations are read, and what they become."""
+
+    train: Files = Field(
+        description="txt, md, folder of them, jsonl, parquet, csv: file, glob, list or starter:NAME"
+    )
+    validation: Files | None = Field(
+        None, description="as train; null: a part of train (validation_split)"
+    )
+    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    format: Literal["auto", "text", "messages", "prompt_completion", "alpaca", "sharegpt"] = Field(
+        "auto", description="what a row looks like; auto: by its keys"
+    )
+    text: Text | None = Field(None, description="column of the texts; null: found by common names")
+    validation_split: Share = Field(
+        0.1, description="part of train to hold out: of a text its end, of conversations any"
+    )
+    vocabulary_size: Annotated[int, Field(ge=257, lt=2**31), "a whole number, 257 or more"] = Field(
+        4096, description="tokens of the tokenizer that a new model gets, trained on its text"
+    )
+    max_length: Annotated[int, Field(ge=4, le=1 << 20), "a whole number from 4 to 1048576"] = Field(
+        256, description="tokens of a row: a block of text, a pack of conversations"
+    )
+    packing: Literal["auto"] | bool = Field(
+        "auto", description="fill rows with several texts that do not see each other"
+    )
+    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    chat_template: Text = Field(
+        "auto", description="auto: the model's own; chatml, llama3, gemma, mistral, plain or a file"
+    )
+    system: Text | None = Field(
+        None, description="system message of conversations that have none; null: none"
+    )
+    train_on_prompt: bool = Field(False, description="learn what users say as well")
+    too_long: Literal["cut", "drop", "split"] = Field(
+        "cut", description="what becomes of conversations above max_length"
+    )
+    on_bad_row: Literal["error", "skip"] = Field(
+        "error", description="what a row that cannot be used does to the run"
+    )
+
+
+class CausalEarlyStopping(EarlyStopping):
+    """Stop when validation no longer gets better, and restore the best weights."""
+
+    metric: Literal["loss", "accuracy"] = Field("loss", description="metric that is watched")
+
+
+class CausalTraining(Training):
+    """How a language model is trained."""
+
+    early_stopping: CausalEarlyStopping | None = Field(
+        None, description="{patience, metric, min_delta}; null: train to the end"
+    )
+    rematerialize: bool = Field(
+        False, description="compute layers again in the backward pass, for memory"
+    )
+    loss_tokens: Count | None = Field(
+        None, description="tokens whose logits are in memory at once; null: 128 MB of them"
+    )
+    sample_every: Literal["epoch"] | Count | None = Field(
+        None, description="how often the model writes samples: epoch, steps; null: never"
+    )
+    sample_prompts: Annotated[list[Annotated[str, "a text"]], "a list of texts"] = Field(
+        [""], description="what samples begin with"
+    )
+    sample_tokens: Count = Field(60, description="tokens of a sample")
+
+
+class CausalRecipe(WholeRecipe):
+    """What a run does that trains a causal language model."""
+
+    task: Literal["causal_lm"] = Field(description="what the model learns")
+    model: CausalModel = Field(CausalModel(), description="the model, and how much of it trains")
+    data: CausalData = Field(description="paths are relative to the folder that the command runs in")
+    training: CausalTraining = Field(CausalTraining(), description="how the weights are trained")
+
+    @field_validator("training")
+    @classmethod
+    def _early_stopping_needs_validation(cls, training, info: ValidationInfo):
+        return needs_validation(training, info.data.get("data"))
 
 
 @dataclass(frozen=True, eq=False)
-class CausalLMData:
-    """The data of a run.
+class Questions:
+    """Questions with choices, as rows that a model is measured on.
 
     Attributes:
-        tokenizer: The preset's, or one that was trained on the text.
-        template: How conversations are written; `None` where the data are plain text and the
-            model has no template.
-        train: What the model trains on.
-        validation: What is measured while it trains, or `None`.
-        test: What is measured at the end, or `None`.
-        stores: The tokens, by the name of the part.
-        fingerprints: What tells the data of each part from others.
-        conversations: Whether the data are conversations.
-        packs: Whether several texts share a row, without seeing each other.
+        questions: The questions.
+        template: What a question becomes.
+        max_length: The most tokens of a question with a choice, or `None`.
     """
 
-    tokenizer: TokenizerJson
-    template: ChatTemplate | None
-    train: Sequences
-    validation: Sequences | None
-    test: Sequences | None
-    stores: dict[str, TokenStore]
-    fingerprints: dict[str, str]
-    conversations: bool
-    packs: bool
+    questions: Sequence[Question]
+    template: str
+    max_length: int | None
 
-    @property
-    def parts(self) -> dict[str, Sequences]:
-        """The parts that there are, by name."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: part for name, part in parts.items() if part is not None}
+    def __len__(self) -> int:
+        return len(self.questions)
 
 
-def prepare_data(
-    recipe: CausalRecipe,
-    notify: Callable[[str], None] | None = None,
-    *,
-    folder: Path | None = None,
-) -> CausalLMData:
-    """Reads the data of a recipe, and trains a tokenizer on it where the model is a new one.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Rows of tokens, and what the metrics say of how they were made."""
 
-    Args:
-        recipe: The recipe.
-        notify: Called with what is being done. Defaults to `None`.
-        folder: Where token stores are kept. Defaults to `None`: in the cache.
+    sequences: Sequences
+    facts: dict
 
-    Raises:
-        KerasllmError: If the preset or the data is refused.
-    """
-    notify = notify or (lambda text: None)
-    folder = folder or store_dir()
-    data, preset = recipe.data, recipe.model.preset
-    conversations = _are_conversations(data)
-    tokenizer = template = None
-    if preset is not None:
-        notify(f"loading the tokenizer of {preset}")
-        tokenizer, template = load_text_side(preset, notify)
-    elif conversations:
-        raise DataError(
-            "A new model cannot begin with conversations",
-            where="data.train",
-            fix="name model.preset, or train on plain text first",
-        )
-    packs = _packs(recipe)
-    if conversations:
-        template = choose_template(data.chat_template, template, tokenizer, preset)
-        return _conversations(recipe, tokenizer, template, packs, folder, notify)
-    return _texts(recipe, tokenizer, template, packs, folder, notify)
+    def __len__(self) -> int:
+        return len(self.sequences)
 
 
-def choose_template(
-    wanted: str,
-    found: ChatTemplate | None,
-    tokenizer: TokenizerJson,
-    preset: str | None,
-    *,
-    where: str = "data.chat_template",
-) -> ChatTemplate:
-    """Returns the chat template that a recipe or an option asks for.
+class CausalLanguageModelling(Task):
+    """The next token of texts, or of what an assistant says."""
 
-    Args:
-        wanted: `auto`, the name of a built-in one, or a file.
-        found: The model's own, or `None`.
-        tokenizer: The tokenizer, whose special tokens a template names.
-        preset: The preset, for messages.
-        where: The key or option that asks. Defaults to `"data.chat_template"`.
-
-    Raises:
-        RecipeError: If there is no such template.
-    """
-    if wanted in BUILT_IN:
-        return built_in(wanted, tokenizer)
-    if wanted != "auto":
-        if not os.path.isfile(wanted):
-            raise RecipeError(
-                f"{wanted} is neither a chat template that kerasllm brings along nor a file",
-                where=where,
-                fix=f"choose {', '.join(BUILT_IN)}, auto, or a file of Jinja",
-            )
-        return own(Path(wanted).read_text(encoding="utf-8"), tokenizer, where=wanted)
-    if found is None:
-        raise RecipeError(
-            f"{preset} has no chat template of its own",
-            where=where,
-            fix=f"choose one with {where}: {', '.join(BUILT_IN)}, or a file of Jinja",
-        )
-    return found
-
-
-def build_model(recipe: CausalRecipe, data: CausalLMData, precision: str) -> CausalLM:
-    """Builds the model of a recipe, for its data.
-
-    Raises:
-        KerasllmError: If the preset is refused, or rows are longer than what it reads.
-    """
-    settings = recipe.model
-    model = gpt_causal_lm(
-        settings.preset,
-        tokenizer=data.tokenizer,
-        layers=settings.layers,
-        heads=settings.heads,
-        width=settings.width,
-        feedforward=settings.feedforward,
-        max_length=recipe.data.max_length,
-        dropout=settings.dropout,
-        freeze=settings.freeze,
-        precision=precision,
-        rematerialize=recipe.training.rematerialize,
+    name = "causal_lm"
+    Recipe = CausalRecipe
+    preset_kind = "decoder"
+    headline = Headline("loss", higher_is_better=False)
+    metrics = {  # noqa: RUF012
+        "loss": "loss",
+        "perplexity": "perplexity",
+        "bits_per_byte": "bits per byte",
+        "accuracy": "accuracy",
+        "accuracy_normalized": "accuracy, by bytes",
+        "chance": "by chance",
+        "tokens": "tokens",
+        "bytes": "bytes",
+        "conversations": "conversations",
+        "questions": "questions",
+        "max_length": "most tokens at once",
+        "stride": "stride",
+    }
+    lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte"})
+    evaluate_options = (
+        *("text", "stride", "max_length", "chat_template", "template", "adapter", "output"),
     )
-    if model.max_length is not None and recipe.data.max_length > model.max_length:
-        raise RecipeError(
-            f"The model reads {model.max_length} tokens at most, and rows of "
-            f"{recipe.data.max_length} are asked for",
-            where="data.max_length",
-            fix=f"set data.max_length to {model.max_length} or less",
+    # Losses and samples want all cores for an operation.
+    sliced = False
+    predicts = False
+    generates = True
+    opens_presets = True
+    compressions = ("int8", "int4", "gptq", "awq")
+
+    def load(
+        self, recipe: CausalRecipe, notify: Callable[[str], None] | None = None
+    ) -> LanguageModelData:
+        from kerasllm.data.chat.templates import choose_template
+        from kerasllm.data.language_models import load_conversations, load_texts
+        from kerasllm.environment import store_dir
+        from kerasllm.models.decoder import load_text_side
+
+        notify = notify or (lambda text: None)
+        data, preset = recipe.data, recipe.model.preset
+        conversations = _are_conversations(data)
+        tokenizer = template = None
+        if preset is not None:
+            notify(f"loading the tokenizer of {preset}")
+            tokenizer, template = load_text_side(preset, notify)
+        elif conversations:
+            raise DataError(
+                "A new model cannot begin with conversations",
+                where="data.train",
+                fix="name model.preset, or train on plain text first",
+            )
+        packs = _packs(recipe)
+        if conversations:
+            template = choose_template(data.chat_template, template, tokenizer, preset)
+        read = load_conversations if conversations else load_texts
+        return read(recipe, tokenizer, template, packs, store_dir(), notify)
+
+    def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
+        from kerasllm.models.adapters import add_adapter, load_adapter
+        from kerasllm.models.decoder import gpt_causal_lm
+
+        settings = recipe.model
+        model = gpt_causal_lm(
+            settings.preset,
+            tokenizer=data.tokenizer,
+            layers=settings.layers,
+            heads=settings.heads,
+            width=settings.width,
+            feedforward=settings.feedforward,
+            max_length=recipe.data.max_length,
+            dropout=settings.dropout,
+            freeze=settings.freeze,
+            precision=precision,
+            rematerialize=recipe.training.rematerialize,
         )
-    model.chat_template = data.template
-    model.packs = data.packs
-    # Packs are nearly full: one length pads no more than several, and is compiled once.
-    model.pad_to = recipe.data.max_length if data.packs else None
-    # In mixed precision frozen matrices would be cast in every step.
-    cast = precision.startswith("mixed")
-    if settings.lora is not None:
-        model.adapters = add_adapter(
-            model.backbone,
-            **settings.lora.model_dump(),
-            quantize=settings.quantize,
-            cast=cast,
-            seed=recipe.training.seed,
+        if model.max_length is not None and recipe.data.max_length > model.max_length:
+            raise RecipeError(
+                f"The model reads {model.max_length} tokens at most, and rows of "
+                f"{recipe.data.max_length} are asked for",
+                where="data.max_length",
+                fix=f"set data.max_length to {model.max_length} or less",
+            )
+        model.chat_template = data.template
+        model.packs = data.packs
+        # Packs are nearly full: one length pads no more than several, and is compiled once.
+        model.pad_to = recipe.data.max_length if data.packs else None
+        # In mixed precision frozen matrices would be cast in every step.
+        cast = precision.startswith("mixed")
+        if settings.lora is not None:
+            model.adapters = add_adapter(
+                model.backbone,
+                **settings.lora.model_dump(),
+                quantize=settings.quantize,
+                cast=cast,
+                seed=recipe.training.seed,
+            )
+        elif settings.adapter is not None:
+            model.adapters = load_adapter(model.backbone, settings.adapter, cast=cast)
+        if recipe.training.loss_tokens:
+            model.loss_tokens = recipe.training.loss_tokens
+        return model
+
+    def loss(self, recipe: CausalRecipe, data: LanguageModelData):
+        from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
+
+        return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
+
+    def callbacks(self, recipe, data, on_samples) -> list:
+        training = recipe.training
+        if training.sample_every is None:
+            return []
+        from kerasllm.generation.samples import Samples
+        from kerasllm.generation.settings import GenerationSettings
+
+        settings = GenerationSettings(
+            max_new_tokens=training.sample_tokens,
+            temperature=_SAMPLE_TEMPERATURE,
+            top_p=_SAMPLE_TOP_P,
+            seed=training.seed,
         )
-    elif settings.adapter is not None:
-        model.adapters = load_adapter(model.backbone, settings.adapter, cast=cast)
-    if recipe.training.loss_tokens:
-        model.loss_tokens = recipe.training.loss_tokens
-    return model
+        return [
+            Samples(
+                training.sample_prompts,
+                settings,
+                every=training.sample_every,
+                chat=data.conversations,
+                on_samples=on_samples,
+            )
+        ]
 
+    def rows(
+        self,
+        model: CausalLM,
+        spec: str | Sequence[str],
+        recipe: Any | None,
+        options: EvaluateOptions,
+        notify: Callable[[str], None],
+    ) -> tuple[Questions | Measured, list[str]]:
+        from kerasllm.data.multiple_choice import read_questions
+        from kerasllm.models.multiple_choice import TEMPLATE
 
-def build_loss(recipe: CausalRecipe) -> keras.losses.Loss:
-    """Returns the loss of a recipe."""
-    return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
+        kind = _kind_of(spec, options)
+        _check_length(model, options.max_length)
+        if kind == "questions with choices":
+            template = options.template or TEMPLATE
+            return Questions(read_questions(spec), template, options.max_length), []
+        read = _windows if kind == "texts" else _conversations
+        return read(model, spec, options, recipe and recipe.data, notify)
 
+    def evaluate(
+        self,
+        model: CausalLM,
+        rows: Sequences | Questions | Measured,
+        *,
+        buckets: int = 16,
+        notify: Callable[[str], None] | None = None,
+    ) -> Evaluation:
+        from kerasllm.environment import store_dir
+        from kerasllm.models import likelihood, multiple_choice
 
-def save(recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
-    """Writes the trained model into a run: `model/`, and `adapter/` where an adapter was trained.
+        if isinstance(rows, Questions):
+            metrics, answers = multiple_choice.evaluate(
+                model,
+                rows.questions,
+                folder=store_dir(),
+                template=rows.template,
+                max_length=rows.max_length,
+                notify=notify,
+            )
+            return Evaluation(metrics, None, rows=answers)
+        sequences = rows.sequences if isinstance(rows, Measured) else rows
+        metrics, scores = likelihood.evaluate(model, sequences, buckets=buckets, notify=notify)
+        if isinstance(rows, Measured):
+            return Evaluation(metrics | rows.facts, scores, rows=_of_texts(sequences, scores))
+        return Evaluation(metrics, scores)
 
-    Then `model/` holds the base with the adapter merged into it, in float32, whatever the
-    precision of the training was.
-    """
-    if model.adapters is None:
+    def open(
+        self,
+        folder: str | Path,
+        *,
+        precision: str = "float32",
+        adapter: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> CausalLM:
+        from kerasllm.models.adapters import load_adapter
+        from kerasllm.models.decoder import load_causal_lm
+
+        model = load_causal_lm(folder, precision=precision, progress=progress)
+        if adapter is not None:
+            model.adapters = load_adapter(model.backbone, adapter)
+        return model
+
+    def save(self, recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
+        """Writes `model/`, and `adapter/` where an adapter was trained.
+
+        Then `model/` holds the base with the adapter merged into it, in float32, whatever the
+        precision of the training was.
+        """
+        from kerasllm.models.adapters import load_adapter
+        from kerasllm.models.decoder import load_causal_lm
+        from kerasllm.run import whole_folder
+
+        if model.adapters is None:
+            with whole_folder(run.model) as folder:
+                model.save_to_preset(folder)
+            return
+        with whole_folder(run.adapter) as folder:
+            model.adapters.save(folder, base_name=recipe.model.preset)
+        merged = load_causal_lm(recipe.model.preset)
+        merged.chat_template = model.chat_template
+        load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()
         with whole_folder(run.model) as folder:
-            model.save_to_preset(folder)
-        return
-    with whole_folder(run.adapter) as folder:
-        model.adapters.save(folder, base_name=recipe.model.preset)
-    merged = load_causal_lm(recipe.model.preset)
-    merged.chat_template = model.chat_template
-    load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()
-    with whole_folder(run.model) as folder:
-        merged.save_to_preset(folder)
+            merged.save_to_preset(folder)
 
+    def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
+        from kerasllm.data.language_models import remarks
 
-def places_of(sequences: Sequences, numbers: np.ndarray) -> list[tuple[str, int]]:
-    """Returns the file and the line of each text in some rows."""
-    return [place for number in numbers for place in sequences.places(int(number))]
+        kind = "conversations" if data.conversations else "texts"
+        facts = [(part, _part(recipe, data, part, kind)) for part in data.parts]
+        facts.append(("tokenizer", data.tokenizer.description))
+        if data.conversations:
+            share = data.train.trained_tokens / data.train.lengths.sum()
+            what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
+            facts.append(("chat template", data.template.name))
+            facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
+        facts.append(("rows", _rows(recipe, data)))
+        found = [
+            f"{part}: {remark}"
+            for part, store in data.stores.items()
+            for remark in remarks(store, "conversations" if data.conversations else None)
+        ]
+        return DataFacts(facts, remarks=found)
+
+    def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        return [
+            ("write a text", f'kerasllm generate {run.path} --prompt "..."'),
+            ("hold a conversation", f"kerasllm chat {run.path}"),
+            ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
+        ]
+
+    def head(self, model: CausalLM) -> Head:
+        return Head(
+            kind="language model",
+            texts=("prompt",),
+            outputs=lambda logits: {"logits": logits},
+            compared="logits",
+            compared_words="the logits of the token after each row",
+            agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
+            agreeing="next tokens",
+            tolerances={
+                (None, None): (1e-3, 1.0),
+                ("litert", "float32"): (1e-2, 1.0),
+                (None, "float16"): (0.1, 0.97),
+                (None, "int8"): (8.0, 0.75),
+            },
+            architecture="ForCausalLM",
+            pipeline="text-generation",
+            example=(("One day",), ("It is",)),
+            reading=(
+                'for text, row, one in zip(texts, outputs["logits"], ids):',
+                "    next_id = int(row[len(one) - 1].argmax())  # the most likely after the text",
+                "    print(text + tokenizer.decode([next_id]))",
+            ),
+            limits=("It can write what is false, offensive, or in its training data word by word.",),
+            rows=64,
+        )
+
+    def samples(
+        self,
+        recipe: Any | None,
+        model: CausalLM,
+        part: str,
+        spec: str | Sequence[str],
+        count: int | None,
+    ) -> tuple[Iterator[str], tuple[str, ...]]:
+        from kerasllm.data.prompts import prompts_of
+
+        data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
+        return prompts_of(spec, part, data, model)
+
+    def stand_in(self, model: CausalLM) -> str:
+        has_chat = model.chat_template is not None
+        return "starter:chat/test" if has_chat else "starter:moby_dick/train"
+
+    def api(self, model: CausalLM, limits: Any) -> Api:
+        from kerasllm.generation.settings import GenerationSettings
+        from kerasllm.generation.text import TextGenerator
+
+        generator = TextGenerator(model, GenerationSettings())
+        longest = generator.generator.longest
+        generator.generator.longest = min(longest or limits.length, limits.length)
+        return Api(generator=generator)
 
 
 def _are_conversations(data: CausalData) -> bool:
     """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
+    from kerasllm.data.chat.shapes import shape_of
+    from kerasllm.data.readers.records import first_keys
+
     if data.format != "auto" or data.text is not None:
         return data.format not in ("auto", "text")
     shape = shape_of(first_keys(data.train, "train"))
@@ -239,6 +537,8 @@ def _are_conversations(data: CausalData) -> bool:
 
 def _packs(recipe: CausalRecipe) -> bool:
     """Returns whether rows hold several texts."""
+    from kerasllm.models.decoder import can_pack
+
     packing = recipe.data.packing
     if packing is False:
         return False
@@ -252,119 +552,158 @@ def _packs(recipe: CausalRecipe) -> bool:
     return possible
 
 
-def _texts(
-    recipe: CausalRecipe,
-    tokenizer: TokenizerJson | None,
-    template: ChatTemplate | None,
-    packs: bool,
-    folder: Path,
-    notify: Callable[[str], None],
-) -> CausalLMData:
-    data, seed = recipe.data, recipe.training.seed
-    documents = {
-        part: Documents(spec, split=part, text=data.text, on_bad_row=data.on_bad_row)
-        for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
-    }
-    share = 0.0 if "validation" in documents else data.validation_split
-    stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
-    stretches["train"], held_out = documents["train"].cut(share)
-    if held_out is not None:
-        stretches["validation"] = held_out
-    if tokenizer is None:
-        notify("training the tokenizer")
-        tokenizer = train_byte_level_bpe(stretches["train"].texts(), data.vocabulary_size)
-    stores = {
-        part: open_documents(stretch, tokenizer, folder=folder, notify=notify)
-        for part, stretch in stretches.items()
-    }
+def _windows(
+    model: CausalLM, data, options: EvaluateOptions, trained: Any | None, notify
+) -> tuple[Measured, list[str]]:
+    """Returns windows over texts, and what a user should know of how they were read."""
+    from kerasllm.data.documents import Documents, open_documents
+    from kerasllm.data.loading import remarks
+    from kerasllm.data.sequences import windows
+    from kerasllm.environment import store_dir
 
-    def rows(part: str) -> Sequences | None:
-        if part not in stores:
-            return None
-        store = stores[part]
-        blocks = full_blocks(store, data.max_length, seed=seed if part == "train" else None)
-        blocks = blocks if packs else separate_pieces(blocks)
-        return replace(blocks, text_bytes=store.remarks[0])
-
-    parts = [rows(part) for part in ("train", "validation", "test")]
-    return CausalLMData(
-        tokenizer,
-        template,
-        *parts,
-        stores,
-        {part: store.fingerprint for part, store in stores.items()},
-        conversations=False,
-        packs=any(part is not None and part.is_packed for part in parts),
+    length = _length(model, options, trained)
+    stride = (length + 1) // 2 if options.stride is None else options.stride
+    if not 1 <= stride <= length:
+        raise CommandError(
+            f"The stride of a window of {length:,} tokens is from 1 to {length:,}. "
+            f"Received: {stride}",
+            where="--stride",
+        )
+    documents = Documents(
+        data,
+        split="test",
+        text=options.text or getattr(trained, "text", None),
+        on_bad_row=trained.on_bad_row if trained else "error",
     )
+    whole, _ = documents.cut(0.0)
+    store = open_documents(whole, model.tokenizer, folder=store_dir(), notify=notify)
+    size = store.remarks[0]
+    sequences = replace(windows(store, length, stride), text_bytes=size)
+    facts = {"bytes": size, "max_length": length, "stride": stride}
+    return Measured(sequences, facts), remarks(store)
 
 
 def _conversations(
-    recipe: CausalRecipe,
-    tokenizer: TokenizerJson,
-    template: ChatTemplate,
-    packs: bool,
-    folder: Path,
-    notify: Callable[[str], None],
-) -> CausalLMData:
-    data = recipe.data
-    stores = {
-        part: open_conversation_rows(data, spec, tokenizer, template, part, folder, notify)
-        for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
-    }
-    chosen = {part: np.arange(len(store)) for part, store in stores.items()}
-    held_out = stores.get("validation")
-    if held_out is None and data.validation_split:
-        kept, out = split_stratified(
-            np.zeros(len(stores["train"])), data.validation_split, recipe.training.seed
-        )
-        if len(out):
-            chosen["train"], chosen["validation"] = kept, out
-            held_out = stores["train"]
+    model: CausalLM, data, options: EvaluateOptions, trained: Any | None, notify
+) -> tuple[Measured, list[str]]:
+    """Returns conversations, and what a user should know of how they were read."""
+    from kerasllm.data.chat.conversations import Counts, open_conversations
+    from kerasllm.data.chat.templates import choose_template
+    from kerasllm.data.loading import remarks
+    from kerasllm.data.sequences import whole_rows
+    from kerasllm.environment import store_dir
 
-    def rows(part: str, store: TokenStore | None) -> Sequences | None:
-        if store is None:
-            return None
-        if packs and part == "train":
-            return packed_rows(store, data.max_length, chosen[part])
-        return whole_rows(store, chosen[part])
-
-    train = rows("train", stores["train"])
-    return CausalLMData(
-        tokenizer,
-        template,
-        train,
-        rows("validation", held_out),
-        rows("test", stores.get("test")),
-        stores,
-        {part: store.fingerprint for part, store in stores.items()},
-        conversations=True,
-        packs=train.is_packed,
+    length = _length(model, options, trained)
+    template = choose_template(
+        options.chat_template or "auto",
+        model.chat_template,
+        model.tokenizer,
+        "The model",
+        where="--chat-template",
     )
-
-
-def open_conversation_rows(
-    data: CausalData,
-    spec: str | Sequence[str],
-    tokenizer: TokenizerJson,
-    template: ChatTemplate,
-    part: str,
-    folder: Path,
-    notify: Callable[[str], None] | None = None,
-) -> TokenStore:
-    """Returns the conversations of some files as a recipe wants them: see `open_conversations`."""
-    return open_conversations(
-        spec,
-        tokenizer,
+    store = open_conversations(
+        data,
+        model.tokenizer,
         template,
-        split=part,
-        format=data.format,
-        max_length=data.max_length,
-        too_long=data.too_long,
-        train_on_prompt=data.train_on_prompt,
-        system=data.system,
-        on_bad_row=data.on_bad_row,
-        folder=folder,
+        split="test",
+        max_length=length,
+        system=trained.system if trained else None,
+        on_bad_row=trained.on_bad_row if trained else "error",
+        folder=store_dir(),
         notify=notify,
     )
+    found, counts = remarks(store), Counts.of(store)
+    if counts.cut or counts.dropped:
+        found.append(f"of more than {length:,} tokens: {counts}")
+    facts = {"conversations": len(store), "max_length": length}
+    return Measured(whole_rows(store), facts), found
+
+
+def _length(model: CausalLM, options: EvaluateOptions, trained: Any | None) -> int:
+    """Returns the most tokens of a window or a conversation."""
+    if options.max_length is not None:
+        return options.max_length
+    if trained is not None:
+        return trained.max_length
+    return min(model.max_length or _LONGEST_WINDOW, _LONGEST_WINDOW)
+
+
+def _check_length(model: CausalLM, length: int | None) -> None:
+    most = model.max_length
+    if length is not None and not 1 <= length <= (most or length):
+        raise CommandError(
+            f"The model reads from 1 to {most or 'any number of'} tokens. Received: {length}",
+            where="--max-length",
+        )
+
+
+def _of_texts(sequences: Sequences, scores) -> list[dict]:
+    """Returns what was measured of each text or conversation, its windows together."""
+    import numpy as np
+
+    numbers, which = np.unique(sequences.pieces["row"], return_inverse=True)
+    sums = np.zeros((len(numbers), 3))
+    np.add.at(sums, which, scores)
+    rows = []
+    for number, (loss, tokens, correct) in zip(numbers, sums.tolist(), strict=True):
+        file, line = sequences.store.where(int(number))
+        shares = {"loss": loss / tokens, "accuracy": correct / tokens} if tokens else {}
+        rows.append({"file": file, "line": line, "tokens": int(tokens), **shares})
+    return rows
+
+
+def _kind_of(data: str | Sequence[str], options: EvaluateOptions) -> str:
+    """Returns what the rows of some files are, by the keys of the first ones."""
+    from kerasllm.data.chat.shapes import shape_of
+    from kerasllm.data.multiple_choice import KEYS
+    from kerasllm.data.readers.records import first_keys
+
+    keys = [] if options.text else first_keys(data, "test")
+    kind = "texts"
+    if {*KEYS[:2]} <= {*keys}:
+        kind = "questions with choices"
+    elif (shape := shape_of(keys)) == "preference":
+        raise DataError(
+            "The rows are preferences: an answer that was chosen, and one that was rejected",
+            where=str(data if isinstance(data, str) else data[0]),
+            fix="give texts, conversations, or questions with choices",
+        )
+    elif shape:
+        kind = "conversations"
+    for option, used in _FOR.items():
+        if getattr(options, option) is not None and used != kind:
+            raise CommandError(
+                f"This is for {used}, and the data are {kind}",
+                where=f"--{option.replace('_', '-')}",
+                fix="leave it out",
+            )
+    return kind
+
+
+def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -> str:
+    rows = data.parts[part]
+    if part not in data.stores:
+        return f"{len(rows):,} {kind} held out of train, {rows.lengths.sum():,} tokens"
+    store = data.stores[part]
+    where = getattr(recipe.data, part) or recipe.data.train
+    files = where if isinstance(where, str) else ", ".join(where)
+    if part == "validation" and recipe.data.validation is None:
+        files = f"the end of {files}"
+    reused = ", reused from the store" if store.reused else ""
+    return (
+        f"{files}: {len(store):,} {kind}, {int(store.lengths.sum()):,} tokens{reused}; "
+        f"{len(rows):,} rows"
+    )
+
+
+def _rows(recipe: CausalRecipe, data: LanguageModelData) -> str:
+    import numpy as np
+
+    length = recipe.data.max_length
+    if data.packs:
+        each = len(data.train.pieces) / len(data.train)
+        return f"packed: {each:.1f} texts in {length} tokens, which do not see each other"
+    # The last block of a text is seldom full.
+    if data.conversations or np.median(data.train.lengths) < length:
+        return f"a text a row of up to {length} tokens, like lengths together"
+    return f"full blocks of {length} tokens"

@@ -1,7 +1,7 @@
-"""Preference tuning: which of two answers a language model should rather give.
+"""Preference tuning: which of two answers a language model should prefer.
 
-Direct Preference Optimization (Rafailov et al., 2023, https://arxiv.org/abs/2305.18290): no model
-of rewards and no sampling, but a loss on how much likelier the chosen answer has become than the
+Direct Preference Optimization (Rafailov et al., 2023, https://arxiv.org/abs/2305.18290): no reward
+model and no sampling, but a loss on how much more likely the chosen answer has become than the
 rejected one. The reference is the model as the training begins with it: with a new adapter that is
 the base itself, since the adapter changes nothing yet; with `model.adapter` it is the base with
 that adapter as it was. What it gives the answers is computed once, before the first step, and kept
@@ -11,131 +11,257 @@ as two numbers a pair: no second model is in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 
-from kerasllm.data.chat.conversations import open_preferences
-from kerasllm.data.pairs import Pairs
-from kerasllm.data.split import split_stratified
-from kerasllm.environment import store_dir
-from kerasllm.models import likelihood as scoring
-from kerasllm.models.decoder import load_text_side
-from kerasllm.models.preference_lm import PreferenceLM
-from kerasllm.recipe.preference import PreferenceRecipe
-from kerasllm.tasks import causal_lm
-from kerasllm.tasks.causal_lm import CausalLMData, choose_template, places_of, save  # noqa: F401
-from kerasllm.training.preference_loss import PreferenceLoss, rewards
+from kerasllm.recipe.schema import WholeRecipe, refusal
+from kerasllm.recipe.training import EarlyStopping, needs_validation
+from kerasllm.recipe.types import Count, Files, Positive, Section, Share, Text
+from kerasllm.tasks.causal_lm import CausalLanguageModelling, CausalModel, CausalTraining
+from kerasllm.tasks.task import DataFacts, Evaluation, Headline
+
+if TYPE_CHECKING:
+    from kerasllm.data.language_models import LanguageModelData
+    from kerasllm.models.preference_lm import PreferenceLM
 
 
-def prepare_data(
-    recipe: PreferenceRecipe,
-    notify: Callable[[str], None] | None = None,
-    *,
-    folder: Path | None = None,
-) -> CausalLMData:
-    """Reads the pairs of a recipe; their reference is not known before there is a model.
+class PreferenceData(Section):
+    """Which pairs of answers are read, and what they become."""
 
-    Args:
-        recipe: The recipe.
-        notify: Called with what is being done. Defaults to `None`.
-        folder: Where token stores are kept. Defaults to `None`: in the cache.
-
-    Returns:
-        Data whose parts are `Pairs`.
-
-    Raises:
-        KerasllmError: If the preset or the data is refused.
-    """
-    notify = notify or (lambda text: None)
-    data, preset = recipe.data, recipe.model.preset
-    notify(f"loading the tokenizer of {preset}")
-    tokenizer, template = load_text_side(preset, notify)
-    template = choose_template(data.chat_template, template, tokenizer, preset)
-    stores = {
-        part: open_preferences(
-            spec,
-            tokenizer,
-            template,
-            split=part,
-            max_length=data.max_length,
-            too_long=data.too_long,
-            system=data.system,
-            on_bad_row=data.on_bad_row,
-            folder=folder or store_dir(),
-            notify=notify,
-        )
-        for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
-    }
-    parts = {part: Pairs(store) for part, store in stores.items()}
-    if "validation" not in parts and data.validation_split:
-        kept, out = split_stratified(
-            np.zeros(len(parts["train"])), data.validation_split, recipe.training.seed
-        )
-        if len(out):
-            parts["train"] = Pairs(stores["train"], kept)
-            parts["validation"] = Pairs(stores["train"], out)
-    return CausalLMData(
-        tokenizer,
-        template,
-        parts["train"],
-        parts.get("validation"),
-        parts.get("test"),
-        stores,
-        {part: store.fingerprint for part, store in stores.items()},
-        conversations=True,
-        packs=False,
+    train: Files = Field(
+        description="jsonl, json, parquet with prompt, chosen, rejected: file, glob, list or "
+        "starter:NAME"
+    )
+    validation: Files | None = Field(
+        None, description="as train; null: a part of train (validation_split)"
+    )
+    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    validation_split: Share = Field(0.1, description="part of train's pairs to hold out")
+    max_length: Annotated[int, Field(ge=4, le=1 << 20), "a whole number from 4 to 1048576"] = Field(
+        256, description="most tokens of a prompt with an answer"
+    )
+    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    chat_template: Text = Field(
+        "auto", description="auto: the model's own; chatml, llama3, gemma, mistral, plain or a file"
+    )
+    system: Text | None = Field(
+        None, description="system message of conversations that have none; null: none"
+    )
+    too_long: Literal["cut", "drop"] = Field(
+        "cut", description="what becomes of pairs above max_length"
+    )
+    on_bad_row: Literal["error", "skip"] = Field(
+        "error", description="what a row that cannot be used does to the run"
     )
 
 
-def build_model(recipe: PreferenceRecipe, data: CausalLMData, precision: str) -> PreferenceLM:
-    """Builds the model of a recipe, and notes in the data what it gives the answers as it is.
+class PreferenceEarlyStopping(EarlyStopping):
+    """Stop when validation no longer gets better, and restore the best weights."""
 
-    Raises:
-        KerasllmError: If the preset is refused, or rows are longer than what it reads.
+    metric: Literal["loss", "accuracy", "margin"] = Field(
+        "loss", description="metric that is watched"
+    )
+
+
+class PreferenceTraining(CausalTraining):
+    """How a language model is tuned to prefer."""
+
+    beta: Positive = Field(
+        0.1, description="strength of the penalty for moving away from the reference; lower: moves more"
+    )
+    loss: Literal["sigmoid", "ipo", "hinge"] = Field(
+        "sigmoid", description="of the margin: sigmoid is DPO; ipo; hinge is SLiC's"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), "a number from 0 to below 0.5"] = Field(
+        0.0, description="share of pairs that are thought to be the wrong way round; sigmoid only"
+    )
+    early_stopping: PreferenceEarlyStopping | None = Field(
+        None, description="{patience, metric, min_delta}; null: train to the end"
+    )
+
+    @field_validator("loss")
+    @classmethod
+    def _wrong_pairs_are_of_sigmoid(cls, loss: str, info: ValidationInfo) -> str:
+        if loss != "sigmoid" and info.data.get("label_smoothing"):
+            raise refusal(
+                f"{loss} does not know of pairs that are the wrong way round",
+                "set training.loss to sigmoid, or training.label_smoothing to 0",
+            )
+        return loss
+
+
+class PreferenceRecipe(WholeRecipe):
+    """What a run does that tunes a causal language model by preferences."""
+
+    task: Literal["preference"] = Field(description="what the model learns")
+    model: CausalModel = Field(description="the model, and how much of it trains")
+    data: PreferenceData = Field(
+        description="paths are relative to the folder that the command runs in"
+    )
+    training: PreferenceTraining = Field(
+        PreferenceTraining(), description="how the weights are trained"
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _begins_with_a_model(cls, model: CausalModel) -> CausalModel:
+        if model.preset is None:
+            raise refusal(
+                "a new model has no answers yet that could be preferred",
+                "name a model that was tuned on conversations, or the model/ folder of such a run",
+                key="preset",
+            )
+        return model
+
+    @field_validator("training")
+    @classmethod
+    def _early_stopping_needs_validation(cls, training, info: ValidationInfo):
+        return needs_validation(training, info.data.get("data"))
+
+
+class PreferenceTuning(CausalLanguageModelling):
+    """Answers that are chosen against answers that are rejected.
+
+    What it leaves is a causal language model, which is opened, measured, exported and served as one.
     """
-    model = PreferenceLM(causal_lm.build_model(recipe, data, precision))
-    for pairs in data.parts.values():
-        pairs.reference = log_probabilities(model, pairs, buckets=recipe.data.buckets)
-    return model
+
+    name = "preference"
+    Recipe = PreferenceRecipe
+    headline = Headline("loss", higher_is_better=False)
+    metrics = {  # noqa: RUF012
+        **CausalLanguageModelling.metrics,
+        "margin": "margin",
+        "chosen_reward": "reward of chosen",
+        "rejected_reward": "reward of rejected",
+        "pairs": "pairs",
+    }
+    opens_presets = False
+    compressions = ()
+
+    def load(
+        self, recipe: PreferenceRecipe, notify: Callable[[str], None] | None = None
+    ) -> LanguageModelData:
+        import numpy as np
+
+        from kerasllm.data.chat.conversations import open_preferences
+        from kerasllm.data.chat.templates import choose_template
+        from kerasllm.data.language_models import LanguageModelData
+        from kerasllm.data.pairs import Pairs
+        from kerasllm.data.split import split_stratified
+        from kerasllm.environment import store_dir
+        from kerasllm.models.decoder import load_text_side
+
+        notify = notify or (lambda text: None)
+        data, preset = recipe.data, recipe.model.preset
+        notify(f"loading the tokenizer of {preset}")
+        tokenizer, template = load_text_side(preset, notify)
+        template = choose_template(data.chat_template, template, tokenizer, preset)
+        stores = {
+            part: open_preferences(
+                spec,
+                tokenizer,
+                template,
+                split=part,
+                max_length=data.max_length,
+                too_long=data.too_long,
+                system=data.system,
+                on_bad_row=data.on_bad_row,
+                folder=store_dir(),
+                notify=notify,
+            )
+            for part in ("train", "validation", "test")
+            if (spec := getattr(data, part)) is not None
+        }
+        parts = {part: Pairs(store) for part, store in stores.items()}
+        if "validation" not in parts and data.validation_split:
+            kept, out = split_stratified(
+                np.zeros(len(parts["train"])), data.validation_split, recipe.training.seed
+            )
+            if len(out):
+                parts["train"] = Pairs(stores["train"], kept)
+                parts["validation"] = Pairs(stores["train"], out)
+        return LanguageModelData(
+            tokenizer,
+            template,
+            parts,
+            stores,
+            {part: store.fingerprint for part, store in stores.items()},
+            conversations=True,
+            packs=False,
+        )
+
+    def build(
+        self, recipe: PreferenceRecipe, data: LanguageModelData, precision: str
+    ) -> PreferenceLM:
+        from kerasllm.models.preference_lm import PreferenceLM
+
+        return PreferenceLM(super().build(recipe, data, precision))
+
+    def prepare_reference(
+        self, recipe: PreferenceRecipe, model: PreferenceLM, data: LanguageModelData
+    ) -> None:
+        """Notes in the data what the model gives the answers as it is."""
+        from kerasllm.models.likelihood import log_probabilities
+
+        for pairs in data.parts.values():
+            pairs.reference = log_probabilities(model, pairs, buckets=recipe.data.buckets)
+
+    def loss(self, recipe: PreferenceRecipe, data: LanguageModelData):
+        from kerasllm.training.preference_loss import PreferenceLoss
+
+        training = recipe.training
+        return PreferenceLoss(training.loss, training.beta, training.label_smoothing)
+
+    def evaluate(
+        self,
+        model: Any,
+        rows: Any,
+        *,
+        buckets: int = 16,
+        notify: Callable[[str], None] | None = None,
+    ) -> Evaluation:
+        """Measures a model: pairs during the training, texts as any language model afterwards."""
+        from kerasllm.data.pairs import Pairs
+
+        if not isinstance(rows, Pairs):
+            return super().evaluate(model, rows, buckets=buckets, notify=notify)
+        from kerasllm.models.likelihood import log_probabilities
+        from kerasllm.training.preference_loss import preference_report
+
+        found = log_probabilities(model, rows, buckets=buckets)
+        return Evaluation(preference_report(model.item_loss, rows.reference, found), found)
+
+    def facts(self, recipe: PreferenceRecipe, data: LanguageModelData) -> DataFacts:
+        from kerasllm.data.language_models import remarks
+
+        facts = [(part, _part(recipe, data, part)) for part in data.parts]
+        facts.append(("tokenizer", data.tokenizer.description))
+        facts.append(("chat template", data.template.name))
+        facts.append(("reference", _reference(recipe)))
+        facts.append(
+            ("rows", f"a pair a row: two answers of up to {recipe.data.max_length} tokens")
+        )
+        found = [
+            f"{part}: {remark}"
+            for part, store in data.stores.items()
+            for remark in remarks(store, "pairs")
+        ]
+        return DataFacts(facts, remarks=found)
 
 
-def build_loss(recipe: PreferenceRecipe) -> PreferenceLoss:
-    """Returns the loss of a recipe."""
-    training = recipe.training
-    return PreferenceLoss(training.loss, training.beta, training.label_smoothing)
+def _part(recipe: PreferenceRecipe, data: LanguageModelData, part: str) -> str:
+    pairs = data.parts[part]
+    tokens = f"{len(pairs):,} pairs, {int(pairs.sides.lengths.sum()):,} tokens"
+    if part not in data.stores:
+        return f"{tokens}, held out of train"
+    where = getattr(recipe.data, part)
+    files = where if isinstance(where, str) else ", ".join(where)
+    return f"{files}: {tokens}" + ", reused from the store" * data.stores[part].reused
 
 
-def log_probabilities(model: PreferenceLM, pairs: Pairs, *, buckets: int = 16) -> np.ndarray:
-    """Returns how likely the model finds the answers, each as a whole.
-
-    Args:
-        model: The model.
-        pairs: The answers.
-        buckets: The most lengths to pad to. Defaults to `16`.
-
-    Returns:
-        float32 `[pairs, 2]`: the natural logarithms, of chosen and rejected.
-    """
-    scores = scoring.score(model, pairs.sides, buckets=buckets)
-    return -scores[:, 0].reshape(-1, 2)
-
-
-def evaluate(model: PreferenceLM, pairs: Pairs, *, buckets: int = 16) -> tuple[dict, np.ndarray]:
-    """Measures a compiled model on some pairs.
-
-    Args:
-        model: The model.
-        pairs: The pairs, with their reference.
-        buckets: The most lengths to pad to. Defaults to `16`.
-
-    Returns:
-        `loss`; `accuracy`, the share of pairs whose chosen answer has the higher reward; `margin`,
-        by how much; `chosen_reward`; `rejected_reward`; `pairs`; and the log-probabilities of the
-        answers.
-    """
-    loss, found = model.item_loss, log_probabilities(model, pairs, buckets=buckets)
-    each = {"loss": loss.call(pairs.reference, found)} | rewards(pairs.reference, found, loss.beta)
-    means = {name: float(np.mean(values, dtype=np.float64)) for name, values in each.items()}
-    return {**means, "pairs": len(pairs)}, found
+def _reference(recipe: PreferenceRecipe) -> str:
+    settings = recipe.model
+    if settings.adapter is not None:
+        return f"{settings.preset} with {settings.adapter} as it is"
+    return f"{settings.preset} as it is"

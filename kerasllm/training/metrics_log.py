@@ -9,11 +9,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasllm.run import write_text
+from kerasllm.training.listeners import Listener
 
 _NOT_SCALARS = {"step", "epoch", "validation"}
 
 
-class MetricsLog:
+class MetricsLog(Listener):
     """Writes each row to a JSON-lines file and, as scalars, to TensorBoard.
 
     Args:
@@ -80,3 +81,12 @@ class MetricsLog:
                     tf.summary.scalar(f"train/{name}", value)
             for name, value in row.get("validation", {}).items():
                 tf.summary.scalar(f"validation/{name}", value)
+
+    def row(self, row):
+        """Writes the row."""
+        self.write(row)
+
+    def validated(self, step, metrics):
+        """Writes the metrics of a validation that are single numbers."""
+        scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
+        self.write({"step": step, "validation": scalars})

@@ -7,6 +7,7 @@ All take `y_true`, what the reference gives the chosen and the rejected answer o
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 LOSSES = ("sigmoid", "ipo", "hinge")
@@ -120,3 +121,20 @@ class RewardMean(keras.metrics.Mean):
 def _margins(y_true, y_pred):
     """Returns how much more the model prefers the chosen answers than the reference does."""
     return (y_pred[:, 0] - y_pred[:, 1]) - (y_true[:, 0] - y_true[:, 1])
+
+
+def preference_report(loss: PreferenceLoss, reference: np.ndarray, found: np.ndarray) -> dict:
+    """Returns the metrics of pairs of answers.
+
+    Args:
+        loss: The loss of the training.
+        reference: float32 `[pairs, 2]`, the log-probabilities of the reference, chosen and rejected.
+        found: float32 `[pairs, 2]`, those of the model.
+
+    Returns:
+        `loss`; `accuracy`, the share of pairs whose chosen answer has the higher reward; `margin`,
+        by how much; `chosen_reward`; `rejected_reward`; `pairs`.
+    """
+    each = {"loss": loss.call(reference, found)} | rewards(reference, found, loss.beta)
+    means = {name: float(np.mean(values, dtype=np.float64)) for name, values in each.items()}
+    return {**means, "pairs": len(found)}

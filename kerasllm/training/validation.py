@@ -16,8 +16,9 @@ class Validation(keras.callbacks.Callback):
     Args:
         evaluate: Returns the metrics of the model as it is now.
         every: Steps between two validations, or `"epoch"`. Defaults to `"epoch"`.
-        metric: Name of the metric that early stopping watches. `loss` is better when lower, all
-            others when higher. Defaults to `"loss"`.
+        metric: Name of the metric that early stopping watches. Defaults to `"loss"`.
+        higher_is_better: Whether more of the metric is better. Defaults to `None`: for all but
+            `loss`.
         patience: Validations without a better value before training stops; `None` never stops and
             keeps the last weights. Defaults to `None`.
         min_delta: Smallest change that counts as better. Defaults to `0.0`.
@@ -38,6 +39,7 @@ class Validation(keras.callbacks.Callback):
         *,
         every: int | str = "epoch",
         metric: str = "loss",
+        higher_is_better: bool | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
         on_result: Callable[[int, dict], None] | None = None,
@@ -46,6 +48,7 @@ class Validation(keras.callbacks.Callback):
         self._evaluate = evaluate
         self._every = every
         self._metric = metric
+        self._sign = 1 if (metric != "loss" if higher_is_better is None else higher_is_better) else -1
         self._patience = patience
         self._min_delta = min_delta
         self._on_result = on_result
@@ -115,7 +118,7 @@ class Validation(keras.callbacks.Callback):
             self._on_result(self._steps, result)
 
     def _compare(self, result: dict) -> None:
-        value = -result[self._metric] if self._metric == "loss" else result[self._metric]
+        value = self._sign * result[self._metric]
         self.improved = self._best is None or value > self._best + self._min_delta
         if self.improved:
             self._best, self._waited = value, 0

@@ -17,16 +17,16 @@ from kerasllm.compression.run_model import Subject, recipe_of, subject_of
 from kerasllm.compression.student import student_from, student_of
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
-from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.layers import trainable_share
-from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe.compression import (
     CompressionRecipe,
     DistillationRecipe,
     PruningRecipe,
     QuantizationRecipe,
 )
+from kerasllm.recipe.schema import WholeRecipe
 from kerasllm.run import Run, whole_folder, write_json, write_text
+from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
 from kerasllm.workflows import compress_summary as summary
 from kerasllm.workflows.compress_training import train
@@ -47,7 +47,7 @@ class Made:
         facts: What else there is to tell, for `metrics.json`.
     """
 
-    model: TextClassifier | CausalLM
+    model: keras.Model
     metrics: dict
     timing: dict
     facts: dict
@@ -94,7 +94,7 @@ def compress(
     started = time.perf_counter()
     report = report or Report()
     source = Run.open(run)
-    _refuse_pair(recipe_of(source).task, recipe, source)
+    _refuse_pair(recipe_of(source), recipe, source)
     if output is not None:
         Run(output).refuse_existing()
     report.heading(f"Recipe {name}")
@@ -152,7 +152,7 @@ def _origin(name: str) -> str:
     )
 
 
-def _refuse_pair(task: str, recipe: CompressionRecipe, run: Run) -> None:
+def _refuse_pair(trained: WholeRecipe, recipe: CompressionRecipe, run: Run) -> None:
     if not isinstance(recipe, CompressionRecipe):
         raise CommandError(
             f"The recipe is of the task {recipe.task}, which makes no model smaller",
@@ -160,11 +160,12 @@ def _refuse_pair(task: str, recipe: CompressionRecipe, run: Run) -> None:
             fix="name compress_int8, compress_prune, compress_distill or the like; see "
             "`kerasllm recipes list`",
         )
-    if task == "causal_lm" and not isinstance(recipe, QuantizationRecipe):
+    known = task_of(trained).compressions
+    if method_of(recipe) not in known:
         raise RunError(
-            f"Language models cannot be made smaller by {method_of(recipe)}",
+            f"Models of the task {trained.task} cannot be made smaller by {method_of(recipe)}",
             where=str(run.path),
-            fix="use --method int8, int4, gptq or awq",
+            fix=f"use --method {', '.join(known[:-1])} or {known[-1]}",
         )
 
 
@@ -256,13 +257,19 @@ def _compare(
                 *bytes_of(folder),
                 parameters=trainable_share(model.task)[1],
                 rows_per_second=round(len(subject.rows) / elapsed, 1),
-                quality={name: x for name, x in metrics.items() if isinstance(x, float)},
+                quality={name: x for name, x in found.metrics.items() if isinstance(x, float)},
             )
-            for folder, model, elapsed, (metrics, _) in zip(
+            for folder, model, elapsed, found in zip(
                 folders, models, seconds, results, strict=True
             )
         )
-    labels = [found for _, found in results]
-    agreement = None if labels[0] is None else float((labels[0] == labels[1]).mean())
-    comparison = Comparison(subject.metric, limit, before, after, agreement)
-    return comparison, results[1][0]
+    one, other = (found.decisions for found in results)
+    agreement = None
+    if one is not None:
+        same = (one == other).reshape(len(one), -1).all(axis=1)
+        agreement = float(same.mean())
+    headline = subject.task.headline
+    comparison = Comparison(
+        headline.metric, headline.higher_is_better, limit, before, after, agreement
+    )
+    return comparison, results[1].metrics

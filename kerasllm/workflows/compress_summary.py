@@ -29,7 +29,7 @@ def show(
             "they are compressed; products with them are no faster"
         )
     report.heading(f"Before and after, on the {subject.part} data ({len(subject.rows):,} rows)")
-    report.show(comparison_table(comparison))
+    report.show(comparison_table(comparison, subject.task.metrics))
     verdict = "within" if comparison.within_limit else "PAST"
     report.line(
         f"{comparison.lost:+.2%} of the {comparison.metric} lost, {verdict} the limit of "
@@ -38,8 +38,13 @@ def show(
     report.line(f"run     {run.path}")
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Returns size, speed and quality in a row each, with the ratio of after to before."""
+def comparison_table(comparison: Comparison, metrics: Mapping[str, str]) -> Table:
+    """Returns size, speed and quality in a row each, with the ratio of after to before.
+
+    Args:
+        comparison: The model before and after.
+        metrics: The name of each metric in the table, by its key.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     for column in ("before", "after", "after / before"):
@@ -54,11 +59,11 @@ def comparison_table(comparison: Comparison) -> Table:
     row("gzipped, MB", before.gzipped_bytes, after.gzipped_bytes, ",.1f", _MEGABYTE)
     row("parameters", before.parameters, after.parameters, ",")
     row("rows a second", before.rows_per_second, after.rows_per_second, ",.1f")
-    for name in ("accuracy", "macro_f1", "loss", "perplexity"):
+    for name, shown in metrics.items():
         if name in before.quality:
-            row(name.replace("_", " "), before.quality[name], after.quality[name], ".4f")
+            row(shown, before.quality[name], after.quality[name], ".4f")
     if comparison.agreement is not None:
-        table.add_row("same label", "", f"{comparison.agreement:.2%}", "")
+        table.add_row("same prediction", "", f"{comparison.agreement:.2%}", "")
     return table
 
 

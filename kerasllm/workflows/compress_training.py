@@ -14,11 +14,9 @@ from kerasllm.run import Run
 from kerasllm.training.batches import training_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.metrics_log import MetricsLog
-from kerasllm.training.monitor import StepMonitor
-from kerasllm.training.nan_guard import NonFiniteGuard
 from kerasllm.training.precision import resolve_precision, resolve_xla
-from kerasllm.training.validation import Validation
 from kerasllm.workflows.job import Job, compile_model
+from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
 
 # What the recipe of the run says of its own training, and not of this one.
@@ -56,25 +54,10 @@ def train(
     report.heading("Training")
     log = MetricsLog(run.metrics_log, run.tensorboard)
     with log, report.training(job.steps) as progress:
-
-        def on_row(row: dict) -> None:
-            log.write(row)
-            progress.row(row)
-
-        def on_validation(step: int, metrics: dict) -> None:
-            monitor.exclude()
-            scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            log.write({"step": step, "validation": scalars})
-            progress.validated(step, metrics)
-
-        monitor = StepMonitor(job.plan, settings.log_every, on_row=on_row, on_step=progress.step)
-        callbacks = [NonFiniteGuard(rows_of=job.rows_of), *callbacks_for(job.steps), monitor]
-        validation = None
-        if job.data.validation is not None:
-            validation = Validation(
-                lambda: job.evaluate(job.data.validation)[0], on_result=on_validation
-            )
-            callbacks.append(validation)
+        observed = observe(job, report, [log, progress])
+        callbacks = observed.callbacks
+        # Before the validation, which measures what they have done to the weights.
+        callbacks[1:1] = callbacks_for(job.steps)
         model.fit(
             training_batches(model, job.data.train, job.plan, settings.epochs),
             epochs=settings.epochs,
@@ -82,8 +65,9 @@ def train(
             callbacks=callbacks,
             verbose=0,
         )
-    held_out = validation.result if validation else {}
-    return {"train": monitor.epoch_metrics, "validation": held_out}, monitor.timing()
+    held_out = observed.validation.result if observed.validation else {}
+    metrics = {"train": observed.monitor.epoch_metrics, "validation": held_out}
+    return metrics, observed.monitor.timing()
 
 
 def _job(subject: Subject, model: FineTunedModel, settings: Retraining) -> Job:

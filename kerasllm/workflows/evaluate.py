@@ -1,35 +1,25 @@
-"""Measure a trained model on data: a classifier on labels, a language model on what is said."""
+"""Measure a trained model on data."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from kerasllm.data.examples import Examples
-from kerasllm.data.readers.sources import Source
-from kerasllm.environment import store_dir
 from kerasllm.errors import CommandError
-from kerasllm.recipe import load
-from kerasllm.run import Run
-from kerasllm.tasks import text_classification as task
-from kerasllm.workflows.evaluate_causal_lm import Options, evaluate_causal_lm
-from kerasllm.workflows.open_causal_lm import is_run
-from kerasllm.workflows.open_classifier import open_classifier
+from kerasllm.run import write_text
+from kerasllm.tasks.task import EvaluateOptions
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.trained import Trained, open_trained
 
 
 def evaluate(
-    run: str | Path,
+    source: str | Path | Trained,
     data: str | list[str],
     *,
-    text: str | None = None,
-    label: str | None = None,
-    stride: int | None = None,
-    max_length: int | None = None,
-    chat_template: str | None = None,
-    template: str | None = None,
     adapter: str | Path | None = None,
     output: str | Path | None = None,
     report: Report | None = None,
+    **options,
 ) -> dict:
     """Measures a trained model.
 
@@ -37,27 +27,22 @@ def evaluate(
 
     - texts (txt, md, folders of them, and rows of text): each token counts once, and is predicted
       from what a window holds before it; a window moves on by `stride`;
-    - conversations: what counts is what the assistant says, behind the chat template;
+    - conversations: what counts is what the assistant says, after the chat template;
     - questions with choices, `{"question": ..., "choices": [...], "answer": ...}`: a choice is as
-      likely as its tokens behind the question.
+      likely as its tokens after the question.
 
     Args:
-        run: A run directory, or for a language model also a preset.
+        source: A run directory, for a language model also a preset; or what `open_trained` gave.
         data: A file, a glob or `starter:NAME`, or a list of these.
-        text: Column of the texts. Defaults to `None`: the recipe's, else found by common names.
-        label: Column of a classifier's labels. Defaults to `None`, as for `text`.
-        stride: How many tokens a window over a text moves on. Defaults to `None`: half a window.
-        max_length: The most tokens of a window, a conversation or a question. Defaults to `None`:
-            see `Options`.
-        chat_template: A built-in chat template or a file. Defaults to `None`: the model's own.
-        template: What a question becomes; holds `{question}`. Defaults to `None`:
-            `"Question: {question}\\nAnswer:"`.
         adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
         output: A `.jsonl` file for what was measured of each row. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
+        **options: See `kerasllm.tasks.task.EvaluateOptions`: `text`, `text_pair`, `label`,
+            `stride`, `max_length`, `chat_template`, `template`. Those that are not given are the
+            recipe's.
 
     Returns:
-        The metrics: of a classifier those of
+        The metrics by name: of a classifier those of
         `kerasllm.evaluation.classification.classification_report`; on texts and conversations
         those of `kerasllm.evaluation.language_model.language_model_report` and how the rows were
         made; on questions those of `kerasllm.models.multiple_choice.evaluate`.
@@ -77,46 +62,44 @@ def evaluate(
     ```
     """
     report = report or Report()
-    options = Options(text, stride, max_length, chat_template, template)
-    if is_run(run) and load(str(Run.open(run).recipe)).task == "text_classification":
-        others = {**vars(options), "text": None, "adapter": adapter, "output": output}
-        _refuse(others, "language models")
-        return _evaluate_classifier(Run.open(run), data, text, label, report)
-    _refuse({"label": label}, "classifiers")
-    return evaluate_causal_lm(run, data, options, adapter=adapter, output=output, report=report)
+    trained = source if isinstance(source, Trained) else open_trained(source)
+    task = trained.task
+    _refuse_others({**options, "adapter": adapter, "output": output}, task)
+    _check_output(output)
+    with report.busy("loading the model") as busy:
+        model = trained.open(adapter=adapter, progress=busy.update)
+        rows, remarks = task.rows(
+            model, data, trained.recipe, EvaluateOptions(**options), busy.update
+        )
+        for remark in remarks:
+            report.line(remark)
+        busy.update(f"evaluating on {len(rows):,} rows")
+        found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
+    if output:
+        write_text(Path(output), "".join(json.dumps(row) + "\n" for row in found.rows))
+    return found.metrics
 
 
-def _refuse(options: dict, owners: str) -> None:
+def _refuse_others(options: dict, task) -> None:
+    """Refuses options that are for models of other tasks."""
     for name, value in options.items():
-        if value is not None:
+        if value is not None and name not in task.evaluate_options:
             raise CommandError(
-                f"This is for {owners}", where=f"--{name.replace('_', '-')}", fix="leave it out"
+                f"A model of the task {task.name} does not take it",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
             )
 
 
-def _evaluate_classifier(
-    run: Run, data: str | list[str], text: str | None, label: str | None, report: Report
-) -> dict:
-    recipe = load(str(run.recipe)).data
-    source = Source(
-        data,
-        split="test",
-        text=text or recipe.text,
-        label=label or recipe.label,
-        on_bad_row=recipe.on_bad_row,
-    )
-    with report.busy("loading the model") as busy:
-        model = open_classifier(run)
-        store = task.open_tokens(
-            source,
-            model.tokenizer,
-            model.max_length,
-            folder=store_dir(),
-            notify=busy.update,
+def _check_output(output: str | Path | None) -> None:
+    if output is None:
+        return
+    path = Path(output)
+    if path.suffix != ".jsonl" or path.is_dir():
+        raise CommandError(
+            "What was measured of each row is written to a .jsonl file",
+            where=str(output),
+            fix="end --output with .jsonl",
         )
-        for remark in task.remarks(store):
-            report.line(remark)
-        labels = task.encode_labels(store, model.labels)
-        busy.update(f"evaluating on {len(store):,} rows")
-        metrics, _ = task.evaluate(model, Examples.of(store, labels), buckets=recipe.buckets)
-    return metrics
+    if not path.parent.is_dir():
+        raise CommandError("The directory is not there", where=str(path.parent), fix="make it")

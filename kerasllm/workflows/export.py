@@ -17,8 +17,9 @@ from kerasllm.export import formats
 from kerasllm.export.formats import Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
-from kerasllm.recipe import AnyRecipe, load
+from kerasllm.recipe import WholeRecipe, load
 from kerasllm.run import Run, read_json, whole_folder, write_text
+from kerasllm.tasks.task import task_of
 from kerasllm.workflows.signals import asked_to_stop
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Request:
     """
 
     run: Run | None
-    recipe: AnyRecipe | None
+    recipe: WholeRecipe | None
     preset: str | None
     task: str
     format: str
@@ -97,7 +98,7 @@ def check(
         # The card needs both.
         run.read_metrics()
         run.read_environment()
-        task = "text_classification" if recipe.task == "text_classification" else "causal_lm"
+        task = "causal_lm" if task_of(recipe).generates else "text_classification"
     else:
         _refuse_encoder(str(source))
         _refuse_part_of_a_run(Path(source))
@@ -221,7 +222,7 @@ def _open(
     from kerasllm.export.sample_texts import classified_rows, prompt_rows
     from kerasllm.export.source import Source
     from kerasllm.models.text_classifier import TextClassifier
-    from kerasllm.workflows.open_causal_lm import open_causal_lm
+    from kerasllm.workflows.trained import open_trained
 
     run, recipe = request.run, request.recipe
     if request.task == "text_classification":
@@ -230,7 +231,7 @@ def _open(
         rows, rows_from = classified_rows(recipe, request.rows, fingerprints, warn)
     else:
         place = run.path if run else request.preset
-        model = open_causal_lm(place, precision="float32", progress=notify)
+        model = open_trained(place).open(precision="float32", progress=notify)
         rows, rows_from = prompt_rows(recipe, model, request.rows, warn)
     return Source(
         task=request.task,
@@ -245,7 +246,7 @@ def _open(
 
 def _refuse_encoder(preset: str) -> None:
     """Refuses a preset that has no labels before it is trained, where its name tells."""
-    if preset in PRESETS and load(PRESETS[preset].recipe).task == "text_classification":
+    if preset in PRESETS and not task_of(load(PRESETS[preset].recipe)).generates:
         raise CommandError(
             f"{preset} has no labels before it is trained",
             fix=f"train it, `kerasllm finetune --recipe {PRESETS[preset].recipe}`, and export the "

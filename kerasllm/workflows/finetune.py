@@ -13,21 +13,19 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
-from kerasllm.recipe import AnyRecipe
+from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
+from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
-from kerasllm.training.monitor import StepMonitor
-from kerasllm.training.nan_guard import NonFiniteGuard
 from kerasllm.training.profiler import Profile
-from kerasllm.training.validation import Validation
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.job import Job, prepare
+from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
-from kerasllm.workflows.samples import samples_of
 from kerasllm.workflows.signals import asked_to_stop
 
 # What the loss of another worker looks like to those that are left.
@@ -35,7 +33,7 @@ _LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Ca
 
 
 def finetune(
-    recipe: AnyRecipe,
+    recipe: WholeRecipe,
     *,
     name: str = "finetune",
     output: str | Path | None = None,
@@ -115,6 +113,8 @@ def finetune(
             checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
         if chief:
             _record(run, job, command, checkpoint)
+        with report.busy("preparing the training"):
+            job.task.prepare_reference(job.recipe, job.model, job.data)
         report.heading(f"Training into {run.path}" if run else "Training")
         ready = time.perf_counter()
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
@@ -126,21 +126,22 @@ def finetune(
                 job.task.save(job.recipe, job.model, run)
         saved = time.perf_counter()
         timing["save_seconds"] = round(saved - trained, 3)
-        details = None
+        found = None
         if job.data.test is not None:
             with report.busy("evaluating on the test data"):
-                metrics["test"], details = job.evaluate(job.data.test)
+                found = job.evaluate(job.data.test)
+            metrics["test"] = found.metrics
             timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
-    summary.show_results(report, job, run, metrics, timing, details)
+    summary.show_results(report, job, run, metrics, timing, found)
     return run
 
 
-def _strategy(recipe: AnyRecipe, report: Report) -> tf.distribute.Strategy:
+def _strategy(recipe: WholeRecipe, report: Report) -> tf.distribute.Strategy:
     """Returns the strategy of a recipe; tells whom it waits for, which can take long."""
     name = recipe.training.strategy
     cluster = read_tf_config() if name in ("auto", "multi_worker") else None
@@ -204,49 +205,18 @@ def _train(
         kept = checkpoint.state["states"]["log"]["rows"] if checkpoint else 0
         log = MetricsLog(run.metrics_log, run.tensorboard, kept)
     with log, report.training(job.steps, done) as progress:
-
-        def on_row(row: dict) -> None:
-            log.write(row)
-            if "validation" not in row:
-                progress.row(row)
-
-        def on_validation(step: int, metrics: dict) -> None:
-            monitor.exclude()
-            scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
-            log.write({"step": step, "validation": scalars})
-            progress.validated(step, metrics)
-
-        def on_samples(step: int, samples: list[tuple[str, str]]) -> None:
-            monitor.exclude()
-            progress.samples(step, samples)
-
-        first_step = {}
-
-        def on_step(step: int) -> None:
-            if not first_step:
-                first_step["first_step_seconds"] = round(time.perf_counter() - fitting, 3)
-            progress.step(step)
-
-        monitor = StepMonitor(job.plan, training.log_every, on_row=on_row, on_step=on_step)
-        guard = NonFiniteGuard(
-            skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
-        )
-        callbacks = [guard, monitor]
-        validation = _validation(job, on_validation)
-        if validation:
-            callbacks.append(validation)
+        first = _FirstStep()
+        observed = observe(job, report, [first, log, progress])
+        callbacks = observed.callbacks
         if chief:
             # The other workers wait at the next step until the chief has written.
-            callbacks += samples_of(
-                job.recipe,
-                chat=getattr(job.data, "conversations", False),
-                on_samples=on_samples,
-            )
+            callbacks += job.task.callbacks(job.recipe, job.data, observed.listeners.samples)
         store = None
         if chief:
             store = CheckpointStore(
                 run.checkpoints, keep=training.keep_checkpoints, warn=report.line
             )
+        guard, monitor, validation = observed.guard, observed.monitor, observed.validation
         states = {"guard": guard, "monitor": monitor, "log": log}
         checkpoints = Checkpoints(
             store,
@@ -277,7 +247,7 @@ def _train(
         batches = training_batches(
             job.model, job.data.train, job.plan, training.epochs, first_step=done
         )
-        fitting = time.perf_counter()
+        first.began = time.perf_counter()
         try:
             with asked_to_stop(on_signal) as caught, store or nullcontext():
                 job.model.fit(
@@ -311,25 +281,24 @@ def _train(
         "validation": validation.result if validation else {},
         "test": {},
     }
-    timing = {**first_step, "trace_seconds": round(job.model.trace_seconds, 3)}
+    observed.listeners.ended(metrics)
+    timing = {**first.timing, "trace_seconds": round(job.model.trace_seconds, 3)}
     if (first_uses := monitor.first_use_seconds()) is not None:
         timing["compile_seconds"] = round(max(first_uses - job.model.trace_seconds, 0), 3)
     return metrics, {**timing, **monitor.timing()}
 
 
-def _validation(job: Job, on_result) -> Validation | None:
-    if job.data.validation is None:
-        return None
-    training = job.recipe.training
-    stopping = training.early_stopping
-    return Validation(
-        lambda: job.evaluate(job.data.validation)[0],
-        every=training.evaluate_every,
-        metric=stopping.metric if stopping else "loss",
-        patience=stopping.patience if stopping else None,
-        min_delta=stopping.min_delta if stopping else 0.0,
-        on_result=on_result,
-    )
+class _FirstStep(Listener):
+    """Measures how long it takes until the first step is done."""
+
+    began = 0.0
+
+    def __init__(self):
+        self.timing: dict[str, float] = {}
+
+    def step(self, step):
+        if not self.timing:
+            self.timing["first_step_seconds"] = round(time.perf_counter() - self.began, 3)
 
 
 def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:

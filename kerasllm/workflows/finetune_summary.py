@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from kerasllm.data.batch_plan import BatchPlan
 from kerasllm.distribution.strategies import describe
 from kerasllm.models.layers import trainable_share
-from kerasllm.recipe import AnyRecipe
 from kerasllm.run import Run
+from kerasllm.tasks.task import Evaluation
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
     from kerasllm.workflows.job import Job
 
-# Imported when they are asked for: one task needs nothing of the others.
-_OF_TASK = {
-    "text_classification": "classification_summary",
-    "causal_lm": "causal_lm_summary",
-    "preference": "preference_summary",
-}
-
-
-def of_task(recipe: AnyRecipe) -> ModuleType:
-    """Returns the module that knows how to show a recipe's task."""
-    return importlib.import_module(f"kerasllm.workflows.{_OF_TASK[recipe.task]}")
-
 
 def show_data(report: Report, job: Job) -> None:
     """Shows the files, and what became of their rows."""
     report.heading("Data")
-    of_task(job.recipe).show_data(report, job)
+    shown = job.task.facts(job.recipe, job.data)
+    report.facts(shown.facts)
+    for table in shown.tables:
+        report.show(table)
+    for remark in shown.remarks:
+        report.line(remark)
 
 
 def show_plan(report: Report, job: Job) -> None:
@@ -60,31 +52,48 @@ def show_plan(report: Report, job: Job) -> None:
 
 
 def show_results(
-    report: Report, job: Job, run: Run, metrics: dict, timing: dict, details: Any
+    report: Report,
+    job: Job,
+    run: Run,
+    metrics: dict,
+    timing: dict,
+    found: Evaluation | None,
 ) -> None:
     """Shows the final metrics, what the task says of the test data, and what to do next."""
-    shown = of_task(job.recipe)
     report.heading("Results")
     parts = {name: metrics[name] for name in ("validation", "test") if metrics[name]}
     if parts:
-        report.show(shown.metrics_table(parts))
+        for table in job.task.tables(parts):
+            report.show(table)
     report.line(
         f"trained {timing['steps']:,} steps in {timing['train_seconds']:.1f} s: "
         f"{timing['tokens_per_second']:,.0f} real tokens/s, {timing['padding']:.1%} padding; "
         f"{timing['total_seconds']:.1f} s in all"
     )
     report.line(_before_and_after(timing))
-    if details is not None:
-        shown.show_test(report, job, details)
+    if found is not None:
+        _show_mistakes(report, job.task.mistakes(job.recipe, job.data, found))
     report.heading("Next")
     report.facts(
         [
             ("the model", str(run.model)),
             ("the curve", str(run.curve)),
-            *shown.next_steps(run),
+            *job.task.next_steps(run),
             ("watch the curves", f"tensorboard --logdir {run.tensorboard}"),
         ]
     )
+
+
+def _show_mistakes(report: Report, mistakes: Sequence[Mapping]) -> None:
+    if not mistakes:
+        return
+    report.heading("Most confident mistakes on the test data")
+    for mistake in mistakes:
+        text = " ".join(mistake["text"].split())
+        report.line(
+            f"predicted {mistake['predicted']}, labelled {mistake['expected']}: "
+            f"{text if len(text) <= 160 else text[:159] + '…'}"
+        )
 
 
 def _before_and_after(timing: dict) -> str:

@@ -106,9 +106,9 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
         KerasllmError: If it is not there, or not a causal language model.
     """
     from kerasllm.generation.text import TextGenerator
-    from kerasllm.workflows.open_causal_lm import open_causal_lm
+    from kerasllm.workflows.trained import open_generator_source
 
-    model = open_causal_lm(source, adapter=adapter)
+    model = open_generator_source(source).open(adapter=adapter)
     return TextGenerator(model, settings, batch_size=batch_size)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import keras
@@ -16,9 +15,9 @@ from kerasllm.data.pipeline import needs_one_shape, replica_rows
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
-from kerasllm.recipe import AnyRecipe
+from kerasllm.recipe import WholeRecipe
 from kerasllm.runtime.threads import spread_batches
-from kerasllm.tasks import task_of
+from kerasllm.tasks.task import Evaluation, Task, task_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
 from kerasllm.training.precision import resolve_precision, resolve_xla
@@ -46,7 +45,7 @@ class Job:
             `load_seconds`.
     """
 
-    recipe: AnyRecipe
+    recipe: WholeRecipe
     strategy: tf.distribute.Strategy
     data: Any
     model: FineTunedModel
@@ -79,24 +78,24 @@ class Job:
         epoch, step = divmod(step, self.plan.steps)
         rows = self.plan(epoch).rows(step)
         lines: dict[str, list[int]] = {}
-        for file, line in self.task.places_of(self.data.train, rows):
+        for file, line in (place for row in rows for place in self.data.train.places(int(row))):
             lines.setdefault(file, []).append(line)
         return "; ".join(
             f"{file}, lines {', '.join(map(str, sorted(found)))}" for file, found in lines.items()
         )
 
     @property
-    def task(self) -> ModuleType:
-        """The module of the recipe's task."""
+    def task(self) -> Task:
+        """The recipe's task."""
         return task_of(self.recipe)
 
-    def evaluate(self, rows: Any) -> tuple[dict, Any]:
-        """Returns the metrics of some rows, and what the task says of each."""
+    def evaluate(self, rows: Any) -> Evaluation:
+        """Measures the model on some rows."""
         return self.task.evaluate(self.model, rows, buckets=self.recipe.data.buckets)
 
 
 def prepare(
-    recipe: AnyRecipe,
+    recipe: WholeRecipe,
     report: Report,
     strategy: tf.distribute.Strategy | None = None,
     *,
@@ -121,7 +120,7 @@ def prepare(
     task = task_of(recipe)
     started = time.perf_counter()
     with report.busy("reading the data") as busy:
-        data = task.prepare_data(recipe, busy.update)
+        data = task.load(recipe, busy.update)
         if training.early_stopping and data.validation is None:
             raise CommandError(
                 "Early stopping needs validation data, and there is none",
@@ -131,7 +130,7 @@ def prepare(
         read = time.perf_counter()
         busy.update(f"loading the weights of {recipe.model.preset or 'a new model'}")
         with strategy.scope():
-            model = task.build_model(recipe, data, precision)
+            model = task.build(recipe, data, precision)
     # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
     most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
     plan = EpochPlans(
@@ -156,15 +155,15 @@ def prepare(
     return job
 
 
-def spread_over_cores(recipe: AnyRecipe) -> None:
+def spread_over_cores(recipe: WholeRecipe) -> None:
     """Gives each core a part of each batch, where that is faster.
 
-    For the commands, before anything else: it sets the threads of the whole process. Classifiers
-    are, on one device; language models' losses and samples want all cores for an operation.
+    For the commands, before anything else: it sets the threads of the whole process. On one device,
+    and for tasks whose batches may be sliced.
     """
     training = recipe.training
     alone = training.strategy in ("auto", "one_device") and read_tf_config() is None
-    if recipe.task == "text_classification" and alone and training.xla in ("auto", False):
+    if task_of(recipe).sliced and alone and training.xla in ("auto", False):
         spread_batches(training.batch_size // training.accumulate)
 
 
@@ -193,7 +192,7 @@ def compile_model(job: Job) -> None:
     )
     job.model.compile(
         optimizer,
-        job.task.build_loss(job.recipe),
+        job.task.loss(job.recipe, job.data),
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),

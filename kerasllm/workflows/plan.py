@@ -23,7 +23,7 @@ from kerasllm.distribution.strategies import describe, is_chief, kind_of, strate
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError
 from kerasllm.models.layers import trainable_share
-from kerasllm.recipe import AnyRecipe
+from kerasllm.recipe import WholeRecipe
 from kerasllm.recipe.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
@@ -38,7 +38,7 @@ _VIRTUAL_REPLICAS = 2
 
 
 def plan(
-    recipe: AnyRecipe,
+    recipe: WholeRecipe,
     *,
     name: str = "finetune",
     replicas: int | None = None,
@@ -95,7 +95,7 @@ def plan(
 
 
 def _target(
-    recipe: AnyRecipe, replicas: int | None, device_bytes: int | None
+    recipe: WholeRecipe, replicas: int | None, device_bytes: int | None
 ) -> tuple[Target, tf.distribute.Strategy]:
     """Returns what the job is meant for, and the strategy that its step is tried under here."""
     kind, _ = check_name(recipe.training.strategy)
@@ -125,7 +125,7 @@ def _target(
     return Target(kind, replicas, False, device_bytes), strategy(tried)
 
 
-def _for_target(recipe: AnyRecipe, target: Target) -> AnyRecipe:
+def _for_target(recipe: WholeRecipe, target: Target) -> WholeRecipe:
     """Returns the recipe with what `auto` comes to on accelerators: this machine has none."""
     training = recipe.training
     settled = {

@@ -18,6 +18,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from kerasllm.training.listeners import Listener
+
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
 # What a row says besides loss and metrics.
@@ -141,7 +143,7 @@ class Busy:
             self._report.line(text)
 
 
-class TrainingProgress:
+class TrainingProgress(Listener):
     """A training that is under way; made by `Report.training`."""
 
     def __init__(self, report: Report, progress: Progress, steps: int, done: int):
@@ -162,6 +164,8 @@ class TrainingProgress:
 
     def row(self, row: dict) -> None:
         """Shows the row that is logged; off a terminal as a line of its own."""
+        if "validation" in row:
+            return
         values = describe_row(row)
         self._progress.update(self._task, values=values)
         if self._progress.disable:

@@ -12,6 +12,7 @@ from kerasllm.errors import CommandError
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.serving.limits import Limits
+from kerasllm.tasks.task import task_of
 from kerasllm.workflows.signals import asked_to_stop
 
 KEY_VARIABLE = "KERASLLM_API_KEY"
@@ -150,7 +151,7 @@ def _check_name(name: str) -> None:
 
 def _classifies(source: str | Path) -> bool:
     run = Run(source)
-    return run.recipe.is_file() and load(str(run.recipe)).task == "text_classification"
+    return run.recipe.is_file() and task_of(load(str(run.recipe))).preset_kind == "encoder"
 
 
 def classifier_app(
@@ -170,10 +171,10 @@ def classifier_app(
     from kerasllm.serving.classifier import ServedClassifier
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.predict_api import PredictApi
-    from kerasllm.workflows.open_classifier import open_classifier
+    from kerasllm.workflows.trained import open_run
 
     metrics = Metrics()
-    classifier = ServedClassifier(open_classifier(Run.open(source)), metrics)
+    classifier = ServedClassifier(open_run(source).open(), metrics)
     notify("warming up")
     classifier.warm_up()
     batcher = Batcher(classifier.classify, most_texts=limits.batch, most_waiting=limits.queue)
@@ -196,9 +197,9 @@ def language_model_app(
     from kerasllm.serving.generation_worker import Writer
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.openai_api import OpenAiApi
-    from kerasllm.workflows.open_causal_lm import open_causal_lm
+    from kerasllm.workflows.trained import open_generator_source
 
-    model = open_causal_lm(source, adapter=adapter, progress=notify)
+    model = open_generator_source(source).open(adapter=adapter, progress=notify)
     generator = TextGenerator(model, GenerationSettings())
     longest = generator.generator.longest
     generator.generator.longest = min(longest or limits.length, limits.length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from kerasllm.data.chat.template_sandbox import SandboxedTemplate
 from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, TokenizerJson
-from kerasllm.errors import DataError
+from kerasllm.errors import DataError, RecipeError
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -192,6 +193,45 @@ def own(source: str, tokenizer: TokenizerJson, *, where: str | None = None) -> C
     stop = [text for name, texts in _STOPS.items() if name != "plain" for text in texts]
     stop = [text for text in stop if text in source] + ([end] if end else [])
     return ChatTemplate(source, variables=_variables(tokenizer), stop=stop, where=where)
+
+
+def choose_template(
+    wanted: str,
+    found: ChatTemplate | None,
+    tokenizer: TokenizerJson,
+    preset: str | None,
+    *,
+    where: str = "data.chat_template",
+) -> ChatTemplate:
+    """Returns the chat template that a recipe or an option asks for.
+
+    Args:
+        wanted: `auto`, the name of a built-in one, or a file.
+        found: The model's own, or `None`.
+        tokenizer: The tokenizer, whose special tokens a template names.
+        preset: The preset, for messages.
+        where: The key or option that asks. Defaults to `"data.chat_template"`.
+
+    Raises:
+        RecipeError: If there is no such template.
+    """
+    if wanted in BUILT_IN:
+        return built_in(wanted, tokenizer)
+    if wanted != "auto":
+        if not os.path.isfile(wanted):
+            raise RecipeError(
+                f"{wanted} is neither a chat template that kerasllm brings along nor a file",
+                where=where,
+                fix=f"choose {', '.join(BUILT_IN)}, auto, or a file of Jinja",
+            )
+        return own(Path(wanted).read_text(encoding="utf-8"), tokenizer, where=wanted)
+    if found is None:
+        raise RecipeError(
+            f"{preset} has no chat template of its own",
+            where=where,
+            fix=f"choose one with {where}: {', '.join(BUILT_IN)}, or a file of Jinja",
+        )
+    return found
 
 
 def read_template(folder: str | Path) -> str | None:

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from kerasllm.generation import GenerationSettings, generate_text
+from kerasllm.generation.settings import GenerationSettings
+from kerasllm.generation.text import generate_text
 from kerasllm.models.causal_lm import CausalLM
-from kerasllm.recipe import AnyRecipe
-
-# Likely words, but not the same ones each time round, as the likeliest are.
-_TEMPERATURE, _TOP_P = 0.8, 0.95
 
 
 class Samples(keras.callbacks.Callback):
@@ -19,30 +16,26 @@ class Samples(keras.callbacks.Callback):
 
     Args:
         prompts: What the samples begin with; with a chat template, what a user says.
-        tokens: Tokens of a sample.
+        settings: How they are generated.
         every: Steps between samples, or `"epoch"`. Defaults to `"epoch"`.
         chat: Whether prompts go through the model's chat template. Defaults to `False`.
-        seed: Seed of the samples. Defaults to `0`.
         on_samples: Called with the step and `(prompt, text)` of each sample.
     """
 
     def __init__(
         self,
         prompts: Sequence[str],
-        tokens: int,
+        settings: GenerationSettings,
         *,
         every: int | str = "epoch",
         chat: bool = False,
-        seed: int = 0,
         on_samples: Callable[[int, list[tuple[str, str]]], None],
     ):
         super().__init__()
         self._prompts = list(prompts)
         self._every = every
         self._chat = chat
-        self._settings = GenerationSettings(
-            max_new_tokens=tokens, temperature=_TEMPERATURE, top_p=_TOP_P, seed=seed
-        )
+        self._settings = settings
         self._on_samples = on_samples
 
     def on_train_batch_end(self, batch, logs=None):
@@ -59,31 +52,6 @@ class Samples(keras.callbacks.Callback):
         prompts = [_asked(self.model, prompt) if self._chat else prompt for prompt in self._prompts]
         texts = generate_text(self.model, prompts, self._settings)
         self._on_samples(step, list(zip(self._prompts, texts, strict=True)))
-
-
-def samples_of(
-    recipe: AnyRecipe, *, chat: bool, on_samples: Callable[[int, list[tuple[str, str]]], None]
-) -> list[Samples]:
-    """Returns the callback that a recipe asks for, or none.
-
-    Args:
-        recipe: The recipe, of any task.
-        chat: Whether the model trains on conversations.
-        on_samples: As for `Samples`.
-    """
-    training = recipe.training
-    if getattr(training, "sample_every", None) is None:
-        return []
-    return [
-        Samples(
-            training.sample_prompts,
-            training.sample_tokens,
-            every=training.sample_every,
-            chat=chat,
-            seed=training.seed,
-            on_samples=on_samples,
-        )
-    ]
 
 
 def _asked(model: CausalLM, question: str) -> str:

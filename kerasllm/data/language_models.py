@@ -1,0 +1,210 @@
+"""The data of a language model: texts in blocks, or conversations, tokenized and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasllm.data import loading
+from kerasllm.data.chat.conversations import Counts, open_conversations
+from kerasllm.data.chat.templates import ChatTemplate
+from kerasllm.data.documents import Documents, open_documents
+from kerasllm.data.pairs import Pairs
+from kerasllm.data.sequences import (
+    Sequences,
+    full_blocks,
+    packed_rows,
+    separate_pieces,
+    whole_rows,
+)
+from kerasllm.data.split import split_stratified
+from kerasllm.data.token_store import TokenStore
+from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
+
+
+@dataclass(eq=False)
+class LanguageModelData:
+    """The data of a run.
+
+    Attributes:
+        tokenizer: The preset's, or one that was trained on the text.
+        template: How conversations are written; `None` where the data are plain text and the
+            model has no template.
+        parts: The rows of each part that there is, by name.
+        stores: The tokens, by the name of the part.
+        fingerprints: What tells the data of each part from others.
+        conversations: Whether the data are conversations.
+        packs: Whether several texts share a row, without seeing each other.
+    """
+
+    tokenizer: TokenizerJson
+    template: ChatTemplate | None
+    parts: dict[str, Sequences | Pairs]
+    stores: dict[str, TokenStore]
+    fingerprints: dict[str, str]
+    conversations: bool
+    packs: bool
+
+    @property
+    def train(self) -> Sequences | Pairs:
+        """What the model trains on."""
+        return self.parts["train"]
+
+    @property
+    def validation(self) -> Sequences | Pairs | None:
+        """What is measured while it trains, or `None`."""
+        return self.parts.get("validation")
+
+    @property
+    def test(self) -> Sequences | Pairs | None:
+        """What is measured at the end, or `None`."""
+        return self.parts.get("test")
+
+
+def load_texts(
+    recipe: Any,
+    tokenizer: TokenizerJson | None,
+    template: ChatTemplate | None,
+    packs: bool,
+    folder: Path,
+    notify: Callable[[str], None],
+) -> LanguageModelData:
+    """Reads texts, and trains a tokenizer on them where there is none; see `load_conversations`."""
+    data, seed = recipe.data, recipe.training.seed
+    documents = {
+        part: Documents(spec, split=part, text=data.text, on_bad_row=data.on_bad_row)
+        for part in ("train", "validation", "test")
+        if (spec := getattr(data, part)) is not None
+    }
+    share = 0.0 if "validation" in documents else data.validation_split
+    stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
+    stretches["train"], held_out = documents["train"].cut(share)
+    if held_out is not None:
+        stretches["validation"] = held_out
+    if tokenizer is None:
+        notify("training the tokenizer")
+        tokenizer = train_byte_level_bpe(stretches["train"].texts(), data.vocabulary_size)
+    stores = {
+        part: open_documents(stretch, tokenizer, folder=folder, notify=notify)
+        for part, stretch in stretches.items()
+    }
+
+    def rows(part: str) -> Sequences:
+        store = stores[part]
+        blocks = full_blocks(store, data.max_length, seed=seed if part == "train" else None)
+        blocks = blocks if packs else separate_pieces(blocks)
+        return replace(blocks, text_bytes=store.remarks[0])
+
+    parts = {part: rows(part) for part in ("train", "validation", "test") if part in stores}
+    return LanguageModelData(
+        tokenizer,
+        template,
+        parts,
+        stores,
+        {part: store.fingerprint for part, store in stores.items()},
+        conversations=False,
+        packs=any(part.is_packed for part in parts.values()),
+    )
+
+
+def load_conversations(
+    recipe: Any,
+    tokenizer: TokenizerJson,
+    template: ChatTemplate,
+    packs: bool,
+    folder: Path,
+    notify: Callable[[str], None],
+) -> LanguageModelData:
+    """Reads conversations and splits them.
+
+    Args:
+        recipe: A recipe with the keys of conversations in its section `data`.
+        tokenizer: Turns texts into token ids.
+        template: Makes a text of each conversation.
+        packs: Whether several conversations share a row of the training data.
+        folder: Where token stores are kept.
+        notify: Called with what is being done.
+
+    Raises:
+        DataError: If a file is missing, broken or holds no conversations.
+    """
+    data = recipe.data
+    stores = {
+        part: open_conversation_rows(data, spec, tokenizer, template, part, folder, notify)
+        for part in ("train", "validation", "test")
+        if (spec := getattr(data, part)) is not None
+    }
+    chosen = {part: np.arange(len(store)) for part, store in stores.items()}
+    held_out = stores.get("validation")
+    if held_out is None and data.validation_split:
+        kept, out = split_stratified(
+            np.zeros(len(stores["train"])), data.validation_split, recipe.training.seed
+        )
+        if len(out):
+            chosen["train"], chosen["validation"] = kept, out
+            held_out = stores["train"]
+
+    def rows(part: str, store: TokenStore) -> Sequences:
+        if packs and part == "train":
+            return packed_rows(store, data.max_length, chosen[part])
+        return whole_rows(store, chosen[part])
+
+    parts = {"train": rows("train", stores["train"])}
+    if held_out is not None:
+        parts["validation"] = rows("validation", held_out)
+    if "test" in stores:
+        parts["test"] = rows("test", stores["test"])
+    return LanguageModelData(
+        tokenizer,
+        template,
+        parts,
+        stores,
+        {part: store.fingerprint for part, store in stores.items()},
+        conversations=True,
+        packs=parts["train"].is_packed,
+    )
+
+
+def open_conversation_rows(
+    data: Any,
+    spec: str | Sequence[str],
+    tokenizer: TokenizerJson,
+    template: ChatTemplate,
+    part: str,
+    folder: Path,
+    notify: Callable[[str], None] | None = None,
+) -> TokenStore:
+    """Returns the conversations of some files as a recipe wants them: see `open_conversations`."""
+    return open_conversations(
+        spec,
+        tokenizer,
+        template,
+        split=part,
+        format=data.format,
+        max_length=data.max_length,
+        too_long=data.too_long,
+        train_on_prompt=data.train_on_prompt,
+        system=data.system,
+        on_bad_row=data.on_bad_row,
+        folder=folder,
+        notify=notify,
+    )
+
+
+def remarks(store: TokenStore, kind: str | None) -> list[str]:
+    """Returns what a user should know of a store's rows; `kind` is what was cut, if anything."""
+    found = loading.remarks(store)
+    if kind:
+        counts = Counts.of(store)
+        for count, what in (
+            (counts.cut, "were cut to data.max_length"),
+            (counts.dropped, "were dropped, as they are longer than data.max_length"),
+            (counts.split, f"were split into {counts.pieces:,}, as they are too long"),
+        ):
+            if count:
+                found.append(f"{count:,} {kind} {what}")
+    return found

@@ -1,0 +1,72 @@
+"""From the files of a recipe to token stores, and what a user should know of how they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kerasllm.data.readers.sources import Source
+from kerasllm.data.token_store import TokenStore, open_or_build
+from kerasllm.data.tokenizers import Tokenizer
+from kerasllm.errors import DataError
+
+
+def open_tokens(
+    source: Source,
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    folder: Path,
+    notify: Callable[[str], None] | None = None,
+    **options,
+) -> TokenStore:
+    """Returns the tokens of a source, from the store if it was read before.
+
+    Args:
+        source: The rows.
+        tokenizer: Turns their texts into token ids.
+        max_length: The most tokens of a row, special tokens included.
+        folder: Where stores are kept.
+        notify: Called with what is being done. Defaults to `None`.
+        **options: See `kerasllm.data.token_store.open_or_build`.
+
+    Raises:
+        DataError: If a file is missing, broken or has no rows.
+    """
+    name = ", ".join(Path(file).name for file in source.files)
+    progress = None
+    if notify:
+        notify(f"reading {name}")
+
+        def progress(rows: int) -> None:
+            notify(f"tokenizing {name}: {rows:,} rows")
+
+    store = open_or_build(
+        source, tokenizer, max_length, folder=folder, progress=progress, **options
+    )
+    if not len(store):
+        raise DataError(
+            "There are no rows to use", where=", ".join(source.files), fix="give a file with rows"
+        )
+    return store
+
+
+def remarks(store: TokenStore) -> list[str]:
+    """Returns what a user should know of how a store was made: rows left out, damage repaired."""
+    found = []
+    if store.skipped:
+        file, line, why = store.skipped_rows[0]
+        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
+    if store.damage:
+        found.append(f"the tokens were read again; {store.damage}")
+    return found
+
+
+def place_of(store: TokenStore) -> Callable[[int], str]:
+    """Returns a function from a row's number to its `file:line`."""
+
+    def place(row: int) -> str:
+        file, line = store.where(row)
+        return f"{file}:{line}"
+
+    return place

@@ -1,0 +1,86 @@
+"""Short texts for a language model, such as prompts are, from files of texts or conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kerasllm.data.chat.shapes import BadRow, read_row, shape_of
+from kerasllm.data.chat.templates import ChatTemplate
+from kerasllm.data.documents import Documents
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.records import first_keys, records
+
+# What a prompt is: longer ones would make large models slow to compare.
+_PROMPT_TOKENS = 64
+_SHORTEST_TEXT = 20
+
+
+def prompts_of(
+    spec: str | Sequence[str], split: str, data: Any | None, model: Any
+) -> tuple[Iterator[str], tuple[str, ...]]:
+    """Reads prompts: of conversations what is said before the last answer, in the chat template;
+    of plain text its paragraphs.
+
+    Args:
+        spec: Files, globs or `starter:NAME`.
+        split: The part that `starter:NAME` means.
+        data: The section `data` of a recipe, which says what the files hold; `None`: as they look.
+        model: The model, with its tokenizer and chat template.
+
+    Returns:
+        The texts, of 64 tokens at most, and the names of the files.
+
+    Raises:
+        DataError: If a file is missing or cannot be read.
+    """
+    text = getattr(data, "text", None)
+    plain = text is not None or getattr(data, "format", "auto") == "text"
+    shape = None if plain else shape_of(first_keys(spec, split))
+    if shape is None:
+        documents = Documents(spec, split=split, text=text, on_bad_row="skip")
+        texts, files = _paragraphs(documents), documents.files
+    else:
+        found = find_files(spec, split)
+        files = tuple(file.name for file in found)
+        system = getattr(data, "system", None)
+        texts = (text for file in found for text in _asked(file, shape, system, model))
+    limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
+    return _cut(texts, model, limit), files
+
+
+def _paragraphs(documents: Documents) -> Iterator[str]:
+    for document in documents:
+        for paragraph in document.text.split("\n\n"):
+            text = paragraph.strip()
+            if len(text) >= _SHORTEST_TEXT:
+                yield text
+
+
+def _asked(file, shape: str, system: str | None, model: Any) -> Iterator[str]:
+    for _, row, problem in records(file):
+        try:
+            found = None if problem else read_row(row, shape, system)
+        except BadRow:
+            continue
+        if found is None:
+            continue
+        messages = found.chosen[: found.prompt] if shape == "preference" else found[:-1]
+        yield _written(messages, model.chat_template, model.tokenizer.start_token)
+
+
+def _written(messages: list[dict], template: ChatTemplate | None, start: str | None) -> str:
+    if template is None:
+        return "\n".join(message["content"] for message in messages)
+    text = template.render(messages, add_generation_prompt=True)
+    # The tokenizer puts it there itself.
+    return text.removeprefix(start) if start else text
+
+
+def _cut(texts: Iterator[str], model: Any, limit: int) -> Iterator[str]:
+    for text in texts:
+        ids = model.tokenizer.encode_whole(text)
+        if len(ids) > limit:
+            text = model.tokenizer.decode(ids[:limit], skip_special=False)
+        if text.strip():
+            yield text

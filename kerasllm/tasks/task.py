@@ -1,0 +1,557 @@
+"""The contract of a task, and the registry that finds tasks by name.
+
+A task is one file in `kerasllm/tasks/`, named after the task, with a subclass of `Task`, and one
+recipe; or a class of another package, named by an entry point of the group `kerasllm.tasks`:
+
+    [options.entry_points]
+    kerasllm.tasks =
+        ordinal = my_package.ordinal:Ordinal
+
+The top level of a task's file imports pydantic and `kerasllm.recipe` alone, so that a mistake in a
+recipe is told before TensorFlow is imported. Its methods import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import functools
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from kerasllm.errors import RecipeError
+from kerasllm.recipe.schema import WholeRecipe
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from pydantic import BaseModel
+
+    from kerasllm.run import Run
+
+ENTRY_POINTS = "kerasllm.tasks"
+"""The entry point group in which other packages name their tasks."""
+
+PARTS = ("train", "validation", "test")
+"""The parts of a run's data, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one metric that search, compression and reports go by.
+
+    Attributes:
+        metric: Its name, as `Task.evaluate` gives it.
+        higher_is_better: Whether more of it is better.
+    """
+
+    metric: str
+    higher_is_better: bool = True
+
+
+class TaskData(Protocol):
+    """The data of a run; a task adds what it learns from them, such as labels."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The rows of each part that there is, by name: `train`, `validation`, `test`."""
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """What tells the data of each part from others."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """What the tokens were made with."""
+
+    @property
+    def train(self) -> Any:
+        """What the model trains on."""
+
+    @property
+    def validation(self) -> Any | None:
+        """What is measured while it trains, or `None`."""
+
+    @property
+    def test(self) -> Any | None:
+        """What is measured at the end, or `None`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured on some rows.
+
+    Attributes:
+        metrics: By name, as `json.dumps` takes them; scalars and what tables are made of.
+        outputs: What the model gave each row, such as logits `[rows, classes]`; for `mistakes`.
+        decisions: What it predicted for each row, an array that two models can be compared by;
+            `None` where nothing is decided. Defaults to `None`.
+        rows: What is written of each row where the user asks for a file. Defaults to none.
+    """
+
+    metrics: dict[str, Any]
+    outputs: Any
+    decisions: np.ndarray | None = None
+    rows: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What `finetune` and `plan` show of a run's data.
+
+    Attributes:
+        facts: Names and values, a line each.
+        tables: Rich tables, below them. Defaults to none.
+        remarks: Sentences on what was cut, skipped or changed. Defaults to none.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    tables: Sequence[Any] = ()
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `kerasllm evaluate` was told besides the data; a task names those that it takes.
+
+    Attributes:
+        text: Column of the texts.
+        text_pair: Column of the second texts.
+        label: Column of the labels.
+        stride: How many tokens a window over a text moves on.
+        max_length: The most tokens of a window or a conversation.
+        chat_template: A built-in chat template or a file.
+        template: What a question with choices becomes.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    stride: int | None = None
+    max_length: int | None = None
+    chat_template: str | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What export knows of a model's head: its inputs, its outputs, and how these compare.
+
+    Attributes:
+        kind: What a task calls itself in a model card, such as `"text classifier"`.
+        texts: Names of the string inputs of one row, in order: `("text",)`, `("text",
+            "text_pair")`; a decoder's `("prompt",)`.
+        outputs: Makes the named outputs of a graph from what the model computes of token ids,
+            float32 tensors whose first axis is the rows. All outputs have a row for each input.
+        compared: The name of the numeric output that parity compares.
+        compared_words: That output in words: `"the probabilities of all labels"`.
+        agrees: Takes two arrays of that output, expected and found, and returns bool `[rows]`:
+            whether both mean the same, as the same label.
+        agreeing: What agrees, in words: `"labels"`.
+        tolerances: By `(format, precision)`, `(None, precision)` or `(None, None)`, the first of
+            these that is there: the largest difference of `compared`, and the least share of rows
+            that agree.
+        architecture: The ending of the class in transformers, `"ForSequenceClassification"`; `None`
+            where transformers has none.
+        pipeline: The pipeline tag of model hubs, or `None`.
+        config: What `config.json` of transformers says besides. Defaults to nothing.
+        facts: What exported folders say of the head, for `parity.json` and the card: labels,
+            thresholds, units. Defaults to nothing.
+        formats: The formats that the task has; `None`: all. Defaults to `None`.
+        example: Texts for the code in a model card, one tuple for each row. Defaults to two.
+        reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
+            none.
+        limits: Sentences on what the model cannot do, for the card. Defaults to none.
+        rows: How many rows parity compares unless it is told. Defaults to `256`.
+    """
+
+    kind: str
+    texts: tuple[str, ...]
+    outputs: Callable[[Any], dict[str, Any]]
+    compared: str
+    compared_words: str
+    agrees: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    agreeing: str
+    tolerances: Mapping[tuple[str | None, str | None], tuple[float, float]]
+    architecture: str | None
+    pipeline: str | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    formats: tuple[str, ...] | None = None
+    example: Sequence[tuple[str, ...]] = (("one text",), ("and another",))
+    reading: Sequence[str] = ()
+    limits: Sequence[str] = ()
+    rows: int = 256
+
+    def limits_of(self, format: str, precision: str) -> tuple[float, float]:
+        """Returns the largest difference and the least agreement of a format in a precision."""
+        for key in ((format, precision), (None, precision), (None, None)):
+            if key in self.tolerances:
+                return self.tolerances[key]
+        raise KeyError(f"Head.tolerances has no (None, None). Received: {dict(self.tolerances)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Api:
+    """What `kerasllm serve` answers with a model.
+
+    Attributes:
+        Instance: The pydantic model of one instance of a `:predict` request: its fields are the
+            inputs, and validation refuses what is none. A request may give the first field alone.
+        outputs: The outputs by name, each `(dtype, sizes)` as TensorFlow Serving's metadata has
+            them: `("DT_FLOAT", (-1, 3))`.
+        predict: Computes instances that wait together; returns for each a dict that
+            `json.dumps` takes.
+        warm_up: Computes what is computed once, before the first request. Defaults to nothing.
+        facts: What the metadata say besides: labels, `max_length`. Defaults to nothing.
+        tokens: Returns the tokens of an instance, for the server's counters. Defaults to `None`.
+        generator: A `TextGenerator`, where the model writes text: it is served by OpenAI's API,
+            and nothing of the above is used. Defaults to `None`.
+    """
+
+    Instance: type[BaseModel] | None = None
+    outputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    predict: Callable[[Sequence[Any]], list[dict]] | None = None
+    warm_up: Callable[[], None] = lambda: None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Callable[[Any], int] | None = None
+    generator: Any = None
+
+
+class Task(abc.ABC):
+    """What a model learns: everything that depends on it, and on nothing else.
+
+    Attributes:
+        name: The name, `task:` of its recipes; that of its file.
+        Recipe: The pydantic schema of its recipes, with the sections `model`, `data`, `training`.
+        preset_kind: What it begins with: `"encoder"`, `"decoder"` or `"encoder_decoder"`.
+        headline: The metric that search, compression and reports go by.
+        metrics: The name of each metric in a table, by its key, in the table's order.
+        lower_is_better: The metrics of which less is better. Defaults to the loss.
+        evaluate_options: The options of `kerasllm evaluate` that it takes.
+        sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.
+        predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
+        generates: Whether its models write text. Defaults to `False`.
+        opens_presets: Whether its models are used without training: presets are then opened as
+            models of this task. Defaults to `False`.
+        compressions: The methods of `kerasllm compress` for its models. Defaults to none.
+    """
+
+    name: ClassVar[str]
+    Recipe: ClassVar[type[WholeRecipe]]
+    preset_kind: ClassVar[str]
+    headline: ClassVar[Headline]
+    metrics: ClassVar[Mapping[str, str]]
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})
+    evaluate_options: ClassVar[tuple[str, ...]] = ()
+    sliced: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True
+    generates: ClassVar[bool] = False
+    opens_presets: ClassVar[bool] = False
+    compressions: ClassVar[tuple[str, ...]] = ()
+
+    # Data and training
+
+    @abc.abstractmethod
+    def load(self, recipe: Any, notify: Callable[[str], None] | None = None) -> TaskData:
+        """Reads, tokenizes and splits the data of a recipe.
+
+        Args:
+            recipe: A recipe of this task.
+            notify: Called with what is being done. Defaults to `None`.
+
+        Raises:
+            KerasllmError: If the preset or the data is refused.
+        """
+
+    @abc.abstractmethod
+    def build(self, recipe: Any, data: TaskData, precision: str) -> keras.Model:
+        """Builds the model of a recipe for its data, a `FineTunedModel`; changes nothing else.
+
+        Args:
+            recipe: A recipe of this task.
+            data: What `load` gave.
+            precision: A Keras dtype policy.
+
+        Raises:
+            KerasllmError: If the preset is refused, or does not fit the data.
+        """
+
+    def prepare_reference(self, recipe: Any, model: keras.Model, data: TaskData) -> None:
+        """Computes what a loss needs besides the data, from the model before it trains.
+
+        Called once before a training; never by `plan`. Defaults to nothing.
+        """
+
+    @abc.abstractmethod
+    def loss(self, recipe: Any, data: TaskData) -> keras.losses.Loss:
+        """Returns the loss of a recipe."""
+
+    def callbacks(
+        self, recipe: Any, data: TaskData, on_samples: Callable[[int, list], None]
+    ) -> list[keras.callbacks.Callback]:
+        """Returns callbacks of the training, such as one that writes samples; none by default.
+
+        Args:
+            recipe: A recipe of this task.
+            data: What `load` gave.
+            on_samples: Called with the step and `(prompt, text)` of each sample.
+        """
+        return []
+
+    def finish(
+        self, recipe: Any, model: keras.Model, data: TaskData, notify: Callable[[str], None]
+    ) -> dict:
+        """Fits what comes after the training, such as thresholds; returns metrics to record."""
+        return {}
+
+    # Measuring and predicting
+
+    @abc.abstractmethod
+    def rows(
+        self,
+        model: keras.Model,
+        spec: str | Sequence[str],
+        recipe: Any | None,
+        options: EvaluateOptions,
+        notify: Callable[[str], None],
+    ) -> tuple[Any, list[str]]:
+        """Reads data for `kerasllm evaluate --data`.
+
+        Args:
+            model: The model that is measured.
+            spec: Files, globs or `starter:NAME`.
+            recipe: The recipe of its run; `None` of a preset.
+            options: What the user said besides.
+            notify: Called with what is being done.
+
+        Returns:
+            What `evaluate` takes, and remarks for the user.
+        """
+
+    @abc.abstractmethod
+    def evaluate(
+        self,
+        model: keras.Model,
+        rows: Any,
+        *,
+        buckets: int = 16,
+        notify: Callable[[str], None] | None = None,
+    ) -> Evaluation:
+        """Measures a model on some rows.
+
+        Args:
+            model: The model.
+            rows: A part of `TaskData`, or what `rows` gave.
+            buckets: The most lengths to pad to. Defaults to `16`.
+            notify: Called with how far it is. Defaults to `None`.
+        """
+
+    def tables(self, reports: Mapping[str, Mapping[str, Any]], *, detailed: bool = False) -> list:
+        """Returns rich tables of metrics: a column for each data set.
+
+        Args:
+            reports: The metrics of `Evaluation`, by the name of the data set.
+            detailed: Whether the tables of the last data set's classes follow. Defaults to `False`.
+        """
+        from kerasllm.evaluation.tables import table_of
+
+        return [table_of(reports, self.metrics)]
+
+    def predict(
+        self, model: keras.Model, inputs: Iterable[Any], *, buckets: int = 16, chunk: int = 2048
+    ) -> Iterator[dict]:
+        """Predicts for inputs as they come, in memory that does not grow with their number.
+
+        Args:
+            model: The model.
+            inputs: Texts, or tuples of texts where a row has two.
+            buckets: The most lengths to pad to. Defaults to `16`.
+            chunk: Inputs that are computed together. Defaults to `2048`.
+
+        Yields:
+            A dict for each input, in the order given, as `json.dumps` takes it.
+
+        """
+        raise NotImplementedError(f"{self.name} has no `predict`, and must say so by `predicts`.")
+
+    def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as the columns of a line of csv."""
+        return dict(prediction)
+
+    def line(self, prediction: Mapping[str, Any]) -> str:
+        """Returns a prediction as a line for the terminal, its fields separated by tabs."""
+        return "\t".join(str(value) for value in self.flat(prediction).values())
+
+    # Files
+
+    @abc.abstractmethod
+    def open(
+        self,
+        folder: str | Path,
+        *,
+        precision: str = "float32",
+        adapter: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> keras.Model:
+        """Loads a model that `save` wrote, or a preset where `opens_presets`.
+
+        Args:
+            folder: The folder `model` of a run, or a preset.
+            precision: A Keras dtype policy. Defaults to `"float32"`.
+            adapter: A folder with a PEFT adapter to put on it. Defaults to `None`.
+            progress: Called with a line of text before something slow. Defaults to `None`.
+
+        Raises:
+            KerasllmError: If it cannot be read, or takes no adapter.
+        """
+
+    @abc.abstractmethod
+    def save(self, recipe: Any, model: keras.Model, run: Run) -> None:
+        """Writes the trained model into a run."""
+
+    # What users see
+
+    @abc.abstractmethod
+    def facts(self, recipe: Any, data: TaskData) -> DataFacts:
+        """Returns what to show of the data before a training."""
+
+    def mistakes(self, recipe: Any, data: TaskData, evaluation: Evaluation) -> list[dict]:
+        """Returns the most confident mistakes on the test data; none by default.
+
+        Args:
+            recipe: The recipe.
+            data: The data of the run.
+            evaluation: What `evaluate` gave of the test data.
+
+        Returns:
+            For each `text`, `expected`, `predicted` (both in words) and `where` (`file:line`).
+        """
+        return []
+
+    @abc.abstractmethod
+    def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        """Returns what a user may do with the run, and the command for it."""
+
+    # Leaving kerasllm
+
+    @abc.abstractmethod
+    def head(self, model: keras.Model) -> Head:
+        """Returns what export knows of a model."""
+
+    @abc.abstractmethod
+    def samples(
+        self, recipe: Any | None, model: keras.Model, part: str, spec: Any, count: int | None
+    ) -> tuple[Iterator[Any], tuple[str, ...]]:
+        """Returns real inputs of a part of a run's data, on which an export is compared.
+
+        Args:
+            recipe: The recipe of the run; `None` of a preset.
+            model: The model.
+            part: `train`, `validation` or `test`.
+            spec: The files of that part.
+            count: How many are wanted; `None`: all.
+
+        Returns:
+            The inputs, as `predict` takes them, and the names of their files.
+
+        Raises:
+            DataError: If the files are not there, or cannot be read.
+        """
+
+    @abc.abstractmethod
+    def stand_in(self, model: keras.Model) -> str:
+        """Returns the bundled data that stand in where a run's own are gone: `starter:NAME/PART`."""
+
+    @abc.abstractmethod
+    def api(self, model: keras.Model, limits: Any) -> Api:
+        """Returns what `kerasllm serve` answers with a model.
+
+        Args:
+            model: The model.
+            limits: `kerasllm.serving.limits.Limits`.
+        """
+
+
+def names() -> list[str]:
+    """Returns the names of all tasks: kerasllm's own in alphabetical order, then others'."""
+    return list(dict.fromkeys([*_own(), *_others()]))
+
+
+def find(name: str) -> Task:
+    """Returns a task by its name.
+
+    Raises:
+        RecipeError: If there is no such task, with the nearest name that there is.
+    """
+    if name in _own():
+        return _of_module(name)
+    if name in _others():
+        return _of_entry_point(name)
+    raise unknown(name)
+
+
+def unknown(name: object, *, where: str | None = None, known: Sequence[str] = ()) -> RecipeError:
+    """Returns the error for a task that there is not, with the nearest name that there is.
+
+    Args:
+        name: What was asked for.
+        where: The place, for the message. Defaults to `None`.
+        known: Names that are known besides the tasks. Defaults to none.
+    """
+    listed = [*names(), *known]
+    near = difflib.get_close_matches(str(name), listed, n=1)
+    return RecipeError(
+        f"task {name!r} is not known. Expected: {' or '.join(listed)}",
+        where=where,
+        fix=f"did you mean {near[0]}?" if near else None,
+    )
+
+
+def task_of(recipe: WholeRecipe) -> Task:
+    """Returns the task of a recipe."""
+    return find(recipe.task)
+
+
+def task_of_presets() -> Task:
+    """Returns the task whose models are used without training."""
+    return next(task for task in map(find, names()) if task.opens_presets)
+
+
+@functools.cache
+def _own() -> tuple[str, ...]:
+    folder = Path(__file__).parent
+    others = {"__init__", Path(__file__).stem}
+    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in others))
+
+
+@functools.cache
+def _others() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+@functools.cache
+def _of_module(name: str) -> Task:
+    module = importlib.import_module(f"kerasllm.tasks.{name}")
+    kinds = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
+    return kinds[0]()
+
+
+@functools.cache
+def _of_entry_point(name: str) -> Task:
+    task = _others()[name].load()()
+    if not isinstance(task, Task) or task.name != name:
+        raise RecipeError(
+            f"The entry point {name} of the group {ENTRY_POINTS} is no task of that name",
+            fix="correct the package that brings it: it names a subclass of "
+            "kerasllm.tasks.task.Task whose `name` is the entry point's",
+        )
+    return task

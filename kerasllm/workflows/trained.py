@@ -1,0 +1,117 @@
+"""A trained model: a run directory or a preset, opened once, its recipe parsed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasllm.errors import RunError
+from kerasllm.recipe import load
+from kerasllm.run import Run
+from kerasllm.tasks.task import Task, task_of, task_of_presets
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A run directory or a preset whose recipe was read; its model is loaded by `open`.
+
+    Nothing here imports TensorFlow before `open`.
+
+    Attributes:
+        source: What the user named.
+        run: The run, or `None` of a preset.
+        recipe: The recipe of the run, or `None` of a preset.
+        task: The task of the model.
+    """
+
+    source: str | Path
+    run: Run | None
+    recipe: Any | None
+    task: Task
+
+    @cached_property
+    def folder(self) -> str | Path:
+        """What the model is loaded from: `model/` of the run, or the preset."""
+        return self.run.model if self.run else self.source
+
+    @property
+    def buckets(self) -> int:
+        """The most lengths that batches are padded to."""
+        return self.recipe.data.buckets if self.recipe else 16
+
+    def open(
+        self,
+        *,
+        precision: str | None = None,
+        adapter: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> keras.Model:
+        """Loads the model.
+
+        Args:
+            precision: A Keras dtype policy. Defaults to `None`: that of the recipe, else the
+                fastest here.
+            adapter: A folder with a PEFT adapter to put on it. Defaults to `None`.
+            progress: Called with a line of text before something slow. Defaults to `None`.
+
+        Raises:
+            KerasllmError: If it cannot be found or read.
+        """
+        from kerasllm.training.precision import resolve_precision
+
+        wanted = self.recipe.training.precision if self.recipe else "auto"
+        return self.task.open(
+            self.folder,
+            precision=precision or resolve_precision(wanted),
+            adapter=adapter,
+            progress=progress,
+        )
+
+
+def is_run(source: str | Path) -> bool:
+    """Returns whether a name is that of a run directory, rather than of a preset."""
+    return Run(source).recipe.is_file()
+
+
+def open_run(source: str | Path) -> Trained:
+    """Opens a finished run.
+
+    Args:
+        source: The run directory.
+
+    Raises:
+        RunError: If there is no such run, or it did not finish.
+        RecipeError: If its recipe is refused.
+    """
+    run = Run.open(source)
+    recipe = load(str(run.recipe))
+    return Trained(source, run, recipe, task_of(recipe))
+
+
+def open_trained(source: str | Path) -> Trained:
+    """Opens a finished run, or takes anything else for a preset; see `open_run`."""
+    if is_run(source):
+        return open_run(source)
+    return Trained(source, None, None, task_of_presets())
+
+
+def open_generator_source(source: str | Path) -> Trained:
+    """Opens a run whose model writes text, or a preset.
+
+    Raises:
+        RunError: If it is a run of another kind.
+    """
+    trained = open_trained(source)
+    if not trained.task.generates:
+        raise RunError(
+            f"The run trained a model of the task {trained.task.name}, which writes no text",
+            where=str(trained.run.path),
+            fix="use `kerasllm predict` with it, or give the run of a language model",
+        )
+    return trained
