@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ import tensorflow as tf  # noqa: E402
 
 from kerasllm import recipe as recipes  # noqa: E402
 from kerasllm.models.decoder import gpt_causal_lm  # noqa: E402
-from kerasllm.tasks import causal_lm  # noqa: E402
+from kerasllm.tasks.task import task_of  # noqa: E402
 from kerasllm.training.optimizers import build_optimizer  # noqa: E402
 from kerasllm.training.precision import resolve_precision, resolve_xla  # noqa: E402
 
@@ -50,7 +51,8 @@ def write(options: argparse.Namespace) -> dict:
     """Writes rows of the recipe's training text, in random order, and the recipe's settings."""
     recipe = recipes.load("gpt_lm")
     with tempfile.TemporaryDirectory() as folder:
-        data = causal_lm.prepare_data(recipe, folder=Path(folder))
+        os.environ["KERASLLM_CACHE"] = folder
+        data = task_of(recipe).load(recipe)
         full = np.flatnonzero(data.train.lengths == recipe.data.max_length)
         count = (options.steps + WARMUP_STEPS) * recipe.training.batch_size
         chosen = np.resize(np.random.default_rng(0).permutation(full), count)

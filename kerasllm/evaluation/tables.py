@@ -15,6 +15,8 @@ from rich.text import Text
 # With more classes than these a confusion matrix is not read any more, however wide the screen.
 MATRIX_CLASSES = 12
 CONFUSED_PAIRS = 12
+# More classes than these are summed up: a balance of hundreds of lines is not read.
+BALANCE_CLASSES = 12
 
 # Where the screen is narrow, names give way and numbers do not: rich shrinks what it may wrap.
 _NUMBERS = {"justify": "right", "no_wrap": True}
@@ -91,6 +93,41 @@ def per_class_table(report: Mapping[str, Any], title: str | None = None) -> Tabl
             f"{scores['support']:,}",
             f"{scores['support'] / total:.1%}",
         )
+    return table
+
+
+def balance_table(
+    parts: Mapping[str, np.ndarray], names: Sequence[str], weights: np.ndarray | None = None
+) -> Table:
+    """Rows of each class in each part of the data, most frequent first, with their shares.
+
+    Args:
+        parts: int `[rows]`, the classes of the rows, by the name of the part; `train` is one.
+        names: The names of the classes.
+        weights: float `[classes]`, the weight of each class in the loss. Defaults to `None`: all
+            weigh the same.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("label", overflow="ellipsis", max_width=32)
+    counts = {}
+    for name, classes in parts.items():
+        table.add_column(name, justify="right")
+        counts[name] = np.bincount(classes, minlength=len(names))
+    if weights is not None:
+        table.add_column("weight", justify="right")
+    order = np.argsort(-counts["train"], kind="stable")
+    for number in order[:BALANCE_CLASSES]:
+        cells = [f"{c[number]:,} ({c[number] / max(c.sum(), 1):.1%})" for c in counts.values()]
+        if weights is not None:
+            cells.append(f"{weights[number]:.3g}")
+        table.add_row(_label(names[number]), *cells)
+    rest = order[BALANCE_CLASSES:]
+    if len(rest):
+        cells = [
+            f"{c[rest].sum():,} ({c[rest].sum() / max(c.sum(), 1):.1%})" for c in counts.values()
+        ]
+        table.add_row(f"{len(rest)} more labels", *cells)
+    table.add_row("all", *(f"{c.sum():,}" for c in counts.values()), style="dim")
     return table
 
 

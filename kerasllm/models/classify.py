@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.data.examples import Examples
+from kerasllm.data.labels import Labels
+from kerasllm.data.loading import place_of
 from kerasllm.data.pipeline import (
     Tokens,
     TokensInMemory,
@@ -17,6 +20,7 @@ from kerasllm.data.pipeline import (
     prediction_dataset,
     prediction_rows,
 )
+from kerasllm.data.readers.sources import Source
 from kerasllm.errors import KerasllmError
 from kerasllm.evaluation.classification import log_softmax
 from kerasllm.models.text_classifier import TextClassifier
@@ -184,3 +188,36 @@ def _ahead(function: Callable, items: Iterable) -> Iterator:
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Returns the softmax of logits `[rows, classes]`, computed in float64."""
     return np.exp(log_softmax(logits))
+
+
+def wrong_examples(
+    source: Source, examples: Examples, labels: Labels, logits: np.ndarray, count: int = 5
+) -> list[dict]:
+    """Returns the examples that the model got wrong with the most confidence.
+
+    Args:
+        source: The files that the examples were read from; their texts are read again.
+        examples: The examples.
+        labels: The classes.
+        logits: float `[examples, classes]`, the outputs of the model.
+        count: How many to return. Defaults to `5`.
+
+    Returns:
+        For each example `text`, `label`, `predicted`, `probability` and `where` (`file:line`).
+    """
+    chances = probabilities(logits)
+    predicted = chances.argmax(axis=-1)
+    wrong = np.flatnonzero(predicted != examples.labels)
+    wrong = wrong[np.argsort(-chances[wrong, predicted[wrong]], kind="stable")][:count]
+    place = place_of(examples.store)
+    texts = source.texts_of(examples.rows[wrong])
+    return [
+        {
+            "text": text,
+            "label": labels.names[examples.labels[index]],
+            "predicted": labels.names[predicted[index]],
+            "probability": float(chances[index, predicted[index]]),
+            "where": place(int(examples.rows[index])),
+        }
+        for index, text in zip(wrong, texts, strict=True)
+    ]

@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
-# More classes than these are summed up: a balance of hundreds of lines is not read.
-_CLASSES_SHOWN = 12
-
-
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
 
@@ -339,30 +335,26 @@ class TextClassification(Task):
                 f"{cut:,} training texts reach data.max_length={recipe.data.max_length} tokens; "
                 "what is longer is cut off"
             )
-        return DataFacts([*_files(data), ("columns", columns)], [_balance_table(data)], found)
+        from kerasllm.evaluation.tables import balance_table
+
+        counts = {name: part.labels for name, part in data.parts.items()}
+        table = balance_table(counts, data.labels.names, _weights(data))
+        return DataFacts([*_files(data), ("columns", columns)], [table], found)
 
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
     ) -> list[dict]:
-        import numpy as np
+        from kerasllm.models.classify import wrong_examples
 
-        from kerasllm.data.loading import place_of
-        from kerasllm.models.classify import probabilities
-
-        chances, rows = probabilities(evaluation.outputs), data.test
-        predicted = chances.argmax(axis=-1)
-        wrong = np.flatnonzero(predicted != rows.labels)
-        wrong = wrong[np.argsort(-chances[wrong, predicted[wrong]], kind="stable")][:5]
-        place, names = place_of(rows.store), data.labels.names
-        texts = data.sources["test"].texts_of(rows.rows[wrong])
+        wrong = wrong_examples(data.sources["test"], data.test, data.labels, evaluation.outputs)
         return [
             {
-                "text": text,
-                "expected": names[rows.labels[index]],
-                "predicted": f"{names[predicted[index]]} ({chances[index, predicted[index]]:.0%})",
-                "where": place(int(rows.rows[index])),
+                "text": one["text"],
+                "expected": one["label"],
+                "predicted": f"{one['predicted']} ({one['probability']:.0%})",
+                "where": one["where"],
             }
-            for index, text in zip(wrong, texts, strict=True)
+            for one in wrong
         ]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
@@ -478,37 +470,6 @@ def _files(data: Loaded) -> list[tuple[str, str]]:
     if "validation" not in data.sources and data.validation is not None:
         facts.append(("validation", f"{len(data.validation):,} rows held out of train, stratified"))
     return facts
-
-
-def _balance_table(data: Loaded):
-    """Returns the rows of each class in each part, most frequent first, with the shares."""
-    import numpy as np
-    from rich.table import Table
-    from rich.text import Text as Cell
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("label", overflow="ellipsis", max_width=32)
-    counts = {}
-    for name, part in data.parts.items():
-        table.add_column(name, justify="right")
-        counts[name] = np.bincount(part.labels, minlength=len(data.labels))
-    weights = _weights(data)
-    if weights is not None:
-        table.add_column("weight", justify="right")
-    order = np.argsort(-counts["train"], kind="stable")
-    for number in order[:_CLASSES_SHOWN]:
-        cells = [f"{c[number]:,} ({c[number] / max(c.sum(), 1):.1%})" for c in counts.values()]
-        if weights is not None:
-            cells.append(f"{weights[number]:.3g}")
-        table.add_row(Cell(data.labels.names[number]), *cells)
-    rest = order[_CLASSES_SHOWN:]
-    if len(rest):
-        cells = [
-            f"{c[rest].sum():,} ({c[rest].sum() / max(c.sum(), 1):.1%})" for c in counts.values()
-        ]
-        table.add_row(f"{len(rest)} more labels", *cells)
-    table.add_row("all", *(f"{c.sum():,}" for c in counts.values()), style="dim")
-    return table
 
 
 def _weights(data: Loaded):

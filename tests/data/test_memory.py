@@ -27,7 +27,7 @@ from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore
-from kerasllm.tasks.text_classification import encode_labels
+from kerasllm.data.classification import encode_labels
 
 def resident():
     with open("/proc/self/statm") as file:

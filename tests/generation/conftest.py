@@ -1,4 +1,4 @@
-"""A tiny model that writes words, as `open_causal_lm` would open it."""
+"""A tiny model that writes words, as a task would open it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,7 @@ def writer():
 @pytest.fixture
 def opened(writer, monkeypatch):
     """Makes `kerasllm generate any_name` open the tiny model; returns it."""
-    from kerasllm.workflows import open_causal_lm as workflow
+    from kerasllm.tasks.task import task_of_presets
 
-    def open_causal_lm(source, *, adapter):
-        return writer
-
-    monkeypatch.setattr(workflow, "open_causal_lm", open_causal_lm)
+    monkeypatch.setattr(type(task_of_presets()), "open", lambda self, folder, **_: writer)
     return writer

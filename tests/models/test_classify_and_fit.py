@@ -7,8 +7,9 @@ import pytest
 from kerasllm.data import EpochPlans
 from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.models.classify import classify, probabilities
-from kerasllm.recipe import Data
-from kerasllm.tasks import text_classification as task
+from kerasllm.data.classification import load_data
+from kerasllm.tasks.task import find
+from kerasllm.tasks.text_classification import ClassificationData as Data
 from kerasllm.training.batches import training_batches
 from tests.toy import toy_rows
 
@@ -17,7 +18,7 @@ from tests.toy import toy_rows
 def data(toy_data, toy_preset):
     """The toy reviews, unevenly many, so that the last batch is short."""
     settings = Data(train=str(toy_data / "train.csv"), test=str(toy_data / "test.csv"))
-    return task.load_data(settings, load_tokenizer(toy_preset), folder=toy_data / "tokens")
+    return load_data(settings, load_tokenizer(toy_preset), folder=toy_data / "tokens")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_keras_own_evaluate_measures_what_ours_does(data, model):
     measured = model.evaluate(
         training_batches(model, data.validation, plans), return_dict=True, verbose=0
     )
-    expected, _ = task.evaluate(model, data.validation)
+    expected = find("text_classification").evaluate(model, data.validation).metrics
     assert measured["accuracy"] == pytest.approx(expected["accuracy"])
     assert measured["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.models.adapters import add_adapter
 from kerasllm.models.preference_lm import PreferenceLM
-from kerasllm.tasks.preference import evaluate, log_probabilities
+from kerasllm.models.likelihood import log_probabilities
 from kerasllm.training.batches import training_batches
 from kerasllm.training.preference_loss import LOSSES, PreferenceLoss
 from tests.training.tiny_decoder import gpt2, llama, random_pairs

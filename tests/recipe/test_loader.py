@@ -11,6 +11,12 @@ from hypothesis import strategies as st
 from kerasllm import recipe
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.schema import known_keys
+from kerasllm.tasks.text_classification import (
+    ClassificationData,
+    ClassificationModel,
+    ClassificationRecipe,
+    ClassificationTraining,
+)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def test_keys_that_are_not_written_take_their_defaults(write):
 
 
 def test_a_section_whose_keys_are_all_commented_out_is_at_its_defaults(write):
-    assert recipe.load(write("training:\n  # epochs: 3\n")).training == recipe.Training()
+    assert recipe.load(write("training:\n  # epochs: 3\n")).training == ClassificationTraining()
 
 
 def test_a_recipe_cannot_be_changed_after_it_was_checked(write):
@@ -283,10 +289,10 @@ def test_a_setting_that_is_none_is_refused(write, setting, message):
 def test_yaml_holds_every_key_and_can_explain_each(write):
     loaded = recipe.load(write(""))
     plain, explained = loaded.to_yaml(), loaded.to_yaml(explain=True)
-    for key in (*recipe.Model.model_fields, *recipe.Data.model_fields):
+    for key in (*ClassificationModel.model_fields, *ClassificationData.model_fields):
         assert f"\n  {key}: " in plain
     assert "#" not in plain
-    for (*_, name), known in known_keys(recipe.Recipe).items():
+    for (*_, name), known in known_keys(ClassificationRecipe).items():
         assert known.description, f"{name} is not described"
     for line in explained.splitlines():
         assert len(line) <= 100
@@ -304,7 +310,7 @@ def test_no_setting_ends_in_anything_but_a_recipe_or_a_refusal(write, key, value
     except RecipeError as error:
         assert str(error)
     else:
-        assert isinstance(loaded, recipe.Recipe)
+        assert isinstance(loaded, ClassificationRecipe)
 
 
 def test_checking_a_recipe_does_not_wait_for_tensorflow():

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasllm import recipe
+from kerasllm.tasks import text_classification as task
 from kerasllm.recipe.schema import known_keys
 
 # What each key of the schema may hold.
@@ -15,11 +16,11 @@ files = texts | st.lists(texts, min_size=1, max_size=3)
 
 
 def choices(*key):
-    return st.sampled_from(known_keys(recipe.Recipe)[key].choices)
+    return st.sampled_from(known_keys(task.ClassificationRecipe)[key].choices)
 
 
 models = st.builds(
-    recipe.Model,
+    task.ClassificationModel,
     preset=texts,
     dropout=shares,
     head_dropout=st.none() | shares,
@@ -33,7 +34,7 @@ models = st.builds(
     ),
 )
 data = st.builds(
-    recipe.Data,
+    task.ClassificationData,
     train=files,
     validation=st.none() | files,
     test=st.none() | files,
@@ -50,7 +51,7 @@ data = st.builds(
     on_bad_row=choices("data", "on_bad_row"),
 )
 trainings = st.builds(
-    recipe.Training,
+    task.ClassificationTraining,
     epochs=counts,
     batch_size=st.integers(1, 9).map(lambda n: n * 12),
     accumulate=st.sampled_from([1, 2, 3, 4, 6, 12]),
@@ -66,7 +67,7 @@ trainings = st.builds(
     l2=positives,
     early_stopping=st.none()
     | st.builds(
-        recipe.EarlyStopping,
+        task.ClassificationEarlyStopping,
         patience=counts,
         metric=choices("training", "early_stopping", "metric"),
         min_delta=positives,
@@ -80,18 +81,18 @@ trainings = st.builds(
 )
 # What pure bfloat16 goes with.
 trainings |= st.builds(
-    recipe.Training,
+    task.ClassificationTraining,
     precision=st.just("bfloat16"),
     optimizer=st.sampled_from(["adamw", "adam"]),
     learning_rate=positives,
 )
 weighted = st.builds(
-    recipe.Data,
+    task.ClassificationData,
     train=files,
     class_weights=st.dictionaries(texts, positives, min_size=1, max_size=3),
 )
 recipes = st.builds(
-    recipe.Recipe, task=choices("task"), model=models, data=data | weighted, training=trainings
+    task.ClassificationRecipe, task=choices("task"), model=models, data=data | weighted, training=trainings
 )
 
 

@@ -15,7 +15,7 @@ from kerasllm.data.readers.sources import Source
 from kerasllm.errors import CommandError, DataError, JobError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.tasks import text_classification as task
+from kerasllm.data import classification
 from kerasllm.training.checkpoints import CheckpointStore
 from kerasllm.workflows.evaluate import evaluate
 from kerasllm.workflows.finetune import finetune
@@ -250,7 +250,7 @@ def test_a_training_that_diverges_stops_and_leaves_no_model(toy_data, toy_preset
 def test_a_row_that_makes_the_loss_infinite_is_named_and_left_out(
     toy_data, toy_preset, monkeypatch
 ):
-    load_data, lines = task.load_data, []
+    load_data, lines = classification.load_data, []
 
     def load_with_a_bad_row(*arguments, **options):
         data = load_data(*arguments, **options)
@@ -260,7 +260,7 @@ def test_a_row_that_makes_the_loss_infinite_is_named_and_left_out(
         lines.append(int(data.train.rows[5]) + 2)
         return data
 
-    monkeypatch.setattr(task, "load_data", load_with_a_bad_row)
+    monkeypatch.setattr(classification, "load_data", load_with_a_bad_row)
     settings = ("training.epochs=2", "training.on_nan=skip")
     run, shown = run_toy(toy_data, toy_preset, *settings)
     skipped = [line for line in shown.splitlines() if "is skipped" in line]

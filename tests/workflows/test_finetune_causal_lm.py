@@ -14,7 +14,7 @@ from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.workflows.finetune import finetune
-from kerasllm.workflows.open_causal_lm import open_causal_lm
+from kerasllm.workflows.trained import open_trained
 from kerasllm.workflows.report import Report
 from tests.toy_language_model import book_settings, chat_settings
 from tests.workflows.toy_runs import assert_same, stopped_at
@@ -124,7 +124,7 @@ def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     ids = [merged.tokenizer.encode_whole("What of the whale?")]
     np.testing.assert_allclose(logits_of(adapted, ids), logits_of(merged, ids), atol=2e-5)
     if quantize is None:  # as `--adapter` of the verbs does it
-        opened = open_causal_lm(preset, precision="float32", adapter=run.adapter)
+        opened = open_trained(preset).open(precision="float32", adapter=run.adapter)
         np.testing.assert_allclose(logits_of(opened, ids), logits_of(merged, ids), atol=2e-5)
     before = logits_of(load_causal_lm(preset), ids)
     assert np.abs(before - logits_of(merged, ids)).max() > 0.1

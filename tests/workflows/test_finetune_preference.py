@@ -13,7 +13,7 @@ from kerasllm.models.adapters import add_adapter
 from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.tasks.preference import log_probabilities
+from kerasllm.models.likelihood import log_probabilities
 from kerasllm.workflows.export import export
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.job import prepare

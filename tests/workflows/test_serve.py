@@ -1,13 +1,14 @@
 """What `kerasllm serve` makes of a language model. tests/cli/test_serve.py runs a process."""
 
 from kerasllm.serving.limits import Limits
-from kerasllm.workflows import open_causal_lm, serve
+from kerasllm.tasks.task import task_of_presets
+from kerasllm.workflows import serve
 from tests.generation.conftest import writer  # noqa: F401
 from tests.serving.running import running
 
 
 def test_a_language_model_is_served_within_the_limits(writer, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(open_causal_lm, "open_causal_lm", lambda source, **_: writer)
+    monkeypatch.setattr(type(task_of_presets()), "open", lambda self, folder, **_: writer)
     told = []
     limits = Limits(length=12, tokens=30)
     worker, app = serve.language_model_app("any", "tiny", "key", limits, None, told.append)
