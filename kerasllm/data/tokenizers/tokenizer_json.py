@@ -105,10 +105,9 @@ class TokenizerJson(Tokenizer):
         if leading_ids(processor) == (() if start_token_id is None else (start_token_id,)):
             template = PairTemplate.from_post_processor(processor)
         self._trims = trims_of(processor)
-        framing = [
-            *([template.pieces] if template else []),
-            *(trim.__getstate__().decode() for trim in self._trims),
-        ]
+        framing = [trim.__getstate__().decode() for trim in self._trims]
+        if template not in (None, PairTemplate.plain(start_token_id, None)):
+            framing.append(template.pieces)
         super().__init__(
             start_token_id=start_token_id,
             end_token_id=None,

@@ -18,7 +18,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from kerasllm.data.tokenizers.common_ground import LONGEST_WORD, CommonGround
 from kerasllm.data.tokenizers.pairs import PairTemplate
-from kerasllm.data.tokenizers.spans import characters_of_bytes, engine_spans
+from kerasllm.data.tokenizers.spans import engine_spans
 from kerasllm.data.tokenizers.token_rows import flatten, merge_roads
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.word_piece_spans import WordPieceSpans
@@ -119,7 +119,11 @@ class WordPiece(Tokenizer):
                 _FastRoad, vocabulary, lowercase, strip_accents, split_on_cjk, unknown_token, special
             )
         self._make_spans = partial(
-            WordPieceSpans, self._exact, vocabulary, suffix_indicator, unknown_token
+            WordPieceSpans,
+            self._exact,
+            vocabulary=vocabulary,
+            prefix=suffix_indicator,
+            unknown_token=unknown_token,
         )
 
     @property
@@ -134,7 +138,7 @@ class WordPiece(Tokenizer):
 
     @cached_property
     def _spans(self) -> WordPieceSpans:
-        return self._make_spans()
+        return self._make_spans(self._fast.characters)
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
@@ -144,12 +148,10 @@ class WordPiece(Tokenizer):
     def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_spans(texts)
-        return merge_roads(texts, self._fast.holds(texts), self._fast_spans, self._exact_spans)
+        plain = self._fast.holds(texts) & self._spans.holds(texts)
+        return merge_roads(texts, plain, self._plain_spans, self._exact_spans)
 
-    def _fast_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return merge_roads(texts, self._spans.holds(texts), self._ascii_spans, self._fast.spans)
-
-    def _ascii_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _plain_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids, offsets = self._fast.ids(texts)
         return ids, self._spans.spans(texts, ids, offsets), offsets
 
@@ -175,6 +177,7 @@ class _FastRoad:
     ):
         ground = CommonGround(lowercase, strip_accents, split_on_cjk, special_tokens)
         self.holds = ground.holds
+        self.characters = ground.characters
         # Its tables would be copied from a GPU for every call.
         with tf.device("CPU"):
             self._tokenizer = tf_text.FastBertTokenizer(
@@ -189,14 +192,6 @@ class _FastRoad:
         with tf.device("CPU"):
             rows = self._tokenizer.tokenize(tf.constant(texts))
         return rows.values.numpy(), rows.row_splits.numpy()
-
-    def spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Three times as slow as `ids`: the library keeps the places of all bytes."""
-        with tf.device("CPU"):
-            rows, starts, ends = self._tokenizer.tokenize_with_offsets(tf.constant(texts))
-        offsets = rows.row_splits.numpy()
-        spans = np.stack([starts.values.numpy(), ends.values.numpy()], axis=1)
-        return rows.values.numpy(), characters_of_bytes(texts, spans, offsets), offsets
 
 
 def _fast_vocabulary(

@@ -1,4 +1,4 @@
-"""Where the tokens of plain ASCII texts stand, from the lengths of words and tokens alone."""
+"""Where WordPiece's tokens stand in ordinary text, from the lengths of words and tokens alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import tokenizers
 
 from kerasllm.data.tokenizers.token_rows import row_offsets
 
-_BETWEEN, _LETTER, _MARK, _REMOVED = range(4)
+_OTHER, _BETWEEN, _LETTER, _MARK = range(4)
 
 
 class WordPieceSpans:
-    """Finds the spans of WordPiece tokens in texts of ASCII.
+    """Finds the spans of WordPiece tokens in texts of which no character is removed or grows.
 
-    There a word is a run of letters and digits, or one mark of punctuation, and a token has as
-    many characters as it is long. An unknown token is the whole word.
+    There a word is a run of letters and digits, or one mark of punctuation, and a token stands for
+    as many characters as it has. An unknown token is the whole word.
 
     Args:
         engine: The reference, which tells what each character is.
+        characters: The code points to ask about; a text with others is left to the reference.
         vocabulary: The tokens in the order of their ids.
         prefix: What tokens begin with that continue a word.
         unknown_token: The token of words that the vocabulary cannot spell.
@@ -28,13 +29,14 @@ class WordPieceSpans:
     def __init__(
         self,
         engine: tokenizers.Tokenizer,
+        characters: Sequence[int],
         vocabulary: Sequence[str],
         prefix: str,
         unknown_token: str,
     ):
-        kinds = [_kind(engine, chr(code)) for code in range(0x80)]
-        self._kinds = bytes(kinds).ljust(256, b"\0")
-        self._removed = bytes(code for code, kind in enumerate(kinds) if kind == _REMOVED)
+        self._kinds = np.full(max(characters) + 2, _OTHER, np.uint8)
+        for code in characters:
+            self._kinds[code] = _kind(engine, chr(code))
         self._unknown = np.array([token == unknown_token for token in vocabulary])
         continues = np.array([token.startswith(prefix) for token in vocabulary])
         self._continues = continues & ~self._unknown
@@ -42,15 +44,11 @@ class WordPieceSpans:
         self._lengths = lengths - len(prefix) * self._continues
 
     def holds(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns which texts are ASCII without characters that are removed from words, bool
-        `[len(texts)]`."""
-        held = np.fromiter(map(str.isascii, texts), bool, len(texts))
-        # Rarely does any text hold such a character.
-        joined = "".join(texts).encode()
-        if len(joined.translate(None, self._removed)) < len(joined):
-            for row in np.flatnonzero(held):
-                content = texts[row].encode()
-                held[row] = len(content.translate(None, self._removed)) == len(content)
+        """Returns which texts have such characters only, bool `[len(texts)]`."""
+        kinds = self._kinds_of(texts)
+        ends = row_offsets(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)[1:]
+        held = np.ones(len(texts), bool)
+        held[np.searchsorted(ends, np.flatnonzero(kinds[1:-1] == _OTHER), side="right")] = False
         return held
 
     def spans(self, texts: Sequence[str], ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -64,7 +62,7 @@ class WordPieceSpans:
         Returns:
             Where each token starts and ends in its text, int32 `[tokens, 2]`.
         """
-        kinds = np.frombuffer("\n".join(["", *texts, ""]).encode().translate(self._kinds), np.uint8)
+        kinds = self._kinds_of(texts)
         letter, mark = kinds == _LETTER, kinds[1:-1] == _MARK
         word_starts = np.flatnonzero((letter[1:-1] & ~letter[:-2]) | mark)
         word_ends = np.flatnonzero((letter[1:-1] & ~letter[2:]) | mark) + 1
@@ -81,11 +79,15 @@ class WordPieceSpans:
         spans[unknown, 1] = spans[unknown, 0] + (word_ends - word_starts)[words]
         return spans
 
+    def _kinds_of(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the kinds of all characters, with a line feed around each text."""
+        codes = np.frombuffer("\n".join(["", *texts, ""]).encode("utf-32-le"), np.uint32)
+        return self._kinds.take(codes, mode="clip")
+
 
 def _kind(engine: tokenizers.Tokenizer, character: str) -> int:
     """Asks the reference what a character between two letters does."""
     normalized = engine.normalizer.normalize_str(f"a{character}b")
     words = [word for word, _ in engine.pre_tokenizer.pre_tokenize_str(normalized)]
-    if len(words) == 1:
-        return _REMOVED if words == ["ab"] else _LETTER
-    return _BETWEEN if len(words) == 2 else _MARK
+    kind = {1: _LETTER, 2: _BETWEEN, 3: _MARK}.get(len(words), _OTHER)
+    return kind if sum(map(len, words)) == (2 if kind == _BETWEEN else 3) else _OTHER
