@@ -112,7 +112,8 @@ class ByteLevelBPE(Tokenizer):
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
-        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text."""
+        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text, and
+        its spans keep the spaces before words."""
         return self._tokenizer
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

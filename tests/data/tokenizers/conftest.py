@@ -1,22 +1,18 @@
 """Vocabularies that are learned once, from the bundled film reviews; tokenizers of every kind with
-their references; and the way for the tests of this folder to their helper `tokenizer_references`.
+their references; and the way for the tests of this folder to their helpers, `tokenizer_kinds` and
+`tokenizer_references`.
 """
 
-import io
 import json
 import sys
 from pathlib import Path
 
-import keras_hub
 import pytest
-import sentencepiece
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
-from tokenizers.processors import ByteLevel, RobertaProcessing, Sequence, TemplateProcessing
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
 from kerasllm.data.sources import Source
 from kerasllm.data.tokenizers import (
-    ByteLevelBPE,
     TokenizerJson,
     WordPiece,
     from_folder,
@@ -28,6 +24,13 @@ from tests.data.tokenizers.gguf_parts import gguf_parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from tokenizer_kinds import (  # noqa: E402
+    KINDS,
+    byte_level_kind,
+    learn_sentence_pieces,
+    llama3_reference,
+    pair_template,
+)
 from tokenizer_references import SPECIAL_TOKENS, word_piece_reference  # noqa: E402
 
 BEYOND_ENGLISH = ["été naïve Ёлка œuvre “quoted” — 5 € για"] * 3
@@ -87,12 +90,6 @@ def learned_merges(tokenizer):
 
 CHAT = Path(__file__).parents[2] / "reference" / "chat"
 
-KINDS = [
-    *["bert-uncased", "bert-cased", "roberta", "roberta-prefix", "gpt2"],
-    *["json-chat", "json-llama3", "json-bert", "json-byte-fallback", "json-unigram"],
-]
-
-
 @pytest.fixture(scope="session", params=KINDS)
 def kind(request):
     """A tokenizer of each kind, and Hugging Face's."""
@@ -117,7 +114,8 @@ def kind(request):
     elif detail == "bert":
         reference = word_piece_reference(get("cased_vocabulary"), False)
         # A `TokenizerJson` puts no token after a text.
-        reference.post_processor = pair_template("<0> $A", "<0> $A <1> $B:1 <1>:1", "[CLS]", "[SEP]")
+        pair = "<0> $A <1> $B:1 <1>:1"
+        reference.post_processor = pair_template("<0> $A", pair, "[CLS]", "[SEP]")
     else:
         _, folder = get("xlm_roberta")
         reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -126,84 +124,6 @@ def kind(request):
     first = json.loads(reference.to_str())["post_processor"]
     first = first.get("processors", [first])[-1]["single"][0].get("SpecialToken")
     return TokenizerJson(reference.to_str(), start_token=first and first["id"]), reference
-
-
-def byte_level_kind(vocabulary, merges, family, add_prefix_space):
-    """RoBERTa's or GPT-2's tokenizer, and the one that its `tokenizer.json` describes."""
-    names = {"start_token": "<s>", "end_token": "</s>", "pad_token": "<pad>"}
-    others = {"mask_token": "<mask>", "special_tokens": ["<unk>"]}
-    settings = {**(names if family == "roberta" else {}), **others}
-    ours = ByteLevelBPE(vocabulary, merges, **settings, add_prefix_space=add_prefix_space)
-    reference = Tokenizer(models.BPE(vocabulary, [tuple(merge.split()) for merge in merges]))
-    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    plain = ["<s>", "<pad>", "</s>", "<unk>"] if family == "roberta" else ["<unk>"]
-    reference.add_special_tokens(
-        [*map(AddedToken, plain), AddedToken("<mask>", lstrip=True, normalized=False)]
-    )
-    if family == "roberta":
-        reference.post_processor = RobertaProcessing(
-            *((token, vocabulary[token]) for token in ("</s>", "<s>")),
-            add_prefix_space=add_prefix_space,
-        )
-    else:
-        reference.post_processor = ByteLevel(trim_offsets=False)
-    return ours, reference
-
-
-def llama3_reference(vocabulary, merges):
-    """Llama 3's post-processor: spans without spaces, and a start token before each text."""
-    reference = Tokenizer(models.BPE(vocabulary, [tuple(merge.split()) for merge in merges]))
-    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    reference.add_special_tokens([AddedToken("<s>", normalized=False)])
-    template = pair_template("<0> $A", "<0> $A <0>:1 $B:1", "<s>", ids=vocabulary)
-    reference.post_processor = Sequence([ByteLevel(trim_offsets=True), template])
-    return reference
-
-
-def pair_template(single, pair, *tokens, ids=None):
-    """A template in which `<0>` and `<1>` are the tokens that are given."""
-    for number, token in enumerate(tokens):
-        single, pair = (text.replace(f"<{number}>", token) for text in (single, pair))
-    known = ids or {"[CLS]": 2, "[SEP]": 3, "</s>": 2}
-    special = [(token, known[token]) for token in tokens]
-    return TemplateProcessing(single=single, pair=pair, special_tokens=special)
-
-
-SENTENCE_PIECES = {
-    "albert": (
-        keras_hub.tokenizers.AlbertTokenizer,
-        {
-            **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "user_defined_symbols": "[MASK]"},
-        },
-    ),
-    "xlm_roberta": (
-        keras_hub.tokenizers.XLMRobertaTokenizer,
-        {"unk_id": 0, "bos_id": 1, "eos_id": 2},
-    ),
-    "deberta": (
-        keras_hub.tokenizers.DebertaV3Tokenizer,
-        {
-            **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
-        },
-    ),
-}
-
-
-def learn_sentence_pieces(reviews, family):
-    """KerasHub's tokenizer of a SentencePiece model with 800 tokens."""
-    kind, special_tokens = SENTENCE_PIECES[family]
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(reviews),
-        model_writer=model,
-        vocab_size=800,
-        num_threads=1,
-        minloglevel=2,
-        **special_tokens,
-    )
-    return kind(model.getvalue())
 
 
 def sentence_piece_kind(reviews, family, folder):

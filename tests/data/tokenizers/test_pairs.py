@@ -3,9 +3,9 @@
 import keras_hub
 import pytest
 import tokenizers
-from conftest import learn_sentence_pieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_kinds import learn_sentence_pieces
 from tokenizer_references import (
     reference_pairs,
     rows_of_encoding,

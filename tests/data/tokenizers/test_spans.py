@@ -4,9 +4,9 @@ import keras_hub
 import numpy as np
 import pytest
 import tokenizers
-from conftest import learn_sentence_pieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_kinds import KINDS, learn_sentence_pieces
 from tokenizer_references import (
     SPECIAL_TOKENS,
     STRANGE_CHARACTERS,
@@ -17,7 +17,7 @@ from tokenizer_references import (
     word_piece_reference,
 )
 
-from kerasllm.data.tokenizers import KerasHubTokenizer, TokenizerJson, WordPiece, from_folder
+from kerasllm.data.tokenizers import KerasHubTokenizer, WordPiece, from_folder
 from kerasllm.errors import DataError, PresetError
 
 
@@ -48,9 +48,8 @@ def test_ordinary_text_takes_the_fast_path(uncased_vocabulary, reviews):
     ours = WordPiece(uncased_vocabulary, True)
     expected = reference_spans(word_piece_reference(uncased_vocabulary, True), list(reviews), 64)
     ours._exact = None
-    held = [text for text in reviews if not ours._fast.holds([text])[0]]
-    assert len(held) < 5
-    plain = [row for row, text in enumerate(reviews) if text not in held]
+    plain = np.flatnonzero(ours._fast.holds(reviews))
+    assert len(plain) > len(reviews) - 5
     found = rows_of_encoding(ours.encode_offsets([reviews[row] for row in plain], 64))
     assert found == [expected[row] for row in plain]
 
@@ -58,7 +57,7 @@ def test_ordinary_text_takes_the_fast_path(uncased_vocabulary, reviews):
 @settings(max_examples=40, deadline=None)
 @given(
     tokens=st.lists(
-        st.sampled_from(["film", "##s", "##", "#", ".", "##.", "é", "ß", "a", "##a", "a" * 99, "##é"])
+        st.sampled_from(["film", "##s", "##", "#", ".", "##.", "é", "ß", "a", "##a", "##é"])
         | st.text(max_size=4),
         max_size=30,
     ),
@@ -156,10 +155,9 @@ def test_a_tokenizer_without_spans_says_so(uncased_vocabulary):
         KerasHubTokenizer(other).encode_offsets(["film"], 8)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "json" in kind], indirect=True)
 def test_a_saved_tokenizer_has_the_same_spans(kind, tmp_path):
     ours, _ = kind
-    if not isinstance(ours, TokenizerJson):
-        pytest.skip("only a TokenizerJson is saved so")
     ours.save(tmp_path)
     again = from_folder(tmp_path)
     texts = ["  a good film", "two  spaces "]
