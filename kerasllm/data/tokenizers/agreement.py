@@ -60,6 +60,11 @@ class CommonGround:
         self._common, self._piece = _ask_both(lowercase, strip_accents, split_on_cjk)
         self._ascii_table = (~self._common[:256]).tobytes()
 
+    @property
+    def characters(self) -> list[int]:
+        """The code points that are common."""
+        return np.flatnonzero(self._common).tolist()
+
     def holds(self, texts: Sequence[str]) -> np.ndarray:
         """Returns which texts are common ground, bool `[len(texts)]`."""
         common = np.zeros(len(texts), bool)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
+from kerasllm.data.tokenizers.pairs import PairTemplate
+from kerasllm.data.tokenizers.spans import engine_spans
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.word_cache import BulkEngine
 from kerasllm.errors import PresetError
@@ -15,6 +17,10 @@ from kerasllm.errors import PresetError
 
 class ByteLevelBPE(Tokenizer):
     """Byte-level BPE as Hugging Face's `RobertaTokenizerFast` does it, and by the same library.
+
+    Pairs and spans follow the family. Two different tokens around a text mean RoBERTa and BART:
+    `<s> A </s></s> B </s>` in one segment, and spans without the spaces before a word. Otherwise
+    it is GPT-2: one text after the other in two segments, and spaces belong to spans.
 
     Args:
         vocabulary: The id of each token.
@@ -74,6 +80,11 @@ class ByteLevelBPE(Tokenizer):
             pad_token_id=vocabulary[pad_token] if pad_token is not None else 0,
             description=f"byte-level BPE, {len(vocabulary):,} tokens",
             identity=[vocabulary, merges, list(special), mask_token, add_prefix_space],
+            pair_template=(
+                PairTemplate.roberta(vocabulary[start_token], vocabulary[end_token])
+                if _is_roberta(start_token, end_token)
+                else None
+            ),
             # The library runs on all cores by itself.
             threads=1,
         )
@@ -95,11 +106,22 @@ class ByteLevelBPE(Tokenizer):
             ]
         )
         self._bulk = BulkEngine(self._tokenizer)
+        self._trims = []
+        if _is_roberta(start_token, end_token):
+            self._trims = [processors.ByteLevel(add_prefix_space, trim_offsets=True)]
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
-        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text."""
+        """Hugging Face's tokenizer with the same ids; it puts no special tokens around a text, and
+        its spans keep the spaces before words."""
         return self._tokenizer
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         return self._bulk.ids(texts)
+
+    def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return engine_spans(self._tokenizer, texts, self._trims)
+
+
+def _is_roberta(start_token: str | None, end_token: str | None) -> bool:
+    return start_token is not None and end_token is not None and start_token != end_token

@@ -13,10 +13,10 @@ from importlib import metadata
 
 import numpy as np
 
-from kerasllm.errors import DataError
-
-Road = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
-"""From texts to their ids one after the other, int32, and where each starts, int64."""
+from kerasllm.data.tokenizers.encoding import Encoding
+from kerasllm.data.tokenizers.pairs import TRUNCATIONS, PairTemplate, cut_longest_first
+from kerasllm.data.tokenizers.token_rows import as_one, places, row_offsets
+from kerasllm.errors import DataError, PresetError
 
 # Raise it when a tokenizer of the same kind and settings would give other ids than before.
 _VERSION = 1
@@ -27,13 +27,17 @@ _CHARACTERS_PER_CALL = 1 << 18
 # What a text costs beside its characters.
 _CHARACTERS_PER_TEXT = 64
 
+_IDS, _LENGTHS = np.empty(0, np.int32), np.empty(0, np.int64)
+_SPANS, _SEGMENTS = np.empty((0, 2), np.int32), np.empty(0, np.uint8)
+
 
 class Tokenizer(abc.ABC):
     """Turns texts into token ids, many at a time.
 
-    A subclass says how texts become pieces (`_tokenize`); this class runs it on all cores, cuts
-    each row to the length asked for and puts the special tokens around it, as Hugging Face
-    `tokenizers` does: the text is cut at its end so that the special tokens always fit.
+    A subclass says how texts become tokens (`_tokenize`), and where these stand in the text
+    (`_tokenize_spans`); this class runs it on all cores, cuts each row to the length asked for and
+    puts the special tokens around it, as Hugging Face `tokenizers` does: the text is cut at its
+    end so that the special tokens always fit.
 
     Args:
         start_token_id: The id put before each text, or `None`.
@@ -41,6 +45,8 @@ class Tokenizer(abc.ABC):
         pad_token_id: The id that fills rows up in a batch.
         description: One line that says what the tokenizer is.
         identity: All that decides which ids come out, as JSON values.
+        pair_template: How two texts become one row. Defaults to `None`: one after the other,
+            within one set of special tokens.
         threads: How many calls of `_tokenize` may run at once. Defaults to `None`: one a core.
     """
 
@@ -52,12 +58,14 @@ class Tokenizer(abc.ABC):
         pad_token_id: int,
         description: str,
         identity: object,
+        pair_template: PairTemplate | None = None,
         threads: int | None = None,
     ):
         self.start_token_id = start_token_id
         self.end_token_id = end_token_id
         self.pad_token_id = pad_token_id
         self.description = description
+        self.pair_template = pair_template or PairTemplate.plain(start_token_id, end_token_id)
         self._threads = threads or os.cpu_count() or 1
         special = [start_token_id, end_token_id, pad_token_id]
         made_by = [metadata.version(package) for package in ("tokenizers", "tensorflow-text")]
@@ -69,6 +77,21 @@ class Tokenizer(abc.ABC):
     def fingerprint(self) -> str:
         """sha256, in hex, of the kind, the vocabulary, the settings and the libraries' versions."""
         return self._fingerprint
+
+    @property
+    def pair_separator_ids(self) -> tuple[int, ...]:
+        """The ids between the texts of a pair: one for BERT, two for RoBERTa."""
+        return self.pair_template.separator_ids
+
+    @property
+    def pair_special_tokens(self) -> int:
+        """The number of special tokens in the row of a pair."""
+        return self.pair_template.special_tokens
+
+    @property
+    def second_segment(self) -> int:
+        """The segment of the second text of a pair: 1 for BERT, 0 for RoBERTa."""
+        return self.pair_template.second_segment
 
     def encode(self, texts: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the token ids of texts, special tokens included.
@@ -90,123 +113,232 @@ class Tokenizer(abc.ABC):
             >>> [ids[a:b].tolist() for a, b in zip(offsets, offsets[1:])]
             [[101, 1037, 2204, 2143, 102], [101, 2919, 102]]
         """
+        room = self._room(max_length)
+        ids, lengths = self._run(
+            lambda part, _: self._rows(self._tokenize(part), room), [texts], (_IDS, _LENGTHS)
+        )
+        return ids, row_offsets(lengths)
+
+    def encode_offsets(self, texts: Sequence[str], max_length: int) -> Encoding:
+        """Returns the token ids of texts, and the characters that each token stands for.
+
+        Args:
+            texts: The texts.
+            max_length: The most tokens in a row, special tokens included. A longer text loses
+                its end.
+
+        Returns:
+            The ids and offsets that `encode` returns, with `spans`. A special token that is
+            written in a text has the span of its characters.
+
+        Raises:
+            DataError: If a text is not valid Unicode.
+            PresetError: If this kind of tokenizer does not know where its tokens stand.
+
+        Example:
+            >>> text = "a good film"
+            >>> encoding = tokenizer.encode_offsets([text], max_length=128)
+            >>> [text[start:end] for start, end in encoding.spans]
+            ['', 'a', 'good', 'film', '']
+        """
+        room = self._room(max_length)
+        ids, spans, lengths = self._run(
+            lambda part, _: self._rows(self._tokenize_spans(part), room),
+            [texts],
+            (_IDS, _SPANS, _LENGTHS),
+        )
+        return Encoding(ids, row_offsets(lengths), spans=spans)
+
+    def encode_pairs(
+        self,
+        first: Sequence[str],
+        second: Sequence[str],
+        max_length: int,
+        *,
+        truncation: str = "longest_first",
+        spans: bool = False,
+    ) -> Encoding:
+        """Returns the token ids of pairs of texts, and which text each token belongs to.
+
+        Args:
+            first: The first text of each pair.
+            second: The second text of each pair.
+            max_length: The most tokens in a row, special tokens included.
+            truncation: Which text of a pair that is too long loses its end: `"longest_first"` the
+                longer one, and then both in turn; `"only_second"` the second one, as for a question
+                and the document with its answer. Defaults to `"longest_first"`.
+            spans: Whether to return the characters that each token stands for, counted in its own
+                text. Defaults to `False`.
+
+        Returns:
+            One row a pair, with `segments` and, if asked for, `spans`.
+
+        Raises:
+            DataError: If a text is not valid Unicode, or if only the second text may be cut and
+                the first leaves no room for any of it.
+            PresetError: If this kind of tokenizer does not know where its tokens stand.
+
+        Example:
+            >>> encoding = tokenizer.encode_pairs(["is it good"], ["a good film"], max_length=128)
+            >>> encoding.ids.tolist()
+            [101, 2003, 2009, 2204, 102, 1037, 2204, 2143, 102]
+            >>> encoding.segments.tolist()
+            [0, 0, 0, 0, 0, 1, 1, 1, 1]
+        """
+        if len(first) != len(second):
+            raise ValueError(
+                "Each first text needs a second one. "
+                f"Received: {len(first)} first and {len(second)} second texts"
+            )
+        if truncation not in TRUNCATIONS:
+            raise ValueError(
+                f"truncation must be one of {', '.join(map(repr, TRUNCATIONS))}. "
+                f"Received: truncation={truncation!r}"
+            )
+        room = max_length - self.pair_special_tokens
+        if room < 2:
+            raise ValueError(
+                f"max_length must leave room for a token of each text beside "
+                f"{self.pair_special_tokens} special ones. Received: max_length={max_length}"
+            )
+        tokenize = self._tokenize_spans if spans else self._tokenize
+
+        def rows(first: Sequence[str], second: Sequence[str], place: int) -> tuple:
+            columns = tokenize(first), tokenize(second)
+            lengths = [np.diff(starts) for *_, starts in columns]
+            if truncation == "longest_first":
+                lengths = cut_longest_first(*lengths, room)
+            else:
+                self._check_room_for_second(*lengths, max_length, place)
+                lengths = lengths[0], np.minimum(lengths[1], room - lengths[0])
+            return self._pair_rows(columns, lengths)
+
+        nothing = (_IDS, _SEGMENTS, *[_SPANS] * spans, _LENGTHS)
+        ids, segments, *found, lengths = self._run(rows, [first, second], nothing)
+        return Encoding(ids, row_offsets(lengths), *found, segments=segments)
+
+    @abc.abstractmethod
+    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of whole texts without special tokens, int32, and row offsets, int64."""
+
+    def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what `_tokenize` does and, second, the characters of each token.
+
+        Returns:
+            The ids, int32 `[tokens]`; where each token starts and ends in its text, in characters,
+            int32 `[tokens, 2]`; and row offsets, int64 `[texts + 1]`.
+        """
+        raise PresetError(
+            f"The tokenizer ({self.description}) does not tell which characters a token stands for",
+            fix="use a model with a BERT, RoBERTa or SentencePiece tokenizer, or a tokenizer.json",
+        )
+
+    def _room(self, max_length: int) -> int:
         room = max_length - (self.start_token_id is not None) - (self.end_token_id is not None)
         if room < 1:
             raise ValueError(
                 "max_length must leave room for a token beside the special ones. "
                 f"Received: max_length={max_length}"
             )
-        calls = _split(texts)
+        return room
+
+    def _run(
+        self,
+        rows: Callable[..., tuple[np.ndarray, ...]],
+        columns: Sequence[Sequence[str]],
+        nothing: tuple[np.ndarray, ...],
+    ) -> list[np.ndarray]:
+        """Runs a function on slices of the texts, on all cores, and joins what it returns.
+
+        Args:
+            rows: From a slice of each column, and the place where it starts, to arrays.
+            columns: Texts; or the first and the second texts of pairs.
+            nothing: What `rows` would return of no texts.
+        """
+        calls = [
+            (*(column[start:end] for column in columns), start) for start, end in _cuts(columns)
+        ]
         try:
             if len(calls) < 2 or self._threads < 2:
-                parts = [self._rows(call, room) for call in calls]
+                parts = [rows(*call) for call in calls]
             else:
                 with ThreadPoolExecutor(self._threads) as pool:
-                    parts = list(pool.map(lambda call: self._rows(call, room), calls))
+                    parts = list(pool.map(lambda call: rows(*call), calls))
         except (UnicodeEncodeError, TypeError) as error:
-            _refuse_broken_text(texts, error)
+            for column in columns:
+                _refuse_broken_text(column, error)
             raise
-        ids = [np.empty(0, np.int32), *(ids for ids, _ in parts)]
-        lengths = [np.empty(0, np.int64), *(lengths for _, lengths in parts)]
-        return np.concatenate(ids), _offsets(np.concatenate(lengths))
+        return [np.concatenate(arrays) for arrays in zip(nothing, *parts)]
 
-    @abc.abstractmethod
-    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ids of whole texts without special tokens, int32, and row offsets, int64."""
-
-    def _rows(self, texts: Sequence[str], room: int) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, columns: tuple[np.ndarray, ...], room: int) -> tuple[np.ndarray, ...]:
         """Returns the finished rows of some texts one after the other, and the rows' lengths."""
-        ids, offsets = self._tokenize(texts)
+        ids, *spans, offsets = columns
         kept = np.minimum(np.diff(offsets), room)
         first = int(self.start_token_id is not None)
         lengths = kept + first + (self.end_token_id is not None)
-        rows = _offsets(lengths)
+        rows = row_offsets(lengths)
         finished = np.empty(rows[-1], np.int32)
         if self.start_token_id is not None:
             finished[rows[:-1]] = self.start_token_id
         if self.end_token_id is not None:
             finished[rows[1:] - 1] = self.end_token_id
-        copy_rows(ids, offsets[:-1], finished, rows[:-1] + first, kept)
-        return finished, lengths
+        taken, placed = places(offsets[:-1], rows[:-1] + first, kept)
+        finished[placed] = ids[taken]
+        moved = [np.zeros((rows[-1], 2), np.int32) for _ in spans]
+        for target, source in zip(moved, spans):
+            as_one(target)[placed] = as_one(source)[taken]
+        return finished, *moved, lengths
+
+    def _pair_rows(
+        self, columns: Sequence[tuple[np.ndarray, ...]], kept: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
+        """Returns the finished rows of some pairs: ids, segments, spans if any, lengths."""
+        texts = dict(zip("AB", zip(columns, kept)))
+        lengths = kept[0] + kept[1] + self.pair_special_tokens
+        rows = row_offsets(lengths)
+        ids = np.empty(rows[-1], np.int32)
+        segments = np.zeros(rows[-1], np.uint8)
+        spans = [np.zeros((rows[-1], 2), np.int32) for _ in columns[0][1:-1]]
+        place = rows[:-1].copy()
+        for piece, segment in self.pair_template.pieces:
+            if piece in texts:
+                (found, *found_spans, starts), count = texts[piece]
+                taken, placed = places(starts[:-1], place, count)
+                ids[placed] = found[taken]
+                for target, source in zip(spans, found_spans):
+                    as_one(target)[placed] = as_one(source)[taken]
+            else:
+                placed, count = place.copy(), 1
+                ids[placed] = piece
+            if segment:
+                segments[placed] = segment
+            place += count
+        return ids, segments, *spans, lengths
+
+    def _check_room_for_second(
+        self, first: np.ndarray, second: np.ndarray, max_length: int, place: int
+    ) -> None:
+        """Refuses pairs of which the first text leaves no room for any of the second one."""
+        room = max_length - self.pair_special_tokens
+        full = np.flatnonzero((first + second > room) & (first >= room))
+        if len(full):
+            raise DataError(
+                f"The first text of pair {place + full[0] + 1} has {first[full[0]]} tokens, which "
+                f"leaves no room for the second text: a row has {max_length} tokens, "
+                f"{self.pair_special_tokens} of them special",
+                fix="raise max_length, shorten the first text, or cut the longer text first",
+            )
 
 
-def _split(texts: Sequence[str]) -> list[Sequence[str]]:
-    """Returns the texts in parts of about the same size."""
-    sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + _CHARACTERS_PER_TEXT
-    parts = np.cumsum(sizes) // _CHARACTERS_PER_CALL
-    cuts = [0, *(np.flatnonzero(np.diff(parts)) + 1), len(texts)]
-    return [texts[start:end] for start, end in itertools.pairwise(cuts) if start < end]
-
-
-def copy_rows(
-    source: np.ndarray,
-    source_starts: np.ndarray,
-    target: np.ndarray,
-    target_starts: np.ndarray,
-    lengths: np.ndarray,
-) -> None:
-    """Copies rows of one flat array to their places in another, whatever the rows' lengths.
-
-    Args:
-        source: The ids to copy from.
-        source_starts: Where each row starts in `source`, int64 `[rows]`.
-        target: The ids to copy into.
-        target_starts: Where each row starts in `target`, int64 `[rows]`.
-        lengths: How many ids each row has, int64 `[rows]`.
-    """
-    starts = _offsets(lengths)
-    steps = np.arange(starts[-1])
-    taken = steps + np.repeat(source_starts - starts[:-1], lengths)
-    target[steps + np.repeat(target_starts - starts[:-1], lengths)] = source[taken]
-
-
-def merge_roads(
-    texts: Sequence[str], taken: np.ndarray, road: Road, other_road: Road
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tokenizes some texts one way and the others another way.
-
-    Args:
-        texts: The texts.
-        taken: Which of them take the first road, bool `[len(texts)]`.
-        road: From texts to what `flatten` gives of their ids.
-        other_road: The same for the others.
-
-    Returns:
-        What `flatten` gives of the ids of all texts.
-    """
-    if taken.all():
-        return road(texts)
-    if not taken.any():
-        return other_road(texts)
-    parts = []
-    for rows, tokenize in (
-        (np.flatnonzero(taken), road),
-        (np.flatnonzero(~taken), other_road),
-    ):
-        parts.append((rows, *tokenize([texts[row] for row in rows])))
-    lengths = np.empty(len(texts), np.int64)
-    for rows, _, starts in parts:
-        lengths[rows] = np.diff(starts)
-    offsets = _offsets(lengths)
-    merged = np.empty(offsets[-1], np.int32)
-    for rows, ids, starts in parts:
-        copy_rows(ids, starts[:-1], merged, offsets[rows], lengths[rows])
-    return merged, offsets
-
-
-def flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows of ids one after the other, int32, and where each starts, int64 `[rows + 1]`."""
-    offsets = _offsets(np.fromiter(map(len, rows), np.int64, len(rows)))
-    ids = np.empty(offsets[-1], np.int32)
-    for row, start, end in zip(rows, offsets, offsets[1:]):
-        ids[start:end] = row
-    return ids, offsets
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+def _cuts(columns: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    """Returns where to cut the rows into slices of about the same size."""
+    count = len(columns[0])
+    sizes = np.full(count, _CHARACTERS_PER_TEXT, np.int64)
+    for column in columns:
+        sizes += np.fromiter(map(len, column), np.int64, count)
+    slices = np.cumsum(sizes) // _CHARACTERS_PER_CALL
+    cuts = [0, *(np.flatnonzero(np.diff(slices)) + 1).tolist(), count]
+    return [(start, end) for start, end in itertools.pairwise(cuts) if start < end]
 
 
 def _refuse_broken_text(texts: Sequence[str], error: Exception) -> None:

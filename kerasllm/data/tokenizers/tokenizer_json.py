@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from kerasllm.data.tokenizers.pairs import PairTemplate, leading_ids
+from kerasllm.data.tokenizers.spans import engine_spans, trims_of
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.word_cache import BulkEngine
 from kerasllm.errors import PresetError
@@ -21,9 +23,13 @@ GENERATION_FILE = "generation_config.json"
 class TokenizerJson(Tokenizer):
     """Hugging Face's `tokenizers` on the content of a `tokenizer.json`.
 
-    The file says how texts become ids. Three things in it are left aside: its truncation and its
-    padding, which are the caller's, and its post-processor, which would add special tokens a second
-    time: `start_token` is all that is put before a text, and nothing is put after it.
+    The file says how texts become ids. Its truncation and its padding are left aside: they are the
+    caller's. Of its post-processor three things count:
+
+    - `start_token` is all that `encode` puts before a text, and nothing is put after it;
+    - pairs follow its template for two texts, if the one for a single text starts as `encode` does;
+      without a template, one text follows the other after `start_token`;
+    - `encode_offsets` and `encode_pairs` leave spaces out of spans if it says `trim_offsets`.
 
     Special tokens are recognised where they are written in a text, as in the reference.
 
@@ -93,12 +99,22 @@ class TokenizerJson(Tokenizer):
         self.added_tokens = tuple(token.content for token in added.values())
         self.special_token_ids = frozenset(id for id, token in added.items() if token.special)
         self.vocabulary_size = max(self._engine.get_vocab().values(), default=-1) + 1
+        processor = json.loads(content).get("post_processor")
+        start_token_id = self._named_id("start_token", start_token)
+        template = None
+        if leading_ids(processor) == (() if start_token_id is None else (start_token_id,)):
+            template = PairTemplate.from_post_processor(processor)
+        self._trims = trims_of(processor)
+        framing = [trim.__getstate__().decode() for trim in self._trims]
+        if template not in (None, PairTemplate.plain(start_token_id, None)):
+            framing.append(template.pieces)
         super().__init__(
-            start_token_id=self._named_id("start_token", start_token),
+            start_token_id=start_token_id,
             end_token_id=None,
             pad_token_id=self._named_id("pad_token", pad_token) or 0,
             description=f"{_kind(content)}, {self.vocabulary_size:,} tokens",
-            identity=self._engine_content,
+            identity=[self._engine_content, framing] if framing else self._engine_content,
+            pair_template=template,
             # The library runs on all cores by itself.
             threads=1,
         )
@@ -128,10 +144,10 @@ class TokenizerJson(Tokenizer):
         Returns:
             The ids, int32 `[tokens]`, and where each token's characters start and end in `text`,
             int64 `[tokens, 2]`. The tokens of a character that takes several have the same span.
+            Spaces belong to the token that they became part of, whatever `trim_offsets` says.
         """
-        encoding = self._engine.encode(text, add_special_tokens=False)
-        spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-        return np.array(encoding.ids, np.int32), spans
+        ids, spans, _ = engine_spans(self._engine, [text])
+        return ids, spans.astype(np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, skip_special: bool = True) -> str:
         """Returns the text of ids.
@@ -174,6 +190,9 @@ class TokenizerJson(Tokenizer):
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         return self._bulk.ids(texts)
 
+    def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return engine_spans(self._engine, texts, self._trims)
+
     def _named_id(self, name: str, token: str | None) -> int | None:
         if token is None:
             return None
@@ -187,23 +206,34 @@ class TokenizerJson(Tokenizer):
         return found
 
     def _post_processor(self) -> dict | None:
-        """The post-processor that makes transformers put the start token before a text."""
-        if self.start_token is None:
-            return None
-        start = {"SpecialToken": {"id": self.start_token, "type_id": 0}}
-        text, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-        return {
-            "type": "TemplateProcessing",
-            "single": [start, text],
-            "pair": [start, text, start, second],
-            "special_tokens": {
-                self.start_token: {
-                    "id": self.start_token,
-                    "ids": [self.start_token_id],
-                    "tokens": [self.start_token],
+        """The post-processor for transformers: special tokens before a text and around a pair."""
+        steps = [json.loads(trim.__getstate__()) for trim in self._trims]
+        template = self.pair_template
+        if self.start_token is not None or template != PairTemplate.plain(None, None):
+            pieces = {"A": ("Sequence", "A"), "B": ("Sequence", "B")}
+            special = [piece for piece, _ in template.pieces if piece not in pieces]
+            tokens = {id: self.id_to_token(id) for id in {self.start_token_id, *special} - {None}}
+            pieces.update((id, ("SpecialToken", token)) for id, token in tokens.items())
+
+            def part(piece: int | str, segment: int) -> dict:
+                kind, name = pieces[piece]
+                return {kind: {"id": name, "type_id": segment}}
+
+            single = [piece for piece in (self.start_token_id, "A") if piece is not None]
+            steps.append(
+                {
+                    "type": "TemplateProcessing",
+                    "single": [part(piece, 0) for piece in single],
+                    "pair": [part(*piece) for piece in template.pieces],
+                    "special_tokens": {
+                        token: {"id": token, "ids": [id], "tokens": [token]}
+                        for id, token in tokens.items()
+                    },
                 }
-            },
-        }
+            )
+        if len(steps) > 1:
+            return {"type": "Sequence", "processors": steps}
+        return steps[0] if steps else None
 
 
 def check_fits(tokenizer: TokenizerJson, rows: int) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import tokenizers
 
-from kerasllm.data.tokenizers.tokenizer import copy_rows, flatten, merge_roads
+from kerasllm.data.tokenizers.token_rows import copy_rows, flatten, merge_roads
 
 # Characters that are cut here as the reference cuts them: ASCII, Western letters, and dashes,
 # quotation marks and dots of print. A text with others is left to the reference.

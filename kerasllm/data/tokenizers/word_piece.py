@@ -17,7 +17,11 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from kerasllm.data.tokenizers.agreement import LONGEST_WORD, CommonGround
-from kerasllm.data.tokenizers.tokenizer import Tokenizer, flatten, merge_roads
+from kerasllm.data.tokenizers.pairs import PairTemplate
+from kerasllm.data.tokenizers.spans import engine_spans
+from kerasllm.data.tokenizers.token_rows import flatten, merge_roads
+from kerasllm.data.tokenizers.tokenizer import Tokenizer
+from kerasllm.data.tokenizers.word_piece_spans import WordPieceSpans
 from kerasllm.errors import PresetError
 
 _SUFFIX_INDICATOR = "##"
@@ -89,6 +93,7 @@ class WordPiece(Tokenizer):
             description=f"WordPiece, {len(vocabulary):,} tokens, "
             + ("lower case" if lowercase else "case kept"),
             identity=[vocabulary, settings, special],
+            pair_template=PairTemplate.bert(token_ids[start_token], token_ids[end_token]),
         )
         self._exact = tokenizers.Tokenizer(
             models.WordPiece(
@@ -113,6 +118,13 @@ class WordPiece(Tokenizer):
             self._make_fast = partial(
                 _FastRoad, vocabulary, lowercase, strip_accents, split_on_cjk, unknown_token, special
             )
+        self._make_spans = partial(
+            WordPieceSpans,
+            self._exact,
+            vocabulary=vocabulary,
+            prefix=suffix_indicator,
+            unknown_token=unknown_token,
+        )
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
@@ -124,10 +136,27 @@ class WordPiece(Tokenizer):
         # Half a second, which nobody waits for whose tokens are stored already.
         return self._make_fast and self._make_fast()
 
+    @cached_property
+    def _spans(self) -> WordPieceSpans:
+        return self._make_spans(self._fast.characters)
+
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_ids(texts)
         return merge_roads(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
+
+    def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._fast is None:
+            return self._exact_spans(texts)
+        plain = self._fast.holds(texts) & self._spans.holds(texts)
+        return merge_roads(texts, plain, self._plain_spans, self._exact_spans)
+
+    def _plain_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids, offsets = self._fast.ids(texts)
+        return ids, self._spans.spans(texts, ids, offsets), offsets
+
+    def _exact_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return engine_spans(self._exact, texts)
 
     def _exact_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encodings = self._exact.encode_batch(list(texts), add_special_tokens=False)
@@ -148,6 +177,7 @@ class _FastRoad:
     ):
         ground = CommonGround(lowercase, strip_accents, split_on_cjk, special_tokens)
         self.holds = ground.holds
+        self.characters = ground.characters
         # Its tables would be copied from a GPU for every call.
         with tf.device("CPU"):
             self._tokenizer = tf_text.FastBertTokenizer(

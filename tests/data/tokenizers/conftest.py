@@ -1,5 +1,7 @@
-"""Vocabularies that are learned once, from the bundled film reviews; and the way for the tests of
-this folder to their helper `tokenizer_references`."""
+"""Vocabularies that are learned once, from the bundled film reviews; tokenizers of every kind with
+their references; and the way for the tests of this folder to their helpers, `tokenizer_kinds` and
+`tokenizer_references`.
+"""
 
 import json
 import sys
@@ -10,10 +12,26 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.tokenizers import (
+    TokenizerJson,
+    WordPiece,
+    from_folder,
+    from_gguf,
+    from_keras_hub,
+    save_huggingface_tokenizer,
+)
+from tests.data.tokenizers.gguf_parts import gguf_parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tokenizer_references import SPECIAL_TOKENS  # noqa: E402
+from tokenizer_kinds import (  # noqa: E402
+    KINDS,
+    byte_level_kind,
+    learn_sentence_pieces,
+    llama3_reference,
+    pair_template,
+)
+from tokenizer_references import SPECIAL_TOKENS, word_piece_reference  # noqa: E402
 
 BEYOND_ENGLISH = ["été naïve Ёлка œuvre “quoted” — 5 € για"] * 3
 
@@ -68,3 +86,59 @@ def learned_merges(tokenizer):
     """The merges as `merges.txt` has them."""
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+
+
+CHAT = Path(__file__).parents[2] / "reference" / "chat"
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request):
+    """A tokenizer of each kind, and Hugging Face's."""
+    family, _, detail = request.param.partition("-")
+    get = request.getfixturevalue
+    if family == "bert":
+        vocabulary = get(f"{detail}_vocabulary")
+        lowercase = detail == "uncased"
+        return WordPiece(vocabulary, lowercase), word_piece_reference(vocabulary, lowercase)
+    if family in ("roberta", "gpt2"):
+        return byte_level_kind(*get("byte_level_bpe"), family, detail == "prefix")
+    if detail == "chat":
+        return from_folder(CHAT), Tokenizer.from_file(str(CHAT / "tokenizer.json"))
+    if detail == "byte-fallback":
+        ours = from_gguf(gguf_parts("llama"))
+        reference = Tokenizer.from_str(ours.content)
+        ids = {ours.start_token: ours.start_token_id}
+        reference.post_processor = pair_template("<0> $A", "<0> $A $B:1", *ids, ids=ids)
+        return ours, reference
+    if detail == "llama3":
+        reference = llama3_reference(*get("byte_level_bpe"))
+    elif detail == "bert":
+        reference = word_piece_reference(get("cased_vocabulary"), False)
+        # A `TokenizerJson` puts no token after a text.
+        pair = "<0> $A <1> $B:1 <1>:1"
+        reference.post_processor = pair_template("<0> $A", pair, "[CLS]", "[SEP]")
+    else:
+        _, folder = get("xlm_roberta")
+        reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        reference.no_truncation()
+        reference.post_processor = pair_template("$A", "$A <0> <0> $B", "</s>")
+    first = json.loads(reference.to_str())["post_processor"]
+    first = first.get("processors", [first])[-1]["single"][0].get("SpecialToken")
+    return TokenizerJson(reference.to_str(), start_token=first and first["id"]), reference
+
+
+def sentence_piece_kind(reviews, family, folder):
+    tokenizer = learn_sentence_pieces(reviews, family)
+    save_huggingface_tokenizer(tokenizer, folder, 512)
+    return from_keras_hub(tokenizer), folder
+
+
+@pytest.fixture(scope="session")
+def albert(reviews, tmp_path_factory):
+    """ALBERT's tokenizer, and the folder with its `tokenizer.json`."""
+    return sentence_piece_kind(reviews, "albert", tmp_path_factory.mktemp("albert"))
+
+
+@pytest.fixture(scope="session")
+def xlm_roberta(reviews, tmp_path_factory):
+    """XLM-RoBERTa's tokenizer, and the folder with its `tokenizer.json`."""
+    return sentence_piece_kind(reviews, "xlm_roberta", tmp_path_factory.mktemp("xlm_roberta"))

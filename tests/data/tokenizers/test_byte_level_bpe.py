@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_kinds import byte_level_kind
 from tokenizer_references import reference_rows, rows_of, texts_of_all_kinds
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from tokenizers.processors import RobertaProcessing
 
 from kerasllm.data.tokenizers import ByteLevelBPE
 from kerasllm.errors import DataError, PresetError
@@ -19,22 +18,6 @@ ROBERTA = {
 }
 
 
-def roberta_reference(vocabulary, merges, add_prefix_space):
-    """The tokenizer that `tokenizer.json` of roberta-base describes."""
-    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split()) for merge in merges]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    tokenizer.add_special_tokens(
-        [
-            *(AddedToken(token) for token in ("<s>", "<pad>", "</s>", "<unk>")),
-            AddedToken("<mask>", lstrip=True, normalized=False),
-        ]
-    )
-    tokenizer.post_processor = RobertaProcessing(
-        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=add_prefix_space
-    )
-    return tokenizer
-
-
 @settings(max_examples=150, deadline=None)
 @given(
     texts=st.lists(texts_of_all_kinds(), max_size=8),
@@ -44,8 +27,7 @@ def roberta_reference(vocabulary, merges, add_prefix_space):
 def test_any_text_has_the_ids_of_the_reference(
     byte_level_bpe, texts, max_length, add_prefix_space
 ):
-    ours = ByteLevelBPE(*byte_level_bpe, **ROBERTA, add_prefix_space=add_prefix_space)
-    reference = roberta_reference(*byte_level_bpe, add_prefix_space)
+    ours, reference = byte_level_kind(*byte_level_bpe, "roberta", add_prefix_space)
     assert rows_of(ours, texts, max_length) == reference_rows(reference, texts, max_length)
 
 

@@ -1,11 +1,9 @@
 """Other KerasHub tokenizers give the ids of their own preprocessors."""
 
-import io
-
 import keras_hub
 import numpy as np
 import pytest
-import sentencepiece
+from tokenizer_kinds import learn_sentence_pieces
 from tokenizer_references import rows_of
 
 from kerasllm.data.tokenizers import KerasHubTokenizer
@@ -23,40 +21,14 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def proto(reviews):
     """Gives a SentencePiece model with the special tokens of a family."""
-
-    def learn(**special_tokens):
-        model = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(reviews),
-            model_writer=model,
-            vocab_size=800,
-            model_type="unigram",
-            num_threads=1,
-            minloglevel=2,
-            **special_tokens,
-        )
-        return model.getvalue()
-
-    return learn
-
-
-ALBERT = {
-    **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>"},
-    **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "user_defined_symbols": "[MASK]"},
-}
-DEBERTA = {
-    **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"},
-    **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
-}
-XLM_ROBERTA = {"unk_id": 0, "bos_id": 1, "eos_id": 2}
+    return lambda family, **more: learn_sentence_pieces(reviews, family, **more).proto
 
 
 @pytest.mark.parametrize(
-    "family, special_tokens",
-    [("Albert", ALBERT), ("DebertaV3", DEBERTA), ("XLMRoberta", XLM_ROBERTA)],
+    "family, name", [("Albert", "albert"), ("DebertaV3", "deberta"), ("XLMRoberta", "xlm_roberta")]
 )
-def test_ids_are_those_of_the_family_s_preprocessor(proto, family, special_tokens):
-    tokenizer = getattr(keras_hub.tokenizers, f"{family}Tokenizer")(proto(**special_tokens))
+def test_ids_are_those_of_the_family_s_preprocessor(proto, family, name):
+    tokenizer = getattr(keras_hub.tokenizers, f"{family}Tokenizer")(proto(name))
     preprocessor_class = getattr(keras_hub.models, f"{family}TextClassifierPreprocessor")
     ours = KerasHubTokenizer(tokenizer)
     for max_length in (8, 256):
@@ -69,7 +41,7 @@ def test_ids_are_those_of_the_family_s_preprocessor(proto, family, special_token
 
 
 def test_many_texts_keep_their_order(proto, reviews):
-    ours = KerasHubTokenizer(keras_hub.tokenizers.AlbertTokenizer(proto(**ALBERT)))
+    ours = KerasHubTokenizer(keras_hub.tokenizers.AlbertTokenizer(proto("albert")))
     texts = reviews * 2
     assert rows_of(ours, texts, 32)[2500] == rows_of(ours, texts[2500:2501], 32)[0]
 
@@ -81,7 +53,7 @@ def test_a_tokenizer_without_special_tokens(uncased_vocabulary):
 
 
 def test_settings_that_cannot_be_honoured_are_refused(proto):
-    model = proto(**ALBERT)
+    model = proto("albert")
     for setting in ({"sequence_length": 8}, {"add_bos": True}, {"add_eos": True}):
         with pytest.raises(PresetError, match=f"has {next(iter(setting))}="):
             KerasHubTokenizer(keras_hub.tokenizers.AlbertTokenizer(model, **setting))
@@ -90,10 +62,10 @@ def test_settings_that_cannot_be_honoured_are_refused(proto):
 
 
 def test_the_fingerprint_is_of_the_model_and_not_of_the_layer(proto):
-    model = proto(**ALBERT)
+    model = proto("albert")
     first, again = (
         KerasHubTokenizer(keras_hub.tokenizers.AlbertTokenizer(model)) for _ in range(2)
     )
-    other_model = proto(**ALBERT, split_digits=True)
+    other_model = proto("albert", split_digits=True)
     other = KerasHubTokenizer(keras_hub.tokenizers.AlbertTokenizer(other_model))
     assert first.fingerprint == again.fingerprint != other.fingerprint

@@ -19,6 +19,13 @@ STRANGE_CHARACTERS = list(
     "ıİßẞſςΣΐ½²…ﬁĲǅªﾊＡｚ，中文한あ\ue000😀"
 )
 
+# Characters of several code points, and scripts that are written from right to left.
+STRANGE_CLUSTERS = [
+    *["e\u0301", "x\u0302\u0323y", "\u0301a", "A\u030a", "👩\u200d👩\u200d👧", "👍🏽", "🇩🇪", "❤\ufe0f"],
+    *["שלום", "مرحبا", "\u202eabc\u202c", "日本語", "한국어", "नमस्ते", "ﬁlm", "ｆｉｌｍ", "½x"],
+    *["a\x07b", "a\u00adb"],
+]
+
 
 def texts_of_all_kinds() -> st.SearchStrategy[str]:
     """Texts of words, odd characters, special tokens and very long words, in any mixture."""
@@ -29,6 +36,7 @@ def texts_of_all_kinds() -> st.SearchStrategy[str]:
         st.sampled_from([" ", "  ", "\t", "\n", "\r\n", ".", "'", "--", "##", "[", "]"]),
         st.sampled_from([*written, "[SEP", "[ SEP ]", "<mask>", " <s>", "</s>", "<unk>"]),
         st.sampled_from(STRANGE_CHARACTERS),
+        st.sampled_from(STRANGE_CLUSTERS),
         st.builds(
             lambda letters, length: (letters * length)[:length],
             st.sampled_from(["a", "é", "Й", "“", "x1", "ab-"]),
@@ -70,6 +78,7 @@ def word_piece_reference(
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, token_ids[token]) for token in ("[CLS]", "[SEP]")],
     )
     return tokenizer
@@ -87,3 +96,37 @@ def rows_of(tokenizer, texts: list[str], max_length: int) -> list[list[int]]:
     assert (ids.dtype, offsets.dtype) == (np.int32, np.int64)
     assert (offsets[0], offsets[-1], len(offsets)) == (0, len(ids), len(texts) + 1)
     return [ids[start:end].tolist() for start, end in itertools.pairwise(offsets)]
+
+
+def rows_of_encoding(encoding) -> list[tuple]:
+    """The ids, spans and segments of each row of an `Encoding`; `None` for what it lacks."""
+    arrays = [encoding.ids, encoding.spans, encoding.segments]
+    kinds = [(np.int32, 1), (np.int32, 2), (np.uint8, 1)]
+    for array, (dtype, dimensions) in zip(arrays, kinds):
+        assert array is None or (array.dtype, array.ndim) == (dtype, dimensions)
+        assert array is None or len(array) == encoding.offsets[-1]
+    assert encoding.offsets.dtype == np.int64 and encoding.offsets[0] == 0
+    return [
+        tuple(None if array is None else array[start:end].tolist() for array in arrays)
+        for start, end in itertools.pairwise(encoding.offsets)
+    ]
+
+
+def reference_spans(tokenizer: Tokenizer, texts: list[str], max_length: int) -> list[tuple]:
+    """What `rows_of_encoding` is for texts, by a Hugging Face tokenizer."""
+    tokenizer.enable_truncation(max_length)
+    return [
+        (encoding.ids, [list(span) for span in encoding.offsets], None)
+        for encoding in tokenizer.encode_batch(texts)
+    ]
+
+
+def reference_pairs(
+    tokenizer: Tokenizer, pairs: list[tuple[str, str]], max_length: int, truncation: str
+) -> list[tuple]:
+    """What `rows_of_encoding` is for pairs of texts, by a Hugging Face tokenizer."""
+    tokenizer.enable_truncation(max_length, strategy=truncation)
+    return [
+        (encoding.ids, [list(span) for span in encoding.offsets], encoding.type_ids)
+        for encoding in tokenizer.encode_batch(pairs)
+    ]
