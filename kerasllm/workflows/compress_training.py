@@ -76,7 +76,7 @@ def train(
             )
             callbacks.append(validation)
         model.fit(
-            training_batches(model, job.data.train, job.plan, settings.epochs),
+            training_batches(model, job.data.train, job.plan, settings.epochs, seed=settings.seed),
             epochs=settings.epochs,
             steps_per_epoch=job.plan.steps,
             callbacks=callbacks,

@@ -275,7 +275,12 @@ def _train(
                 )
 
         batches = training_batches(
-            job.model, job.data.train, job.plan, training.epochs, first_step=done
+            job.model,
+            job.data.train,
+            job.plan,
+            training.epochs,
+            first_step=done,
+            seed=training.seed,
         )
         fitting = time.perf_counter()
         try:
