@@ -2,7 +2,10 @@
 
 A plan is a pure function of the rows' lengths, the seed and the epoch. The number of steps, the
 padding and the shapes that will be compiled can therefore be shown before training starts, a
-worker finds its share of a global batch by arithmetic, and resuming is to start at batch `k`.
+worker finds its share of a global batch by arithmetic, and a resumed training starts at batch `k`.
+
+Rows that a decoder reads besides an encoder have two lengths, that of the source and that of the
+target. A batch of them has two widths.
 """
 
 from __future__ import annotations
@@ -14,8 +17,13 @@ import numpy as np
 
 # Above this many distinct lengths the search for boundaries works on rounded lengths.
 _MAX_DISTINCT_LENGTHS = 1024
-# Rows that are looked at together: what is computed of millions of rows takes a few bytes of each.
+# Rows that are processed together: what is computed of millions of rows takes a few bytes of each.
 _ROWS_AT_A_TIME = 1 << 18
+# The same for rows with two lengths, which take the square of it.
+_MAX_DISTINCT_SIDES = 256
+
+Width = int | tuple[int, int]
+"""The length that a batch is padded to: an int, or a pair of source and target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +33,11 @@ class BatchPlan:
     Attributes:
         order: int32 `[rows]` (int64 of more than 2^31 rows), the rows in the order of their use.
         starts: int64 `[steps + 1]`; batch `k` holds `order[starts[k]:starts[k + 1]]`.
-        widths: int32 `[steps]`, the length in tokens that batch `k` is padded to.
+        widths: int32 `[steps]`, the length in tokens that batch `k` is padded to; int32
+            `[steps, 2]`, source and target, of rows with two lengths.
         batch_size: Rows of a full batch. Only the last batch of a plan may have fewer.
-        real_tokens: int64 `[steps]`, the tokens of batch `k` that are not padding.
+        real_tokens: int64 `[steps]`, the tokens of batch `k` that are not padding; of source and
+            target together.
     """
 
     order: np.ndarray
@@ -43,15 +53,20 @@ class BatchPlan:
         """Returns the row numbers of batch `step`, int64 `[batch_size]` or fewer."""
         return self.order[self.starts[step] : self.starts[step + 1]].astype(np.int64)
 
+    def width(self, step: int) -> Width:
+        """Returns the length that batch `step` is padded to, or `(source, target)`."""
+        return _as_width(self.widths[step])
+
     @property
-    def shapes(self) -> list[int]:
+    def shapes(self) -> list[Width]:
         """The distinct widths, ascending: each is a shape to compile."""
-        return [int(width) for width in np.unique(self.widths)]
+        return [_as_width(width) for width in np.unique(self.widths, axis=0)]
 
     @property
     def processed_tokens(self) -> int:
         """Tokens that the model computes on, padding included."""
-        return int((np.diff(self.starts) * self.widths.astype(np.int64)).sum())
+        widths = self.widths.reshape(len(self), -1).sum(axis=1, dtype=np.int64)
+        return int((np.diff(self.starts) * widths).sum())
 
     @property
     def padding(self) -> float:
@@ -64,17 +79,20 @@ class EpochPlans:
     """The plan of each epoch of a training: call it with the number of the epoch.
 
     Args:
-        lengths: int `[rows]`, tokens of each row, special tokens included.
+        lengths: int `[rows]`, tokens of each row, special tokens included; or int `[rows, 2]`,
+            those of its source and of its target.
         batch_size: Rows of a batch.
-        buckets: The most lengths that batches are padded to.
+        buckets: The most lengths, or pairs of lengths, that batches are padded to.
         seed: Seed of the shuffles; `None` sorts by length, which pads least and is for evaluation.
             Defaults to `None`.
-        pad_to: One length that every batch is padded to. Defaults to `None`: the best lengths for
-            these rows, see `bucket_boundaries`.
+        pad_to: One length that every batch is padded to; or a pair, of source and target.
+            Defaults to `None`: the best lengths for these rows, see `bucket_boundaries` and
+            `bucket_pairs`.
 
     Attributes:
         batch_size: As given.
-        boundaries: int32, the lengths that batches are padded to.
+        boundaries: int32 `[buckets]`, the lengths that batches are padded to; int32 `[buckets, 2]`
+            of rows with two lengths. The last one holds every row.
         steps: Batches of an epoch.
 
     Example:
@@ -82,6 +100,8 @@ class EpochPlans:
     >>> plans = EpochPlans(np.array([3, 9, 4, 8, 8]), batch_size=2, buckets=2, seed=0)
     >>> plans.steps, plans(0).shapes
     (3, [4, 9])
+    >>> EpochPlans(np.array([[3, 5], [9, 2]]), batch_size=1, buckets=2, seed=0)(0).shapes
+    [(3, 5), (9, 5)]
     """
 
     def __init__(
@@ -91,15 +111,17 @@ class EpochPlans:
         buckets: int,
         *,
         seed: int | None = None,
-        pad_to: int | None = None,
+        pad_to: Width | None = None,
     ):
         self._lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self._seed = seed
+        choose = bucket_boundaries if self._lengths.ndim == 1 else bucket_pairs
         if pad_to is None:
-            self.boundaries = bucket_boundaries(self._lengths, buckets)
+            self.boundaries = choose(self._lengths, buckets)
         else:
-            self.boundaries = np.array([pad_to], dtype=np.int32)
+            shape = (1, *self._lengths.shape[1:])
+            self.boundaries = np.broadcast_to(np.int32(pad_to), shape).copy()
         self.steps = -(-len(self._lengths) // batch_size)
         # The pipeline, the progress and the summary ask for the same one.
         self._last: tuple[int, BatchPlan] | None = None
@@ -115,6 +137,11 @@ class EpochPlans:
             last = self._last = (epoch, plan)
         return last[1]
 
+    @property
+    def shapes(self) -> list[Width]:
+        """The lengths of `boundaries` as `Rows.batch` takes them; the last one holds every row."""
+        return [_as_width(width) for width in self.boundaries]
+
 
 def plan_batches(
     lengths: np.ndarray,
@@ -128,19 +155,22 @@ def plan_batches(
 
     With a seed, all rows are shuffled, then gathered into their buckets, cut into batches, and
     the batches are shuffled: every epoch has other batches in another order. Without a seed the
-    rows are sorted by length, which pads least and is what evaluation and prediction use.
+    rows are sorted by length, which pads least and is what evaluation and prediction use. Rows
+    with two lengths are then sorted by their buckets, which is by source first.
 
     Args:
-        lengths: int `[rows]`, tokens of each row, special tokens included.
+        lengths: int `[rows]`, tokens of each row, special tokens included; or int `[rows, 2]`,
+            those of its source and of its target.
         batch_size: Rows of a batch.
         boundaries: Ascending lengths that batches are padded to; see `bucket_boundaries`. The
-            last one must hold the longest row.
+            last one must hold the longest row. Of rows with two lengths pairs, see `bucket_pairs`;
+            the last one must hold the longest source and the longest target.
         seed: Seed of the shuffle, or `None` to sort by length. Defaults to `None`.
         epoch: Number of the epoch; each has its own shuffle. Defaults to `0`.
 
     Returns:
         A `BatchPlan` in which every row stands once. A batch that straddles two buckets is padded
-        to the longer one; the last batch of the plan holds what is left over.
+        to the longer one (to the smallest pair that holds all of its rows); the last batch of the plan holds what is left over.
 
     Raises:
         ValueError: If a row is longer than the last boundary.
@@ -153,20 +183,26 @@ def plan_batches(
     """
     lengths = np.asarray(lengths)
     boundaries = np.asarray(boundaries, dtype=np.int64)
-    if len(lengths) and lengths.max() > boundaries[-1]:
+    if len(lengths) and (lengths.max(axis=0) > boundaries[-1]).any():
         raise ValueError(
-            f"A row is longer than the last boundary. Received: a row of {lengths.max()} tokens, "
-            f"boundaries {boundaries.tolist()}"
+            "A row is longer than the last boundary. Received: "
+            f"a row of {lengths.max(axis=0)} tokens, boundaries {boundaries.tolist()}"
         )
     rows = np.arange(len(lengths), dtype=index_dtype(len(lengths)))
-    if seed is None:
+
+    def by_bucket() -> np.ndarray:
+        return _stable_order(
+            rows, lambda part: _bucket_of(lengths[part], boundaries), len(boundaries) - 1
+        )
+
+    if seed is None and lengths.ndim == 1:
         order = _stable_order(rows, lambda part: lengths[part], int(boundaries[-1]))
+    elif seed is None:
+        order = by_bucket()
     else:
         generator = np.random.default_rng([seed, epoch])
         generator.shuffle(rows)
-        order = _stable_order(
-            rows, lambda part: np.searchsorted(boundaries, lengths[part]), len(boundaries) - 1
-        )
+        order = by_bucket()
         full = len(order) // batch_size
         if -(-len(order) // batch_size) > 1:
             # The short batch, if there is one, stays last: it is the only one of another size.
@@ -175,21 +211,39 @@ def plan_batches(
             order[: full * batch_size] = cut[shuffled].reshape(-1)
     steps = -(-len(order) // batch_size)
     starts = np.minimum(np.arange(steps + 1, dtype=np.int64) * batch_size, len(order))
-    longest, real_tokens = np.empty(steps, np.int64), np.empty(steps, np.int64)
+    longest = np.empty((steps, *lengths.shape[1:]), np.int64)
+    real_tokens = np.empty(steps, np.int64)
     together = max(_ROWS_AT_A_TIME // batch_size, 1)
     for first in range(0, steps, together):
         part = slice(first, min(first + together, steps))
         begin = starts[part]
         of_rows = lengths[order[begin[0] : begin[-1] + batch_size]].astype(np.int64)
         longest[part] = np.maximum.reduceat(of_rows, begin - begin[0])
+        of_rows = of_rows.reshape(len(of_rows), -1).sum(axis=1)
         real_tokens[part] = np.add.reduceat(of_rows, begin - begin[0])
     return BatchPlan(
         order=order,
         starts=starts,
-        widths=boundaries[np.searchsorted(boundaries, longest)].astype(np.int32),
+        widths=boundaries[_bucket_of(longest, boundaries)].astype(np.int32),
         batch_size=batch_size,
         real_tokens=real_tokens,
     )
+
+
+def _as_width(width: np.ndarray) -> Width:
+    return int(width) if np.ndim(width) == 0 else tuple(width.tolist())
+
+
+def _bucket_of(lengths: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
+    """Returns the number of the smallest of the boundaries that holds each length, or pair."""
+    if boundaries.ndim == 1:
+        return np.searchsorted(boundaries, lengths)
+    fewest, found = np.full(len(lengths), np.iinfo(np.int64).max), np.zeros(len(lengths), np.int64)
+    for number, (boundary, tokens) in enumerate(zip(boundaries, boundaries.sum(axis=1))):
+        better = (lengths[:, 0] <= boundary[0]) & (lengths[:, 1] <= boundary[1])
+        better &= tokens < fewest
+        fewest[better], found[better] = tokens, number
+    return found
 
 
 def index_dtype(rows: int) -> np.dtype:
@@ -273,6 +327,60 @@ def bucket_boundaries(lengths: np.ndarray, count: int) -> np.ndarray:
         if last < 0:
             break
     return np.array(chosen[::-1], dtype=np.int32)
+
+
+def bucket_pairs(lengths: np.ndarray, count: int) -> np.ndarray:
+    """Chooses at most `count` pairs of padded lengths, so that few tokens are padding.
+
+    The first pair holds every row. Each further one is the pair that then saves most, where every
+    row takes the smallest pair that holds it. At the end each is chosen again, given the others.
+    Up to 256 distinct lengths of a side are told apart.
+
+    Args:
+        lengths: int `[rows, 2]`, tokens of each row's source and target.
+        count: The most pairs, and so the most shapes to compile.
+
+    Returns:
+        int32 `[pairs, 2]`, ascending; the last pair is the longest source and the longest target
+        (rounded up to a multiple where there are more than 256 lengths).
+
+    Example:
+
+    >>> bucket_pairs(np.array([[4, 9], [4, 9], [10, 3], [10, 9]]), 2)
+    array([[ 4,  9],
+           [10,  9]], dtype=int32)
+    """
+    lengths = np.asarray(lengths)
+    if not len(lengths):
+        return np.array([[1, 1]], dtype=np.int32)
+    longest = lengths.max(axis=0).astype(np.int64)
+    multiples = np.maximum(-(-longest // _MAX_DISTINCT_SIDES), 1)
+    sides = -(-longest // multiples) + 1
+    histogram = np.zeros(sides.prod(), np.int64)
+    for start in range(0, len(lengths), _ROWS_AT_A_TIME):
+        part = -(-lengths[start : start + _ROWS_AT_A_TIME].astype(np.int64) // multiples)
+        histogram += np.bincount(part[:, 0] * sides[1] + part[:, 1], minlength=len(histogram))
+    histogram = histogram.reshape(sides)
+    # Every pair of lengths, [sides, 2]; in the order of the histogram.
+    pairs = np.stack(np.meshgrid(*map(np.arange, sides), indexing="ij"), axis=-1) * multiples
+    flat, tokens = pairs.reshape(-1, 2), pairs.sum(axis=-1)
+
+    def with_best(chosen: list[np.ndarray]) -> list[np.ndarray]:
+        """Adds the pair that saves most tokens, if one saves any."""
+        bucket = _bucket_of(flat, np.array(chosen)).reshape(sides)
+        saved = np.zeros(sides, np.int64)
+        for number, pair in enumerate(chosen):
+            rows = np.where(bucket == number, histogram, 0).cumsum(axis=0).cumsum(axis=1)
+            saved += rows * np.maximum(pair.sum() - tokens, 0)
+        return [*chosen, flat[saved.argmax()]] if saved.max() else chosen
+
+    chosen = [flat[-1]]
+    for _ in range(count - 1):
+        chosen = with_best(chosen)
+    for _ in chosen[1:]:
+        # The oldest one goes: it was chosen before the others were known.
+        chosen = with_best([chosen[0], *chosen[2:]])
+    return np.unique(np.array(chosen, np.int32), axis=0)
 
 
 def pad_rows(

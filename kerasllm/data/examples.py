@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import tensorflow as tf
 
 from kerasllm.data.batch_plan import index_dtype
-from kerasllm.data.pipeline import model_inputs
+from kerasllm.data.rows import ArraySpec, model_inputs
 from kerasllm.data.token_store import TokenStore
 
 
@@ -27,18 +26,21 @@ class Examples:
         labels: int `[examples]`, their classes.
         weights: float32 `[examples]`, their weights in the training loss. Defaults to `None`: all
             weigh 1.
+        second_segment: The segment id of the second text, in rows that hold pairs of texts: 1 for
+            BERT, 0 for RoBERTa. Defaults to `1`.
     """
 
     store: TokenStore
     rows: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None = None
+    second_segment: int = 1
 
     @classmethod
-    def of(cls, store: TokenStore, labels: np.ndarray) -> Examples:
+    def of(cls, store: TokenStore, labels: np.ndarray, *, second_segment: int = 1) -> Examples:
         """Returns all rows of a store, each with weight 1."""
         rows = np.arange(len(store), dtype=index_dtype(len(store)))
-        return cls(store, rows, labels)
+        return cls(store, rows, labels, second_segment=second_segment)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,8 +60,26 @@ class Examples:
         """Returns the padded token ids of some examples, int32 `[indices, length]`."""
         return self.store.gather(self.rows[indices], length, pad_id)
 
-    def batch(self, indices: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
-        """Returns `(x, y, sample_weight)` of some examples; see `pipeline.TrainingRows`."""
+    def segment_starts(self, indices: np.ndarray) -> np.ndarray | None:
+        """Returns where the second text of some examples begins; see `TokenStore`."""
+        return self.store.segment_starts(self.rows[indices])
+
+    def batch(
+        self,
+        indices: np.ndarray,
+        length: int,
+        inputs: Sequence[str],
+        pad_id: int,
+        *,
+        step: int = 0,
+        seed: int = 0,
+    ) -> tuple:
+        """Returns `(x, y, sample_weight)` of some examples; see `rows.Rows`.
+
+        Returns:
+            The inputs of `model_inputs`, int32 `[indices, length]`; the classes, int32
+            `[indices]`; and their weights, float32 `[indices]`.
+        """
         x = model_inputs(self, indices, length, inputs, pad_id)
         y = self.labels[indices].astype(np.int32)
         if self.weights is None:
@@ -67,20 +87,23 @@ class Examples:
         return x, y, self.weights[indices]
 
     def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
-        """Returns the specs of what `batch` gives."""
+        """Returns the specs of what `batch` returns."""
         return (
-            {name: tf.TensorSpec([rows, length], tf.int32) for name in inputs},
-            tf.TensorSpec([rows], tf.int32),
-            tf.TensorSpec([rows], tf.float32),
+            dict.fromkeys(inputs, ArraySpec((rows, length), np.int32)),
+            ArraySpec((rows,), np.int32),
+            ArraySpec((rows,), np.float32),
         )
 
     def take(self, indices: np.ndarray) -> Examples:
         """Returns some of the examples."""
         weights = None if self.weights is None else self.weights[indices]
-        return Examples(self.store, self.rows[indices], self.labels[indices], weights)
+        rows, labels = self.rows[indices], self.labels[indices]
+        return replace(self, rows=rows, labels=labels, weights=weights)
+
+    def places(self, index: int) -> list[tuple[str, int]]:
+        """Returns the file and the line of an example, in a list of one."""
+        return [self.store.where(int(self.rows[index]))]
 
     def weighted(self, class_weights: np.ndarray) -> Examples:
         """Returns the examples with the weight of their class, float32 `[classes]`."""
-        return Examples(
-            self.store, self.rows, self.labels, class_weights.astype(np.float32)[self.labels]
-        )
+        return replace(self, weights=class_weights.astype(np.float32)[self.labels])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import tensorflow as tf
 
+from kerasllm.data.rows import ArraySpec
 from kerasllm.data.sequences import Sequences, scoring_inputs, whole_rows
 from kerasllm.data.token_store import TokenStore
 
@@ -51,14 +51,32 @@ class Pairs:
         """Returns the file and the line of a pair, by its number here."""
         return self.sides.places(SIDES * pair)
 
-    def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
-        """Returns `(x, y, sample_weight)`; see `pipeline.TrainingRows`.
+    def take(self, rows: np.ndarray) -> Pairs:
+        """Returns some of the pairs, with their reference if there is one."""
+        taken = Pairs(self.store, self.numbers[rows])
+        if self.reference is not None:
+            taken.reference = self.reference[rows]
+        return taken
+
+    def batch(
+        self,
+        rows: np.ndarray,
+        length: int,
+        inputs: Sequence[str],
+        pad_id: int,
+        *,
+        step: int = 0,
+        seed: int = 0,
+    ) -> tuple:
+        """Returns `(x, y, sample_weight)`; see `rows.Rows`. It draws nothing at random.
 
         Args:
             rows: int64, which pairs.
             length: What both answers are padded to.
             inputs: Of `token_ids`, `targets` and `counted`; see `sequences.scoring_inputs`.
             pad_id: The id to pad with.
+            step: Not used. Defaults to `0`.
+            seed: Not used. Defaults to `0`.
 
         Returns:
             The inputs, int32 `[pairs, 2, length]`; the reference's log-probabilities, float32
@@ -74,7 +92,7 @@ class Pairs:
         return x, y, np.ones(len(rows), np.float32)
 
     def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
-        """Returns the specs of what `batch` gives."""
-        whole = tf.TensorSpec([rows, SIDES, length], tf.int32)
-        reference = tf.TensorSpec([rows, SIDES], tf.float32)
-        return dict.fromkeys(inputs, whole), reference, tf.TensorSpec([rows], tf.float32)
+        """Returns the specs of what `batch` returns."""
+        whole = ArraySpec((rows, SIDES, length), np.int32)
+        reference = ArraySpec((rows, SIDES), np.float32)
+        return dict.fromkeys(inputs, whole), reference, ArraySpec((rows,), np.float32)

@@ -4,72 +4,36 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.batch_plan import BatchPlan, EpochPlans, pad_rows
+from kerasllm.data.batch_plan import BatchPlan, EpochPlans
+
+# `TokensInMemory` is used by its name here as well.
+from kerasllm.data.rows import (  # noqa: F401
+    ArraySpec,
+    Rows,
+    Tokens,
+    TokensInMemory,
+    model_inputs,
+)
 
 # Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
 _AHEAD = 8
 
 
-class Tokens(Protocol):
-    """Rows of token ids: a token store, a part of one, or rows in memory."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int `[rows]`."""
-
-    def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
-        """Returns int32 `[rows, length]`, padded."""
-
-
-class TrainingRows(Protocol):
-    """Rows with what a model learns from them: classified texts, blocks of text, conversations."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int `[rows]`, tokens of each row."""
-
-    def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
-        """Returns `(x, y, sample_weight)` of some rows, padded to a length.
-
-        `x` maps each input to int32 `[rows, length]`; the weights are an array of its own.
-        """
-
-    def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
-        """Returns the specs of what `batch` gives."""
-
-
-class TokensInMemory:
-    """Token ids of texts that no store holds.
-
-    Args:
-        ids: int32, the ids of all texts, one after the other.
-        offsets: int64 `[texts + 1]`, where each text begins and ends.
-    """
-
-    def __init__(self, ids: np.ndarray, offsets: np.ndarray):
-        self._ids = ids
-        self._offsets = offsets
-        self.lengths = np.diff(offsets).astype(np.int32)
-
-    def gather(self, rows: np.ndarray, length: int, pad_id: int) -> np.ndarray:
-        """Returns the padded ids of some texts, int32 `[rows, length]`."""
-        return pad_rows(self._ids, self._offsets[:-1][rows], self.lengths[rows], length, pad_id)
-
-
 def training_dataset(
-    examples: TrainingRows,
+    examples: Rows,
     plan: EpochPlans,
     *,
     epochs: int,
     inputs: Sequence[str],
     pad_id: int,
     first_step: int = 0,
+    seed: int = 0,
     accumulate: int = 1,
     strategy: tf.distribute.Strategy | None = None,
 ):
@@ -77,11 +41,11 @@ def training_dataset(
 
     It is one stream because the plan differs from epoch to epoch: give `model.fit` the number of
     steps of an epoch as `steps_per_epoch`. Each batch has the full batch size: the short one at
-    the end of an epoch is filled up with rows of weight 0, so that a batch has as many shapes as
+    the end of an epoch is padded with rows of weight 0, so that a batch has as many shapes as
     there are buckets and no more.
 
     Under a strategy of several replicas each worker makes the rows of its own replicas and no
-    others. A batch size that the replicas cannot share equally is filled up in the same way.
+    others. A batch size that the replicas cannot share equally is padded in the same way.
 
     Args:
         examples: The rows, with their targets and their weights in the loss.
@@ -90,13 +54,14 @@ def training_dataset(
         inputs: Names of the model's inputs, of `token_ids`, `padding_mask`, `segment_ids`.
         pad_id: The id of the padding token.
         first_step: The number of the first batch, counted over all epochs. Defaults to `0`.
+        seed: The seed of what batches draw at random; see `Rows.batch`. Defaults to `0`.
         accumulate: Micro-batches that a replica's rows are cut into. Defaults to `1`.
         strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
 
     Returns:
         A dataset of `(x, y, sample_weight)`: `x` maps each input to int32 `[rows, length]`; see
-        `TrainingRows`. With one replica it is a `tf.data.Dataset`; with several it is
-        distributed, and goes on after the last epoch.
+        `Rows`. With one replica it is a `tf.data.Dataset`; with several it is distributed, and
+        continues after the last epoch.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -109,13 +74,15 @@ def training_dataset(
         # A repeated row, not an empty one: attention over nothing is not defined.
         own = np.arange(replica * rows, (replica + 1) * rows)
         filled = np.resize(batch_rows, rows * replicas)[own]
-        width = int(current(epoch).widths[step_in_epoch])
-        x, y, weights = examples.batch(filled, width, inputs, pad_id)
-        weights[own >= len(batch_rows)] = 0.0
+        width = current(epoch).width(step_in_epoch)
+        x, y, weights = examples.batch(filled, width, inputs, pad_id, step=step, seed=seed)
+        padding = own >= len(batch_rows)
+        if padding.any():
+            weights = weights.copy()
+            weights[padding] = 0.0
         return x, y, weights
 
-    length = int(plan.boundaries[0]) if len(plan.boundaries) == 1 else None
-    signature = examples.signature(rows, length, inputs)
+    signature = _tensor_specs(examples.signature(rows, _known_width(plan.boundaries), inputs))
     return _stream(batch, signature, range(first_step, epochs * plan.steps), strategy, endless=True)
 
 
@@ -127,6 +94,7 @@ def prediction_dataset(
     pad_id: int,
     strategy: tf.distribute.Strategy | None = None,
     make: Callable[..., dict[str, np.ndarray]] | None = None,
+    signature: Mapping[str, ArraySpec] | None = None,
 ):
     """Returns the inputs of every batch of a plan, in the order of `prediction_rows`.
 
@@ -136,12 +104,14 @@ def prediction_dataset(
         inputs: Names of the model's inputs.
         pad_id: The id of the padding token.
         strategy: Whose replicas share a batch. Defaults to `None`: the strategy in scope.
-        make: Makes the inputs of some rows, from what `model_inputs` takes. Defaults to `None`:
-            `model_inputs`.
+        make: Makes the inputs of some rows, from what `model_inputs` takes; of rows with two
+            lengths, `length` is a pair. Defaults to `None`: `model_inputs`.
+        signature: The specs of what `make` returns. Defaults to `None`: int32 `[rows, length]`
+            each.
 
     Returns:
-        A dataset that maps each input to int32 `[rows, length]`; distributed, where there are
-        several replicas.
+        A dataset that maps each input to int32 `[rows, length]`, or as `signature` says;
+        distributed, where there are several replicas.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -149,22 +119,22 @@ def prediction_dataset(
 
     def batch(step: int, replica: int) -> dict[str, np.ndarray]:
         own = np.split(_filled(plan, step, replicas), replicas)[replica]
-        return make(tokens, own, int(plan.widths[step]), inputs, pad_id)
+        return make(tokens, own, plan.width(step), inputs, pad_id)
 
-    shape = [None, None]
-    if replicas > 1:
-        shape = [replica_rows(plan.batch_size, replicas), None]
-        if len(plan.shapes) == 1:
-            shape[1] = plan.shapes[0]
-    signature = {name: tf.TensorSpec(shape, tf.int32) for name in inputs}
+    if signature is None:
+        several = replicas > 1
+        rows = replica_rows(plan.batch_size, replicas) if several else None
+        width = _known_width(np.array(plan.shapes)) if several and plan.widths.ndim == 1 else None
+        signature = dict.fromkeys(inputs, ArraySpec((rows, width), np.int32))
+    signature = _tensor_specs(signature)
     return _stream(batch, signature, range(len(plan)), strategy)
 
 
 def prediction_rows(plan: BatchPlan, strategy: tf.distribute.Strategy | None = None) -> np.ndarray:
     """Returns the row that each output of `prediction_dataset` belongs to, int64.
 
-    Under several replicas a batch is filled up with rows of its own, which then stand there more
-    than once, each time with the same output.
+    Under several replicas a batch is padded with rows of its own, which then occur more than
+    once, each time with the same output.
     """
     replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
     return np.concatenate([_filled(plan, step, replicas) for step in range(len(plan))])
@@ -218,6 +188,20 @@ def drives_other_hosts(strategy: tf.distribute.Strategy) -> bool:
 def needs_one_shape(strategy: tf.distribute.Strategy) -> bool:
     """Tells whether all batches must have the same, known shape, as a TPU wants it."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _known_width(widths: np.ndarray) -> int | tuple[int | None, int | None] | None:
+    """Returns the one width that all batches have, `None` where they differ; in pairs, of each."""
+
+    def of(side: np.ndarray) -> int | None:
+        return int(side[0]) if len(np.unique(side)) == 1 else None
+
+    return of(widths) if widths.ndim == 1 else (of(widths[:, 0]), of(widths[:, 1]))
+
+
+def _tensor_specs(specs: Any) -> Any:
+    """Returns the TensorFlow specs of NumPy's."""
+    return tf.nest.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
 
 
 def _filled(plan: BatchPlan, step: int, replicas: int) -> np.ndarray:
@@ -281,19 +265,3 @@ def without_tuner(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = bool(dataset.options().autotune.enabled)
     return dataset.with_options(options)
-
-
-def model_inputs(
-    tokens: Tokens, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int
-) -> dict[str, np.ndarray]:
-    """Returns the named inputs of some rows, each int32 `[rows, length]`.
-
-    The padding mask is int32 and not bool, because it crosses replicas as a number.
-    """
-    arrays = {"token_ids": tokens.gather(rows, length, pad_id)}
-    if "padding_mask" in inputs:
-        positions = np.arange(length, dtype=np.int32)
-        arrays["padding_mask"] = (positions < tokens.lengths[rows][:, None]).astype(np.int32)
-    if "segment_ids" in inputs:
-        arrays["segment_ids"] = np.zeros((len(rows), length), dtype=np.int32)
-    return arrays

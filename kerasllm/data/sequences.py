@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import tensorflow as tf
 
 from kerasllm.data.batch_plan import index_dtype
+from kerasllm.data.rows import ArraySpec
 from kerasllm.data.token_store import TokenStore
 
 # Where attention and positions of texts in one row are kept apart.
@@ -85,14 +85,25 @@ class Sequences:
         first, last = self.first_pieces[row : row + 2]
         return [self.store.where(int(number)) for number in self.pieces["row"][first:last]]
 
-    def batch(self, rows: np.ndarray, length: int, inputs: Sequence[str], pad_id: int) -> tuple:
-        """Returns `(x, y, sample_weight)`; see `pipeline.TrainingRows`.
+    def batch(
+        self,
+        rows: np.ndarray,
+        length: int,
+        inputs: Sequence[str],
+        pad_id: int,
+        *,
+        step: int = 0,
+        seed: int = 0,
+    ) -> tuple:
+        """Returns `(x, y, sample_weight)`; see `rows.Rows`. It draws nothing at random.
 
         Args:
             rows: int64, which rows.
             length: What they are padded to.
             inputs: Of `token_ids` and `segment_ids`.
             pad_id: The id to pad with.
+            step: Not used. Defaults to `0`.
+            seed: Not used. Defaults to `0`.
 
         Returns:
             The inputs, int32 `[rows, length]`; the next token of each, int32 `[rows, length]`; and
@@ -124,9 +135,9 @@ class Sequences:
         return x, y, padded(weights, 0.0, np.float32)
 
     def signature(self, rows: int, length: int | None, inputs: Sequence[str]) -> tuple:
-        """Returns the specs of what `batch` gives."""
-        whole = tf.TensorSpec([rows, length], tf.int32)
-        weights = tf.TensorSpec([rows, length], tf.float32)
+        """Returns the specs of what `batch` returns."""
+        whole = ArraySpec((rows, length), np.int32)
+        weights = ArraySpec((rows, length), np.float32)
         return dict.fromkeys(inputs, whole), whole, weights
 
     def _pieces_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

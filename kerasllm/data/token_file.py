@@ -22,8 +22,9 @@ from kerasllm.data.readers.files import BLOCK
 from kerasllm.errors import JobError
 
 TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))
-LABEL_FIELD = ("label", pa.string())
 TRAINED_FIELD = ("trained", pa.list_(pa.uint8()))
+# The columns of a task: their own names follow.
+COLUMN_PREFIX = "column:"
 
 # An Arrow file is a stream of messages between these two, with a table of contents after it.
 _STREAM_START = 8
@@ -55,7 +56,8 @@ def write_token_file(
 
     Args:
         path: The file, `FINGERPRINT.arrow`.
-        batches: Batches of `TOKEN_FIELDS` and, if the rows are labelled, `LABEL_FIELD`.
+        batches: Batches of `TOKEN_FIELDS`; then of `TRAINED_FIELD` and of the task's columns, if
+            there are any.
         files: The names of the files that the column `file` counts.
         progress: Called with the number of rows written, after each batch. Defaults to `None`.
         remarks: Called after the last batch; gives a JSON value to keep with the rows. Defaults to
@@ -116,14 +118,16 @@ class MappedFile:
         self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def read_token_file(path: Path) -> tuple[MappedFile, list[pa.RecordBatch], list[str], object]:
+def read_token_file(
+    path: Path,
+) -> tuple[MappedFile, pa.Schema, list[pa.RecordBatch], list[str], object]:
     """Maps a token file into memory and checks all of it.
 
     Args:
         path: The file, `FINGERPRINT.arrow`.
 
     Returns:
-        The mapped file, its batches that have rows (whose buffers lie in the mapped file), the
+        The mapped file, its schema, its batches that have rows (whose buffers lie in the mapped file), the
         names of the files that the column `file` counts, and the remarks.
 
     Raises:
@@ -131,19 +135,19 @@ def read_token_file(path: Path) -> tuple[MappedFile, list[pa.RecordBatch], list[
     """
     try:
         mapped = MappedFile(path)
-        batches, head, remarks = _checked_batches(path, mapped.content)
-        facts = json.loads(head)
+        schema, batches, remarks = _checked_batches(path, mapped.content)
+        facts = json.loads(schema.metadata[_HEAD])
         if facts["fingerprint"] != path.stem:
             raise DamagedFileError(f"it holds the tokens of {facts['fingerprint']}")
     # A changed byte can make Arrow fail in many ways, and all of them mean the same.
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DamagedFileError(f"{path}: {error}") from error
-    return mapped, batches, facts["files"], remarks
+    return mapped, schema, batches, facts["files"], remarks
 
 
 def _checked_batches(
     path: Path, content: pa.Buffer
-) -> tuple[list[pa.RecordBatch], bytes, object]:
+) -> tuple[pa.Schema, list[pa.RecordBatch], object]:
     """Reads the batches one after the other, so that nothing that the seal does not cover (the
     table of contents at the end) can lead astray."""
     if content.size < len(_MAGIC) or content[-len(_MAGIC) :].to_pybytes() != _MAGIC:
@@ -161,7 +165,7 @@ def _checked_batches(
             batches.append(batch)
     if seal[_SEAL_CHECKSUM] != b"%08x" % _crc32(path, int(seal[_SEAL_SIZE])):
         raise DamagedFileError("the content does not match the checksum")
-    return batches, reader.schema.metadata[_HEAD], json.loads(seal[_SEAL_REMARKS])
+    return reader.schema, batches, json.loads(seal[_SEAL_REMARKS])
 
 
 def _crc32(path: Path, size: int) -> int:
@@ -193,7 +197,7 @@ def _write_batches(
     progress: Callable[[int], None] | None,
     remarks: Callable[[], object],
 ) -> None:
-    # The first batch knows whether the rows are labelled.
+    # The first batch has the columns of all.
     first = list(itertools.islice(batches, 1))
     head = json.dumps({"fingerprint": path.stem, "files": files})
     schema = pa.schema(first[0].schema if first else TOKEN_FIELDS, metadata={_HEAD: head})

@@ -7,28 +7,49 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.readers.sources import Source
+from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.token_file import (
-    LABEL_FIELD,
+    COLUMN_PREFIX,
     TOKEN_FIELDS,
     TRAINED_FIELD,
     DamagedFileError,
+    MappedFile,
     read_token_file,
     write_token_file,
 )
-from kerasllm.data.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    # Importing it imports TensorFlow.
+    from kerasllm.data.tokenizers import Tokenizer
 
 # Raise it when the layout of the file changes: older files are then left alone, not misread.
 _VERSION = 1
+# The same for the layout of the columns. A store without columns keeps its fingerprint, by which
+# an unfinished training of a language model tells its data.
+_COLUMNS_VERSION = 2
+
+LABEL = "label"
+"""The column of the string labels of a source."""
+SEGMENT_START = "segment_start"
+"""The column, int32, of how many tokens of a row come before the second text of a pair."""
+
+# Truncation of pairs of texts, as tokenizers name it.
+_TRUNCATION = "longest_first"
 
 # Enough of the skipped rows to show where to look.
 SKIPPED_KEPT = 10
+
+
+def source_labels(batch: RowBatch) -> dict[str, pa.Array]:
+    """Returns the string labels of a batch as the column `label`, if its source has labels."""
+    return {} if batch.labels is None else {LABEL: pa.array(batch.labels, pa.string())}
 
 
 def open_or_build(
@@ -38,12 +59,18 @@ def open_or_build(
     *,
     folder: str | os.PathLike,
     progress: Callable[[int], None] | None = None,
+    truncation: str = _TRUNCATION,
+    columns: Callable[[RowBatch], Mapping[str, pa.Array]] = source_labels,
+    identity: object = None,
 ) -> TokenStore:
     """Returns the token ids of a source's rows, from an earlier store if there is one.
 
-    A store is a file in `folder`, named by a fingerprint of the source, the tokenizer and
-    `max_length`. A file that is damaged is never used: it is built anew, and `damage` of the store
-    says what was wrong with it.
+    A store is a file in `folder`, named by a fingerprint of the source, the tokenizer and the
+    other arguments. A file that is damaged is never used: it is built again, and `damage` of the
+    store says what was wrong with it.
+
+    Where the source has pairs of texts (`batch.pairs`), each row holds both, and the column
+    `segment_start` says where the second one begins.
 
     Args:
         source: The rows.
@@ -52,23 +79,41 @@ def open_or_build(
         folder: Where stores are kept; it is made if it is not there.
         progress: Called with the number of rows done, after each batch of rows. Defaults to
             `None`.
+        truncation: How a pair that is too long is cut; see `Tokenizer.encode_pairs`. Defaults to
+            `"longest_first"`.
+        columns: Returns the columns of a batch of rows by name; see `row_batch`. Its module and
+            its name are part of the fingerprint. Defaults to `source_labels`: the string labels,
+            as the column `label`.
+        identity: What else decides the columns, as JSON values: settings, and a number to raise
+            when `columns` would return something else than before. Defaults to `None`.
 
     Raises:
         DataError: If a row of the source is refused.
         JobError: If the store cannot be written, for one because the disk is full.
+        TypeError: If `columns` has no name of its own, as a `functools.partial` has none, and
+            there is no `identity`.
+        ValueError: If a column has another number of values than the batch has rows.
 
     Example:
 
     ```python
     store = open_or_build(Source("starter:movie_reviews"), tokenizer, 128, folder="tokens")
     store.gather([0, 1], length=32, pad_id=tokenizer.pad_token_id)  # int32 [2, 32]
+    store.column("label")[0].as_py()  # "1"
     ```
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
+    if not hasattr(columns, "__qualname__") and identity is None:
+        raise TypeError(
+            "columns must be a function, or identity must tell it from others. "
+            f"Received: columns={columns!r}"
+        )
+    named = [getattr(columns, name, None) for name in ("__module__", "__qualname__")]
+    made_by = [named, identity, truncation]
     return open_or_write(
-        [read, tokenizer.fingerprint, max_length],
-        lambda: _encode(source, tokenizer, max_length),
+        [read, tokenizer.fingerprint, max_length, _COLUMNS_VERSION, made_by],
+        lambda: _encode(source, tokenizer, max_length, truncation, columns),
         source.files,
         folder=folder,
         progress=progress,
@@ -118,7 +163,7 @@ def row_batch(
     file: int,
     lines: np.ndarray,
     *,
-    labels: Sequence[str] | None = None,
+    columns: Mapping[str, pa.Array] | None = None,
     trained: np.ndarray | None = None,
 ) -> pa.RecordBatch:
     """Returns rows as a store holds them.
@@ -128,23 +173,103 @@ def row_batch(
         offsets: int64 `[rows + 1]`, where each row begins and ends.
         file: The number of the file that they are of.
         lines: int64 `[rows]`, the line that each begins in.
-        labels: The label of each row. Defaults to `None`: they have none.
-        trained: uint8, 1 for each id that a model learns to say. Defaults to `None`: all.
+        columns: What a task keeps of each row besides its tokens, by name: an Arrow array of a
+            value for each row, of any type, such as `pa.string()`, `pa.int32()`, `pa.float32()`,
+            or `pa.list_(pa.int32())` for classes, spans and further token ids. All batches of a
+            store must have the same. Defaults to `None`: nothing.
+        trained: uint8, 1 for each id that counts in the loss of a language model. Defaults to
+            `None`: all.
+
+    Raises:
+        ValueError: If a column has another number of values than there are rows.
+
+    Example:
+
+    ```python
+    row_batch(ids, offsets, 0, lines, columns={"stars": pa.array([4.5, 2.0], pa.float32())})
+    ```
     """
     offsets = pa.array(offsets.astype(np.int32))
-    columns = [
+    arrays = [
         pa.ListArray.from_arrays(offsets, pa.array(ids)),
         pa.array(np.full(len(lines), file, np.int32)),
         pa.array(np.asarray(lines, np.int64)),
     ]
     fields = list(TOKEN_FIELDS)
-    if labels is not None:
-        columns.append(pa.array(labels, pa.string()))
-        fields.append(LABEL_FIELD)
     if trained is not None:
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(trained)))
+        arrays.append(pa.ListArray.from_arrays(offsets, pa.array(trained)))
         fields.append(TRAINED_FIELD)
-    return pa.record_batch(columns, schema=pa.schema(fields))
+    for name, values in (columns or {}).items():
+        if len(values) != len(lines):
+            raise ValueError(
+                f"The column {name!r} must have a value for each row. Received: {len(values)} "
+                f"values, {len(lines)} rows"
+            )
+        arrays.append(values)
+        fields.append((COLUMN_PREFIX + name, values.type))
+    return pa.record_batch(arrays, schema=pa.schema(fields))
+
+
+class _Ragged:
+    """A list column of a mapped file: where its rows begin and end, and their values.
+
+    Row r of batch b is the values from the r-th offset of the batch to the next, counted from
+    where the batch's values begin.
+
+    Args:
+        mapped: The file.
+        arrays: The list arrays of its batches. No row is `None`, and no value.
+        first_rows: int64 `[batches + 1]`, the number of each batch's first row.
+        dtype: The dtype of the values.
+    """
+
+    def __init__(
+        self,
+        mapped: MappedFile,
+        arrays: list[pa.ListArray],
+        first_rows: np.ndarray,
+        dtype: np.dtype | type,
+    ):
+        self._mapped = mapped
+        self._first_rows = first_rows
+        self._dtype = np.dtype(dtype)
+        # Where each batch's offsets and values begin in the file.
+        self._offsets = np.zeros(len(arrays), np.int64)
+        self._values = np.zeros(len(arrays), np.int64)
+        for index, array in enumerate(arrays):
+            _, offsets, _, values = array.buffers()
+            self._offsets[index] = offsets.address - mapped.content.address
+            # Lists that are all empty have no values.
+            if values is not None and values.size:
+                self._values[index] = values.address - mapped.content.address
+
+    def lengths(self) -> np.ndarray:
+        """Returns the number of values of each row, int32 `[rows]`; read each time."""
+        lengths = np.empty(int(self._first_rows[-1]), np.int32)
+        for number, first in enumerate(self._first_rows[:-1]):
+            count = self._first_rows[number + 1] - first
+            read = self._mapped.pieces(self._offsets[[number]], 4 * (count[None] + 1))
+            lengths[first : first + count] = np.diff(np.frombuffer(read, np.int32))
+        return lengths
+
+    def ends(self, rows: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where rows begin and end among the values of their batches, int64 `[rows]`."""
+        places = self._offsets[batches] + 4 * (np.asarray(rows) - self._first_rows[batches])
+        ends = np.frombuffer(self._mapped.pieces(places, np.full(len(places), 8)), np.int32)
+        starts, ends = ends.reshape(-1, 2).T.astype(np.int64)
+        return starts, ends
+
+    def values(self, batches: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Returns values of some batches, one after the other.
+
+        Args:
+            batches: int64 `[pieces]`.
+            starts: int64 `[pieces]`, where each piece begins among the values of its batch.
+            counts: int64 `[pieces]`, how many values it has.
+        """
+        size = self._dtype.itemsize
+        read = self._mapped.pieces(self._values[batches] + size * starts, size * counts)
+        return np.frombuffer(read, self._dtype)
 
 
 class TokenStore:
@@ -160,13 +285,13 @@ class TokenStore:
     Attributes:
         path: The file.
         fingerprint: sha256, in hex, of the data, the tokenizer and the length they were cut to.
-        labels: The label of each row, a `pyarrow.ChunkedArray` of strings, or `None`.
+        column_names: The names of the columns that a task keeps besides the tokens, a tuple.
         reused: Whether the file was there before and did not have to be written.
         damage: What was wrong with the file that this one took the place of, or `None`.
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
         remarks: What else was noted when the rows were read, a list.
-        has_trained: Whether the rows say which of their tokens a model learns to say.
+        has_trained: Whether the rows have a loss mask: which of their tokens count in the loss.
 
     Raises:
         DamagedFileError: If the file is cut off or was changed.
@@ -177,30 +302,25 @@ class TokenStore:
         self.fingerprint = self.path.stem
         self.reused = reused
         self.damage = damage
-        self._mapped, self._batches, self._files, remarks = read_token_file(self.path)
-        content = self._mapped.content
+        self._mapped, schema, self._batches, self._files, remarks = read_token_file(self.path)
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
-        counts = [len(batch) for batch in self._batches]
-        self._first_rows = np.cumsum([0, *counts])
-        # Where each batch's offsets, tokens and marks begin in the file. Row r of batch b is the
-        # tokens from the r-th offset of the batch to the next, counted from where its tokens begin.
-        self._offsets = np.zeros(len(counts), np.int64)
-        self._values = np.zeros(len(counts), np.int64)
-        self._marks = np.zeros(len(counts), np.int64)
-        names = self._batches[0].schema.names if self._batches else []
-        self.has_trained = TRAINED_FIELD[0] in names
-        for index, batch in enumerate(self._batches):
-            _, offsets, _, values = batch.column("token_ids").buffers()
-            self._offsets[index] = offsets.address - content.address
-            self._values[index] = values.address - content.address
-            if self.has_trained:
-                _, _, _, marks = batch.column(TRAINED_FIELD[0]).buffers()
-                self._marks[index] = marks.address - content.address
-        self.labels: pa.ChunkedArray | None = None
-        if LABEL_FIELD[0] in names:
-            labels = [batch.column(LABEL_FIELD[0]) for batch in self._batches]
-            self.labels = pa.chunked_array(labels, LABEL_FIELD[1])
+        self._first_rows = np.cumsum([0, *(len(batch) for batch in self._batches)])
+        self._types = {
+            field.name.removeprefix(COLUMN_PREFIX): field.type
+            for field in schema
+            if field.name.startswith(COLUMN_PREFIX)
+        }
+        own = {name for name, _ in (*TOKEN_FIELDS, TRAINED_FIELD)}
+        if strangers := {*schema.names} - own - {COLUMN_PREFIX + name for name in self._types}:
+            raise DamagedFileError(
+                f"{self.path}: it has the layout of another version, with {sorted(strangers)}"
+            )
+        self.column_names = tuple(self._types)
+        self._columns: dict[str, _Ragged] = {}
+        self._ids = self._ragged("token_ids", np.int32)
+        self.has_trained = TRAINED_FIELD[0] in schema.names
+        self._marks = self._ragged(TRAINED_FIELD[0], np.uint8) if self.has_trained else None
         self.let_go()
 
     def __len__(self) -> int:
@@ -209,12 +329,124 @@ class TokenStore:
     @property
     def lengths(self) -> np.ndarray:
         """int32 `[rows]`, tokens of each row, special tokens included; read each time."""
-        lengths = np.empty(len(self), np.int32)
-        for number, first in enumerate(self._first_rows[:-1]):
-            count = self._first_rows[number + 1] - first
-            read = self._mapped.pieces(self._offsets[[number]], 4 * (count[None] + 1))
-            lengths[first : first + count] = np.diff(np.frombuffer(read, np.int32))
-        return lengths
+        return self._ids.lengths()
+
+    @property
+    def labels(self) -> pa.ChunkedArray | None:
+        """The column `label`, or `None` where there is none."""
+        return self.column(LABEL) if LABEL in self.column_names else None
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Returns a column of a task, as it was given to `row_batch`.
+
+        Its values stay in the file until they are used; those that were used count as memory of
+        this process until `let_go`.
+
+        Args:
+            name: Its name, one of `column_names`.
+
+        Raises:
+            KeyError: If there is no such column.
+
+        Example:
+
+        ```python
+        store.column("spans")[3].as_py()  # [4, 9]
+        ```
+        """
+        kind = self._type_of(name)
+        return pa.chunked_array(self._arrays(name), kind)
+
+    def numbers(self, name: str, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Returns the values of a column of numbers.
+
+        Args:
+            name: Its name, one of `column_names`.
+            rows: Which rows, in any order. Defaults to `None`: all.
+
+        Returns:
+            `[rows]`, of the column's type; read each time.
+
+        Raises:
+            IndexError: If there is no such row.
+            KeyError: If there is no such column.
+            TypeError: If it does not hold integers or floats.
+            ValueError: If a value is missing.
+
+        Example:
+
+        ```python
+        store.numbers("stars", [3, 0])  # array([4.5, 2. ], dtype=float32)
+        ```
+        """
+        kind, arrays = self._type_of(name), self._arrays(name)
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise TypeError(f"The column {name!r} must hold numbers. Received: {kind}")
+        if any(array.null_count for array in arrays):
+            raise ValueError(f"The column {name!r} has rows without a value")
+        dtype = np.dtype(kind.to_pandas_dtype())
+        address = self._mapped.content.address
+        firsts = np.array([array.buffers()[1].address - address for array in arrays], np.int64)
+        if rows is None:
+            read = self._mapped.pieces(firsts, dtype.itemsize * np.diff(self._first_rows))
+            return np.frombuffer(read, dtype)
+        rows = np.asarray(rows, np.int64)
+        batches = self._batch_of(rows)
+        places = firsts[batches] + dtype.itemsize * (rows - self._first_rows[batches])
+        read = self._mapped.pieces(places, np.full(len(rows), dtype.itemsize))
+        return np.frombuffer(read, dtype)
+
+    def gather_column(
+        self, name: str, rows: Sequence[int] | np.ndarray, length: int, pad: int
+    ) -> np.ndarray:
+        """Returns the lists of a column of `pa.list_(pa.int32())`, padded at their ends.
+
+        Args:
+            name: Its name, one of `column_names`.
+            rows: Which rows, in any order.
+            length: The length to pad to; no list may be longer.
+            pad: The value to pad with.
+
+        Returns:
+            int32 `[rows, length]`.
+
+        Raises:
+            IndexError: If there is no such row.
+            KeyError: If there is no such column.
+            TypeError: If it does not hold lists of int32.
+            ValueError: If a list is longer than `length`, or a list or a value is missing.
+
+        Example:
+
+        ```python
+        store.gather_column("target_ids", [3, 0], length=8, pad=0)  # int32 [2, 8]
+        ```
+        """
+        return self._gather(self._list_column(name), rows, length, pad)
+
+    def column_lengths(self, name: str) -> np.ndarray:
+        """Returns the lengths of the lists of a column, int32 `[rows]`; read each time.
+
+        Args:
+            name: Its name, one of `column_names`.
+
+        Raises:
+            KeyError: If there is no such column.
+            TypeError: If it does not hold lists of int32.
+            ValueError: If a list or a value is missing.
+        """
+        return self._list_column(name).lengths()
+
+    def segment_starts(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """Returns how many tokens of some rows come before the second text of their pairs.
+
+        Args:
+            rows: Which rows, in any order.
+
+        Returns:
+            int32 `[rows]`; `None` if the store holds single texts.
+        """
+        return self.numbers(SEGMENT_START, rows) if SEGMENT_START in self.column_names else None
 
     def let_go(self) -> None:
         """Counts nothing of the file as memory of this process any more, such as its labels."""
@@ -235,19 +467,7 @@ class TokenStore:
             IndexError: If there is no such row.
             ValueError: If a row is longer than `length`.
         """
-        rows = np.asarray(indices, np.int64)
-        batches = self._batch_of(rows)
-        starts, ends = self._ends_of(rows, batches)
-        lengths = ends - starts
-        if len(rows) and lengths.max() > length:
-            raise ValueError(
-                f"Row {rows[lengths.argmax()]} has {lengths.max()} tokens. "
-                f"Received: length={length}"
-            )
-        padded = np.full((len(rows), length), pad_id, np.int32)
-        ids = self._mapped.pieces(self._values[batches] + 4 * starts, 4 * lengths)
-        padded[np.arange(length) < lengths[:, None]] = np.frombuffer(ids, np.int32)
-        return padded
+        return self._gather(self._ids, indices, length, pad_id)
 
     def slices(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Returns pieces of rows, one after the other.
@@ -261,12 +481,11 @@ class TokenStore:
             int32 `[sum of lengths]`.
         """
         batches = self._batch_of(rows)
-        first = self._ends_of(rows, batches)[0] + starts
-        ids = self._mapped.pieces(self._values[batches] + 4 * first, 4 * np.asarray(lengths))
-        return np.frombuffer(ids, np.int32)
+        first = self._ids.ends(rows, batches)[0] + starts
+        return self._ids.values(batches, first, np.asarray(lengths))
 
     def trained(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Returns which tokens of pieces of rows a model learns to say, as `slices` gives them.
+        """Returns which tokens of pieces of rows count in the loss, as `slices` returns them.
 
         Returns:
             uint8 `[sum of lengths]`, 1 or 0; all are 1 where the rows do not say.
@@ -274,16 +493,8 @@ class TokenStore:
         if not self.has_trained:
             return np.ones(int(np.sum(lengths)), np.uint8)
         batches = self._batch_of(rows)
-        first = self._ends_of(rows, batches)[0] + starts
-        marks = self._mapped.pieces(self._marks[batches] + first, np.asarray(lengths))
-        return np.frombuffer(marks, np.uint8)
-
-    def _ends_of(self, rows: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns where rows begin and end among the tokens of their batches, int64 `[rows]`."""
-        places = self._offsets[batches] + 4 * (np.asarray(rows) - self._first_rows[batches])
-        ends = np.frombuffer(self._mapped.pieces(places, np.full(len(places), 8)), np.int32)
-        starts, ends = ends.reshape(-1, 2).T.astype(np.int64)
-        return starts, ends
+        first = self._ids.ends(rows, batches)[0] + starts
+        return self._marks.values(batches, first, np.asarray(lengths))
 
     def where(self, index: int) -> tuple[str, int]:
         """Returns the file and the line that a row was read from.
@@ -297,6 +508,47 @@ class TokenStore:
         number = int(self._batch_of(np.array([index]))[0])
         batch, row = self._batches[number], int(index - self._first_rows[number])
         return self._files[batch.column("file")[row].as_py()], batch.column("line")[row].as_py()
+
+    def _gather(
+        self, column: _Ragged, indices: Sequence[int] | np.ndarray, length: int, pad: int
+    ) -> np.ndarray:
+        rows = np.asarray(indices, np.int64)
+        batches = self._batch_of(rows)
+        starts, ends = column.ends(rows, batches)
+        lengths = ends - starts
+        if len(rows) and lengths.max() > length:
+            raise ValueError(
+                f"Row {rows[lengths.argmax()]} has {lengths.max()} tokens. "
+                f"Received: length={length}"
+            )
+        padded = np.full((len(rows), length), pad, np.int32)
+        padded[np.arange(length) < lengths[:, None]] = column.values(batches, starts, lengths)
+        return padded
+
+    def _ragged(self, field: str, dtype: type) -> _Ragged:
+        arrays = [batch.column(field) for batch in self._batches]
+        return _Ragged(self._mapped, arrays, self._first_rows, dtype)
+
+    def _list_column(self, name: str) -> _Ragged:
+        """Returns a column of lists of int32, found in the file the first time it is used."""
+        if name not in self._columns:
+            kind, arrays = self._type_of(name), self._arrays(name)
+            if kind != pa.list_(pa.int32()):
+                raise TypeError(f"The column {name!r} must hold lists of int32. Received: {kind}")
+            if any(array.null_count or array.values.null_count for array in arrays):
+                raise ValueError(f"The column {name!r} has a list or a number that is missing")
+            self._columns[name] = self._ragged(COLUMN_PREFIX + name, np.int32)
+        return self._columns[name]
+
+    def _type_of(self, name: str) -> pa.DataType:
+        if name not in self._types:
+            raise KeyError(
+                f"The store has the columns {list(self.column_names)}. Received: {name!r}"
+            )
+        return self._types[name]
+
+    def _arrays(self, name: str) -> list[pa.Array]:
+        return [batch.column(COLUMN_PREFIX + name) for batch in self._batches]
 
     def _batch_of(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
@@ -332,7 +584,29 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
             os.close(lock)
 
 
-def _encode(source: Source, tokenizer: Tokenizer, max_length: int) -> Iterator[pa.RecordBatch]:
+def _encode(
+    source: Source,
+    tokenizer: Tokenizer,
+    max_length: int,
+    truncation: str,
+    columns: Callable[[RowBatch], Mapping[str, pa.Array]],
+) -> Iterator[pa.RecordBatch]:
     for batch in source.batches():
-        ids, offsets = tokenizer.encode(batch.texts, max_length)
-        yield row_batch(ids, offsets, batch.file, batch.lines, labels=batch.labels)
+        kept = dict(columns(batch))
+        pairs = getattr(batch, "pairs", None)
+        if pairs is None:
+            ids, offsets = tokenizer.encode(batch.texts, max_length)
+        else:
+            found = tokenizer.encode_pairs(batch.texts, pairs, max_length, truncation=truncation)
+            ids, offsets = found.ids, found.offsets
+            kept[SEGMENT_START] = pa.array(_segment_starts(found.segments, offsets), pa.int32())
+        yield row_batch(ids, offsets, batch.file, batch.lines, columns=kept)
+
+
+def _segment_starts(segments: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Returns how many tokens of each row come before its second segment, int64 `[rows]`."""
+    starts = np.diff(offsets)
+    second = np.flatnonzero(segments)
+    rows, first = np.unique(np.searchsorted(offsets, second, side="right") - 1, return_index=True)
+    starts[rows] = second[first] - offsets[rows]
+    return starts

@@ -11,16 +11,11 @@ import numpy as np
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
+from kerasllm.data.length_batches import map_by_length
 from kerasllm.data.loading import place_of
-from kerasllm.data.pipeline import (
-    Tokens,
-    TokensInMemory,
-    model_inputs,
-    needs_one_shape,
-    prediction_dataset,
-    prediction_rows,
-)
+from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, prediction_rows
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.rows import Tokens, TokensInMemory, model_inputs
 from kerasllm.errors import KerasllmError
 from kerasllm.evaluation.classification import log_softmax
 from kerasllm.models.text_classifier import TextClassifier
@@ -69,20 +64,15 @@ def predict_logits(
 
 
 def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> np.ndarray:
-    logits = np.empty((len(tokens.lengths), len(model.labels)), np.float32)
-    order = np.argsort(tokens.lengths, kind="stable")
     pad_id = model.tokenizer.pad_token_id
 
-    def compute(start: int) -> None:
-        rows = order[start : start + PREDICTION_BATCH_SIZE]
+    def compute(rows: np.ndarray) -> np.ndarray:
         lengths = tokens.lengths[rows].astype(np.int32)
         inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
-        logits[rows] = forward(inputs, lengths)
+        return np.asarray(forward(inputs, lengths), np.float32)
 
-    with ThreadPoolExecutor(max(_BATCHES_AT_A_TIME, parts_of_batch())) as threads:
-        for _ in threads.map(compute, range(0, len(order), PREDICTION_BATCH_SIZE)):
-            pass
-    return logits
+    workers = max(_BATCHES_AT_A_TIME, parts_of_batch())
+    return map_by_length(tokens.lengths, PREDICTION_BATCH_SIZE, compute, workers=workers)
 
 
 def tokenize(model: TextClassifier, texts: Sequence[str]) -> TokensInMemory:

@@ -7,14 +7,15 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.pipeline import TokensInMemory, model_inputs
+from kerasllm.data.length_batches import map_by_length
+from kerasllm.data.rows import TokensInMemory, model_inputs
 from kerasllm.models.classify import probabilities
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.serving.metrics import Metrics
 
 # Lengths are rounded up to a multiple of this, so that kernels see few of them.
 _LENGTH_STEP = 8
-# Texts of like length that are computed in one call: more of them would be padded more.
+# Texts of similar length that are computed in one call: more of them would be padded more.
 _ROWS = 16
 
 
@@ -62,12 +63,12 @@ class ServedClassifier:
         """
         started = time.perf_counter()
         tokens = TokensInMemory(*self._model.tokenizer.encode(texts, self.max_length))
-        logits = np.empty((len(texts), len(self.labels)), np.float32)
-        order = np.argsort(tokens.lengths, kind="stable")
-        for start in range(0, len(order), _ROWS):
-            rows = order[start : start + _ROWS]
-            logits[rows] = self._call(tokens, rows, self._width(int(tokens.lengths[rows[-1]])))
-        chances = probabilities(logits)
+
+        def compute(rows: np.ndarray) -> np.ndarray:
+            return self._call(tokens, rows, self._width(int(tokens.lengths[rows[-1]])))
+
+        logits = map_by_length(tokens.lengths, _ROWS, compute)
+        chances = probabilities(logits.reshape(len(texts), len(self.labels)))
         self.metrics.compute_seconds.observe(time.perf_counter() - started)
         self.metrics.batch_rows.observe(len(texts))
         self.metrics.tokens.labels("prompt").inc(int(tokens.lengths.sum()))
@@ -77,7 +78,8 @@ class ServedClassifier:
     def _call(self, tokens: TokensInMemory, rows: np.ndarray, width: int) -> np.ndarray:
         pad_id, names = self._model.tokenizer.pad_token_id, self._model.input_names
         inputs = model_inputs(tokens, rows, width, names, pad_id)
-        return self._forward({name: tf.constant(inputs[name]) for name in names}).numpy()
+        logits = self._forward({name: tf.constant(inputs[name]) for name in names})
+        return np.asarray(logits, np.float32)
 
     def _width(self, length: int) -> int:
         rounded = -(-length // _LENGTH_STEP) * _LENGTH_STEP

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from kerasllm.data.batch_plan import EpochPlans
-from kerasllm.data.pipeline import TrainingRows, training_dataset
+from kerasllm.data.pipeline import training_dataset
+from kerasllm.data.rows import Rows
 from kerasllm.training.fit import FineTunedModel
 
 
 def training_batches(
     model: FineTunedModel,
-    rows: TrainingRows,
+    rows: Rows,
     plans: EpochPlans,
     epochs: int = 1,
     *,
     first_step: int = 0,
+    seed: int = 0,
 ):
     """Returns the batches that the model's `fit` and `evaluate` take.
 
@@ -23,6 +25,7 @@ def training_batches(
         plans: The plan of each epoch over these rows.
         epochs: How many epochs to yield, one after the other. Defaults to `1`.
         first_step: The number of the first batch, counted over all epochs. Defaults to `0`.
+        seed: The seed of what batches draw at random; see `Rows.batch`. Defaults to `0`.
 
     Returns:
         A dataset of `(x, y, sample_weight)`, cut into the parts of the replicas of the model's
@@ -43,6 +46,7 @@ def training_batches(
         inputs=model.input_names,
         pad_id=model.tokenizer.pad_token_id,
         first_step=first_step,
+        seed=seed,
         accumulate=model.accumulate,
         strategy=model.distribute_strategy,
     )

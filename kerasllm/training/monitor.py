@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.batch_plan import BatchPlan
+from kerasllm.data.batch_plan import BatchPlan, Width
 
 
 class StepMonitor(keras.callbacks.Callback):
@@ -73,7 +73,7 @@ class StepMonitor(keras.callbacks.Callback):
         return self._state["seconds"]
 
     @property
-    def shapes(self) -> list[int]:
+    def shapes(self) -> list[Width]:
         """The sequence lengths of this process' steps, in the order of their first use."""
         return self._state["shapes"]
 
@@ -121,7 +121,8 @@ class StepMonitor(keras.callbacks.Callback):
         processed = self._current.batch_size * int(widths.sum())
         state["processed_tokens"] += processed
         state["skipped"] += int((~execution["applied"]).sum())
-        new = [w for w in dict.fromkeys(widths.tolist()) if w not in state["shapes"]]
+        used = dict.fromkeys(map(self._current.width, range(self._first, batch + 1)))
+        new = [width for width in used if width not in state["shapes"]]
         state["shapes"] += new
         if new:
             self._first_uses = np.vstack([self._first_uses, (elapsed, processed)])

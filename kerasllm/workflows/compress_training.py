@@ -59,7 +59,7 @@ def train(
         # Before the validation, which measures what they have done to the weights.
         callbacks[1:1] = callbacks_for(job.steps)
         model.fit(
-            training_batches(model, job.data.train, job.plan, settings.epochs),
+            training_batches(model, job.data.train, job.plan, settings.epochs, seed=settings.seed),
             epochs=settings.epochs,
             steps_per_epoch=job.plan.steps,
             callbacks=callbacks,

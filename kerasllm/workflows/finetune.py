@@ -245,7 +245,12 @@ def _train(
                 )
 
         batches = training_batches(
-            job.model, job.data.train, job.plan, training.epochs, first_step=done
+            job.model,
+            job.data.train,
+            job.plan,
+            training.epochs,
+            first_step=done,
+            seed=training.seed,
         )
         first.began = time.perf_counter()
         try:

@@ -45,7 +45,7 @@ def show_plan(report: Report, job: Job) -> None:
             ("optimizer", _optimizer(job)),
             ("rows", f"{len(job.data.train):,} to train on, {training.epochs} x"),
             ("steps", f"{job.steps:,} of {job.plan.batch_size} rows{cut}"),
-            ("shapes", f"{job.plan.batch_size} x {' '.join(map(str, plan.shapes))} tokens"),
+            ("shapes", f"{job.plan.batch_size} x {_widths(plan)} tokens"),
             ("padding", _padding(plan)),
         ]
     )
@@ -124,6 +124,12 @@ def _optimizer(job: Job) -> str:
         f"{training.optimizer}, learning rate {training.learning_rate:g}, "
         f"{training.schedule} after {job.warmup_steps} steps of warm-up"
     )
+
+
+def _widths(plan: BatchPlan) -> str:
+    """Returns the lengths of batches, as in "16 32"; of source and target, as in "16+8 32+8"."""
+    pairs = [width if isinstance(width, tuple) else (width,) for width in plan.shapes]
+    return " ".join("+".join(map(str, pair)) for pair in pairs)
 
 
 def _padding(plan: BatchPlan) -> str:

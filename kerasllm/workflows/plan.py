@@ -170,11 +170,13 @@ def _batches(job: Job, target: Target) -> dict:
 def _widest_batch(job: Job, target: Target) -> tuple:
     """Returns the batch of this machine's replicas that needs most, as it is in the data."""
     rows = replica_rows(job.plan.batch_size, target.replicas, job.recipe.training.accumulate)
-    longest = np.argsort(-job.data.train.lengths, kind="stable")
+    lengths = np.asarray(job.data.train.lengths)
+    # Source and target together, where rows have both.
+    longest = np.argsort(-lengths.reshape(len(lengths), -1).sum(axis=1), kind="stable")
     chosen = np.resize(longest, rows * job.strategy.num_replicas_in_sync)
     model = job.model
     arrays = job.data.train.batch(
-        chosen, int(job.plan.boundaries[-1]), model.input_names, model.tokenizer.pad_token_id
+        chosen, job.plan.shapes[-1], model.input_names, model.tokenizer.pad_token_id
     )
     return tf.nest.map_structure(tf.convert_to_tensor, arrays)
 

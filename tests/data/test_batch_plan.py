@@ -1,5 +1,6 @@
 """A plan uses every row once, pads little, and depends on nothing but its arguments."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -7,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasllm.data.batch_plan import EpochPlans, bucket_boundaries, plan_batches
+from kerasllm.data.batch_plan import (
+    EpochPlans,
+    bucket_boundaries,
+    bucket_pairs,
+    plan_batches,
+)
 
 lengths_lists = st.lists(st.integers(1, 60), min_size=1, max_size=200)
 
@@ -98,3 +104,81 @@ def test_boundaries_of_many_distinct_lengths_stay_few_and_hold_the_longest():
 def test_a_row_longer_than_the_boundaries_is_refused():
     with pytest.raises(ValueError, match="a row of 9 tokens"):
         plan_batches(np.array([3, 9]), 2, np.array([4]))
+
+
+def test_a_plan_stays_as_it_was_in_earlier_versions():
+    # A run that is resumed must find its batches again.
+    lengths = np.random.default_rng(0).integers(3, 50, 500)
+    plan = EpochPlans(lengths, 16, 8, seed=1)(2)
+    content = b"".join(array.astype("<i8").tobytes() for array in (plan.order, plan.widths))
+    assert hashlib.sha256(content).hexdigest() == (
+        "b46b5ee3e0183a95ab540d5b50cd57d0c8c277984ff453a13b7863a3f977c79f"
+    )
+
+
+two_lengths = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=150
+).map(np.array)
+
+
+@settings(max_examples=60, deadline=None)
+@given(two_lengths, st.integers(1, 9), st.integers(1, 6), st.none() | st.integers(0, 5))
+def test_batches_of_two_widths_hold_their_rows_in_few_shapes(lengths, batch_size, count, seed):
+    plans = EpochPlans(lengths, batch_size, count, seed=seed)
+    assert plans.shapes[-1] == tuple(lengths.max(axis=0))
+    plan = plans(1)
+    assert sorted(plan.order) == list(range(len(lengths)))
+    assert len(plan) == plans.steps and plan.widths.shape == (plans.steps, 2)
+    assert plan.widths.dtype == np.int32
+    assert len(plan.shapes) <= len(plans.shapes) <= count
+    assert set(plan.shapes) <= set(plans.shapes) and plan.shapes == sorted(plan.shapes)
+    processed = 0
+    for step in range(len(plan)):
+        rows = plan.rows(step)
+        assert (lengths[rows].max(axis=0) <= plan.widths[step]).all()
+        assert plan.real_tokens[step] == lengths[rows].sum()
+        assert plan.width(step) == tuple(plan.widths[step])
+        processed += len(rows) * sum(plan.width(step))
+    assert plan.processed_tokens == processed
+    assert plan.padding == pytest.approx(1 - lengths.sum() / processed)
+
+
+def padded(lengths, pairs):
+    """Returns the tokens of rows that each take the smallest pair that holds them."""
+    holds = (lengths[:, None] <= np.array(pairs)).all(axis=2)
+    return np.where(holds, np.sum(pairs, axis=1), np.iinfo(np.int64).max).min(axis=1).sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=20).map(np.array)
+)
+def test_two_pairs_pad_as_little_as_the_best_two(lengths):
+    longest = tuple(lengths.max(axis=0))
+    best = min(
+        padded(lengths, [pair, longest])
+        for pair in itertools.product(range(1, longest[0] + 1), range(1, longest[1] + 1))
+    )
+    assert padded(lengths, bucket_pairs(lengths, 2)) == best
+
+
+def test_more_pairs_leave_little_padding_where_source_and_target_go_together():
+    random = np.random.default_rng(0)
+    source = random.integers(5, 400, 4000)
+    target = np.maximum((source * random.normal(0.5, 0.05, 4000)).astype(int), 1)
+    lengths = np.stack([source, target], axis=1)
+    padding = [EpochPlans(lengths, 16, count, seed=0)(0).padding for count in (1, 4, 8, 16)]
+    assert padding == sorted(padding, reverse=True)
+    assert padding[0] > 0.45 and padding[-1] < 0.1
+
+
+def test_pairs_of_many_lengths_hold_the_longest():
+    lengths = np.stack([np.arange(1, 3001), np.arange(3000, 0, -1)], axis=1)
+    pairs = bucket_pairs(lengths, 4)
+    assert len(pairs) == 4 and (pairs[-1] >= 3000).all() and (pairs[-1] <= 3000 + 12).all()
+
+
+def test_a_pair_longer_than_the_last_is_refused():
+    with pytest.raises(ValueError, match="row of .3 9. tokens"):
+        plan_batches(np.array([[3, 9]]), 2, np.array([[4, 4]]))
+    assert EpochPlans(np.array([[3, 9]]), 2, 4, pad_to=9).shapes == [(9, 9)]

@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kerasllm.data.sequences import full_blocks, packed_rows
@@ -61,8 +62,8 @@ def write_store(folder, rows):
             count = min(8192, rows - start)
             ids = np.arange(count * 16, dtype=np.int32)
             offsets = np.arange(count + 1) * 16
-            labels = [str(row % 2) for row in range(count)]
-            yield row_batch(ids, offsets, 0, np.arange(count), labels=labels)
+            columns = {"label": pa.array([str(row % 2) for row in range(count)])}
+            yield row_batch(ids, offsets, 0, np.arange(count), columns=columns)
 
     return open_or_write([rows], batches, ["rows.csv"], folder=folder).path
 

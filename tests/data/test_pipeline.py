@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.pipeline import (
-    TokensInMemory,
     prediction_dataset,
     prediction_rows,
     replica_rows,
     training_dataset,
     without_tuner,
 )
+from kerasllm.data.rows import ArraySpec, TokensInMemory, model_inputs, row_generator
 
 INPUTS = ("token_ids", "padding_mask", "segment_ids")
 
@@ -127,6 +127,142 @@ def test_replicas_make_the_same_parts_whatever_workers_they_are_on(data, batch_s
         for scope in (Replicas(3 * local, 1), Replicas(3 * local, 3))
     )
     tf.nest.map_structure(np.testing.assert_array_equal, one, three)
+
+
+class Masked:
+    """Texts of which each token is masked by chance: rows that draw at random."""
+
+    def __init__(self, tokens: TokensInMemory):
+        self.tokens = tokens
+        self.lengths = tokens.lengths
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch(self, rows, length, inputs, pad_id, *, step=0, seed=0):
+        x = model_inputs(self.tokens, rows, length, inputs, pad_id)
+        masked = [row_generator(seed, step, row).random(length) < 0.5 for row in rows]
+        return {"token_ids": np.where(masked, -1, x["token_ids"])}, rows, np.ones(len(rows), "f4")
+
+    def signature(self, rows, length, inputs):
+        ids = ArraySpec((rows, length), np.int32)
+        return {"token_ids": ids}, ArraySpec((rows,), np.int64), ArraySpec((rows,), np.float32)
+
+
+def masked_rows(
+    data: Examples, plans: EpochPlans, scope: Replicas, first: int = 0, seed: int = 0
+) -> list[dict]:
+    """Returns what each row of each step becomes, by the row's number."""
+    stream = training_dataset(
+        Masked(data.store),
+        plans,
+        epochs=2,
+        inputs=("token_ids",),
+        pad_id=0,
+        first_step=first,
+        seed=seed,
+        strategy=scope,
+    )
+    return [
+        {
+            int(row): ids.tolist()
+            for x, y, _ in parts
+            for row, ids in zip(y, x["token_ids"], strict=True)
+        }
+        for parts in scope.steps(stream, 2 * plans.steps - first)
+    ]
+
+
+@settings(max_examples=15)
+@given(examples(), replicas(), st.integers(1, 8), st.data())
+def test_what_is_drawn_is_the_same_after_a_resume_and_on_any_replicas(
+    data, scope, batch_size, draw
+):
+    plans = plans_of(data, batch_size, seed=3)
+    whole = masked_rows(data, plans, Replicas(1, 1), seed=5)
+    first = draw.draw(st.integers(0, 2 * plans.steps))
+    assert masked_rows(data, plans, scope, first, seed=5) == whole[first:]
+
+
+def test_each_step_and_each_seed_draws_anew():
+    lengths = np.full(8, 30)
+    tokens = TokensInMemory(np.ones(240, np.int32), np.arange(9) * 30)
+    data = Examples(tokens, np.arange(8), np.arange(8))
+    plans = EpochPlans(lengths, 8, 1, seed=0)
+    one, other = (masked_rows(data, plans, Replicas(1, 1), seed=seed) for seed in (0, 1))
+    for row in range(8):
+        found = [tuple(step[row]) for step in (*one, *other)]
+        assert len(set(found)) == len(found) == 4
+
+
+class Translations:
+    """Rows of a source and a target, of which each token is the number of the row."""
+
+    def __init__(self, lengths: np.ndarray):
+        self.lengths = lengths
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch(self, rows, length, inputs, pad_id, *, step=0, seed=0):
+        source, target = (
+            np.where(np.arange(width) < self.lengths[rows, side, None], rows[:, None] + 1, pad_id)
+            for side, width in enumerate(length)
+        )
+        x = {"source_ids": source.astype(np.int32), "target_ids": target.astype(np.int32)}
+        return x, rows, np.ones(len(rows), np.float32)
+
+    def signature(self, rows, length, inputs):
+        source, target = (ArraySpec((rows, width), np.int32) for width in length)
+        specs = {"source_ids": source, "target_ids": target}
+        return specs, ArraySpec((rows,), np.int64), ArraySpec((rows,), np.float32)
+
+
+two_lengths = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 6)), min_size=1, max_size=20)
+
+
+@settings(max_examples=15)
+@given(two_lengths.map(np.array), replicas(), st.integers(1, 8), st.integers(1, 4))
+def test_source_and_target_are_padded_to_a_width_each(lengths, scope, batch_size, buckets):
+    rows, plans = Translations(lengths), EpochPlans(lengths, batch_size, buckets, seed=0)
+    stream = training_dataset(rows, plans, epochs=1, inputs=(), pad_id=0, strategy=scope)
+    steps = scope.steps(stream, plans.steps)
+    for number, parts in enumerate(steps):
+        for x, y, _ in parts:
+            widths = x["source_ids"].shape[1], x["target_ids"].shape[1]
+            assert widths == plans(0).width(number)
+            for side, ids in enumerate(x.values()):
+                np.testing.assert_array_equal((ids == y[:, None] + 1).sum(1), lengths[y, side])
+    seen = {int(row) for parts in steps for _, y, w in parts for row in y[w > 0]}
+    assert seen == set(range(len(lengths)))
+
+
+def test_widths_that_all_batches_share_are_known_to_tensorflow():
+    for pad_to, known in ((None, [2, None, 4]), ((8, 6), [2, 8, 6])):
+        lengths = np.array([[3, 4], [8, 4], [3, 4], [8, 4]])
+        plans = EpochPlans(lengths, 2, 2, seed=0, pad_to=pad_to)
+        stream = training_dataset(Translations(lengths), plans, epochs=1, inputs=(), pad_id=0)
+        x, _, _ = stream.element_spec
+        assert [*x["source_ids"].shape, x["target_ids"].shape[1]] == known
+
+
+def test_predictions_of_sources_and_targets_keep_to_their_plan():
+    lengths = np.array([[3, 2], [8, 4], [3, 1]])
+    plan = EpochPlans(lengths, 2, 2)()
+    rows = Translations(lengths)
+    stream = prediction_dataset(
+        rows,
+        plan,
+        inputs=("source_ids", "target_ids"),
+        pad_id=0,
+        make=lambda tokens, *batch: tokens.batch(*batch)[0],
+        signature={
+            name: ArraySpec((None, None), np.int32) for name in ("source_ids", "target_ids")
+        },
+    )
+    found = [(x["source_ids"].shape[1], x["target_ids"].shape[1]) for x in stream]
+    assert found == [(3, 2), (8, 4)]
+    assert prediction_rows(plan).tolist() == [0, 2, 1]
 
 
 @settings(max_examples=20)

@@ -138,8 +138,8 @@ def test_the_file_is_an_arrow_file_named_by_the_fingerprint(tmp_path):
     assert os.listdir(tmp_path) == [store.path.name]
     table = pa.ipc.open_file(store.path).read_all()
     assert table.column("token_ids").to_pylist()[3] == expected_row("so-so", 8)
-    assert table.select(["label", "file", "line"]).to_pylist()[3] == {
-        "label": "3",
+    assert table.select(["column:label", "file", "line"]).to_pylist()[3] == {
+        "column:label": "3",
         "file": 1,
         "line": 20,
     }
@@ -219,9 +219,9 @@ def test_the_file_of_another_store_is_not_used(tmp_path):
     path = open_or_build(REVIEWS, CodePoints(), 8, folder=tmp_path).path
     other = open_or_build(REVIEWS, CodePoints(), 9, folder=tmp_path)
     other.path.write_bytes(path.read_bytes())
-    assert "it holds the tokens of" in open_or_build(
-        REVIEWS, CodePoints(), 9, folder=tmp_path
-    ).damage
+    assert (
+        "it holds the tokens of" in open_or_build(REVIEWS, CodePoints(), 9, folder=tmp_path).damage
+    )
 
 
 def test_rows_that_are_not_there_and_lengths_that_do_not_fit(tmp_path):
