@@ -100,10 +100,6 @@ class Examples:
         rows, labels = self.rows[indices], self.labels[indices]
         return replace(self, rows=rows, labels=labels, weights=weights)
 
-    def places(self, index: int) -> list[tuple[str, int]]:
-        """Returns the file and the line of an example, in a list of one."""
-        return [self.store.where(int(self.rows[index]))]
-
     def weighted(self, class_weights: np.ndarray) -> Examples:
         """Returns the examples with the weight of their class, float32 `[classes]`."""
         return replace(self, weights=class_weights.astype(np.float32)[self.labels])

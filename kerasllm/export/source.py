@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.pipeline import TokensInMemory
+from kerasllm.data.rows import TokensInMemory
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.classify import predict_logits, probabilities
 from kerasllm.models.decoder_forward import hidden_states, logits

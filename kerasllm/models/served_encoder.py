@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.pipeline import TokensInMemory, model_inputs
+from kerasllm.data.rows import TokensInMemory, model_inputs
 from kerasllm.models.text_classifier import TextClassifier
 
 # Lengths are rounded up to a multiple of this, so that kernels see few of them.
