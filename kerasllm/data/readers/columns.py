@@ -15,52 +15,74 @@ COMMON_NAMES = {
     ),
     "label": (
         "label", "labels", "class", "category", "target", "sentiment", "intent", "topic",
-        "emotion", "y",
+        "emotion", "y", "emotions", "gold_label", "quality", "is_duplicate", "score", "similarity",
+        "rating", "relevance", "relatedness_score", "stars",
     ),
 }  # fmt: skip
 """Column names that are looked for, in this order and in any case, where none is given."""
 
+COMMON_PAIRS = (
+    ("sentence1", "sentence2"), ("question1", "question2"), ("premise", "hypothesis"),
+    ("question", "sentence"), ("#1 string", "#2 string"), ("text1", "text2"), ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"), ("query", "passage"), ("query", "document"),
+    ("question", "passage"), ("text", "text_pair"),
+)  # fmt: skip
+"""Names of two text columns that are looked for, in this order and in any case."""
+
+_TEXT = COMMON_NAMES["text"][0]
+
 _MOST_SHOWN = 20
 
 
-def choose_column(
-    role: str, wanted: str | None, columns: Sequence[str], file: DataFile, other: str | None = None
+def find_column(
+    role: str, columns: Sequence[str], file: DataFile, taken: Sequence[str] = ()
 ) -> str:
-    """Chooses a column of a file.
+    """Finds a column of a file by its common names.
 
     Args:
         role: `"text"` or `"label"`.
-        wanted: The name the column must have. Defaults to `None`: a common name.
         columns: The names of the file's columns.
         file: The file, for messages.
-        other: A column that is taken already. Defaults to `None`.
+        taken: Columns that have another role. Defaults to `()`.
 
     Raises:
-        DataError: There is no such column, or there are two, or it is the other one.
+        DataError: No column has such a name, or two have it.
     """
-    if wanted is not None:
-        check_column(role, wanted, columns, file)
-        if wanted == other:
-            raise DataError(
-                f"The text and the label cannot both be the column '{wanted}'",
-                where=file.name,
-                fix=f"columns there: {_listed(columns)}",
-            )
-        return wanted
-    free = [column for column in columns if column != other]
+    free = [column for column in columns if column not in taken]
     for name in COMMON_NAMES[role]:
         found = sorted((column for column in free if column.lower() == name), key=name.__ne__)
         if found:
             check_column(role, found[0], columns, file)
             return found[0]
+    pair = common_pair(columns, taken) if role == "text" else None
     raise DataError(
         f"No {role} column found",
         where=file.name,
         fix=_separator(columns)
+        + (f"for two texts: --set 'data.text={pair[0]}' --set 'data.text_pair={pair[1]}'; " if pair else "")
         + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
         f"columns there: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}",
     )
+
+
+def common_pair(columns: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, str] | None:
+    """Finds two text columns by their common names.
+
+    A column `text` is the text, whatever else is there: only `text_pair` makes a pair with it.
+
+    Args:
+        columns: The names of the file's columns.
+        taken: Columns that are no texts. Defaults to `()`.
+    """
+    named: dict[str, str] = {}
+    for column in columns:
+        if column not in taken:
+            named.setdefault(column.lower(), column)
+    for first, second in COMMON_PAIRS:
+        if first in named and second in named and (first == _TEXT or _TEXT not in named):
+            return named[first], named[second]
+    return None
 
 
 def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -> None:

@@ -1,9 +1,10 @@
 """One reader per file format: a file becomes columns and rows, and each row knows its line.
 
-A reader yields `(line, text, label, problem)`. `line` counts from 1: the line of the file where the
-row starts (lines end at a line feed), or the number of the row in a Parquet file. `problem` is
-`None`, or says why this row cannot be read though the rows after it can; the text and the label are
-then `None`. What spoils the rest of the file is raised as a `DataError`.
+A reader yields `(line, values, problem)`. `line` counts from 1: the line of the file where the row
+starts (lines end at a line feed), or the number of the row in a Parquet file. `values` are those of
+the columns asked for: the texts, then the labels. `problem` is `None`, or says why this row cannot
+be read though the rows after it can; there are then no values. What spoils the rest of the file is
+raised as a `DataError`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kerasllm.data.readers.files import DataFile
@@ -21,10 +22,26 @@ from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import DataError
 
-Row = tuple[int, Any, Any, str | None]
+Row = tuple[int, Sequence[Any], str | None]
 
 # Rows of a jsonl file whose keys together are its columns: a key may be missing in some rows.
 _ROWS_FOR_COLUMNS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which columns of a file are read.
+
+    Args:
+        texts: The columns of the texts: names, or numbers counted from 0.
+        labels: The columns of the labels. Defaults to `()`.
+        header: Whether the first line of a csv or tsv file names the columns, and is no row.
+            Defaults to `True`.
+    """
+
+    texts: tuple[str | int, ...]
+    labels: tuple[str | int, ...] = ()
+    header: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +49,18 @@ class Format:
     """How one kind of file is read.
 
     Args:
-        name: The format's name.
+        name: The format's name, which changes when the same bytes are read in another way.
         columns: Takes a file and returns the names of its columns in order, none for an empty
             file. `None` for a format without columns.
-        rows: Takes a file, the name of the text column and that of the label column (either may
-            be `None`), and yields rows.
+        rows: Takes a file and the columns to read, and yields rows.
+        first_lines: Takes a file and a number, and returns the fields of so many first records,
+            the header among them. Defaults to `None`: columns have names in any case.
     """
 
     name: str
     columns: Callable[[DataFile], list[str]] | None
-    rows: Callable[[DataFile, str | None, str | None], Iterator[Row]]
+    rows: Callable[[DataFile, Columns], Iterator[Row]]
+    first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
 
 
 def format_of(file: DataFile) -> Format:
@@ -68,83 +87,134 @@ def format_of(file: DataFile) -> Format:
 # csv and tsv
 
 
-def _csv_columns(file: DataFile, delimiter: str) -> list[str]:
-    _, _, header = _open_csv(file, delimiter)
-    return header
+def _table_columns(file: DataFile, delimiter: str) -> list[str]:
+    return _open_table(file, delimiter)[1]
 
 
-def _csv_rows(
-    file: DataFile, text: str | None, label: str | None, delimiter: str
-) -> Iterator[Row]:
-    reader, lines, header = _open_csv(file, delimiter)
+def _table_rows(file: DataFile, columns: Columns, delimiter: str) -> Iterator[Row]:
+    records, header = _open_table(file, delimiter, columns.header)
+    names = "the header names" if columns.header else "the first line has"
     width = len(header)
-    text_at = header.index(text)
-    label_at = text_at if label is None else header.index(label)
-    for line, fields, problem in _csv_records(reader, lines):
+    places = [
+        header.index(column) if isinstance(column, str) else column
+        for column in (*columns.texts, *columns.labels)
+    ]
+    for line, fields, problem in records:
         if problem is not None:
-            yield line, None, None, problem
-        elif len(fields) == width:
-            yield line, fields[text_at], fields[label_at], None
-        else:
-            count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-            problem = f"{count}, where the header names {width}"
-            yield line, None, None, problem + _span(line, reader.line_num)
+            yield line, (), problem
+            continue
+        # Without a header, the first row tells how many fields there are.
+        width = width or len(fields)
+        if len(fields) == width:
+            yield line, [fields[place] for place in places], None
+            continue
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        problem = f"{count}, where {names} {width}"
+        if delimiter == "\t" and len(fields) < width and '"' in "".join(fields):
+            problem += " (a .tsv has no quotes: a text with tabs or line ends belongs in a .csv)"
+        yield line, (), problem + records.span(line)
 
 
-def _open_csv(file: DataFile, delimiter: str) -> tuple[Any, TextLines, list[str]]:
-    """The csv reader, placed after the header; its lines; the header, empty for an empty file."""
-    # The limit is one for the whole process; others may have set it higher.
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+def _table_first_lines(file: DataFile, count: int, delimiter: str) -> list[list[str]]:
+    records, _ = _open_table(file, delimiter, header=False)
+    return [fields for _, fields, _ in itertools.islice(records, count) if fields is not None]
+
+
+def _open_table(
+    file: DataFile, delimiter: str, header: bool = True
+) -> tuple[_CsvRecords | _TsvRecords, list[str]]:
+    """The records after the header, and the header; it is empty for an empty file."""
     lines = TextLines(file)
-    # strict: quotes that do not pair are errors, where the default guesses what was meant.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line, header, problem = next(_csv_records(reader, lines), (1, [], None))
+    records = _TsvRecords(lines) if delimiter == "\t" else _CsvRecords(lines)
+    if not header:
+        return records, []
+    line, fields, problem = next(records, (1, [], None))
     if problem is not None:
         raise DataError(
             f"The header cannot be read: {problem}",
             where=f"{file.name}:{line}",
             fix="the first line names the columns; correct it",
         )
-    names = [name.strip() for name in header]
-    return reader, lines, names if any(names) else []
+    names = [name.strip() for name in fields]
+    return records, names if any(names) else []
 
 
-def _csv_records(
-    reader: Any, lines: TextLines
-) -> Iterator[tuple[int, list[str] | None, str | None]]:
-    """Yields line, fields and problem of each record; a line with nothing on it is no record."""
-    problems = lines.problems
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # Either way the reader is still inside quotes: no row after this can be trusted.
-            if lines.ended or "field limit" in str(error):
-                raise DataError(
-                    "A quote that is opened in this row is never closed"
-                    + ("" if lines.ended else f", or a field is over {LONGEST >> 20} MB"),
-                    where=f"{lines.file.name}:{line}",
-                    fix='close it; a quote inside a quoted text is written twice: ""',
-                ) from error
-            problems.clear()
-            if "new-line character" in str(error):
-                problem = "a carriage return outside quotes"
-            else:
-                problem = 'text after a closing quote; a quote inside quotes is written ""'
-            yield line, None, problem + _span(line, reader.line_num)
-            continue
-        if problems:
-            line, problem = lines.take_problem()
-            yield line, None, problem
-        elif fields:
-            yield line, fields, None
+class _TsvRecords:
+    """Line, fields and problem of each record: a line, cut at its tabs. Quotes are characters.
+
+    A line with nothing on it is no record.
+    """
+
+    def __init__(self, lines: TextLines):
+        self._problems = lines.problems
+        self._lines, self._numbers = lines, enumerate(lines, start=1)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | None, str | None]]:
+        return self
+
+    def __next__(self) -> tuple[int, list[str] | None, str | None]:
+        for number, line in self._numbers:
+            if self._problems:
+                return number, None, self._lines.take_problem()[1]
+            line = line.removesuffix("\n").removesuffix("\r")
+            if line:
+                return number, line.split("\t"), None
+        raise StopIteration
+
+    def span(self, line: int) -> str:
+        """Nothing: a record is a line."""
+        return ""
 
 
-def _span(first: int, last: int) -> str:
-    return f" (the row goes on to line {last}: is a quote left open?)" if last > first else ""
+class _CsvRecords:
+    """Line, fields and problem of each record, which may go over several lines within quotes.
+
+    A line with nothing on it is no record.
+    """
+
+    def __init__(self, lines: TextLines):
+        # The limit is one for the whole process; others may have set it higher.
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+        self._lines = lines
+        # strict: quotes that do not pair are errors, where the default guesses what was meant.
+        self._reader = csv.reader(lines, strict=True)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | None, str | None]]:
+        return self
+
+    def __next__(self) -> tuple[int, list[str] | None, str | None]:
+        problems = self._lines.problems
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                fields = next(self._reader)
+            except csv.Error as error:
+                problem = self._problem_of(error, line)
+                problems.clear()
+                return line, None, problem + self.span(line)
+            if problems:
+                line, problem = self._lines.take_problem()
+                return line, None, problem
+            if fields:
+                return line, fields, None
+
+    def _problem_of(self, error: csv.Error, line: int) -> str:
+        # Either way the reader is still inside quotes: no row after this can be trusted.
+        if self._lines.ended or "field limit" in str(error):
+            raise DataError(
+                "A quote that is opened in this row is never closed"
+                + ("" if self._lines.ended else f", or a field is over {LONGEST >> 20} MB"),
+                where=f"{self._lines.file.name}:{line}",
+                fix='close it; a quote inside a quoted text is written twice: ""',
+            ) from error
+        if "new-line character" in str(error):
+            return "a carriage return outside quotes"
+        return 'text after a closing quote; a quote inside quotes is written ""'
+
+    def span(self, line: int) -> str:
+        """How far the record that starts in a line goes, if over its end."""
+        last = self._reader.line_num
+        return f" (the row goes on to line {last}: is a quote left open?)" if last > line else ""
 
 
 # jsonl
@@ -163,17 +233,17 @@ def _json_columns(file: DataFile) -> list[str]:
     return list(columns)
 
 
-def _json_rows(file: DataFile, text: str | None, label: str | None) -> Iterator[Row]:
-    last = text if label is None else label
+def _json_rows(file: DataFile, columns: Columns) -> Iterator[Row]:
+    keys = (*columns.texts, *columns.labels)
     for line, record, problem in json_records(file):
         if problem is not None:
-            yield line, None, None, problem
-        elif text in record and last in record:
-            yield line, record[text], record[last], None
-        else:
-            missing = last if text in record else text
+            yield line, (), problem
+            continue
+        try:
+            yield line, [record[key] for key in keys], None
+        except KeyError as error:
             there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
-            yield line, None, None, f"no key '{missing}' (keys there: {there})"
+            yield line, (), f"no key '{error.args[0]}' (keys there: {there})"
 
 
 def json_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None]]:
@@ -207,20 +277,21 @@ def json_kind(value: Any) -> str:
 # txt
 
 
-def _txt_rows(file: DataFile, text: str | None, label: str | None) -> Iterator[Row]:
+def _txt_rows(file: DataFile, columns: Columns) -> Iterator[Row]:
     lines = TextLines(file)
     for number, line in enumerate(lines, start=1):
         if lines.problems:
-            yield number, None, None, lines.take_problem()[1]
+            yield number, (), lines.take_problem()[1]
         else:
-            yield number, line.removesuffix("\n").removesuffix("\r"), None, None
+            yield number, (line.removesuffix("\n").removesuffix("\r"),), None
 
 
 def _delimited(name: str, delimiter: str) -> Format:
     return Format(
         name,
-        functools.partial(_csv_columns, delimiter=delimiter),
-        functools.partial(_csv_rows, delimiter=delimiter),
+        functools.partial(_table_columns, delimiter=delimiter),
+        functools.partial(_table_rows, delimiter=delimiter),
+        functools.partial(_table_first_lines, delimiter=delimiter),
     )
 
 
@@ -228,7 +299,7 @@ _JSONL = Format("jsonl", _json_columns, _json_rows)
 
 FORMATS = {
     ".csv": _delimited("csv", ","),
-    ".tsv": _delimited("tsv", "\t"),
+    ".tsv": _delimited("tsv without quotes", "\t"),
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
     ".parquet": Format("parquet", parquet_columns, parquet_rows),

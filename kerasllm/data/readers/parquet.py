@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.text_lines import describe_broken_byte
 from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    from kerasllm.data.readers.formats import Columns
 
 _BATCH = 8192
 
@@ -19,28 +22,23 @@ def parquet_columns(file: DataFile) -> list[str]:
         return parquet.schema_arrow.names if parquet else []
 
 
-def parquet_rows(
-    file: DataFile, text: str | None, label: str | None
-) -> Iterator[tuple[int, Any, Any, str | None]]:
-    """Yields number, text, label and problem of each row."""
+def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequence, str | None]]:
+    """Yields number, values and problem of each row."""
     import pyarrow
 
-    columns = [text] if label is None else [text, label]
+    names = [*columns.texts, *columns.labels]
     done = 0
     with _open(file) as parquet:
-        _check_types(file, parquet.schema_arrow, text, label)
+        _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH, columns=columns):
-                texts, labels = batch.column(text), batch.column(columns[-1])
-                try:
-                    pairs = zip(texts.to_pylist(), labels.to_pylist())
-                except UnicodeDecodeError:
-                    pairs = map(_pair, texts, labels)
-                for row, (value, name) in enumerate(pairs, start=done + 1):
-                    if type(value) is UnicodeDecodeError:
-                        yield row, None, None, describe_broken_byte(value)
+            for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
+                found = [_values(batch.column(name)) for name in names]
+                for row, values in enumerate(zip(*found, strict=True), start=done + 1):
+                    broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
+                    if broken is None:
+                        yield row, values, None
                     else:
-                        yield row, value, name, None
+                        yield row, (), describe_broken_byte(broken)
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error
@@ -91,15 +89,31 @@ def _open(file: DataFile) -> Iterator[Any]:
         yield opened
 
 
-def _pair(text: Any, label: Any) -> tuple[Any, Any]:
-    """The two values; the error in place of the text if either holds broken bytes."""
+def _values(column: Any) -> list:
+    """The values of a column; the error in place of those that hold broken bytes."""
+    import numpy as np
+    from pyarrow import types
+
     try:
-        return text.as_py(), label.as_py()
+        values = column.to_pylist()
+    except UnicodeDecodeError:
+        return list(map(_value, column))
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if types.is_float32(kind) or types.is_float16(kind):
+        # 0.1 as it was written, not 0.10000000149011612, which is the float64 closest to it.
+        rounded = np.dtype(kind.to_pandas_dtype()).type
+        return [value if value is None else float(str(rounded(value))) for value in values]
+    return values
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
     except UnicodeDecodeError as error:
-        return error, None
+        return error
 
 
-def _check_types(file: DataFile, schema: Any, text: str, label: str | None) -> None:
+def _check_types(file: DataFile, schema: Any, columns: Columns) -> None:
     from pyarrow import types
 
     def is_text(kind: Any) -> bool:
@@ -111,6 +125,8 @@ def _check_types(file: DataFile, schema: Any, text: str, label: str | None) -> N
         )
 
     def is_label(kind: Any) -> bool:
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+            return is_label(kind.value_type) and not types.is_nested(kind.value_type)
         return (
             is_text(kind)
             or types.is_integer(kind)
@@ -118,12 +134,10 @@ def _check_types(file: DataFile, schema: Any, text: str, label: str | None) -> N
             or types.is_boolean(kind)
         )
 
-    for role, name, fits, expected in (
-        ("text", text, is_text, "strings"),
-        ("label", label, is_label, "strings, integers, floats or booleans"),
-    ):
-        if name is None:
-            continue
+    expected_labels = "strings, integers, floats, booleans or lists of these"
+    roles = [("text", name, is_text, "strings") for name in columns.texts]
+    roles += [("label", name, is_label, expected_labels) for name in columns.labels]
+    for role, name, fits, expected in roles:
         kind = schema.field(name).type
         if not fits(kind.value_type if types.is_dictionary(kind) else kind):
             raise DataError(

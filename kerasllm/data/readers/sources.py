@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
+import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from kerasllm.data.readers.columns import check_column, choose_column
-from kerasllm.data.readers.files import BLOCK, DataFile, find_files
+from kerasllm.data.problems import SAMPLE, Problem, detect_problem, parse_one_hot
+from kerasllm.data.readers.files import BLOCK, find_files
 from kerasllm.data.readers.formats import Row, format_of, json_kind
+from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
@@ -24,8 +24,6 @@ _BATCH_CHARACTERS = 1 << 24
 _BAD_ROWS_KEPT = 1000
 _BAD_ROWS_SHOWN = 5
 
-_WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
-
 
 @dataclasses.dataclass(frozen=True)
 class RowBatch:
@@ -33,30 +31,41 @@ class RowBatch:
 
     Args:
         texts: The texts, as they stand in the file.
-        labels: The labels as strings (see `label_text`), or `None` if the source has none.
+        labels: The labels as strings (see `label_text`), or `None` if the source has none, or
+            several for a text, or scores.
         file: The number of the file in `Source.files`.
         lines: Where each row starts: its line, counted from 1, or its row number in a Parquet
             file. int64, shape `[len(texts)]`.
+        pairs: The second texts, or `None` if each row has one text. Defaults to `None`.
+        targets: What is predicted, by the kind of `Source.problem`: labels (the same list), tuples
+            of labels, or floats. Defaults to `None`: the source has no labels.
     """
 
     texts: list[str]
     labels: list[str] | None
     file: int
     lines: np.ndarray
+    pairs: list[str] | None = None
+    targets: list | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
 
 class Source:
-    """Files of text that are read as rows, in memory that does not grow with the files.
+    """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
-    without labels (a text a line); each but Parquet also with `.gz`. Text must be UTF-8. All files
-    are looked at when the source is made; rows are read by `batches`.
+    without labels (a text a line); each but Parquet also with `.gz`. Text must be UTF-8. A `.tsv`
+    has no quotes: a `"` in it is a character, and a row is a line. All files are checked when the
+    source is made; rows are read by `batches`.
 
-    A row is bad if it cannot be read (broken UTF-8, a missing field, malformed JSON), or if its
-    text or its label is empty.
+    Columns of a csv or tsv file without a header are named by their numbers, counted from 0 (`"3"`
+    or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. A
+    name that the header has always wins.
+
+    A row is bad if it cannot be read (broken UTF-8, a missing field, malformed JSON), if a text or
+    its label is empty, or if its label does not fit the problem.
 
     Args:
         spec: A path, a glob, an address (`s3://`, `gs://`, `hdfs://`, `file://`), `starter:NAME`
@@ -64,22 +73,36 @@ class Source:
         split: `"train"`, `"validation"` or `"test"`: the part that `starter:NAME` means. Defaults
             to `"train"`.
         text: The column of the texts. Defaults to `None`: the first common name that is there.
-        label: The column of the labels. Defaults to `None`: the first common name that is there.
+        text_pair: The column of the second texts; `"auto"` finds two text columns by common names
+            where no text column is named. Defaults to `None`: each row has one text.
+        label: The column of the labels, or a list of columns that hold 0 or 1, one for each label.
+            Defaults to `None`: the first common name that is there.
         labelled: Whether the rows have labels. Defaults to `True`.
+        problem: `"auto"` detects from the first 10,000 rows whether there is one label, several
+            labels or a score to predict; `"single_label"`, `"multi_label"` or `"regression"` sets
+            it; the `problem` of another source makes this one read its labels in the same way.
+            Defaults to `"auto"`.
+        label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
         on_bad_row: `"error"` refuses a file that has bad rows, after reading all of it, and names
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
 
     Attributes:
         files: The names of the files, as messages show them.
         text_column: The column of the texts; `None` if all files are `.txt`.
-        label_column: The column of the labels, or `None`.
+        pair_column: The column of the second texts, or `None`.
+        label_column: The column of the labels; `None` if there is none, or more than one.
+        label_columns: The columns of the labels: one, a column for each label, or none.
+        headerless: Whether a file has no header, so that its columns are `column_0`...
+        columns_found: How the columns were found, in words.
+        problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or `None`.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
 
     Raises:
-        DataError: A file is missing, empty, in no known format, or lacks a column.
+        DataError: A file is missing, empty, in no known format, or lacks a column; or what to
+            predict is not clear from the labels.
 
     Example:
         >>> source = Source("starter:movie_reviews", split="test")
@@ -94,8 +117,11 @@ class Source:
         *,
         split: str = "train",
         text: str | None = None,
-        label: str | None = None,
+        text_pair: str | None = None,
+        label: str | Sequence[str] | None = None,
         labelled: bool = True,
+        problem: str | Problem = "auto",
+        label_separator: str | None = None,
         on_bad_row: str = "error",
     ):
         if on_bad_row not in ("error", "skip"):
@@ -105,12 +131,20 @@ class Source:
         self._labelled = labelled
         self.on_bad_row = on_bad_row
         self.files = tuple(file.name for file in self._files)
-        self.text_column, self.label_column = self._choose_columns(text, label)
+        labels = (label,) if isinstance(label, str) else tuple(label or ())
+        wanted = Wanted(text, text_pair, labels, labelled)
+        self._layout = find_layout(self._files, self._formats, wanted)
+        self.text_column, self.pair_column = (*self._layout.texts, None, None)[:2]
+        self.label_columns = self._layout.labels
+        self.label_column = self.label_columns[0] if len(self.label_columns) == 1 else None
+        self.headerless = any(not columns.header for columns in self._layout.files)
+        self.columns_found = self._layout.why
         self.label_names = self._common_label_names()
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
         for index in range(len(self._files)):
             self._refuse_if_no_rows(index)
+        self.problem = self._find_problem(problem, label_separator) if labelled else None
 
     @property
     def fingerprint(self) -> str:
@@ -118,9 +152,18 @@ class Source:
 
         The files are read each time it is asked for. Names and dates of files do not count.
         """
-        total = hashlib.sha256(
-            json.dumps(["kerasllm source 1", self.text_column, self.label_column]).encode()
-        )
+        read: list = ["kerasllm source 1", self.text_column, self.label_column]
+        # Sources of one text and one label keep the fingerprints of earlier versions.
+        more = {
+            "pair": self.pair_column,
+            "labels": self.label_columns[1:] and self.label_columns,
+            "headerless": self.headerless,
+        }
+        if self.problem and self.problem != Problem("single_label"):
+            more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
+        if any(more.values()):
+            read.append(more)
+        total = hashlib.sha256(json.dumps(read).encode())
         for file, form in zip(self._files, self._formats):
             content = hashlib.sha256()
             with file.open() as stream:
@@ -153,7 +196,7 @@ class Source:
                 f"No row can be used: all {self.bad_row_count:,} are bad",
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="check the files, and that the columns are the right ones: "
-                f"text '{self.text_column}', label '{self.label_column}'",
+                f"{self.description()}",
             )
 
     def texts_of(self, indices: Sequence[int] | np.ndarray) -> list[str]:
@@ -168,44 +211,85 @@ class Source:
         Raises:
             IndexError: A number that no row has.
         """
+        return self.pairs_of(indices)[0]
+
+    def pairs_of(self, indices: Sequence[int] | np.ndarray) -> tuple[list[str], list[str] | None]:
+        """Reads the texts of some rows again, and their second texts.
+
+        Args:
+            indices: As for `texts_of`.
+
+        Returns:
+            The texts and the second texts, in the order of `indices`; `None` in place of the
+            second texts if each row has one text.
+
+        Raises:
+            IndexError: A number that no row has.
+        """
         wanted = np.unique(np.asarray(indices, dtype=np.int64))
-        texts, done = {}, 0
+        texts, pairs, done = {}, {}, 0
         for batch in self.batches():
             low, high = np.searchsorted(wanted, [done, done + len(batch)])
-            texts.update((int(row), batch.texts[row - done]) for row in wanted[low:high])
+            for row in map(int, wanted[low:high]):
+                texts[row] = batch.texts[row - done]
+                if batch.pairs is not None:
+                    pairs[row] = batch.pairs[row - done]
             done += len(batch)
             if high == len(wanted):
                 break
         if len(texts) < len(wanted):
             raise IndexError(f"The source has {done} rows. Received: indices={indices}")
-        return [texts[int(row)] for row in indices]
+        rows = [int(row) for row in indices]
+        second = None if self.pair_column is None else [pairs[row] for row in rows]
+        return [texts[row] for row in rows], second
 
-    def _choose_columns(self, text: str | None, label: str | None) -> tuple[str | None, str | None]:
-        """Finds the columns in the first file that has any; the others must have them too."""
-        chosen = False
-        for file, form in zip(self._files, self._formats):
-            if form.columns is None:
-                if self._labelled:
-                    raise DataError(
-                        f"A {file.suffix} file holds texts without labels",
-                        where=file.name,
-                        fix="give a csv, tsv, jsonl or parquet file with a text and a label column",
-                    )
-                continue
-            columns = form.columns(file)
-            if not columns:
-                raise _empty_file(file)
-            if chosen:
-                check_column("text", text, columns, file)
-                if self._labelled:
-                    check_column("label", label, columns, file)
-                continue
-            # A label column that is named is not a candidate for the text.
-            text = choose_column("text", text, columns, file, label if self._labelled else None)
-            if self._labelled:
-                label = choose_column("label", label, columns, file, text)
-            chosen = True
-        return text if chosen else None, label if chosen and self._labelled else None
+    def description(self) -> str:
+        """Says in words which columns are read, and what is predicted.
+
+        Example:
+
+        >>> Source("starter:movie_reviews").description()
+        "text 'text', label 'label' (single label)"
+        """
+        roles = ["text", "second text"]
+        found = [f"{role} '{name}'" for role, name in zip(roles, self._layout.texts)]
+        found = found or ["a text a line"]
+        if self.problem is not None:
+            kind = self.problem.kind.replace("_", " ")
+            names = ", ".join(f"'{name}'" for name in self.label_columns)
+            found.append(f"{'labels' if self.label_columns[1:] else 'label'} {names} ({kind})")
+        return ", ".join(found) + ("; no header" if self.headerless else "")
+
+    def _find_problem(self, problem: str | Problem, separator: str | None) -> Problem:
+        """Takes the problem as given, or detects it from the first rows of all files."""
+        several = len(self.label_columns) > 1
+        kind = problem.kind if isinstance(problem, Problem) else problem
+        if several and kind not in ("auto", "multi_label"):
+            raise DataError(
+                f"data.label names {len(self.label_columns)} columns, which are labels of a text "
+                f"that may have several of them; data.problem is {kind}",
+                where="data.label",
+                fix="name one column, or set data.problem=multi_label",
+            )
+        if isinstance(problem, Problem):
+            return problem
+        if several:
+            return Problem("multi_label", why="each label has a column")
+        place = len(self._layout.texts)
+        share = max(1, SAMPLE // len(self._files))
+        values = (
+            row[place]
+            for index in range(len(self._files))
+            for _, row, bad in itertools.islice(self._rows(index), share)
+            if not bad
+        )
+        return detect_problem(
+            values,
+            problem,
+            separator=separator,
+            column=self.label_column,
+            where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
+        )
 
     def _common_label_names(self) -> dict[str, str] | None:
         names = self._files[0].label_names
@@ -214,11 +298,11 @@ class Source:
         return dict(names)
 
     def _refuse_if_no_rows(self, index: int) -> None:
-        """Looks for a first row, good or bad."""
+        """Makes sure that there is a row, good or bad."""
         rows = self._rows(index)
         if next(rows, None) is None:
             if self._formats[index].columns is None:
-                raise _empty_file(self._files[index])
+                raise empty_file(self._files[index])
             raise DataError(
                 "The file has a header, but no rows",
                 where=self._files[index].name,
@@ -226,36 +310,52 @@ class Source:
             )
 
     def _rows(self, index: int) -> Iterator[Row]:
-        return self._formats[index].rows(self._files[index], self.text_column, self.label_column)
+        return self._formats[index].rows(self._files[index], self._layout.files[index])
 
     def _file_batches(self, index: int, rows: int) -> Iterator[RowBatch]:
         file = self.files[index]
         refuse = self.on_bad_row == "error"
-        texts, labels, lines = [], [], []
+        paired = self.pair_column is not None
+        width = 1 + paired
+        texts, pairs, targets, lines = [], [], [], []
         characters = 0
 
         def batch() -> RowBatch:
-            starts = np.array(lines, dtype=np.int64)
-            return RowBatch(texts, labels if self._labelled else None, index, starts)
+            kind = self.problem and self.problem.kind
+            return RowBatch(
+                texts,
+                targets if kind == "single_label" else None,
+                index,
+                np.array(lines, dtype=np.int64),
+                pairs if paired else None,
+                targets if kind else None,
+            )
 
-        for line, text, label, problem in self._rows(index):
-            problem = problem or _text_problem(text)
-            if self._labelled and not problem:
-                label, problem = _checked_label(label)
+        for line, values, problem in self._rows(index):
+            target = None
+            if not problem:
+                problem = _text_problem("text", values[0])
+                if paired:
+                    problem = problem or _text_problem("second text", values[1])
+                if self.problem and not problem:
+                    target, problem = self._target(values[width:])
             if problem:
                 self.bad_row_count += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file, line, problem))
             if problem or (refuse and self.bad_row_count):
                 continue
-            texts.append(text)
+            texts.append(values[0])
             lines.append(line)
-            if self._labelled:
-                labels.append(label)
-            characters += len(text)
+            characters += len(values[0])
+            if paired:
+                pairs.append(values[1])
+                characters += len(values[1])
+            if self.problem:
+                targets.append(target)
             if len(texts) == rows or characters >= _BATCH_CHARACTERS:
                 yield batch()
-                texts, labels, lines = [], [], []
+                texts, pairs, targets, lines = [], [], [], []
                 characters = 0
         if refuse and self.bad_row_count:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
@@ -271,67 +371,30 @@ class Source:
         if texts:
             yield batch()
 
-
-def label_text(value: Any) -> str:
-    """A label as a string.
-
-    Space around it goes; a whole number is written without a fraction (`"1"` for `"1.0"` and 1.0,
-    which is what an integer column with a gap becomes in pandas); booleans are `"true"` and
-    `"false"`.
-
-    Args:
-        value: A string, a number, a boolean, or `None`.
-
-    Returns:
-        The label; empty if there is none: `None`, NaN, nothing but space.
-
-    Raises:
-        TypeError: The value is something else.
-
-    Example:
-        >>> label_text(" spam "), label_text(3), label_text("1.0"), label_text(True)
-        ('spam', '3', '1', 'true')
-    """
-    if type(value) is str:
-        return _label_of_string(value)
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (int, float)):
-        return str(value)
-    raise TypeError(f"A label must be a string, a number or a boolean. Received: {value!r}")
+    def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
+        """What is predicted for a row, and what is wrong with its label."""
+        try:
+            if len(values) > 1:
+                target = parse_one_hot(values, self.label_columns)
+            else:
+                target = self.problem.parse(values[0])
+        except ValueError as error:
+            return None, str(error)
+        for label in (target,) if type(target) is str else target if type(target) is tuple else ():
+            if not label.isascii() and (problem := surrogate_problem("label", label)):
+                return None, problem
+        return target, None
 
 
-@functools.lru_cache(maxsize=4096)
-def _label_of_string(value: str) -> str:
-    label = value.strip()
-    whole = _WHOLE_FLOAT.fullmatch(label)
-    return str(int(whole[1])) if whole else label
-
-
-def _checked_label(value: Any) -> tuple[str, str | None]:
-    """The label, and what is wrong with it."""
-    try:
-        label = label_text(value)
-    except TypeError:
-        return "", f"the label is {json_kind(value)}, where a string or a number is expected"
-    if not label:
-        return "", "the label is empty"
-    return label, None if label.isascii() else surrogate_problem("label", label)
-
-
-def _text_problem(value: Any) -> str | None:
+def _text_problem(role: str, value: Any) -> str | None:
     """What is wrong with a text."""
     if type(value) is str:
         if not value or value.isspace():
-            return "the text is empty"
-        return None if value.isascii() else surrogate_problem("text", value)
+            return f"the {role} is empty"
+        return None if value.isascii() else surrogate_problem(role, value)
     if value is None:
-        return "the text is empty"
-    return f"the text is {json_kind(value)}, where a string is expected"
+        return f"the {role} is empty"
+    return f"the {role} is {json_kind(value)}, where a string is expected"
 
 
 def surrogate_problem(role: str, value: str) -> str | None:
@@ -361,7 +424,3 @@ def places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:
     if count > len(shown):
         shown.append(f"and {count - len(shown):,} more")
     return "\n         ".join(shown)
-
-
-def _empty_file(file: DataFile) -> DataError:
-    return DataError("The file is empty", where=file.name, fix="give a file with rows")

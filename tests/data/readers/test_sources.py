@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kerasllm.data.readers.sources import Source, label_text
+from kerasllm.data.problems import label_text
+from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
 ROWS = [("a fine film", "1"), ('she said "no", twice', "0"), ("två\nrader\r\n", "1"), ("x", "0")]
@@ -28,10 +29,12 @@ def write(path, rows, columns=("text", "label"), newline="\r\n"):
     opener = gzip.open if suffixes[-1] == ".gz" else open
     lines = []
     with opener(path, "wt", encoding="utf-8", newline="") as file:
-        if suffixes[0] in (".csv", ".tsv"):
+        if suffixes[0] == ".tsv":
+            lines = list(range(2, len(rows) + 2))
+            file.write("".join("\t".join(row) + newline for row in (columns, *rows)))
+        elif suffixes[0] == ".csv":
             writer = csv.writer(
                 file,
-                delimiter="," if suffixes[0] == ".csv" else "\t",
                 lineterminator=newline,
                 quoting=csv.QUOTE_ALL if newline == "\n" else csv.QUOTE_MINIMAL,
             )
@@ -69,21 +72,25 @@ FORMATS = ["csv", "csv.gz", "tsv", "tsv.gz", "jsonl", "jsonl.gz", "ndjson", "par
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_the_same_rows(tmp_path, suffix):
     path = tmp_path / f"data.{suffix}"
-    lines = write(path, ROWS)
+    rows = [(" ".join(text.split()), label) for text, label in ROWS] if "tsv" in suffix else ROWS
+    lines = write(path, rows)
     source = Source(path)
     assert source.files == (str(path),)
     assert (source.text_column, source.label_column) == ("text", "label")
-    assert read(source) == (ROWS, lines)
-    assert read(source) == (ROWS, lines), "a source can be read again"
+    assert read(source) == (rows, lines)
+    assert read(source) == (rows, lines), "a source can be read again"
 
 
 text_values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
     lambda text: text and not text.isspace()
 )
 label_values = text_values.map(str.strip).filter(lambda label: label_text(label) == label)
+line_values = text_values.map(lambda text: " ".join(text.splitlines()).replace("\t", " ")).filter(
+    str.strip
+)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
 @given(
     rows=st.lists(st.tuples(text_values, label_values), min_size=1, max_size=12),
     newline=st.sampled_from(["\n", "\r\n"]),
@@ -95,10 +102,31 @@ label_values = text_values.map(str.strip).filter(lambda label: label_text(label)
 def test_any_rows_come_back_with_their_lines(tmp_path, suffix, rows, newline, batch):
     path = tmp_path / f"data.{suffix}"
     lines = write(path, rows, newline=newline)
-    batches = list(Source(path).batches(rows=batch))
+    batches = list(Source(path, problem="single_label").batches(rows=batch))
     assert [pair for b in batches for pair in zip(b.texts, b.labels, strict=True)] == rows
     assert np.concatenate([b.lines for b in batches]).tolist() == lines
     assert all(b.lines.dtype == np.int64 and 1 <= len(b) <= batch for b in batches)
+
+
+@given(
+    rows=st.lists(st.tuples(line_values, line_values, st.sampled_from("ab")), min_size=1),
+    newline=st.sampled_from(["\n", "\r\n"]),
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_tsv_has_no_quotes(tmp_path, rows, newline):
+    path = tmp_path / "data.tsv"
+    lines = write(path, rows, ("premise", "hypothesis", "label"), newline)
+    batches = list(Source(path, text_pair="auto").batches())
+    found = [row for b in batches for row in zip(b.texts, b.pairs, b.labels, strict=True)]
+    assert found == rows and np.concatenate([b.lines for b in batches]).tolist() == lines
+
+
+def test_a_tsv_that_was_written_with_quotes_is_pointed_out(tmp_path):
+    path = tmp_path / "data.tsv"
+    path.write_text('text\tlabel\n"two\nlines"\t1\n')
+    assert "1 field, where the header names 2 (a .tsv has no quotes" in refusal(path)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "txt.gz"])
@@ -161,14 +189,17 @@ def test_labels_of_every_type_of_a_parquet_column(tmp_path):
     for column, labels in [
         (pa.array([0, 1, 0], pa.int8()), ["0", "1", "0"]),
         (pa.array([0.0, 1.0, 2.5]), ["0", "1", "2.5"]),
+        (pa.array([0.1, 1.0, 0.1], pa.float32()), ["0.1", "1", "0.1"]),
+        (pa.array([0.5, None, 0.1], pa.float16()), ["0.5", "0.1"]),
         (pa.array([True, False, True]), ["true", "false", "true"]),
         (pa.array(["x", "y ", "x"]).dictionary_encode(), ["x", "y", "x"]),
         (pa.array(["x", "y", "x"], pa.large_string()), ["x", "y", "x"]),
     ]:
         pq.write_table(pa.table({"text": ["a", "b", "c"], "label": column}), path)
-        assert [label for _, label in read(Source(path))[0]] == labels
-    pq.write_table(pa.table({"text": ["a"], "label": [[1, 2]]}), path)
-    assert "holds list<" in refusal(path) and "--set data.label=NAME" in refusal(path)
+        source = Source(path, problem="single_label", on_bad_row="skip")
+        assert [label for _, label in read(source)[0]] == labels
+    pq.write_table(pa.table({"text": ["a"], "label": [{"a": 2}]}), path)
+    assert "holds struct<" in refusal(path) and "--set data.label=NAME" in refusal(path)
     pq.write_table(pa.table({"text": [1], "label": [1]}), path)
     assert "The text column 'text' holds int64" in refusal(path)
 

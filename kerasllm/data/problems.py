@@ -1,0 +1,467 @@
+"""What a column of labels asks a model to predict: one label, several labels, or a score."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kerasllm.data.readers.formats import json_kind
+from kerasllm.errors import DataError
+
+KINDS = ("single_label", "multi_label", "regression")
+"""What `data.problem` may be, beside `auto`."""
+
+SEPARATORS = ("|", ";", ",")
+"""What may stand between the labels of a cell, in the order in which they are tried."""
+
+SAMPLE = 10_000
+"""The number of labels that a problem is detected from."""
+
+# Classes have examples: more labels than this, each with fewer than two rows, are something else.
+_FEW_LABELS = 10
+# Fewer different numbers than this may be classes, though they have fractions.
+_MANY_NUMBERS = 20
+# Whole numbers that leave gaps are classes only if each has this many rows.
+_ROWS_OF_A_SPARSE_NUMBER = 20
+# The share of the names within lists that must also be labels elsewhere.
+_KNOWN_PARTS = 0.9
+_LONGEST_PART = 40
+
+_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]{1,2}")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_BOOLEANS = {"true": True, "false": False}
+_ONE_HOT = {"0": False, "1": True, **_BOOLEANS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is predicted, and how a label is read.
+
+    Args:
+        kind: `"single_label"`, `"multi_label"` or `"regression"`.
+        separator: What stands between the labels of a cell. Defaults to `None`: the labels are
+            lists, or each cell is one label.
+        why: The reason in words, for reports. Defaults to `""`.
+        hint: What a user may want to know of the labels. Defaults to `""`.
+        booleans: Whether `True`, `TRUE` and `true` are one label. Defaults to `False`.
+
+    Example:
+
+    >>> Problem("multi_label", "|").parse("joy | fear")
+    ('joy', 'fear')
+    >>> Problem("regression").parse("3.80")
+    3.8
+    """
+
+    kind: str
+    separator: str | None = None
+    why: str = dataclasses.field(default="", compare=False)
+    hint: str = dataclasses.field(default="", compare=False)
+    booleans: bool = False
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
+        if self.separator == "":
+            raise ValueError("The separator must have a character. Received: separator=''")
+
+    def parse(self, value: Any) -> str | tuple[str, ...] | float:
+        """Reads a label as a file holds it.
+
+        Returns:
+            The label; the labels without duplicates, in their order; or the score.
+
+        Raises:
+            ValueError: The value does not fit; the message says why.
+        """
+        if self.kind == "single_label":
+            return _parse_label(value, self.booleans)
+        if self.kind == "multi_label":
+            return _parse_labels(value, self.separator)
+        return _parse_score(value)
+
+
+def parse_one_hot(values: Sequence[Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Reads a row that has a column of 0 and 1, or of true and false, for each label.
+
+    Args:
+        values: The values of the columns.
+        names: The names of the columns.
+
+    Returns:
+        The names of the columns that hold 1.
+
+    Raises:
+        ValueError: A value is neither; the message says which.
+
+    Example:
+
+    >>> parse_one_hot(["1", "0", True], ["toxic", "insult", "threat"])
+    ('toxic', 'threat')
+    """
+    found = []
+    for value, name in zip(values, names, strict=True):
+        try:
+            holds = _ONE_HOT[label_text(value).lower()]
+        except (TypeError, KeyError):
+            received = "empty" if value is None or value == "" else shown(value)
+            raise ValueError(
+                f"the label column '{name}' is {received}, where 0, 1, true or false is expected"
+            ) from None
+        if holds:
+            found.append(name)
+    return tuple(found)
+
+
+def label_text(value: Any) -> str:
+    """A label as a string, the same for every file format.
+
+    Space around it goes; a whole number is written without a fraction (`"1"` for `"1.0"` and 1.0,
+    which is what an integer column with a gap becomes in pandas); booleans are `"true"` and
+    `"false"`.
+
+    Args:
+        value: A string, a number, a boolean, or `None`.
+
+    Returns:
+        The label; empty if there is none: `None`, NaN, nothing but space.
+
+    Raises:
+        TypeError: The value is something else.
+
+    Example:
+        >>> label_text(" spam "), label_text(3), label_text("1.0"), label_text(True)
+        ('spam', '3', '1', 'true')
+    """
+    if type(value) is str:
+        return _label_of_string(value)
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise TypeError(f"A label must be a string, a number or a boolean. Received: {value!r}")
+
+
+@functools.lru_cache(maxsize=4096)
+def _label_of_string(value: str) -> str:
+    label = value.strip()
+    whole = _WHOLE_FLOAT.fullmatch(label)
+    return str(int(whole[1])) if whole else label
+
+
+# Parsing
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_PART else text[:_LONGEST_PART] + "..."
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number as programs write it: `3`, `-0.5`, `1e-3`."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def _parse_label(value: Any, booleans: bool) -> str:
+    try:
+        label = label_text(value)
+    except TypeError:
+        raise ValueError(
+            f"the label is {json_kind(value)}, where a string or a number is expected"
+        ) from None
+    if not label:
+        raise ValueError("the label is empty")
+    return label.lower() if booleans and label.lower() in _BOOLEANS else label
+
+
+def _parse_labels(value: Any, separator: str | None) -> tuple[str, ...]:
+    if isinstance(value, str):
+        parts = _split(value, separator)
+    elif value is None or value != value:
+        parts = None
+    else:
+        parts = value if isinstance(value, list) else [value]
+    if parts is None:
+        raise ValueError("the label is empty (a row that has none of the labels is written [])")
+    try:
+        labels = tuple(dict.fromkeys(map(label_text, parts)))
+    except TypeError:
+        wrong = next(part for part in parts if isinstance(part, (list, dict, tuple)))
+        raise ValueError(
+            f"the label is {json_kind(wrong)}{' in a list' * isinstance(value, list)}, "
+            "where a string or a number is expected"
+        ) from None
+    if not all(labels):
+        raise ValueError("one of the labels is empty")
+    return labels
+
+
+def _split(cell: str, separator: str | None) -> list | None:
+    """The labels of a cell; `None` if it is empty."""
+    cell = cell.strip()
+    if not cell:
+        return None
+    if cell[0] == "[" and cell[-1] == "]":
+        parts = _listed(cell)
+        if parts is not None:
+            return parts
+        if separator is None or separator not in cell:
+            raise ValueError(f"the label {shown(cell)} is not a list that can be read")
+    if separator is None or separator not in cell:
+        return [cell]
+    # `joy|fear|` ends in a separator, and no label is missing.
+    return cell.removesuffix(separator).split(separator)
+
+
+def _listed(cell: str) -> list | None:
+    """The values of a list as JSON or Python writes it; `None` if it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return value if isinstance(value, list) else None
+    return None
+
+
+def _parse_score(value: Any) -> float:
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        raise ValueError("the label is empty")
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    elif isinstance(value, str) and is_number(value):
+        number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"the label is {shown(value)}, where a finite number is expected")
+    return number
+
+
+# Detection
+
+
+def detect_problem(
+    values: Iterable[Any],
+    kind: str = "auto",
+    *,
+    separator: str | None = None,
+    column: str = "label",
+    where: str | None = None,
+) -> Problem:
+    """Finds out what a column of labels asks a model to predict.
+
+    Lists, and cells of names that are also labels by themselves, are several labels; numbers with
+    fractions are a score if there are many different ones; what has few different values is one
+    label. All else stops with an error that describes the column: nothing is guessed.
+
+    Args:
+        values: The labels as the file holds them; the first 10,000 are used.
+        kind: `"auto"`, or the kind that the user has set; only what it leaves open is then
+            detected. Defaults to `"auto"`.
+        separator: What stands between the labels of a cell. Defaults to `None`: detected.
+        column: The name of the column, for messages. Defaults to `"label"`.
+        where: The file, for messages. Defaults to `None`.
+
+    Raises:
+        DataError: The values fit no kind clearly.
+
+    Example:
+
+    >>> detect_problem(["joy", "fear", "joy|fear"]).separator
+    '|'
+    >>> detect_problem([0.5, 3.8, 2.25, 5.0]).kind
+    'regression'
+    """
+    if kind not in ("auto", *KINDS):
+        raise ValueError(f"kind must be auto, {', '.join(KINDS)}. Received: {kind!r}")
+    column_of = _Column(values, column, where)
+    if separator is not None and kind in ("auto", "multi_label"):
+        return Problem("multi_label", separator, "data.label_separator is set")
+    if kind == "multi_label":
+        return Problem(kind, column_of.any_separator(), "data.problem is set")
+    if kind == "regression":
+        return Problem(kind, why="data.problem is set")
+    if kind == "single_label":
+        booleans = column_of.are_booleans()
+        return Problem(kind, why="data.problem is set", booleans=booleans)
+    return column_of.detect()
+
+
+class _Column:
+    """The first labels of a column, and what they look like."""
+
+    def __init__(self, values: Iterable[Any], name: str, where: str | None):
+        self.name, self.where = name, where
+        self.lists = 0
+        scalars: list[str] = []
+        self.types: set[type] = set()
+        for value in itertools.islice(values, SAMPLE):
+            if isinstance(value, list):
+                self.lists += 1
+                continue
+            try:
+                text = label_text(value)
+            except TypeError:
+                continue
+            if text:
+                scalars.append(text)
+                self.types.add(type(value))
+        self.counts = collections.Counter(scalars)
+        self.rows = len(scalars)
+
+    def detect(self) -> Problem:
+        if self.lists and self.lists >= self.rows:
+            return Problem("multi_label", self.any_separator(), "the labels are lists")
+        if not self.rows:
+            return Problem("single_label", why="there is no label to judge by")
+        if self.are_booleans():
+            return Problem("single_label", why="the labels are true and false", booleans=True)
+        if all(map(is_number, self.counts)):
+            return self._detect_numbers()
+        written = sum(n for text, n in self.counts.items() if _listed(text) is not None)
+        if written * 2 >= self.rows:
+            return Problem("multi_label", self.any_separator(), "the cells are written lists")
+        for separator in SEPARATORS:
+            if why := self._why_several(separator):
+                return Problem("multi_label", separator, why)
+        return self._detect_labels()
+
+    def are_booleans(self) -> bool:
+        return bool(self.counts) and all(text.lower() in _BOOLEANS for text in self.counts)
+
+    def any_separator(self) -> str | None:
+        """The first separator that any cell holds."""
+        texts = [text for text in self.counts if _listed(text) is None]
+        return next((one for one in SEPARATORS if any(one in text for text in texts)), None)
+
+    def _detect_numbers(self) -> Problem:
+        numbers = sorted(set(map(float, self.counts)))
+        found = f"{len(self.counts):,} different numbers in {self.rows:,} rows"
+        if not all(number.is_integer() for number in numbers):
+            if len(numbers) >= _MANY_NUMBERS or len(numbers) * 2 > self.rows:
+                return Problem("regression", why=f"{found}, with fractions")
+            raise self._unclear(
+                "numbers with fractions, but few different ones", KINDS[2], KINDS[0]
+            )
+        spread = numbers[-1] - numbers[0] + 1
+        if len(numbers) > _FEW_LABELS and self.rows < 2 * len(numbers):
+            raise self._unclear("numbers that hardly recur, such as ids", KINDS[2], KINDS[0])
+        if (
+            len(numbers) > _MANY_NUMBERS
+            and spread > 2 * len(numbers)
+            and self.rows < _ROWS_OF_A_SPARSE_NUMBER * len(numbers)
+        ):
+            raise self._unclear("numbers with gaps, such as amounts", KINDS[2], KINDS[0])
+        hint = ""
+        if len(numbers) >= 3 and spread <= 2 * len(numbers):
+            hint = (
+                f"if the numbers {numbers[0]:.0f} to {numbers[-1]:.0f} are a score, "
+                "set data.problem=regression"
+            )
+        return Problem("single_label", why=f"{found}, all whole", hint=hint)
+
+    def _why_several(self, separator: str) -> str:
+        """Why the cells hold several labels with a separator between; empty if they do not."""
+        alone = {text for text in self.counts if separator not in text}
+        lists = {text: text.split(separator) for text in self.counts if separator in text}
+        parts: collections.Counter[str] = collections.Counter()
+        cells: collections.Counter[str] = collections.Counter()
+        for text, names in lists.items():
+            names = [label_text(name) for name in names if name.strip()]
+            parts.update(dict.fromkeys(names, 0))
+            for name in names:
+                parts[name] += self.counts[text]
+            cells.update(set(names))
+        if len(parts) < 2 or any(len(name) > _LONGEST_PART for name in parts):
+            return ""
+        if separator == "," and self._decimal_commas(lists):
+            return ""
+        # A comma is also what sentences and names hold: there, each name must be a label alone.
+        known = {name for name in parts if name in alone or (separator != "," and cells[name] > 1)}
+        total = sum(parts.values())
+        if len(known) < 2 or sum(parts[name] for name in known) < _KNOWN_PARTS * total:
+            return ""
+        held, names = sum(self.counts[text] for text in lists), len(alone | set(parts))
+        if names > _FEW_LABELS and self.rows < 2 * names:
+            return ""
+        return f"{held:,} of {self.rows:,} cells list labels with '{separator}' between them"
+
+    def _decimal_commas(self, texts: Iterable[str]) -> bool:
+        """Whether cells such as `3,5` are numbers."""
+        texts = list(texts)
+        fractions = {text.partition(",")[2] for text in texts}
+        return len(fractions) <= 2 and all(map(_DECIMAL_COMMA.fullmatch, texts))
+
+    def _detect_labels(self) -> Problem:
+        different = len(self.counts)
+        commas = [text for text in self.counts if "," in text]
+        if commas and all(is_number(text.replace(",", ".", 1)) for text in self.counts):
+            if self._decimal_commas(commas):
+                raise self._unclear(
+                    "numbers with a decimal comma (write them with a point)", *KINDS[:2]
+                )
+        if different > _FEW_LABELS and self.rows < 2 * different:
+            words = sum(len(text.split()) for text in self.counts) / different
+            numbers = sum(n for text, n in self.counts.items() if is_number(text))
+            if numbers * 2 > self.rows:
+                looks = "numbers, most of them, and other values"
+                raise self._unclear(looks, KINDS[2], KINDS[0])
+            looks = "texts" if words >= 3 else "values that hardly recur, such as ids or names"
+            raise self._unclear(looks, *KINDS[:2])
+        return Problem(
+            "single_label",
+            why=f"{different:,} different {'label' if different == 1 else 'labels'} "
+            f"in {self.rows:,} rows",
+            hint=self._look_alikes() or self._unsure_lists(),
+        )
+
+    def _look_alikes(self) -> str:
+        """Names labels that differ in case or in characters that nobody sees."""
+        groups: dict[str, list[str]] = {}
+        for text in self.counts:
+            groups.setdefault(_INVISIBLE.sub("", text).casefold(), []).append(text)
+        alike = next((group for group in groups.values() if len(group) > 1), None)
+        return f"labels that look alike are different: {', '.join(map(ascii, alike))}" if alike else ""
+
+    def _unsure_lists(self) -> str:
+        for separator in SEPARATORS:
+            held = next((text for text in self.counts if separator in text), None)
+            if held is not None:
+                return (
+                    f"{shown(held)} is taken as one label; "
+                    "if it is several, set data.problem=multi_label"
+                )
+        return ""
+
+    def _unclear(self, looks: str, *kinds: str) -> DataError:
+        meanings = {
+            "regression": "to predict a number",
+            "single_label": "if each value is a class",
+            "multi_label": "if a cell lists several labels",
+        }
+        examples = ", ".join(map(shown, itertools.islice(self.counts, 5)))
+        return DataError(
+            f"What to predict is not clear: the label column '{self.name}' holds {looks}: "
+            f"{len(self.counts):,} different values in {self.rows:,} rows ({examples})",
+            where=self.where,
+            fix="; ".join(f"{meanings[kind]}: --set data.problem={kind}" for kind in kinds)
+            + "; or name another column: --set data.label=NAME",
+        )

@@ -1,0 +1,249 @@
+"""The layout of a source: which columns of its files are the texts, and which the labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from kerasllm.data.problems import shown
+from kerasllm.data.readers.columns import check_column, common_pair, find_column
+from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.formats import Columns, Format
+from kerasllm.data.readers.headers import (
+    LINES,
+    column_number,
+    guess_columns,
+    has_known_name,
+    holds_names,
+    is_header,
+    looks_like_data,
+    unclear,
+)
+from kerasllm.errors import DataError
+
+AUTO = "auto"
+"""Stands for a second text column that is there or not: it is found by common names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The columns that a user has named.
+
+    Args:
+        text: The column of the texts. Defaults to `None`: it is found.
+        pair: The column of the second texts, or `"auto"`. Defaults to `None`: there is none.
+        labels: The column of the labels, or a column for each label. Defaults to `()`: found.
+        labelled: Whether there are labels. Defaults to `True`.
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    labels: tuple[str, ...] = ()
+    labelled: bool = True
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Role and name of each column that is named."""
+        found = [("text", self.text), ("text_pair", None if self.pair == AUTO else self.pair)]
+        found += [("label", label) for label in self.labels if self.labelled]
+        return [(role, name) for role, name in found if name is not None]
+
+    def renamed(self, names: Mapping[str, str]) -> Wanted:
+        """The same columns under other names."""
+        return Wanted(
+            None if self.text is None else names.get(self.text, self.text),
+            None if self.pair is None else names.get(self.pair, self.pair),
+            tuple(names.get(label, label) for label in self.labels),
+            self.labelled,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The columns of all files.
+
+    Args:
+        texts: The names of the text columns, one or two; none if all files are `.txt`.
+        labels: The names of the label columns.
+        files: What is read of each file.
+        why: How the columns were found, in words.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    files: tuple[Columns, ...]
+    why: str
+
+
+def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wanted) -> Layout:
+    """Finds the columns in the first file that has any; the others must have them too.
+
+    Raises:
+        DataError: A file is empty, lacks a column, or does not tell which column is which.
+    """
+    _check_differ(wanted, files[0])
+    layout: Layout | None = None
+    columns: list[Columns] = []
+    for file, form in zip(files, formats, strict=True):
+        if form.columns is None:
+            if wanted.labelled or wanted.pair not in (None, AUTO):
+                missing = "labels" if wanted.labelled else "a second text"
+                raise DataError(
+                    f"A {file.suffix} file holds texts without {missing}",
+                    where=file.name,
+                    fix="give a csv, tsv, jsonl or parquet file with a column for each",
+                )
+            columns.append(Columns((0,)))
+            continue
+        names = form.columns(file)
+        if not names:
+            raise empty_file(file)
+        if layout is None:
+            layout = _first_layout(file, form, names, wanted)
+            columns += layout.files
+        else:
+            columns.append(_same_columns(file, form, names, layout))
+    if layout is None:
+        return Layout((), (), tuple(columns), "a text a line")
+    return dataclasses.replace(layout, files=tuple(columns))
+
+
+def empty_file(file: DataFile) -> DataError:
+    """The error for a file without a row."""
+    return DataError("The file is empty", where=file.name, fix="give a file with rows")
+
+
+def _check_differ(wanted: Wanted, file: DataFile) -> None:
+    named = wanted.named
+    for place, (role, name) in enumerate(named):
+        other = next((other for other, taken in named[:place] if taken == name), None)
+        if other == role:
+            raise DataError(f"data.label names the column '{name}' twice", where=file.name)
+        if other is not None:
+            roles = {"text": "The text", "text_pair": "the second text", "label": "the label"}
+            raise DataError(
+                f"{roles[other].capitalize()} and {roles[role]} cannot both be the column '{name}'",
+                where=file.name,
+                fix=f"name another column with --set data.{role}=NAME",
+            )
+
+
+def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted) -> Layout:
+    """The columns of the first file, by name where there is a header, else by number."""
+    why = "as named" if wanted.named else "by their names"
+    if form.first_lines is not None:
+        numbers = {
+            name: number
+            for _, name in wanted.named
+            if (number := column_number(name)) is not None
+        }
+        words = len(wanted.named) - len(numbers)
+        if numbers and not words:
+            lines = form.first_lines(file, LINES)
+            if holds_names(lines, wanted.text, list(numbers)):
+                return _named_layout(file, names, wanted, why)
+            if not is_header(lines):
+                return _headerless_layout(file, lines, wanted, numbers)
+        numbers = {name: number for name, number in numbers.items() if name not in names}
+        if numbers:
+            for name, number in numbers.items():
+                _check_width(file, name, number, names)
+            wanted = wanted.renamed({name: names[number] for name, number in numbers.items()})
+            _check_differ(wanted, file)
+            why = "by number, counted from 0; the first line is a header"
+        elif not words and (wanted.labelled or wanted.pair == AUTO) and looks_like_data(names):
+            return _headerless_layout(file, form.first_lines(file, LINES), wanted, {})
+    return _named_layout(file, names, wanted, why)
+
+
+def _named_layout(file: DataFile, names: list[str], wanted: Wanted, why: str) -> Layout:
+    """The columns by the names of a header or by keys."""
+    for role, name in wanted.named:
+        check_column(role, name, names, file)
+    labels = wanted.labels if wanted.labelled else ()
+    # A label column that is named is not a candidate for the text.
+    taken = [name for _, name in wanted.named]
+    text, pair = wanted.text, None if wanted.pair == AUTO else wanted.pair
+    if text is None and wanted.pair == AUTO:
+        text, pair = common_pair(names, taken) or (None, None)
+        for name in filter(None, (text, pair)):
+            check_column("text", name, names, file)
+    if text is None:
+        text = find_column("text", names, file, taken)
+    texts = (text,) if pair is None else (text, pair)
+    if wanted.labelled and not labels:
+        labels = (find_column("label", names, file, texts),)
+    return Layout(texts, labels, (Columns(texts, labels),), why)
+
+
+def _headerless_layout(
+    file: DataFile, lines: list[list[str]], wanted: Wanted, numbers: dict[str, int]
+) -> Layout:
+    """The columns of a table without a header: as numbered, and the others guessed."""
+    for name, number in numbers.items():
+        _check_width(file, name, number, lines[0])
+    _check_differ(wanted.renamed({name: str(number) for name, number in numbers.items()}), file)
+    pair = None if wanted.pair == AUTO else wanted.pair
+    texts = tuple(numbers[name] for name in (wanted.text, pair) if name is not None)
+    labels = tuple(numbers[name] for name in wanted.labels if wanted.labelled)
+    why = "by number, counted from 0; there is no header"
+    if wanted.text is None or (wanted.labelled and not labels):
+        guess = guess_columns(
+            lines,
+            texts=() if wanted.text is None else texts,
+            label=labels[0] if labels else None,
+            taken=[*texts, *labels],
+            pair=wanted.pair == AUTO and not labels,
+            labelled=wanted.labelled,
+        )
+        if guess is None:
+            raise unclear(file, lines[0])
+        # A second text that is named stays the second.
+        texts = guess.texts if wanted.text is not None else (*guess.texts, *texts)
+        labels = labels or (() if guess.label is None else (guess.label,))
+        why = f"guessed from the rows: {guess.why}; there is no header"
+    columns = Columns(texts, labels, header=False)
+    return Layout(_named(texts), _named(labels), (columns,), why)
+
+
+def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout) -> Columns:
+    """The columns of a file after the first, which must be those of the first."""
+    first = layout.files[-1]
+    if not first.header:
+        numbers = (*first.texts, *first.labels)
+        if form.first_lines is None:
+            raise DataError(
+                "The columns are known by number, as the first file has no header; "
+                f"a {file.suffix} file has names",
+                where=file.name,
+                fix="give files of one kind, or add a header to the first",
+            )
+        lines = form.first_lines(file, LINES)
+        if has_known_name(lines[0]) and is_header(lines):
+            raise DataError(
+                "The file has a header, where the first file has none",
+                where=f"{file.name}:1",
+                fix="remove the header, or add one to the other file",
+            )
+        for number in numbers:
+            _check_width(file, str(number), number, lines[0])
+        return first
+    for role, found in (("text", layout.texts), ("label", layout.labels)):
+        for name in found:
+            check_column(role, name, names, file)
+    return Columns(layout.texts, layout.labels)
+
+
+def _check_width(
+    file: DataFile, name: str, number: int, fields: Sequence[str]
+) -> None:
+    if number >= len(fields):
+        raise DataError(
+            f"There is no column {name}: the first line has {len(fields)}, counted from 0",
+            where=file.name,
+            fix=f"columns there: {', '.join(f'{at}: {shown(one)}' for at, one in enumerate(fields))}",
+        )
+
+
+def _named(numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"column_{number}" for number in numbers)
