@@ -1,38 +1,51 @@
-"""Labelled texts from files: read, tokenized, split, and their classes learned."""
+"""Labelled texts from files: read, tokenized, split, and what their labels ask for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.loading import open_tokens, place_of
-from kerasllm.data.readers.sources import Source
+from kerasllm.data.problems import Problem
+from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_stratified
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
+from kerasllm.errors import DataError
+
+# Where a part of scores is held out, it has its share of each of so many ranges of them.
+_RANGES = 10
+# Raise it when the columns of a store would hold something else than before.
+_COLUMNS = 1
 
 
 @dataclass(eq=False)
 class ClassificationData:
-    """The data of a run: the labels and up to three parts.
+    """The data of a run: what is predicted, and up to three parts.
 
     Attributes:
-        labels: The classes.
+        problem: What is predicted: one label, several labels, or a score.
+        labels: The classes; of a score one, its name.
         train: What the model trains on, weighted by class if the recipe says so.
         validation: What is measured while it trains, or `None`.
         test: What is measured at the end, or `None`.
         sources: The files that each part was read from, by the part's name.
         stores: The tokens of each file set, by the name of the part.
         tokenizer: What the tokens were made with.
+        pair: Whether each row has two texts. Defaults to `False`.
+        mean: Of a score in the training data. Defaults to `0.0`.
+        std: The standard deviation of a score in the training data. Defaults to `1.0`.
     """
 
+    problem: Problem
     labels: Labels
     train: Examples
     validation: Examples | None
@@ -40,6 +53,9 @@ class ClassificationData:
     sources: dict[str, Source]
     stores: dict[str, TokenStore]
     tokenizer: Tokenizer
+    pair: bool = False
+    mean: float = 0.0
+    std: float = 1.0
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -74,39 +90,129 @@ def load_data(
         DataError: If a file is missing or broken, or its labels do not fit.
     """
     folder = folder or store_dir()
-    # All files are looked at before the first one is read through.
-    sources = {
-        part: Source(
-            spec,
-            split=part,
-            text=recipe.text,
-            label=recipe.label,
-            on_bad_row=recipe.on_bad_row,
-        )
-        for part in ("train", "validation", "test")
-        if (spec := getattr(recipe, part)) is not None
-    }
+    # All files are checked before the first one is read through.
+    sources: dict[str, Source] = {}
+    for part in ("train", "validation", "test"):
+        if (spec := getattr(recipe, part)) is not None:
+            known = sources["train"] if sources else None
+            sources[part] = source_of(recipe, spec, part, known)
+    train_source = sources["train"]
+    problem, pair = train_source.problem, train_source.pair_column is not None
     stores = {
-        part: open_tokens(source, tokenizer, recipe.max_length, folder=folder, notify=notify)
+        part: open_store(
+            source, tokenizer, recipe.max_length, recipe.truncation, folder, notify
+        )
         for part, source in sources.items()
     }
-    names = recipe.label_names or sources["train"].label_names
-    found = stores["train"].labels.unique().to_pylist()
-    labels = Labels.learn(found, names, where=", ".join(sources["train"].files))
+    labels = _learn_labels(recipe, train_source, stores["train"])
     parts = {
-        part: Examples.of(store, encode_labels(store, labels)) for part, store in stores.items()
+        part: examples_of(store, labels, problem, tokenizer) for part, store in stores.items()
     }
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
-        kept, held_out = split_stratified(train.labels, recipe.validation_split, seed)
+        kept, held_out = split_stratified(_strata(train), recipe.validation_split, seed)
         if len(held_out):
             train, validation = train.take(kept), train.take(held_out)
-    weights = class_weights(recipe.class_weights, train.labels, labels)
+    mean, std = 0.0, 1.0
+    if problem.kind == "regression":
+        mean, std = _spread(train)
+        train = replace(train, labels=((train.labels - mean) / std).astype(np.float32))
+    weights = _weights(recipe.class_weights, problem, train, labels)
     if weights is not None:
         train = train.weighted(weights)
     return ClassificationData(
-        labels, train, validation, parts.get("test"), sources, stores, tokenizer
+        problem,
+        labels,
+        train,
+        validation,
+        parts.get("test"),
+        sources,
+        stores,
+        tokenizer,
+        pair,
+        mean,
+        std,
     )
+
+
+def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, **columns) -> Source:
+    """Returns the files of a part of the data, read as a recipe says.
+
+    Args:
+        recipe: The `data` part of a recipe.
+        spec: The files.
+        split: The part that `starter:NAME` means.
+        train: The training data, whose columns and problem the others have. Defaults to `None`.
+        **columns: `text`, `text_pair` and `label` in place of the recipe's.
+
+    Raises:
+        DataError: If a file is missing or broken, or its columns are not clear.
+    """
+    own = {name: columns.get(name) or getattr(recipe, name) for name in ("text", "label")}
+    pair = columns.get("text_pair") or recipe.text_pair
+    if train is not None and not any(columns.values()):
+        pair = recipe.text_pair if train.pair_column is None else (recipe.text_pair or "auto")
+    elif pair is None and own["text"] is None:
+        pair = "auto"
+    source = Source(
+        spec,
+        split=split,
+        text=own["text"],
+        text_pair=pair,
+        label=own["label"],
+        problem=train.problem if train is not None else recipe.problem,
+        label_separator=recipe.label_separator,
+        on_bad_row=recipe.on_bad_row,
+    )
+    if train is not None and (source.pair_column is None) != (train.pair_column is None):
+        raise DataError(
+            f"The {split} data have {'two texts' if source.pair_column else 'one text'} a row, "
+            f"and the training data {'two' if train.pair_column else 'one'}",
+            where=", ".join(source.files),
+            fix="name the columns with data.text and data.text_pair",
+        )
+    return source
+
+
+def open_store(
+    source: Source,
+    tokenizer: Tokenizer,
+    max_length: int,
+    truncation: str,
+    folder: Path,
+    notify: Callable[[str], None] | None = None,
+) -> TokenStore:
+    """Returns the tokens of labelled texts, with their labels in the column `label`."""
+    options: dict = {"truncation": truncation} if source.pair_column is not None else {}
+    if source.problem is not None and source.problem.kind != "single_label":
+        options |= {"columns": target_column, "identity": _COLUMNS}
+    return open_tokens(source, tokenizer, max_length, folder=folder, notify=notify, **options)
+
+
+def target_column(batch: RowBatch) -> dict[str, pa.Array]:
+    """Returns the labels of a batch as a typed column: lists of strings, or scores."""
+    several = isinstance(next(iter(batch.targets), None), tuple)
+    kind = pa.list_(pa.string()) if several else pa.float32()
+    values = [list(each) for each in batch.targets] if several else batch.targets
+    return {LABEL: pa.array(values, kind)}
+
+
+def examples_of(
+    store: TokenStore, labels: Labels, problem: Problem, tokenizer: Tokenizer
+) -> Examples:
+    """Returns the rows of a store with their encoded labels.
+
+    Raises:
+        DataError: If a label was not in the training data.
+    """
+    second = {"second_segment": tokenizer.second_segment}
+    if problem.kind == "regression":
+        return Examples.of(store, store.numbers(LABEL), **second)
+    if problem.kind == "multi_label":
+        return Examples.of(
+            store, encode_label_sets(store, labels), label_count=len(labels), **second
+        )
+    return Examples.of(store, encode_labels(store, labels), **second)
 
 
 def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
@@ -132,6 +238,32 @@ def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
     return classes
 
 
+def encode_label_sets(store: TokenStore, labels: Labels) -> np.ndarray:
+    """Returns the labels of each row of a store as bits, uint8 `[rows, bytes]`.
+
+    Raises:
+        DataError: If a label was not in the training data.
+    """
+    place = place_of(store)
+    bits, start = np.empty((len(store), -(-len(labels) // 8)), np.uint8), 0
+    for chunk in store.column(LABEL).chunks:
+        flat = chunk.flatten().dictionary_encode()
+        of_row = np.repeat(np.arange(len(chunk)), chunk.value_lengths().to_numpy())
+        indices, first = flat.indices.to_numpy(), start
+        numbers = labels.encode(
+            flat.dictionary.to_pylist(),
+            lambda label, indices=indices, of_row=of_row, first=first: place(
+                first + int(of_row[np.argmax(indices == label)])
+            ),
+        )
+        given = np.zeros((len(chunk), len(labels)), bool)
+        given[of_row, numbers[indices]] = True
+        bits[start : start + len(chunk)] = np.packbits(given, axis=1)
+        start += len(chunk)
+    store.let_go()
+    return bits
+
+
 def class_weights(
     weights: str | dict[str, float] | None, classes: np.ndarray, labels: Labels
 ) -> np.ndarray | None:
@@ -151,3 +283,53 @@ def class_weights(
     named = np.ones(len(labels), dtype=np.float32)
     named[labels.encode(list(weights), lambda row: "data.class_weights")] = list(weights.values())
     return named
+
+
+def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
+    where = ", ".join(source.files)
+    kind = source.problem.kind
+    if kind == "regression":
+        return Labels([source.label_column or "score"])
+    names = recipe.label_names or source.label_names
+    if kind == "single_label":
+        return Labels.learn(store.labels.unique().to_pylist(), names, where=where)
+    found: set[str] = set(source.label_columns if len(source.label_columns) > 1 else ())
+    for chunk in store.column(LABEL).chunks:
+        found.update(chunk.flatten().unique().to_pylist())
+    store.let_go()
+    if not found:
+        raise DataError("No row has a label", where=where, fix="check data.label")
+    return Labels.learn(list(found), names, where=where, least=1)
+
+
+def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:
+    if weights is not None and problem.kind != "single_label":
+        raise DataError(
+            f"data.class_weights are for rows with one label, and data.problem is {problem.kind}",
+            where="data.class_weights",
+            fix="leave it out",
+        )
+    return class_weights(weights, train.labels, labels)
+
+
+def _strata(train: Examples) -> np.ndarray:
+    """Returns the number of the group of each row, of which a split takes its share."""
+    labels = train.labels
+    if labels.ndim == 2:
+        return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    if np.issubdtype(labels.dtype, np.floating):
+        edges = np.quantile(labels, np.linspace(0, 1, _RANGES + 1)[1:-1])
+        return np.searchsorted(edges, labels, side="right")
+    return labels
+
+
+def _spread(train: Examples) -> tuple[float, float]:
+    """Returns mean and standard deviation of the scores of the training data."""
+    scores = train.labels.astype(np.float64)
+    mean, std = float(scores.mean()), float(scores.std())
+    if not std:
+        raise DataError(
+            f"All rows have the score {mean:g}; there is nothing to learn",
+            fix="check that data.label names the right column",
+        )
+    return mean, std

@@ -23,11 +23,14 @@ class Examples:
         store: The tokens of all rows.
         rows: int32 `[examples]` (int64 of a store of more than 2^31 rows), which rows of the store
             these are.
-        labels: int `[examples]`, their classes.
+        labels: What each is labelled with: int `[examples]`, classes; or float32 `[examples]`,
+            scores; or, with `label_count`, uint8 `[examples, bytes]`, sets of labels, a bit each,
+            the first label in the highest bit.
         weights: float32 `[examples]`, their weights in the training loss. Defaults to `None`: all
             weigh 1.
         second_segment: The segment id of the second text, in rows that hold pairs of texts: 1 for
             BERT, 0 for RoBERTa. Defaults to `1`.
+        label_count: The number of labels, where each example has a set of them. Defaults to `None`.
     """
 
     store: TokenStore
@@ -35,12 +38,27 @@ class Examples:
     labels: np.ndarray
     weights: np.ndarray | None = None
     second_segment: int = 1
+    label_count: int | None = None
 
     @classmethod
-    def of(cls, store: TokenStore, labels: np.ndarray, *, second_segment: int = 1) -> Examples:
+    def of(cls, store: TokenStore, labels: np.ndarray, **attributes) -> Examples:
         """Returns all rows of a store, each with weight 1."""
         rows = np.arange(len(store), dtype=index_dtype(len(store)))
-        return cls(store, rows, labels, second_segment=second_segment)
+        return cls(store, rows, labels, **attributes)
+
+    def targets(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Returns what a model learns of some examples.
+
+        Returns:
+            int32 `[examples]`, classes; float32 `[examples, 1]`, scores; or float32 `[examples,
+            labels]`, 1 for each label that an example has.
+        """
+        found = self.labels[indices]
+        if self.label_count is not None:
+            return np.unpackbits(found, axis=1, count=self.label_count).astype(np.float32)
+        if np.issubdtype(found.dtype, np.floating):
+            return found.astype(np.float32)[:, None]
+        return found.astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,11 +95,11 @@ class Examples:
         """Returns `(x, y, sample_weight)` of some examples; see `rows.Rows`.
 
         Returns:
-            The inputs of `model_inputs`, int32 `[indices, length]`; the classes, int32
-            `[indices]`; and their weights, float32 `[indices]`.
+            The inputs of `model_inputs`, int32 `[indices, length]`; the targets, see `targets`;
+            and their weights, float32 `[indices]`.
         """
         x = model_inputs(self, indices, length, inputs, pad_id)
-        y = self.labels[indices].astype(np.int32)
+        y = self.targets(indices)
         if self.weights is None:
             return x, y, np.ones(len(y), np.float32)
         return x, y, self.weights[indices]
@@ -90,9 +108,16 @@ class Examples:
         """Returns the specs of what `batch` returns."""
         return (
             dict.fromkeys(inputs, ArraySpec((rows, length), np.int32)),
-            ArraySpec((rows,), np.int32),
+            self._target_spec(rows),
             ArraySpec((rows,), np.float32),
         )
+
+    def _target_spec(self, rows: int) -> ArraySpec:
+        if self.label_count is not None:
+            return ArraySpec((rows, self.label_count), np.float32)
+        if np.issubdtype(self.labels.dtype, np.floating):
+            return ArraySpec((rows, 1), np.float32)
+        return ArraySpec((rows,), np.int32)
 
     def take(self, indices: np.ndarray) -> Examples:
         """Returns some of the examples."""

@@ -42,7 +42,12 @@ class Labels:
 
     @classmethod
     def learn(
-        cls, labels: Sequence[str], names: Mapping[str, str] | None = None, *, where: str = ""
+        cls,
+        labels: Sequence[str],
+        names: Mapping[str, str] | None = None,
+        *,
+        where: str = "",
+        least: int = 2,
     ) -> Labels:
         """Finds the classes of the training data: whole numbers by value, others by alphabet.
 
@@ -50,12 +55,13 @@ class Labels:
             labels: The labels; how often each stands there does not matter.
             names: The name to show for each label. Defaults to `None`.
             where: The file, for messages. Defaults to `""`.
+            least: The fewest classes that there may be. Defaults to `2`.
 
         Raises:
-            DataError: If there are fewer than two classes, or `names` misses one.
+            DataError: If there are fewer classes than that, or `names` misses one.
         """
         found = sorted(set(labels), key=_sort_key)
-        if len(found) < 2:
+        if len(found) < least:
             raise DataError(
                 f"All rows have the label {found[0]!r}; a classifier needs at least two classes",
                 where=where,

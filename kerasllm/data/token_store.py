@@ -599,11 +599,11 @@ def _encode(
         else:
             found = tokenizer.encode_pairs(batch.texts, pairs, max_length, truncation=truncation)
             ids, offsets = found.ids, found.offsets
-            kept[SEGMENT_START] = pa.array(_segment_starts(found.segments, offsets), pa.int32())
+            kept[SEGMENT_START] = pa.array(segment_starts_of(found.segments, offsets), pa.int32())
         yield row_batch(ids, offsets, batch.file, batch.lines, columns=kept)
 
 
-def _segment_starts(segments: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def segment_starts_of(segments: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Returns how many tokens of each row come before its second segment, int64 `[rows]`."""
     starts = np.diff(offsets)
     second = np.flatnonzero(segments)

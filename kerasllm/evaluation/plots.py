@@ -100,6 +100,33 @@ def training_curve_figure(rows: Iterable[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def reliability_figure(report: Mapping[str, Any]) -> Figure:
+    """Draws how often predictions are right, by how confident the model is of them.
+
+    Args:
+        report: What `calibration_report` gave.
+
+    Returns:
+        A figure of its own, unknown to pyplot.
+    """
+    points = report["reliability"]
+    figure = _figure(5, 5)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    axes.plot([0, 1], [0, 1], color=_RATE, linewidth=1, linestyle="--", label="calibrated")
+    confidence = [point["confidence"] for point in points]
+    axes.plot(
+        confidence, [point["accuracy"] for point in points], color=_TRAINING, marker="o",
+        label=f"model (ECE {report['ece']:.3f})",
+    )  # fmt: skip
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    axes.legend(frameon=False)
+    below.bar(confidence, [point["count"] for point in points], width=0.05, color=_TRAINING)
+    below.set(xlabel="confidence", ylabel="predictions")
+    for each in (axes, below):
+        each.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def confusion_matrix_figure(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
     """Draws a confusion matrix; the darker a cell, the larger its share of the true class.
 

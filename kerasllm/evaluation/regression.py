@@ -6,15 +6,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def regression_report(targets: ArrayLike, predictions: ArrayLike) -> dict[str, float | int]:
+def regression_report(
+    targets: ArrayLike, predictions: ArrayLike, std: float = 1.0
+) -> dict[str, float | int]:
     """Measures predicted scores, in their own unit.
 
     Args:
         targets: float `[rows]`, the true scores.
         predictions: float `[rows]`.
+        std: The standard deviation of the scores of the training data, in whose units the loss of
+            the training is. Defaults to `1.0`.
 
     Returns:
-        `loss` (mean squared error), `pearson`, `spearman`, `rmse`, `mae`, `r2` and `rows`. A
+        `loss` (mean squared error in units of `std`, as in the training), `mse`, `pearson`, `spearman`, `rmse`, `mae`, `r2` and `rows`. A
         correlation that is not defined, as all values are the same, is 0; so is R² then.
 
     Raises:
@@ -35,7 +39,8 @@ def regression_report(targets: ArrayLike, predictions: ArrayLike) -> dict[str, f
     squared = float(np.mean(errors**2))
     spread = float(np.mean((targets - targets.mean()) ** 2))
     return {
-        "loss": squared,
+        "loss": squared / std**2,
+        "mse": squared,
         "pearson": pearson(targets, predictions),
         "spearman": pearson(_ranks(targets), _ranks(predictions)),
         "rmse": squared**0.5,

@@ -33,7 +33,12 @@ _METRICS = {
 }
 
 
-def metrics_table(reports: Mapping[str, Mapping[str, Any]], title: str | None = None) -> Table:
+def metrics_table(
+    reports: Mapping[str, Mapping[str, Any]],
+    title: str | None = None,
+    *,
+    names: Mapping[str, str] = _METRICS,
+) -> Table:
     """One row for each metric, one column for each data set.
 
     Args:
@@ -41,13 +46,14 @@ def metrics_table(reports: Mapping[str, Mapping[str, Any]], title: str | None = 
             {...}, "test": {...}}`. A metric that a report lacks is shown as a dash; one that all
             lack is left out.
         title: Shown above the table. Defaults to `None`.
+        names: What each metric is called, by its key. Defaults to those of `classification_report`.
 
     Returns:
         A table to give to `rich.print`, or to leave as the last line of a notebook's cell.
     """
-    table = table_of(reports, _METRICS, title)
+    table = table_of(reports, names, title)
     supports = [_rows(report) for report in reports.values()]
-    if any(supports):
+    if any(supports) and not any("rows" in report for report in reports.values()):
         table.add_row("rows", *(f"{rows:,}" if rows else "-" for rows in supports))
     return table
 
@@ -85,49 +91,89 @@ def per_class_table(report: Mapping[str, Any], title: str | None = None) -> Tabl
     table = _table(title, "class")
     for column in ("precision", "recall", "F1", "rows", "share"):
         table.add_column(column, **_NUMBERS)
-    total = _rows(report) or 1
+    several = any("threshold" in scores for scores in report["per_class"].values())
+    for column in ("AP", "threshold") if several else ():
+        table.add_column(column, **_NUMBERS)
+    total = report.get("rows") or _rows(report) or 1
     for name, scores in report["per_class"].items():
+        more = (scores["average_precision"], scores["threshold"]) if several else ()
         table.add_row(
             _label(name),
             *(_number(scores[key]) for key in ("precision", "recall", "f1")),
             f"{scores['support']:,}",
             f"{scores['support'] / total:.1%}",
+            *map(_number, more),
         )
     return table
 
 
+def reliability_table(report: Mapping[str, Any], title: str | None = None) -> Table:
+    """One row for each range of confidence: how confident the model was, and how often right.
+
+    Args:
+        report: What `calibration_report` gave.
+        title: Shown above the table. Defaults to `None`.
+    """
+    table = _table(title, "confidence")
+    for column in ("accuracy", "predictions"):
+        table.add_column(column, **_NUMBERS)
+    for one in report["reliability"]:
+        table.add_row(f"{one['confidence']:.1%}", f"{one['accuracy']:.1%}", f"{one['count']:,}")
+    return table
+
+
+def score_table(parts: Mapping[str, np.ndarray], title: str | None = None) -> Table:
+    """How the scores of each part of the data are distributed.
+
+    Args:
+        parts: float `[rows]`, the scores, by the name of the part.
+        title: Shown above the table. Defaults to `None`.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim", title=title)
+    table.add_column("scores")
+    for column in ("rows", "least", "quarter", "median", "three quarters", "most", "mean"):
+        table.add_column(column, justify="right")
+    for name, scores in parts.items():
+        marks = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1])
+        cells = (f"{mark:.4g}" for mark in (*marks, scores.mean()))
+        table.add_row(_label(name), f"{len(scores):,}", *cells)
+    return table
+
+
 def balance_table(
-    parts: Mapping[str, np.ndarray], names: Sequence[str], weights: np.ndarray | None = None
+    counts: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    weights: np.ndarray | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> Table:
     """Rows of each class in each part of the data, most frequent first, with their shares.
 
     Args:
-        parts: int `[rows]`, the classes of the rows, by the name of the part; `train` is one.
+        counts: int `[classes]`, the rows of each class, by the name of the part; `train` is one.
         names: The names of the classes.
         weights: float `[classes]`, the weight of each class in the loss. Defaults to `None`: all
             weigh the same.
+        rows: The rows of each part, where a row may have several classes. Defaults to `None`: the
+            sum of the counts.
     """
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("label", overflow="ellipsis", max_width=32)
-    counts = {}
-    for name, classes in parts.items():
+    rows = rows or {name: int(of_part.sum()) for name, of_part in counts.items()}
+    for name in counts:
         table.add_column(name, justify="right")
-        counts[name] = np.bincount(classes, minlength=len(names))
     if weights is not None:
         table.add_column("weight", justify="right")
     order = np.argsort(-counts["train"], kind="stable")
     for number in order[:BALANCE_CLASSES]:
-        cells = [f"{c[number]:,} ({c[number] / max(c.sum(), 1):.1%})" for c in counts.values()]
+        cells = [_share(c[number], rows[name]) for name, c in counts.items()]
         if weights is not None:
             cells.append(f"{weights[number]:.3g}")
         table.add_row(_label(names[number]), *cells)
     rest = order[BALANCE_CLASSES:]
     if len(rest):
-        cells = [
-            f"{c[rest].sum():,} ({c[rest].sum() / max(c.sum(), 1):.1%})" for c in counts.values()
-        ]
+        cells = [_share(c[rest].sum(), rows[name]) for name, c in counts.items()]
         table.add_row(f"{len(rest)} more labels", *cells)
-    table.add_row("all", *(f"{c.sum():,}" for c in counts.values()), style="dim")
+    table.add_row("all", *(f"{rows[name]:,}" for name in counts), style="dim")
     return table
 
 
@@ -239,3 +285,7 @@ def _cell(count: int, correct: bool) -> Text:
 
 def _rows(report: Mapping[str, Any]) -> int:
     return sum(scores["support"] for scores in report.get("per_class", {}).values())
+
+
+def _share(count: int, rows: int) -> str:
+    return f"{count:,} ({count / max(rows, 1):.1%})"

@@ -17,7 +17,9 @@ from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, predicti
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.rows import Tokens, TokensInMemory, model_inputs
 from kerasllm.errors import KerasllmError
+from kerasllm.data.token_store import segment_starts_of
 from kerasllm.evaluation.classification import log_softmax
+from kerasllm.evaluation.multi_label import sigmoid
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.runtime.threads import parts_of_batch
 
@@ -75,29 +77,40 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
     return map_by_length(tokens.lengths, PREDICTION_BATCH_SIZE, compute, workers=workers)
 
 
-def tokenize(model: TextClassifier, texts: Sequence[str]) -> TokensInMemory:
-    """Returns the token ids of texts, as a classifier reads them."""
-    return TokensInMemory(*model.tokenizer.encode(list(texts), model.max_length))
+def tokenize(model: TextClassifier, texts: Sequence[str | tuple[str, str]]) -> TokensInMemory:
+    """Returns the token ids of texts, or of pairs of texts, as a classifier reads them."""
+    tokenizer = model.tokenizer
+    if not model.outputs.pair:
+        return TokensInMemory(*tokenizer.encode(list(texts), model.max_length))
+    first, second = ([pair[side] for pair in texts] for side in (0, 1))
+    found = tokenizer.encode_pairs(
+        first, second, model.max_length, truncation=model.outputs.truncation
+    )
+    starts = segment_starts_of(found.segments, found.offsets)
+    return TokensInMemory(
+        found.ids, found.offsets, starts, second_segment=tokenizer.second_segment
+    )
 
 
 def classify(
     model: TextClassifier,
-    texts: Sequence[str],
+    texts: Sequence[str | tuple[str, str]],
     *,
     tokens: TokensInMemory | None = None,
     buckets: int = PREDICTION_BUCKETS,
 ) -> list[dict]:
-    """Classifies some texts.
+    """Predicts labels or scores of some texts.
 
     Args:
         model: A classifier.
-        texts: The texts.
+        texts: The texts; pairs of texts, where the model reads two.
         tokens: What `tokenize` gives of them. Defaults to `None`: they are tokenized now.
         buckets: The most lengths to pad to. Defaults to `16`.
 
     Returns:
-        For each text, in the order given: `{"text": ..., "label": ..., "probabilities": {name:
-        probability}}`.
+        For each text, in the order given: `text`, and `text_pair` where there are two; then
+        `label` and `probabilities` (by name), or `labels` (those above their thresholds) and
+        `probabilities`, or `score`.
 
     Example:
 
@@ -106,21 +119,54 @@ def classify(
     ```
     """
     tokens = tokens or tokenize(model, texts)
-    chances = probabilities(predict_logits(model, tokens, buckets=buckets))
-    names = model.labels.names
+    found = decode(model, predict_logits(model, tokens, buckets=buckets))
+    if model.outputs.pair:
+        given = [{"text": text, "text_pair": other} for text, other in texts]
+    else:
+        given = [{"text": text} for text in texts]
+    return [{**text, **one} for text, one in zip(given, found, strict=True)]
+
+
+def decode(model: TextClassifier, logits: np.ndarray) -> list[dict]:
+    """Returns what outputs of a classifier mean, a dict for each row; see `classify`."""
+    names, problem = model.labels.names, model.outputs.problem
+    if problem == "regression":
+        return [{"score": score} for score in scores(model, logits).tolist()]
+    if problem == "multi_label":
+        chances = sigmoid(logits)
+        return [
+            {
+                "labels": [name for name, is_given in zip(names, row, strict=True) if is_given],
+                "probabilities": dict(zip(names, chance.tolist(), strict=True)),
+            }
+            for row, chance in zip(chances >= thresholds(model), chances, strict=True)
+        ]
     return [
         {
-            "text": text,
             "label": names[int(row.argmax())],
             "probabilities": dict(zip(names, row.tolist(), strict=True)),
         }
-        for text, row in zip(texts, chances, strict=True)
+        for row in probabilities(logits)
     ]
+
+
+def scores(model: TextClassifier, logits: np.ndarray) -> np.ndarray:
+    """Returns the scores of a regression in their own unit, float64 `[rows]`."""
+    found = np.asarray(logits, np.float64)[:, 0]
+    if model.standardized:
+        return found * model.outputs.std + model.outputs.mean
+    return found
+
+
+def thresholds(model: TextClassifier) -> np.ndarray:
+    """Returns the probability from which on each label is given, float64 `[labels]`."""
+    own = model.outputs.thresholds
+    return np.full(len(model.labels), 0.5) if own is None else np.asarray(own)
 
 
 def classify_stream(
     model: TextClassifier,
-    texts: Iterable[str],
+    texts: Iterable[str | tuple[str, str]],
     *,
     buckets: int = PREDICTION_BUCKETS,
     chunk: int = 2048,
@@ -148,7 +194,7 @@ def classify_stream(
         yield from classify(model, some, tokens=found, buckets=buckets)
 
 
-def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+def _chunks(texts: Iterable[str | tuple[str, str]], size: int) -> Iterator[list[str]]:
     texts = iter(texts)
     while some := list(itertools.islice(texts, size)):
         yield some

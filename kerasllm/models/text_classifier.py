@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import operator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import keras
 import keras_hub
 import tensorflow as tf
 
@@ -17,11 +21,41 @@ from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.encoder import build_task, load_task, save_task
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
-from kerasllm.models.heads import PooledTextClassifier
+from kerasllm.models.heads import PooledTextClassifier, scale_outputs
 from kerasllm.models.layers import ignores_padding
 from kerasllm.models.pooling import pooling_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.precision import only_cpus
+
+OUTPUTS = "outputs.json"
+"""The file beside a model that says what its outputs mean."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the outputs of a classifier mean.
+
+    Attributes:
+        problem: `"single_label"`: logits of classes, of which one is right; `"multi_label"`: logits
+            of labels, of which any number is right; `"regression"`: one score. Defaults to
+            `"single_label"`.
+        pair: Whether it reads two texts. Defaults to `False`.
+        truncation: How pairs that are too long are cut: `"longest_first"` or `"only_second"`.
+            Defaults to `"longest_first"`.
+        thresholds: The probability from which on each label is given, of several labels. Defaults
+            to `None`: 0.5.
+        mean: The mean of the scores that it was trained on. Defaults to `0.0`.
+        std: Their standard deviation. Defaults to `1.0`.
+        temperature: What the logits were divided by after the training. Defaults to `1.0`.
+    """
+
+    problem: str = "single_label"
+    pair: bool = False
+    truncation: str = "longest_first"
+    thresholds: tuple[float, ...] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+    temperature: float = 1.0
 
 
 class TextClassifier(FineTunedModel):
@@ -31,6 +65,12 @@ class TextClassifier(FineTunedModel):
         task: A KerasHub `TextClassifier` with its preprocessor.
         labels: The classes, in the order of the logits.
         tokenizer: The tokenizer of the preset. Defaults to `None`: it is made of the task's.
+        outputs: What the outputs mean. Defaults to `None`: one label of a text.
+
+    Attributes:
+        outputs: As given; may be set.
+        standardized: Whether the outputs are scores in units of their standard deviation, as in
+            the training of a regression, and not yet in their own; may be set.
     """
 
     def __init__(
@@ -38,11 +78,14 @@ class TextClassifier(FineTunedModel):
         task: keras_hub.models.TextClassifier,
         labels: Labels,
         tokenizer: Tokenizer | None = None,
+        outputs: Outputs | None = None,
     ):
         super().__init__(task)
         self._labels = labels
         self._tokenizer = tokenizer
         self._packed = None
+        self.outputs = outputs or Outputs()
+        self.standardized = False
 
     @property
     def labels(self) -> Labels:
@@ -91,14 +134,36 @@ class TextClassifier(FineTunedModel):
         """Returns what computes the logits in training on a CPU; `None` for other families."""
         return FusedEncoder(self.task) if can_fuse(self.task) else None
 
+    def compile(self, optimizer, loss=None, metrics=None, **kwargs):
+        """Sets how the model is trained; see `FineTunedModel.compile`.
+
+        The loss and the metrics have defaults for what the outputs mean.
+        """
+        if self.outputs.problem == "multi_label":
+            loss = loss or keras.losses.BinaryCrossentropy(from_logits=True, name="crossentropy")
+            if metrics is None:
+                with self.distribute_strategy.scope():
+                    metrics = [keras.metrics.BinaryAccuracy(name="label_accuracy", threshold=0.0)]
+        elif self.outputs.problem == "regression":
+            loss = loss or keras.losses.MeanSquaredError(name="squared_error")
+            metrics = metrics or []
+        super().compile(optimizer, loss, metrics, **kwargs)
+
+    def scale_outputs(self, factor: float, shift: float = 0.0) -> None:
+        """Makes the outputs `factor * outputs + shift`, in the weights of the last layer."""
+        scale_outputs(self.task, factor, shift)
+
     def save_to_preset(self, folder: str | Path) -> None:
-        """Writes a KerasHub preset folder and `labels.json`.
+        """Writes a KerasHub preset folder, `labels.json` and `outputs.json`.
 
         `keras_hub` alone loads all of it with the pooling `"cls"`; the backbone and the tokenizer
         with `"mean"`.
         """
         save_task(self.task, folder)
         self.labels.save(Path(folder))
+        if self.outputs != Outputs():
+            text = json.dumps(dataclasses.asdict(self.outputs), indent=2)
+            (Path(folder) / OUTPUTS).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def from_preset(cls, folder: str | Path, *, precision: str = "float32") -> TextClassifier:
@@ -122,7 +187,30 @@ class TextClassifier(FineTunedModel):
                 where=str(folder / FILE_NAME),
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
-        return cls(task, labels)
+        return cls(task, labels, outputs=_read_outputs(folder, len(labels)))
+
+
+def _read_outputs(folder: Path, labels: int) -> Outputs:
+    """Reads `outputs.json`; models of one label of a text, and older ones, have none."""
+    file = folder / OUTPUTS
+    if not file.is_file():
+        return Outputs()
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        if facts.get("thresholds") is not None:
+            facts["thresholds"] = tuple(float(each) for each in facts["thresholds"])
+        outputs = Outputs(**facts)
+        fits = outputs.thresholds is None or len(outputs.thresholds) == labels
+        if fits and outputs.problem in ("single_label", "multi_label", "regression"):
+            return outputs
+        why = "it does not fit the labels"
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        why = str(error)
+    raise DataError(
+        f"What the outputs of this model mean cannot be read: {why}",
+        where=str(file),
+        fix="the file is written by `kerasllm finetune`; take it from the original run",
+    )
 
 
 class _PackedForward:
@@ -155,6 +243,7 @@ def bert_classifier(
     precision: str = "float32",
     max_length: int | None = None,
     tokenizer: Tokenizer | None = None,
+    outputs: Outputs | None = None,
 ) -> TextClassifier:
     """Builds a classifier with a pretrained encoder and a new head.
 
@@ -179,6 +268,7 @@ def bert_classifier(
             the preset says.
         tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
             twice. Defaults to `None`: it is read.
+        outputs: What the outputs mean. Defaults to `None`: one label of a text.
 
     Returns:
         A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
@@ -223,7 +313,7 @@ def bert_classifier(
     )
     if max_length is not None:
         _set_max_length(task, max_length)
-    return TextClassifier(task, labels, tokenizer)
+    return TextClassifier(task, labels, tokenizer, outputs)
 
 
 def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:

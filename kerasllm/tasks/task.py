@@ -137,6 +137,21 @@ class EvaluateOptions:
     template: str | None = None
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `kerasllm predict` was told besides the inputs; a task names those that it takes.
+
+    Attributes:
+        text: Column of the texts.
+        text_pair: Column of the second texts.
+        abstain_below: The probability below which no label is given.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    abstain_below: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """What export knows of a model's head: its inputs, its outputs, and how these compare.
@@ -233,6 +248,7 @@ class Task(abc.ABC):
         metrics: The name of each metric in a table, by its key, in the table's order.
         lower_is_better: The metrics of which less is better. Defaults to the loss.
         evaluate_options: The options of `kerasllm evaluate` that it takes.
+        predict_options: The options of `kerasllm predict` that it takes.
         sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
         generates: Whether its models write text. Defaults to `False`.
@@ -248,6 +264,7 @@ class Task(abc.ABC):
     metrics: ClassVar[Mapping[str, str]]
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})
     evaluate_options: ClassVar[tuple[str, ...]] = ()
+    predict_options: ClassVar[tuple[str, ...]] = ()
     sliced: ClassVar[bool] = True
     predicts: ClassVar[bool] = True
     generates: ClassVar[bool] = False
@@ -362,8 +379,50 @@ class Task(abc.ABC):
 
         return [table_of(reports, self.metrics)]
 
+    def figures(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Returns matplotlib figures of what was measured on the test data, by file name."""
+        return {}
+
+    def headline_of(self, metrics: Mapping[str, Any]) -> Headline:
+        """Returns the headline of a model, by what was measured of it."""
+        return self.headline
+
+    def inputs(
+        self, trained: Any, spec: str | Sequence[str], options: PredictOptions
+    ) -> Iterator[Any]:
+        """Reads files for `kerasllm predict --input`; yields what `predict` takes.
+
+        Args:
+            trained: The run, a `kerasllm.workflows.trained.Trained`.
+            spec: The files.
+            options: What the user said besides.
+
+        Raises:
+            DataError: If a file is missing, broken or lacks a column.
+        """
+        from kerasllm.data.readers.sources import Source
+
+        column = options.text or getattr(trained.recipe.data, "text", None)
+        source = Source(spec, split="test", text=column, labelled=False)
+        for batch in source.batches():
+            yield from batch.texts
+
+    def parse(self, trained: Any, texts: Sequence[str]) -> list[Any]:
+        """Returns what `predict` takes of the texts of a command line."""
+        return list(texts)
+
+    def parse_line(self, trained: Any, line: str) -> Any:
+        """Returns what `predict` takes of a line of stdin."""
+        return line
+
     def predict(
-        self, model: keras.Model, inputs: Iterable[Any], *, buckets: int = 16, chunk: int = 2048
+        self,
+        model: keras.Model,
+        inputs: Iterable[Any],
+        *,
+        buckets: int = 16,
+        chunk: int = 2048,
+        options: PredictOptions | None = None,
     ) -> Iterator[dict]:
         """Predicts for inputs as they come, in memory that does not grow with their number.
 
@@ -372,6 +431,7 @@ class Task(abc.ABC):
             inputs: Texts, or tuples of texts where a row has two.
             buckets: The most lengths to pad to. Defaults to `16`.
             chunk: Inputs that are computed together. Defaults to `2048`.
+            options: What the user said besides. Defaults to `None`: nothing.
 
         Yields:
             A dict for each input, in the order given, as `json.dumps` takes it.

@@ -1,4 +1,4 @@
-"""Text classification: one text, one of several labels."""
+"""Text classification: one text or two; one label, several labels, or a score."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -28,6 +29,7 @@ from kerasllm.tasks.task import (
     Evaluation,
     Head,
     Headline,
+    PredictOptions,
     Task,
 )
 
@@ -36,6 +38,14 @@ if TYPE_CHECKING:
     from kerasllm.data.examples import Examples
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
+
+# Mistakes that are shown.
+_MISTAKES = 5
+
+Labels = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)], "a column or a list of columns"
+]
+
 
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
@@ -47,6 +57,9 @@ class ClassificationModel(Section):
     dropout: Share = Field(0.1, description="every dropout of the model")
     head_dropout: Share | None = Field(
         None, description="dropout before the classification layer; null: as dropout"
+    )
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        "auto", description="what the head reads; auto: what the preset was trained with"
     )
     freeze: Literal["backbone"] | WholeNumber = Field(
         0, description="N: embeddings and N lowest layers; backbone: all but the head"
@@ -79,8 +92,17 @@ class ClassificationData(Section):
     )
     test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
-    label: Text | None = Field(
-        None, description="column of the labels; null: found by common names"
+    text_pair: Text | None = Field(
+        None, description="column of the second texts; null: found by common names, or none"
+    )
+    label: Labels | None = Field(
+        None, description="column of the labels, or one of 0 and 1 a label; null: found"
+    )
+    problem: Literal["auto", "single_label", "multi_label", "regression"] = Field(
+        "auto", description="what is predicted; auto: detected from the labels, and shown"
+    )
+    label_separator: Text | None = Field(
+        None, description="what stands between the labels of a cell; null: detected"
     )
     label_names: LabelNames | None = Field(
         None, description="{label in the data: name to show}; null: labels as they are"
@@ -90,6 +112,9 @@ class ClassificationData(Section):
     )
     max_length: Annotated[int, Field(ge=3, le=65536), "a whole number from 3 to 65536"] = Field(
         128, description="most tokens of a text, special tokens included; the rest is cut"
+    )
+    truncation: Literal["longest_first", "only_second"] = Field(
+        "longest_first", description="how pairs above max_length are cut"
     )
     buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
     class_weights: Literal["balanced"] | LabelWeights | None = Field(
@@ -101,9 +126,13 @@ class ClassificationData(Section):
 
     @field_validator("label")
     @classmethod
-    def _label_is_not_the_text(cls, label: str | None, info: ValidationInfo) -> str | None:
-        if label is not None and label == info.data.get("text"):
-            raise refusal(f"the labels cannot be in the column of the texts, {label}")
+    def _label_is_not_the_text(cls, label, info: ValidationInfo):
+        labels = [label] if isinstance(label, str) else label or []
+        for name in ("text", "text_pair"):
+            if info.data.get(name) in labels:
+                raise refusal(
+                    f"the labels cannot be in the column of the texts, {info.data[name]}"
+                )
         return label
 
     @field_validator("label_names")
@@ -137,9 +166,11 @@ class ClassificationData(Section):
 class ClassificationEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
-    metric: Literal["loss", "accuracy", "macro_f1", "weighted_f1", "mcc"] = Field(
-        "loss", description="validation metric that is watched"
-    )
+    metric: Literal[
+        *("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
+        *("micro_f1", "samples_f1", "map"),
+        *("pearson", "spearman", "rmse", "mae", "r2"),
+    ] = Field("loss", description="validation metric that is watched")
 
 
 class ClassificationTraining(Training):
@@ -148,10 +179,13 @@ class ClassificationTraining(Training):
     early_stopping: ClassificationEarlyStopping | None = Field(
         None, description="{patience, metric, min_delta}; null: train to the end"
     )
+    calibrate: bool = Field(
+        False, description="fit the temperature of the probabilities on the validation data"
+    )
 
 
 class ClassificationRecipe(WholeRecipe):
-    """What a run does that trains a classifier of texts.
+    """What a run does that trains a classifier of texts, or of pairs of texts.
 
     Example:
 
@@ -172,17 +206,31 @@ class ClassificationRecipe(WholeRecipe):
     @field_validator("training")
     @classmethod
     def _early_stopping_needs_validation(cls, training: Training, info: ValidationInfo) -> Training:
-        return needs_validation(training, info.data.get("data"))
+        data = info.data.get("data")
+        if training.calibrate and data and not (data.validation or data.validation_split):
+            raise refusal(
+                "calibrate fits the temperature on validation data, and there are none",
+                "name data.validation, or set data.validation_split above 0",
+                key="calibrate",
+            )
+        return needs_validation(training, data)
 
 
-class TextInstance(BaseModel, extra="forbid"):
-    """One instance of a `:predict` request."""
+class TextInstance(BaseModel, extra="forbid", strict=True):
+    """One instance of a `:predict` request to a model that reads one text."""
 
     text: str
 
 
+class PairInstance(BaseModel, extra="forbid", strict=True):
+    """One instance of a `:predict` request to a model that reads two texts."""
+
+    text: str
+    text_pair: str
+
+
 class TextClassification(Task):
-    """One text, one of several labels."""
+    """One text or two; one label, several labels, or a score."""
 
     name = "text_classification"
     Recipe = ClassificationRecipe
@@ -191,14 +239,33 @@ class TextClassification(Task):
     metrics = {  # noqa: RUF012
         "loss": "loss",
         "accuracy": "accuracy",
+        "micro_f1": "micro F1",
         "macro_f1": "macro F1",
         "weighted_f1": "weighted F1",
+        "samples_f1": "samples F1",
+        "micro_f1_at_0.5": "micro F1 at 0.5",
+        "macro_f1_at_0.5": "macro F1 at 0.5",
+        "map": "mAP",
+        "subset_accuracy": "all labels right",
         "macro_precision": "macro precision",
         "macro_recall": "macro recall",
         "mcc": "MCC",
+        "pearson": "Pearson",
+        "spearman": "Spearman",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "r2": "R²",
+        "ece": "calibration error",
+        "rows": "rows",
     }
-    evaluate_options = ("text", "label")
+    lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
+    evaluate_options = ("text", "text_pair", "label")
+    predict_options = ("text", "text_pair", "abstain_below")
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+
+    def headline_of(self, metrics: Mapping[str, Any]) -> Headline:
+        names = ("accuracy", "micro_f1", "pearson")
+        return Headline(next((name for name in names if name in metrics), self.headline.metric))
 
     def load(
         self, recipe: ClassificationRecipe, notify: Callable[[str], None] | None = None
@@ -209,15 +276,18 @@ class TextClassification(Task):
         if notify:
             notify(f"loading the tokenizer of {recipe.model.preset}")
         tokenizer = load_tokenizer(recipe.model.preset, progress=notify)
-        return load_data(recipe.data, tokenizer, seed=recipe.training.seed, notify=notify)
+        data = load_data(recipe.data, tokenizer, seed=recipe.training.seed, notify=notify)
+        _refuse_what_does_not_fit(recipe, data.problem.kind)
+        return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
-        from kerasllm.models.text_classifier import bert_classifier
+        from kerasllm.models.text_classifier import Outputs, bert_classifier
 
         lora = recipe.model.lora
-        return bert_classifier(
+        model = bert_classifier(
             recipe.model.preset,
             labels=data.labels,
+            pooling=recipe.model.pooling,
             dropout=recipe.model.dropout,
             head_dropout=recipe.model.head_dropout,
             freeze=recipe.model.freeze,
@@ -225,12 +295,71 @@ class TextClassification(Task):
             precision=precision,
             max_length=recipe.data.max_length,
             tokenizer=data.tokenizer,
+            outputs=Outputs(
+                data.problem.kind,
+                data.pair,
+                recipe.data.truncation,
+                mean=data.mean,
+                std=data.std,
+            ),
         )
+        model.standardized = data.problem.kind == "regression"
+        return model
 
     def loss(self, recipe: ClassificationRecipe, data: Loaded):
+        import keras
+
         from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 
-        return SmoothedSparseCategoricalCrossentropy(recipe.training.label_smoothing)
+        smoothing = recipe.training.label_smoothing
+        if data.problem.kind == "multi_label":
+            return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
+        if data.problem.kind == "regression":
+            return keras.losses.MeanSquaredError()
+        return SmoothedSparseCategoricalCrossentropy(smoothing)
+
+    def finish(
+        self,
+        recipe: ClassificationRecipe,
+        model: TextClassifier,
+        data: Loaded,
+        notify: Callable[[str], None],
+    ) -> dict:
+        """Puts the unit of scores, or the temperature, into the weights; tunes thresholds."""
+        import dataclasses
+
+        from kerasllm.evaluation.calibration import best_temperature
+        from kerasllm.evaluation.multi_label import best_thresholds, sigmoid
+        from kerasllm.models.classify import predict_logits
+
+        problem, done = model.outputs.problem, {}
+        if problem == "regression":
+            model.scale_outputs(model.outputs.std, model.outputs.mean)
+            model.standardized = False
+            return done
+        if data.validation is None:
+            return done
+        rows = data.validation
+        if recipe.training.calibrate:
+            notify("fitting the temperature")
+            before = self.evaluate(model, rows).metrics["ece"]
+            logits = predict_logits(model, rows, buckets=recipe.data.buckets)
+            temperature = best_temperature(logits, rows.targets())
+            model.scale_outputs(1 / temperature)
+            model.outputs = dataclasses.replace(model.outputs, temperature=temperature)
+            after = self.evaluate(model, rows).metrics["ece"]
+            done["calibration"] = {
+                "temperature": temperature,
+                "ece_before": before,
+                "ece_after": after,
+            }
+        if problem == "multi_label":
+            notify("tuning the thresholds")
+            chances = sigmoid(predict_logits(model, rows, buckets=recipe.data.buckets))
+            found = tuple(best_thresholds(rows.targets(), chances).tolist())
+            model.outputs = dataclasses.replace(model.outputs, thresholds=found)
+            done["thresholds"] = dict(zip(data.labels.names, found, strict=True))
+        return done
 
     def rows(
         self,
@@ -240,24 +369,21 @@ class TextClassification(Task):
         options: EvaluateOptions,
         notify: Callable[[str], None],
     ) -> tuple[Examples, list[str]]:
-        from kerasllm.data.classification import encode_labels
-        from kerasllm.data.examples import Examples
-        from kerasllm.data.loading import open_tokens, remarks
-        from kerasllm.data.readers.sources import Source
+        from kerasllm.data.classification import examples_of, open_store
+        from kerasllm.data.loading import remarks
         from kerasllm.environment import store_dir
 
-        data = recipe.data
-        source = Source(
-            spec,
-            split="test",
-            text=options.text or data.text,
-            label=options.label or data.label,
-            on_bad_row=data.on_bad_row,
+        source = _source(recipe, spec, "test", model, options)
+        store = open_store(
+            source,
+            model.tokenizer,
+            model.max_length,
+            model.outputs.truncation,
+            store_dir(),
+            notify,
         )
-        store = open_tokens(
-            source, model.tokenizer, model.max_length, folder=store_dir(), notify=notify
-        )
-        return Examples.of(store, encode_labels(store, model.labels)), remarks(store)
+        rows = examples_of(store, model.labels, source.problem, model.tokenizer)
+        return rows, remarks(store)
 
     def evaluate(
         self,
@@ -267,43 +393,142 @@ class TextClassification(Task):
         buckets: int = 16,
         notify: Callable[[str], None] | None = None,
     ) -> Evaluation:
-        from kerasllm.evaluation.classification import classification_report
-        from kerasllm.models.classify import predict_logits
+        import numpy as np
 
-        logits = predict_logits(model, rows, buckets=buckets)
-        report = classification_report(rows.labels, logits, model.labels.names)
-        return Evaluation(report, logits, logits.argmax(-1))
+        from kerasllm.evaluation.calibration import calibration_report
+        from kerasllm.evaluation.classification import classification_report
+        from kerasllm.evaluation.multi_label import multi_label_report, sigmoid
+        from kerasllm.evaluation.regression import regression_report
+        from kerasllm.models.classify import predict_logits, probabilities, scores, thresholds
+
+        logits, names = predict_logits(model, rows, buckets=buckets), model.labels.names
+        if model.outputs.problem == "regression":
+            found = scores(model, logits)
+            report = regression_report(rows.targets()[:, 0], found, model.outputs.std)
+            return Evaluation(report, found)
+        if model.outputs.problem == "multi_label":
+            targets, own = rows.targets() > 0, model.outputs.thresholds
+            report = multi_label_report(targets, logits, names, own)
+            chances = sigmoid(logits)
+            calibration = calibration_report(targets.ravel(), chances.ravel())
+            return Evaluation(report | calibration, logits, chances >= thresholds(model))
+        report = classification_report(rows.labels, logits, names)
+        chances = probabilities(logits)
+        decisions = logits.argmax(-1)
+        calibration = calibration_report(decisions == rows.labels, np.max(chances, axis=-1))
+        return Evaluation(report | calibration, logits, decisions)
 
     def tables(self, reports: Mapping[str, Mapping[str, Any]], *, detailed: bool = False) -> list:
-        from kerasllm.evaluation.tables import ConfusionTable, metrics_table, per_class_table
+        from kerasllm.evaluation.tables import (
+            ConfusionTable,
+            metrics_table,
+            per_class_table,
+            reliability_table,
+        )
 
-        tables = [metrics_table(reports)]
-        if detailed:
-            report = list(reports.values())[-1]
-            confusion = ConfusionTable(report["confusion_matrix"], list(report["per_class"]))
-            tables += [per_class_table(report), confusion]
+        tables = [metrics_table(reports, names=self.metrics)]
+        report = list(reports.values())[-1]
+        if detailed and "per_class" in report:
+            tables.append(per_class_table(report))
+        if detailed and "confusion_matrix" in report:
+            tables.append(ConfusionTable(report["confusion_matrix"], list(report["per_class"])))
+        if detailed and "reliability" in report:
+            tables.append(reliability_table(report))
         return tables
+
+    def figures(self, evaluation: Evaluation) -> dict:
+        from kerasllm.evaluation.plots import reliability_figure
+
+        metrics = evaluation.metrics
+        return {"reliability": reliability_figure(metrics)} if "reliability" in metrics else {}
+
+    def inputs(
+        self,
+        trained: Any,
+        spec: str | Sequence[str],
+        options: PredictOptions,
+    ) -> Iterator[str | tuple[str, str]]:
+        from kerasllm.data.readers.sources import Source
+
+        data = trained.recipe.data
+        pair = reads_pairs(trained.folder)
+        source = Source(
+            spec,
+            split="test",
+            text=options.text or data.text,
+            text_pair=(options.text_pair or data.text_pair or "auto") if pair else None,
+            labelled=False,
+        )
+        for batch in source.batches():
+            yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
+
+    def parse(self, trained: Any, texts: Sequence[str]) -> list[str | tuple[str, str]]:
+        if not reads_pairs(trained.folder):
+            return list(texts)
+        if len(texts) % 2:
+            raise CommandError(
+                f"The model reads two texts at a time. Received: {len(texts)}",
+                fix="give them in pairs, as TEXT TEXT_PAIR",
+            )
+        return list(zip(texts[::2], texts[1::2], strict=True))
+
+    def parse_line(self, trained: Any, line: str) -> str | tuple[str, str]:
+        if not reads_pairs(trained.folder):
+            return line
+        parts = line.split("\t")
+        if len(parts) != 2 or not all(part.strip() for part in parts):
+            raise DataError(
+                "The model reads two texts, separated by a tab",
+                fix="write TEXT, a tab and TEXT_PAIR on each line",
+            )
+        return parts[0], parts[1]
 
     def predict(
         self,
         model: TextClassifier,
-        inputs: Iterable[str],
+        inputs: Iterable[str | tuple[str, str]],
         *,
         buckets: int = 16,
         chunk: int = 2048,
+        options: PredictOptions | None = None,
     ) -> Iterator[dict]:
         from kerasllm.models.classify import classify_stream
 
-        return classify_stream(model, inputs, buckets=buckets, chunk=chunk)
+        least = options.abstain_below if options else None
+        if least is not None and model.outputs.problem != "single_label":
+            raise CommandError(
+                "Only a model that gives each text one label can abstain",
+                where="--abstain-below",
+                fix="leave it out",
+            )
+        for found in classify_stream(model, inputs, buckets=buckets, chunk=chunk):
+            if least is not None and found["probabilities"][found["label"]] < least:
+                found["label"] = None
+            yield found
 
     def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
-        chances = prediction["probabilities"]
-        columns = {f"probability_{name}": f"{chance:.6f}" for name, chance in chances.items()}
-        return {"text": prediction["text"], "label": prediction["label"], **columns}
+        chances = prediction.get("probabilities", {})
+        columns = {name: prediction[name] for name in ("text", "text_pair") if name in prediction}
+        if "labels" in prediction:
+            columns["labels"] = "|".join(prediction["labels"])
+        elif "label" in prediction:
+            columns["label"] = prediction["label"] or ""
+        else:
+            columns["score"] = f"{prediction['score']:.6g}"
+        return columns | {f"probability_{name}": f"{each:.6f}" for name, each in chances.items()}
 
     def line(self, prediction: Mapping[str, Any]) -> str:
-        chance = prediction["probabilities"][prediction["label"]]
-        return f"{prediction['label']}\t{chance:.4f}\t{' '.join(prediction['text'].split())}"
+        texts = [prediction[name] for name in ("text", "text_pair") if name in prediction]
+        shown = [" ".join(text.split()) for text in texts]
+        if "score" in prediction:
+            said = [f"{prediction['score']:.4f}"]
+        elif "labels" in prediction:
+            chances = prediction["probabilities"]
+            said = [", ".join(f"{name} {chances[name]:.2f}" for name in prediction["labels"]) or "-"]
+        else:
+            best = max(prediction["probabilities"].values())
+            said = [prediction["label"] or "-", f"{best:.4f}"]
+        return "\t".join([*said, *shown])
 
     def open(
         self,
@@ -325,87 +550,88 @@ class TextClassification(Task):
 
     def facts(self, recipe: ClassificationRecipe, data: Loaded) -> DataFacts:
         from kerasllm.data.loading import remarks
+        from kerasllm.evaluation.tables import balance_table, score_table
 
-        source = data.sources["train"]
-        columns = f"text from {source.text_column!r}, labels from {source.label_column!r}"
+        source, problem = data.sources["train"], data.problem
+        facts = [*_files(data), ("columns", source.description())]
+        if problem.kind != "single_label" or recipe.data.problem != "auto":
+            facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
+        if source.headerless or data.pair:
+            found.append(f"columns: {source.columns_found}")
+        if problem.hint:
+            found.append(problem.hint)
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
             found.append(
                 f"{cut:,} training texts reach data.max_length={recipe.data.max_length} tokens; "
                 "what is longer is cut off"
             )
-        from kerasllm.evaluation.tables import balance_table
-
-        counts = {name: part.labels for name, part in data.parts.items()}
-        table = balance_table(counts, data.labels.names, _weights(data))
-        return DataFacts([*_files(data), ("columns", columns)], [table], found)
+        if problem.kind == "regression":
+            scores = {
+                name: part.labels * data.std + data.mean if part is data.train else part.labels
+                for name, part in data.parts.items()
+            }
+            if data.validation is not None and "validation" not in data.sources:
+                scores["validation"] = data.validation.labels
+            return DataFacts(facts, [score_table(scores)], found)
+        weights = _weights(data) if problem.kind == "single_label" else None
+        counts = {name: _counts(part, len(data.labels)) for name, part in data.parts.items()}
+        rows = {name: len(part) for name, part in data.parts.items()}
+        table = balance_table(counts, data.labels.names, weights, rows)
+        return DataFacts(facts, [table], found)
 
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
     ) -> list[dict]:
-        from kerasllm.models.classify import wrong_examples
+        import numpy as np
 
-        wrong = wrong_examples(data.sources["test"], data.test, data.labels, evaluation.outputs)
+        from kerasllm.data.loading import place_of
+        from kerasllm.evaluation.multi_label import sigmoid
+        from kerasllm.models.classify import probabilities
+
+        rows, names = data.test, data.labels.names
+        if data.problem.kind == "regression":
+            targets = rows.targets()[:, 0]
+            errors = np.abs(evaluation.outputs - targets)
+            worst = np.argsort(-errors, kind="stable")[:_MISTAKES]
+            expected = [f"{targets[i]:.4g}" for i in worst]
+            predicted = [f"{evaluation.outputs[i]:.4g}" for i in worst]
+        elif data.problem.kind == "multi_label":
+            targets = rows.targets() > 0
+            chances = sigmoid(evaluation.outputs)
+            losses = np.where(targets, 1 - chances, chances).max(axis=1)
+            wrong = np.flatnonzero((targets != evaluation.decisions).any(axis=1))
+            worst = wrong[np.argsort(-losses[wrong], kind="stable")][:_MISTAKES]
+            expected = [_joined(names, targets[i]) for i in worst]
+            predicted = [_joined(names, evaluation.decisions[i]) for i in worst]
+        else:
+            chances = probabilities(evaluation.outputs)
+            best = chances.argmax(axis=-1)
+            wrong = np.flatnonzero(best != rows.labels)
+            worst = wrong[np.argsort(-chances[wrong, best[wrong]], kind="stable")][:_MISTAKES]
+            expected = [names[rows.labels[i]] for i in worst]
+            predicted = [f"{names[best[i]]} ({chances[i, best[i]]:.0%})" for i in worst]
+        place = place_of(rows.store)
+        texts, pairs = data.sources["test"].pairs_of(rows.rows[worst])
+        shown = texts if pairs is None else [f"{a} | {b}" for a, b in zip(texts, pairs)]
         return [
-            {
-                "text": one["text"],
-                "expected": one["label"],
-                "predicted": f"{one['predicted']} ({one['probability']:.0%})",
-                "where": one["where"],
-            }
-            for one in wrong
+            {"text": text, "expected": right, "predicted": said, "where": place(int(row))}
+            for text, right, said, row in zip(
+                shown, expected, predicted, rows.rows[worst], strict=True
+            )
         ]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
         return [
-            ("classify a text", f'kerasllm predict {run.path} "..."'),
+            ("classify a text", f"kerasllm predict {run.path} {texts}"),
             ("classify a file", f"kerasllm predict {run.path} --input FILE --output out.csv"),
             ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
         ]
 
     def head(self, model: TextClassifier) -> Head:
-        import tensorflow as tf
-
-        names = model.labels.names
-
-        def outputs(logits):
-            labels = tf.constant(names)
-            return {
-                "label": tf.gather(labels, tf.argmax(logits, -1)),
-                "labels": tf.broadcast_to(labels, tf.shape(logits)),
-                "probabilities": tf.nn.softmax(logits),
-            }
-
-        return Head(
-            kind="text classifier",
-            texts=("text",),
-            outputs=outputs,
-            compared="probabilities",
-            compared_words="the probabilities of all labels",
-            agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
-            agreeing="labels",
-            tolerances={
-                (None, None): (1e-3, 1.0),
-                (None, "bfloat16"): (0.05, 0.99),
-                (None, "float16"): (1e-2, 0.99),
-                (None, "int8"): (0.25, 0.99),
-            },
-            architecture="ForSequenceClassification",
-            pipeline="text-classification",
-            config={
-                "id2label": {str(number): name for number, name in enumerate(names)},
-                "label2id": {name: number for number, name in enumerate(names)},
-                "problem_type": "single_label_classification",
-            },
-            facts={"labels": list(names)},
-            reading=(
-                f"labels = {list(names)!r}",
-                'for text, row in zip(texts, outputs["probabilities"]):',
-                "    print(labels[row.argmax()], row.max(), text)",
-            ),
-            limits=("It always chooses one of its labels, also for texts that none of them fits.",),
-        )
+        return _HEADS[model.outputs.problem](model)
 
     def samples(
         self,
@@ -414,47 +640,257 @@ class TextClassification(Task):
         part: str,
         spec: str | Sequence[str],
         count: int | None,
-    ) -> tuple[Iterator[str], tuple[str, ...]]:
+    ) -> tuple[Iterator[str | tuple[str, str]], tuple[str, ...]]:
         from kerasllm.data.readers.sources import Source
 
         data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
+        pair = model.outputs.pair
         source = Source(
             spec,
             split=part,
             text=data and data.text,
-            label=data and data.label,
+            text_pair=((data and data.text_pair) or "auto") if pair else None,
+            labelled=False,
             on_bad_row="skip",
         )
-        return (text for batch in source.batches() for text in batch.texts), source.files
+
+        def texts():
+            for batch in source.batches():
+                yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
+
+        return texts(), source.files
 
     def stand_in(self, model: TextClassifier) -> str:
-        return "starter:movie_reviews/test"
+        pair = model.outputs.pair
+        return "starter:sentence_similarity/test" if pair else "starter:movie_reviews/test"
 
     def api(self, model: TextClassifier, limits: Any) -> Api:
-        from kerasllm.models.classify import probabilities, tokenize
+        from kerasllm.models.classify import decode, tokenize
         from kerasllm.models.served_encoder import ServedEncoder
 
-        names = list(model.labels.names)
-        served = ServedEncoder(model)
+        served, pair, names = ServedEncoder(model), model.outputs.pair, list(model.labels.names)
 
-        def predict(instances: Sequence[TextInstance]) -> list[dict]:
-            tokens = tokenize(model, [one.text for one in instances])
-            chances = probabilities(served.logits(tokens))
-            return [
-                {
-                    "label": names[int(row.argmax())],
-                    "probabilities": dict(zip(names, row.tolist(), strict=True)),
-                }
-                for row in chances
-            ]
+        def predict(instances: Sequence[Any]) -> list[dict]:
+            texts = [(one.text, one.text_pair) if pair else one.text for one in instances]
+            return decode(model, served.logits(tokenize(model, texts)))
 
+        chances = {"probabilities": ("DT_FLOAT", (-1, len(names)))}
+        outputs = {
+            "single_label": {"label": ("DT_STRING", (-1,)), **chances},
+            "multi_label": {"labels": ("DT_STRING", (-1, -1)), **chances},
+            "regression": {"score": ("DT_FLOAT", (-1,))},
+        }
         return Api(
-            TextInstance,
-            {"label": ("DT_STRING", (-1,)), "probabilities": ("DT_FLOAT", (-1, len(names)))},
+            PairInstance if pair else TextInstance,
+            outputs[model.outputs.problem],
             predict,
             served.warm_up,
             {"labels": names, "max_length": model.max_length},
         )
+
+
+def reads_pairs(folder: str | Path) -> bool:
+    """Returns whether a saved model reads two texts; needs no TensorFlow."""
+    import json
+
+    try:
+        facts = json.loads((Path(folder) / "outputs.json").read_text(encoding="utf-8"))
+        return bool(facts["pair"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _single_label_head(model: TextClassifier) -> Head:
+    import tensorflow as tf
+
+    names = model.labels.names
+
+    def outputs(logits):
+        labels = tf.constant(names)
+        return {
+            "label": tf.gather(labels, tf.argmax(logits, -1)),
+            "labels": tf.broadcast_to(labels, tf.shape(logits)),
+            "probabilities": tf.nn.softmax(logits),
+        }
+
+    return Head(
+        kind="text classifier",
+        outputs=outputs,
+        compared="probabilities",
+        compared_words="the probabilities of all labels",
+        agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
+        agreeing="labels",
+        tolerances=_TOLERANCES,
+        pipeline="text-classification",
+        reading=(
+            f"labels = {list(names)!r}",
+            'for text, row in zip(texts, outputs["probabilities"]):',
+            "    print(labels[row.argmax()], row.max(), text)",
+        ),
+        limits=("It always chooses one of its labels, also for texts that none of them fits.",),
+        **_shared(model, "single_label_classification"),
+    )
+
+
+def _multi_label_head(model: TextClassifier) -> Head:
+    import tensorflow as tf
+
+    from kerasllm.models.classify import thresholds
+
+    names, own = model.labels.names, thresholds(model)
+
+    def outputs(logits):
+        chances = tf.nn.sigmoid(logits)
+        return {
+            "given": tf.cast(chances >= tf.constant(own, tf.float32), tf.int32),
+            "labels": tf.broadcast_to(tf.constant(names), tf.shape(logits)),
+            "probabilities": chances,
+        }
+
+    return Head(
+        kind="text classifier of several labels",
+        outputs=outputs,
+        compared="probabilities",
+        compared_words="the probabilities of all labels",
+        agrees=lambda one, other: ((one >= own) == (other >= own)).all(axis=-1),
+        agreeing="sets of labels",
+        # Where many labels are close to their thresholds, the last digits decide.
+        tolerances={key: (far, min(share, 0.99)) for key, (far, share) in _TOLERANCES.items()},
+        pipeline="text-classification",
+        reading=(
+            f"labels, thresholds = {list(names)!r}, {[round(each, 6) for each in own.tolist()]}",
+            'for text, row in zip(texts, outputs["probabilities"]):',
+            "    print([name for name, p, t in zip(labels, row, thresholds) if p >= t], text)",
+        ),
+        limits=("A label is given where its probability reaches its threshold, or none is.",),
+        **_shared(model, "multi_label_classification"),
+    )
+
+
+def _regression_head(model: TextClassifier) -> Head:
+    import tensorflow as tf
+
+    spread = model.outputs.std
+    tolerances = {key: (far * max(spread, 1e-6) * 4, 1.0) for key, (far, _) in _TOLERANCES.items()}
+
+    return Head(
+        kind="text regression model",
+        outputs=lambda logits: {"score": tf.squeeze(logits, -1)},
+        compared="score",
+        compared_words="the scores",
+        agrees=lambda one, other: abs(one - other) <= 0.5 * spread,
+        agreeing="scores (within half a standard deviation)",
+        tolerances=tolerances,
+        pipeline="text-classification",
+        reading=(
+            'for text, score in zip(texts, outputs["score"]):',
+            "    print(float(score), text)",
+        ),
+        limits=("It gives a score to any text, also to those that no score fits.",),
+        **_shared(model, "regression"),
+    )
+
+
+_HEADS = {
+    "single_label": _single_label_head,
+    "multi_label": _multi_label_head,
+    "regression": _regression_head,
+}
+# Of probabilities: the largest difference, and the least share of rows that agree.
+_TOLERANCES = {
+    (None, None): (1e-3, 1.0),
+    (None, "bfloat16"): (0.05, 0.99),
+    (None, "float16"): (1e-2, 0.99),
+    (None, "int8"): (0.25, 0.99),
+}
+
+
+def _shared(model: TextClassifier, problem_type: str) -> dict[str, Any]:
+    """Returns what the heads of all problems have in common."""
+    names, pair = model.labels.names, model.outputs.pair
+    facts = {"labels": list(names), **vars(model.outputs)}
+    return {
+        "texts": ("text", "text_pair") if pair else ("text",),
+        "architecture": "ForSequenceClassification" if model.pooling == "cls" else None,
+        "config": {
+            "id2label": {str(number): name for number, name in enumerate(names)},
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": problem_type,
+        },
+        "facts": facts,
+        "example": (
+            (("A man plays.", "Someone is playing."), ("One text.", "Another one."))
+            if pair
+            else (("one text",), ("and another",))
+        ),
+    }
+
+
+def _source(
+    recipe: ClassificationRecipe | None,
+    spec: str | Sequence[str],
+    split: str,
+    model: TextClassifier,
+    options: EvaluateOptions,
+):
+    """Returns labelled files, read for a model that is trained."""
+    from kerasllm.data.problems import Problem
+    from kerasllm.data.readers.sources import Source
+
+    data, outputs = recipe.data, model.outputs
+    separator = data.label_separator
+    problem = Problem(outputs.problem)
+    if outputs.problem == "multi_label":
+        # How the labels of a cell are separated is a matter of the file.
+        problem = "multi_label"
+    return Source(
+        spec,
+        split=split,
+        text=options.text or data.text,
+        text_pair=(options.text_pair or data.text_pair or "auto") if outputs.pair else None,
+        label=options.label or data.label,
+        problem=problem,
+        label_separator=separator,
+        on_bad_row=data.on_bad_row,
+    )
+
+
+def _refuse_what_does_not_fit(recipe: ClassificationRecipe, problem: str) -> None:
+    """Refuses settings that are for labels of another kind."""
+    stopping = recipe.training.early_stopping
+    watched = {
+        "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
+        "multi_label": ("loss", "micro_f1", "macro_f1", "samples_f1", "map"),
+        "regression": ("loss", "pearson", "spearman", "rmse", "mae", "r2"),
+    }[problem]
+    kind = problem.replace("_", " ")
+    if stopping and stopping.metric not in watched:
+        raise RecipeError(
+            f"{stopping.metric} is not measured where the problem is {kind}",
+            where="training.early_stopping.metric",
+            fix=f"watch one of {', '.join(watched)}",
+        )
+    for key in ("label_smoothing", "calibrate"):
+        if problem == "regression" and getattr(recipe.training, key):
+            raise RecipeError(
+                f"{key} is for labels, and the data hold scores",
+                where=f"training.{key}",
+                fix="leave it out; or set data.problem, if the scores are labels",
+            )
+
+
+def _joined(names: Sequence[str], given: Any) -> str:
+    return ", ".join(name for name, one in zip(names, given, strict=True) if one) or "no label"
+
+
+def _counts(part: Examples, labels: int):
+    """Returns how many rows of a part have each label, int `[labels]`."""
+    import numpy as np
+
+    if part.label_count is not None:
+        bits = [part.targets(slice(at, at + 65536)).sum(axis=0) for at in range(0, len(part), 65536)]
+        return np.sum(bits, axis=0).astype(int)
+    return np.bincount(part.labels, minlength=labels)
 
 
 def _files(data: Loaded) -> list[tuple[str, str]]:
