@@ -19,6 +19,7 @@ from pathlib import Path
 
 import kerasllm
 from kerasllm.data.labels import read_label_names
+from kerasllm.data.problems import label_text
 from kerasllm.data.readers.sources import Source
 
 STARTER = Path(kerasllm.__file__).parent / "data" / "starter"
@@ -42,7 +43,7 @@ def similarity(folder: Path) -> dict[str, list[tuple]]:
         ]  # fmt: skip
     held_out = {_key(row) for row in parts["test"]}
     parts["train"] = [row for row in parts["train"] if _key(row) not in held_out]
-    return {part: [(a, b, f"{score:g}") for a, b, score in rows] for part, rows in parts.items()}
+    return {part: [(a, b, f"{label_text(score)}") for a, b, score in rows] for part, rows in parts.items()}
 
 
 def paraphrases(pairs: dict[str, list[tuple]]) -> dict[str, list[tuple]]:
