@@ -30,30 +30,47 @@ from kerasllm.errors import CommandError, DataError
 @click.option(
     "--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]"
 )
+@click.option("--text-pair", metavar="COLUMN", help="Column of the second texts in FILE.")
+@click.option(
+    "--abstain-below",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Give no label where its probability is below P.",
+)
 @click.option("--output", metavar="FILE", help="Write a .csv, .tsv or .jsonl file, not stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
 def predict(
     run: str,
     texts: tuple[str, ...],
     inputs: tuple[str, ...],
-    text: str | None,
     output: str | None,
     as_json: bool,
+    **options,
 ) -> None:
-    """Classify texts with a trained model.
+    """Classify texts, or pairs of texts, with a trained model.
 
     \b
     kerasllm predict my_run "A film to remember."
     kerasllm predict my_run --input reviews.csv --output labels.csv
+    kerasllm predict my_pairs "A man plays." "Somebody is playing."
     cat reviews.txt | kerasllm predict my_run --json
 
-    Without TEXT and --input, texts are read from stdin, one a line. What is printed is a label,
-    its probability and the text, separated by tabs.
+    Without TEXT and --input, texts are read from stdin, one a line, pairs with a tab between them.
+    What is printed is a label and its probability, or labels, or a score, and the text, separated
+    by tabs.
     """
+    from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.trained import open_run
 
-    trained = open_run(run)
-    rows = _rows(trained, texts, inputs, text)
+    trained, chosen = open_run(run), PredictOptions(**options)
+    for name, value in options.items():
+        if value is not None and name not in trained.task.predict_options:
+            raise CommandError(
+                f"A model of the task {trained.task.name} does not take it",
+                where=f"--{name.replace('_', '-')}",
+                fix="leave it out",
+            )
+    rows = _rows(trained, texts, inputs, chosen)
     with _writer(output, as_json, trained.task) as write:
         import_tensorflow()
         from kerasllm.workflows.predict import predict as run_predict
@@ -62,14 +79,15 @@ def predict(
         interactive = not texts and inputs in ((), ("-",)) and sys.stdin and sys.stdin.isatty()
         if interactive:
             click.echo("Type a text and press Enter; Ctrl-D ends.", err=True)
-        for prediction in run_predict(trained, rows, **({"chunk": 1} if interactive else {})):
+        for prediction in run_predict(
+            trained, rows, options=chosen, **({"chunk": 1} if interactive else {})
+        ):
             write(prediction)
 
 
-def _rows(
-    trained, texts: tuple[str, ...], inputs: tuple[str, ...], column: str | None
-) -> Iterator[str]:
-    """Returns the texts of whichever source was given."""
+def _rows(trained, texts: tuple[str, ...], inputs: tuple[str, ...], options) -> Iterator:
+    """Returns the inputs of whichever source was given."""
+    task = trained.task
     if texts and inputs:
         raise CommandError(
             "Texts were given both as arguments and with --input", fix="give one of the two"
@@ -78,22 +96,24 @@ def _rows(
         for number, value in enumerate(texts, start=1):
             if not value.strip():
                 raise CommandError(f"Text {number} is empty", fix="leave it out")
-        return iter(texts)
+        return iter(task.parse(trained, texts))
     if not inputs or inputs == ("-",):
-        return _stdin_lines()
+        return _stdin_rows(trained)
     if "-" in inputs:
         raise CommandError(
             "Texts are read from stdin or from files, not from both",
             where="--input -",
             fix="give one of the two",
         )
+    return task.inputs(trained, list(inputs), options)
 
-    from kerasllm.data.readers.sources import Source
 
-    # A run without labels, which is refused when it is opened, need not know of a column.
-    column = column or getattr(trained.recipe.data, "text", None)
-    source = Source(list(inputs), split="test", text=column, labelled=False)
-    return (text for batch in source.batches() for text in batch.texts)
+def _stdin_rows(trained) -> Iterator:
+    for number, line in enumerate(_stdin_lines(), start=1):
+        try:
+            yield trained.task.parse_line(trained, line)
+        except DataError as error:
+            raise DataError(error.what, where=f"stdin:{number}", fix=error.fix) from None
 
 
 def _stdin_lines() -> Iterator[str]:

@@ -45,11 +45,6 @@ class Subject:
         """What the model is measured on."""
         return self.data.parts[self.part]
 
-    @property
-    def metric(self) -> str:
-        """The metric that a limit is for."""
-        return self.task.headline.metric
-
     def open(self, folder: Path, precision: str) -> keras.Model:
         """Loads a model of this kind."""
         return self.task.open(folder, precision=precision)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data.examples import Examples
-from kerasllm.data.labels import Labels
+from kerasllm.data.labels import Labels, read_label_names
 from kerasllm.data.loading import open_tokens, place_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source
@@ -291,15 +291,15 @@ def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
     if kind == "regression":
         return Labels([source.label_column or "score"])
     names = recipe.label_names or source.label_names
+    if isinstance(names, str):
+        names = read_label_names(names)
     if kind == "single_label":
         return Labels.learn(store.labels.unique().to_pylist(), names, where=where)
     found: set[str] = set(source.label_columns if len(source.label_columns) > 1 else ())
     for chunk in store.column(LABEL).chunks:
         found.update(chunk.flatten().unique().to_pylist())
     store.let_go()
-    if not found:
-        raise DataError("No row has a label", where=where, fix="check data.label")
-    return Labels.learn(list(found), names, where=where, least=1)
+    return Labels.learn(found, names, where=where, several=True)
 
 
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:

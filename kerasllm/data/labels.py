@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,25 +43,33 @@ class Labels:
     @classmethod
     def learn(
         cls,
-        labels: Sequence[str],
-        names: Mapping[str, str] | None = None,
+        labels: Iterable[str],
+        names: Mapping[str, str] | Sequence[str] | None = None,
         *,
+        several: bool = False,
         where: str = "",
-        least: int = 2,
     ) -> Labels:
         """Finds the classes of the training data: whole numbers by value, others by alphabet.
 
         Args:
             labels: The labels; how often each stands there does not matter.
-            names: The name to show for each label. Defaults to `None`.
+            names: The name to show for each label; or the names of the labels 0, 1, 2..., which
+                are then all classes, whether the data holds them or not. Defaults to `None`.
+            several: Whether a text may have several labels, so that one class is enough to learn.
+                Defaults to `False`.
             where: The file, for messages. Defaults to `""`.
-            least: The fewest classes that there may be. Defaults to `2`.
 
         Raises:
-            DataError: If there are fewer classes than that, or `names` misses one.
+            DataError: If there are too few classes, or `names` misses one.
         """
         found = sorted(set(labels), key=_sort_key)
-        if len(found) < least:
+        if not found:
+            raise DataError(
+                "No row has a label",
+                where=where,
+                fix="check that data.label names the right column",
+            )
+        if len(found) < 2 and not several:
             raise DataError(
                 f"All rows have the label {found[0]!r}; a classifier needs at least two classes",
                 where=where,
@@ -69,6 +77,8 @@ class Labels:
             )
         if not names:
             return cls(found)
+        if not isinstance(names, Mapping):
+            return cls._in_order(found, names, where)
         missing = [label for label in found if label not in names]
         if missing:
             raise DataError(
@@ -78,6 +88,23 @@ class Labels:
                 fix="add it to data.label_names; names there: " + ", ".join(map(repr, names)),
             )
         return cls(found, [names[label] for label in found])
+
+    @classmethod
+    def _in_order(cls, found: Sequence[str], names: Sequence[str], where: str) -> Labels:
+        """The classes of a list of names: the data holds their numbers, or the names."""
+        numbers = [str(number) for number in range(len(names))]
+        if set(found) <= set(names) and not set(found) <= set(numbers):
+            return cls(names)
+        missing = [label for label in found if label not in numbers]
+        if missing:
+            raise DataError(
+                f"data.label_names lists {len(names)} names, for the labels 0 to {len(names) - 1}; "
+                f"the data has the label {missing[0]!r}"
+                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                where=where,
+                fix="list a name for each label, or write {label: name}",
+            )
+        return cls(numbers, names)
 
     def encode(
         self, labels: Sequence[str], where: Callable[[int], str] | None = None
@@ -95,12 +122,54 @@ class Labels:
             return np.array([self._numbers[label] for label in labels], dtype=np.int32)
         except KeyError:
             unknown = [at for at, label in enumerate(labels) if label not in self._numbers]
-        label = labels[unknown[0]]
+        raise self._unknown(
+            labels[unknown[0]], len(unknown), where(unknown[0]) if where else None
+        )
+
+    def encode_sets(
+        self, sets: Sequence[Iterable[str]], where: Callable[[int], str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of the labels of each row, where it may have several.
+
+        Args:
+            sets: The labels of each row, as the training data writes them, or as they are shown.
+            where: Gives the place of a row by its position, for messages. Defaults to `None`.
+
+        Returns:
+            The numbers of all rows, int32, those of a row ascending and each once; and where each
+            row starts and the last ends, int64 `[rows + 1]`.
+
+        Raises:
+            DataError: If a label was not in the training data.
+
+        Example:
+
+        >>> Labels(["fear", "joy", "love"]).encode_sets([("love", "joy"), (), ("fear",)])
+        (array([1, 2, 0], dtype=int32), array([0, 2, 2, 3]))
+        """
+        flat: list[int] = []
+        offsets = np.zeros(len(sets) + 1, np.int64)
+        try:
+            for row, labels in enumerate(sets, start=1):
+                flat += sorted({self._numbers[label] for label in labels})
+                offsets[row] = len(flat)
+        except KeyError:
+            unknown = [
+                (row, label)
+                for row, labels in enumerate(sets)
+                for label in labels
+                if label not in self._numbers
+            ]
+            row, label = unknown[0]
+            raise self._unknown(label, len(unknown), where(row) if where else None) from None
+        return np.array(flat, np.int32), offsets
+
+    def _unknown(self, label: str, count: int, where: str | None) -> DataError:
         near = difflib.get_close_matches(label, self.raw, n=1)
-        raise DataError(
+        return DataError(
             f"The label {label!r} is not one that the model was trained on"
-            + (f" ({len(unknown) - 1:,} more are not)" if len(unknown) > 1 else ""),
-            where=where(unknown[0]) if where else None,
+            + (f" ({count - 1:,} more are not)" if count > 1 else ""),
+            where=where,
             fix=(f"did you mean {near[0]!r}? " if near else "")
             + "labels of the training data: "
             + ", ".join(self.raw[:20])
@@ -130,6 +199,50 @@ class Labels:
                 where=str(path),
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             ) from error
+
+
+def read_label_names(path: str | Path) -> list[str]:
+    """Reads the names of the labels 0, 1, 2... from a text file that has a name a line.
+
+    Args:
+        path: The file, UTF-8; empty lines at its end do not count.
+
+    Returns:
+        The names, in the order of the file.
+
+    Raises:
+        DataError: If the file cannot be read, has no name, an empty line between names, or a name
+            twice.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, ValueError) else error.strerror
+        raise DataError(
+            f"The names of the labels cannot be read: {reason}",
+            where=str(path),
+            fix="data.label_names names a text file with a name a line",
+        ) from error
+    names = [line.strip() for line in text.rstrip().split("\n")]
+    if names == [""]:
+        raise DataError("The file has no name", where=str(path), fix="write a name a line")
+    seen: dict[str, int] = {}
+    for line, name in enumerate(names, start=1):
+        place = f"{path}:{line}"
+        if not name:
+            raise DataError(
+                "A line between two names is empty, and lines are counted",
+                where=place,
+                fix="write the name of this label, or remove the line",
+            )
+        if name in seen:
+            raise DataError(
+                f"Two labels have the name {name!r}, lines {seen[name]} and {line}",
+                where=place,
+                fix="give each label a name of its own",
+            )
+        seen[name] = line
+    return names
 
 
 def _sort_key(label: str) -> tuple:

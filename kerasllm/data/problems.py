@@ -37,7 +37,7 @@ _LONGEST_PART = 40
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
-_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]{1,2}")
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _BOOLEANS = {"true": True, "false": False}
 _ONE_HOT = {"0": False, "1": True, **_BOOLEANS}
@@ -405,19 +405,15 @@ class _Column:
         return f"{held:,} of {self.rows:,} cells list labels with '{separator}' between them"
 
     def _decimal_commas(self, texts: Iterable[str]) -> bool:
-        """Whether cells such as `3,5` are numbers."""
-        texts = list(texts)
-        fractions = {text.partition(",")[2] for text in texts}
-        return len(fractions) <= 2 and all(map(_DECIMAL_COMMA.fullmatch, texts))
+        """Whether all cells are halves and quarters with a decimal comma, such as `3,5`."""
+        return all(map(_DECIMAL_COMMA.fullmatch, texts))
 
     def _detect_labels(self) -> Problem:
         different = len(self.counts)
         commas = [text for text in self.counts if "," in text]
         if commas and all(is_number(text.replace(",", ".", 1)) for text in self.counts):
-            if self._decimal_commas(commas):
-                raise self._unclear(
-                    "numbers with a decimal comma (write them with a point)", *KINDS[:2]
-                )
+            looks = "numbers with commas, a list of labels or a decimal comma (write a point there)"
+            raise self._unclear(looks, *KINDS[1::-1])
         if different > _FEW_LABELS and self.rows < 2 * different:
             words = sum(len(text.split()) for text in self.counts) / different
             numbers = sum(n for text, n in self.counts.items() if is_number(text))
@@ -439,7 +435,9 @@ class _Column:
         for text in self.counts:
             groups.setdefault(_INVISIBLE.sub("", text).casefold(), []).append(text)
         alike = next((group for group in groups.values() if len(group) > 1), None)
-        return f"labels that look alike are different: {', '.join(map(ascii, alike))}" if alike else ""
+        if alike is None:
+            return ""
+        return f"labels that look alike are different: {', '.join(map(ascii, alike))}"
 
     def _unsure_lists(self) -> str:
         for separator in SEPARATORS:

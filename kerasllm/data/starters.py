@@ -20,7 +20,8 @@ class Starter:
 
     Args:
         files: Part (`"train"`, `"test"`) to file name in the folder `starter` beside this module.
-        label_names: Label in the file to the name that users see; `None` if it has no labels.
+        label_names: Label in the file to the name that users see; `None` if it has no labels, or
+            the file holds the names.
         licence: The licence of the data; `starter/NOTICE.md` holds its text and the source.
         description: One line for lists.
     """
@@ -37,6 +38,27 @@ STARTERS = {
         label_names={"0": "negative", "1": "positive"},
         licence="MIT",
         description="Sentences of movie reviews, positive or negative: 8,049 and 2,023 rows",
+    ),
+    "paraphrases": Starter(
+        files={"train": "paraphrases_train.csv.gz", "test": "paraphrases_test.csv.gz"},
+        label_names=None,
+        licence="CC BY-SA 4.0",
+        description="Pairs of sentences, the same in meaning or different: 3,363 and 911 pairs",
+    ),
+    "sentence_similarity": Starter(
+        files={
+            "train": "sentence_similarity_train.csv.gz",
+            "test": "sentence_similarity_test.csv.gz",
+        },
+        label_names=None,
+        licence="CC BY-SA 4.0",
+        description="Pairs of sentences, scored from 0 to 5 (STS benchmark): 5,738 and 1,500 pairs",
+    ),
+    "emotions": Starter(
+        files={"train": "emotions_train.csv.gz", "test": "emotions_test.csv.gz"},
+        label_names=None,
+        licence="CC BY 4.0",
+        description="Comments with one or more of 28 emotions (GoEmotions): 10,000 and 2,000 rows",
     ),
     "chat": Starter(
         files={"train": "chat_train.jsonl", "test": "chat_test.jsonl"},

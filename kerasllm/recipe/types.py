@@ -17,7 +17,9 @@ Files = Annotated[
     "a file, a glob, starter:NAME or a list of these",
 ]
 LabelNames = Annotated[
-    dict[Text, Text], Field(min_length=1), "a mapping of labels in the data to names"
+    Text | Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)],
+    "a mapping of labels in the data to names, a list of the names of 0, 1, 2..., or a text file "
+    "with a name a line",
 ]
 LabelWeights = Annotated[
     dict[Text, Positive], Field(min_length=1), "a mapping of labels to numbers above 0"

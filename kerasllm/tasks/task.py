@@ -480,6 +480,10 @@ class Task(abc.ABC):
     def facts(self, recipe: Any, data: TaskData) -> DataFacts:
         """Returns what to show of the data before a training."""
 
+    def model_facts(self, recipe: Any, model: keras.Model) -> list[tuple[str, str]]:
+        """Returns what the plan shows of a model besides its size; nothing by default."""
+        return []
+
     def mistakes(self, recipe: Any, data: TaskData, evaluation: Evaluation) -> list[dict]:
         """Returns the most confident mistakes on the test data; none by default.
 

@@ -581,6 +581,15 @@ class TextClassification(Task):
         table = balance_table(counts, data.labels.names, weights, rows)
         return DataFacts(facts, [table], found)
 
+    def model_facts(
+        self, recipe: ClassificationRecipe, model: TextClassifier
+    ) -> list[tuple[str, str]]:
+        why = ""
+        if recipe.model.pooling == "auto":
+            why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
+        what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
+        return [("pooling", f"{model.pooling}: the head reads {what}{why}")]
+
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
     ) -> list[dict]:

@@ -268,7 +268,7 @@ def _compare(
     if one is not None:
         same = (one == other).reshape(len(one), -1).all(axis=1)
         agreement = float(same.mean())
-    headline = subject.task.headline
+    headline = subject.task.headline_of(results[0].metrics)
     comparison = Comparison(
         headline.metric, headline.higher_is_better, limit, before, after, agreement
     )

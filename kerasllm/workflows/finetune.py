@@ -120,6 +120,10 @@ def finetune(
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
+        with report.busy("finishing the model") as busy:
+            finished = job.task.finish(job.recipe, job.model, job.data, busy.update)
+        if finished:
+            metrics = {**metrics, "validation": job.evaluate(job.data.validation).metrics, **finished}
         trained = time.perf_counter()
         if chief:
             with report.busy("saving the model"):
@@ -131,6 +135,9 @@ def finetune(
             with report.busy("evaluating on the test data"):
                 found = job.evaluate(job.data.test)
             metrics["test"] = found.metrics
+            if chief:
+                for name, figure in job.task.figures(found).items():
+                    figure.savefig(run.path / f"{name}.png", format="png")
             timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None

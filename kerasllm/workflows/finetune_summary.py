@@ -39,6 +39,7 @@ def show_plan(report: Report, job: Job) -> None:
     report.facts(
         [
             ("model", f"{job.model.task.backbone.name}, {total:,} parameters"),
+            *job.task.model_facts(job.recipe, job.model),
             ("trainable", f"{trainable:,} ({trainable / total:.2%})"),
             ("devices", describe(job.strategy)),
             ("precision", f"{job.precision}, {_xla(job)}"),

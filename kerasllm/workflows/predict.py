@@ -6,13 +6,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kerasllm.errors import RunError
+from kerasllm.tasks.task import PredictOptions
 from kerasllm.workflows.trained import Trained, open_run
 
 CHUNK = 2048
 
 
 def predict(
-    run: str | Path | Trained, inputs: Iterable, *, chunk: int = CHUNK
+    run: str | Path | Trained,
+    inputs: Iterable,
+    *,
+    chunk: int = CHUNK,
+    options: PredictOptions | None = None,
 ) -> Iterator[dict]:
     """Predicts for texts, in memory that does not grow with their number.
 
@@ -23,6 +28,7 @@ def predict(
         inputs: Texts, or tuples of texts where a row has two; read as they are needed.
         chunk: Texts that are computed together, sorted by length within. With `1` a text is
             answered before the next one is read. Defaults to `2048`.
+        options: What else there is to say; see `PredictOptions`. Defaults to `None`: nothing.
 
     Yields:
         What the task predicts for each, in the order given; a classifier `{"text": ..., "label":
@@ -47,4 +53,4 @@ def predict(
             fix="write texts with `kerasllm generate`, measure it with `kerasllm evaluate`",
         )
     model = trained.open()
-    yield from task.predict(model, inputs, buckets=trained.buckets, chunk=chunk)
+    yield from task.predict(model, inputs, buckets=trained.buckets, chunk=chunk, options=options)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasllm.data.labels import Labels
+from kerasllm.data.labels import Labels, read_label_names
 from kerasllm.errors import DataError
 
 
@@ -67,3 +67,73 @@ def test_a_broken_file_is_refused(tmp_path, content):
         (tmp_path / "labels.json").write_text(content)
     with pytest.raises(DataError, match="cannot be read"):
         Labels.load(tmp_path)
+
+
+# Names in the order of their numbers
+
+
+def test_names_in_order_are_all_classes():
+    labels = Labels.learn(["2", "0"], ["admiration", "joy", "neutral"])
+    assert (labels.raw, labels.names) == (("0", "1", "2"), ("admiration", "joy", "neutral"))
+    assert labels.encode(["2", "joy"]).tolist() == [2, 1]
+    assert Labels.learn(["joy", "neutral"], ["admiration", "joy", "neutral"]).encode(["joy"]) == [1]
+    with pytest.raises(DataError, match="for the labels 0 to 1; the data has the label '7'"):
+        Labels.learn(["0", "7"], ["no", "yes"])
+
+
+def test_names_are_read_from_a_file(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("\ufeffadmiration\r\njoy \r\nfreude ✓\n\n", encoding="utf-8")
+    assert read_label_names(path) == ["admiration", "joy", "freude ✓"]
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "where"),
+    [
+        (None, "No such file", ""),
+        (b"\xff\n", "not UTF-8", ""),
+        (b"\n \n", "no name", ""),
+        (b"a\n\nb\n", "is empty", ":2"),
+        (b"a\nb\na\n", "'a', lines 1 and 3", ":3"),
+    ],
+)
+def test_a_file_of_names_that_is_broken(tmp_path, content, what, where):
+    path = tmp_path / "labels.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=what) as error:
+        read_label_names(path)
+    assert error.value.where == f"{path}{where}" and error.value.fix
+
+
+# Several labels
+
+
+@given(st.lists(st.lists(st.sampled_from("abcde"))))
+def test_sets_of_labels_come_back(sets):
+    labels = Labels.learn("abcde")
+    flat, offsets = labels.encode_sets(sets)
+    assert (flat.dtype, offsets.dtype, len(offsets)) == ("int32", "int64", len(sets) + 1)
+    decoded = [
+        [labels.names[number] for number in flat[start:end]]
+        for start, end in zip(offsets, offsets[1:], strict=False)
+    ]
+    assert decoded == [sorted(set(found)) for found in sets]
+
+
+def test_a_label_and_its_name_are_one_in_a_set():
+    labels = Labels.learn(["0", "1"], {"0": "joy", "1": "fear"})
+    assert labels.encode_sets([("1", "fear", "joy")])[0].tolist() == [0, 1]
+
+
+def test_an_unknown_label_of_a_set_is_refused_with_its_place():
+    labels = Labels.learn(["joy", "fear"], several=True)
+    with pytest.raises(DataError, match=r"'jot' .*1 more") as error:
+        labels.encode_sets([("joy",), ("fear", "jot"), ("x",)], lambda row: f"mail.csv:{row + 2}")
+    assert error.value.where == "mail.csv:3" and "did you mean 'joy'?" in error.value.fix
+
+
+def test_one_label_is_enough_where_texts_may_have_none():
+    assert Labels.learn(["toxic"], several=True).names == ("toxic",)
+    with pytest.raises(DataError, match="No row has a label"):
+        Labels.learn([], several=True)

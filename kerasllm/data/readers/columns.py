@@ -55,11 +55,14 @@ def find_column(
             check_column(role, found[0], columns, file)
             return found[0]
     pair = common_pair(columns, taken) if role == "text" else None
+    both = ""
+    if pair:
+        both = f"for two texts: --set 'data.text={pair[0]}' --set 'data.text_pair={pair[1]}'; "
     raise DataError(
         f"No {role} column found",
         where=file.name,
         fix=_separator(columns)
-        + (f"for two texts: --set 'data.text={pair[0]}' --set 'data.text_pair={pair[1]}'; " if pair else "")
+        + both
         + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
         f"columns there: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}",

@@ -147,7 +147,9 @@ def guess_columns(
         reason = "the other column whose values recur"
         if len(candidates) > 1:
             reason = "the column of 0 and 1"
-            candidates = {one: found for one, found in candidates.items() if set(found) == {"0", "1"}}
+            candidates = {
+                place: values for place, values in candidates.items() if set(values) == {"0", "1"}
+            }
         if len(candidates) != 1:
             return None
         ((label, values),) = candidates.items()
@@ -190,7 +192,7 @@ def unclear(file: DataFile, first: Sequence[str]) -> DataError:
     """The error for a table whose columns the user must name by number."""
     fields = ", ".join(f"{place}: {shown(field)}" for place, field in enumerate(first[:20]))
     return DataError(
-        "The first line looks like a row, not like a header, and which column is which is not clear",
+        "The first line looks like a row, not a header, and which column is which is not clear",
         where=file.name,
         fix="name the columns by number: --set data.text=NUMBER and data.label=NUMBER (for two "
         f"texts also data.text_pair=NUMBER); the first line has {fields}",

@@ -238,10 +238,11 @@ def _check_width(
     file: DataFile, name: str, number: int, fields: Sequence[str]
 ) -> None:
     if number >= len(fields):
+        there = ", ".join(f"{place}: {shown(field)}" for place, field in enumerate(fields))
         raise DataError(
             f"There is no column {name}: the first line has {len(fields)}, counted from 0",
             where=file.name,
-            fix=f"columns there: {', '.join(f'{at}: {shown(one)}' for at, one in enumerate(fields))}",
+            fix=f"columns there: {there}",
         )
 
 

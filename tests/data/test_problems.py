@@ -1,0 +1,225 @@
+"""One label, several labels or a score: told from the labels, or refused with a reason."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasllm.data.problems import (
+    KINDS,
+    SEPARATORS,
+    Problem,
+    detect_problem,
+    label_text,
+    parse_one_hot,
+)
+from kerasllm.errors import DataError
+
+
+def refusal(values, **arguments):
+    with pytest.raises(DataError) as error:
+        detect_problem(values, where="data.csv", **arguments)
+    assert error.value.where == "data.csv"
+    return f"{error.value.what}; {error.value.fix}"
+
+
+def cycled(values, rows):
+    return list(itertools.islice(itertools.cycle(values), rows))
+
+
+# Detection
+
+SCORES = [f"{number / 100:.2f}" for number in range(0, 500, 7)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "why"),
+    [
+        (["spam", "ham", "spam"], "single_label", "2 different labels in 3 rows"),
+        ([0, 1, 1, None, ""], "single_label", "2 different numbers in 3 rows, all whole"),
+        (["0.0", "1.0"] * 9, "single_label", "2 different numbers"),
+        ([1.0, 0.0, math.nan], "single_label", "2 different numbers"),
+        ([1, 2, 3, 4, 5] * 9, "single_label", "5 different numbers in 45 rows"),
+        (cycled(map(str, range(77)), 1000), "single_label", "77 different numbers"),
+        (cycled(map(str, range(5000, 9000, 130)), 4000), "single_label", "different numbers"),
+        (["True", "FALSE", "true"], "single_label", "true and false"),
+        ([True, "False"], "single_label", "true and false"),
+        (["5.0", "3.8", "3.8", "2.6"], "regression", "3 different numbers in 4 rows"),
+        (cycled(SCORES, 2000), "regression", "72 different numbers in 2,000 rows, with fractions"),
+        ([float(np.float32(0.1)), 0.7, 1.0], "regression", "3 different"),
+        ([["joy"], [], ["fear", "joy"]], "multi_label", "lists"),
+        ([["joy"], "fear"], "multi_label", "lists"),
+        (["['joy', 'fear']", "[]", '["joy"]'], "multi_label", "written lists"),
+        (["joy", "fear", "joy|fear"], "multi_label", "1 of 3 cells list labels with '|'"),
+        (["joy|fear", "fear|rage", "joy|rage"], "multi_label", "3 of 3 cells"),
+        (["27", "7", "11", "24", "11,24", "7"], "multi_label", "1 of 6 cells"),
+        (["a; b", "a", "b"], "multi_label", "';'"),
+        ([], "single_label", "no label to judge by"),
+        ([None, math.nan, ""], "single_label", "no label to judge by"),
+    ],
+)  # fmt: skip
+def test_clear_columns(values, kind, why):
+    problem = detect_problem(values)
+    assert problem.kind == kind and why in problem.why
+
+
+@pytest.mark.parametrize(
+    ("values", "looks", "advice"),
+    [
+        (cycled([0.0, 0.5, 1.0], 500), "numbers with fractions, but few", "regression"),
+        (cycled(["0.5", "1.5"], 500), "numbers with fractions, but few", "single_label"),
+        (cycled([f"intent {n}" for n in range(400)], 500), "hardly recur", "single_label"),
+        ([f"u{n}" for n in range(11)], "values that hardly recur", "single_label"),
+        (range(1000, 2000), "numbers that hardly recur, such as ids", "regression"),
+        (cycled(range(0, 100_000, 317), 2000), "numbers with gaps", "regression"),
+        ([f"The film, number {n}, is long" for n in range(60)], "holds texts", "single_label"),
+        (["n/a", *map(str, np.linspace(0.1, 3, 50))], "numbers, most of them", "regression"),
+        (["1", "2", "1,5", "2,5", "5", "5,5"], "decimal comma", "point"),
+    ],
+)
+def test_columns_that_are_not_clear_are_refused(values, looks, advice):
+    values = list(values)
+    message = refusal(values, column="topic")
+    assert looks in message and advice in message and "the label column 'topic'" in message
+    assert f"{len(set(map(label_text, values))):,} different values in {len(values):,} rows" in message
+    assert "--set data.problem=" in message and "--set data.label=NAME" in message
+    for kind in KINDS:
+        assert detect_problem(values, kind).kind == kind
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["Yes, really", "Yes", "No"],
+        ["Korea, South", "Korea, North", "Japan"] * 5,
+        ["It was fine, but long", "It was bad", "It was fine"] * 3,
+        ["either/or", "a, b and c", "a"],
+    ],
+)
+def test_a_comma_within_a_label_is_no_separator(values):
+    problem = detect_problem(values)
+    assert (problem.kind, problem.separator) == ("single_label", None)
+    assert "is taken as one label" in problem.hint
+
+
+def test_hints():
+    assert "1 to 5 are a score" in detect_problem([1, 2, 3, 4, 5] * 9).hint
+    assert not detect_problem([0, 1] * 9).hint
+    assert r"'spam', 'Spam', 'spam\u200b'" in detect_problem(["spam", "Spam", "spam\u200b"]).hint
+
+
+def test_what_the_user_sets_is_not_detected():
+    assert detect_problem(["a/b"], separator="/") == Problem("multi_label", "/")
+    assert detect_problem(["a,b", "c"], "multi_label") == Problem("multi_label", ",")
+    assert detect_problem(["a", "c"], "multi_label") == Problem("multi_label")
+    assert detect_problem(["True"], "single_label").booleans
+    with pytest.raises(ValueError, match="kind must be"):
+        detect_problem([], "ranking")
+    with pytest.raises(ValueError, match="kind must be"):
+        Problem("ranking")
+    with pytest.raises(ValueError, match="must have a character"):
+        Problem("multi_label", "")
+
+
+def test_only_the_first_labels_are_read():
+    endless = itertools.cycle(["a", "b"])
+    assert detect_problem(endless).why == "2 different labels in 10,000 rows"
+
+
+def test_a_problem_is_kept_as_json_keeps_it():
+    problem = detect_problem(["joy", "fear", "joy|fear"])
+    assert Problem(**dataclasses.asdict(problem)) == problem
+
+
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
+
+
+@given(st.lists(names, min_size=2, max_size=8, unique=True), st.sampled_from(SEPARATORS), st.data())
+def test_labels_that_are_joined_are_found_again(labels, separator, data):
+    labels = [f"x{label_text(label)}" for label in labels]
+    sets = [(label,) for label in labels]
+    sets += data.draw(
+        st.lists(
+            st.lists(st.sampled_from(labels), min_size=2, max_size=3, unique=True).map(tuple),
+            min_size=1,
+        )
+    )
+    sets.append(tuple(labels[:2]))
+    if len(set(labels)) < len(labels):
+        return
+    cells = [separator.join(one) for one in sets] * 2
+    problem = detect_problem(cells)
+    if {label for one in sets if len(one) > 1 for label in one} and problem.kind == "multi_label":
+        assert problem.separator == separator
+        assert [problem.parse(cell) for cell in cells] == sets * 2
+    else:
+        raise AssertionError(problem)
+
+
+# Parsing
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_scores_are_read_exactly(score):
+    problem = Problem("regression")
+    assert problem.parse(score) == problem.parse(repr(score)) == problem.parse(f" {score!r} ")
+
+
+@pytest.mark.parametrize(
+    "value", ["", None, math.nan, "nan", "inf", math.inf, True, "3,5", "1_0", "x", [1], "1e999", 10**400]
+)  # fmt: skip
+def test_what_is_no_score(value):
+    with pytest.raises(ValueError, match="the label is"):
+        Problem("regression").parse(value)
+
+
+@given(st.lists(names.map(label_text), unique=True))
+def test_lists_are_sets_of_labels(labels):
+    problem = Problem("multi_label", "|")
+    assert problem.parse(labels) == tuple(labels)
+    assert problem.parse(repr(labels)) == tuple(labels), "as Python writes a list into a cell"
+    assert not labels or problem.parse(" | ".join(labels)) == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "labels"),
+    [
+        ("joy|fear|", ("joy", "fear")), ("joy", ("joy",)), ("3|3|17", ("3", "17")), (3, ("3",)),
+        ([1.0, True], ("1", "true")), ("[]", ()), ([], ()), ("[1]|[2]", ("[1]", "[2]")),
+    ],
+)  # fmt: skip
+def test_sets_of_labels(value, labels):
+    assert Problem("multi_label", "|").parse(value) == labels
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "the label is empty"), (None, "written \\[\\]"), ("a||b", "one of the labels is empty"),
+        ([None], "one of the labels is empty"), ([["a"]], "a list in a list"),
+        ({"a": 1}, "the label is an object"), ("[a b]", "not a list that can be read"),
+    ],
+)  # fmt: skip
+def test_what_is_no_set_of_labels(value, why):
+    with pytest.raises(ValueError, match=why):
+        Problem("multi_label", "|").parse(value)
+
+
+def test_booleans_are_one_label_however_they_are_written():
+    problem = detect_problem([True, False])
+    assert [problem.parse(value) for value in (True, "True", "TRUE", " true")] == ["true"] * 4
+    assert Problem("single_label").parse("True") == "True"
+
+
+def test_a_column_for_each_label():
+    columns = ["toxic", "insult", "threat"]
+    assert parse_one_hot([1, "0", "True"], columns) == ("toxic", "threat")
+    assert parse_one_hot(["1.0", 1.0, False], columns) == ("toxic", "insult")
+    assert parse_one_hot([0, 0, 0], columns) == ()
+    for value in ("", None, "2", "yes", [1]):
+        with pytest.raises(ValueError, match="label column 'insult' is"):
+            parse_one_hot([1, value, 0], columns)
