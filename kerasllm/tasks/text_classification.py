@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
@@ -28,6 +28,8 @@ from kerasllm.tasks.task import (
     Evaluation,
     Head,
     Headline,
+    InputText,
+    Instance,
     Task,
 )
 
@@ -179,10 +181,10 @@ class ClassificationRecipe(WholeRecipe):
         return needs_validation(training, info.data.get("data"))
 
 
-class TextInstance(BaseModel, extra="forbid"):
+class TextInstance(Instance):
     """One instance of a `:predict` request."""
 
-    text: str
+    text: InputText
 
 
 class TextClassification(Task):
@@ -457,11 +459,16 @@ class TextClassification(Task):
             ]
 
         return Api(
-            TextInstance,
-            {"label": ("DT_STRING", (-1,)), "probabilities": ("DT_FLOAT", (-1, len(names)))},
-            predict,
-            served.warm_up,
-            {"labels": names, "max_length": model.max_length},
+            Instance=TextInstance,
+            outputs={
+                "label": ("DT_STRING", (-1,)),
+                "probabilities": ("DT_FLOAT", (-1, len(names))),
+            },
+            predict=predict,
+            example="A film to remember.",
+            warm_up=served.warm_up,
+            facts={"labels": names, "max_length": model.max_length},
+            tokens=lambda: served.tokens,
         )
 
 
