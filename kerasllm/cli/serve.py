@@ -28,7 +28,9 @@ from kerasllm.serving.limits import Limits
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
-@click.option("--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 16]")
+@click.option(
+    "--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 16]"
+)
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
 @click.option("--max-length", type=int, default=Limits.length, show_default=True)

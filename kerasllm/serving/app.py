@@ -60,7 +60,7 @@ def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None 
         metrics: What is counted.
         key: What clients must send as `Authorization: Bearer KEY`. Defaults to `None`: nothing.
     """
-    metrics.watch("waiting_requests", "Requests that wait.", lambda: worker.waiting)
+    metrics.add_gauge("waiting_requests", "Requests that wait.", lambda: worker.waiting)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})

@@ -40,8 +40,8 @@ class Metrics:
         self.tokens = Counter("tokens", "Tokens that were computed.", ["kind"], **own)
         self._own = own
 
-    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """Adds a number that is asked for when the metrics are.
+    def add_gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """Adds a number that is computed whenever the metrics are read.
 
         Args:
             name: Its name.

@@ -24,7 +24,9 @@ _EXPECTED = "Input should "
 
 def path(location: Location) -> str:
     """Returns a place as it is written in code: `messages[0].content`."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_NAME]}" for step in location)
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_NAME]}" for step in location
+    )
     return "".join(steps).removeprefix(".")
 
 
@@ -80,6 +82,8 @@ def validated(
             param=path(detail["loc"]) or None,
             code=context["code"],
         ) from None
+    except UnicodeEncodeError:  # A validator quotes a text that UTF-8 cannot write.
+        raise Refusal(400, "A text of the body is not valid Unicode: it has half a pair") from None
 
 
 def _sentence(schema: type[BaseModel], detail: ErrorDetails, place: str) -> str:

@@ -184,7 +184,5 @@ def endpoints_of(
         writer.warm_up()
         return OpenAiApi(name, api.generator, writer, limits), writer
     api.warm_up()
-    batcher = Batcher(
-        api.predict, metrics, tokens=api.tokens, most_instances=limits.batch, **most
-    )
+    batcher = Batcher(api.predict, metrics, tokens=api.tokens, most_instances=limits.batch, **most)
     return PredictApi(name, api, batcher, limits), batcher

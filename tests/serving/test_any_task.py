@@ -36,11 +36,14 @@ class Pair(Instance):
     text_pair: InputText
     least: Annotated[int, Field(ge=0)] = 0
     ignored: Annotated[list[InputText], "a list of texts"] = []  # noqa: RUF012
+    note: str = ""
 
     @model_validator(mode="after")
     def _differ(self):
         if self.text == self.text_pair:
             raise ValueError("both texts are the same")
+        if "comment" in self.note:
+            raise ValueError(f"{self.note} is no note")
         return self
 
 
@@ -111,7 +114,10 @@ def test_other_fields_and_base64(server):
     ("body", "words"),
     [
         ({"instances": ["a"]}, "instances[0].text_pair is missing. Expected: a text"),
-        ({"instances": [*ROWS[:2], {"text": "a", "text_pair": " "}]}, "instances[2].text_pair is empty"),
+        (
+            {"instances": [*ROWS[:2], {"text": "a", "text_pair": " "}]},
+            "instances[2].text_pair is empty",
+        ),
         (
             {"instances": [{"text": "a", "text_pair": "b\ud800"}]},
             "instances[0].text_pair is not valid Unicode: character 2",
@@ -119,7 +125,7 @@ def test_other_fields_and_base64(server):
         ({"instances": [{"text": "a", "text_pair": "a"}]}, "instances[0]: both texts are the same"),
         (
             {"instances": [{**ROWS[0], "pair": "c"}]},
-            "Unknown field: 'instances[0].pair'. Known: text, text_pair, least, ignored",
+            "Unknown field: 'instances[0].pair'. Known: text, text_pair, least, ignored, note",
         ),
         (
             {"instances": [{**ROWS[0], "least": "1"}]},
@@ -141,14 +147,28 @@ def test_other_fields_and_base64(server):
             {"instances": [{**ROWS[0], "ignored": ["c", {"b64": "?"}]}]},
             "instances[0].ignored[1] is not base64 of UTF-8",
         ),
+        ({"instances": [{**ROWS[0], "note": "comment \ud800"}]}, "not valid Unicode"),
+        (
+            {"instances": [{**ROWS[0], "\ud800": {"b64": "?"}}]},
+            "instances[0].\\ud800 is not base64",
+        ),
         ({"inputs": ["a"]}, "inputs.text_pair is missing"),
-        ({"inputs": {"text": ["a", "b"], "text_pair": ["c", 4]}}, "inputs.text_pair[1] must be a text"),
-        ({"inputs": {"text": ["a", "b"], "text_pair": ["c", "b"]}}, "inputs[1]: both texts are the same"),
+        (
+            {"inputs": {"text": ["a", "b"], "text_pair": ["c", 4]}},
+            "inputs.text_pair[1] must be a text",
+        ),
+        (
+            {"inputs": {"text": ["a", "b"], "text_pair": ["c", "b"]}},
+            "inputs[1]: both texts are the same",
+        ),
         (
             {"inputs": {"text": ["a", "b"], "text_pair": ["c"]}},
-            "The lists of 'inputs' must have one length. Received: \"text\" 2, \"text_pair\" 1",
+            'The lists of \'inputs\' must have one length. Received: "text" 2, "text_pair" 1',
         ),
-        ({"inputs": {"text": ["a"], "text_pair": ["b"], "more": [1]}}, "Unknown field: 'inputs.more'"),
+        (
+            {"inputs": {"text": ["a"], "text_pair": ["b"], "more": [1]}},
+            "Unknown field: 'inputs.more'",
+        ),
         (
             {"inputs": {"text": ["a"], "text_pair": ["b"], "ignored": [["c", ""]]}},
             "inputs.ignored[0][1] is empty",
@@ -175,6 +195,7 @@ def test_metadata_and_metrics(server):
         "text_pair": ("DT_STRING", [-1]),
         "least": ("DT_INT64", [-1]),
         "ignored": ("DT_STRING", [-1, -1]),
+        "note": ("DT_STRING", [-1]),
     }
     assert told["outputs"] == {"shared": ("DT_FLOAT", [-1]), "words": ("DT_STRING", [-1, -1])}
     assert found["language"] == "any"

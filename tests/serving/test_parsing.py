@@ -13,7 +13,7 @@ _FIELDS = (
     "instances inputs signature_name text b64 messages role content type prompt max_tokens stop "
     "max_completion_tokens temperature top_p seed stream stream_options include_usage n logprobs "
     "tools response_format user model other text_pair words \ud800"
-).split(" ")
+).split()
 _LEAVES = st.one_of(
     st.none(),
     st.booleans(),
