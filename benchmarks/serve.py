@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine
+from kerasllm.workflows.trained import Trained, open_trained
 
 HERE = Path(__file__).parent
 TOPICS = ("whales", "ships", "the sea", "Nantucket", "harpoons", "storms", "islands", "captains")
@@ -36,8 +38,9 @@ TOPICS = ("whales", "ships", "the sea", "Nantucket", "harpoons", "storms", "isla
 def main() -> None:
     options = parse_arguments()
     console = Console(stderr=True)
-    prepare = prepare_classifier if is_classifier(options.run) else prepare_language_model
-    path, bodies, call = prepare(options)
+    trained = open_trained(options.run)
+    prepare = prepare_generator if trained.task.generates else prepare_predict
+    path, bodies, call = prepare(trained, options)
     load = os.getloadavg()[0]
     with server(options) as host:
         console.print(f"One client, {options.calls} calls ...")
@@ -63,7 +66,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve")
-    parser.add_argument("--run", required=True, help="a run, or a preset of a language model")
+    parser.add_argument("--run", required=True, help="a run, or a preset that writes text")
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--calls", type=int, default=100, help="of the one client")
@@ -72,42 +75,34 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def is_classifier(run: str) -> bool:
-    from kerasllm.recipe import load
-    from kerasllm.run import Run
+def prepare_predict(
+    trained: Trained, options: argparse.Namespace
+) -> tuple[str, list[bytes], Callable]:
+    """Returns the path, requests with one instance of the test data each, and the model call."""
+    from kerasllm.serving.limits import Limits
 
-    recipe = Run(run).recipe
-    return recipe.is_file() and load(str(recipe)).task == "text_classification"
-
-
-def prepare_classifier(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
-    """Returns the address, requests with one text of the test data each, and the model call."""
-    from kerasllm.data.readers.sources import Source
-    from kerasllm.recipe import load
-    from kerasllm.run import Run
-    from kerasllm.serving.classifier import ServedClassifier
-    from kerasllm.serving.metrics import Metrics
-    from kerasllm.workflows.trained import open_run
-
-    run = Run.open(options.run)
-    data = load(str(run.recipe)).data
-    source = Source(data.test or data.train, split="test", text=data.text, labelled=False)
-    texts = next(iter(source.batches())).texts[:500]
-    classifier = ServedClassifier(open_run(options.run).open(), Metrics())
-    classifier.warm_up()
-    bodies = [json.dumps({"instances": [text]}).encode() for text in texts]
+    model, data = trained.open(), trained.recipe.data
+    part = "test" if data.test else "train"
+    api = trained.task.api(model, Limits())
+    api.warm_up()
+    inputs, _ = trained.task.samples(trained.recipe, model, part, getattr(data, part), 500)
+    rows = [(one,) if isinstance(one, str) else one for one in itertools.islice(inputs, 500)]
+    rows = [dict(zip(api.Instance.model_fields, row)) for row in rows]  # the rest may be left out
+    instances = [api.Instance.model_validate(row) for row in rows]
+    bodies = [json.dumps({"instances": [row]}).encode() for row in rows]
     name = Path(options.run).resolve().name
-    return f"/v1/models/{name}:predict", bodies, lambda i: classifier.classify([texts[i]])
+    return f"/v1/models/{name}:predict", bodies, lambda i: api.predict([instances[i]])
 
 
-def prepare_language_model(options: argparse.Namespace) -> tuple[str, list[bytes], Callable]:
-    """Returns the address, requests with one question each, and the model call: a whole answer."""
+def prepare_generator(
+    trained: Trained, options: argparse.Namespace
+) -> tuple[str, list[bytes], Callable]:
+    """Returns the path, requests with one question each, and the model call: a whole answer."""
     from kerasllm.generation import GenerationSettings, TextGenerator
     from kerasllm.serving.continuous_batching import Asked, decoding_for
-    from kerasllm.workflows.trained import open_trained
 
     settings = GenerationSettings(max_new_tokens=options.max_tokens)
-    generator = TextGenerator(open_trained(options.run).open(), settings)
+    generator = TextGenerator(trained.open(), settings)
     stops = generator.settings_of(settings, chat=True).stop_token_ids
     decoding = decoding_for(generator.generator)
     chats = [[{"role": "user", "content": f"Tell me about {topic}."}] for topic in TOPICS]

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shlex
 
 import click
 
 from kerasllm.cli.plan import parse_size
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.serving.limits import Limits
-
-_EXAMPLES = {
-    "text_classification": ("/v1/models/{name}:predict", {"instances": ["A film to remember."]}),
-    "causal_lm": (
-        "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": "Name three whales."}]},
-    ),
-}
 
 
 @click.command()
@@ -32,10 +25,12 @@ _EXAMPLES = {
     metavar="FILE",
     help="Holds the key that clients must send.  [default: the variable KERASLLM_API_KEY]",
 )
-@click.option("--adapter", metavar="FOLDER", help="Put this adapter on a language model.")
+@click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
-@click.option("--max-batch", type=int, help="Texts computed together.  [default: 64; answers: 16]")
+@click.option(
+    "--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 16]"
+)
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
 @click.option("--max-length", type=int, default=Limits.length, show_default=True)
@@ -55,9 +50,9 @@ def serve(
     kerasllm serve my_run --port 8000
     kerasllm serve smollm2_135m_instruct --port 0
 
-    A classifier has TensorFlow Serving's REST API, a language model OpenAI's. The limits: bytes of
-    a body, texts of a request and of a batch, requests that wait, tokens of an answer, tokens of
-    prompt and answer together.
+    A model that writes text has OpenAI's API, any other TensorFlow Serving's REST API. The limits:
+    bytes of a body, instances of a request and of a batch, requests that wait, tokens of an answer,
+    tokens of prompt and answer together.
     """
     from kerasllm.workflows.serve import KEY_VARIABLE, read_key
     from kerasllm.workflows.serve import serve as run_serve
@@ -97,12 +92,10 @@ def _is_loopback(host: str) -> bool:
 
 def _welcome(served, with_key: bool) -> str:
     """Returns where the model answers, and a command that asks it."""
-    path, body = _EXAMPLES[served.task]
-    if served.task == "causal_lm":
-        body = {"model": served.name, **body}
+    body = shlex.quote(json.dumps(served.body))
     key = "-H 'Authorization: Bearer KEY' " if with_key else ""
     return (
         f"Serving {served.name} at {served.address}\n"
-        f"  curl {served.address}{path.format(name=served.name)} {key}\\\n"
-        f"    -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+        f"  curl {served.address}{served.path} {key}\\\n"
+        f"    -H 'Content-Type: application/json' -d {body}"
     )

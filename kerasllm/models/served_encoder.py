@@ -21,10 +21,14 @@ class ServedEncoder:
 
     Args:
         model: A model with an encoder.
+
+    Attributes:
+        tokens: How many tokens were computed so far, padding and `warm_up` left out.
     """
 
     def __init__(self, model: TextClassifier):
         self._model = model
+        self.tokens = 0
         names = model.input_names
         signature = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in names}
 
@@ -51,6 +55,7 @@ class ServedEncoder:
         found = np.concatenate(parts)
         logits = np.empty_like(found)
         logits[order] = found
+        self.tokens += int(tokens.lengths.sum())
         return logits
 
     def _call(self, tokens: TokensInMemory, rows: np.ndarray, width: int) -> np.ndarray:

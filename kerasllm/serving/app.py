@@ -23,12 +23,16 @@ _WITHOUT_KEY = ("/health", "/ready")
 _HUNG_UP = 499
 
 
-class Api(Protocol):
+class Endpoints(Protocol):
     """Endpoints of a model, and the shape of their errors."""
 
     @property
     def routes(self) -> list[BaseRoute]:
         """The addresses that are answered."""
+
+    @property
+    def example(self) -> tuple[str, dict]:
+        """The path and the body of a request."""
 
     def error(self, refusal: Refusal) -> Response:
         """Returns what a request that is refused is answered with."""
@@ -47,7 +51,7 @@ class Worker(Protocol):
         """Ends, when all is computed."""
 
 
-def build_app(api: Api, worker: Worker, metrics: Metrics, key: str | None = None) -> ASGIApp:
+def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None = None) -> ASGIApp:
     """Returns the application that serves a model.
 
     Args:
@@ -56,7 +60,7 @@ def build_app(api: Api, worker: Worker, metrics: Metrics, key: str | None = None
         metrics: What is counted.
         key: What clients must send as `Authorization: Bearer KEY`. Defaults to `None`: nothing.
     """
-    metrics.watch("waiting_requests", "Requests that wait.", lambda: worker.waiting)
+    metrics.add_gauge("waiting_requests", "Requests that wait.", lambda: worker.waiting)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -81,7 +85,7 @@ def build_app(api: Api, worker: Worker, metrics: Metrics, key: str | None = None
 class _Gate:
     """Lets requests with the key in, counts them, and answers those that failed."""
 
-    def __init__(self, app: Starlette, api: Api, metrics: Metrics, key: str | None):
+    def __init__(self, app: Starlette, api: Endpoints, metrics: Metrics, key: str | None):
         self._app = app
         self._api = api
         self._metrics = metrics

@@ -143,17 +143,17 @@ class Writer(ModelThread):
         return answer
 
     def _run(self) -> None:
-        while self._goes_on():
+        while self._has_work():
             try:
                 self._enter()
                 self._leave()
                 if self._open:
                     self._give(self._decoding.step)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
+            except Exception as error:  # noqa: BLE001 - whatever it is, the server continues
                 _log.exception("The model failed, and with it the answers that were open")
                 self._fail_open(error)
 
-    def _goes_on(self) -> bool:
+    def _has_work(self) -> bool:
         with self._changed:
             while not self._waiting and not self._open and not self._closed:
                 self._changed.wait()

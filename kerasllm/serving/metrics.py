@@ -20,8 +20,8 @@ class Metrics:
         requests: Requests that were answered, by endpoint and status; 499 is a client that hung up.
         request_seconds: From a request's head to the end of its answer, by endpoint.
         compute_seconds: Of one call of the model.
-        batch_rows: Texts that a call of the model computed together.
-        tokens: Tokens that were computed, by kind: `prompt` (also a classifier's) and `generated`.
+        batch_rows: Instances, or answers, that a call of the model computed together.
+        tokens: Tokens that were computed, by kind: `prompt` (all that is read) and `generated`.
     """
 
     def __init__(self):
@@ -35,13 +35,13 @@ class Metrics:
             "compute_seconds", "Seconds of a call of the model.", buckets=_SECONDS, **own
         )
         self.batch_rows = Histogram(
-            "batch_rows", "Texts that were computed together.", buckets=_ROWS, **own
+            "batch_rows", "Rows that were computed together.", buckets=_ROWS, **own
         )
         self.tokens = Counter("tokens", "Tokens that were computed.", ["kind"], **own)
         self._own = own
 
-    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """Adds a number that is asked for when the metrics are.
+    def add_gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """Adds a number that is computed whenever the metrics are read.
 
         Args:
             name: Its name.

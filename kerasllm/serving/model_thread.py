@@ -10,7 +10,7 @@ from collections import deque
 class ModelThread(abc.ABC):
     """Computes in a thread of its own what others put into `_waiting`.
 
-    Whoever changes `_waiting` holds `_changed`, and notifies it.
+    `_waiting` is changed only by a thread that holds `_changed`, which it then notifies.
 
     Args:
         most_waiting: The most requests that wait.

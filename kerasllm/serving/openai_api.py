@@ -62,6 +62,14 @@ class OpenAiApi:
             Route(f"/v1/models/{self._name}", self.model, methods=["GET"]),
         ]
 
+    @property
+    def example(self) -> tuple[str, dict]:
+        """The path and the body of a request."""
+        if self._generator.has_chat_template:
+            messages = [{"role": "user", "content": "Name three whales."}]
+            return "/v1/chat/completions", {"model": self._name, "messages": messages}
+        return "/v1/completions", {"model": self._name, "prompt": "Three whales are"}
+
     def error(self, refusal: Refusal) -> Response:
         """Returns an error in OpenAI's shape."""
         return JSONResponse(error_body(refusal), refusal.status, headers=refusal.headers)

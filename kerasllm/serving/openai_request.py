@@ -1,15 +1,28 @@
-"""A request in the shape of OpenAI's API: what is asked for, and what cannot be done."""
+"""A request in the shape of OpenAI's API: what it wants, and what cannot be done."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kerasllm.generation.settings import GenerationSettings
-from kerasllm.serving.refusal import Refusal
-from kerasllm.serving.requests import brief, check_text
+from kerasllm.serving.requests import brief
+from kerasllm.serving.validation import refused, validated
+from kerasllm.tasks.task import valid_unicode
 
 # What changes nothing of the answer.
 _IGNORED = frozenset(
@@ -46,28 +59,16 @@ _NOT_DONE: dict[str, tuple] = {
     "verbosity": (),
     "web_search_options": (),
 }
-_DONE = frozenset(
-    (
-        "max_tokens",
-        "model",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_p",
-    )
-)
 # The specification's, where `max_tokens` is left out of a completion.
 _COMPLETION_TOKENS = 16
 _MOST_STOPS = 4
-# 0 leaves the likeliest token, as does any number this small.
+# 0 leaves the most likely token, as does any number this small.
 _LEAST_TOP_P = 1e-6
 
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """What is asked for.
+    """What is to be written.
 
     Attributes:
         content: The messages of a conversation, or a prompt.
@@ -88,136 +89,201 @@ def parse_chat(body: Mapping[str, Any], model: str, most_tokens: int) -> WriteRe
     Args:
         body: The JSON object.
         model: The name of the model that is here.
-        most_tokens: The most tokens that may be asked for; as many are written where nothing is.
+        most_tokens: The most tokens that a request may want; the default of a chat.
 
     Raises:
-        Refusal: If a field is missing, of a wrong type or out of range, or asks for what is not
-            done.
+        Refusal: If a field is missing, of a wrong type or out of range, or wants what is not done.
     """
-    _check_fields(body, model, {"messages", "max_completion_tokens"})
-    if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
-        what = "Give one of 'max_tokens' and 'max_completion_tokens', not both"
-        raise Refusal(400, what, param="max_tokens")
-    named = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
-    tokens = _tokens(body, named, most_tokens, most_tokens)
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise _wrong("messages", "a list of messages, at least one", messages)
-    checked = [_message(each, f"messages[{i}]") for i, each in enumerate(messages)]
-    if checked[-1]["role"] == "assistant":
-        what = "The last message must not be the assistant's: it is the one that is answered"
-        raise Refusal(400, what, param="messages")
-    return _request(body, checked, tokens)
+    wanted = _read(ChatBody, body, model, most_tokens)
+    messages = [{"role": one.role, "content": one.content} for one in wanted.messages]
+    tokens = wanted.max_tokens or wanted.max_completion_tokens or most_tokens
+    return _request(wanted, messages, tokens)
 
 
 def parse_completion(body: Mapping[str, Any], model: str, most_tokens: int) -> WriteRequest:
     """Reads a request for what follows a text; see `parse_chat`."""
-    _check_fields(body, model, {"prompt"})
-    prompt = body.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1:
-        prompt = prompt[0]
-    if not isinstance(prompt, str) or not prompt:
-        raise _wrong("prompt", "one text that is not empty", prompt)
-    check_text(prompt, "'prompt'", "prompt")
-    default = min(_COMPLETION_TOKENS, most_tokens)
-    return _request(body, prompt, _tokens(body, "max_tokens", default, most_tokens))
+    wanted = _read(CompletionBody, body, model, most_tokens)
+    tokens = wanted.max_tokens or min(_COMPLETION_TOKENS, most_tokens)
+    return _request(wanted, wanted.prompt, tokens)
 
 
-def _request(body: Mapping[str, Any], content, tokens: int) -> WriteRequest:
-    seed = _number(body, "seed", None, -(2**63), 2**63 - 1, whole=True)
+def _read(schema: type[Body], body: Mapping[str, Any], model: str, most_tokens: int):
+    given = {name: value for name, value in body.items() if value is not None}
+    return validated(schema, given, context={"model": model, "tokens": most_tokens})
+
+
+def _request(wanted: Body, content: list[dict[str, str]] | str, tokens: int) -> WriteRequest:
     settings = GenerationSettings(
         max_new_tokens=tokens,
-        temperature=float(_number(body, "temperature", 1, 0, 2)),
-        top_p=float(_number(body, "top_p", 1, 0, 1)) or _LEAST_TOP_P,
-        seed=secrets.randbelow(2**31) if seed is None else seed % 2**64,
-        stop=_stops(body.get("stop")),
+        temperature=float(wanted.temperature),
+        top_p=float(wanted.top_p) or _LEAST_TOP_P,
+        seed=secrets.randbelow(2**31) if wanted.seed is None else wanted.seed % 2**64,
+        stop=wanted.stop,
     )
-    stream = _flag(body, "stream")
-    options = body.get("stream_options")
-    if options is None:
-        return WriteRequest(content, settings, stream, stream_usage=False)
-    if not isinstance(options, dict):
-        raise _wrong("stream_options", "an object", options)
-    if not stream:
-        raise Refusal(400, "'stream_options' goes with 'stream' only", param="stream_options")
-    return WriteRequest(content, settings, stream, _flag(options, "include_usage"))
+    options = wanted.stream_options
+    with_usage = bool(options and options.include_usage)
+    return WriteRequest(content, settings, wanted.stream, with_usage)
 
 
-def _check_fields(body: Mapping[str, Any], model: str, own: set[str]) -> None:
-    for name, value in body.items():
-        if value is None or name in _IGNORED or name in _DONE or name in own:
-            continue
-        if name not in _NOT_DONE:
-            what = f"Unrecognized request argument supplied: {name[:80]}"
-            raise Refusal(400, what, param=name[:80], code="unknown_parameter")
-        if not any(type(value) is type(fine) and value == fine for fine in _NOT_DONE[name]):
-            what = f"{name!r} is not supported by this server. Received: {brief(value)}"
-            raise Refusal(400, what, param=name, code="unsupported_parameter")
-    named = body.get("model")
-    if named is not None and not isinstance(named, str):
-        raise _wrong("model", "a text", named)
-    if named not in (None, model):
-        what = f"The model {named[:80]!r} does not exist; this server has {model!r}"
-        raise Refusal(404, what, param="model", code="model_not_found")
+def _only(harmless: tuple) -> Callable[[Any], Any]:
+    """Returns a validator that refuses values of a field which want what is not done."""
+
+    def check(value: Any) -> Any:
+        if not any(type(value) is type(each) and value == each for each in harmless):
+            what = f"is not supported by this server. Received: {brief(value)}"
+            raise refused(what, code="unsupported_parameter")
+        return value
+
+    return check
 
 
-def _message(message: Any, name: str) -> dict[str, str]:
-    if not isinstance(message, dict):
-        raise Refusal(400, f"{name} must be an object. Received: {brief(message)}", param=name)
-    role, content = message.get("role"), message.get("content")
+def _is_here(named: str, info: ValidationInfo) -> str:
+    here = info.context["model"]
+    if named != here:
+        what = f"{brief(named)} does not exist; this server has {here!r}"
+        raise refused(what, status=404, code="model_not_found")
+    return named
+
+
+def _within_limit(tokens: Any, info: ValidationInfo) -> int:
+    most = info.context["tokens"]
+    if type(tokens) is not int or not 1 <= tokens <= most:
+        raise refused(f"must be a whole number from 1 to {most}. Received: {brief(tokens)}")
+    return tokens
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    stops = [value] if isinstance(value, str) else value
+    fine = isinstance(stops, list) and len(stops) <= _MOST_STOPS
+    if not fine or not all(isinstance(each, str) and each for each in stops):
+        expected = f"a text or up to {_MOST_STOPS} texts, none empty"
+        raise refused(f"must be {expected}. Received: {brief(value)}")
+    return tuple(map(valid_unicode, stops))
+
+
+def _unlisted(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _modern_role(role: Any) -> Any:
     # OpenAI's later name for what instructs the model.
-    role = "system" if role == "developer" else role
-    if role not in ("system", "user", "assistant"):
-        what = f"{name}.role must be system, user or assistant. Received: {brief(role)}"
-        raise Refusal(400, what, param=f"{name}.role")
-    unknown = [key for key in message if message[key] and key not in ("role", "content", "name")]
-    if unknown:
-        what = f"{name}.{unknown[0][:80]} is not supported by this server"
-        raise Refusal(400, what, param=name, code="unsupported_parameter")
-    if isinstance(content, list):
-        content = "".join(_part(part, f"{name}.content[{i}]") for i, part in enumerate(content))
-    if not isinstance(content, str):
-        what = f"{name}.content must be a text. Received: {brief(content)}"
-        raise Refusal(400, what, param=f"{name}.content")
-    return {"role": role, "content": check_text(content, f"{name}.content", f"{name}.content")}
+    return "system" if role == "developer" else role
 
 
-def _part(part: Any, name: str) -> str:
+def _parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _text_of_part(part: Any) -> str:
     fields = part if isinstance(part, dict) else {}
     if fields.get("type") != "text" or not isinstance(fields.get("text"), str):
-        raise Refusal(400, f"{name} must be a text part. Received: {brief(part)}", param=name)
+        raise refused(f"must be a text part. Received: {brief(part)}")
     return fields["text"]
 
 
-def _stops(stop: Any) -> tuple[str, ...]:
-    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
-    fine = isinstance(stops, list) and len(stops) <= _MOST_STOPS
-    if not fine or not all(isinstance(each, str) and each for each in stops):
-        raise _wrong("stop", f"a text or up to {_MOST_STOPS} texts, none empty", stop)
-    return tuple(check_text(each, "'stop'", "stop") for each in stops)
+_TokenLimit = Annotated[Any, PlainValidator(_within_limit)]
+_Unicode = AfterValidator(valid_unicode)
+_Content = Annotated[
+    list[Annotated[Any, PlainValidator(_text_of_part)]],
+    BeforeValidator(_parts),
+    AfterValidator("".join),
+    _Unicode,
+    "a text",
+]
 
 
-def _tokens(body: Mapping[str, Any], name: str, default: int, most: int) -> int:
-    return int(_number(body, name, default, 1, most, whole=True))
+class Message(BaseModel, extra="allow"):
+    """A message of a conversation."""
+
+    role: Annotated[
+        Literal["system", "user", "assistant"],
+        BeforeValidator(_modern_role),
+        "system, user or assistant",
+    ]
+    content: _Content
+    name: Any = None
+
+    @model_validator(mode="after")
+    def _has_nothing_else(self) -> Message:
+        unknown = [name for name, value in self.model_extra.items() if value]
+        if unknown:
+            what = f"has {unknown[0][:80]!r}, which is not supported by this server"
+            raise refused(what, code="unsupported_parameter")
+        return self
 
 
-def _number(body, name: str, default, least, most, whole: bool = False):
-    value = body.get(name)
-    if value is None:
-        return default
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
-        kind = "a whole number" if whole else "a number"
-        raise _wrong(name, f"{kind} from {least} to {most}", value)
-    return value
+class StreamOptions(BaseModel):
+    """What a stream holds besides the text."""
+
+    include_usage: Annotated[bool | None, "true or false"] = None
 
 
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _wrong(name, "true or false", value)
-    return bool(value)
+# Fields that are not done come first: what a request wants with them is refused before the rest.
+_Unused = create_model(
+    "_Unused",
+    **{
+        name: (Annotated[Any, PlainValidator(_only(harmless))], None)
+        for name, harmless in _NOT_DONE.items()
+    },
+    **dict.fromkeys(sorted(_IGNORED), (Any, None)),
+)
 
 
-def _wrong(name: str, expected: str, value: object) -> Refusal:
-    return Refusal(400, f"{name!r} must be {expected}. Received: {brief(value)}", param=name)
+class Body(_Unused, extra="forbid"):
+    """The fields that both endpoints have. A field that is null is left out before."""
+
+    model: Annotated[str, AfterValidator(_is_here), "a text"] = None
+    seed: Annotated[
+        int, Field(ge=-(2**63), lt=2**63), f"a whole number from {-(2**63)} to {2**63 - 1}"
+    ] = None
+    stop: Annotated[Any, PlainValidator(_stops)] = ()
+    stream: Annotated[bool, "true or false"] = False
+    stream_options: Annotated[StreamOptions, "an object"] = None
+    temperature: Annotated[float, Field(ge=0, le=2), "a number from 0 to 2"] = 1
+    top_p: Annotated[float, Field(ge=0, le=1), "a number from 0 to 1"] = 1
+
+    @field_validator("stream_options")
+    @classmethod
+    def _are_of_a_stream(cls, options: StreamOptions, info: ValidationInfo) -> StreamOptions:
+        if not info.data.get("stream"):
+            raise refused("goes with 'stream' only")
+        return options
+
+
+class ChatBody(Body):
+    """The body of a request for the next message of a conversation."""
+
+    messages: Annotated[
+        list[Annotated[Message, "an object"]],
+        Field(min_length=1),
+        "a list of messages, at least one",
+    ]
+    max_completion_tokens: _TokenLimit = None
+    max_tokens: _TokenLimit = None
+
+    @field_validator("messages")
+    @classmethod
+    def _last_one_is_answered(cls, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "assistant":
+            raise refused("must not end with the assistant's: the last message is answered")
+        return messages
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _is_given_once(cls, tokens: int, info: ValidationInfo) -> int:
+        if info.data.get("max_completion_tokens") is not None:
+            raise refused("and 'max_completion_tokens' are the same: give one of them")
+        return tokens
+
+
+class CompletionBody(Body):
+    """The body of a request for what follows a text."""
+
+    prompt: Annotated[
+        str,
+        Field(min_length=1),
+        BeforeValidator(_unlisted),
+        _Unicode,
+        "one text that is not empty",
+    ]
+    max_tokens: _TokenLimit = None

@@ -1,34 +1,43 @@
-"""TensorFlow Serving's REST API for a classifier: predict, status and metadata."""
+"""TensorFlow Serving's REST API for any task: predict, status and metadata."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from kerasllm.serving.batching import Batcher
-from kerasllm.serving.classifier import ServedClassifier
 from kerasllm.serving.limits import Limits
-from kerasllm.serving.predict_request import INPUT, SIGNATURE, parse_predict
+from kerasllm.serving.predict_request import SIGNATURE, parse_predict
 from kerasllm.serving.refusal import Refusal
 from kerasllm.serving.requests import read_json, unless_hung_up
+from kerasllm.tasks.task import Api
 
 _VERSION = "1"
+_DTYPES = {
+    "string": "DT_STRING",
+    "number": "DT_FLOAT",
+    "integer": "DT_INT64",
+    "boolean": "DT_BOOL",
+}
 
 
 class PredictApi:
-    """The endpoints of a classifier.
+    """The endpoints of a model that computes outputs of instances.
 
     Args:
         name: What the model is called in addresses.
-        classifier: The model.
+        api: What its task answers.
         batcher: What computes with it.
         limits: How much a request may ask for.
     """
 
-    def __init__(self, name: str, classifier: ServedClassifier, batcher: Batcher, limits: Limits):
+    def __init__(self, name: str, api: Api, batcher: Batcher, limits: Limits):
         self._name = name
-        self._classifier = classifier
+        self._api = api
         self._batcher = batcher
         self._limits = limits
 
@@ -45,6 +54,11 @@ class PredictApi:
             ]
         return routes
 
+    @property
+    def example(self) -> tuple[str, dict]:
+        """The path and the body of a request."""
+        return f"/v1/models/{self._name}:predict", {"instances": [self._api.example]}
+
     def error(self, refusal: Refusal) -> Response:
         """Returns an error in TensorFlow Serving's shape."""
         body = {"error": refusal.message}
@@ -52,21 +66,10 @@ class PredictApi:
 
     async def predict(self, request: Request) -> Response:
         """Answers `POST /v1/models/NAME:predict`."""
-        wanted = parse_predict(await read_json(request, self._limits.body), self._limits.instances)
-        results = await unless_hung_up(request, self._batcher.submit(wanted.texts))
-        names = self._classifier.labels
-        if wanted.columns:
-            columns = zip(names, zip(*(chances for _, chances in results)))
-            outputs = {
-                "label": [label for label, _ in results],
-                "probabilities": {name: list(column) for name, column in columns},
-            }
-            return JSONResponse({"outputs": outputs})
-        rows = [
-            {"label": label, "probabilities": dict(zip(names, chances))}
-            for label, chances in results
-        ]
-        return JSONResponse({"predictions": rows})
+        body = await read_json(request, self._limits.body)
+        wanted = parse_predict(body, self._api.Instance, self._limits.instances)
+        rows = await unless_hung_up(request, self._batcher.submit(wanted.instances))
+        return JSONResponse({"outputs": columns(rows)} if wanted.columns else {"predictions": rows})
 
     async def status(self, request: Request) -> Response:
         """Answers `GET /v1/models/NAME`."""
@@ -77,13 +80,11 @@ class PredictApi:
 
     async def metadata(self, request: Request) -> Response:
         """Answers `GET /v1/models/NAME/metadata`."""
-        classes = len(self._classifier.labels)
+        fields = self._api.Instance.model_json_schema()["properties"]
+        outputs = self._api.outputs
         signature = {
-            "inputs": {INPUT: _tensor("DT_STRING", -1)},
-            "outputs": {
-                "label": _tensor("DT_STRING", -1),
-                "probabilities": _tensor("DT_FLOAT", -1, classes),
-            },
+            "inputs": {name: _tensor(*_input(field)) for name, field in fields.items()},
+            "outputs": {name: _tensor(dtype, sizes) for name, (dtype, sizes) in outputs.items()},
             "method_name": "tensorflow/serving/predict",
         }
         return JSONResponse(
@@ -91,13 +92,39 @@ class PredictApi:
                 "model_spec": {"name": self._name, "signature_name": "", "version": _VERSION},
                 "metadata": {
                     "signature_def": {"signature_def": {SIGNATURE: signature}},
-                    "labels": self._classifier.labels,
-                    "max_length": self._classifier.max_length,
+                    **self._api.facts,
                 },
             }
         )
 
 
-def _tensor(dtype: str, *sizes: int) -> dict:
+def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns rows, dicts with the same keys, as a dict of columns.
+
+    A column of dicts with the same keys becomes a dict of columns itself.
+    """
+    found = {}
+    for name in rows[0]:
+        column = [row[name] for row in rows]
+        found[name] = columns(column) if _same_keys(column) else column
+    return found
+
+
+def _same_keys(column: list) -> bool:
+    dicts = all(isinstance(each, dict) and each for each in column)
+    return dicts and all(each.keys() == column[0].keys() for each in column)
+
+
+def _input(field: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """Returns dtype and sizes of a field by its JSON schema."""
+    # A field that may be null is given as the other type.
+    options = [one for one in field.get("anyOf", ()) if one.get("type") != "null"]
+    field, sizes = options[0] if options else field, (-1,)
+    while field.get("type") == "array":
+        field, sizes = field.get("items", {}), (*sizes, -1)
+    return _DTYPES.get(field.get("type"), "DT_STRING"), sizes
+
+
+def _tensor(dtype: str, sizes: Sequence[int]) -> dict:
     dims = [{"size": str(size), "name": ""} for size in sizes]
     return {"dtype": dtype, "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": ""}

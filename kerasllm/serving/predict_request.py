@@ -1,105 +1,155 @@
-"""The texts of a request in the shape of TensorFlow Serving's REST API.
+"""The instances of a request in the shape of TensorFlow Serving's REST API.
 
-Row format, `{"instances": [...]}`, has a text or an object for each instance; column format,
-`{"inputs": ...}`, has a list for each input of the model, of which there is one: `text`.
+Row format, `{"instances": [...]}`, has a value or an object for each instance; column format,
+`{"inputs": ...}`, has a list for each field. A value or a list alone is the first field's.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic_core import ErrorDetails
 
 from kerasllm.serving.refusal import Refusal
-from kerasllm.serving.requests import brief, check_text
+from kerasllm.serving.requests import brief
+from kerasllm.serving.validation import Location, path, refused, validated
 
-INPUT = "text"
 SIGNATURE = "serving_default"
+
+
+def _is_known(signature: str) -> str:
+    if signature not in ("", SIGNATURE):
+        raise refused(f"{brief(signature)} is not found. Known: {SIGNATURE!r}")
+    return signature
+
+
+class PredictBody(BaseModel, extra="forbid"):
+    """The body of a `:predict` request."""
+
+    instances: Annotated[list[Any], Field(min_length=1), "a list of instances, at least one"] = None
+    inputs: Any = None
+    signature_name: Annotated[str, AfterValidator(_is_known), "a string"] = SIGNATURE
+
+    @model_validator(mode="after")
+    def _has_one_format(self) -> PredictBody:
+        given = {"instances", "inputs"} & self.model_fields_set
+        if len(given) != 1:
+            received = "both" if given else "none"
+            raise refused(f"must have one of 'inputs' and 'instances'. Received: {received}")
+        return self
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is to be classified.
+    """What is to be computed.
 
     Attributes:
-        texts: The texts.
+        instances: Instances of the model's schema.
         columns: Whether the answer is in column format.
     """
 
-    texts: list[str]
+    instances: list[BaseModel]
     columns: bool
 
 
-def parse_predict(body: dict[str, Any], most: int) -> PredictRequest:
+@dataclass(frozen=True)
+class _Row:
+    """What was sent of one instance.
+
+    Attributes:
+        fields: The values by field.
+        place: Returns what messages call a place in it.
+    """
+
+    fields: dict[str, Any]
+    place: Callable[[Location], str]
+
+
+def parse_predict(body: dict[str, Any], schema: type[BaseModel], most: int) -> PredictRequest:
     """Reads a request.
 
     Args:
         body: The JSON object.
-        most: The most texts that it may have.
+        schema: The pydantic model of an instance.
+        most: The most instances that it may have.
 
     Raises:
-        Refusal: If a field is missing, unknown or of a wrong type, or there are too many texts.
+        Refusal: If a field is missing, unknown or of a wrong type, or there are too many instances.
     """
-    unknown = sorted(set(body) - {"instances", "inputs", "signature_name"})
-    if unknown:
-        raise Refusal(
-            400, f"Unknown field: {unknown[0]!r}. Known: instances, inputs, signature_name"
-        )
-    signature = body.get("signature_name", SIGNATURE)
-    if not isinstance(signature, str):
-        raise Refusal(400, f"'signature_name' must be a string. Received: {brief(signature)}")
-    if signature not in ("", SIGNATURE):
-        what = f"Serving signature name {brief(signature)} not found. Known: {SIGNATURE!r}"
-        raise Refusal(400, what)
-    if ("instances" in body) == ("inputs" in body):
-        count = "both" if "inputs" in body else "none"
-        what = f"Expected one of 'inputs' and 'instances'. Received: {count}"
-        raise Refusal(400, what)
-    columns = "inputs" in body
-    where = "inputs" if columns else "instances"
-    values = body[where]
+    wanted = validated(PredictBody, body)
+    columns = "inputs" in wanted.model_fields_set
     if columns:
-        values = _column(values)
-    if not isinstance(values, list) or not values:
-        raise Refusal(400, f"{where!r} must be a list of texts. Received: {brief(values)}")
-    if len(values) > most:
-        what = f"{where!r} holds {len(values):,} texts, and this server takes {most:,} a request"
+        rows = _of_columns(wanted.inputs, schema)
+    else:
+        first = next(iter(schema.model_fields))
+        rows = [_of_row(value, number, first) for number, value in enumerate(wanted.instances)]
+    if len(rows) > most:
+        name = "inputs" if columns else "instances"
+        what = f"{name!r} holds {len(rows):,} instances, and this server takes {most:,} a request"
         raise Refusal(413, what)
-    texts = []
-    for place, value in enumerate(values):
-        name = f"{where}[{place}]"
-        texts.append(_text(value if columns else _row(value, name), name))
-    return PredictRequest(texts, columns)
+    return PredictRequest([_instance(schema, row) for row in rows], columns)
 
 
-def _column(values: Any) -> Any:
-    """Returns the list of texts of the column format; the one input's name may be left out."""
-    if isinstance(values, dict) and "b64" not in values:
-        if set(values) != {INPUT}:
-            what = f"'inputs' must be texts or have one key, {INPUT!r}. Received: {brief(values)}"
-            raise Refusal(400, what)
-        values = values[INPUT]
-    return values if isinstance(values, list) else [values]
+def _of_row(value: Any, number: int, first: str) -> _Row:
+    whole = f"instances[{number}]"
+    if isinstance(value, dict) and not _is_base64(value):
+        return _Row(value, lambda location: path((whole, *location)))
+
+    def place(location: Location) -> str:
+        return path((whole, *(location[1:] if location[:1] == (first,) else location)))
+
+    return _Row({first: value}, place)
 
 
-def _row(value: Any, name: str) -> Any:
-    if isinstance(value, dict) and "b64" not in value:
-        if set(value) != {INPUT}:
-            what = f"{name} must be a text or have one key, {INPUT!r}. Received: {brief(value)}"
-            raise Refusal(400, what)
-        return value[INPUT]
-    return value
+def _of_columns(inputs: Any, schema: type[BaseModel]) -> list[_Row]:
+    bare = not isinstance(inputs, dict) or _is_base64(inputs)
+    columns = {next(iter(schema.model_fields)): inputs} if bare else inputs
+    columns = {n: each if isinstance(each, list) else [each] for n, each in columns.items()}
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{brief(name)} {count:,}" for name, count in list(counts.items())[:8])
+        raise Refusal(400, f"The lists of 'inputs' must have one length. Received: {told}")
+    if not any(counts.values()):
+        what = f"'inputs' must have a list for each field, not empty. Received: {brief(inputs)}"
+        raise Refusal(400, what)
+
+    def place(number: int, location: Location) -> str:
+        name = location[:1]
+        if name and not (name[0] in columns and name[0] in schema.model_fields):
+            return path(("inputs", *location))  # Of all rows: it is missing, or unknown.
+        column = ("inputs",) if bare else ("inputs", *name)
+        return path((*column, number, *location[1:]))
+
+    return [
+        _Row(dict(zip(columns, row, strict=True)), lambda location, n=number: place(n, location))
+        for number, row in enumerate(zip(*columns.values(), strict=True))
+    ]
 
 
-def _text(value: Any, name: str) -> str:
-    if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
-        try:
-            value = base64.b64decode(value["b64"], validate=True).decode()
-        except (binascii.Error, ValueError):
-            raise Refusal(400, f"{name} is not base64 of UTF-8") from None
-    if not isinstance(value, str):
-        raise Refusal(400, f"{name} must be a text. Received: {brief(value)}")
-    if not value.strip():
-        raise Refusal(400, f"{name} is empty")
-    return check_text(value, name)
+def _instance(schema: type[BaseModel], row: _Row) -> BaseModel:
+    def place(detail: ErrorDetails) -> str:
+        return row.place(detail["loc"])
+
+    fields = {name: _decoded(value, row, (name,)) for name, value in row.fields.items()}
+    return validated(schema, fields, place=place)
+
+
+def _decoded(value: Any, row: _Row, location: Location) -> Any:
+    """Returns a value whose texts in base64 are decoded, also those that a list holds."""
+    if isinstance(value, list) and len(location) == 1:
+        return [_decoded(each, row, (*location, number)) for number, each in enumerate(value)]
+    if not _is_base64(value):
+        return value
+    try:
+        return base64.b64decode(value["b64"], validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise Refusal(400, f"{row.place(location)} is not base64 of UTF-8") from None
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)

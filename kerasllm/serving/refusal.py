@@ -10,8 +10,9 @@ class Refusal(Exception):
 
     Args:
         status: The HTTP status.
-        message: What is wrong, and with which value.
-        param: The field of the request that it is about. Defaults to `None`.
+        message: What is wrong, and with which value. Halves of pairs, which UTF-8 cannot write,
+            are escaped.
+        param: The field of the request that it is about; as `message`. Defaults to `None`.
         code: A short name of the error, for programs. Defaults to `None`.
         headers: Of the answer. Defaults to `None`.
     """
@@ -27,8 +28,8 @@ class Refusal(Exception):
     ):
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.param = param
+        self.message = _escaped(message)
+        self.param = None if param is None else _escaped(param)
         self.code = code
         self.headers = dict(headers or {})
 
@@ -41,6 +42,10 @@ def too_many_wait(queue: int) -> Refusal:
         code="queue_full",
         headers={"Retry-After": "1"},
     )
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def failed() -> Refusal:

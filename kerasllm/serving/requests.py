@@ -1,4 +1,4 @@
-"""A request's body as JSON, whatever is sent, and work that ends when its client hangs up."""
+"""A request's body as JSON, and work that ends when its client hangs up."""
 
 from __future__ import annotations
 
@@ -69,25 +69,6 @@ async def unless_hung_up(request: Request, work: Awaitable[Result]) -> Result:
     finally:
         working.cancel()
         gone.cancel()
-
-
-def check_text(text: str, what: str, param: str | None = None) -> str:
-    """Returns a text that a tokenizer can read.
-
-    Args:
-        text: The text.
-        what: What to call it.
-        param: The field that it stands in. Defaults to `None`.
-
-    Raises:
-        Refusal: If it holds half of a pair of UTF-16, which JSON can write and UTF-8 cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"character {error.start + 1} is {text[error.start]!a}, half of a pair"
-        raise Refusal(400, f"{what} is not valid Unicode: {half}", param=param) from None
-    return text
 
 
 def brief(value: object) -> str:

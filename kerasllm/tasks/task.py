@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.schema import WholeRecipe
@@ -29,7 +32,6 @@ from kerasllm.recipe.schema import WholeRecipe
 if TYPE_CHECKING:
     import keras
     import numpy as np
-    from pydantic import BaseModel
 
     from kerasllm.run import Run
 
@@ -210,31 +212,100 @@ class Head:
         raise KeyError(f"Head.tolerances has no (None, None). Received: {dict(self.tolerances)}")
 
 
+def valid_unicode(text: str) -> str:
+    """Returns a text that a tokenizer can read: JSON can write half of a pair, UTF-8 cannot.
+
+    Raises:
+        PydanticCustomError: If it holds half of a pair of UTF-16.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"character {error.start + 1} is {text[error.start]!a}, half of a pair"
+        raise _refused(f"is not valid Unicode: {half}") from None
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise _refused("is empty")
+    return text
+
+
+def _refused(what: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{what}", {"what": what})
+
+
+InputText = Annotated[str, AfterValidator(_not_blank), AfterValidator(valid_unicode), "a text"]
+"""A text of an `Instance`: valid Unicode, and not blank."""
+
+
+class Instance(BaseModel):
+    """The fields of one instance of a request; a task's own has them as annotations.
+
+    A string in a field's `Annotated` is what error messages call its type. A validator refuses
+    with a `ValueError`.
+
+    Example:
+
+    ```python
+    class Pair(Instance):
+        text: InputText
+        text_pair: InputText
+    ```
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Api:
     """What `kerasllm serve` answers with a model.
 
+    A model that writes text has a `generator`. Any other has `Instance`, `outputs`, `predict` and
+    `example`.
+
     Attributes:
-        Instance: The pydantic model of one instance of a `:predict` request: its fields are the
-            inputs, and validation refuses what is none. A request may give the first field alone.
+        Instance: The schema of one instance of a `:predict` request, a subclass of `Instance`
+            above: its fields are the inputs. A request may give the first field alone.
         outputs: The outputs by name, each `(dtype, sizes)` as TensorFlow Serving's metadata has
             them: `("DT_FLOAT", (-1, 3))`.
         predict: Computes instances that wait together; returns for each a dict that
-            `json.dumps` takes.
+            `json.dumps` takes, with the keys of `outputs`. In column format each key becomes a
+            list; where its values are dicts with the same keys, a dict of lists.
+        example: An instance as JSON, for the command that is printed when the server has started:
+            the first field alone, or a dict.
         warm_up: Computes what is computed once, before the first request. Defaults to nothing.
         facts: What the metadata say besides: labels, `max_length`. Defaults to nothing.
-        tokens: Returns the tokens of an instance, for the server's counters. Defaults to `None`.
+        tokens: Returns how many tokens the model has read so far, for the server's counters.
+            Defaults to `None`: they are not counted.
         generator: A `TextGenerator`, where the model writes text: it is served by OpenAI's API,
             and nothing of the above is used. Defaults to `None`.
+
+    Raises:
+        TypeError: If there is no generator, and one of the four is missing.
+        pydantic.ValidationError: If the example is no instance.
     """
 
     Instance: type[BaseModel] | None = None
     outputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     predict: Callable[[Sequence[Any]], list[dict]] | None = None
+    example: Any = None
     warm_up: Callable[[], None] = lambda: None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    tokens: Callable[[Any], int] | None = None
+    tokens: Callable[[], int] | None = None
     generator: Any = None
+
+    def __post_init__(self) -> None:
+        if self.generator is not None:
+            return
+        wanted = ("Instance", "outputs", "predict", "example")
+        missing = [name for name in wanted if not getattr(self, name)]
+        if missing:
+            raise TypeError(f"An Api without a generator needs {', '.join(missing)}")
+        first = next(iter(self.Instance.model_fields))
+        fields = self.example if isinstance(self.example, dict) else {first: self.example}
+        self.Instance.model_validate(fields, strict=True)
 
 
 class Task(abc.ABC):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.recipe.lora import Lora
@@ -29,6 +29,8 @@ from kerasllm.tasks.task import (
     Evaluation,
     Head,
     Headline,
+    InputText,
+    Instance,
     PredictOptions,
     Task,
 )
@@ -41,6 +43,13 @@ if TYPE_CHECKING:
 
 # Mistakes that are shown.
 _MISTAKES = 5
+
+def _named(label_names: str | list[str] | dict[str, str] | None) -> dict[str, str]:
+    """Returns the names of labels by label; none where they stand in a file."""
+    if isinstance(label_names, list):
+        return {str(number): name for number, name in enumerate(label_names)}
+    return label_names if isinstance(label_names, dict) else {}
+
 
 Labels = Annotated[
     Text | Annotated[list[Text], Field(min_length=1)], "a column or a list of columns"
@@ -137,9 +146,9 @@ class ClassificationData(Section):
 
     @field_validator("label_names")
     @classmethod
-    def _names_differ(cls, label_names: dict[str, str] | None) -> dict[str, str] | None:
+    def _names_differ(cls, label_names):
         label_of: dict[str, str] = {}
-        for label, name in (label_names or {}).items():
+        for label, name in _named(label_names).items():
             if name in label_of:
                 raise refusal(f"labels {label_of[name]} and {label} are both named {name}")
             label_of[name] = label
@@ -148,8 +157,8 @@ class ClassificationData(Section):
     @field_validator("class_weights")
     @classmethod
     def _weights_are_of_labels(cls, weights, info: ValidationInfo):
-        label_names = info.data.get("label_names")
-        if label_names is None or not isinstance(weights, dict):
+        label_names = _named(info.data.get("label_names"))
+        if not label_names or not isinstance(weights, dict):
             return weights
         key_of: dict[str, str] = {}
         for key in weights:
@@ -216,17 +225,17 @@ class ClassificationRecipe(WholeRecipe):
         return needs_validation(training, data)
 
 
-class TextInstance(BaseModel, extra="forbid", strict=True):
+class TextInstance(Instance):
     """One instance of a `:predict` request to a model that reads one text."""
 
-    text: str
+    text: InputText
 
 
-class PairInstance(BaseModel, extra="forbid", strict=True):
+class PairInstance(Instance):
     """One instance of a `:predict` request to a model that reads two texts."""
 
-    text: str
-    text_pair: str
+    text: InputText
+    text_pair: InputText
 
 
 class TextClassification(Task):
@@ -690,11 +699,17 @@ class TextClassification(Task):
             "regression": {"score": ("DT_FLOAT", (-1,))},
         }
         return Api(
-            PairInstance if pair else TextInstance,
-            outputs[model.outputs.problem],
-            predict,
-            served.warm_up,
-            {"labels": names, "max_length": model.max_length},
+            Instance=PairInstance if pair else TextInstance,
+            outputs=outputs[model.outputs.problem],
+            predict=predict,
+            example=(
+                {"text": "A man plays.", "text_pair": "Someone is playing."}
+                if pair
+                else "A film to remember."
+            ),
+            warm_up=served.warm_up,
+            facts={"labels": names, "max_length": model.max_length},
+            tokens=lambda: served.tokens,
         )
 
 

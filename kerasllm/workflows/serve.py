@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kerasllm.errors import CommandError
-from kerasllm.recipe import load
-from kerasllm.run import Run
 from kerasllm.serving.limits import Limits
-from kerasllm.tasks.task import task_of
+from kerasllm.tasks.task import Api
 from kerasllm.workflows.signals import asked_to_stop
+from kerasllm.workflows.trained import is_run, open_trained
+
+if TYPE_CHECKING:
+    from kerasllm.serving.app import Endpoints, Worker
+    from kerasllm.serving.metrics import Metrics
 
 KEY_VARIABLE = "KERASLLM_API_KEY"
 
@@ -25,12 +29,14 @@ class Served:
     Attributes:
         name: What it is called in requests.
         address: As `http://127.0.0.1:8000`.
-        task: `"text_classification"` or `"causal_lm"`.
+        path: Where a request goes to, such as `/v1/models/my_run:predict`.
+        body: The body of a request there, as an example.
     """
 
     name: str
     address: str
-    task: str
+    path: str
+    body: dict
 
 
 def serve(
@@ -54,7 +60,7 @@ def serve(
         name: What the model is called in requests. Defaults to `None`: as the run or the preset.
         key: What clients must send. Defaults to `None`: nothing.
         limits: How much is taken. Defaults to `None`: see `Limits`.
-        adapter: The folder of an adapter, for a language model. Defaults to `None`.
+        adapter: The folder of an adapter, for a model that writes text. Defaults to `None`.
         notify: Called with a line before something slow. Defaults to nothing.
         started: Called when requests are answered. Defaults to nothing.
 
@@ -62,22 +68,23 @@ def serve(
         KerasllmError: If the model cannot be opened, or the address cannot be taken.
     """
     _need_the_extra()
+    from kerasllm.serving.app import build_app
+    from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.server import Server, address_of, bind
 
     name = _name(source) if name is None else name
     _check_name(name)
     limits = limits or Limits()
-    classifies = _classifies(source)
-    if classifies and adapter is not None:
-        raise CommandError("Only language models take an adapter", where="--adapter")
+    trained = open_trained(source)
+    if adapter is not None and not trained.task.generates:
+        raise CommandError("Only models that write text take an adapter", where="--adapter")
     with bind(host, port) as taken:
         notify(f"loading {source}")
-        if classifies:
-            worker, app = classifier_app(source, name, key, limits, notify)
-        else:
-            worker, app = language_model_app(source, name, key, limits, adapter, notify)
-        task = "text_classification" if classifies else "causal_lm"
-        served = Served(name, address_of(taken), task)
+        model, metrics = trained.open(adapter=adapter, progress=notify), Metrics()
+        api = trained.task.api(model, limits)
+        endpoints, worker = endpoints_of(api, name, limits, metrics, notify)
+        app = build_app(endpoints, worker, metrics, key)
+        served = Served(name, address_of(taken), *endpoints.example)
         worker.start()
         try:
             # uvicorn raises the signal that ended it again: it was obeyed, and is no failure.
@@ -135,7 +142,7 @@ def _need_the_extra() -> None:
 
 def _name(source: str | Path) -> str:
     """Returns what a model is called: the last part of its path."""
-    if Run(source).recipe.is_file():
+    if is_run(source):
         return Path(source).resolve().name
     return str(source).rstrip("/").rpartition("/")[2]
 
@@ -149,63 +156,33 @@ def _check_name(name: str) -> None:
         )
 
 
-def _classifies(source: str | Path) -> bool:
-    run = Run(source)
-    return run.recipe.is_file() and task_of(load(str(run.recipe))).preset_kind == "encoder"
-
-
-def classifier_app(
-    source: str | Path,
+def endpoints_of(
+    api: Api,
     name: str,
-    key: str | None,
     limits: Limits,
-    notify: Callable[[str], None],
-):
-    """Opens the classifier of a run; see `serve`.
+    metrics: Metrics,
+    notify: Callable[[str], None] = lambda line: None,
+) -> tuple[Endpoints, Worker]:
+    """Returns the endpoints of a model, and what computes for them, which is warm and not started.
 
-    Returns:
-        What computes, to be started, and the application that asks it.
+    Args:
+        api: What the task of the model answers.
+        name: What the model is called in requests.
+        limits: How much is taken.
+        metrics: What is computed is counted there.
+        notify: Called with a line before something slow. Defaults to nothing.
     """
-    from kerasllm.serving.app import build_app
     from kerasllm.serving.batching import Batcher
-    from kerasllm.serving.classifier import ServedClassifier
-    from kerasllm.serving.metrics import Metrics
-    from kerasllm.serving.predict_api import PredictApi
-    from kerasllm.workflows.trained import open_run
-
-    metrics = Metrics()
-    classifier = ServedClassifier(open_run(source).open(), metrics)
-    notify("warming up")
-    classifier.warm_up()
-    batcher = Batcher(classifier.classify, most_texts=limits.batch, most_waiting=limits.queue)
-    api = PredictApi(name, classifier, batcher, limits)
-    return batcher, build_app(api, batcher, metrics, key)
-
-
-def language_model_app(
-    source: str | Path,
-    name: str,
-    key: str | None,
-    limits: Limits,
-    adapter: str | None,
-    notify: Callable[[str], None],
-):
-    """Opens the language model of a run or a preset; see `classifier_app`."""
-    from kerasllm.generation.settings import GenerationSettings
-    from kerasllm.generation.text import TextGenerator
-    from kerasllm.serving.app import build_app
     from kerasllm.serving.generation_worker import Writer
-    from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.openai_api import OpenAiApi
-    from kerasllm.workflows.trained import open_generator_source
+    from kerasllm.serving.predict_api import PredictApi
 
-    model = open_generator_source(source).open(adapter=adapter, progress=notify)
-    generator = TextGenerator(model, GenerationSettings())
-    longest = generator.generator.longest
-    generator.generator.longest = min(longest or limits.length, limits.length)
-    metrics = Metrics()
-    writer = Writer(generator, metrics, most_answers=limits.batch, most_waiting=limits.queue)
     notify("warming up")
-    writer.warm_up()
-    api = OpenAiApi(name, generator, writer, limits)
-    return writer, build_app(api, writer, metrics, key)
+    most = {"most_waiting": limits.queue}
+    if api.generator is not None:
+        writer = Writer(api.generator, metrics, most_answers=limits.batch, **most)
+        writer.warm_up()
+        return OpenAiApi(name, api.generator, writer, limits), writer
+    api.warm_up()
+    batcher = Batcher(api.predict, metrics, tokens=api.tokens, most_instances=limits.batch, **most)
+    return PredictApi(name, api, batcher, limits), batcher

@@ -36,6 +36,7 @@ def test_a_server_says_where_it_is_and_ends_well(toy_run):
             answer = connection.getresponse()
             found = json.loads(answer.read())
             assert answer.status == status
+        assert json.loads(body) == {"instances": ["A film to remember."]}
         assert found["predictions"][0]["label"] in ("negative", "positive")
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)

@@ -149,6 +149,7 @@ def test_what_is_harmless_or_says_nothing_is_ignored(sdk, server):
         ({"presence_penalty": 0.5}, 400, "presence_penalty", "unsupported_parameter"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", None),
         ({"top_k": 3}, 400, "top_k", "unknown_parameter"),
+        ({"\ud800": 3}, 400, None, None),
         ({"messages": None}, 400, "messages", None),
         ({"messages": []}, 400, "messages", None),
         ({"messages": "hello"}, 400, "messages", None),
@@ -185,7 +186,9 @@ def test_what_is_harmless_or_says_nothing_is_ignored(sdk, server):
         ({"seed": 1.5}, 400, "seed", None),
         ({"stop": ["a"] * 5}, 400, "stop", None),
         ({"stop": [""]}, 400, "stop", None),
+        ({"stop": ["a", "\ud800"]}, 400, "stop", None),
         ({"stream": "yes"}, 400, "stream", None),
+        ({"stream": True, "stream_options": 3}, 400, "stream_options", None),
         ({"stream_options": {"include_usage": True}}, 400, "stream_options", None),
     ],
 )

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from kerasllm.serving.openai_request import parse_chat, parse_completion
 from kerasllm.serving.predict_request import parse_predict
 from kerasllm.serving.refusal import Refusal
+from kerasllm.tasks.task import InputText, Instance
 
 _FIELDS = (
     "instances inputs signature_name text b64 messages role content type prompt max_tokens stop "
     "max_completion_tokens temperature top_p seed stream stream_options include_usage n logprobs "
-    "tools response_format user model other"
+    "tools response_format user model other text_pair words \ud800"
 ).split()
 _LEAVES = st.one_of(
     st.none(),
@@ -32,10 +33,16 @@ _VALUES = st.recursive(
 _BODIES = st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=5)
 
 
+class _Instance(Instance):
+    text: InputText
+    text_pair: InputText | None = None
+    words: list[InputText] = []  # noqa: RUF012
+
+
 @pytest.mark.parametrize(
     "parse",
     [
-        lambda body: parse_predict(body, 3),
+        lambda body: parse_predict(body, _Instance, 3),
         lambda body: parse_chat(body, "tiny", 20),
         lambda body: parse_completion(body, "tiny", 20),
     ],

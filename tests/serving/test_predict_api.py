@@ -1,4 +1,4 @@
-"""A classifier behind HTTP: TensorFlow Serving's shapes, and whatever a client sends."""
+"""A model behind HTTP in TensorFlow Serving's shapes, and requests that are refused."""
 
 import base64
 import json
@@ -11,11 +11,12 @@ import pytest
 from kerasllm.serving import requests
 from kerasllm.serving.app import build_app
 from kerasllm.serving.batching import Batcher
-from kerasllm.serving.classifier import ServedClassifier
 from kerasllm.serving.limits import Limits
 from kerasllm.serving.metrics import Metrics
-from kerasllm.serving.predict_api import PredictApi
+from kerasllm.serving.predict_api import PredictApi, columns
 from kerasllm.workflows.predict import predict
+from kerasllm.workflows.serve import endpoints_of
+from kerasllm.workflows.trained import open_run
 from tests.serving.running import running, until
 from tests.toy import toy_rows
 
@@ -26,19 +27,16 @@ LIMITS = Limits(body=20_000, instances=40, queue=150, batch=8)
 
 
 @pytest.fixture(scope="module")
-def classifier(toy_run):
-    from kerasllm.run import Run
-    from kerasllm.workflows.open_classifier import open_classifier
-
-    return ServedClassifier(open_classifier(Run.open(toy_run)), Metrics())
+def api(toy_run):
+    trained = open_run(toy_run)
+    return trained.task.api(trained.open(), LIMITS)
 
 
 @pytest.fixture(scope="module")
-def server(classifier):
-    classifier.warm_up()
-    batcher = Batcher(classifier.classify, most_texts=LIMITS.batch, most_waiting=LIMITS.queue)
-    api = PredictApi("toy", classifier, batcher, LIMITS)
-    with running(build_app(api, batcher, classifier.metrics), batcher) as client:
+def server(api):
+    metrics = Metrics()
+    endpoints, batcher = endpoints_of(api, "toy", LIMITS, metrics)
+    with running(build_app(endpoints, batcher, metrics), batcher) as client:
         yield client
 
 
@@ -90,7 +88,10 @@ def test_status_and_metadata(server):
     signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert found["model_spec"]["name"] == "toy"
     assert signature["inputs"]["text"]["dtype"] == "DT_STRING"
+    dims = signature["outputs"]["probabilities"]["tensor_shape"]["dim"]
+    assert [each["size"] for each in dims] == ["-1", "2"]
     assert found["metadata"]["labels"] == ["negative", "positive"]
+    assert found["metadata"]["max_length"] > 0
 
 
 @pytest.mark.parametrize(
@@ -106,19 +107,34 @@ def test_status_and_metadata(server):
         (b"[1]", 400, "JSON object"),
         ({}, 400, "Received: none"),
         ({"instances": ["a"], "inputs": ["a"]}, 400, "Received: both"),
-        ({"instances": []}, 400, "list of texts"),
-        ({"instances": "good"}, 400, "list of texts"),
-        ({"instances": [3]}, 400, "instances[0] must be a text"),
+        ({"instances": []}, 400, "'instances' must be a list of instances, at least one"),
+        ({"instances": "good"}, 400, 'list of instances, at least one. Received: "good"'),
+        ({"instances": None}, 400, "list of instances"),
+        ({"instances": [3]}, 400, "instances[0] must be a text. Received: 3"),
+        ({"instances": [[]]}, 400, "instances[0] must be a text. Received: []"),
+        ({"instances": [{"text": 3}]}, 400, "instances[0].text must be a text. Received: 3"),
+        ({"instances": [{}]}, 400, "instances[0].text is missing. Expected: a text"),
         ({"instances": ["good", None]}, 400, "instances[1] must be a text"),
-        ({"instances": [{"txt": "good"}]}, 400, "one key, 'text'"),
+        ({"instances": [{"txt": "good"}]}, 400, "Unknown field: 'instances[0].txt'. Known: text"),
+        ({"instances": [{"text": "a", "\ud800": 1}]}, 400, "instances[0] is not valid Unicode"),
         ({"instances": ["good", " "]}, 400, "instances[1] is empty"),
-        ({"instances": [{"b64": "?"}]}, 400, "base64"),
-        ({"inputs": {"txt": ["good"]}}, 400, "'text'"),
-        (b'{"instances": ["\\ud800"]}', 400, "not valid Unicode"),
+        ({"instances": [{"text": " "}]}, 400, "instances[0].text is empty"),
+        ({"instances": [{"b64": "?"}]}, 400, "instances[0] is not base64"),
+        ({"instances": [{"text": {"b64": "?"}}]}, 400, "instances[0].text is not base64"),
+        ({"instances": [{"b64": "IA=="}]}, 400, "instances[0] is empty"),
+        ({"inputs": {"txt": ["good"]}}, 400, "Unknown field: 'inputs.txt'. Known: text"),
+        ({"inputs": {"text": ["good", 3]}}, 400, "inputs.text[1] must be a text. Received: 3"),
+        ({"inputs": ["good", None]}, 400, "inputs[1] must be a text. Received: null"),
+        ({"inputs": None}, 400, "inputs[0] must be a text. Received: null"),
+        ({"inputs": []}, 400, "not empty. Received: []"),
+        ({"inputs": {}}, 400, "not empty. Received: {}"),
+        (b'{"instances": ["a\\ud800"]}', 400, "not valid Unicode: character 2 is '\\ud800'"),
         ({"instances": ["good"], "signature_name": "classify"}, 400, "not found"),
         ({"instances": ["good"], "signature_name": 3}, 400, "must be a string"),
         ({"instances": ["good"], "top": 3}, 400, "'top'"),
+        ({"\ud800": 3}, 400, "not valid Unicode"),
         ({"instances": ["good"] * 41}, 413, "takes 40 a request"),
+        ({"inputs": ["good"] * 41}, 413, "'inputs' holds 41 instances"),
         ({"instances": ["good " * 5000]}, 413, "20,000 bytes"),
     ],
 )
@@ -213,21 +229,22 @@ class _Slow:
         self.go = threading.Event()
         self.batches = []
 
-    def __call__(self, texts):
-        self.batches.append(list(texts))
+    def __call__(self, instances):
+        texts = [one.text for one in instances]
+        self.batches.append(texts)
         assert self.go.wait(30)
         if "bad" in texts:
             raise ValueError("the model failed")
-        return [("positive", [0.0, 1.0])] * len(texts)
+        return [{"label": "positive"} for _ in texts][: None if "lost" not in texts else -1]
 
 
 @pytest.fixture
-def slow(classifier):
+def slow(api):
     """A server whose model waits, lets 3 requests wait, and wants a key."""
-    compute = _Slow()
-    batcher = Batcher(compute, most_texts=4, most_waiting=3)
-    api = PredictApi("toy", classifier, batcher, LIMITS)
-    with running(build_app(api, batcher, Metrics(), key="secret"), batcher) as client:
+    compute, metrics = _Slow(), Metrics()
+    batcher = Batcher(compute, metrics, most_instances=4, most_waiting=3)
+    endpoints = PredictApi("toy", api, batcher, LIMITS)
+    with running(build_app(endpoints, batcher, metrics, key="secret"), batcher) as client:
         try:
             yield client, compute, batcher
         finally:
@@ -262,6 +279,21 @@ def test_a_full_queue_a_failing_model_and_many_texts_of_one_client(slow):
     together = [["many", "few", "few", "many"], ["bad", "many", "many", "many"]]
     assert compute.batches[1:] == [*together, ["bad"], *[["many"]] * 4]
     assert ask("again").status == 200
+    # A model that does not answer each instance fails for these alone.
+    assert ask("lost").status == 500 and ask("again").status == 200
+
+
+def test_rows_become_columns_as_far_as_their_keys_are_the_same():
+    rows = [
+        {"label": "a", "chances": {"a": 1, "b": {"c": 2}}, "spans": [[0, 1]], "more": {"x": 1}},
+        {"label": "b", "chances": {"a": 3, "b": {"c": 4}}, "spans": [], "more": {}},
+    ]
+    assert columns(rows) == {
+        "label": ["a", "b"],
+        "chances": {"a": [1, 3], "b": {"c": [2, 4]}},
+        "spans": [[[0, 1]], []],
+        "more": [{"x": 1}, {}],
+    }
 
 
 def test_what_was_let_in_is_finished_at_the_end(slow):
