@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.length_batches import map_by_length
 from kerasllm.data.rows import TokensInMemory, model_inputs
 from kerasllm.models.text_classifier import TextClassifier
 
@@ -48,15 +49,11 @@ class ServedEncoder:
 
     def logits(self, tokens: TokensInMemory) -> np.ndarray:
         """Returns the outputs of some rows, float32 `[rows, outputs]`, in their order."""
-        parts, order = [], np.argsort(tokens.lengths, kind="stable")
-        for start in range(0, len(order), _ROWS):
-            rows = order[start : start + _ROWS]
-            parts.append(self._call(tokens, rows, self._width(int(tokens.lengths[rows[-1]]))))
-        found = np.concatenate(parts)
-        logits = np.empty_like(found)
-        logits[order] = found
+        def compute(rows: np.ndarray) -> np.ndarray:
+            return self._call(tokens, rows, self._width(int(tokens.lengths[rows[-1]])))
+
         self.tokens += int(tokens.lengths.sum())
-        return logits
+        return map_by_length(tokens.lengths, _ROWS, compute)
 
     def _call(self, tokens: TokensInMemory, rows: np.ndarray, width: int) -> np.ndarray:
         pad_id, names = self._model.tokenizer.pad_token_id, self._model.input_names
