@@ -85,7 +85,8 @@ def test_columns_that_are_not_clear_are_refused(values, looks, advice):
     values = list(values)
     message = refusal(values, column="topic")
     assert looks in message and advice in message and "the label column 'topic'" in message
-    assert f"{len(set(map(label_text, values))):,} different values in {len(values):,} rows" in message
+    different = len(set(map(label_text, values)))
+    assert f"{different:,} different values in {len(values):,} rows" in message
     assert "--set data.problem=" in message and "--set data.label=NAME" in message
     for kind in KINDS:
         assert detect_problem(values, kind).kind == kind
@@ -170,7 +171,8 @@ def test_scores_are_read_exactly(score):
 
 
 @pytest.mark.parametrize(
-    "value", ["", None, math.nan, "nan", "inf", math.inf, True, "3,5", "1_0", "x", [1], "1e999", 10**400]
+    "value",
+    ["", None, math.nan, "nan", "inf", math.inf, True, "3,5", "1_0", "x", [1], "1e999", 10**400],
 )  # fmt: skip
 def test_what_is_no_score(value):
     with pytest.raises(ValueError, match="the label is"):
@@ -199,8 +201,9 @@ def test_sets_of_labels(value, labels):
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("", "the label is empty"), (None, "written \\[\\]"), ("a||b", "one of the labels is empty"),
-        ([None], "one of the labels is empty"), ([["a"]], "a list in a list"),
+        ("", "the label is empty"), (None, "written \\[\\]"),
+        ("a||b", "one of the labels is empty"), ([None], "one of the labels is empty"),
+        ([["a"]], "a list in a list"),
         ({"a": 1}, "the label is an object"), ("[a b]", "not a list that can be read"),
     ],
 )  # fmt: skip

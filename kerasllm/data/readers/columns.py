@@ -32,6 +32,7 @@ COMMON_PAIRS = (
 _TEXT = COMMON_NAMES["text"][0]
 
 _MOST_SHOWN = 20
+_TABLES = (".csv", ".tsv")
 
 
 def find_column(
@@ -65,7 +66,8 @@ def find_column(
         + both
         + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
         f"columns there: {_listed(columns)}; "
-        f"names looked for: {', '.join(COMMON_NAMES[role])}",
+        f"names looked for: {', '.join(COMMON_NAMES[role])}"
+        + ("; without a header, name columns by number, from 0" if file.suffix in _TABLES else ""),
     )
 
 

@@ -22,6 +22,7 @@ _KNOWN = {
 _COLUMN_NUMBER = re.compile(r"(?:column_)?([0-9]{1,5})")
 # Numbers, or several with a separator between, as in `3,17`.
 _NUMBERS = re.compile(r"[-+0-9.,;|eE ]*[0-9][-+0-9.,;|eE ]*")
+_PARTS = re.compile(r"\s*[,;|]\s*")
 _ROWS_TO_GUESS_FROM = 3
 # A text has words: a column of texts has so many on average, and a name of a column has fewer.
 _WORDS_OF_A_TEXT = 3
@@ -108,8 +109,8 @@ def guess_columns(
 
     A text column has words and hardly repeats. The label is the one other column that has a value
     in each row and recurring ones, or the one that is all 0 and 1. The first line must look like
-    those below it: it has words in the text columns, and in the label column a number if the
-    others are numbers, or else a value that recurs.
+    those below it: it has words in the text columns, and a label that recurs, or a number where
+    the labels are scores.
 
     Args:
         lines: The first lines.
@@ -160,10 +161,14 @@ def guess_columns(
 
 
 def _fits(field: str, values: list[str]) -> bool:
-    """Whether a field of the first line looks like those below it."""
-    if all(map(_NUMBERS.fullmatch, values)):
-        return _NUMBERS.fullmatch(field) is not None
-    return field in values
+    """Whether a label of the first line looks like those below it.
+
+    It is one of them, or made of theirs as `3,17` is; a score need only be a number.
+    """
+    if all(map(is_number, values)) and any("." in value for value in values):
+        return is_number(field)
+    below = {part for value in values for part in _PARTS.split(value)}
+    return field in values or set(_PARTS.split(field)) <= below
 
 
 def _are_texts(values: list[str]) -> bool:

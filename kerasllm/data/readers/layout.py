@@ -118,7 +118,11 @@ def _check_differ(wanted: Wanted, file: DataFile) -> None:
     for place, (role, name) in enumerate(named):
         other = next((other for other, taken in named[:place] if taken == name), None)
         if other == role:
-            raise DataError(f"data.label names the column '{name}' twice", where=file.name)
+            raise DataError(
+                f"data.label names the column '{name}' twice",
+                where=file.name,
+                fix="name each column once",
+            )
         if other is not None:
             roles = {"text": "The text", "text_pair": "the second text", "label": "the label"}
             raise DataError(
@@ -132,11 +136,8 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
     """The columns of the first file, by name where there is a header, else by number."""
     why = "as named" if wanted.named else "by their names"
     if form.first_lines is not None:
-        numbers = {
-            name: number
-            for _, name in wanted.named
-            if (number := column_number(name)) is not None
-        }
+        found = {name: column_number(name) for _, name in wanted.named}
+        numbers = {name: number for name, number in found.items() if number is not None}
         words = len(wanted.named) - len(numbers)
         if numbers and not words:
             lines = form.first_lines(file, LINES)
@@ -193,7 +194,7 @@ def _headerless_layout(
             texts=() if wanted.text is None else texts,
             label=labels[0] if labels else None,
             taken=[*texts, *labels],
-            pair=wanted.pair == AUTO and not labels,
+            pair=wanted.pair == AUTO,
             labelled=wanted.labelled,
         )
         if guess is None:
@@ -234,9 +235,7 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
     return Columns(layout.texts, layout.labels)
 
 
-def _check_width(
-    file: DataFile, name: str, number: int, fields: Sequence[str]
-) -> None:
+def _check_width(file: DataFile, name: str, number: int, fields: Sequence[str]) -> None:
     if number >= len(fields):
         there = ", ".join(f"{place}: {shown(field)}" for place, field in enumerate(fields))
         raise DataError(

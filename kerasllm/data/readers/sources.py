@@ -380,7 +380,9 @@ class Source:
                 target = self.problem.parse(values[0])
         except ValueError as error:
             return None, str(error)
-        for label in (target,) if type(target) is str else target if type(target) is tuple else ():
+        if type(target) is float:
+            return target, None
+        for label in (target,) if type(target) is str else target:
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None

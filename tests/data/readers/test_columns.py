@@ -25,6 +25,8 @@ def refusal(path, **arguments):
         ("sentiment,tweet,label", "tweet", "label"),
         ("label,TEXT,text", "text", "label"),
         (" content , category ,id", "content", "category"),
+        ("score,sentence,Stars", "sentence", "score"),
+        ("Rating,quality,review", "review", "quality"),
     ],
 )
 def test_columns_are_found_by_common_names(tmp_path, header, text, label):

@@ -147,8 +147,11 @@ def test_some_columns_by_number_and_the_others_guessed(tmp_path):
         source = Source(cola, **named)
         assert (source.text_column, source.label_column) == ("column_3", "column_1")
         assert "guessed" in source.columns_found and len(rows(source)) == 6
-    source = Source(saved(tmp_path / "b.csv", STSB), text_pair="1", label="2")
-    assert (source.text_column, source.pair_column) == ("column_0", "column_1")
+    path = saved(tmp_path / "b.csv", STSB)
+    for named in ({"text_pair": "1"}, {"label": "2"}, {"text_pair": "1", "label": "2"}):
+        source = Source(path, **{"text_pair": "auto", **named})
+        assert (source.text_column, source.pair_column) == ("column_0", "column_1")
+        assert source.label_column == "column_2" and len(rows(source)) == 5
 
 
 def test_a_header_is_no_row_where_columns_are_numbered(tmp_path):
@@ -178,6 +181,7 @@ def test_rows_of_numbers_are_not_taken_for_names(tmp_path):
     "content",
     [
         COLA.replace("\t1\t", "\tgood\t").replace("\t0\t", "\tbad\t"),  # Two columns may be it.
+        "2021\tWhat people wrote to us\n" + "1\tA film to avoid\n" * 4 + "0\tA fine film\n" * 4,
         "short\t1\n" + COLA,  # Of another width.
         "1\tA fine film to see\n0\tA film to avoid\n",  # Few rows.
         "good\t" + "A film to see again\n" + "1\tA film to avoid\n" * 9,  # No number at first.

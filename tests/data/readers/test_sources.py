@@ -53,6 +53,7 @@ def write(path, rows, columns=("text", "label"), newline="\r\n"):
 
 
 def read(source):
+    """Texts with labels, and lines."""
     batches = list(source.batches())
     texts = [text for batch in batches for text in batch.texts]
     labels = [label for batch in batches for label in batch.labels or [None] * len(batch)]
@@ -290,6 +291,170 @@ def test_a_text_must_be_a_string_that_utf8_can_hold(tmp_path):
 def test_on_bad_row_is_checked():
     with pytest.raises(ValueError, match="on_bad_row must be 'error' or 'skip'"):
         Source("starter:movie_reviews", on_bad_row="ignore")
+
+
+# Pairs, several labels, scores
+
+
+def written(path, rows):
+    """Writes rows of any values, dictionaries of one shape, as the path's suffix says."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="") as file:
+        if "json" in path.name:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            delimiter = "," if ".csv" in path.name else "\t"
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def pairs(source):
+    return [pair for batch in source.batches() for pair in zip(batch.texts, batch.pairs)]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("names", [("Premise", "HYPOTHESIS"), ("text", "text_pair")])
+def test_pairs_are_read_from_every_format(tmp_path, suffix, names):
+    first, second = names
+    rows = [{first: f"a {n}", second: f"b {n}", "label": n % 2} for n in range(5)]
+    path = written(tmp_path / f"data.{suffix}", rows)
+    expected = [(row[first], row[second]) for row in rows]
+    source = Source(path, text_pair="auto")
+    assert (source.text_column, source.pair_column) == names
+    assert pairs(source) == expected
+    columns = f"text '{first}', second text '{second}', label 'label'"
+    assert source.description() == f"{columns} (single label)"
+    assert pairs(Source(path, text=first, text_pair=second, labelled=False)) == expected
+    assert pairs(Source(path, text=second, text_pair=first)) == [pair[::-1] for pair in expected]
+    assert source.pairs_of([3, 0]) == (["a 3", "a 0"], ["b 3", "b 0"])
+    assert source.texts_of([3, 0]) == ["a 3", "a 0"]
+
+
+def test_pairs_are_found_only_where_they_are_asked_for(tmp_path):
+    row = {"text": "a", "question": "b", "sentence": "c", "label": 1}
+    path = written(tmp_path / "data.jsonl", [row])
+    for arguments in ({}, {"text_pair": "auto"}, {"text": "text", "text_pair": "auto"}):
+        source = Source(path, **arguments)
+        assert (source.text_column, source.pair_column) == ("text", None)
+        assert next(source.batches()).pairs is None and source.pairs_of([0]) == (["a"], None)
+    assert Source(path, text_pair="sentence").pair_column == "sentence"
+    del row["text"]
+    path = written(tmp_path / "pair.jsonl", [row])
+    assert Source(path).text_column == "sentence"
+    assert Source(path, text_pair="auto").pair_column == "sentence"
+    assert Source(path, text="sentence", text_pair="auto").pair_column is None
+
+
+def test_second_texts_that_are_not_there(tmp_path):
+    path = written(tmp_path / "data.csv", [{"premise": "a", "hypothesis": " ", "label": 1}])
+    assert f"{path}:2: the second text is empty" in refusal(path, text_pair="auto")
+    message = refusal(path, text="premise", text_pair="other")
+    assert "There is no text_pair column 'other'" in message
+    message = refusal(path, text="premise", text_pair="premise")
+    assert "The text and the second text cannot both be the column 'premise'" in message
+    assert "cannot both be" in refusal(path, text_pair="label", label="label")
+    message = refusal(path)
+    assert "--set 'data.text=premise' --set 'data.text_pair=hypothesis'" in message
+    (tmp_path / "data.txt").write_text("a\n")
+    assert "without a second text" in refusal(
+        tmp_path / "data.txt", text="a", text_pair="b", labelled=False
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv.gz", "jsonl", "parquet"])
+def test_several_labels_of_a_text(tmp_path, suffix):
+    sets = [("joy",), ("joy", "fear"), ("fear",), ("fear", "joy")]
+    if suffix in ("jsonl", "parquet"):
+        sets.append(())
+    cell = list if suffix in ("jsonl", "parquet") else "|".join
+    rows = [{"text": f"text {n}", "labels": cell(one)} for n, one in enumerate(sets)]
+    source = Source(written(tmp_path / f"data.{suffix}", rows))
+    (batch,) = source.batches()
+    assert batch.targets == sets and batch.labels is None
+    assert source.problem.kind == "multi_label" and "(multi label)" in source.description()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_for_each_label(tmp_path, suffix):
+    rows = [{"text": f"text {n}", "toxic": n % 2, "insult": n == 3, "id": n} for n in range(4)]
+    path = written(tmp_path / f"data.{suffix}", rows)
+    source = Source(path, label=["toxic", "insult"])
+    (batch,) = source.batches()
+    assert batch.targets == [(), ("toxic",), (), ("toxic", "insult")] and batch.labels is None
+    assert (source.label_column, source.label_columns) == (None, ("toxic", "insult"))
+    assert source.description() == "text 'text', labels 'toxic', 'insult' (multi label)"
+    assert source.fingerprint != Source(path, label=["insult", "toxic"]).fingerprint
+    again = Source(path, label=source.label_columns, problem=source.problem)
+    assert again.fingerprint == source.fingerprint
+    assert Source(path, label=["toxic"]).problem.kind == "single_label"
+    assert f"data.{suffix}:" in refusal(path, label=["toxic", "id"])
+    assert "the label column 'id' is" in refusal(path, label=["toxic", "id"])
+    message = refusal(path, label=["toxic", "id"], problem="regression")
+    assert "data.problem is regression" in message
+    assert "names the column 'toxic' twice" in refusal(path, label=["toxic", "toxic"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_scores_are_the_same_in_every_format(tmp_path, suffix, kind):
+    scores = [0.1, 2.35, 3.8, 5.0]
+    path = tmp_path / f"data.{suffix}"
+    if suffix == "parquet":
+        texts = ["t"] * len(scores)
+        pq.write_table(pa.table({"text": texts, "score": pa.array(scores, kind)}), path)
+    else:
+        written(path, [{"text": "t", "score": score} for score in scores])
+    source = Source(path)
+    (batch,) = source.batches()
+    assert (source.label_column, source.problem.kind) == ("score", "regression")
+    assert batch.targets == scores and batch.labels is None
+
+
+def test_labels_of_another_source_are_read_by_its_problem(tmp_path):
+    train = Source(written(tmp_path / "train.csv", [
+        {"text": "t", "label": score} for score in (0.1, 2.35, 3.8)
+    ]))  # fmt: skip
+    path = written(tmp_path / "test.csv", [
+        {"text": "t", "label": score} for score in (1, "high", 3, "nan")
+    ])  # fmt: skip
+    test = Source(path, problem=train.problem, on_bad_row="skip")
+    assert [batch.targets for batch in test.batches()] == [[1.0, 3.0]]
+    assert test.bad_rows == [
+        (str(path), 3, "the label is 'high', where a finite number is expected"),
+        (str(path), 5, "the label is 'nan', where a finite number is expected"),
+    ]
+    assert "data.on_bad_row=skip" in refusal(path, problem=train.problem)
+
+
+def test_a_column_that_is_not_clear_stops_before_the_first_row(tmp_path):
+    path = written(tmp_path / "data.csv", [
+        {"text": "t", "label": f"intent {n % 400}"} for n in range(500)
+    ])  # fmt: skip
+    with pytest.raises(DataError, match="400 different values in 500 rows") as caught:
+        Source(path)
+    assert caught.value.where == str(path)
+    (batch,) = Source(path, problem="single_label").batches()
+    assert batch.targets is batch.labels and len(set(batch.labels)) == 400
+
+
+def test_booleans_of_csv_and_parquet_are_the_same_classes(tmp_path):
+    rows = [{"text": "t", "label": "True"}, {"text": "t", "label": "FALSE"}]
+    one = written(tmp_path / "a.csv", rows)
+    two = written(tmp_path / "b.parquet", [{"text": "t", "label": True}])
+    three = written(tmp_path / "c.jsonl", [{"text": "t", "label": False}])
+    labels = [label for batch in Source([one, two, three]).batches() for label in batch.labels]
+    assert labels == ["true", "false", "true", "false"]
+    assert next(Source(one, problem=Source(two).problem).batches()).labels == ["true", "false"]
+
+
+def test_a_separator_that_is_set(tmp_path):
+    path = written(tmp_path / "data.csv", [{"text": "t", "label": "a / b"}])
+    assert next(Source(path, label_separator="/").batches()).targets == [("a", "b")]
 
 
 # Reading again, fingerprints, cost
