@@ -65,7 +65,9 @@ class BatchPlan:
     @property
     def processed_tokens(self) -> int:
         """Tokens that the model computes on, padding included."""
-        widths = self.widths.reshape(len(self), -1).sum(axis=1, dtype=np.int64)
+        widths = self.widths.astype(np.int64)
+        if widths.ndim == 2:
+            widths = widths.sum(axis=1)
         return int((np.diff(self.starts) * widths).sum())
 
     @property

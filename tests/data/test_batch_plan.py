@@ -182,3 +182,11 @@ def test_a_pair_longer_than_the_last_is_refused():
     with pytest.raises(ValueError, match="row of .3 9. tokens"):
         plan_batches(np.array([[3, 9]]), 2, np.array([[4, 4]]))
     assert EpochPlans(np.array([[3, 9]]), 2, 4, pad_to=9).shapes == [(9, 9)]
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 2)])
+def test_no_rows_make_an_empty_plan(shape):
+    plans = EpochPlans(np.empty(shape, int), 2, 4, seed=0)
+    plan = plans(0)
+    assert (plans.steps, len(plan), plan.shapes) == (0, 0, [])
+    assert (plan.processed_tokens, plan.padding) == (0, 0.0)
