@@ -26,7 +26,9 @@ def _task(family: str, dtype: str = "float32", pooling: str = "cls"):
     backbone = getattr(_hub, f"{family}Backbone")(**_SIZES, dtype=dtype)
     for weight in backbone.weights:
         if "float" in weight.dtype:
-            weight.assign(np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape))
+            value = np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape)
+            # A small scale of a norm would hide what comes before it.
+            weight.assign(value + (weight.name == "gamma"))
     if pooling == "mean":
         return PooledTextClassifier(backbone, num_classes=3)
     task = getattr(_hub, f"{family}TextClassifier")
@@ -61,7 +63,7 @@ def test_segments_count(pooling):
     one_text = inputs | {"segment_ids": tf.zeros_like(inputs["segment_ids"])}
     alone = PackedEncoder(task)(one_text, lengths)
     # The second row is a single token, of the first segment either way.
-    assert np.abs(pair - alone).max(1).round(3).astype(bool).tolist() == [True, False, True]
+    assert (np.abs(pair - alone).max(1) > 1e-4).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
