@@ -24,15 +24,17 @@ _hub = keras_hub.models
 def _task(family: str, dtype: str = "float32", pooling: str = "cls"):
     keras.utils.set_random_seed(1)
     backbone = getattr(_hub, f"{family}Backbone")(**_SIZES, dtype=dtype)
-    for weight in backbone.weights:
+    if pooling == "mean":
+        task = PooledTextClassifier(backbone, num_classes=3)
+    else:
+        task_class = getattr(_hub, f"{family}TextClassifier")
+        task = task_class(backbone=backbone, num_classes=3, dtype=dtype)
+    for weight in task.weights:
         if "float" in weight.dtype:
             value = np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape)
             # A small scale of a norm would hide what comes before it.
             weight.assign(value + (weight.name == "gamma"))
-    if pooling == "mean":
-        return PooledTextClassifier(backbone, num_classes=3)
-    task = getattr(_hub, f"{family}TextClassifier")
-    return task(backbone=backbone, num_classes=3, dtype=dtype)
+    return task
 
 
 def _inputs(task):
