@@ -24,13 +24,17 @@ _hub = keras_hub.models
 def _task(family: str, dtype: str = "float32", pooling: str = "cls"):
     keras.utils.set_random_seed(1)
     backbone = getattr(_hub, f"{family}Backbone")(**_SIZES, dtype=dtype)
-    for weight in backbone.weights:
-        if "float" in weight.dtype:
-            weight.assign(np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape))
     if pooling == "mean":
-        return PooledTextClassifier(backbone, num_classes=3)
-    task = getattr(_hub, f"{family}TextClassifier")
-    return task(backbone=backbone, num_classes=3, dtype=dtype)
+        task = PooledTextClassifier(backbone, num_classes=3)
+    else:
+        task_class = getattr(_hub, f"{family}TextClassifier")
+        task = task_class(backbone=backbone, num_classes=3, dtype=dtype)
+    for weight in task.weights:
+        if "float" in weight.dtype:
+            value = np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape)
+            # A small scale of a norm would hide what comes before it.
+            weight.assign(value + (weight.name == "gamma"))
+    return task
 
 
 def _inputs(task):
@@ -61,7 +65,7 @@ def test_segments_count(pooling):
     one_text = inputs | {"segment_ids": tf.zeros_like(inputs["segment_ids"])}
     alone = PackedEncoder(task)(one_text, lengths)
     # The second row is a single token, of the first segment either way.
-    assert np.abs(pair - alone).max(1).round(3).astype(bool).tolist() == [True, False, True]
+    assert (np.abs(pair - alone).max(1) > 1e-4).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
