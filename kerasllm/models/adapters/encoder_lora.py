@@ -8,7 +8,7 @@ import keras
 
 from kerasllm.errors import RecipeError
 from kerasllm.models.adapters.low_rank import LowRank, add_update, freeze, is_dense
-from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.layers import parts_of, variables_of, walk
 
 # What a target names, in each family's own layer names.
 _ROLES = {
@@ -23,6 +23,11 @@ _ROLES = {
         "output_dense",
     },
 }
+_ROLES["attention"] = set().union(*(_ROLES[name] for name in ("query", "key", "value", "output")))
+_ROLES["mlp"] = _ROLES["ffn"]
+_ROLES["all-linear"] = _ROLES["attention"] | _ROLES["ffn"]
+# The names that decoders of transformers have for them.
+_ROLES |= {f"{name[0]}_proj": _ROLES[name] for name in ("query", "key", "value", "output")}
 
 
 def add_lora(
@@ -30,7 +35,11 @@ def add_lora(
     *,
     rank: int = 8,
     alpha: float = 16,
+    dropout: float = 0.0,
+    rank_stabilized: bool = False,
+    dora: bool = False,
     targets: Sequence[str] = ("query", "value"),
+    train: Sequence[str] = (),
     frozen_layers: int | str = 0,
     fresh_pooler: bool = False,
 ) -> None:
@@ -44,13 +53,19 @@ def add_lora(
         task: A KerasHub `TextClassifier`; changed in place.
         rank: Rank of the adapters. Defaults to `8`.
         alpha: The adapters' product is scaled by `alpha / rank`. Defaults to `16`.
-        targets: Each `query`, `key`, `value`, `output` (of the attention), `ffn` (both layers of
-            it), or a part of the name of a dense layer. Defaults to `("query", "value")`.
+        dropout: Dropout of what goes into the adapters. Defaults to `0.0`.
+        rank_stabilized: Whether they are scaled by `alpha / sqrt(rank)`. Defaults to `False`.
+        dora: Whether direction and magnitude train apart (DoRA). Defaults to `False`.
+        targets: Each `query`, `key`, `value`, `output` (of the attention), `attention`, `ffn` or
+            `mlp` (both layers of it), `all-linear`, their names in transformers (`q_proj`), or a
+            part of the name of a dense layer. Defaults to `("query", "value")`.
+        train: Further layers that train whole: `norm`, `embeddings`, or a part of the name of a
+            layer. Defaults to `()`.
         frozen_layers: This many of the lowest layers get no adapter. Defaults to `0`.
         fresh_pooler: Whether the pooler is new: then it trains with the head. Defaults to `False`.
 
     Raises:
-        RecipeError: A target that matches no layer, or layers that are all frozen.
+        RecipeError: A target or a layer to train that matches none, or layers that are all frozen.
 
     Reference:
         [LoRA](https://arxiv.org/abs/2106.09685).
@@ -78,9 +93,34 @@ def add_lora(
     new = {id(v) for layer in parts.pooler for v in layer.variables} if fresh_pooler else set()
     for variable in task.backbone.variables:
         variable.trainable = variable.trainable and id(variable) in new
+    for variable in _whole(task, train):
+        variable.trainable = True
+    settings = LowRank(rank, alpha, dropout, rank_stabilized, dora)
     for number, layer in enumerate(chosen.values()):
         freeze(layer)
-        add_update(layer, "adapter", LowRank(rank, alpha), seed=number)
+        add_update(layer, "adapter", settings, seed=number)
+
+
+def _whole(task: keras.Model, train: Sequence[str]) -> list[keras.Variable]:
+    """Returns the weights of the layers that train whole."""
+    parts, found = parts_of(task), []
+    inner = list(walk([task.backbone]))
+    for entry in train:
+        if entry == "norm":
+            chosen = [layer for layer in inner if isinstance(layer, keras.layers.LayerNormalization)]
+        elif entry == "embeddings":
+            chosen = list(parts.embeddings)
+        else:
+            chosen = [layer for layer in inner if layer.weights and entry in layer.name]
+        if not chosen:
+            names = dict.fromkeys(layer.name for layer in inner if layer.weights)
+            raise RecipeError(
+                f"'{entry}' matches no layer of this model, so that it could train whole",
+                where="model.lora.train",
+                fix=f"use norm, embeddings or parts of these names: {', '.join(names)}",
+            )
+        found += variables_of(chosen)
+    return found
 
 
 def _matches(target: str, name: str) -> bool:

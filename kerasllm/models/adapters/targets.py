@@ -12,7 +12,9 @@ from kerasllm.models import decoders
 
 ALL_LINEAR = "all-linear"
 # The part of a transformer layer, by the module of transformers that holds it.
-_ROLES = {"attention": ("self_attn", "attn"), "mlp": ("mlp",)}
+_ROLES = {"attention": ("self_attn", "attn"), "mlp": ("mlp",), "ffn": ("mlp",)}
+# What recipes of encoders call the parts of the attention.
+_SYNONYMS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj"}
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "lm_head")
 
 
@@ -103,6 +105,7 @@ def _names(target: str, name: str, layer: keras.Layer) -> bool:
     return (
         target in (ALL_LINEAR, layer.name)
         or ends_with(name, target)
+        or ends_with(name, _SYNONYMS.get(target, target))
         or any(part in role for part in name.split("."))
     )
 
