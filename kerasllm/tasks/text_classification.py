@@ -28,6 +28,7 @@ from kerasllm.tasks.task import (
     Evaluation,
     Head,
     Headline,
+    Samples,
     Task,
 )
 
@@ -399,7 +400,10 @@ class TextClassification(Task):
                 (None, "float16"): (1e-2, 0.99),
                 (None, "int8"): (0.25, 0.99),
             },
-            architecture="ForSequenceClassification",
+            # transformers' classifiers read the first token, and have no class for the mean.
+            architecture=None
+            if getattr(model, "pooling", "cls") == "mean"
+            else "ForSequenceClassification",
             pipeline="text-classification",
             config={
                 "id2label": {str(number): name for number, name in enumerate(names)},
@@ -407,6 +411,15 @@ class TextClassification(Task):
                 "problem_type": "single_label_classification",
             },
             facts={"labels": list(names)},
+            described={
+                "label": "the most likely label of each text",
+                "probabilities": "the probability of each label",
+                "labels": "the names of the labels, in the order of the probabilities",
+            },
+            from_logits=(
+                "chances = np.exp(logits - logits.max(-1, keepdims=True))",
+                'outputs = {"probabilities": chances / chances.sum(-1, keepdims=True)}',
+            ),
             reading=(
                 f"labels = {list(names)!r}",
                 'for text, row in zip(texts, outputs["probabilities"]):',
@@ -422,7 +435,7 @@ class TextClassification(Task):
         part: str,
         spec: str | Sequence[str],
         count: int | None,
-    ) -> tuple[Iterator[str], tuple[str, ...]]:
+    ) -> Samples:
         from kerasllm.data.readers.sources import Source
 
         data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
@@ -433,7 +446,8 @@ class TextClassification(Task):
             label=data and data.label,
             on_bad_row="skip",
         )
-        return (text for batch in source.batches() for text in batch.texts), source.files
+        texts = (text for batch in source.batches() for text in batch.texts)
+        return Samples(texts, source.files, source.fingerprint)
 
     def stand_in(self, model: TextClassifier) -> str:
         return "starter:movie_reviews/test"
