@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     help="saved_model, transformers, litert, onnx, keras, keras_hub.",
 )
 @click.option("--output", metavar="DIR", help="The folder to write.  [default: RUN/export/FORMAT]")
-@click.option("--overwrite", is_flag=True, help="Replace an export that stands there.")
+@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 @click.option(
     "--precision",
     "precisions",
@@ -56,7 +56,7 @@ def export(
     kerasllm export smollm2_135m_instruct --format transformers --output smollm2
 
     What was written is run on rows of the run's test data and compared with the model. It is kept
-    only if it says the same; parity.json and README.md in the folder hold the numbers.
+    only if it gives the same outputs; parity.json and README.md in the folder hold the numbers.
     """
     options = {
         "output": output,

@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from kerasllm.export.formats import FORMATS, Format, Options
-from kerasllm.export.parity import FILE_NAME, Parity, compared
+from kerasllm.export.parity import FILE_NAME, Parity
 from kerasllm.export.source import Source
+from kerasllm.tasks.task import Head
 
 CARD = "README.md"
 
-_PIPELINES = {"text_classification": "text-classification", "causal_lm": "text-generation"}
-_METRICS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "mcc": "MCC",
-    "perplexity": "perplexity",
-    "bits_per_byte": "bits per byte",
-    "margin": "margin",
-    "tokens": "tokens",
-}
 _DIGITS_OF_FINGERPRINT = 12
+_PER_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1", "support": "rows"}
 
 
 def write_card(
@@ -46,14 +36,14 @@ def write_card(
         files: The files of the format, by their path in the folder, and their sizes in bytes.
     """
     parts = [
-        _front_matter(source, name),
+        _front_matter(source, format),
         f"# {source.name}",
         _summary(source, name),
         f"## How to load it\n\n{format.usage(source, options).strip()}",
         f"## Files\n\n{_table(['file', 'bytes'], [[f, f'{n:,}'] for f, n in files.items()])}",
-        _labels(source),
+        _outputs(source.head),
         _training(source.facts),
-        _metrics(source.facts.get("metrics", {})),
+        _metrics(source),
         _parity(source, results),
         f"## Licence\n\n{_licence(source.facts)}",
         _limits(source),
@@ -62,33 +52,41 @@ def write_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(source: Source, name: str) -> str:
+def _front_matter(source: Source, format: Format) -> str:
     """What model hubs read."""
-    lines = [f"pipeline_tag: {_PIPELINES[source.task]}", "tags: [kerasllm]"]
+    lines = ["tags: [kerasllm]"]
+    if source.head.pipeline:
+        lines.insert(0, f"pipeline_tag: {source.head.pipeline}")
     if licence := source.facts.get("licence"):
         lines.insert(0, f"license: {licence.lower()}")
-    if name == "transformers":
-        lines.append("library_name: transformers")
+    if library := format.library(source):
+        lines.append(f"library_name: {library}")
     return "\n".join(["---", *lines, "---"])
 
 
 def _summary(source: Source, name: str) -> str:
     count = source.model.task.count_params() / 1e6
-    kind = "text classifier" if source.is_classifier else "language model"
+    kind = source.head.kind
+    article = "An" if kind[0] in "aeiou" else "A"
     base = source.facts.get("base")
     begun = f", begun from the pretrained `{base}`" if base else ", trained from scratch"
     return (
-        f"A {kind} of the family {source.family.removesuffix('Backbone')} with {count:,.1f} million "
-        f"parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
+        f"{article} {kind} of the family {source.family.removesuffix('Backbone')} with {count:,.1f} "
+        f"million parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
         f"Format `{name}`: {FORMATS[name].description}. Exported by kerasllm."
     )
 
 
-def _labels(source: Source) -> str | None:
-    if not source.is_classifier:
-        return None
-    rows = list(enumerate(source.model.labels.names))
-    return f"## Labels\n\n{_table(['class', 'label'], rows)}"
+def _outputs(head: Head) -> str | None:
+    """What the head gives: facts of each output as columns of a table, others as lines."""
+    columns = {key: one for key, one in head.facts.items() if isinstance(one, (list, tuple))}
+    lines = [f"- {key}: {one}" for key, one in head.facts.items() if key not in columns]
+    parts = ["\n".join(lines)] if lines else []
+    if columns:
+        header = ["number", *(key.removesuffix("s") for key in columns)]
+        rows = [[number, *row] for number, row in enumerate(zip(*columns.values(), strict=True))]
+        parts.append(_table(header, rows))
+    return "\n\n".join(["## Outputs", *parts]) if parts else None
 
 
 def _training(facts: Mapping) -> str | None:
@@ -112,18 +110,23 @@ def _training(facts: Mapping) -> str | None:
     return f"## What it was trained on\n\n{table}{seed}{made}"
 
 
-def _metrics(metrics: Mapping) -> str | None:
+def _metrics(source: Source) -> str | None:
+    metrics, named = source.facts.get("metrics", {}), source.task.metrics
     parts = {part: metrics[part] for part in ("train", "validation", "test") if metrics.get(part)}
-    names = [name for name in _METRICS if any(name in one for one in parts.values())]
-    if not names:
+    found = {
+        name: [one.get(name) for one in parts.values()]
+        for name in named
+        if any(isinstance(one.get(name), (int, float)) for one in parts.values())
+    }
+    if not found:
         return None
-    rows = [[_METRICS[name], *(_number(one.get(name)) for one in parts.values())] for name in names]
+    rows = [[named[name], *map(_number, values)] for name, values in found.items()]
     text = f"## Metrics\n\n{_table(['', *parts], rows)}"
     per_class = parts.get("test", parts.get("validation", {})).get("per_class")
     if per_class:
-        keys = ["precision", "recall", "f1", "support"]
+        keys = [key for key in _PER_CLASS if key in next(iter(per_class.values()))]
         classes = [[label, *(_number(one[key]) for key in keys)] for label, one in per_class.items()]
-        text += f"\n\n{_table(['label', 'precision', 'recall', 'F1', 'rows'], classes)}"
+        text += f"\n\n{_table(['label', *(_PER_CLASS[key] for key in keys)], classes)}"
     return text
 
 
@@ -138,11 +141,11 @@ def _parity(source: Source, results: Sequence[Parity]) -> str:
         ]
         for one in results
     ]
-    what = "labels" if source.is_classifier else "next tokens"
-    header = ["precision", "largest difference", "mean difference", f"{what} that agree", "limits"]
+    agreeing = f"{source.head.agreeing} that agree"
+    header = ["precision", "largest difference", "mean difference", agreeing, "limits"]
     return (
         f"## Parity\n\nThe files in this folder were run on {source.rows_from}, and compared with "
-        f"the model in float32: {compared(source.task)}.\n\n{_table(header, rows)}\n\n"
+        f"the model in float32: {source.head.compared_words}.\n\n{_table(header, rows)}\n\n"
         f"The same numbers are in `{FILE_NAME}`."
     )
 
@@ -150,7 +153,7 @@ def _parity(source: Source, results: Sequence[Parity]) -> str:
 def _licence(facts: Mapping) -> str:
     base, licence = facts.get("base"), facts.get("licence")
     if base is None:
-        said = ["The weights were trained from scratch; whoever trained them says how to use them."]
+        said = ["The weights were trained from scratch; who trained them decides on their licence."]
     elif licence is None:
         said = [f"The base weights `{base}` are under the licence that their publisher gave them."]
     else:
@@ -161,15 +164,11 @@ def _licence(facts: Mapping) -> str:
 
 
 def _limits(source: Source) -> str:
-    what = "Text" if source.is_classifier else "A prompt with its answer"
     lines = [
-        f"{what} beyond {source.max_length:,} tokens is not read.",
+        f"It reads {source.max_length:,} tokens at most, special tokens included.",
         "It was measured on the data above; on texts of another kind it may be much worse.",
+        *source.head.limits,
     ]
-    if source.is_classifier:
-        lines.append("It always chooses one of its labels, also for texts that none of them fits.")
-    else:
-        lines.append("It can write what is false, offensive, or in its training data word by word.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import keras_hub
 
 from kerasllm.models.huggingface.encoder_layout import encoder_family
+from kerasllm.tasks.task import Head
 
 # KerasHub computes these with the tanh form, and the others with the exact one.
 _TANH_GELU = ("bert", "albert")
+# What the families call the dropout before the last layer of a sequence classifier.
+_DROPOUTS = {"distilbert": "seq_classif_dropout", "albert": "classifier_dropout_prob"}
 
 
 def encoder_config(
@@ -70,25 +73,25 @@ def encoder_config(
     return config
 
 
-def classifier_config(
-    task: keras_hub.models.TextClassifier, names: tuple[str, ...]
-) -> dict:
-    """Returns what `config.json` says of a classifier.
+def head_config(task: keras_hub.models.Task, head: Head) -> dict:
+    """Returns what `config.json` says of an encoder with a head.
 
     Args:
-        task: A KerasHub classifier with its preprocessor.
-        names: The names of the classes, in the order of the logits.
+        task: The encoder with its head and its preprocessor.
+        head: Its head, which transformers has a class for.
 
     Raises:
         PresetError: The encoder is of another family.
     """
     family = encoder_family(task.backbone)
-    rate = {"distilbert": "seq_classif_dropout", "albert": "classifier_dropout_prob"}
+    rate = "classifier_dropout"
+    if head.architecture == "ForSequenceClassification":
+        rate = _DROPOUTS.get(family.model_type, rate)
+    elif family.model_type == "albert":
+        rate = "classifier_dropout_prob"
     return {
         **encoder_config(task.backbone, task.preprocessor.tokenizer),
-        "architectures": [f"{family.stem}ForSequenceClassification"],
-        "id2label": {str(number): name for number, name in enumerate(names)},
-        "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": "single_label_classification",
-        rate.get(family.model_type, "classifier_dropout"): task.dropout,
+        "architectures": [f"{family.stem}{head.architecture}"],
+        **head.config,
+        rate: task.dropout,
     }

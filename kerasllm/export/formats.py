@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerasllm.export.source import Source
-
-TASKS = ("text_classification", "causal_lm")
-"""The tasks of models that can be exported; a preference-tuned model is a causal language model."""
+    from kerasllm.tasks.task import Head, Task
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,9 @@ class Options:
 class Format(abc.ABC):
     """How a model is written for others, and how what was written is run again.
 
-    A module of a format has one, as `FORMAT`.
-
-    Attributes:
-        tolerance: The largest difference, of probabilities (classification) or of logits
-            (language models), with which it is still the same model.
-        agreement: The least share of rows whose label, or likeliest next token, is the model's.
+    A module of a format has one, as `FORMAT`. It knows no task: what a model reads and gives, and
+    how that compares, is in `Source.head`.
     """
-
-    tolerance: float = 1e-3
-    agreement: float = 1.0
-
-    def limits(self, source: Source, precision: str) -> tuple[float, float]:
-        """Returns tolerance and agreement of a model that is written in a precision."""
-        return self.tolerance, self.agreement
 
     def refuse(self, source: Source, options: Options) -> None:
         """Raises a `CommandError` if the format cannot hold this model, naming what can."""
@@ -68,7 +55,7 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        """Fills an empty folder."""
+        """Writes the files into an empty folder."""
 
     @abc.abstractmethod
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
@@ -80,13 +67,17 @@ class Format(abc.ABC):
             options: As for `write`, but with one precision.
 
         Returns:
-            Float `[rows, classes]`, the probabilities of a classifier; `[rows, vocabulary]`, the
-            logits behind the last token of each row, of a language model.
+            The output `Head.compared` for each row, `[rows, ...]`; of a language model the logits
+            of the token after each row; with `Head.per_token` that of each token of all rows.
         """
 
     @abc.abstractmethod
     def usage(self, source: Source, options: Options) -> str:
         """Returns Markdown that shows how to load and run it, for the model card."""
+
+    def library(self, source: Source) -> str | None:
+        """Returns the library that model hubs shall name for the files, if they name one."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,6 @@ class Listed:
     Args:
         description: One line.
         module: The module with its `FORMAT`.
-        tasks: The tasks whose models it holds. Defaults to all.
         precisions: What its weights can be written in. Defaults to `("float32",)`.
         together: Whether a folder holds a file of each precision, and all of them unless it is
             said; a folder is written in one precision otherwise, and in the first unless it is
@@ -111,7 +101,6 @@ class Listed:
 
     description: str
     module: str
-    tasks: tuple[str, ...] = TASKS
     precisions: tuple[str, ...] = ("float32",)
     together: bool = False
     packages: tuple[str, ...] = ()
@@ -196,26 +185,34 @@ def refuse_missing_packages(name: str) -> None:
         )
 
 
-def refuse_model(name: str, task: str, family: str | None = None) -> None:
+def refuse_model(
+    name: str, task: Task, family: str | None = None, head: Head | None = None
+) -> None:
     """Raises a `CommandError` if a format does not hold a model, naming those that do.
 
     Args:
         name: The format.
         task: The task of the model.
         family: The class of its backbone in KerasHub. Defaults to `None`: not known yet.
+        head: Its head. Defaults to `None`: not known yet.
     """
     listed = find_format(name)
-    what = None
-    if task not in listed.tasks:
-        what = f"models of the task {task}"
-    elif task == "causal_lm" and family and family not in (listed.decoders or (family,)):
-        what = f"language models of the family {family.removesuffix('Backbone')}"
+    held = [
+        other
+        for other in FORMATS
+        if all(formats is None or other in formats for formats in (task.formats, head and head.formats))
+    ]
+    what, instead = None, ()
+    if name not in held:
+        what = f"a {head.kind}" if head else f"models of the task {task.name}"
+    elif task.generates and family and family not in (listed.decoders or (family,)):
+        what, instead = f"language models of the family {family.removesuffix('Backbone')}", listed.instead
     if what:
-        others = [other for other, one in FORMATS.items() if other != name and task in one.tasks]
+        others = [other for other in instead or held if other in held and other != name]
         raise CommandError(
             f"The format {name} does not hold {what}",
             where="--format",
-            fix=f"use {', '.join(listed.instead or others)}",
+            fix=f"use {', '.join(others)}" if others else "use the run directory itself",
         )
 
 

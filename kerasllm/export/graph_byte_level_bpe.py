@@ -42,11 +42,7 @@ class GraphByteLevelBPE(GraphTokenizer):
     """
 
     def __init__(self, tokenizer: ByteLevelBPE | TokenizerJson):
-        super().__init__(
-            start_token_id=tokenizer.start_token_id,
-            end_token_id=tokenizer.end_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        super().__init__(tokenizer)
         content = _content(tokenizer)
         steps = _steps(content)
         self._splits_digits = len(steps) == 2

@@ -5,25 +5,36 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from kerasllm.export.character_runs import ITSELF, NOTHING, CharacterRuns
+from kerasllm.export.token_rows import LONGEST_FIRST
 
 
 class GraphTokenizer(abc.ABC):
     """Turns a batch of texts into ids by TensorFlow's own ops alone.
 
     Args:
-        start_token_id: The id put before each text, or `None`.
-        end_token_id: The id put after each text, or `None`.
-        pad_token_id: The id that fills rows up.
+        tokenizer: The tokenizer outside of the graph, whose special tokens are taken.
+
+    Attributes:
+        start_token_id: The id before each text, or `None`.
+        end_token_id: The id after each text, or `None`.
+        pad_token_id: The id of the padding token.
+        separator_ids: The ids between the texts of a pair: one for BERT, two for RoBERTa.
+        second_segment: The segment of the second text of a pair: 1 for BERT, 0 for RoBERTa.
     """
 
-    def __init__(self, *, start_token_id: int | None, end_token_id: int | None, pad_token_id: int):
-        self.start_token_id = start_token_id
-        self.end_token_id = end_token_id
-        self.pad_token_id = pad_token_id
+    def __init__(self, tokenizer: Any):
+        self.start_token_id = tokenizer.start_token_id
+        self.end_token_id = tokenizer.end_token_id
+        self.pad_token_id = tokenizer.pad_token_id
+        self.separator_ids = getattr(
+            tokenizer, "pair_separator_ids", _known(tokenizer.end_token_id)
+        )
+        self.second_segment = getattr(tokenizer, "second_segment", 1)
 
     @abc.abstractmethod
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -40,12 +51,52 @@ class GraphTokenizer(abc.ABC):
         Returns:
             int32 `[rows, (ids)]`.
         """
-        ids = self.tokens(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
-        around = [self.start_token_id, self.end_token_id]
+        ids = self._whole(texts)
+        start, end = _known(self.start_token_id), _known(self.end_token_id)
         if max_length is not None:
-            ids = ids[:, : max_length - sum(each is not None for each in around)]
-        start, end = ([] if each is None else [_column(each, texts)] for each in around)
-        return tf.concat([*start, ids, *end], axis=1)
+            ids = ids[:, : max_length - len(start) - len(end)]
+        return _between(start, ids, end)
+
+    def pairs(
+        self,
+        first: tf.Tensor,
+        second: tf.Tensor,
+        max_length: int,
+        truncation: str = LONGEST_FIRST,
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns the ids of pairs of texts as a model reads them, and which text each belongs to.
+
+        Args:
+            first: The first text of each pair, string `[rows]`.
+            second: The second text of each pair, string `[rows]`.
+            max_length: The most ids of a row, special tokens included.
+            truncation: Which text of a pair that is too long loses its end, as in Hugging Face
+                `tokenizers`: `"longest_first"`, the longer one, and then both in turn;
+                `"only_second"`. Where the first one alone is too long, which the reference refuses,
+                nothing of the second one is left. Defaults to `"longest_first"`.
+
+        Returns:
+            The ids and the segments, both int32 `[rows, (ids)]`.
+        """
+        start, end = _known(self.start_token_id), _known(self.end_token_id)
+        room = max_length - len(start) - len(self.separator_ids) - len(end)
+        first, second = self._whole(first), self._whole(second)
+        lengths = first.row_lengths(), second.row_lengths()
+        cut = _cut_longest_first if truncation == LONGEST_FIRST else _cut_second
+        first, second = (
+            _first_of_rows(ids, count)
+            for ids, count in zip((first, second), cut(*lengths, tf.cast(room, tf.int64)))
+        )
+        left = _between(start, first, self.separator_ids)
+        right = _between((), second, end)
+        segments = [
+            ids.with_values(tf.fill(tf.shape(ids.values), segment))
+            for ids, segment in ((left, 0), (right, self.second_segment))
+        ]
+        return tf.concat([left, right], axis=1), tf.concat(segments, axis=1)
+
+    def _whole(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        return self.tokens(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
 
 
 class StandIns:
@@ -100,5 +151,31 @@ class CharacterMap:
         return tf.gather_nd(patterns, there), there[:, 0]
 
 
-def _column(id: int, texts: tf.Tensor) -> tf.Tensor:
-    return tf.fill([tf.shape(texts)[0], 1], id)
+def _known(id: int | None) -> tuple[int, ...]:
+    return () if id is None else (id,)
+
+
+def _between(before: Sequence[int], ids: tf.RaggedTensor, after: Sequence[int]) -> tf.RaggedTensor:
+    """Returns rows of ids with the same ids before each, and after each."""
+    columns = [tf.fill([ids.nrows(out_type=tf.int32), 1], id) for id in (*before, *after)]
+    return tf.concat([*columns[: len(before)], ids, *columns[len(before) :]], axis=1)
+
+
+def _first_of_rows(ids: tf.RaggedTensor, count: tf.Tensor) -> tf.RaggedTensor:
+    """Returns as many ids of the start of each row as are asked for, int64 `[rows]`."""
+    return tf.ragged.boolean_mask(ids, tf.ragged.range(ids.row_lengths()) < count[:, None])
+
+
+def _cut_longest_first(first, second, room):
+    """Returns how many ids of each text stay: the longer text is cut first, then both in turn.
+
+    The one that was longer keeps an odd id; the second one, where both were equally long.
+    """
+    shorter = tf.minimum(tf.minimum(first, second), room // 2)
+    longer = tf.minimum(tf.maximum(first, second), room - shorter)
+    return tf.where(first > second, longer, shorter), tf.where(first > second, shorter, longer)
+
+
+def _cut_second(first, second, room):
+    first = tf.minimum(first, room)
+    return first, tf.minimum(second, room - first)

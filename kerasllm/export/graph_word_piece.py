@@ -42,11 +42,7 @@ class GraphWordPiece(GraphTokenizer):
     """
 
     def __init__(self, tokenizer: WordPiece):
-        super().__init__(
-            start_token_id=tokenizer.start_token_id,
-            end_token_id=tokenizer.end_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        super().__init__(tokenizer)
         reference = tokenizer.reference
         content = json.loads(reference.to_str())
         model = content["model"]

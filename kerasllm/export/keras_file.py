@@ -7,8 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kerasllm.errors import CommandError
 from kerasllm.export import hub_task
 from kerasllm.export.formats import Format, Options
+from kerasllm.export.hub_task import save_labels
 from kerasllm.export.source import Source
 from kerasllm.models.save_preset import whole_task
 
@@ -18,14 +20,23 @@ FILE_NAME = "model.keras"
 class KerasFile(Format):
     """`model.keras` with the tokenizer in it, and the label names beside it."""
 
+    def refuse(self, source: Source, options: Options) -> None:
+        if not hub_task.has_class(source):
+            raise CommandError(
+                f"KerasHub has no class for the head of this {source.head.kind}, so that Keras could "
+                "not load the file without kerasllm",
+                where="--format keras",
+                fix="use --format keras_hub, saved_model or onnx",
+            )
+
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        if source.is_classifier:
+        if source.generates:
+            task = whole_task(source.model)
+        else:
             task = source.model.task
             # KerasHub compiles what it loads, and would warn of a file without an optimizer.
             task.compile()
-            source.model.labels.save(folder)
-        else:
-            task = whole_task(source.model)
+            save_labels(source.model, folder)
         task.save(folder / FILE_NAME)
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:

@@ -18,29 +18,15 @@ from kerasllm.errors import CommandError
 from kerasllm.export.formats import Format, Options
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
-from kerasllm.export.token_files import token_ids, write_tokenizer
+from kerasllm.export.token_files import read_tokens, write_tokenizer
 from kerasllm.export.token_graph import run_in_batches, token_graph
 from kerasllm.runtime.startup import nothing_on_stderr
 
 # A file is a flat buffer, whose offsets have 31 bits.
 _LARGEST_FILE = 2**31 - 1
-# Largest difference and least agreement. What quantization does to a number that is far from all
-# others can be much, and says little of the labels.
-_LIMITS = {
-    ("text_classification", "float32"): (1e-3, 1.0),
-    ("text_classification", "float16"): (1e-2, 0.99),
-    ("text_classification", "int8"): (0.25, 0.99),
-    ("causal_lm", "float32"): (1e-2, 1.0),
-    ("causal_lm", "float16"): (0.1, 0.97),
-    ("causal_lm", "int8"): (8.0, 0.75),
-}
-
 
 class LiteRT(Format):
     """One `.tflite` file a precision, and the tokenizer."""
-
-    def limits(self, source: Source, precision: str) -> tuple[float, float]:
-        return _LIMITS[source.task, precision]
 
     def refuse(self, source: Source, options: Options) -> None:
         size = 4 * source.model.task.count_params()
@@ -75,11 +61,12 @@ class LiteRT(Format):
             )
             run = interpreter.get_signature_runner()
             names = list(run.get_input_details())
-            # What it has to say of its delegates it says at the first call.
+            # It logs its delegates at the first call.
             one = np.ones([1, source.model.pad_to or 1], np.int32)
             run(**dict.fromkeys(names, one))
+        tokens = read_tokens(source, folder)
         return run_in_batches(
-            source, token_ids(source, folder), lambda inputs: run(**inputs), names
+            source, tokens, lambda inputs: run(**{name: inputs[name] for name in names})
         )
 
     def usage(self, source: Source, options: Options) -> str:
@@ -91,7 +78,7 @@ class LiteRT(Format):
             running="outputs = run(**inputs)",
         )
         return f"""\
-{files}: token ids in, any number of rows, filled up to the same length. On a phone the LiteRT
+{files}: token ids in, any number of rows, padded to the same length. On a phone the LiteRT
 library of the platform runs them; with Python it is `pip install ai-edge-litert`.
 
 {code}

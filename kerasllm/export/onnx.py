@@ -17,7 +17,7 @@ import tf2onnx
 from kerasllm.export.formats import Format, Options
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
-from kerasllm.export.token_files import token_ids, write_tokenizer
+from kerasllm.export.token_files import read_tokens, write_tokenizer
 from kerasllm.export.token_graph import TokenGraph, run_in_batches, token_graph
 
 FILE_NAME = "model.onnx"
@@ -30,8 +30,6 @@ _LARGEST_FILE = 2**31 - 1
 
 class Onnx(Format):
     """One `model.onnx`, and the tokenizer."""
-
-    tolerance = 1e-3
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
         graph = token_graph(source)
@@ -55,9 +53,10 @@ class Onnx(Format):
         outputs = [one.name for one in session.get_outputs()]
 
         def run(given):
-            return dict(zip(outputs, session.run(outputs, dict(given)), strict=True))
+            found = session.run(outputs, {name: given[name] for name in inputs})
+            return dict(zip(outputs, found, strict=True))
 
-        return run_in_batches(source, token_ids(source, folder), run, inputs)
+        return run_in_batches(source, read_tokens(source, folder), run)
 
     def usage(self, source: Source, options: Options) -> str:
         code = example(
@@ -68,7 +67,7 @@ class Onnx(Format):
             "session.run(None, inputs)))",
         )
         return f"""\
-`{FILE_NAME}`: token ids in, any number of rows, filled up to the same length. It is of opset
+`{FILE_NAME}`: token ids in, any number of rows, padded to the same length. It is of opset
 {_OPSET}; `pip install onnxruntime tokenizers`.
 
 {code}

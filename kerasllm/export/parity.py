@@ -1,4 +1,4 @@
-"""Parity: whether what was exported still says what the model says, on real texts of its run."""
+"""Parity: whether exported files give the outputs of the model, on real texts of its run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasllm.errors import JobError
 from kerasllm.run import write_json
+from kerasllm.tasks.task import Head
 
 FILE_NAME = "parity.json"
 """The file that holds the report, and marks a folder as an export of kerasllm's."""
@@ -17,14 +18,14 @@ FILE_NAME = "parity.json"
 
 @dataclass(frozen=True)
 class Parity:
-    """How far exported files are from the model.
+    """How far the outputs of exported files are from those of the model.
 
     Args:
         precision: What the files' weights are written in.
-        rows: How many texts both were asked about.
-        largest_difference: Of any number that came out; `None` if not all of them are finite.
-        mean_difference: Of all numbers that came out; `None` as above.
-        agreement: The share of rows with the same label, or the same likeliest next token.
+        rows: How many rows were compared.
+        largest_difference: Of any number of the outputs; `None` if not all of them are finite.
+        mean_difference: Of all numbers of the outputs; `None` as above.
+        agreement: The share of rows for which both mean the same; see `Head.agrees`.
         tolerance: What the largest difference may be.
         least_agreement: What the agreement must be.
     """
@@ -57,21 +58,17 @@ class Parity:
 
 
 def compare(
-    precision: str,
-    expected: np.ndarray,
-    found: np.ndarray,
-    *,
-    tolerance: float,
-    least_agreement: float,
+    head: Head, format: str, precision: str, expected: np.ndarray, found: np.ndarray
 ) -> Parity:
-    """Compares what the exported files say with what the model says.
+    """Compares the outputs of exported files with those of the model.
 
     Args:
+        head: The head of the model, with what the differences may be.
+        format: The name of the format.
         precision: What the files' weights are written in.
-        expected: What the model says, float `[rows, classes or vocabulary]`.
-        found: What the files say, of the same shape.
-        tolerance: What the largest difference may be.
-        least_agreement: What the share of rows with the same largest number must be.
+        expected: The output `Head.compared` of the model, `[rows, ...]`; with `Head.per_token` a
+            row is a token.
+        found: That of the files, of the same shape.
 
     Raises:
         JobError: The shapes differ.
@@ -79,10 +76,10 @@ def compare(
     found = np.asarray(found)
     if found.shape != expected.shape:
         raise JobError(
-            f"What was exported gives {found.shape[-1:] or 'no'} numbers for {len(found)} rows, "
-            f"and the model {expected.shape[-1:]} for {len(expected)}; nothing was kept"
+            f"What was exported gives {found.shape[1:] or 'no'} numbers for {len(found)} rows, "
+            f"and the model {expected.shape[1:]} for {len(expected)}; nothing was kept"
         )
-    agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
+    tolerance, least_agreement = head.limits_of(format, precision)
     finite = bool(np.isfinite(found).all())
     # In float64: the difference of large logits has few digits otherwise.
     differences = np.abs(found.astype(np.float64) - expected) if finite else None
@@ -91,7 +88,7 @@ def compare(
         len(expected),
         float(differences.max()) if finite else None,
         float(differences.mean()) if finite else None,
-        agreement,
+        float(np.mean(head.agrees(expected, found))),
         tolerance,
         least_agreement,
     )
@@ -103,31 +100,34 @@ def refuse_if_broken(format: str, results: Sequence[Parity]) -> None:
     if broken:
         good = [one.precision for one in results if one.holds]
         raise JobError(
-            "What was exported is not the model any more; nothing was kept\n"
+            "What was exported does not give the outputs of the model; nothing was kept\n"
             + "\n".join(f"  {one}" for one in broken),
             where=f"--format {format}",
             fix=f"leave it out: --precision {' --precision '.join(good)}"
             if good
-            else "export another format, and tell the makers of kerasllm with these numbers",
+            else "export another format, and report this with these numbers",
         )
 
 
 def write_report(
-    folder: Path, format: str, task: str, rows_from: str, results: Sequence[Parity]
+    folder: Path, format: str, task: str, head: Head, rows_from: str, results: Sequence[Parity]
 ) -> None:
-    """Writes `parity.json`."""
+    """Writes `parity.json`.
+
+    Args:
+        folder: The folder.
+        format: The name of the format.
+        task: The name of the task.
+        head: The head of the model.
+        rows_from: What the rows are, in words.
+        results: What was compared.
+    """
     report = {
         "format": format,
         "task": task,
-        "compared": compared(task),
+        "head": dict(head.facts),
+        "compared": head.compared_words,
         "rows_from": rows_from,
         "results": [{**asdict(one), "holds": one.holds} for one in results],
     }
     write_json(folder / FILE_NAME, report)
-
-
-def compared(task: str) -> str:
-    """Returns what is compared, in words."""
-    if task == "text_classification":
-        return "the probabilities of all labels"
-    return "the logits of the token behind each row"

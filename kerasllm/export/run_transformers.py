@@ -1,6 +1,9 @@
 """Runs an exported folder by transformers. A script, for a process that has no TensorFlow in it:
 
-    python -P run_transformers.py FOLDER TEXTS.json LOGITS.npy
+    python -P run_transformers.py FOLDER ROWS.json OUTPUT.npz
+
+`ROWS.json` is a list of texts, or of lists of two texts. `OUTPUT.npz` holds `logits` and, for each
+row, how many tokens it has, `lengths`.
 
 It needs torch and transformers, which are no dependencies of kerasllm, and nothing of kerasllm.
 (`-P`, or Python would find the `transformers.py` beside this file in place of the library.)
@@ -15,50 +18,96 @@ from pathlib import Path
 import numpy as np
 
 _ROWS_AT_ONCE = 32
+_MODULES = "modules.json"
 
 
-def main(folder: str, texts: str, output: str) -> None:
+def main(folder: str, rows: str, output: str) -> None:
     """Writes the logits of an exported folder for some texts."""
-    rows = json.loads(Path(texts).read_text(encoding="utf-8"))
-    np.save(output, logits_of(Path(folder), rows))
+    logits, lengths = logits_of(Path(folder), json.loads(Path(rows).read_text(encoding="utf-8")))
+    np.savez(output, logits=logits, lengths=lengths)
 
 
-def logits_of(folder: Path, texts: list[str]) -> np.ndarray:
-    """Returns the logits of a classifier, or those behind the last token of each text.
+def logits_of(folder: Path, rows: list) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a folder's model computes of texts, and how many tokens each has.
 
     Args:
         folder: An exported folder.
-        texts: The texts; their ends are cut as the folder's tokenizer says.
+        rows: Texts or lists of two texts; their ends are cut as the folder's tokenizer says.
 
     Returns:
-        float32 `[texts, classes]` or `[texts, vocabulary]`.
+        float32 `[rows, outputs]`, of a language model of the token after each row; `[rows, length,
+        outputs]` of a head on every token; and int64 `[rows]`.
     """
     import torch
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-    )
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
-    is_classifier = architecture.endswith("ForSequenceClassification")
-    auto = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
-    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    run, is_decoder = _model(folder)
     # A language model may have no padding token.
-    at_once = _ROWS_AT_ONCE if is_classifier else 1
-    found = []
+    at_once = 1 if is_decoder else _ROWS_AT_ONCE
+    found, lengths = [], []
     with torch.inference_mode():
-        for start in range(0, len(texts), at_once):
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            columns = [some] if isinstance(some[0], str) else [list(one) for one in zip(*some)]
             inputs = tokenizer(
-                texts[start : start + at_once],
-                truncation=True,
-                padding=is_classifier,
+                *columns,
+                truncation=_truncation(folder),
+                padding=not is_decoder,
                 return_tensors="pt",
             )
-            logits = model(**inputs).logits
-            found.append((logits if is_classifier else logits[:, -1]).numpy())
-    return np.concatenate(found)
+            found.append(run(inputs).numpy())
+            lengths.append(inputs["attention_mask"].sum(1).numpy())
+    if found[0].ndim == 3:
+        longest = max(part.shape[1] for part in found)
+        found = [np.pad(one, [(0, 0), (0, longest - one.shape[1]), (0, 0)]) for one in found]
+    return np.concatenate(found), np.concatenate(lengths)
+
+
+def _model(folder: Path):
+    """Returns what computes logits of inputs, and whether it is a language model."""
+    import torch
+    import transformers
+
+    if (folder / _MODULES).is_file():
+        return _pooled(folder), False
+    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
+    kind = "For" + architecture.rpartition("For")[2]
+    auto = {
+        "ForCausalLM": transformers.AutoModelForCausalLM,
+        "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
+        "ForTokenClassification": transformers.AutoModelForTokenClassification,
+    }[kind]
+    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    if kind == "ForCausalLM":
+        return lambda inputs: model(**inputs).logits[:, -1], True
+    return lambda inputs: model(**inputs).logits, False
+
+
+def _pooled(folder: Path):
+    """Returns what sentence-transformers computes: encoder, mean, dense layer."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    dense = json.loads((folder / _MODULES).read_text())[2]["path"]
+    head = load_file(folder / dense / "model.safetensors")
+
+    def run(inputs):
+        states = encoder(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][:, :, None]
+        pooled = (states * mask).sum(1) / mask.sum(1)
+        return pooled @ head["linear.weight"].T + head["linear.bias"]
+
+    return run
+
+
+def _truncation(folder: Path) -> bool | str:
+    """Returns how the folder's tokenizer cuts pairs, which transformers does not read there."""
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    strategy = (content.get("truncation") or {}).get("strategy")
+    return "only_second" if strategy == "OnlySecond" else True
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: texts in, labels or text out, with nothing but TensorFlow to load it."""
+"""TensorFlow SavedModel: texts in, the head's outputs or text out, by TensorFlow alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,18 @@ from kerasllm.errors import CommandError, JobError
 from kerasllm.export import run_saved_model
 from kerasllm.export.formats import Format, Options
 from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
-from kerasllm.export.graph_classifier import GraphClassifier
+from kerasllm.export.graph_encoder import GraphEncoder
 from kerasllm.export.graph_generator import GraphGenerator, chat_parts
 from kerasllm.export.graph_tokenizer import GraphTokenizer
 from kerasllm.export.graph_word_piece import GraphWordPiece
-from kerasllm.export.saved_model_usage import CLASSIFIER, generator_usage, ids_only_usage
+from kerasllm.export.saved_model_usage import encoder_usage, generator_usage, ids_only_usage
 from kerasllm.export.source import Source
 from kerasllm.export.token_files import write_tokenizer
 from kerasllm.export.warm_up import Request, write_warm_up
 from kerasllm.generation.weights import can_be_read
-from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.training.fit import FineTunedModel
 
 _ROWS_AT_ONCE = 32
-# Largest difference of a probability, and least agreement, of a model in bfloat16. It has three
-# digits; what is as likely as not may fall on either side.
-_LIMITS_BFLOAT16 = (0.05, 0.99)
 # Sizes of the batches of texts that a server is warmed up with.
 _WARM_UP = (1, 8, 32)
 _COMPUTES_IN_BFLOAT16 = """
@@ -43,19 +40,14 @@ AVX512_BF16 or AMX, and TPUs.
 class SavedModel(Format):
     """A SavedModel with signatures on texts and on token ids, as TensorFlow Serving wants it."""
 
-    tolerance = 1e-3
-
-    def limits(self, source: Source, precision: str) -> tuple[float, float]:
-        return _LIMITS_BFLOAT16 if precision == "bfloat16" else super().limits(source, precision)
-
     def refuse(self, source: Source, options: Options) -> None:
-        if options.precision == "bfloat16" and not source.is_classifier:
+        if options.precision == "bfloat16" and source.generates:
             raise CommandError(
                 "A language model's SavedModel is written in float32",
                 where="--precision bfloat16",
-                fix="leave --precision out; bfloat16 is for classifiers",
+                fix="leave --precision out; bfloat16 is for encoders",
             )
-        if not source.is_classifier and not can_be_read(source.model.backbone):
+        if source.generates and not can_be_read(source.model.backbone):
             raise CommandError(
                 f"The cache of a {source.family} cannot be put into a graph",
                 where="--format saved_model",
@@ -68,10 +60,11 @@ class SavedModel(Format):
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
         tokenizer, _ = graph_tokenizer(source)
-        if source.is_classifier:
-            graph = GraphClassifier(_in_precision(source.model, options.precision), tokenizer)
-        else:
+        if source.generates:
             graph = GraphGenerator(source.model, tokenizer)
+        else:
+            model = _in_precision(source, options.precision)
+            graph = GraphEncoder(model, source.head, tokenizer, source.truncation)
         tf.saved_model.save(graph.module, str(folder), signatures=graph.functions)
         if tokenizer is None:
             write_tokenizer(source, folder)
@@ -80,22 +73,30 @@ class SavedModel(Format):
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """In a process that has neither kerasllm nor Keras."""
-        output = "probabilities" if source.is_classifier else "logits"
         if graph_tokenizer(source)[0] is None:
-            return np.concatenate(_run(folder, "token_ids", _calls_on_ids(source), output))
-        signature, name = "serving_default", "text"
-        if not source.is_classifier:
-            signature, name = "next_token", "prompt"
-        calls = [{name: rows} for rows in _in_batches(source.rows)]
-        return np.concatenate(_run(folder, signature, calls, output))
+            signature, calls = "token_ids", _calls_on_ids(source)
+        else:
+            signature = "next_token" if source.generates else "serving_default"
+            calls = [_texts(source, part) for part in _batches(source)]
+        compared = []
+        answers = _run(folder, signature, calls)
+        for part, outputs in zip(_batches(source), answers, strict=True):
+            found = outputs[source.head.compared]
+            if source.head.per_token:
+                lengths = source.tokens.lengths[part]
+                if "tokens" in outputs:
+                    lengths = outputs["tokens"].sum(axis=1)
+                found = np.concatenate(source.compared_in(found, lengths))
+            compared.append(found)
+        return np.concatenate(compared)
 
     def usage(self, source: Source, options: Options) -> str:
         _, refusal = graph_tokenizer(source)
         if refusal is not None:
             return ids_only_usage(source, refusal)
-        if source.is_classifier:
-            return CLASSIFIER + (_COMPUTES_IN_BFLOAT16 if options.precision == "bfloat16" else "")
-        return generator_usage(chat_parts(source.model) is not None)
+        if source.generates:
+            return generator_usage(chat_parts(source.model) is not None)
+        return encoder_usage(source) + _COMPUTES_IN_BFLOAT16 * (options.precision == "bfloat16")
 
 
 FORMAT = SavedModel()
@@ -110,40 +111,48 @@ def graph_tokenizer(source: Source) -> tuple[GraphTokenizer | None, str | None]:
     return (None if refusal else GraphByteLevelBPE(tokenizer)), refusal
 
 
-def _in_precision(model: TextClassifier, precision: str) -> TextClassifier:
-    """Returns a classifier whose weights are held, and computed with, in a precision."""
+def _in_precision(source: Source, precision: str) -> FineTunedModel:
+    """Returns a model whose weights are held, and computed with, in a precision."""
     if precision == "float32":
-        return model
+        return source.model
     with tempfile.TemporaryDirectory() as folder:
-        model.save_to_preset(folder)
-        return TextClassifier.from_preset(folder, precision=precision)
+        source.model.save_to_preset(folder)
+        return source.task.open(folder, precision=precision)
 
 
 def _requests(source: Source) -> list[Request]:
-    if source.is_classifier:
-        return [("serving_default", {"text": source.rows[:size]}) for size in _WARM_UP]
-    # One that generates: it takes as long as all others.
-    generating = ("serving_default", {"prompt": source.rows[:1]})
-    return [*(("next_token", {"prompt": source.rows[:size]}) for size in _WARM_UP), generating]
+    signature = "next_token" if source.generates else "serving_default"
+    requests = [(signature, _texts(source, slice(size))) for size in _WARM_UP]
+    if source.generates:
+        # One that generates: it takes as long as all others.
+        requests.append(("serving_default", _texts(source, slice(1))))
+    return requests
 
 
-def _in_batches(rows: Sequence) -> Iterator[Sequence]:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows[start : start + _ROWS_AT_ONCE]
+def _texts(source: Source, part: slice) -> dict[str, list[str]]:
+    """Returns the inputs of some rows, by the names of the head's texts."""
+    return {
+        name: column[part] for name, column in zip(source.head.texts, source.columns, strict=True)
+    }
+
+
+def _batches(source: Source) -> Iterator[slice]:
+    for start in range(0, len(source.rows), _ROWS_AT_ONCE):
+        yield slice(start, start + _ROWS_AT_ONCE)
 
 
 def _calls_on_ids(source: Source) -> list[dict]:
-    token_ids, mask = source.padded(source.model.pad_to)
-    given = {"token_ids": token_ids, "padding_mask": mask, "segment_ids": np.zeros_like(mask)}
-    names = source.model.task.input if source.is_classifier else ("token_ids", "padding_mask")
-    return [
-        {name: given[name][part].tolist() for name in names}
-        for part in _in_batches(range(len(mask)))
-    ]
+    names = ("token_ids", "padding_mask") if source.generates else source.input_names
+    calls = []
+    for part in _batches(source):
+        rows = range(len(source.rows))[part]
+        inputs = source.tokens.inputs(rows, source.model.pad_to)
+        calls.append({name: inputs[name].tolist() for name in names})
+    return calls
 
 
-def _run(folder: Path, signature: str, calls: list[dict], output: str) -> list[np.ndarray]:
-    """Returns one output of a signature for each of some calls."""
+def _run(folder: Path, signature: str, calls: list[dict]) -> list[dict[str, np.ndarray]]:
+    """Returns the numeric outputs of a signature for each of some calls."""
     with tempfile.TemporaryDirectory() as made:
         given, found = Path(made) / "calls.json", Path(made) / "outputs.npz"
         given.write_text(json.dumps(calls), encoding="utf-8")
@@ -151,7 +160,11 @@ def _run(folder: Path, signature: str, calls: list[dict], output: str) -> list[n
         command = [*script, str(folder), signature, str(given), str(found)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
-            last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+            last = (done.stderr.strip() or "no error message").splitlines()[-1]
             raise JobError(f"TensorFlow cannot run the exported SavedModel: {last}")
+        answers: list[dict[str, np.ndarray]] = [{} for _ in calls]
         with np.load(found) as outputs:
-            return [outputs[f"{number}/{output}"] for number in range(len(calls))]
+            for key, value in outputs.items():
+                number, _, name = key.partition("/")
+                answers[int(number)][name] = value
+        return answers

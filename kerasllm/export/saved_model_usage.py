@@ -4,27 +4,43 @@ from __future__ import annotations
 
 from kerasllm.export.graph_generator import MAX_NEW_TOKENS
 from kerasllm.export.source import Source
-from kerasllm.export.token_example import example
-
-CLASSIFIER = """\
-TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves it:
-
-```python
-import tensorflow as tf
-
-classify = tf.saved_model.load("FOLDER").signatures["serving_default"]
-answer = classify(text=tf.constant(["A film to remember.", "Dull."]))
-answer["label"].numpy()          # the label of each text
-answer["probabilities"].numpy()  # of each label; their names, in this order, are in "labels"
-```
-
-The signature `token_ids` takes token ids in place of texts.
-"""
+from kerasllm.export.token_example import example, texts_of
 
 _CHAT = """
 chat = signatures["chat"]  # what a user says, in the model's chat template
 chat(message=tf.constant(["What is a whale?"]), max_new_tokens=tf.constant(64))["text"].numpy()
 """
+
+
+def encoder_usage(source: Source) -> str:
+    """Returns how to run an encoder on texts."""
+    head = source.head
+    columns = ["texts"]
+    if len(head.texts) > 1:
+        columns = [f"[row[{place}] for row in texts]" for place in range(len(head.texts))]
+    given = ", ".join(
+        f"{name}=tf.constant({column})" for name, column in zip(head.texts, columns, strict=True)
+    )
+    code = [
+        "import tensorflow as tf",
+        "",
+        'predict = tf.saved_model.load("FOLDER").signatures["serving_default"]',
+        f"texts = {texts_of(source)!r}",
+        f"outputs = predict({given})",
+        "outputs = {name: value.numpy() for name, value in outputs.items()}",
+        *head.reading,
+    ]
+    outputs = "".join(f"- `{name}`: {words}\n" for name, words in head.described.items())
+    if head.per_token:
+        outputs += "- `tokens`: 1 for a token of a row, 0 for padding\n"
+    return "\n".join(
+        [
+            "TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves it:\n",
+            *["```python", *code, "```\n"],
+            *([f"The outputs are\n\n{outputs}"] if outputs else []),
+            "The signature `token_ids` takes token ids in place of texts.\n",
+        ]
+    )
 
 
 def generator_usage(has_chat: bool) -> str:
@@ -37,7 +53,7 @@ import tensorflow as tf
 
 signatures = tf.saved_model.load("FOLDER").signatures
 prompt = tf.constant(["Once upon a time", "The whale"])
-# The likeliest tokens, at most {MAX_NEW_TOKENS}; "greedy" takes max_new_tokens too.
+# The most likely tokens, at most {MAX_NEW_TOKENS}; "greedy" takes max_new_tokens too.
 signatures["serving_default"](prompt=prompt)["text"].numpy()
 signatures["sampled"](
     prompt=prompt,
@@ -49,7 +65,7 @@ signatures["sampled"](
 )["text"].numpy()
 {_CHAT if has_chat else ""}```
 
-`next_token` gives the logits behind a prompt; `token_ids` and `generate_ids` take token ids.
+`next_token` gives the logits of the token after a prompt; `token_ids` and `generate_ids` take token ids.
 """
 
 
@@ -60,16 +76,16 @@ def ids_only_usage(source: Source, refusal: str) -> str:
         source: The model.
         refusal: Why it is not.
     """
-    code = _classifier_on_ids(source) if source.is_classifier else _GENERATOR_ON_IDS
+    code = _GENERATOR_ON_IDS if source.generates else _encoder_on_ids(source)
     return f"""\
 It takes token ids. The tokenizer ({source.model.tokenizer.description}) has no form in a graph that
-gives the same ids for every text: {refusal}. Its files stand beside the SavedModel.
+gives the same ids for every text: {refusal}. Its files are in the same folder.
 
 {code}
 """
 
 
-def _classifier_on_ids(source: Source) -> str:
+def _encoder_on_ids(source: Source) -> str:
     return example(
         source,
         imports="import tensorflow as tf",
@@ -89,11 +105,11 @@ signatures = tf.saved_model.load("FOLDER").signatures
 ids = tokenizer.encode("Once upon a time").ids
 new = signatures["generate_ids"](
     token_ids=tf.constant([ids]),
-    padding_mask=tf.constant([[1] * len(ids)]),  # 0 for what fills a row up
+    padding_mask=tf.constant([[1] * len(ids)]),  # 0 for padding
     max_new_tokens=tf.constant(64),
 )
 tokenizer.decode(new["token_ids"].numpy()[0])
 ```
 
-`token_ids` gives the logits behind each row.\
+`token_ids` gives the logits of the token after each row.\
 """

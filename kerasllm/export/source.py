@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.rows import TokensInMemory
-from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.classify import predict_logits, probabilities
+from kerasllm.export.token_graph import forward_pass, run_pass
+from kerasllm.export.token_rows import LONGEST_FIRST, TokenRows
 from kerasllm.models.decoder_forward import hidden_states, logits
-from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.tasks.task import Head, Task
+from kerasllm.training.fit import FineTunedModel
 
 # So many rows of a language model are computed together: their logits are large.
 _ROWS_AT_ONCE = 8
@@ -24,12 +24,13 @@ class Source:
     """A model to export.
 
     Args:
-        task: `"text_classification"` or `"causal_lm"`.
+        task: The task of the model.
         model: The model in float32, adapters merged.
         name: What it is called; a plain word, with which files may be named.
-        max_length: The most tokens of a text that it reads, special tokens included.
-        rows: Real texts of its run, for parity and warm-up. Those of a language model are short
-            (what a prompt is), and written as the model reads them, behind the chat template.
+        max_length: The most tokens of a row that it reads, special tokens included.
+        rows: Real inputs of its run, for parity and warm-up: texts, or tuples of texts where a row
+            has several. Those of a language model are short (what a prompt is), and written as the
+            model reads them, after the chat template.
         rows_from: What the rows are, in words: `"the first 256 rows of reviews.csv (test)"`.
         facts: What the card tells of how the model was made. It holds no path. Keys, each of
             which may be missing: `recipe` (YAML), `metrics` (as in `metrics.json`), `data` (part to
@@ -37,62 +38,77 @@ class Source:
             (of its weights), `seed`, `versions`. Defaults to nothing.
     """
 
-    task: str
-    model: TextClassifier | CausalLM
+    task: Task
+    model: FineTunedModel
     name: str
     max_length: int
-    rows: list[str]
+    rows: Sequence[str | tuple[str, ...]]
     rows_from: str = ""
     facts: dict = field(default_factory=dict)
 
+    @cached_property
+    def head(self) -> Head:
+        """The model's head: its inputs, its outputs, and how these compare."""
+        return self.task.head(self.model)
+
     @property
-    def is_classifier(self) -> bool:
-        """Whether the model gives labels."""
-        return self.task == "text_classification"
+    def generates(self) -> bool:
+        """Whether the model is a decoder that writes text, and not an encoder with a head."""
+        return self.task.generates
 
     @property
     def family(self) -> str:
         """The class of the model's backbone in KerasHub: `"BertBackbone"`, `"LlamaBackbone"`."""
         return type(self.model.task.backbone).__name__
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What a graph on token ids takes, of `token_ids`, `padding_mask` and `segment_ids`."""
+        return ("token_ids",) if self.generates else tuple(self.model.task.input)
+
+    @property
+    def truncation(self) -> str:
+        """How a pair of texts that is too long is cut: `"longest_first"`, `"only_second"`."""
+        return getattr(self.model, "truncation", LONGEST_FIRST)
+
+    @property
+    def columns(self) -> list[list[str]]:
+        """The texts of all rows by input, in the order of `Head.texts`."""
+        rows = [(row,) if isinstance(row, str) else row for row in self.rows]
+        return [[row[place] for row in rows] for place in range(len(self.head.texts))]
+
     @cached_property
-    def token_ids(self) -> list[np.ndarray]:
-        """The ids of each row as the model reads it, int32: special tokens included, cut."""
-        ids, offsets = self.model.tokenizer.encode(self.rows, self.max_length)
-        return [ids[start:end] for start, end in zip(offsets, offsets[1:])]
-
-    def padded(self, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows' ids and the mask of real tokens, both int32 `[rows, length]`.
-
-        Args:
-            length: What rows are filled up to, at their ends. Defaults to `None`: the longest row.
-        """
-        length = length or max(map(len, self.token_ids))
-        ids = np.full((len(self.rows), length), self.model.tokenizer.pad_token_id, np.int32)
-        mask = np.zeros_like(ids)
-        for number, row in enumerate(self.token_ids):
-            ids[number, : len(row)] = row
-            mask[number, : len(row)] = 1
-        return ids, mask
+    def tokens(self) -> TokenRows:
+        """The rows as the model reads them: special tokens included, cut to the length."""
+        return TokenRows.of(self.model.tokenizer, self.columns, self.max_length, self.truncation)
 
     @cached_property
     def expected(self) -> np.ndarray:
-        """What the model itself says of each row; see `Format.predict`."""
-        if self.is_classifier:
-            lengths = [len(row) for row in self.token_ids]
-            offsets = np.cumsum([0, *lengths])
-            tokens = TokensInMemory(np.concatenate(self.token_ids), offsets)
-            # By another road than what is written, which may be packed.
-            found = predict_logits(self.model, tokens, packed=False)
-            return probabilities(found)
-        return np.concatenate(list(self._last_logits()))
+        """What the model itself gives for each row; see `Format.predict`."""
+        if self.generates:
+            return np.concatenate(list(self._last_logits()))
+        return run_pass(self, self.tokens, forward_pass(self))
+
+    def compared_in(self, found: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """Returns what is compared of each row of a padded batch, with a first axis of its own.
+
+        Args:
+            found: The output `Head.compared` of some rows, or of all tokens of some rows.
+            lengths: The number of tokens of each row, int `[rows]`.
+        """
+        if self.head.per_token:
+            return [row[:length] for row, length in zip(found, lengths, strict=True)]
+        if self.generates:
+            # A graph on token ids gives the logits of all tokens.
+            return [row[length - 1 : length] for row, length in zip(found, lengths, strict=True)]
+        return [row[None] for row in np.asarray(found)]
 
     def _last_logits(self) -> Iterator[np.ndarray]:
-        ids, mask = self.padded()
         backbone = self.model.backbone
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            # A row attends to nothing behind it: what fills it up changes nothing.
-            hidden = hidden_states(backbone, ids[part])
-            last = tf.gather(hidden, mask[part].sum(axis=1) - 1, batch_dims=1)
+        for start in range(0, len(self.rows), _ROWS_AT_ONCE):
+            rows = range(len(self.rows))[start : start + _ROWS_AT_ONCE]
+            inputs = self.tokens.inputs(rows)
+            # A token attends to nothing after it: padding changes nothing.
+            hidden = hidden_states(backbone, inputs["token_ids"])
+            last = tf.gather(hidden, inputs["padding_mask"].sum(axis=1) - 1, batch_dims=1)
             yield np.asarray(logits(backbone, last))

@@ -25,19 +25,21 @@ def example(source: Source, *, imports: str, opening: str, running: str) -> str:
         engine,
         imports,
         "",
-        f"texts = {_texts(source)!r}",
+        f"texts = {texts_of(source)!r}",
         *tokenizing,
-        *_filling(source),
+        *_padding(source, as_json=engine == "import tokenizers"),
         "",
         opening,
         running,
-        *_reading(source, engine),
+        *source.head.reading,
     ]
     return "\n".join(["```python", *lines, "```"])
 
 
-def _texts(source: Source) -> list[str]:
-    return ["one text", "and another"] if source.is_classifier else ["One day", "It is"]
+def texts_of(source: Source) -> list[str] | list[tuple[str, ...]]:
+    """Returns the texts of the code in a model card: strings, or tuples where a row has several."""
+    rows = list(source.head.example)
+    return [row[0] for row in rows] if len(source.head.texts) == 1 else rows
 
 
 def _tokenizing(source: Source) -> tuple[str, list[str]]:
@@ -46,50 +48,56 @@ def _tokenizing(source: Source) -> tuple[str, list[str]]:
         as_json = write_tokenizer_json(source, Path(folder))
     tokenizer = source.model.tokenizer
     if as_json:
-        # That of a classifier cuts by itself.
-        cut = "" if source.is_classifier else f"[:{source.max_length}]"
+        # That of an encoder cuts by itself.
+        cut = f"[:{source.max_length}]" if source.generates else ""
         return "import tokenizers", [
             f'tokenizer = tokenizers.Tokenizer.from_file("{TOKENIZER_FILE}")',
-            f"ids = [encoding.ids{cut} for encoding in tokenizer.encode_batch(texts)]",
+            "encodings = tokenizer.encode_batch(texts)",
+            f"ids = [encoding.ids{cut} for encoding in encodings]",
         ]
-    start, end = tokenizer.start_token_id, tokenizer.end_token_id
-    room = source.max_length - (start is not None) - (end is not None)
-    before = f"[{start}] + " if start is not None else ""
-    after = f" + [{end}]" if end is not None else ""
+    reading = f'tokenizer = keras_hub.tokenizers.Tokenizer.from_preset("./{KERAS_HUB_FOLDER}")'
+    start, end = (
+        [] if id is None else [id] for id in (tokenizer.start_token_id, tokenizer.end_token_id)
+    )
+    if len(source.head.texts) == 2:
+        between = list(getattr(tokenizer, "pair_separator_ids", end))
+        return "import keras_hub", [
+            reading,
+            "firsts, seconds = ([list(row) for row in tokenizer(list(column))]",
+            "                   for column in zip(*texts))",
+            f"# Cut the texts of a pair that is longer than {source.max_length} tokens.",
+            f"firsts = [{start} + row + {between} for row in firsts]",
+            f"seconds = [row + {end} for row in seconds]",
+            "ids = [first + second for first, second in zip(firsts, seconds)]",
+        ]
+    room = source.max_length - len(start) - len(end)
     return "import keras_hub", [
-        f'tokenizer = keras_hub.tokenizers.Tokenizer.from_preset("./{KERAS_HUB_FOLDER}")',
+        reading,
         "rows = [list(row) for row in tokenizer(texts)]",
-        f"ids = [{before}row[:{room}]{after} for row in rows]",
+        f"ids = [{start} + row[:{room}] + {end} for row in rows]",
     ]
 
 
-def _filling(source: Source) -> list[str]:
+def _padding(source: Source, *, as_json: bool) -> list[str]:
     """Returns the lines that make `inputs` of `ids`."""
-    names = list(source.model.task.input) if source.is_classifier else ["token_ids"]
+    segments = "[[0] * width for row in ids]"
+    if len(source.head.texts) == 2:
+        second = getattr(source.model.tokenizer, "second_segment", 1)
+        segments = (
+            "[one.type_ids + [0] * (width - len(one.ids)) for one in encodings]"
+            if as_json
+            else f"[[0] * len(first) + [{second}] * len(row) + [0] * (width - len(first) - len(row)) "
+            "for first, row in zip(firsts, seconds)]"
+        )
     makes = {
         "token_ids": f"[row + [{source.model.tokenizer.pad_token_id}] * (width - len(row)) "
         "for row in ids]",
         "padding_mask": "[[1] * len(row) + [0] * (width - len(row)) for row in ids]",
-        "segment_ids": "[[0] * width for row in ids]",
+        "segment_ids": segments,
     }
     return [
         f"width = {source.model.pad_to or 'max(map(len, ids))'}",
         "inputs = {",
-        *(f'    "{name}": np.array({makes[name]}, np.int32),' for name in names),
+        *(f'    "{name}": np.array({makes[name]}, np.int32),' for name in source.input_names),
         "}",
-    ]
-
-
-def _reading(source: Source, engine: str) -> list[str]:
-    """Returns the lines that print what came out."""
-    if source.is_classifier:
-        return [
-            f"labels = {list(source.model.labels.names)!r}",
-            'for text, row in zip(texts, outputs["probabilities"]):',
-            "    print(labels[row.argmax()], row.max(), text)",
-        ]
-    return [
-        'for text, row, one in zip(texts, outputs["logits"], ids):',
-        "    next_id = int(row[len(one) - 1].argmax())  # of what is likeliest behind the text",
-        "    print(text + tokenizer.decode([next_id]))",
     ]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.export.source import Source
+from kerasllm.export.token_rows import TokenRows
 from kerasllm.models.decoder_forward import hidden_states, logits
 
-_ROWS_AT_ONCE = 32
+if TYPE_CHECKING:
+    from kerasllm.export.source import Source
+
+# The logits of all of a language model's tokens come back.
+_ROWS_AT_ONCE, _ROWS_OF_A_DECODER = 32, 4
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,11 @@ class TokenGraph:
 
     Args:
         call: Takes int32 `[batch, length]` tensors in the order of `specs`, any number of rows, of
-            any length up to the model's. Returns `probabilities` and `logits`, float32 `[batch,
-            classes]`, of a classifier; of a language model `logits`, `[batch, length, vocabulary]`.
-        specs: The inputs: `token_ids`, and for a classifier `padding_mask` (1 for a token, 0 for
-            what fills a row up) and, for some families, `segment_ids` (0 for one text).
+            any length up to the model's. Returns the numeric outputs of the model's head, and what
+            they are made of, `logits`: float32 `[batch, outputs]`, or `[batch, length, outputs]` of
+            a language model and of a head on every token.
+        specs: The inputs: `token_ids`, and of an encoder those that it has of `padding_mask` (1 for
+            a token, 0 for padding) and `segment_ids`.
         weights: The variables that it reads.
     """
 
@@ -35,73 +41,90 @@ class TokenGraph:
 
 def token_graph(source: Source) -> TokenGraph:
     """Makes the function of a model."""
-    task = source.model.task
-    names = list(task.input) if source.is_classifier else ["token_ids"]
-    # Open, but for families whose results depend on how far rows are filled up.
-    length = source.model.pad_to
+    forward = forward_pass(source)
 
     def call(*ids):
-        if source.is_classifier:
-            values = task(dict(zip(names, ids, strict=True)), training=False)
-            values = tf.cast(values, tf.float32)
-            return {"probabilities": tf.nn.softmax(values), "logits": values}
-        backbone = source.model.backbone
-        return {"logits": logits(backbone, hidden_states(backbone, ids[0]))}
+        raw = forward(dict(zip(source.input_names, ids, strict=True)))
+        outputs = source.head.outputs(raw)
+        numeric = {name: one for name, one in outputs.items() if one.dtype != tf.string}
+        return {**numeric, "logits": raw}
 
+    # Open, but for families whose results depend on the padding.
+    shape = [None, source.model.pad_to]
     return TokenGraph(
         call,
-        [tf.TensorSpec([None, length], tf.int32, name=name) for name in names],
+        [tf.TensorSpec(shape, tf.int32, name=name) for name in source.input_names],
         # Not the states of random numbers, which dropout would draw from.
-        [variable for variable in task.variables if not variable.dtype.startswith("uint")],
+        [one for one in source.model.task.variables if not one.dtype.startswith("uint")],
     )
+
+
+def forward_pass(source: Source) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+    """Returns the function from a model's inputs to what its head's outputs are made of."""
+    if source.generates:
+        backbone = source.model.backbone
+        return lambda inputs: logits(backbone, hidden_states(backbone, inputs["token_ids"]))
+    return encoder_pass(source.model.task)
+
+
+def encoder_pass(task: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+    """Returns the function from an encoder's inputs to what its head's outputs are made of."""
+    names = list(task.input)
+
+    def forward(inputs):
+        found = task({name: inputs[name] for name in names}, training=False)
+        return tf.cast(found, tf.float32)
+
+    return forward
+
+
+def run_pass(
+    source: Source,
+    tokens: TokenRows,
+    forward: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+) -> np.ndarray:
+    """Runs a forward pass and the source's head on rows of ids; see `Format.predict`.
+
+    Args:
+        source: What was exported.
+        tokens: The rows.
+        forward: From the model's inputs to what its head's outputs are made of.
+    """
+    spec = tf.TensorSpec([None, source.model.pad_to], tf.int32)
+    outputs = tf.function(
+        lambda inputs: source.head.outputs(forward(inputs)),
+        input_signature=[dict.fromkeys(source.input_names, spec)],
+        autograph=False,
+    )
+    return run_in_batches(source, tokens, outputs)
 
 
 def run_in_batches(
     source: Source,
-    ids: list[np.ndarray],
+    tokens: TokenRows,
     run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
-    names: list[str],
 ) -> np.ndarray:
-    """Runs an engine on rows of ids; see `Format.predict`.
+    """Runs an engine on rows of ids, in batches of similar length; see `Format.predict`.
 
     Args:
         source: What was exported.
-        ids: The rows.
-        run: Maps inputs by name, int32 `[batch, length]`, to outputs by name.
-        names: The inputs that it takes.
+        tokens: The rows.
+        run: Maps the model's inputs by name, int32 `[batch, length]`, to outputs by name.
     """
-    parts, order = [], []
-    for rows, inputs in _batches(source, ids):
-        outputs = run({name: inputs[name] for name in names})
-        order.append(rows)
-        if source.is_classifier:
-            parts.append(np.asarray(outputs["probabilities"]))
-        else:
-            last = inputs["padding_mask"].sum(axis=1) - 1
-            parts.append(np.asarray(outputs["logits"])[np.arange(len(rows)), last])
-    found = np.concatenate(parts)
-    found[np.concatenate(order)] = found.copy()
-    return found
+    lengths = tokens.lengths
+    found: list = [None] * len(lengths)
+    at_once = _ROWS_OF_A_DECODER if source.generates else _ROWS_AT_ONCE
+    for rows in _in_length_batches(lengths, at_once):
+        inputs = tokens.inputs(rows, source.model.pad_to)
+        outputs = run({name: inputs[name] for name in source.input_names})
+        compared = np.asarray(outputs[source.head.compared])
+        for row, one in zip(rows, source.compared_in(compared, lengths[rows]), strict=True):
+            found[row] = one
+    return np.concatenate(found)
 
 
-def _batches(
-    source: Source, ids: list[np.ndarray]
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields the numbers of rows of like length, and their inputs."""
-    lengths = np.array([len(row) for row in ids])
-    # The logits of all of a language model's tokens come back.
-    step = _ROWS_AT_ONCE if source.is_classifier else 4
+def _in_length_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the numbers of rows that are computed together, the shortest rows first."""
     order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), step):
-        rows = order[start : start + step]
-        width = source.model.pad_to or int(lengths[rows].max())
-        tokens = np.full((len(rows), width), source.model.tokenizer.pad_token_id, np.int32)
-        mask = np.zeros_like(tokens)
-        for place, row in enumerate(rows):
-            tokens[place, : lengths[row]] = ids[row]
-            mask[place, : lengths[row]] = 1
-        yield rows, {
-            "token_ids": tokens,
-            "padding_mask": mask,
-            "segment_ids": np.zeros_like(tokens),
-        }
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

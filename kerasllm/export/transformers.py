@@ -8,10 +8,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras_hub
 import numpy as np
+import tensorflow as tf
 
 from kerasllm.data.chat.templates import TEMPLATE_FILE
 from kerasllm.data.tokenizers import save_huggingface_tokenizer
@@ -20,58 +22,88 @@ from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, GENERATION_FILE
 from kerasllm.errors import CommandError, JobError, PresetError
 from kerasllm.export import run_transformers
 from kerasllm.export.decoder_config import decoder_config, token_ids
-from kerasllm.export.encoder_config import classifier_config, encoder_config
+from kerasllm.export.encoder_config import encoder_config, head_config
 from kerasllm.export.formats import Format, Options
+from kerasllm.export.hub_task import save_labels
+from kerasllm.export.pooled_head import (
+    is_pooled,
+    last_dense,
+    modules_usage,
+    pooled_pass,
+    read_modules,
+    token_pass,
+    write_modules,
+)
 from kerasllm.export.qwen2_tokenizer import check_qwen2_tokenizer
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
+from kerasllm.export.token_files import read_tokens, write_encoder_tokenizer
+from kerasllm.export.token_graph import encoder_pass, run_pass
+from kerasllm.export.token_rows import LONGEST_FIRST
 from kerasllm.models.causal_lm import CausalLM
-from kerasllm.models.classify import probabilities
-from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import tensors
+from kerasllm.models.decoders.layout import Tensor, tensors_of
+from kerasllm.models.encoder import build_task
 from kerasllm.models.huggingface import CONFIG
-from kerasllm.models.huggingface.encoder_layout import encoder_arrays, encoder_family, head_tensors
-from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.models.huggingface.encoder_layout import (
+    encoder_arrays,
+    encoder_family,
+    head_tensors,
+)
+from kerasllm.models.huggingface.heads import assign_head
+from kerasllm.models.huggingface.stored import list_tensors
 
 
 class Transformers(Format):
-    """Classifiers (BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT) and decoders (GPT-2, Llama,
-    Mistral, Gemma, Qwen 2 and 3, Phi-3), as transformers itself writes them."""
-
-    tolerance = 1e-3
+    """Encoders with a head (BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT) and decoders (GPT-2,
+    Llama, Mistral, Gemma, Qwen 2 and 3, Phi-3), as transformers itself writes them."""
 
     def refuse(self, source: Source, options: Options) -> None:
         try:
-            if source.is_classifier:
-                head_tensors(source.model.task)
-                check_tokenizer(source.model.task.preprocessor.tokenizer)
-            else:
+            if source.generates:
                 model = source.model
                 config = decoder_config(model.backbone, model.tokenizer, source.max_length)
                 if config["model_type"] == "qwen2":
                     check_qwen2_tokenizer(model.tokenizer, source.rows)
+            else:
+                if source.head.architecture:
+                    _head_tensors(source)
+                elif not is_pooled(source.model):
+                    raise PresetError(f"transformers has no class for a {source.head.kind}")
+                encoder_family(source.model.task.backbone)
+                check_tokenizer(source.model.task.preprocessor.tokenizer)
         except PresetError as error:
             raise CommandError(
                 error.what, where="--format transformers", fix="use --format keras_hub"
             ) from error
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        if source.is_classifier:
-            save_classifier(source.model, folder, source.max_length)
-        else:
+        if source.generates:
             save_decoder(source.model, folder, source.max_length)
+        else:
+            _save_encoder_with_head(source, folder)
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """By transformers where it is installed, and else by kerasllm, which reads the folder."""
         if has_transformers():
-            logits = _run_transformers(folder, source.rows)
-            return probabilities(logits) if source.is_classifier else logits
-        load = TextClassifier.from_preset if source.is_classifier else load_causal_lm
-        return dataclasses.replace(source, model=load(folder)).expected
+            logits, lengths = _run_transformers(folder, source.rows)
+            if source.generates:
+                return logits
+            found = source.head.outputs(tf.constant(logits))[source.head.compared]
+            return np.concatenate(source.compared_in(np.asarray(found), lengths))
+        if source.generates:
+            return dataclasses.replace(source, model=source.task.open(folder)).expected
+        return run_pass(source, read_tokens(source, folder), _read_back(source, folder))
 
     def usage(self, source: Source, options: Options) -> str:
-        usage = _CLASSIFIER_USAGE if source.is_classifier else _decoder_usage(source.model)
+        if source.generates:
+            usage = _decoder_usage(source.model)
+        else:
+            usage = _encoder_usage(source) if source.head.architecture else modules_usage(source)
         return usage + (_BY_TRANSFORMERS if has_transformers() else _BY_KERASLLM)
+
+    def library(self, source: Source) -> str:
+        return "transformers" if source.head.architecture else "sentence-transformers"
 
 
 FORMAT = Transformers()
@@ -80,26 +112,6 @@ FORMAT = Transformers()
 def has_transformers() -> bool:
     """Returns whether transformers and torch are installed here."""
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-
-
-def save_classifier(model: TextClassifier, folder: Path, max_length: int) -> None:
-    """Writes a classifier as transformers' `...ForSequenceClassification`.
-
-    Args:
-        model: The classifier, without adapters.
-        folder: The folder; must exist.
-        max_length: The most tokens of a text.
-
-    Raises:
-        PresetError: If transformers has no such model.
-    """
-    task = model.task
-    encoder = _with_prefix(task.backbone)
-    save_weights({**encoder, **head_tensors(task)}, folder)
-    _write_json(folder / CONFIG, classifier_config(task, model.labels.names))
-    save_huggingface_tokenizer(task.preprocessor.tokenizer, folder, max_length)
-    # How the classes are written in the training data, which transformers does not ask for.
-    model.labels.save(folder)
 
 
 def save_encoder(
@@ -160,9 +172,57 @@ def save_decoder(model: CausalLM, folder: Path, max_length: int) -> None:
         (folder / TEMPLATE_FILE).write_text(_self_contained(model), encoding="utf-8")
 
 
-def _with_prefix(backbone: keras_hub.models.Backbone) -> dict:
-    prefix = encoder_family(backbone).prefix
-    return {prefix + name: value for name, value in encoder_arrays(backbone).items()}
+def _save_encoder_with_head(source: Source, folder: Path) -> None:
+    """Writes an encoder as the class of transformers that `Head.architecture` names.
+
+    Where transformers has none, the folder is one of sentence-transformers.
+
+    Raises:
+        PresetError: If transformers has no such encoder.
+    """
+    task = source.model.task
+    if source.head.architecture is None:
+        save_encoder(task.backbone, task.preprocessor.tokenizer, folder, source.max_length)
+        write_modules(source, folder)
+    else:
+        prefix = encoder_family(task.backbone).prefix
+        encoder = {
+            prefix + name: one
+            for name, one in encoder_arrays(task.backbone).items()
+            # transformers' heads on every token have no pooler.
+            if not (source.head.per_token and name.startswith("pooler"))
+        }
+        save_weights({**encoder, **_head_tensors(source)}, folder)
+        _write_json(folder / CONFIG, head_config(task, source.head))
+    write_encoder_tokenizer(source, folder)
+    # How the training data write the labels, which transformers does not ask for.
+    save_labels(source.model, folder)
+
+
+def _head_tensors(source: Source) -> dict[str, Tensor]:
+    """Returns the tensors of a head by transformers' names."""
+    if source.head.per_token:
+        return tensors_of({_TOKEN_HEAD: (last_dense(source.model.task),)})
+    return head_tensors(source.model.task)
+
+
+def _read_back(source: Source, folder: Path) -> Callable:
+    """Returns the forward pass of an exported folder, as kerasllm reads it."""
+    outputs = int(source.model.task.output_shape[-1])
+    # A class of KerasHub's on the folder's encoder, whose head is not used.
+    read = build_task(folder, num_classes=2, dropout=0.0)
+    if source.head.architecture is None:
+        return pooled_pass(read.backbone, *read_modules(folder))
+    if source.head.per_token:
+        stored = {one.name: one.read() for one in list_tensors(folder) if _TOKEN_HEAD in one.name}
+        return token_pass(
+            read.backbone, stored[f"{_TOKEN_HEAD}.weight"].T, stored[f"{_TOKEN_HEAD}.bias"]
+        )
+    task = type(read)(
+        backbone=read.backbone, num_classes=outputs, preprocessor=read.preprocessor
+    )
+    assign_head(task, folder)
+    return encoder_pass(task)
 
 
 def _self_contained(model: CausalLM) -> str:
@@ -174,37 +234,34 @@ def _self_contained(model: CausalLM) -> str:
     return "{%- set start_token = " + start + " -%}\n" + source
 
 
-def _run_transformers(folder: Path, rows: list[str]) -> np.ndarray:
+def _run_transformers(folder: Path, rows: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the logits of rows, and how many tokens each has; see `run_transformers`."""
     with tempfile.TemporaryDirectory() as made:
-        texts, output = Path(made) / "texts.json", Path(made) / "logits.npy"
-        texts.write_text(json.dumps(rows), encoding="utf-8")
+        texts, output = Path(made) / "rows.json", Path(made) / "output.npz"
+        texts.write_text(json.dumps(list(rows)), encoding="utf-8")
         script = [sys.executable, "-P", run_transformers.__file__]
         command = [*script, str(folder), str(texts), str(output)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
-            last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+            last = (done.stderr.strip() or "no error message").splitlines()[-1]
             raise JobError(
                 f"transformers cannot run the exported folder: {last}",
                 fix="update transformers, or export where it is not installed",
             )
-        return np.load(output)
+        with np.load(output) as found:
+            return found["logits"], found["lengths"]
 
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-_CLASSIFIER_USAGE = """\
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", "./")
-classify("A film to remember.", truncation=True)
-```
-
-`truncation=True` cuts texts to the length that the model was trained with. `kerasllm` reads the
-folder too: `TextClassifier.from_preset("./")`, or `model.preset` of a recipe.
-"""
+_TOKEN_HEAD = "classifier"
+# What a pipeline must be told, by the kind of problem.
+_PIPELINE_OPTIONS = {
+    "multi_label_classification": {"top_k": None},
+    "regression": {"function_to_apply": "none"},
+}
 
 _BY_TRANSFORMERS = """
 It was checked by running it with transformers.
@@ -227,4 +284,30 @@ generate({prompt}, max_new_tokens=64)
 ```
 
 `kerasllm` reads the folder too: `kerasllm generate ./`, or `model.preset` of a recipe.
+"""
+
+
+def _encoder_usage(source: Source) -> str:
+    head = source.head
+    example = {name: text for name, text in zip(("text", "text_pair"), head.example[0])}
+    given = repr(example if len(head.texts) > 1 else example["text"])
+    options = {} if head.per_token else {"truncation": True}
+    if source.truncation != LONGEST_FIRST and not head.per_token:
+        options["truncation"] = source.truncation
+    options |= _PIPELINE_OPTIONS.get(head.config.get("problem_type"), {})
+    settings = "".join(f", {name}={value!r}" for name, value in options.items())
+    cut = (
+        "`truncation` cuts texts to the length that the model was trained with. "
+        if "truncation" in options
+        else ""
+    )
+    return f"""\
+```python
+from transformers import pipeline
+
+predict = pipeline("{head.pipeline}", "./")
+predict({given}{settings})
+```
+
+{cut}`kerasllm` reads the folder too: as `model.preset` of a recipe.
 """

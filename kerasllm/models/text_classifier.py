@@ -98,6 +98,11 @@ class TextClassifier(FineTunedModel):
         return "mean" if isinstance(self.task, PooledTextClassifier) else "cls"
 
     @property
+    def truncation(self) -> str:
+        """How a pair that is too long is cut: `"longest_first"` or `"only_second"`."""
+        return self.outputs.truncation
+
+    @property
     def max_length(self) -> int:
         """The most tokens of a text, special tokens included."""
         return self.task.preprocessor.sequence_length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +21,7 @@ from kerasllm.tasks.task import (
     Evaluation,
     Head,
     Headline,
+    Samples,
     Task,
 )
 
@@ -498,11 +499,12 @@ class CausalLanguageModelling(Task):
         part: str,
         spec: str | Sequence[str],
         count: int | None,
-    ) -> tuple[Iterator[str], tuple[str, ...]]:
+    ) -> Samples:
         from kerasllm.data.prompts import prompts_of
 
         data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
-        return prompts_of(spec, part, data, model)
+        # The fingerprint that a run notes is of its tokens.
+        return Samples(*prompts_of(spec, part, data, model))
 
     def stand_in(self, model: CausalLM) -> str:
         has_chat = model.chat_template is not None

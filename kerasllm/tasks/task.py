@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -162,28 +162,38 @@ class Head:
         kind: What a task calls itself in a model card, such as `"text classifier"`.
         texts: Names of the string inputs of one row, in order: `("text",)`, `("text",
             "text_pair")`; a decoder's `("prompt",)`.
-        outputs: Makes the named outputs of a graph from what the model computes of token ids,
-            float32 tensors whose first axis is the rows. All outputs have a row for each input.
+        outputs: Makes the named outputs of a graph from what the model computes of token ids, a
+            float32 tensor: `[batch, outputs]`, and with `per_token` `[batch, length, outputs]`.
+            Each output has an entry for every row of the batch. Strings are left out where an
+            engine has none (ONNX, LiteRT).
         compared: The name of the numeric output that parity compares.
         compared_words: That output in words: `"the probabilities of all labels"`.
         agrees: Takes two arrays of that output, expected and found, and returns bool `[rows]`:
-            whether both mean the same, as the same label.
+            whether both mean the same, as the same label. With `per_token` a row is a token. A
+            task that decides nothing, such as a regression, returns whether they are close.
         agreeing: What agrees, in words: `"labels"`.
         tolerances: By `(format, precision)`, `(None, precision)` or `(None, None)`, the first of
-            these that is there: the largest difference of `compared`, and the least share of rows
-            that agree.
-        architecture: The ending of the class in transformers, `"ForSequenceClassification"`; `None`
-            where transformers has none.
+            these that is there: the largest absolute difference of `compared`, and the least share
+            of rows that agree.
+        architecture: The ending of the class in transformers: `"ForSequenceClassification"`,
+            `"ForTokenClassification"`, `"ForCausalLM"`. `None` where transformers has none; a head
+            on the mean of all tokens is then written for sentence-transformers.
         pipeline: The pipeline tag of model hubs, or `None`.
         config: What `config.json` of transformers says besides. Defaults to nothing.
-        facts: What exported folders say of the head, for `parity.json` and the card: labels,
-            thresholds, units. Defaults to nothing.
+        facts: What `parity.json` and the card say of the head. A list has a value for each output
+            and is a column of a table (`"labels"`, `"thresholds"`); another value is a line
+            (`"unit"`). Defaults to nothing.
         formats: The formats that the task has; `None`: all. Defaults to `None`.
         example: Texts for the code in a model card, one tuple for each row. Defaults to two.
+        described: What each output is, in words, by its name. Defaults to nothing.
+        from_logits: Lines of Python that make `outputs`, a dict of arrays, of `logits`, an array of
+            what the model computes; NumPy is `np`. Defaults to `outputs = {"logits": logits}`.
         reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
             none.
         limits: Sentences on what the model cannot do, for the card. Defaults to none.
         rows: How many rows parity compares unless it is told. Defaults to `256`.
+        per_token: Whether the model has outputs for each token. Graphs on texts then also give
+            `tokens`, int32 `[batch, length]`, 1 for a token and 0 for padding. Defaults to `False`.
     """
 
     kind: str
@@ -200,9 +210,12 @@ class Head:
     facts: Mapping[str, Any] = field(default_factory=dict)
     formats: tuple[str, ...] | None = None
     example: Sequence[tuple[str, ...]] = (("one text",), ("and another",))
+    described: Mapping[str, str] = field(default_factory=dict)
+    from_logits: Sequence[str] = ('outputs = {"logits": logits}',)
     reading: Sequence[str] = ()
     limits: Sequence[str] = ()
     rows: int = 256
+    per_token: bool = False
 
     def limits_of(self, format: str, precision: str) -> tuple[float, float]:
         """Returns the largest difference and the least agreement of a format in a precision."""
@@ -256,6 +269,21 @@ class Instance(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Samples(NamedTuple):
+    """Real inputs of a part of a run's data, on which an export is compared.
+
+    Attributes:
+        inputs: Texts, or tuples of texts where a row has several, as `Task.predict` takes them.
+        files: The names of their files.
+        fingerprint: What tells these files from others, as the run noted it in its environment;
+            `None` where what the run noted is not a fingerprint of files. Defaults to `None`.
+    """
+
+    inputs: Iterator[Any]
+    files: tuple[str, ...]
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,6 +354,8 @@ class Task(abc.ABC):
         opens_presets: Whether its models are used without training: presets are then opened as
             models of this task. Defaults to `False`.
         compressions: The methods of `kerasllm compress` for its models. Defaults to none.
+        formats: The formats of `kerasllm export` for its models, where the class can tell; see also
+            `Head.formats`. Defaults to `None`: all.
     """
 
     name: ClassVar[str]
@@ -341,6 +371,7 @@ class Task(abc.ABC):
     generates: ClassVar[bool] = False
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
+    formats: ClassVar[tuple[str, ...] | None] = None
 
     # Data and training
 
@@ -581,7 +612,7 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def samples(
         self, recipe: Any | None, model: keras.Model, part: str, spec: Any, count: int | None
-    ) -> tuple[Iterator[Any], tuple[str, ...]]:
+    ) -> Samples:
         """Returns real inputs of a part of a run's data, on which an export is compared.
 
         Args:
@@ -592,7 +623,7 @@ class Task(abc.ABC):
             count: How many are wanted; `None`: all.
 
         Returns:
-            The inputs, as `predict` takes them, and the names of their files.
+            The inputs, as `predict` takes them, read as they are needed.
 
         Raises:
             DataError: If the files are not there, or cannot be read.

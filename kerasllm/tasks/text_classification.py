@@ -32,6 +32,7 @@ from kerasllm.tasks.task import (
     InputText,
     Instance,
     PredictOptions,
+    Samples,
     Task,
 )
 
@@ -658,25 +659,27 @@ class TextClassification(Task):
         part: str,
         spec: str | Sequence[str],
         count: int | None,
-    ) -> tuple[Iterator[str | tuple[str, str]], tuple[str, ...]]:
+    ) -> Samples:
+        from kerasllm.data.classification import source_of
         from kerasllm.data.readers.sources import Source
 
         data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
         pair = model.outputs.pair
-        source = Source(
-            spec,
-            split=part,
-            text=data and data.text,
-            text_pair=((data and data.text_pair) or "auto") if pair else None,
-            labelled=False,
-            on_bad_row="skip",
-        )
+        if data:
+            # Read as in the training: what tells files apart includes their columns.
+            train = None if part == "train" else source_of(data, data.train, "train")
+            source = source_of(data, spec, part, train)
+        else:
+            text_pair = "auto" if pair else None
+            source = Source(
+                spec, split=part, text_pair=text_pair, labelled=False, on_bad_row="skip"
+            )
 
         def texts():
             for batch in source.batches():
                 yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
 
-        return texts(), source.files
+        return Samples(texts(), source.files, source.fingerprint if data else None)
 
     def stand_in(self, model: TextClassifier) -> str:
         pair = model.outputs.pair
@@ -746,6 +749,15 @@ def _single_label_head(model: TextClassifier) -> Head:
         agreeing="labels",
         tolerances=_TOLERANCES,
         pipeline="text-classification",
+        described={
+            "label": "the most likely label of each text",
+            "probabilities": "the probability of each label",
+            "labels": "the names of the labels, in the order of the probabilities",
+        },
+        from_logits=(
+            "chances = np.exp(logits - logits.max(-1, keepdims=True))",
+            'outputs = {"probabilities": chances / chances.sum(-1, keepdims=True)}',
+        ),
         reading=(
             f"labels = {list(names)!r}",
             'for text, row in zip(texts, outputs["probabilities"]):',
@@ -781,13 +793,23 @@ def _multi_label_head(model: TextClassifier) -> Head:
         # Where many labels are close to their thresholds, the last digits decide.
         tolerances={key: (far, min(share, 0.99)) for key, (far, share) in _TOLERANCES.items()},
         pipeline="text-classification",
+        described={
+            "given": "1 for each label that is given, 0 for others",
+            "probabilities": "the probability of each label",
+            "labels": "the names of the labels, in the order of the probabilities",
+        },
+        from_logits=('outputs = {"probabilities": 1 / (1 + np.exp(-logits))}',),
         reading=(
             f"labels, thresholds = {list(names)!r}, {[round(each, 6) for each in own.tolist()]}",
             'for text, row in zip(texts, outputs["probabilities"]):',
             "    print([name for name, p, t in zip(labels, row, thresholds) if p >= t], text)",
         ),
         limits=("A label is given where its probability reaches its threshold, or none is.",),
-        **_shared(model, "multi_label_classification"),
+        **_shared(
+            model,
+            "multi_label_classification",
+            thresholds=[round(float(each), 6) for each in own],
+        ),
     )
 
 
@@ -806,6 +828,8 @@ def _regression_head(model: TextClassifier) -> Head:
         agreeing="scores (within half a standard deviation)",
         tolerances=tolerances,
         pipeline="text-classification",
+        described={"score": "the score of each text"},
+        from_logits=('outputs = {"score": logits[:, 0]}',),
         reading=(
             'for text, score in zip(texts, outputs["score"]):',
             "    print(float(score), text)",
@@ -829,10 +853,9 @@ _TOLERANCES = {
 }
 
 
-def _shared(model: TextClassifier, problem_type: str) -> dict[str, Any]:
+def _shared(model: TextClassifier, problem_type: str, **facts: Any) -> dict[str, Any]:
     """Returns what the heads of all problems have in common."""
     names, pair = model.labels.names, model.outputs.pair
-    facts = {"labels": list(names), **vars(model.outputs)}
     return {
         "texts": ("text", "text_pair") if pair else ("text",),
         "architecture": "ForSequenceClassification" if model.pooling == "cls" else None,
@@ -841,7 +864,7 @@ def _shared(model: TextClassifier, problem_type: str) -> dict[str, Any]:
             "label2id": {name: number for number, name in enumerate(names)},
             "problem_type": problem_type,
         },
-        "facts": facts,
+        "facts": {"labels": list(names), **facts},
         "example": (
             (("A man plays.", "Someone is playing."), ("One text.", "Another one."))
             if pair

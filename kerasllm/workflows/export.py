@@ -17,10 +17,11 @@ from kerasllm.export import formats
 from kerasllm.export.formats import Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
-from kerasllm.recipe import WholeRecipe, load
+from kerasllm.recipe import load
 from kerasllm.run import Run, read_json, whole_folder, write_text
 from kerasllm.tasks.task import task_of
 from kerasllm.workflows.signals import asked_to_stop
+from kerasllm.workflows.trained import Trained, open_trained
 
 if TYPE_CHECKING:
     from kerasllm.export.source import Source
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_FORMAT = next(iter(formats.FORMATS))
 
 _NEEDS_RUN = "give a whole run directory of a classifier: recipe.yaml, metrics.json, model/"
-
-# How many rows are compared unless it is said: those of a language model take longer.
-_ROWS = {"text_classification": 256, "causal_lm": 64}
+_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -51,27 +50,21 @@ class Exported:
 
 @dataclass(frozen=True)
 class Request:
-    """An export that was looked at as far as it can be without TensorFlow; see `check`.
+    """An export that was checked as far as it can be without TensorFlow; see `check`.
 
     Args:
-        run: The run, or `None` for a preset.
-        recipe: Its recipe, or `None`.
-        preset: The preset, or `None`.
-        task: The task of the model.
+        trained: The run or the preset.
         format: The name of the format.
         output: The folder to write.
         options: What was chosen about the format.
-        rows: How many rows are compared; `None`: all.
+        rows: How many rows are compared, or `"all"`; `None`: what the model's head says.
     """
 
-    run: Run | None
-    recipe: WholeRecipe | None
-    preset: str | None
-    task: str
+    trained: Trained
     format: str
     output: Path
     options: Options
-    rows: int | None
+    rows: int | str | None
 
 
 def check(
@@ -90,30 +83,21 @@ def check(
     """
     formats.find_format(format)
     options = Options(formats.choose_precisions(format, precisions))
-    run = recipe = None
-    task = "causal_lm"
-    if Run(source).recipe.is_file():
-        run = Run.open(source)
-        recipe = load(str(run.recipe))
+    if rows not in (None, _ALL) and (not isinstance(rows, int) or rows < 1):
+        raise CommandError(f"--rows must be 1 or more, or all. Received: {rows}", where="--rows")
+    trained = open_trained(source)
+    if trained.run:
         # The card needs both.
-        run.read_metrics()
-        run.read_environment()
-        task = "causal_lm" if task_of(recipe).generates else "text_classification"
+        trained.run.read_metrics()
+        trained.run.read_environment()
     else:
         _refuse_encoder(str(source))
         _refuse_part_of_a_run(Path(source))
-    formats.refuse_model(format, task, _family(run) if run else None)
+    formats.refuse_model(format, trained.task, _family(trained.run) if trained.run else None)
     formats.refuse_missing_packages(format)
-    if rows is None:
-        rows = _ROWS[task]
-    if rows != "all" and (not isinstance(rows, int) or rows < 1):
-        raise CommandError(f"--rows must be 1 or more, or all. Received: {rows}", where="--rows")
-    folder = _output(run, str(source), format, output)
+    folder = _output(trained.run, str(source), format, output)
     _refuse_existing(folder, overwrite)
-    preset = None if run else str(source)
-    return Request(
-        run, recipe, preset, task, format, folder, options, None if rows == "all" else rows
-    )
+    return Request(trained, format, folder, options, rows)
 
 
 def export(
@@ -129,7 +113,7 @@ def export(
     """Exports the model of a run, or a language model's preset.
 
     What was written is run on real rows of the run and compared with the model, and kept only if
-    it says the same. The folder also gets the numbers, `parity.json`, and a model card.
+    it gives the same outputs. The folder also gets the numbers, `parity.json`, and a model card.
 
     Args:
         source: A run directory, or for a language model also a preset.
@@ -138,13 +122,13 @@ def export(
         overwrite: Whether an export that stands there is replaced. Defaults to `False`.
         precisions: What the weights are written in, of those that the format has. Defaults to
             `()`: float32; of litert all, a file each.
-        rows: How many rows are compared, or `"all"`. Defaults to `None`: 256 of a classifier, 64
-            of a language model.
+        rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says, such
+            as 256 of a classifier and 64 of a language model.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
         KerasllmError: If the run, the format or the output is refused.
-        JobError: If what was exported does not say what the model says; nothing is kept then.
+        JobError: If what was exported does not give the model's outputs; nothing is kept then.
         Interrupted: If SIGTERM or Ctrl-C ended it while it wrote; nothing is kept then either.
 
     Example:
@@ -162,7 +146,7 @@ def export(
     report = report or Report()
     with report.busy("loading the model") as busy:
         opened = _open(request, busy.update, report.line)
-        formats.refuse_model(format, opened.task, opened.family)
+        formats.refuse_model(format, opened.task, opened.family, opened.head)
         chosen = formats.load_format(format)
         chosen.refuse(opened, request.options)
         for remark in chosen.remarks(opened):
@@ -170,34 +154,27 @@ def export(
         with _stopped_by_signals(), whole_folder(request.output) as folder:
             busy.update(f"writing {format}")
             chosen.write(opened, folder, request.options)
-            busy.update(f"asking the model about {len(opened.rows):,} rows")
+            busy.update(f"running the model on {len(opened.rows):,} rows")
             expected = opened.expected
             results = []
             for precision in request.options.precisions:
                 busy.update(f"running what was written in {precision} on {len(opened.rows):,} rows")
                 found = chosen.predict(opened, folder, Options((precision,)))
-                tolerance, agreement = chosen.limits(opened, precision)
-                results.append(
-                    compare(
-                        precision,
-                        expected,
-                        found,
-                        tolerance=tolerance,
-                        least_agreement=agreement,
-                    )
-                )
+                results.append(compare(opened.head, format, precision, expected, found))
             refuse_if_broken(format, results)
             card = write_card(
                 opened, format, chosen, request.options, results, files=_sizes(folder)
             )
             write_text(folder / CARD, card)
-            write_report(folder, format, opened.task, opened.rows_from, results)
+            write_report(
+                folder, format, opened.task.name, opened.head, opened.rows_from, results
+            )
     return Exported(request.output, _sizes(request.output), results)
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Lets SIGTERM end the block as Ctrl-C does: with an exception, so that it is tidied up."""
+    """Lets SIGTERM end the block as Ctrl-C does: with an exception, which cleans up."""
 
     def interrupt(signal: object) -> None:
         # Not an `Exception`, which TensorFlow would take for an error of what it traces.
@@ -219,28 +196,25 @@ def _open(
 ) -> Source:
     """Loads the model in float32, and the rows that it is compared on."""
     from kerasllm.export.card_facts import facts_of_preset, facts_of_run
-    from kerasllm.export.sample_texts import classified_rows, prompt_rows
+    from kerasllm.export.sample_texts import sample_rows
     from kerasllm.export.source import Source
-    from kerasllm.models.text_classifier import TextClassifier
-    from kerasllm.workflows.trained import open_trained
 
-    run, recipe = request.run, request.recipe
-    if request.task == "text_classification":
-        model = TextClassifier.from_preset(run.model)
-        fingerprints = run.read_environment().get("data")
-        rows, rows_from = classified_rows(recipe, request.rows, fingerprints, warn)
-    else:
-        place = run.path if run else request.preset
-        model = open_trained(place).open(precision="float32", progress=notify)
-        rows, rows_from = prompt_rows(recipe, model, request.rows, warn)
+    trained, run = request.trained, request.trained.run
+    task, recipe = trained.task, trained.recipe
+    model = trained.open(precision="float32", progress=notify)
+    count = task.head(model).rows if request.rows is None else request.rows
+    fingerprints = run.read_environment().get("data") if run else None
+    rows, rows_from = sample_rows(
+        task, model, recipe, None if count == _ALL else count, fingerprints, warn
+    )
     return Source(
-        task=request.task,
+        task=task,
         model=model,
-        name=_name(request),
+        name=_name(trained),
         max_length=model.max_length or recipe.data.max_length,
         rows=rows,
         rows_from=rows_from,
-        facts=facts_of_run(run, recipe) if run else facts_of_preset(request.preset),
+        facts=facts_of_run(run, recipe) if run else facts_of_preset(str(trained.source)),
     )
 
 
@@ -340,12 +314,12 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
         ) from error
 
 
-def _name(request: Request) -> str:
+def _name(trained: Trained) -> str:
     """Returns a plain word for the model: the name of the run's directory, or of the preset."""
-    if request.run:
-        name = request.run.path.absolute().resolve().name
+    if trained.run:
+        name = trained.run.path.absolute().resolve().name
     else:
-        name = Path(request.preset.rstrip("/")).stem
+        name = Path(str(trained.source).rstrip("/")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "model"
 
 

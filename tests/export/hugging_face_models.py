@@ -14,6 +14,7 @@ from kerasllm.export.source import Source
 from kerasllm.models import decoders
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.tasks.task import find
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CLASSIFIERS = ("bert", "distilbert", "roberta", "xlm_roberta", "albert")
@@ -42,7 +43,7 @@ def classifier(name: str) -> tuple[Source, dict]:
     expected = np.load(folder / "expected.npz")
     texts = [str(text) for text in expected["texts"]]
     model = TextClassifier.from_preset(folder)
-    source = Source("text_classification", model, name, 40, texts)
+    source = Source(find("text_classification"), model, name, 40, texts)
     return source, dict(expected)
 
 
@@ -53,7 +54,7 @@ def decoder(name: str) -> Source:
     task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
     model = CausalLM(task, tokenizer(), longest=decoders.max_length(folder))
     rows = ["the whale is", "a sea of whales and the ship", "ship"]
-    return Source("causal_lm", model, name, 64, rows)
+    return Source(find("causal_lm"), model, name, 64, rows)
 
 
 def tokenizer() -> TokenizerJson:

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from kerasllm.errors import CommandError, KerasllmError
 from kerasllm.export import formats
 from kerasllm.export.formats import FORMATS, Format
+from kerasllm.tasks.task import find
+
+CLASSIFICATION, LANGUAGE_MODEL = find("text_classification"), find("causal_lm")
 
 
 def test_an_unknown_format_is_refused_with_the_nearest():
@@ -32,17 +36,29 @@ def test_precisions_are_those_of_the_format():
         formats.choose_precisions("litert", ("int3",))
 
 
-def test_a_model_that_a_format_does_not_hold_is_refused_with_what_does(monkeypatch):
-    listed = formats.Listed("one", "one", tasks=("text_classification",))
-    monkeypatch.setitem(FORMATS, "one", listed)
-    formats.refuse_model("one", "text_classification", "BertBackbone")
-    with pytest.raises(CommandError, match="causal_lm") as caught:
-        formats.refuse_model("one", "causal_lm")
-    assert "keras_hub" in caught.value.fix and "one" not in caught.value.fix.split(", ")
-    formats.refuse_model("litert", "causal_lm", "GPT2Backbone")
-    formats.refuse_model("litert", "text_classification", "BertBackbone")
-    with pytest.raises(CommandError, match="litert does not hold language models of the .* Llama"):
-        formats.refuse_model("litert", "causal_lm", "LlamaBackbone")
+def test_a_model_that_a_format_does_not_hold_is_refused_with_what_does():
+    formats.refuse_model("litert", CLASSIFICATION, "BertBackbone")
+    formats.refuse_model("litert", LANGUAGE_MODEL, "GPT2Backbone")
+    with pytest.raises(CommandError, match="litert does not hold language models of the .* Llama") as caught:
+        formats.refuse_model("litert", LANGUAGE_MODEL, "LlamaBackbone")
+    assert caught.value.fix == "use onnx, saved_model, transformers"
+
+
+def test_a_task_and_its_head_may_have_some_formats_only(monkeypatch):
+    few = ("saved_model", "onnx")
+    head = SimpleNamespace(kind="span finder", formats=few)
+    formats.refuse_model("onnx", CLASSIFICATION, head=head)
+    with pytest.raises(CommandError, match="keras does not hold a span finder") as caught:
+        formats.refuse_model("keras", CLASSIFICATION, head=head)
+    assert caught.value.fix == "use saved_model, onnx"
+    monkeypatch.setattr(type(LANGUAGE_MODEL), "formats", few)
+    with pytest.raises(CommandError, match="models of the task causal_lm") as caught:
+        formats.refuse_model("keras", LANGUAGE_MODEL)
+    assert caught.value.fix == "use saved_model, onnx"
+    with pytest.raises(CommandError, match="Llama") as caught:
+        monkeypatch.setattr(type(LANGUAGE_MODEL), "formats", ("litert", "onnx"))
+        formats.refuse_model("litert", LANGUAGE_MODEL, "LlamaBackbone")
+    assert caught.value.fix == "use onnx"
 
 
 def test_a_missing_package_is_refused_with_the_extra(monkeypatch):

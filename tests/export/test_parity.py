@@ -1,6 +1,7 @@
 """Parity: what counts as the same model, and what is said when it is not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,29 @@ from hypothesis.extra import numpy as st_numpy
 
 from kerasllm.errors import JobError
 from kerasllm.export.parity import FILE_NAME, compare, refuse_if_broken, write_report
+from kerasllm.tasks.task import Head
 
 EXPECTED = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
 
 
+HEAD = Head(
+    kind="classifier",
+    texts=("text",),
+    outputs=lambda logits: {"probabilities": logits},
+    compared="probabilities",
+    compared_words="the probabilities",
+    agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
+    agreeing="labels",
+    tolerances={(None, None): (1e-3, 1.0)},
+    architecture=None,
+    pipeline=None,
+    facts={"labels": ["no", "yes"]},
+)
+
+
 def compared(found, tolerance=1e-3, least_agreement=1.0):
-    return compare(
-        "float32", EXPECTED, found, tolerance=tolerance, least_agreement=least_agreement
-    )
+    head = replace(HEAD, tolerances={(None, "float32"): (tolerance, least_agreement)})
+    return compare(head, "onnx", "float32", EXPECTED, found)
 
 
 def test_the_same_numbers_hold():
@@ -58,9 +74,27 @@ def test_other_shapes_are_refused():
         compared(EXPECTED[:, :1])
 
 
+def test_the_limits_are_those_of_the_format_in_its_precision():
+    tolerances = {(None, None): (1, 1), (None, "int8"): (2, 0.5), ("litert", "int8"): (3, 0.1)}
+    head = replace(HEAD, tolerances=tolerances)
+    assert head.limits_of("litert", "int8") == (3, 0.1)
+    assert head.limits_of("onnx", "int8") == (2, 0.5)
+    assert head.limits_of("litert", "float32") == (1, 1)
+
+
+def test_numbers_without_a_decision_agree_within_the_tolerance():
+    head = replace(
+        HEAD, agrees=lambda one, other: np.abs(one - other) <= 0.01, agreeing="values"
+    )
+    expected = np.array([1.0, 2.0, 3.0, 4.0])
+    parity = compare(head, "onnx", "float32", expected, expected + [0, 0.005, 0.02, 0])
+    assert parity.agreement == 0.75 and parity.largest_difference == pytest.approx(0.02)
+
+
 @given(st_numpy.arrays(np.float32, (5, 3), elements=st.floats(-1e6, 1e6, width=32)))
 def test_what_is_compared_with_itself_holds(values):
-    parity = compare("int8", values, values.copy(), tolerance=0, least_agreement=1)
+    head = replace(HEAD, tolerances={(None, None): (0, 1)})
+    parity = compare(head, "onnx", "int8", values, values.copy())
     assert parity.holds and parity.largest_difference == parity.mean_difference == 0
 
 
@@ -76,8 +110,9 @@ def test_the_error_names_the_numbers_and_what_would_do():
 
 def test_the_report_is_json_without_nan(tmp_path):
     broken = np.full_like(EXPECTED, np.nan)
-    write_report(tmp_path, "onnx", "text_classification", "4 rows", [compared(broken)])
+    write_report(tmp_path, "onnx", "text_classification", HEAD, "4 rows", [compared(broken)])
     report = json.loads((tmp_path / FILE_NAME).read_text())
     assert report["format"] == "onnx" and report["rows_from"] == "4 rows"
+    assert report["compared"] == "the probabilities" and report["head"]["labels"] == ["no", "yes"]
     assert report["results"][0]["largest_difference"] is None
     assert report["results"][0]["holds"] is False

@@ -120,7 +120,7 @@ def test_in_bfloat16_it_is_half_as_large_and_says_nearly_the_same(exported, toy_
 
 def test_a_language_model_in_bfloat16_is_refused():
     with pytest.raises(CommandError, match="float32") as caught:
-        saved_model.FORMAT.refuse(SimpleNamespace(is_classifier=False), Options(("bfloat16",)))
+        saved_model.FORMAT.refuse(SimpleNamespace(generates=True), Options(("bfloat16",)))
     assert "leave --precision out" in caught.value.fix
 
 
@@ -145,11 +145,13 @@ def test_the_card_shows_code_that_runs(exported, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     code = code.replace("FOLDER", str(exported.folder))
     done = subprocess.run(
-        [sys.executable, "-c", code + "\nimport json; print(json.dumps(answer['label'].shape[0]))"],
+        [sys.executable, "-c", code + "\nimport json; print(json.dumps(outputs['label'].shape[0]))"],
         capture_output=True,
         text=True,
     )
-    assert json.loads(done.stdout) == 2
+    *printed, rows = done.stdout.splitlines()
+    assert json.loads(rows) == 2
+    assert len(printed) == 2 and all(re.match("positive|negative", line) for line in printed)
 
 
 def _fields(message: bytes):

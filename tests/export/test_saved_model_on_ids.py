@@ -19,6 +19,7 @@ from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.tasks.task import find
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
 
@@ -61,7 +62,7 @@ def test_a_classifier_of_sentence_pieces(tmp_path):
     albert = Path(__file__).parents[1] / "reference" / "albert"
     model = bert_classifier(albert, labels=["bad", "good"])
     rows = ["a good film", "bad", "the whale and the sea, and all that is in it"]
-    source = Source("text_classification", model, "albert", 16, rows)
+    source = Source(find("text_classification"), model, "albert", 16, rows)
     assert "token ids" in FORMAT.remarks(source)[0]
     FORMAT.write(source, tmp_path, Options())
     found = FORMAT.predict(source, tmp_path, Options())

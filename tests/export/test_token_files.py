@@ -13,8 +13,9 @@ from kerasllm.errors import PresetError
 from kerasllm.export import token_files
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
-from kerasllm.export.token_files import token_ids, write_tokenizer
+from kerasllm.export.token_files import read_tokens, write_tokenizer
 from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.tasks.task import find
 
 TEXTS = ["a good film", "the plot is dull and weak", "bad"]
 
@@ -52,7 +53,7 @@ def source() -> Source:
     preprocessor = models.AlbertTextClassifierPreprocessor(tokenizer, sequence_length=6)
     task = models.AlbertTextClassifier(backbone, num_classes=2, preprocessor=preprocessor)
     model = TextClassifier(task, Labels(["no", "yes"]))
-    return Source("text_classification", model, "toy", 6, TEXTS)
+    return Source(find("text_classification"), model, "toy", 6, TEXTS)
 
 
 def test_it_stands_beside_as_keras_hubs_and_the_cards_code_reads_it(source, tmp_path, monkeypatch):
@@ -62,7 +63,7 @@ def test_it_stands_beside_as_keras_hubs_and_the_cards_code_reads_it(source, tmp_
     monkeypatch.setattr(token_files, "save_huggingface_tokenizer", refuse)
     write_tokenizer(source, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
-    expected = token_ids(source, tmp_path)
+    expected = read_tokens(source, tmp_path).ids
     assert max(map(len, expected)) == 6
 
     block = example(source, imports="", opening="", running="")
@@ -72,5 +73,5 @@ def test_it_stands_beside_as_keras_hubs_and_the_cards_code_reads_it(source, tmp_
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["ids"] == [row.tolist() for row in expected]
-    np.testing.assert_array_equal(names["inputs"]["token_ids"], source.padded()[0])
-    np.testing.assert_array_equal(names["inputs"]["padding_mask"], source.padded()[1])
+    for name, expected in source.tokens.inputs().items():
+        np.testing.assert_array_equal(names["inputs"][name], expected)

@@ -11,6 +11,7 @@ from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
+from kerasllm.tasks.task import task_of
 from kerasllm.workflows.export import check, export
 from kerasllm.workflows.report import Report
 from tests.export.echo import install_echo
@@ -134,10 +135,10 @@ def test_a_run_that_did_not_finish_is_refused(toy_run, tmp_path):
 def test_a_language_model_is_compared_on_prompts(echo, toy_language_model, tmp_path):
     run_export(toy_language_model, output=tmp_path / "out", rows=5)
     source = echo.sources[0]
-    assert source.task == "causal_lm" and len(source.rows) == 5
-    assert all(len(row) <= 16 for row in source.token_ids)  # half of what it reads
+    assert source.task.name == "causal_lm" and len(source.rows) == 5
+    assert all(len(row) <= 16 for row in source.tokens.ids)  # half of what it reads
     assert source.expected.shape == (5, source.model.backbone.vocabulary_size)
-    model, ids = source.model, source.token_ids[3]
+    model, ids = source.model, source.tokens.ids[3]
     whole = np.asarray(model({"token_ids": ids[None]}))
     np.testing.assert_allclose(source.expected[3], whole[0, -1], atol=1e-4)
     assert "trained from scratch" in (tmp_path / "out" / "README.md").read_text()
@@ -154,14 +155,14 @@ def test_a_preset_stands_for_itself(echo, toy_language_model, tmp_path):
 
 def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_path):
     from kerasllm.data.chat.templates import built_in
-    from kerasllm.export.sample_texts import prompt_rows
+    from kerasllm.export.sample_texts import sample_rows
 
     model = load_causal_lm(toy_language_model / "model")
     model.chat_template = built_in("plain", model.tokenizer)
     chats = write_chats(tmp_path / "chats.jsonl", 6)
     recipe = load("gpt_sft_lora", [f"data.train={chats}"])
     said = []
-    rows, rows_from = prompt_rows(recipe, model, 2, said.append)
+    rows, rows_from = sample_rows(task_of(recipe), model, recipe, 2, warn=said.append)
     assert rows[0] == "User: sea?\nAssistant:"
     assert rows_from == "the first 2 rows of chats.jsonl (train)"
     assert len(said) == 1 and "whether it changed since the training is not known" in said[0]
@@ -170,7 +171,7 @@ def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_pa
     pair = {"prompt": "sea?", "chosen": "cold", "rejected": "warm"}
     pairs.write_text(json.dumps(pair) + "\n")
     recipe = load("gpt_dpo", [f"data.train={pairs}", f"data.test={pairs}"])
-    rows, rows_from = prompt_rows(recipe, model, None)
+    rows, rows_from = sample_rows(task_of(recipe), model, recipe, None)
     assert rows == ["User: sea?\nAssistant:"]
     assert rows_from == "all 1 rows of pairs.jsonl (test)"
 
