@@ -18,7 +18,7 @@ from kerasllm.data.pipeline import (
 )
 from kerasllm.evaluation.classification import log_softmax
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.runtime.threads import parts_of_batch
+from kerasllm.runtime.threads import operations_at_once
 
 PREDICTION_BATCH_SIZE = 64
 PREDICTION_BUCKETS = 16
@@ -73,7 +73,7 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
         inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
         logits[rows] = forward(inputs, lengths)
 
-    with ThreadPoolExecutor(max(_BATCHES_AT_A_TIME, parts_of_batch())) as threads:
+    with ThreadPoolExecutor(max(_BATCHES_AT_A_TIME, operations_at_once())) as threads:
         for _ in threads.map(compute, range(0, len(order), PREDICTION_BATCH_SIZE)):
             pass
     return logits

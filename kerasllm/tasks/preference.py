@@ -10,13 +10,14 @@ as two numbers a pair: no second model is in memory.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from kerasllm.data.chat.conversations import open_preferences
-from kerasllm.data.pairs import Pairs
+from kerasllm.data.pairs import SIDES, Pairs
 from kerasllm.data.split import split_stratified
 from kerasllm.environment import store_dir
 from kerasllm.models import likelihood as scoring
@@ -25,6 +26,7 @@ from kerasllm.models.preference_lm import PreferenceLM
 from kerasllm.recipe.preference import PreferenceRecipe
 from kerasllm.tasks import causal_lm
 from kerasllm.tasks.causal_lm import CausalLMData, choose_template, places_of, save  # noqa: F401
+from kerasllm.tasks.reference_cache import ReferenceCache
 from kerasllm.training.preference_loss import PreferenceLoss, rewards
 
 
@@ -90,15 +92,39 @@ def prepare_data(
 
 
 def build_model(recipe: PreferenceRecipe, data: CausalLMData, precision: str) -> PreferenceLM:
-    """Builds the model of a recipe, and notes in the data what it gives the answers as it is.
+    """Builds the model of a recipe.
 
     Raises:
         KerasllmError: If the preset is refused, or rows are longer than what it reads.
     """
-    model = PreferenceLM(causal_lm.build_model(recipe, data, precision))
+    return PreferenceLM(causal_lm.build_model(recipe, data, precision))
+
+
+def prepare_reference(
+    model: PreferenceLM, data: CausalLMData, recipe: PreferenceRecipe, *, zero: bool = False
+) -> None:
+    """Sets the reference of all pairs: the log-probabilities that the model gives as it is now.
+
+    They are cached by the weights and the data, so that a run that is resumed, and the next one of
+    the same model, do not compute them again.
+
+    Args:
+        model: The model, before its training.
+        data: The data.
+        recipe: The recipe.
+        zero: Whether to set zeros instead, for a step whose numbers do not matter. Defaults to
+            `False`.
+    """
+    training, buckets = recipe.training, recipe.data.buckets
+    settings = [model.task.compute_dtype, buckets, training.loss_tokens, training.xla]
+    cache = None if zero else ReferenceCache(model, settings)
     for pairs in data.parts.values():
-        pairs.reference = log_probabilities(model, pairs, buckets=recipe.data.buckets)
-    return model
+        if zero:
+            pairs.reference = np.zeros((len(pairs), SIDES), np.float32)
+        else:
+            pairs.reference = cache.get(
+                pairs, functools.partial(log_probabilities, model, pairs, buckets=buckets)
+            )
 
 
 def build_loss(recipe: PreferenceRecipe) -> PreferenceLoss:

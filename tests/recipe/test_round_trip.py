@@ -75,6 +75,7 @@ trainings = st.builds(
     ema=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
     precision=choices("training", "precision").filter(lambda precision: precision != "bfloat16"),
     xla=st.sampled_from(["auto", True, False]),
+    gpu_memory=st.sampled_from(["growth", "all", "8GB", "7.5GiB"]),
     seed=st.integers(0, 2**32 - 1),
     log_every=counts,
 )
