@@ -27,6 +27,8 @@ _FREE = {
     "training.xla",
     "training.precision",
 }
+# How a machine computes the numbers, in `Job.computed` and in the state of a checkpoint.
+COMPUTED = ("fused", "xla", "slices")
 # What the number of slices follows from, beside the machine.
 _DECIDES_SLICES = ("training.batch_size", "training.accumulate")
 
@@ -80,7 +82,7 @@ def computed_by(run: Run, recipe: AnyRecipe) -> dict:
     if state is None:
         return {}
     before, now = _flat(state["recipe"]), _flat(recipe.model_dump())
-    kept = ["fused", "xla", "slices"]
+    kept = list(COMPUTED)
     if before.get("training.xla") != now["training.xla"]:
         kept = []
     elif any(before.get(key) != now[key] for key in _DECIDES_SLICES):
