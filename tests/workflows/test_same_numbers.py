@@ -28,6 +28,15 @@ finetune(load("bert_cls", settings), output=output)
 USES_TENSORFLOW = "import tensorflow as tf; tf.constant(1) + 1"
 # By then XLA has read its flags as well.
 USES_XLA = "import tensorflow as tf; tf.function(lambda x: x + 1, jit_compile=True)(1.0)"
+SWITCHED_OFF = {
+    "unsliced": {"KERASLLM_SLICES": "0"},
+    "threads off": {
+        "KERASLLM_THREADS": "0",
+        "KERASLLM_ALLOCATOR": "0",
+        "KERASLLM_XLA_CACHE": "0",
+        "KERASLLM_LEAN_IMPORT": "0",
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +60,7 @@ def runs(tmp_path_factory):
         "python": python("python"),
         "after TensorFlow": python("after TensorFlow", USES_TENSORFLOW),
         "after XLA": python("after XLA", USES_XLA),
+        "threads off": [*command, *verb, str(folder / "threads off")],
         "unsliced": [*command, *verb, str(folder / "unsliced")],
     }
     environment = {
@@ -62,7 +72,7 @@ def runs(tmp_path_factory):
     environment["KERASLLM_CACHE"] = str(folder / "cache")
     said = {}
     for name, arguments in started.items():
-        switches = {"KERASLLM_SLICES": "0"} if name == "unsliced" else {}
+        switches = SWITCHED_OFF.get(name, {})
         done = subprocess.run(
             arguments, env={**environment, **switches}, capture_output=True, text=True
         )
@@ -71,7 +81,9 @@ def runs(tmp_path_factory):
     return folder, said
 
 
-@pytest.mark.parametrize("name", ["debug", "python", "after TensorFlow", "after XLA"])
+@pytest.mark.parametrize(
+    "name", ["debug", "python", "after TensorFlow", "after XLA", "threads off"]
+)
 def test_the_weights_are_the_same_to_the_last_bit(runs, name):
     folder, _ = runs
     expected, found = weights(folder / "command"), weights(folder / name)
