@@ -2,9 +2,9 @@
 
 A task's module has `prepare_data(recipe, notify)`, `build_model(recipe, data, precision)`,
 `build_loss(recipe)`, `evaluate(model, rows, buckets=)`, `save(recipe, model, run)` and
-`places_of(rows, numbers)`; see `text_classification`, the first of them. A task whose loss compares
-with the model as it was has `prepare_reference(model, data, recipe, zero=)` as well, which is called
-just before the training.
+`places_of(rows, numbers)`; see `text_classification`, the first of them. A task whose loss
+compares with the model as it was also has `prepare_reference(model, data, recipe, zero=)`, which is
+called just before the training.
 
 What tasks have in common or say of texts has modules of its own: `batches`, `classify`, `scoring`.
 """

@@ -192,9 +192,7 @@ def prepare(
     return job
 
 
-def prepare_process_for(
-    recipe: AnyRecipe, computed: Mapping[str, Any] | None = None
-) -> list[str]:
+def prepare_process_for(recipe: AnyRecipe, computed: Mapping[str, Any] | None = None) -> list[str]:
     """Sets up the process for a training, before TensorFlow's first operation.
 
     Args:
@@ -204,8 +202,10 @@ def prepare_process_for(
     Returns:
         A line for each setting that came too late, as where Python code used TensorFlow before.
     """
+    slices = (computed or {}).get("slices", slices_of(recipe))
     return prepare_process(
-        slices=(computed or {}).get("slices", slices_of(recipe)),
+        # Of several replicas each computes its part of a batch whole.
+        slices=slices if _is_alone(recipe) else 1,
         gpu_memory=recipe.training.gpu_memory_limit,
     )
 
@@ -217,10 +217,15 @@ def slices_of(recipe: AnyRecipe) -> int:
     operation.
     """
     training = recipe.training
-    alone = training.strategy in ("auto", "one_device") and read_tf_config() is None
-    if recipe.task == "text_classification" and alone and training.xla in ("auto", False):
+    sliced = recipe.task == "text_classification" and training.xla in ("auto", False)
+    if sliced and _is_alone(recipe):
         return slices_for(training.batch_size // training.accumulate)
     return 1
+
+
+def _is_alone(recipe: AnyRecipe) -> bool:
+    """Returns whether a recipe trains on one device, as far as can be told before TensorFlow."""
+    return recipe.training.strategy in ("auto", "one_device") and read_tf_config() is None
 
 
 def compile_model(job: Job) -> None:

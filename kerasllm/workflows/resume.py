@@ -122,9 +122,7 @@ def _computed_otherwise(then, now, before, after, job: Job) -> list[str]:
     alone = job.strategy.num_replicas_in_sync == 1
     same_batch = all(before.get(key) == after.get(key) for key in _DECIDES_SLICES)
     if alone and same_batch and then.get("slices", now["slices"]) != now["slices"]:
-        found.append(
-            f"a batch was computed in {then['slices']} slices, and is in {now['slices']}"
-        )
+        found.append(f"a batch was computed in {then['slices']} slices, and is in {now['slices']}")
     return found
 
 

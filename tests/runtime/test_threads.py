@@ -157,9 +157,11 @@ def test_slices_one_after_another_wait_for_each_other():
 
     def calls(at_once):
         compute = forward_backward.ForwardBackward(model, False, 1, 2, at_once=at_once)
-        graph = tf.function(compute, autograph=False).get_concrete_function(
-            x, y, weight, tf.constant(0, tf.int64)
-        ).graph
+        graph = (
+            tf.function(compute, autograph=False)
+            .get_concrete_function(x, y, weight, tf.constant(0, tf.int64))
+            .graph
+        )
         return [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
 
     first, second = calls(at_once=False)

@@ -61,7 +61,9 @@ def test_each_slice_of_a_batch_and_each_step_drops_other_units(xla, slices):
             return super().update_state(y_pred)
 
     model = tiny_model(dropout=0.5)
-    model.compile(keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla, slices=slices)
+    model.compile(
+        keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla, slices=slices
+    )
     model.fit(tf.data.Dataset.from_tensors(same).repeat(2), verbose=0)
     outputs = np.concatenate(seen)
     assert outputs.shape == (16, 3)
