@@ -194,13 +194,13 @@ def build(case: Case, before: Callable[[], None] = lambda: None):
     from kerasllm.distribution import strategy
     from kerasllm.models.adapters.encoder_lora import add_lora
     from kerasllm.models.text_classifier import TextClassifier
-    from kerasllm.runtime.threads import spread_batches
+    from kerasllm.runtime.threads import set_threads, slices_for
     from kerasllm.training.fit import FineTunedModel
     from kerasllm.training.optimizers import build_optimizer
 
-    if case.fused:
-        # As `kerasllm finetune` does.
-        spread_batches(case.rows // case.accumulate)
+    # As `kerasllm finetune` does.
+    slices = slices_for(case.rows // case.accumulate) if case.fused else 1
+    set_threads(slices)
     keras.utils.set_random_seed(0)
     scope = strategy(case.strategy)
     tf.matmul(tf.ones([8, 8]), tf.ones([8, 8]))  # Starts the runtime.
@@ -221,7 +221,7 @@ def build(case: Case, before: Callable[[], None] = lambda: None):
         model = TextClassifier(task, Labels(["0", "1"])) if case.fused else FineTunedModel(task)
         variables = model.trainable_variables
         optimizer = build_optimizer("adamw", 1e-4, variables, weight_decay=0.01, clip_norm=1.0)
-        model.compile(optimizer, accumulate=case.accumulate, xla=case.xla)
+        model.compile(optimizer, accumulate=case.accumulate, xla=case.xla, slices=slices)
     return model, scope.num_replicas_in_sync
 
 

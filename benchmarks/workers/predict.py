@@ -22,8 +22,8 @@ from benchmarks.inputs import KERASLLM  # noqa: E402
 from benchmarks.measure import run_measured  # noqa: E402
 from kerasllm.models.classify import tokenize  # noqa: E402
 from kerasllm.run import Run  # noqa: E402
-from kerasllm.workflows.trained import open_run  # noqa: E402
 from kerasllm.workflows.predict import predict_with  # noqa: E402
+from kerasllm.workflows.trained import open_run  # noqa: E402
 
 
 def main() -> None:

@@ -56,9 +56,6 @@ def finetune(
     name = Path(recipe).stem if recipe else "finetune"
 
     import_tensorflow()
-    from kerasllm.workflows.job import spread_over_cores
-
-    spread_over_cores(loaded)
     if dry_run:
         from kerasllm.workflows.plan import plan
 

@@ -79,9 +79,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """
     ctx.obj = {"debug": debug}
     if not debug:
-        # TensorFlow reads these when it is imported, which no verb has done yet.
+        # TensorFlow reads it when it is imported, which no verb has done yet.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -11,9 +10,7 @@ import click
 
 from kerasllm.cli.recipe_options import load_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", start=1)}
+from kerasllm.recipe.sizes import bytes_of
 
 
 @click.command()
@@ -55,11 +52,8 @@ def plan(
     device_bytes = parse_size(memory) if memory else None
     loaded = load_recipe(recipe, options)
     import_tensorflow()
-    from kerasllm.workflows.job import spread_over_cores
     from kerasllm.workflows.plan import plan as make_plan
 
-    if replicas is None:
-        spread_over_cores(loaded)
     found = make_plan(
         loaded,
         name=Path(recipe).stem,
@@ -80,9 +74,9 @@ def parse_size(text: str, option: str = "--memory") -> int:
     Raises:
         click.BadParameter: If it is none of these.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
-    if not match or float(match[1]) <= 0:
+    size = bytes_of(text)
+    if size is None:
         raise click.BadParameter(
             f"expected a size as 16GB or 16GiB. Received: {text}", param_hint=option
         )
-    return int(float(match[1]) * _UNITS[match[2]])
+    return size

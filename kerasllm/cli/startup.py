@@ -1,4 +1,4 @@
-"""How quiet a verb is: TensorFlow and the libraries speak only under `--debug`."""
+"""How quiet a verb is: TensorFlow and the libraries log only under `--debug`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import warnings
 
 import click
 
-from kerasllm.runtime import startup as quiet
+from kerasllm.runtime.startup import prepare_process
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and what loads with it, silently unless `--debug` was given."""
-    if click.get_current_context().find_root().obj["debug"]:
-        return
-    warnings.filterwarnings("ignore")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    quiet.import_tensorflow()
+    """Prepares the process and imports TensorFlow, silently unless `--debug` was given."""
+    debug = click.get_current_context().find_root().obj["debug"]
+    if not debug:
+        warnings.filterwarnings("ignore")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    prepare_process(debug=debug)

@@ -4,7 +4,7 @@ Walking KerasHub's layers for every token is slow on a processor: they repeat th
 grouped heads, stack all caches anew, and multiply by many small matrices. What is read here is laid
 out for one token at a time: few matrices, each `[outputs, inputs]`, which the fast kernels want.
 
-`tests/generation/test_forward.py` compares every family with KerasHub's own forward pass, and so
+`tests/generation/test_generator.py` compares every family with KerasHub's own forward pass, and so
 fails when KerasHub changes what this file relies on.
 """
 

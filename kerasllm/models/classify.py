@@ -16,12 +16,12 @@ from kerasllm.data.loading import place_of
 from kerasllm.data.pipeline import needs_one_shape, prediction_dataset, prediction_rows
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.rows import Tokens, TokensInMemory, model_inputs
-from kerasllm.errors import KerasllmError
 from kerasllm.data.token_store import segment_starts_of
+from kerasllm.errors import KerasllmError
 from kerasllm.evaluation.classification import log_softmax
 from kerasllm.evaluation.multi_label import sigmoid
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.runtime.threads import parts_of_batch
+from kerasllm.runtime.threads import operations_at_once
 
 PREDICTION_BATCH_SIZE = 64
 PREDICTION_BUCKETS = 16
@@ -73,7 +73,7 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
         inputs = model_inputs(tokens, rows, int(lengths[-1]), model.input_names, pad_id)
         return np.asarray(forward(inputs, lengths), np.float32)
 
-    workers = max(_BATCHES_AT_A_TIME, parts_of_batch())
+    workers = max(_BATCHES_AT_A_TIME, operations_at_once())
     return map_by_length(tokens.lengths, PREDICTION_BATCH_SIZE, compute, workers=workers)
 
 

@@ -8,9 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError
 from kerasllm.recipe.schema import refusal
+from kerasllm.recipe.sizes import bytes_of
 from kerasllm.recipe.strategy_names import EXPECTED as EXPECTED_STRATEGIES
 from kerasllm.recipe.strategy_names import check_name
 from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share
+
+_GPU_MEMORY = ("growth", "all")
 
 
 class EarlyStopping(Section):
@@ -71,6 +74,9 @@ class Training(Section):
     communication: Literal["auto", "ring", "nccl"] = Field(
         "auto", description="how replicas add up gradients"
     )
+    gpu_memory: Annotated[str, "growth, all, or a size such as 8GB"] = Field(
+        "growth", description="of each GPU: growth: what is needed; all; or a limit such as 8GB"
+    )
     steps_per_execution: Count = Field(1, description="steps between two looks at the results")
     checkpoint_every: Count | None = Field(500, description="steps between checkpoints; null: none")
     checkpoint_minutes: Positive | None = Field(None, description="minutes between checkpoints")
@@ -111,6 +117,21 @@ class Training(Section):
         except CommandError as error:
             raise refusal(error.what, error.fix) from error
         return strategy
+
+    @field_validator("gpu_memory")
+    @classmethod
+    def _gpu_memory_is_a_size(cls, memory: str) -> str:
+        if memory not in _GPU_MEMORY and bytes_of(memory) is None:
+            raise refusal(
+                f"{memory!r} is not an amount of memory",
+                "set training.gpu_memory to growth, all, or a size such as 8GB or 7.5GiB",
+            )
+        return memory
+
+    @property
+    def gpu_memory_limit(self) -> str | int:
+        """`"growth"`, `"all"`, or the bytes of the size that the recipe names."""
+        return self.gpu_memory if self.gpu_memory in _GPU_MEMORY else bytes_of(self.gpu_memory)
 
     @field_validator("checkpoint_every")
     @classmethod

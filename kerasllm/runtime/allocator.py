@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 
+from kerasllm.runtime.switches import is_off
+
 # Of malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_")
@@ -18,8 +20,11 @@ def keep_memory() -> bool:
     heap, comes from the system then, which clears it page by page: some 5% of a training's time.
 
     Returns:
-        Whether it does: with the GNU C library, unless its environment variables say otherwise.
+        Whether it does: with the GNU C library, unless its environment variables say otherwise, or
+        `KERASLLM_ALLOCATOR=0`.
     """
+    if is_off("KERASLLM_ALLOCATOR"):
+        return False
     chosen = any(name in os.environ for name in _CHOSEN_BY_USER)
     if sys.platform != "linux" or chosen or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -1,24 +1,53 @@
-"""TensorFlow imported without what it prints, and without what no verb uses."""
+"""What a job sets up in its process before TensorFlow's first operation, however it was started."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from kerasllm.runtime.allocator import keep_memory
-from kerasllm.runtime.xla_cache import keep_programs
+from kerasllm.runtime.switches import is_off
+from kerasllm.runtime.xla_cache import keep_programs, set_flags
+
+_IMPORTED = ("keras_hub", "tensorflow", "tensorflow_text")
 
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
 # asks them for; together they take longer than Keras itself.
 _NOT_USED = ("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn")
 
 
-def import_tensorflow() -> None:
+def prepare_process(
+    *, slices: int = 1, gpu_memory: str | int = "growth", debug: bool = False
+) -> list[str]:
+    """Sets up the process: XLA's flags and cache, memory, TensorFlow's import, GPUs and threads.
+
+    The commands call it before they import anything that needs TensorFlow, and a job calls it again
+    with what its recipe says; what is set already stays. Each setting has a switch that turns it
+    off, see `kerasllm.runtime.switches`.
+
+    Args:
+        slices: Slices of a batch that are computed at the same time; see
+            `kerasllm.runtime.threads`. Defaults to `1`.
+        gpu_memory: `"growth"`, `"all"`, or the most bytes of each GPU. Defaults to `"growth"`.
+        debug: Whether what TensorFlow logs is shown. It changes nothing else. Defaults to `False`.
+
+    Returns:
+        A line for each setting that came too late.
+    """
+    import_tensorflow(debug=debug)
+    from kerasllm.runtime.gpu_memory import set_gpu_memory
+    from kerasllm.runtime.threads import set_threads
+
+    return [line for line in (set_gpu_memory(gpu_memory), set_threads(slices)) if line]
+
+
+def import_tensorflow(*, debug: bool = False) -> None:
     """Imports TensorFlow and what loads with it, silently and in two thirds of the time.
 
     TensorFlow writes a handful of lines about its build straight to the file descriptor, whatever
@@ -31,15 +60,26 @@ def import_tensorflow() -> None:
 
     What XLA compiles is kept for the next process, see `kerasllm.runtime.xla_cache`; and memory for the
     next operation, see `kerasllm.runtime.allocator`.
+
+    Args:
+        debug: Whether what TensorFlow logs is shown. Defaults to `False`.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_flags()
     keep_programs()
     keep_memory()
-    with nothing_on_stderr(), warnings.catch_warnings(), _nothing_unused(), _no_collection():
-        warnings.simplefilter("ignore")
-        import keras_hub  # noqa: F401
-        import tensorflow  # noqa: F401
-        import tensorflow_text  # noqa: F401
+    if all(name in sys.modules for name in _IMPORTED):
+        return
+    with ExitStack() as stack:
+        if not debug:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            stack.enter_context(nothing_on_stderr())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        if not is_off("KERASLLM_LEAN_IMPORT"):
+            stack.enter_context(_nothing_unused())
+            stack.enter_context(_no_collection())
+        for name in _IMPORTED:
+            importlib.import_module(name)
 
 
 @contextmanager

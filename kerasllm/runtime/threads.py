@@ -1,8 +1,12 @@
-"""A core for each part of a batch, in place of all cores for each operation.
+"""A core for each slice of a batch, in place of all cores for each operation.
 
 Two cores that share one product of matrices, or one pass over some megabytes, wait for each other
-at its end, hundreds of times a step. Where each core computes a part of the batch by itself they
+at its end, hundreds of times a step. Where each core computes a slice of the batch by itself they
 wait once. What it costs is a sum of gradients, and that each core reads the weights.
+
+The number of slices enters the numbers of a training: dropout is drawn for each, and gradients are
+summed over them. So it follows from the job and the machine, and not from whether the threads could
+be set, which change how fast the slices are computed and nothing else.
 """
 
 from __future__ import annotations
@@ -11,49 +15,77 @@ import os
 
 import tensorflow as tf
 
+from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.xla_cache import calls_at_once
 
-# More parts were not measured: each has gradients of its own, which are read to be summed.
+# More slices were not measured: each has gradients of its own, which are read to be summed.
 _MOST_CORES = 4
-# Of a part: the products of fewer do not fill a core.
+# Of a slice: the products of fewer do not use a core well.
 _LEAST_ROWS = 8
-# Whoever sets these knows better.
+# A user who sets these knows better.
 _CHOSEN_BY_USER = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-_parts = 1
+_operations_at_once = 1
 
 
-def spread_batches(rows: int) -> bool:
-    """Makes TensorFlow compute each operation on one core, where batches have a part for each.
-
-    To be called before TensorFlow's first operation; later it changes nothing.
+def slices_for(rows: int) -> int:
+    """Returns how many slices a micro-batch is computed in on this machine.
 
     Args:
         rows: Rows of a micro-batch.
 
     Returns:
-        Whether it does: on 2 to 4 cores without accelerators, with 8 rows or more for each, where
-        TensorFlow was imported by `kerasllm`.
+        One for each of 2 to 4 cores, with 8 rows or more for each; `1` elsewhere, with
+        accelerators, and where `KERASLLM_SLICES=0`.
     """
-    global _parts
     cores = _cores()
-    wanted = 2 <= cores <= _MOST_CORES and rows >= cores * _LEAST_ROWS and calls_at_once()
-    if not wanted or any(name in os.environ for name in _CHOSEN_BY_USER):
-        return False
+    if is_off("KERASLLM_SLICES"):
+        return 1
+    if not 2 <= cores <= _MOST_CORES or rows < cores * _LEAST_ROWS:
+        return 1
     if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
-        return False
+        return 1
+    return cores
+
+
+def set_threads(slices: int) -> str | None:
+    """Makes TensorFlow compute each operation on one core, where there is a slice for each core.
+
+    Args:
+        slices: Slices of a batch that are computed at the same time.
+
+    Returns:
+        Why a batch in slices takes longer than it would, in words; `None` where it does not, or
+        where a user has chosen the threads.
+    """
+    global _operations_at_once
+    cores = _cores()
+    if slices == 1:
+        return None
+    if not calls_at_once():
+        return (
+            f"the {slices} slices of a batch are computed one after another: XLA was in use, or "
+            "was given other flags, before kerasllm could set its own"
+        )
+    chosen = any(name in os.environ for name in _CHOSEN_BY_USER)
+    # With fewer slices than cores, cores share operations, as they do without slices.
+    if slices < cores or chosen or is_off("KERASLLM_THREADS"):
+        return None
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(cores)
     except RuntimeError:
-        return _parts > 1
-    _parts = cores
-    return True
+        return (
+            "TensorFlow was in use before its threads could be set: the numbers are the same, "
+            "the steps slower"
+        )
+    _operations_at_once = cores
+    return None
 
 
-def parts_of_batch() -> int:
-    """Returns how many parts of a batch are computed at a time: see `spread_batches`."""
-    return _parts
+def operations_at_once() -> int:
+    """Returns how many operations are computed at a time, each on one core; see `set_threads`."""
+    return _operations_at_once
 
 
 def _cores() -> int:

@@ -6,6 +6,7 @@ layer and each length of a batch: together tens of seconds, which only the first
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -14,10 +15,11 @@ import sys
 from pathlib import Path
 
 from kerasllm.environment import cache_dir, versions
+from kerasllm.runtime.switches import is_off
 
 _VARIABLE = "TF_XLA_FLAGS"
 # XLA's reductions by YNNPACK share data that only one call of a program at a time may read: two
-# parts of a batch, computed on two cores, end the process. XLA's own are as fast. Of all that
+# slices of a batch, computed on two cores, end the process. XLA's own are as fast. Of all that
 # YNNPACK computes the products stay, which are nearly twice as fast by it for a few rows.
 _XLA_VARIABLE = "XLA_FLAGS"
 _YNN = "--xla_cpu_experimental_ynn_fusion_type="
@@ -29,22 +31,35 @@ _FLAG = "--tf_xla_persistent_cache_directory"
 _MOST_BYTES = 1 << 30
 # TensorFlow fails where it cannot write one.
 _LEAST_FREE_BYTES = 2 << 30
+# A reduction as large as those that XLA leaves to YNNPACK.
+_LARGE = (64, 128, 384)
+
+# Whether XLA may have read its flags before they were set here.
+_late = False
+
+
+def set_flags() -> None:
+    """Makes XLA, which must not have compiled anything yet, reduce without YNNPACK.
+
+    XLA reads its flags when it compiles for the first time. `KERASLLM_XLA_FLAGS=0` leaves them.
+    """
+    global _late
+    own = os.environ.get(_XLA_VARIABLE, "")
+    if is_off("KERASLLM_XLA_FLAGS") or _YNN in own or _tensorflow() < _FIRST_WITH_YNN:
+        return
+    _late = is_started()
+    os.environ[_XLA_VARIABLE] = f"{own} {_PRODUCTS_ALONE}".strip()
 
 
 def keep_programs() -> Path | None:
-    """Makes TensorFlow, which must not be imported yet, keep what XLA compiles in the cache folder.
+    """Makes TensorFlow keep what XLA compiles in the cache folder; before its first operation.
 
     Returns:
         The folder. `None` where nothing is kept: `TF_XLA_FLAGS` names a folder already, TensorFlow
-        is imported, or there is no folder with room.
+        is in use, there is no folder with room, or `KERASLLM_XLA_CACHE=0`.
     """
-    if "tensorflow" in sys.modules:
-        return None
-    own = os.environ.get(_XLA_VARIABLE, "")
-    if _YNN not in own and _tensorflow() >= _FIRST_WITH_YNN:
-        os.environ[_XLA_VARIABLE] = f"{own} {_PRODUCTS_ALONE}".strip()
     flags = os.environ.get(_VARIABLE, "")
-    if _FLAG in flags:
+    if is_off("KERASLLM_XLA_CACHE") or _FLAG in flags or is_started():
         return None
     folder = cache_dir() / "xla" / _machine()
     # TensorFlow takes its flags apart at spaces.
@@ -68,7 +83,35 @@ def calls_at_once() -> bool:
     Programs without products of matrices, that is. Not where a user wants more of YNNPACK.
     """
     flags = os.environ.get(_XLA_VARIABLE, "").split()
-    return _PRODUCTS_ALONE in flags or _YNN in flags
+    if _PRODUCTS_ALONE not in flags and _YNN not in flags:
+        return False
+    return not (_late and _reduces_by_ynn())
+
+
+def is_started() -> bool:
+    """Returns whether TensorFlow has executed an operation, after which its threads stay."""
+    if "tensorflow" not in sys.modules:
+        return False
+    import tensorflow as tf
+
+    threads = tf.config.threading
+    before = threads.get_inter_op_parallelism_threads()
+    try:
+        threads.set_inter_op_parallelism_threads(before + 1)
+    except RuntimeError:
+        return True
+    threads.set_inter_op_parallelism_threads(before)
+    return False
+
+
+@functools.cache
+def _reduces_by_ynn() -> bool:
+    """Compiles a reduction and looks: XLA does not tell which flags it has read."""
+    import tensorflow as tf
+
+    total = tf.function(lambda x: tf.reduce_sum(x, -1), jit_compile=True, autograph=False)
+    spec = tf.TensorSpec(_LARGE, tf.float32)
+    return "ynn" in total.experimental_get_compiler_ir(spec)(stage="optimized_hlo")
 
 
 def forget_old(folder: Path, most_bytes: int) -> None:

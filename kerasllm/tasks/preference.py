@@ -201,11 +201,23 @@ class PreferenceTuning(CausalLanguageModelling):
     def prepare_reference(
         self, recipe: PreferenceRecipe, model: PreferenceLM, data: LanguageModelData
     ) -> None:
-        """Notes in the data what the model gives the answers as it is."""
-        from kerasllm.models.likelihood import log_probabilities
+        """Notes in the data what the model gives the answers as it is.
 
+        It is cached by the weights and the data, so that a run that is resumed, and the next one of
+        the same model, do not compute it again.
+        """
+        from functools import partial
+
+        from kerasllm.models.likelihood import log_probabilities
+        from kerasllm.models.reference_cache import ReferenceCache
+
+        training, buckets = recipe.training, recipe.data.buckets
+        cache = ReferenceCache(
+            model, [model.task.compute_dtype, buckets, training.loss_tokens, training.xla]
+        )
         for pairs in data.parts.values():
-            pairs.reference = log_probabilities(model, pairs, buckets=recipe.data.buckets)
+            compute = partial(log_probabilities, model, pairs, buckets=buckets)
+            pairs.reference = cache.get(pairs, compute)
 
     def loss(self, recipe: PreferenceRecipe, data: LanguageModelData):
         from kerasllm.training.preference_loss import PreferenceLoss

@@ -143,6 +143,23 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
     )
 
 
+def read_state(folder: Path, step: int) -> dict:
+    """Reads the state of a checkpoint, verified, and not its arrays.
+
+    Args:
+        folder: The checkpoint's folder.
+        step: The step that the folder is named after.
+
+    Raises:
+        DamagedCheckpointError: If the manifest or the state is missing, cut off or changed.
+        RunError: If a newer kerasllm wrote it, or it may not be read.
+    """
+    expected = read_manifest(folder, step)["files"][STATE]
+    if _read(_facts, folder, STATE) != expected:
+        raise DamagedCheckpointError(folder, STATE, "does not match its checksum")
+    return decode_state(_read(Path.read_bytes, folder, STATE))
+
+
 def read_manifest(folder: Path, step: int) -> dict:
     """Returns the verified manifest of a checkpoint, whose files may be damaged all the same.
 

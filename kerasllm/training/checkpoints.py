@@ -27,6 +27,7 @@ from kerasllm.training.checkpoint_files import (
     fsync,
     read_checkpoint,
     read_manifest,
+    read_state,
     write_checkpoint,
 )
 
@@ -153,6 +154,20 @@ class CheckpointStore:
                 return self.read(step)
             except DamagedCheckpointError as error:
                 self._warn(f"{error.what}. It is passed over.")
+        return None
+
+    def newest_state(self) -> dict | None:
+        """Returns the state of the newest checkpoint whose state verifies, or `None`.
+
+        The arrays are not read, so that `newest` may return an older one.
+
+        Raises:
+            RunError: As `newest`.
+        """
+        found = self._found()
+        for step in sorted(found, reverse=True):
+            with suppress(DamagedCheckpointError):
+                return read_state(found[step], step)
         return None
 
     def read(self, step: int) -> Checkpoint:

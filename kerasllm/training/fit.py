@@ -21,15 +21,15 @@ import keras
 import tensorflow as tf
 
 from kerasllm.runtime.grappler import without_grappler
-from kerasllm.runtime.threads import parts_of_batch
+from kerasllm.runtime.xla_cache import calls_at_once
 from kerasllm.training.forward_backward import ForwardBackward
 from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
 from kerasllm.training.precision import only_cpus
 from kerasllm.training.replicas import (
     apply,
+    check_optimizer,
     on_all_replicas_if,
     sum_over_replicas,
-    take_ready_gradients,
 )
 from kerasllm.training.slices import cut
 
@@ -63,7 +63,7 @@ class FineTunedModel(LoopsModel):
         self.accumulate = 1
         self.xla = False
         self._fused = None
-        self.parts = 1
+        self.slices = 1
         self.item_loss = None
         self.item_metrics = []
         self.requests = [0.0, 0.0]
@@ -98,13 +98,14 @@ class FineTunedModel(LoopsModel):
         accumulate: int = 1,
         xla: bool = False,
         fused: bool = True,
+        slices: int = 1,
         steps_per_execution: int = 1,
         **kwargs,
     ):
         """Sets how the model is trained.
 
         Args:
-            optimizer: A Keras optimizer.
+            optimizer: A Keras optimizer. It stays as it is, and can be used elsewhere.
             loss: A Keras loss on logits; its reduction does not matter: it is summed, and divided
                 by the total weight of the batch. Defaults to `None`: the cross-entropy of integer
                 labels.
@@ -114,6 +115,9 @@ class FineTunedModel(LoopsModel):
             xla: Whether XLA compiles forward and backward. Defaults to `False`.
             fused: Whether, where the devices are CPUs and `xla` is off, XLA fuses the element-wise
                 work of families that it is known for; see `fuse`. Defaults to `True`.
+            slices: Slices that a micro-batch is cut into, which are computed at the same time; see
+                `kerasllm.runtime.threads`. Dropout is drawn for each. Under XLA, and with several
+                replicas, there is one. Defaults to `1`.
             steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
             **kwargs: See `keras.Model.compile`.
 
@@ -146,12 +150,12 @@ class FineTunedModel(LoopsModel):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
         self.item_loss = copy.copy(loss)
         self.item_loss.reduction = "sum"
-        take_ready_gradients(self.optimizer)
+        check_optimizer(self.optimizer)
         self.accumulate = accumulate
         self.xla = xla
         self._fused = self.fuse() if fused and not xla and only_cpus() else None
         alone = self.distribute_strategy.num_replicas_in_sync == 1
-        self.parts = parts_of_batch() if alone and not xla else 1
+        self.slices = slices if alone and not xla else 1
         self._computations = {}
         self.trace_seconds = 0.0
 
@@ -159,12 +163,12 @@ class FineTunedModel(LoopsModel):
         """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
         return None
 
-    def shared_by_parts(self) -> list[tf.Tensor]:
-        """Returns what is computed of the weights once a step, for all parts of its batch."""
+    def shared_by_slices(self) -> list[tf.Tensor]:
+        """Returns what is computed of the weights once a step, for all slices of its batch."""
         return self._fused.matrices() if self._fused else []
 
     def sharing(self, tensors: list[tf.Tensor]) -> AbstractContextManager:
-        """Returns a context in which the outputs are computed with what `shared_by_parts` gave."""
+        """Returns a context in which the outputs are computed with what `shared_by_slices` gave."""
         return self._fused.given(tensors) if self._fused else nullcontext()
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
@@ -228,7 +232,7 @@ class FineTunedModel(LoopsModel):
 
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return tf.concat([self(part, training=False) for part in cut(x, self.parts)], 0)
+        return tf.concat([self(each, training=False) for each in cut(x, self.slices)], 0)
 
     def _check_scope(self, name: str, owner) -> None:
         """Refuses what was made outside: each replica's copy of it would go its own way."""
@@ -248,8 +252,9 @@ class FineTunedModel(LoopsModel):
         # Not known on a TPU, where one trace serves all replicas.
         key = None if number is None else int(number)
         if key not in self._computations:
+            at_once = self.slices == 1 or calls_at_once()
             self._computations[key] = ForwardBackward(
-                self, self.xla, self.accumulate, self.parts
+                self, self.xla, self.accumulate, self.slices, at_once=at_once
             )
         return self._computations[key]
 

@@ -14,25 +14,35 @@ class ForwardBackward:
 
     Gradients are taken with respect to each variable's `value`, which stands for the replica's own
     copy in a compiled function. Random layers draw from seeds that are computed from the number of
-    the step, the replica and the micro-batch: no replica writes to a generator that others share,
+    the step, the replica and the slice: no replica writes to a generator that others share,
     and a training that is resumed drops the units that it would have dropped.
 
     Args:
         model: A `FineTunedModel` that is compiled.
         xla: Whether XLA compiles it.
         accumulate: Micro-batches that a replica's rows are cut into.
-        parts: Parts of a micro-batch that are computed at a time, each on a core of its own.
-            Defaults to `1`.
+        slices: Slices that a micro-batch is cut into. Defaults to `1`.
+        at_once: Whether the slices are computed at the same time, each on a core of its own; else
+            one after another, which gives the same numbers. Defaults to `True`.
     """
 
-    def __init__(self, model: keras.Model, xla: bool, accumulate: int, parts: int = 1):
+    def __init__(
+        self,
+        model: keras.Model,
+        xla: bool,
+        accumulate: int,
+        slices: int = 1,
+        *,
+        at_once: bool = True,
+    ):
         self._model = model
         self._accumulate = accumulate
-        self._parts = parts
+        self._slices = slices
+        self._at_once = at_once
         self._variables = [variable.value for variable in model.trainable_variables]
         self._generators = [v for v in model.variables if v.name == "seed_generator_state"]
         # One graph, however often it is called; XLA makes one program of it.
-        self._compute = tf.function(self._one_part, jit_compile=xla or None, autograph=False)
+        self._compute = tf.function(self._one_slice, jit_compile=xla or None, autograph=False)
 
     def __call__(self, x, y, share: tf.Tensor, step: tf.Tensor):
         """Computes one replica's part of a step.
@@ -49,7 +59,7 @@ class ForwardBackward:
             sums over the items, each counted by its share.
         """
         with tf.GradientTape() as tape:
-            shared = self._model.shared_by_parts()
+            shared = self._model.shared_by_slices()
         compute = self._micro_batch if self._accumulate == 1 else self._micro_batches
         loss, outputs, gradients = compute((x, y, share), shared, step)
         count = len(self._variables)
@@ -64,21 +74,21 @@ class ForwardBackward:
         return loss, outputs, gradients
 
     def _micro_batch(self, batch, shared, step, index=0):
-        losses, outputs, gradients = zip(
-            *(
-                self._compute(*part, shared, self._seeds(step, index * self._parts + number))
-                for number, part in enumerate(cut(batch, self._parts))
-            ),
-            strict=True,
-        )
+        found = []
+        for number, each in enumerate(cut(batch, self._slices)):
+            seeds = self._seeds(step, index * self._slices + number)
+            before = [] if self._at_once or not found else _tensors(found[-1])
+            with tf.control_dependencies(before):
+                found.append(self._compute(*each, shared, seeds))
+        losses, outputs, gradients = zip(*found, strict=True)
         count = len(self._variables)
         summed = [
-            (_sum if place < count else _sum_in_float32)(of_parts)
-            for place, of_parts in enumerate(zip(*gradients, strict=True))
+            (_sum if place < count else _sum_in_float32)(of_slices)
+            for place, of_slices in enumerate(zip(*gradients, strict=True))
         ]
         return tf.add_n(losses), tf.concat(outputs, 0), summed
 
-    def _one_part(self, x, y, share, shared, seeds):
+    def _one_slice(self, x, y, share, shared, seeds):
         model = self._model
         states = []
         if seeds is not None:
@@ -96,7 +106,7 @@ class ForwardBackward:
             total = loss + regularisation * tf.reduce_sum(share)
             scaled = model.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [*self._variables, *shared])
-        if self._parts == 1:
+        if self._slices == 1:
             # Inside of what XLA compiles.
             gradients = [_sum([gradient]) for gradient in gradients]
         return loss, outputs, gradients
@@ -156,13 +166,13 @@ class ForwardBackward:
             gradients[index] = total
         return loss, all_outputs.concat(), gradients
 
-    def _seeds(self, step, part) -> tf.Tensor | None:
+    def _seeds(self, step, number) -> tf.Tensor | None:
         """Returns a state for each random layer, uint32 `[layers, 2]`: no two draws alike."""
         if not self._generators:
             return None
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        parts = self._accumulate * self._parts
-        drawn = tf.cast(replica, tf.int64) * parts + tf.cast(part, tf.int64)
+        draws = self._accumulate * self._slices
+        drawn = tf.cast(replica, tf.int64) * draws + tf.cast(number, tf.int64)
         noise = tf.random.stateless_uniform(
             [len(self._generators), 2],
             seed=tf.stack([tf.cast(step, tf.int64), drawn]),
@@ -172,6 +182,12 @@ class ForwardBackward:
         )
         # A generator's own state, which never changes, holds the seed of the run.
         return noise + tf.stack([tf.cast(state.value, tf.uint32) for state in self._generators])
+
+
+def _tensors(values) -> list[tf.Tensor]:
+    """Returns all tensors of a structure, those of sparse gradients among them."""
+    flat = tf.nest.flatten(values, expand_composites=True)
+    return [each for each in flat if each is not None]
 
 
 def _sum(gradients) -> tf.Tensor | None:

@@ -3,12 +3,15 @@
 The only file that knows how Keras reduces: its optimizers sum the gradients of all replicas
 themselves, after clipping each replica's own. Here they are summed first, so that the norm that is
 clipped, and looked at, is that of the global batch; and Keras' own reduction, which would count
-every replica again, is taken out.
+every replica again, is left out while they are applied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
@@ -17,6 +20,10 @@ from kerasllm.training.adamw import AdamW
 
 # What is not public, of all that is used of Keras: tests/training/test_replicas.py pins it.
 _OF_KERAS = ("_all_reduce_sum_gradients", "_clip_gradients")
+
+# How many replicas are applying gradients with an optimizer, which they share.
+_applying: Counter[int] = Counter()
+_lock = threading.Lock()
 
 
 def sum_over_replicas(values):
@@ -78,8 +85,8 @@ def on_all_replicas_if(condition: tf.Tensor, update: Callable, *arguments) -> No
     tf.distribute.get_replica_context().merge_call(decide, args=(condition, *arguments))
 
 
-def take_ready_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Makes a Keras optimizer take gradients that are summed over replicas, and clipped, already.
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Checks that a Keras optimizer still has what `ready_gradients` replaces.
 
     Raises:
         RuntimeError: If Keras has changed and no longer sums and clips as it did.
@@ -92,9 +99,32 @@ def take_ready_gradients(optimizer: keras.optimizers.Optimizer) -> None:
             "keras/src/backend/tensorflow/optimizer.py and keras/src/optimizers/base_optimizer.py "
             "how they sum and clip gradients, and change kerasllm/training/replicas.py."
         )
-    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
-    if inner.global_clipnorm:
-        inner._clip_gradients = lambda gradients: gradients
+
+
+@contextmanager
+def ready_gradients(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Lets a Keras optimizer apply gradients, in the block, that are summed and clipped already.
+
+    Its methods are replaced while the block runs, which is while TensorFlow traces: afterwards the
+    optimizer sums and clips as before, wherever else it is used.
+    """
+    inner = _inner(optimizer)
+    names = _OF_KERAS if inner.global_clipnorm else _OF_KERAS[:1]
+    with _lock:
+        _applying[id(inner)] += 1
+        if _applying[id(inner)] == 1:
+            for name in names:
+                setattr(inner, name, _unchanged)
+    try:
+        yield
+    finally:
+        # Replicas take turns, and each has to get past what is replaced before any of them ends.
+        with _lock:
+            _applying[id(inner)] -= 1
+            if not _applying[id(inner)]:
+                del _applying[id(inner)]
+                for name in names:
+                    delattr(inner, name)
 
 
 def apply(
@@ -106,7 +136,7 @@ def apply(
     dtype, which bfloat16 is too coarse for.
 
     Args:
-        optimizer: A Keras optimizer that takes ready gradients.
+        optimizer: A Keras optimizer.
         gradients: Tensors, or `None` where a variable has none.
         variables: The variables.
         norm: float32 scalar, the gradients' global norm. Where it is not finite, no gradient will
@@ -114,19 +144,26 @@ def apply(
     """
     inner = _inner(optimizer)
     limit = inner.global_clipnorm
-    if not limit:
-        optimizer.apply(gradients, variables)
-        return
-    # Of an infinite norm 0, and 0 times infinity is no number either.
-    factor = limit / tf.maximum(norm, limit)
-    # Several replicas would set it in turn, on the one optimizer that they share.
-    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    if isinstance(inner, AdamW) and alone:
-        with inner.scaling(factor):
+    with ready_gradients(optimizer):
+        if not limit:
             optimizer.apply(gradients, variables)
-        return
-    scaled = [each if each is None else each * tf.cast(factor, each.dtype) for each in gradients]
-    optimizer.apply(scaled, variables)
+            return
+        # Of an infinite norm 0, and 0 times infinity is no number either.
+        factor = limit / tf.maximum(norm, limit)
+        # Several replicas would set it in turn, on the one optimizer that they share.
+        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if isinstance(inner, AdamW) and alone:
+            with inner.scaling(factor):
+                optimizer.apply(gradients, variables)
+            return
+        scaled = [
+            each if each is None else each * tf.cast(factor, each.dtype) for each in gradients
+        ]
+        optimizer.apply(scaled, variables)
+
+
+def _unchanged(values):
+    return values
 
 
 def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

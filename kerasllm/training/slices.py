@@ -5,17 +5,17 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def cut(tensors, parts: int) -> list:
-    """Returns the parts of a batch, as equal as whole rows allow.
+def cut(tensors, slices: int) -> list:
+    """Returns the slices of a batch, as equal as whole rows allow.
 
     Args:
         tensors: A structure of tensors `[rows, ...]`.
-        parts: How many.
+        slices: How many.
     """
-    if parts == 1:
+    if slices == 1:
         return [tensors]
     rows = tf.shape(tf.nest.flatten(tensors)[0])[0]
-    edges = [rows * number // parts for number in range(parts + 1)]
+    edges = [rows * number // slices for number in range(slices + 1)]
     return [
         tf.nest.map_structure(lambda each, start=start, end=end: each[start:end], tensors)
         for start, end in zip(edges, edges[1:], strict=False)

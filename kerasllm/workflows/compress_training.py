@@ -11,6 +11,7 @@ from kerasllm.compression.run_model import Subject
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.recipe.compression import Retraining
 from kerasllm.run import Run
+from kerasllm.runtime.startup import import_tensorflow
 from kerasllm.training.batches import training_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.metrics_log import MetricsLog
@@ -50,6 +51,8 @@ def train(
     Returns:
         The metrics of `train` and `validation`, and the timing.
     """
+    # As the command has done already: from Python, XLA's flags may still be set.
+    import_tensorflow()
     job = _job(subject, model, settings)
     report.heading("Training")
     log = MetricsLog(run.metrics_log, run.tensorboard)

@@ -15,6 +15,7 @@ from kerasllm.errors import CommandError, Interrupted, JobError
 from kerasllm.evaluation.plots import training_curve
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
+from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
@@ -23,7 +24,7 @@ from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import resume as resuming
-from kerasllm.workflows.job import Job, prepare
+from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import asked_to_stop
@@ -77,8 +78,12 @@ def finetune(
     """
     imported = time.perf_counter()
     started = imported if started is None else started
-    # Before anything else: some strategies must come before TensorFlow's first operation.
     report = report or Report()
+    run = resuming.find_run(output, name) if resume else None
+    computed = resuming.computed_by(run, recipe) if run else None
+    # Before anything else: threads, and some strategies, must come before TensorFlow's first
+    # operation.
+    too_late = prepare_process_for(recipe, computed)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
@@ -89,12 +94,13 @@ def finetune(
             where="--resume",
             fix="name the run directory, which all of them can read, with --output",
         )
-    run = resuming.find_run(output, name) if resume else None
     if run is None and output is not None:
         Run(output).refuse_existing()
     report.heading(f"Recipe {name}")
     report.yaml(recipe.to_yaml())
-    job = prepare(recipe, report, where)
+    for line in too_late:
+        report.line(line)
+    job = prepare(recipe, report, where, computed=computed)
     summary.show_data(report, job)
     summary.show_plan(report, job)
 
@@ -113,9 +119,11 @@ def finetune(
             checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
         if chief:
             _record(run, job, command, checkpoint)
-        with report.busy("preparing the training"):
-            job.task.prepare_reference(job.recipe, job.model, job.data)
         report.heading(f"Training into {run.path}" if run else "Training")
+        if job.needs_reference:
+            # Of the model at the beginning: before a checkpoint is restored into it.
+            with report.busy("computing the reference"):
+                job.prepare_reference()
         ready = time.perf_counter()
         metrics, timing = _train(job, run, checkpoint, profile, report, chief)
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
@@ -164,8 +172,12 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     environment = {
         **describe_environment(command, job.recipe.training.seed, job.data.fingerprints),
         "strategy": describe(job.strategy),
+        "precision": job.precision,
+        **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
     }
+    if switched_off := off_that_change_numbers():
+        environment["switched_off"] = switched_off
     if checkpoint is not None and run.environment.is_file():
         first = read_json(run.environment)
         again = {**environment, "from_step": checkpoint.step}

@@ -115,8 +115,9 @@ def _before_and_after(timing: dict) -> str:
 def _xla(job: Job) -> str:
     if job.xla:
         return "XLA compiles the step"
-    parts = f", {job.model.parts} parts of a batch at a time" if job.model.parts > 1 else ""
-    return ("XLA fuses element-wise work" if job.model.fused else "XLA off") + parts
+    slices = job.model.slices
+    at_once = f", a batch in {slices} slices" if slices > 1 else ""
+    return ("XLA fuses element-wise work" if job.model.fused else "XLA off") + at_once
 
 
 def _optimizer(job: Job) -> str:

@@ -16,7 +16,8 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
 from kerasllm.recipe import WholeRecipe
-from kerasllm.runtime.threads import spread_batches
+from kerasllm.runtime.startup import prepare_process
+from kerasllm.runtime.threads import slices_for
 from kerasllm.tasks.task import Evaluation, Task, task_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
@@ -41,6 +42,8 @@ class Job:
         plan: Gives the batches of an epoch by its number.
         precision: The dtype policy that the recipe's `precision` came to.
         xla: Whether XLA compiles forward and backward.
+        fused: Whether XLA fuses element-wise work on a CPU. `None`: where it is worth its time.
+        slices: Slices that a micro-batch is computed in.
         timing: Seconds that it took to get ready, by what they were spent on: `data_seconds` and
             `load_seconds`.
     """
@@ -52,6 +55,8 @@ class Job:
     plan: EpochPlans
     precision: str
     xla: bool
+    fused: bool | None = None
+    slices: int = 1
     timing: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -72,6 +77,21 @@ class Job:
             self.strategy.num_replicas_in_sync,
             self.recipe.training.accumulate,
         )
+
+    @property
+    def computed(self) -> dict:
+        """How this machine computes the numbers, beside the recipe: a resumed run keeps it."""
+        return {"xla": self.xla, "fused": self.model.fused, "slices": self.model.slices}
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the task's loss compares with what the model gave before the training."""
+        return type(self.task).prepare_reference is not Task.prepare_reference
+
+    def prepare_reference(self) -> None:
+        """Computes what the task's loss compares with; see `needs_reference`."""
+        with self.strategy.scope():
+            self.task.prepare_reference(self.recipe, self.model, self.data)
 
     def rows_of(self, step: int) -> str:
         """Says which rows of the files make up a step, by its number in the training."""
@@ -100,6 +120,7 @@ def prepare(
     strategy: tf.distribute.Strategy | None = None,
     *,
     one_shape: bool = False,
+    computed: Mapping[str, Any] | None = None,
 ) -> Job:
     """Reads the data, loads the model and compiles it.
 
@@ -109,6 +130,8 @@ def prepare(
         strategy: The strategy to train under. Defaults to `None`: TensorFlow's default one.
         one_shape: Whether all batches have one length, as a TPU wants it. Defaults to `False`: if
             the strategy is a TPU's.
+        computed: Values of `Job.computed` to keep, as those of the run that is resumed. Defaults to
+            `None`: they follow from the recipe and the machine.
 
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
@@ -116,7 +139,9 @@ def prepare(
     strategy = strategy or tf.distribute.get_strategy()
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
-    precision, xla = resolve_precision(training.precision), resolve_xla(training.xla)
+    computed = computed or {}
+    precision = resolve_precision(training.precision)
+    xla = computed.get("xla", resolve_xla(training.xla))
     task = task_of(recipe)
     started = time.perf_counter()
     with report.busy("reading the data") as busy:
@@ -148,23 +173,52 @@ def prepare(
             fix="lower data.buckets, raise training.max_shapes, or set training.xla=false",
         )
     timing = {"data_seconds": round(read - started, 3)}
-    job = Job(recipe, strategy, data, model, plan, precision, xla, timing)
+    slices = min(
+        computed.get("slices", slices_of(recipe)),
+        # None is empty.
+        max(plan.batch_size // training.accumulate, 1),
+    )
+    fused = computed.get("fused")
+    job = Job(recipe, strategy, data, model, plan, precision, xla, fused, slices, timing)
     with strategy.scope():
         compile_model(job)
     timing["load_seconds"] = round(time.perf_counter() - read, 3)
     return job
 
 
-def spread_over_cores(recipe: WholeRecipe) -> None:
-    """Gives each core a part of each batch, where that is faster.
+def prepare_process_for(recipe: WholeRecipe, computed: Mapping[str, Any] | None = None) -> list[str]:
+    """Sets up the process for a training, before TensorFlow's first operation.
 
-    For the commands, before anything else: it sets the threads of the whole process. On one device,
-    and for tasks whose batches may be sliced.
+    Args:
+        recipe: The recipe.
+        computed: As in `prepare`. Defaults to `None`.
+
+    Returns:
+        A line for each setting that came too late, as where Python code used TensorFlow before.
+    """
+    slices = (computed or {}).get("slices", slices_of(recipe))
+    return prepare_process(
+        # Of several replicas each computes its part of a batch whole.
+        slices=slices if _is_alone(recipe) else 1,
+        gpu_memory=recipe.training.gpu_memory_limit,
+    )
+
+
+def slices_of(recipe: WholeRecipe) -> int:
+    """Returns how many slices a micro-batch is computed in on this machine, where that is faster.
+
+    Those of tasks that may be sliced are, on one device.
     """
     training = recipe.training
-    alone = training.strategy in ("auto", "one_device") and read_tf_config() is None
-    if task_of(recipe).sliced and alone and training.xla in ("auto", False):
-        spread_batches(training.batch_size // training.accumulate)
+    sliced = task_of(recipe).sliced and training.xla in ("auto", False)
+    if sliced and _is_alone(recipe):
+        return slices_for(training.batch_size // training.accumulate)
+    return 1
+
+
+def _is_alone(recipe: WholeRecipe) -> bool:
+    """Returns whether a recipe trains on one device, as far as can be told before TensorFlow."""
+    return recipe.training.strategy in ("auto", "one_device") and read_tf_config() is None
 
 
 def compile_model(job: Job) -> None:
@@ -190,12 +244,17 @@ def compile_model(job: Job) -> None:
         ema=training.ema,
         multipliers=rates,
     )
+    fused = job.fused
+    if fused is None:
+        enough = job.steps >= _STEPS_A_SHAPE * len(job.plan.boundaries)
+        fused = training.xla == "auto" and enough
     job.model.compile(
         optimizer,
         job.task.loss(job.recipe, job.data),
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),
-        fused=training.xla == "auto" and job.steps >= _STEPS_A_SHAPE * len(job.plan.boundaries),
+        fused=fused,
+        slices=job.slices,
         steps_per_execution=training.steps_per_execution,
     )

@@ -27,7 +27,7 @@ from kerasllm.recipe import WholeRecipe
 from kerasllm.recipe.strategy_names import check_name
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
-from kerasllm.workflows.job import Job, prepare
+from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.plan_summary import Target, size
 from kerasllm.workflows.report import Report
 
@@ -67,13 +67,18 @@ def plan(
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
     """
+    # On the machines that are meant, a batch is cut for their replicas and not for these cores.
+    computed = None if replicas is None else {"slices": 1}
+    too_late = prepare_process_for(recipe, computed)
     target, where = _target(recipe, replicas, device_bytes)
     report = (report or Report()) if is_chief(where) else Report.silent()
     if not target.here:
         recipe = _for_target(recipe, target)
     report.heading(f"Recipe {name}")
     report.yaml(recipe.to_yaml())
-    job = prepare(recipe, report, where, one_shape=target.kind == "tpu")
+    for line in too_late:
+        report.line(line)
+    job = prepare(recipe, report, where, one_shape=target.kind == "tpu", computed=computed)
     summary.show_data(report, job)
     inputs = _widest_batch(job, target)
     with report.busy("tracing the step"):

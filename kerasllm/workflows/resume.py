@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from kerasllm.errors import RunError
+from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run
-from kerasllm.training.checkpoints import Checkpoint
+from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.workflows.job import Job
 
 # What may differ without a word: it changes how a training runs and not what it computes.
@@ -21,10 +22,15 @@ _FREE = {
     "training.keep_checkpoints",
     "training.on_nan",
     "training.log_every",
+    "training.gpu_memory",
+    # What they came to is compared.
     "training.xla",
-    # What it came to is compared.
     "training.precision",
 }
+# How a machine computes the numbers, in `Job.computed` and in the state of a checkpoint.
+COMPUTED = ("fused", "xla", "slices")
+# What the number of slices follows from, beside the machine.
+_DECIDES_SLICES = ("training.batch_size", "training.accumulate")
 
 
 def find_run(output: str | Path | None, name: str) -> Run | None:
@@ -57,14 +63,37 @@ def facts_of(job: Job) -> dict:
         "recipe": job.recipe.model_dump(),
         "data": job.data.fingerprints,
         "precision": job.precision,
+        **job.computed,
         "steps_per_epoch": job.plan.steps,
     }
+
+
+def computed_by(run: Run, recipe: WholeRecipe) -> dict:
+    """Returns how the numbers of a run were computed, for `prepare` to keep it.
+
+    Args:
+        run: The run to resume.
+        recipe: The recipe to resume it by. What was set in it otherwise follows from it again.
+
+    Returns:
+        Of `slices`, `fused` and `xla` those that the newest checkpoint has: an old one has none.
+    """
+    state = CheckpointStore(run.checkpoints).newest_state()
+    if state is None:
+        return {}
+    before, now = _flat(_complete(state["recipe"], recipe)), _flat(recipe.model_dump())
+    kept = list(COMPUTED)
+    if before.get("training.xla") != now["training.xla"]:
+        kept = []
+    elif any(before.get(key) != now[key] for key in _DECIDES_SLICES):
+        kept.remove("slices")
+    return {key: state[key] for key in kept if key in state}
 
 
 def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
     """Returns what differs between a checkpoint's training and a job, in words."""
     then, now = checkpoint.state, facts_of(job)
-    before, after = _flat(then["recipe"]), _flat(now["recipe"])
+    before, after = _flat(_complete(then["recipe"], job.recipe)), _flat(now["recipe"])
     found = [
         f"{key} was {before.get(key)}, and is {after.get(key)}"
         for key in sorted({*before, *after} - _FREE)
@@ -77,7 +106,39 @@ def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
     ]
     if then["precision"] != now["precision"]:
         found.append(f"precision came to {then['precision']}, and comes to {now['precision']}")
+    return found + _computed_otherwise(then, now, before, after, job)
+
+
+def _complete(before: dict, recipe: WholeRecipe) -> dict:
+    """Returns a checkpoint's recipe with the defaults of keys that are younger than it."""
+    try:
+        return type(recipe).model_validate(before).model_dump()
+    except ValueError:
+        # A key that is gone, or has other values today, is a change that is told.
+        return before
+
+
+def _computed_otherwise(then, now, before, after, job: Job) -> list[str]:
+    """Returns what this machine computes otherwise than the one of the checkpoint."""
+    found = []
+    # Checkpoints of older versions do not say it.
+    if {"xla", "fused"} <= then.keys() and _by_xla(then) != _by_xla(now):
+        found.append(
+            f"XLA compiled {_by_xla(then)} and now compiles {_by_xla(now)}: training.xla was "
+            f"{before.get('training.xla')}, and is {after.get('training.xla')}"
+        )
+    # Of several replicas each has a part of the batch, whose dropout is drawn by itself as well.
+    alone = job.strategy.num_replicas_in_sync == 1
+    same_batch = all(before.get(key) == after.get(key) for key in _DECIDES_SLICES)
+    if alone and same_batch and then.get("slices", now["slices"]) != now["slices"]:
+        found.append(f"a batch was computed in {then['slices']} slices, and is in {now['slices']}")
     return found
+
+
+def _by_xla(state: dict) -> str:
+    if state["xla"]:
+        return "whole steps"
+    return "element-wise work" if state["fused"] else "nothing"
 
 
 def refuse_changes(found: list[str], run: Run) -> None:

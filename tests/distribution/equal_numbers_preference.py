@@ -11,8 +11,8 @@ import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.distribution import strategy
-from kerasllm.models.preference_lm import PreferenceLM
 from kerasllm.models.likelihood import log_probabilities
+from kerasllm.models.preference_lm import PreferenceLM
 from kerasllm.training.batches import training_batches
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.preference_loss import REWARDS, PreferenceLoss

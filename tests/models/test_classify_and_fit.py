@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from kerasllm.data import EpochPlans
+from kerasllm.data.classification import load_data
 from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.models.classify import classify, probabilities
-from kerasllm.data.classification import load_data
 from kerasllm.tasks.task import find
 from kerasllm.tasks.text_classification import ClassificationData as Data
 from kerasllm.training.batches import training_batches
@@ -58,7 +58,7 @@ def test_keras_own_evaluate_measures_what_ours_does(data, model):
 
 
 def test_a_classified_text_gets_the_probabilities_of_its_row(data, model):
-    _, logits = task.evaluate(model, data.test)
+    logits = find("text_classification").evaluate(model, data.test).outputs
     texts = data.sources["test"].texts_of(np.arange(10))
     for found, chances in zip(classify(model, texts), probabilities(logits)[:10]):
         assert list(found["probabilities"]) == ["negative", "positive"]

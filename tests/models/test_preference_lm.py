@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.models.adapters import add_adapter
-from kerasllm.models.preference_lm import PreferenceLM
 from kerasllm.models.likelihood import log_probabilities
+from kerasllm.models.preference_lm import PreferenceLM
+from kerasllm.tasks.task import find
 from kerasllm.training.batches import training_batches
 from kerasllm.training.preference_loss import LOSSES, PreferenceLoss
 from tests.training.tiny_decoder import gpt2, llama, random_pairs
@@ -96,7 +97,7 @@ def test_the_reference_is_the_base_and_the_first_loss_the_logarithm_of_two(pairs
     with model.adapters.disabled():
         x, reference, _ = batch_of(model, pairs)
         np.testing.assert_allclose(reference, whole_log_probabilities(model, x), rtol=1e-5)
-    metrics, _ = evaluate(model, pairs, buckets=1)
+    metrics = find("preference").evaluate(model, pairs, buckets=1).metrics
     assert metrics["loss"] == pytest.approx(np.log(2), rel=1e-5)
     assert metrics["margin"] == pytest.approx(0, abs=1e-5) and metrics["pairs"] == 5
 
@@ -109,7 +110,8 @@ def test_training_raises_the_margin_and_its_metrics_are_those_of_evaluate():
     history = model.fit(batches, epochs=6, steps_per_epoch=plans.steps, verbose=0).history
     assert history["margin"][-1] > max(0.5, 2 * history["margin"][0])
     assert history["loss"][-1] < 0.8 * history["loss"][0]
-    metrics, found = evaluate(model, pairs, buckets=1)
+    evaluation = find("preference").evaluate(model, pairs, buckets=1)
+    metrics, found = evaluation.metrics, evaluation.outputs
     assert metrics["accuracy"] == 1 and metrics["chosen_reward"] > metrics["rejected_reward"]
     gained = 0.5 * (found - pairs.reference) @ [1.0, -1.0]
     assert metrics["margin"] == pytest.approx(gained.mean(), rel=1e-4)

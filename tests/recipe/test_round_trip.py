@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasllm import recipe
-from kerasllm.tasks import text_classification as task
 from kerasllm.recipe.schema import known_keys
+from kerasllm.tasks import text_classification as task
 
 # What each key of the schema may hold.
 texts = st.text(min_size=1, max_size=20)
@@ -76,6 +76,7 @@ trainings = st.builds(
     ema=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
     precision=choices("training", "precision").filter(lambda precision: precision != "bfloat16"),
     xla=st.sampled_from(["auto", True, False]),
+    gpu_memory=st.sampled_from(["growth", "all", "8GB", "7.5GiB"]),
     seed=st.integers(0, 2**32 - 1),
     log_every=counts,
 )

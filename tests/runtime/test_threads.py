@@ -1,4 +1,4 @@
-"""A batch of which each core computes a part trains to the same weights."""
+"""A batch of which each core computes a slice trains to the same weights."""
 
 import os
 import subprocess
@@ -11,21 +11,22 @@ import tensorflow as tf
 
 from kerasllm.data.labels import Labels
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.runtime import threads as cores
+from kerasllm.runtime import threads
 from kerasllm.training import fit, forward_backward
 from tests.models.accelerated.test_fused_encoder import make_inputs, make_task
 from tests.training.test_fit import trained
 from tests.training.tiny import tiny_batches, tiny_model
 
 RUN = """
-from kerasllm.runtime.startup import import_tensorflow
-import_tensorflow()
-from kerasllm.runtime import threads as cores
-cores._cores = lambda: 2
-print(cores.spread_batches({rows}))
+from kerasllm.runtime.startup import prepare_process
+prepare_process()
+from kerasllm.runtime import threads
+threads._cores = lambda: 2
+slices = threads.slices_for({rows})
+print(slices, prepare_process(slices=slices))
 import numpy as np, tensorflow as tf
 tf.constant(0) + 1
-print(cores.spread_batches({rows}), cores.parts_of_batch())
+print(prepare_process(slices=slices), threads.operations_at_once())
 print(tf.config.threading.get_intra_op_parallelism_threads())
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.fit import FineTunedModel
@@ -38,7 +39,7 @@ class Classifier(FineTunedModel):
 
 import keras; keras.utils.set_random_seed(0)
 model = Classifier(make_task("Bert"))
-model.compile(build_optimizer("adamw", 1e-2, model.trainable_variables))
+model.compile(build_optimizer("adamw", 1e-2, model.trainable_variables), slices=slices)
 inputs = make_inputs(model.task)
 labels = np.arange(len(inputs["token_ids"])) % model.task.num_classes
 history = model.fit(inputs, labels, batch_size=64, epochs=60, shuffle=False, verbose=0).history
@@ -47,11 +48,10 @@ print(model.fused, history["loss"][-1] < 0.5 * history["loss"][0])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("parts", [2, 3])
-def test_parts_give_the_numbers_of_one_large_batch(monkeypatch, parts, accumulate):
+@pytest.mark.parametrize("slices", [2, 3])
+def test_slices_give_the_numbers_of_one_large_batch(slices, accumulate):
     expected_history, expected = trained(tiny_model())
-    monkeypatch.setattr(fit, "parts_of_batch", lambda: parts)
-    history, weights = trained(tiny_model(), accumulate=accumulate)
+    history, weights = trained(tiny_model(), accumulate=accumulate, slices=slices)
     np.testing.assert_allclose(history["loss"], expected_history["loss"], rtol=1e-5)
     assert history["accuracy"] == expected_history["accuracy"]
     for ours, theirs in zip(weights, expected, strict=True):
@@ -59,8 +59,8 @@ def test_parts_give_the_numbers_of_one_large_batch(monkeypatch, parts, accumulat
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_parts_share_the_matrices_of_a_fused_encoder(monkeypatch, parts, accumulate):
+@pytest.mark.parametrize("slices", [1, 2])
+def test_slices_share_the_matrices_of_a_fused_encoder(slices, accumulate):
     def make_wide_awake():
         task = make_task("Bert")
         # A new head hardly looks at the layers below it, and they would hardly move.
@@ -68,19 +68,19 @@ def test_parts_share_the_matrices_of_a_fused_encoder(monkeypatch, parts, accumul
         head.assign(100 * head)
         return task
 
-    def weights_of(fused):
+    def weights_of(fused, slices=1):
         task = make_wide_awake()
         # Frozen matrices are none of those that are shared.
         task.backbone.transformer_layers[0].trainable = False
         model = TextClassifier(task, Labels(["a", "b", "c"]))
-        model.compile(keras.optimizers.SGD(0.1), fused=fused, accumulate=accumulate)
-        assert (len(model.shared_by_parts()) == 5) is fused
+        optimizer = keras.optimizers.SGD(0.1)
+        model.compile(optimizer, fused=fused, accumulate=accumulate, slices=slices)
+        assert (len(model.shared_by_slices()) == 5) is fused
         model.fit(make_inputs(task, rows=8), np.arange(8) % 3, epochs=3, verbose=0)
         return [variable.numpy() for variable in task.variables], task
 
     expected, _ = weights_of(fused=False)
-    monkeypatch.setattr(fit, "parts_of_batch", lambda: parts)
-    found, task = weights_of(fused=True)
+    found, task = weights_of(fused=True, slices=slices)
     moved = set()
     before = [variable.numpy() for variable in make_wide_awake().variables]
     for variable, one, other, old in zip(task.variables, found, expected, before, strict=True):
@@ -124,20 +124,53 @@ def test_gradients_of_shared_matrices_add_up_in_float32():
     assert total.dtype == tf.float32 and total.numpy() == [1 + 2**-9]
 
 
-def test_predictions_come_in_the_order_of_the_rows(monkeypatch):
+def test_predictions_come_in_the_order_of_the_rows():
     (x, _, _) = next(iter(tiny_batches(rows=7, batch_size=7)))
     model = tiny_model()
     expected = model.predict(tf.data.Dataset.from_tensors(x), verbose=0)
-    monkeypatch.setattr(fit, "parts_of_batch", lambda: 3)
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), slices=3)
     model.predict_function = None
     np.testing.assert_allclose(
         model.predict(tf.data.Dataset.from_tensors(x), verbose=0), expected, atol=1e-6
     )
 
 
-@pytest.mark.parametrize(("rows", "spreads"), [(32, True), (15, False)])
-def test_a_process_that_spreads_its_batches_learns(rows, spreads):
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_slices_one_after_another_give_the_bits_of_slices_at_once(monkeypatch, precision):
+    found = []
+    for at_once in (True, False):
+        monkeypatch.setattr(fit, "calls_at_once", lambda at_once=at_once: at_once)
+        task = make_task("Bert", dtype=precision)
+        model = TextClassifier(task, Labels(["a", "b", "c"]))
+        model.compile(keras.optimizers.SGD(0.1), slices=3)
+        model.fit(make_inputs(task, rows=8), np.arange(8) % 3, epochs=3, verbose=0)
+        assert model.fused
+        found.append([variable.numpy() for variable in task.variables])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_slices_one_after_another_wait_for_each_other():
+    model = tiny_model()
+    model.compile(keras.optimizers.SGD(0.1), slices=2)
+    x, y, weight = next(iter(tiny_batches()))
+
+    def calls(at_once):
+        compute = forward_backward.ForwardBackward(model, False, 1, 2, at_once=at_once)
+        graph = (
+            tf.function(compute, autograph=False)
+            .get_concrete_function(x, y, weight, tf.constant(0, tf.int64))
+            .graph
+        )
+        return [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
+
+    first, second = calls(at_once=False)
+    assert {op.name.split("/")[0] for op in second.control_inputs} >= {first.name}
+    assert not any(op.control_inputs for op in calls(at_once=True))
+
+
+@pytest.mark.parametrize(("rows", "slices"), [(32, 2), (15, 1)])
+def test_a_process_that_spreads_its_batches_learns(rows, slices):
     environment = {**os.environ}
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment.pop(name, None)
@@ -150,21 +183,71 @@ def test_a_process_that_spreads_its_batches_learns(rows, spreads):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     first, again, threads, learned = done.stdout.splitlines()
-    assert first == str(spreads)
-    assert again == ("True 2" if spreads else "False 1")
-    assert threads == ("1" if spreads else "0")
+    assert first == f"{slices} []"
+    assert again == f"[] {slices}"
+    assert threads == ("1" if slices == 2 else "0")
     assert learned == "True True"
 
 
-def test_threads_that_a_user_chose_stay(monkeypatch):
-    monkeypatch.setattr(cores, "_cores", lambda: 2)
-    monkeypatch.setattr(cores, "calls_at_once", lambda: True)
+def test_the_number_of_slices_is_of_the_rows_and_the_machine_alone(monkeypatch):
+    monkeypatch.setattr(threads, "calls_at_once", lambda: pytest.fail("looked at XLA"))
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
-    monkeypatch.setattr(
-        tf.config.threading, "set_intra_op_parallelism_threads", lambda _: pytest.fail("set")
-    )
-    assert not cores.spread_batches(64)
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
-    # TensorFlow was imported by another than kerasllm.
-    monkeypatch.setattr(cores, "calls_at_once", lambda: False)
-    assert not cores.spread_batches(64)
+    found = {}
+    for cores in (1, 2, 4, 8):
+        monkeypatch.setattr(threads, "_cores", lambda cores=cores: cores)
+        found[cores] = [threads.slices_for(rows) for rows in (8, 16, 32)]
+    assert found == {1: [1, 1, 1], 2: [1, 2, 2], 4: [1, 1, 4], 8: [1, 1, 1]}
+    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    monkeypatch.setenv("KERASLLM_SLICES", "0")
+    assert threads.slices_for(64) == 1
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What TensorFlow is asked for, on two cores."""
+    asked = {}
+    monkeypatch.setattr(threads, "_operations_at_once", 1)
+    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    monkeypatch.setattr(threads, "calls_at_once", lambda: True)
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(
+            tf.config.threading, name, lambda count, name=name: asked.update({name[4:9]: count})
+        )
+    return asked
+
+
+def test_each_core_computes_a_slice(asked):
+    assert threads.set_threads(2) is None
+    assert asked == {"intra": 1, "inter": 2} and threads.operations_at_once() == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TF_NUM_INTRAOP_THREADS", "2"),
+        ("TF_NUM_INTEROP_THREADS", "2"),
+        ("KERASLLM_THREADS", "0"),
+    ],
+)
+def test_threads_that_a_user_chose_stay(asked, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert threads.set_threads(2) is None
+    assert not asked and threads.operations_at_once() == 1
+
+
+def test_fewer_slices_than_cores_share_them(asked, monkeypatch):
+    monkeypatch.setattr(threads, "_cores", lambda: 8)
+    assert threads.set_threads(2) is None and not asked
+
+
+def test_what_came_too_late_is_told(asked, monkeypatch):
+    def refuse(count):
+        raise RuntimeError
+
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", refuse)
+    assert "the numbers are the same" in threads.set_threads(2)
+    monkeypatch.setattr(threads, "calls_at_once", lambda: False)
+    assert "2 slices of a batch are computed one after another" in threads.set_threads(2)
+    assert threads.set_threads(1) is None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from kerasllm.runtime import xla_cache
 
@@ -41,11 +42,13 @@ def untouched(monkeypatch, tmp_path):
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path))
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_max_hlo_modules=1")
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(xla_cache, "is_started", lambda: False)
+    monkeypatch.setattr(xla_cache, "_late", False)
     return tmp_path
 
 
 def test_flags_that_are_set_stay(untouched):
+    xla_cache.set_flags()
     folder = xla_cache.keep_programs()
     assert folder.parent == untouched / "xla" and folder.is_dir()
     flags = os.environ["TF_XLA_FLAGS"].split()
@@ -61,9 +64,59 @@ def test_flags_that_are_set_stay(untouched):
 def test_xla_is_given_no_flag_that_it_does_not_know(untouched, monkeypatch, version):
     monkeypatch.setattr(xla_cache, "versions", lambda: {"tensorflow": version})
     monkeypatch.delenv("XLA_FLAGS")
-    assert xla_cache.keep_programs()
+    xla_cache.set_flags()
     assert "XLA_FLAGS" not in os.environ
     assert not xla_cache.calls_at_once()
+
+
+def test_switches_leave_the_flags(untouched, monkeypatch):
+    monkeypatch.setenv("KERASLLM_XLA_FLAGS", "0")
+    monkeypatch.setenv("KERASLLM_XLA_CACHE", "off")
+    xla_cache.set_flags()
+    assert xla_cache.keep_programs() is None
+    assert os.environ["XLA_FLAGS"] == "--xla_dump_max_hlo_modules=1"
+    assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
+    assert not xla_cache.calls_at_once()
+
+
+@pytest.mark.parametrize("too_late", [False, True])
+def test_flags_that_xla_may_not_have_read_are_tried_out(untouched, monkeypatch, too_late):
+    monkeypatch.setattr(xla_cache, "is_started", lambda: True)
+    monkeypatch.setattr(xla_cache, "_reduces_by_ynn", lambda: too_late)
+    xla_cache.set_flags()
+    assert xla_cache.calls_at_once() is not too_late
+    # TensorFlow reads where programs are kept at its first operation.
+    assert xla_cache.keep_programs() is None
+
+
+CODE_OF_A_REDUCTION = """
+import os
+import tensorflow as tf
+from kerasllm.runtime import xla_cache
+print(xla_cache.is_started())
+tf.constant(1) + 1
+print(xla_cache.is_started())
+if {late}:
+    tf.function(lambda x: x + 1, jit_compile=True)(1.0)
+xla_cache.set_flags()
+print(xla_cache.calls_at_once())
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_xla_reads_its_flags_when_it_first_compiles(late):
+    """Python code may have used TensorFlow before: what counts is whether it has used XLA."""
+    environment = {**os.environ}
+    environment.pop("XLA_FLAGS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE_OF_A_REDUCTION.format(late=late)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    supported = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21)
+    assert done.stdout.split() == ["False", "True", str(supported and not late)]
 
 
 def test_nothing_is_kept_where_it_cannot_be(untouched, monkeypatch):

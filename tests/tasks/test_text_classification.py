@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from kerasllm.data.classification import class_weights, load_data
 from kerasllm.data.labels import Labels
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.models.classify import classify
-from kerasllm.data.classification import class_weights, load_data
 from kerasllm.tasks.text_classification import ClassificationData as Data
 from tests.models.families import save_preset
 from tests.toy import toy_rows, write_csv

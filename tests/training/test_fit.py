@@ -48,10 +48,9 @@ def test_it_agrees_with_keras_own_step():
         np.testing.assert_allclose(mine, other, atol=2e-6)
 
 
-@pytest.mark.parametrize(("xla", "parts"), [(False, 1), (True, 1), (False, 2)])
-def test_each_part_of_a_batch_and_each_step_drops_other_units(monkeypatch, xla, parts):
+@pytest.mark.parametrize(("xla", "slices"), [(False, 1), (True, 1), (False, 2)])
+def test_each_slice_of_a_batch_and_each_step_drops_other_units(xla, slices):
     """Of the same row, drawn again and again: one mask for all would give one output for all."""
-    monkeypatch.setattr("kerasllm.training.fit.parts_of_batch", lambda: parts)
     x, y, weight = next(iter(tiny_batches()))
     same = tf.nest.map_structure(lambda part: tf.repeat(part[:1], 8, axis=0), (x, y, weight))
     seen = []
@@ -62,7 +61,9 @@ def test_each_part_of_a_batch_and_each_step_drops_other_units(monkeypatch, xla, 
             return super().update_state(y_pred)
 
     model = tiny_model(dropout=0.5)
-    model.compile(keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla)
+    model.compile(
+        keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla, slices=slices
+    )
     model.fit(tf.data.Dataset.from_tensors(same).repeat(2), verbose=0)
     outputs = np.concatenate(seen)
     assert outputs.shape == (16, 3)

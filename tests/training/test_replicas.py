@@ -8,7 +8,7 @@ import tensorflow as tf
 from kerasllm.training import adamw
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.replicas import apply, take_ready_gradients
+from kerasllm.training.replicas import apply, check_optimizer, ready_gradients
 from tests.training.tiny import small_model, tiny_batches, tiny_model
 
 
@@ -34,19 +34,46 @@ def test_keras_still_sums_and_clips_by_the_methods_that_are_replaced(name):
 def test_keras_does_not_clip_what_is_clipped():
     assert moved(keras.optimizers.SGD(1.0, global_clipnorm=1.0)) == pytest.approx([0.6, 0.8])
     ready = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
-    take_ready_gradients(ready)
-    assert moved(ready) == [3.0, 4.0]
+    with ready_gradients(ready):
+        assert moved(ready) == [3.0, 4.0]
     # The other ways to clip look at one variable at a time, and stay with Keras.
     ready = keras.optimizers.SGD(1.0, clipvalue=1.0)
-    take_ready_gradients(ready)
-    assert moved(ready) == [1.0, 1.0]
+    with ready_gradients(ready):
+        assert moved(ready) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_an_optimizer_that_trained_a_model_clips_and_sums_elsewhere(scales):
+    inner = optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+    if scales:
+        optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=1.0)
+    before = dict(vars(type(inner))), set(vars(inner))
+    model = small_model()
+    model.compile(optimizer)
+    model.fit(tiny_batches(), verbose=0)
+    assert not {"_all_reduce_sum_gradients", "_clip_gradients"} & set(vars(inner))
+    assert dict(vars(type(inner))) == before[0]
+    gradients = inner._clip_gradients([tf.constant([3.0, 4.0])])
+    np.testing.assert_allclose(gradients[0], [0.6, 0.8], rtol=1e-6)
+
+
+def test_replicas_that_share_an_optimizer_take_turns():
+    """The first that ends must not give the methods back while another one needs them."""
+    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+    with ready_gradients(optimizer):
+        with ready_gradients(optimizer):
+            pass
+        assert moved(optimizer) == [3.0, 4.0]
+    assert "_clip_gradients" not in vars(optimizer)
+    with pytest.raises(ZeroDivisionError), ready_gradients(optimizer):
+        1 / 0
+    assert "_clip_gradients" not in vars(optimizer)
 
 
 def applied(optimizer, gradients, norm):
     """Returns how far gradients move variables that stand at 0."""
     variables = [keras.Variable(np.zeros(np.shape(gradient))) for gradient in gradients]
     optimizer.build(variables)
-    take_ready_gradients(optimizer)
     apply(optimizer, [tf.constant(each) for each in gradients], variables, tf.constant(norm))
     return [-variable.numpy() for variable in variables]
 
@@ -83,7 +110,7 @@ def test_a_keras_that_lacks_a_method_is_named():
         _clip_gradients = property()
 
     with pytest.raises(RuntimeError, match=rf"{keras.__version__} have no `_clip_gradients`"):
-        take_ready_gradients(Changed(1.0))
+        check_optimizer(Changed(1.0))
 
 
 def test_every_random_layer_is_given_its_seed():

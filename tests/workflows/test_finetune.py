@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
+from kerasllm.data import classification
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import CommandError, DataError, JobError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.data import classification
 from kerasllm.training.checkpoints import CheckpointStore
 from kerasllm.workflows.evaluate import evaluate
 from kerasllm.workflows.finetune import finetune

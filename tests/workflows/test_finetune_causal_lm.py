@@ -14,8 +14,8 @@ from kerasllm.models.decoder import load_causal_lm
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.workflows.finetune import finetune
-from kerasllm.workflows.trained import open_trained
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.trained import open_trained
 from tests.toy_language_model import book_settings, chat_settings
 from tests.workflows.toy_runs import assert_same, stopped_at
 

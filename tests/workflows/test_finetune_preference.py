@@ -11,12 +11,13 @@ from rich.console import Console
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.adapters import add_adapter
 from kerasllm.models.decoder import load_causal_lm
+from kerasllm.models.likelihood import log_probabilities
 from kerasllm.recipe import load
 from kerasllm.run import Run
-from kerasllm.models.likelihood import log_probabilities
 from kerasllm.workflows.export import export
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.job import prepare
+from kerasllm.workflows.plan import plan
 from kerasllm.workflows.report import Report
 from tests.workflows.toy_runs import assert_same, stopped_at
 
@@ -67,8 +68,20 @@ def run_recipe(settings, output, **options):
     return run, shown.getvalue()
 
 
+def counting_scores(monkeypatch) -> list[int]:
+    """Returns how many pairs each scoring is of, as they come."""
+    scored = []
+
+    def counting(model, pairs, *, buckets=16):
+        scored.append(len(pairs))
+        return log_probabilities(model, pairs, buckets=buckets)
+
+    monkeypatch.setattr("kerasllm.models.likelihood.log_probabilities", counting)
+    return scored
+
+
 def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
-    toy_language_model, tmp_path
+    toy_language_model, tmp_path, monkeypatch
 ):
     settings = [
         *pair_settings(tmp_path, Run(toy_language_model).model),
@@ -76,7 +89,11 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
         "training.checkpoint_every=2",
         "training.keep_checkpoints=9",
     ]
+    scored = counting_scores(monkeypatch)
     run, shown = run_recipe(settings, tmp_path / "run")
+    # Of the three parts before the training; held-out ones after each epoch, and test at the end.
+    assert scored[:3] == [36, 4, 13] and len(scored) == 3 + 3 + 1
+    scored.clear()
     rows = [json.loads(line) for line in run.metrics_log.read_text().splitlines()]
     first = rows[0]
     assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
@@ -98,9 +115,25 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
     assert "13 rows of test.jsonl" in (exported.folder / "README.md").read_text(encoding="utf-8")
 
     copy = stopped_at(run.path, 4, "stopped")
+    scored.clear()
     resumed, shown = run_recipe(settings, copy, resume=True)
     assert "going on behind step 4" in shown
+    # The reference is that of the first run, and not computed again.
+    assert 36 not in scored
     assert_same(resumed.path, run.path)
+    copy = stopped_at(run.path, 4, "stopped_elsewhere")
+    monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path / "empty"))
+    resumed, _ = run_recipe(settings, copy, resume=True)
+    # Without the cache it is computed, of the model before its checkpoint is restored.
+    assert scored.count(36) == 1
+    assert_same(resumed.path, run.path)
+
+
+def test_a_plan_scores_nothing(toy_language_model, tmp_path, monkeypatch):
+    scored = counting_scores(monkeypatch)
+    settings = pair_settings(tmp_path, Run(toy_language_model).model)
+    found = plan(load("gpt_dpo", settings), report=Report.silent())
+    assert np.isfinite(found["step"]["loss"]) and not scored
 
 
 def test_the_reference_of_an_adapter_that_goes_on_has_it_too(toy_language_model, tmp_path):
@@ -115,8 +148,13 @@ def test_the_reference_of_an_adapter_that_goes_on_has_it_too(toy_language_model,
         prepare(load("gpt_dpo", [*settings, *more]), Report.silent())
         for more in ([], [f"model.adapter={tmp_path / 'adapter'}"])
     ]
+    for job in jobs:
+        assert job.data.test.reference is None
+        job.prepare_reference()
     base, adapted = (job.data.test.reference for job in jobs)
     assert np.abs(base - adapted).min() > 0.01
+    # It was traced with the adapter.
+    jobs[1].model.predict_function = None
     with jobs[1].model.adapters.disabled():
         found = log_probabilities(jobs[1].model, jobs[1].data.test)
     np.testing.assert_allclose(base, found, atol=1e-4)

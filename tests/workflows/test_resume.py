@@ -1,5 +1,6 @@
 """A run that is stopped and resumed is the run that never stopped, or says why it cannot be."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ import pytest
 
 from kerasllm.errors import Interrupted, RunError
 from kerasllm.run import Run
+from kerasllm.runtime import threads
 from kerasllm.training.checkpoints import CheckpointStore
+from kerasllm.workflows import resume
 from kerasllm.workflows.resume import find_run
 from tests.conftest import toy_settings
 from tests.toy import save_toy_preset, toy_rows, write_csv
@@ -243,6 +246,59 @@ def test_a_changed_frozen_weight_is_refused_even_so(folder, toy_preset, tmp_path
             resume=True,
             accept_changes=True,
         )
+
+
+DROPS = ("model.dropout=0.2", "data.buckets=1", "training.checkpoint_every=7")
+
+
+@pytest.fixture(scope="module")
+def on_two_cores(folder, toy_preset):
+    """A finished run whose batches were computed in two slices, fused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_cores", lambda: 2)
+        return toy_run(folder, toy_preset, *DROPS, output="on_two_cores")[0].path
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_other_cores_end_with_the_same_bits(folder, toy_preset, on_two_cores, cores, monkeypatch):
+    """Dropout is drawn for each slice: the resumed run keeps their number."""
+    monkeypatch.setattr(threads, "_cores", lambda: cores)
+    killed = stopped_at(on_two_cores, 7, f"on_{cores}_cores")
+    toy_run(folder, toy_preset, *DROPS, output=killed.name, resume=True)
+    assert_same(killed, on_two_cores)
+    resumed = json.loads(Run(killed).environment.read_text())["resumed"][-1]
+    assert resumed["slices"] == 2 and resumed["fused"] is True
+
+
+def test_another_way_to_compile_is_reported(folder, toy_preset, on_two_cores):
+    for xla, words in (
+        ("false", "XLA compiled element-wise work and now compiles nothing"),
+        ("true", "XLA compiled element-wise work and now compiles whole steps"),
+    ):
+        killed = stopped_at(on_two_cores, 7, f"xla_{xla}")
+        changed = (*DROPS, f"training.xla={xla}")
+        with pytest.raises(RunError, match=words) as refused:
+            toy_run(folder, toy_preset, *changed, output=killed.name, resume=True)
+        assert "training.xla was auto, and is" in refused.value.what
+        assert "--accept-changes" in refused.value.fix
+    _, shown = toy_run(
+        folder, toy_preset, *changed, output=killed.name, resume=True, accept_changes=True
+    )
+    assert f"accepted: {words}" in shown and "XLA compiles the step" in shown
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_computed_is_resumed(
+    folder, toy_preset, on_two_cores, monkeypatch
+):
+    """Those of older versions do not."""
+    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    killed = stopped_at(on_two_cores, 7, "old")
+    state = CheckpointStore(killed / "checkpoints").newest()
+    old = {key: value for key, value in state.state.items() if key not in resume.COMPUTED}
+    with CheckpointStore(killed / "checkpoints") as store:
+        store.save(7, state.arrays, old)
+    toy_run(folder, toy_preset, *DROPS, output=killed.name, resume=True)
+    assert_same(killed, on_two_cores)
 
 
 def test_a_finished_run_and_one_in_use_are_refused(folder, toy_preset, never_stopped):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kerasllm.data import starters
 from kerasllm.data.readers import files as files_module
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
-from kerasllm.data import starters
 from kerasllm.data.starters import STARTERS
 from kerasllm.errors import DataError
 
