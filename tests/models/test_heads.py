@@ -1,7 +1,6 @@
 """Classifiers on the mean of all tokens: what they compute, what trains, and what is saved."""
 
 import json
-from pathlib import Path
 
 import families
 import keras
