@@ -15,9 +15,9 @@ from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.encoder import build_task, load_task, save_task
+from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
-from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.layers import ignores_padding
 from kerasllm.models.pooling import pooling_of
 from kerasllm.training.fit import FineTunedModel
