@@ -125,8 +125,9 @@ class PooledTextClassifier(keras_hub.models.TextClassifier):
         self.backbone.save_to_preset(str(folder), max_shard_size=max_shard_size)
         if self.preprocessor is not None:
             self.preprocessor.save_to_preset(str(folder))
-        kernel, bias = (_float32(each) for each in (self.output_dense.kernel, self.output_dense.bias))
-        safetensors.numpy.save_file({"kernel": kernel, "bias": bias}, folder / HEAD_WEIGHTS)
+        dense = self.output_dense
+        tensors = {"kernel": _float32(dense.kernel), "bias": _float32(dense.bias)}
+        safetensors.numpy.save_file(tensors, folder / HEAD_WEIGHTS)
         facts = {"pooling": "mean", "num_classes": self.num_classes, "dropout": self.dropout}
         (folder / HEAD_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
