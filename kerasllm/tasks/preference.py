@@ -184,7 +184,7 @@ class PreferenceTuning(CausalLanguageModelling):
         return LanguageModelData(
             tokenizer,
             template,
-            parts,
+            {part: parts[part] for part in ("train", "validation", "test") if part in parts},
             stores,
             {part: store.fingerprint for part, store in stores.items()},
             conversations=True,

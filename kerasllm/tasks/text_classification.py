@@ -109,7 +109,7 @@ class ClassificationData(Section):
         None, description="column of the labels, or one of 0 and 1 a label; null: found"
     )
     problem: Literal["auto", "single_label", "multi_label", "regression"] = Field(
-        "auto", description="what is predicted; auto: detected from the labels, and shown"
+        "auto", description="what the labels are; auto: detected, and shown"
     )
     label_separator: Text | None = Field(
         None, description="what stands between the labels of a cell; null: detected"
