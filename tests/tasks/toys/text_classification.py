@@ -16,28 +16,28 @@ _WORDS = {"negative": "dull awful", "positive": "good bright", "mixed": "uneven"
 
 def single_label(folder: Path, preset: Path) -> Toy:
     """One label of a text."""
-    rows = [toy_rows(96, _LABELS), toy_rows(24, _LABELS, seed=1)]
+    rows = [toy_rows(192, _LABELS), toy_rows(24, _LABELS, seed=1)]
     return _toy("bert_cls", folder, preset, rows, ("text", "label"))
 
 
 def pair(folder: Path, preset: Path) -> Toy:
     """Whether the second text has a word that the first one tells."""
     rows = []
-    for seed, count in enumerate((96, 24)):
+    for seed, count in enumerate((192, 24)):
         texts = toy_rows(count, ("negative", "positive"), seed=seed)
         rows.append([("the film .", text, label) for text, label in texts])
     return _toy("pair_cls", folder, preset, rows, ("text", "text_pair", "label"))
 
 
 def several_labels(folder: Path, preset: Path) -> Toy:
-    """Any number of three labels."""
+    """One to three labels."""
     return _toy(
         "multi_label_cls",
         folder,
         preset,
-        [_sets(96, 0), _sets(24, 1)],
+        [_sets(192, 0), _sets(24, 1)],
         ("text", "labels"),
-        **{"data.label_separator": "|", "training.epochs": 6},
+        **{"data.label_separator": "|"},
     )
 
 
@@ -66,7 +66,7 @@ def _toy(recipe, folder: Path, preset: Path, rows, header, **settings) -> Toy:
             "data.test": str(test),
             "data.max_length": 32,
             "data.buckets": 1,
-            "training.epochs": 4,
+            "training.epochs": 6,
             "training.batch_size": 16,
             "training.learning_rate": 0.005,
             **settings,
@@ -79,7 +79,7 @@ def _sets(count: int, seed: int) -> list[tuple[str, str]]:
     random = np.random.default_rng(seed)
     rows = []
     for number in range(count):
-        labels = [label for bit, label in enumerate(_LABELS) if (number % 8) >> bit & 1]
+        labels = [label for bit, label in enumerate(_LABELS) if (1 + number % 7) >> bit & 1]
         words = ["the", "film", "was"] + " ".join(_WORDS[label] for label in labels).split()
         rows.append((" ".join(random.permutation(words)), "|".join(labels)))
     return rows
