@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kerasllm.run import Run
+from kerasllm.tasks.task import Task
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.toy_runs import assert_same, rows, stopped_at
 
@@ -132,3 +134,13 @@ def test_the_page_shows_the_files_of_the_example(name):
     page = (DOCS / "adding_a_task.md").read_text(encoding="utf-8")
     shown = f"```{kind}\n{(EXAMPLE / name).read_text(encoding='utf-8')}```"
     assert shown in page
+
+
+def test_the_page_tells_of_all_that_a_task_has_and_what_it_needs():
+    page = (DOCS / "adding_a_task.md").read_text(encoding="utf-8")
+    contract = page.partition("## The contract")[2]
+    named = {*vars(Task), *Task.__annotations__} - {"annotations"}
+    for name in named:
+        assert name.startswith("_") or re.search(rf"`{name}[`(]", contract), name
+    for name in Task.__abstractmethods__:
+        assert re.search(rf"`{name}\([^`]*\)` \*", contract), name
