@@ -79,3 +79,16 @@ def chat_settings(folder: Path, preset: Path) -> list[str]:
 
 def _settings(settings: dict) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def save_toy_decoder(folder: Path) -> Path:
+    """Writes a small GPT-2 with random weights, and a tokenizer of the beginning of Moby Dick."""
+    from kerasllm.recipe import load
+    from kerasllm.tasks.task import task_of
+
+    folder.mkdir(parents=True)
+    recipe = load("gpt_lm", book_settings(folder))
+    task = task_of(recipe)
+    model = task.build(recipe, task.load(recipe), "float32")
+    model.save_to_preset(folder / "toy")
+    return folder / "toy"

@@ -9,6 +9,7 @@ recipe; or a class of another package, named by an entry point of the group `ker
 
 The top level of a task's file imports pydantic and `kerasllm.recipe` alone, so that a mistake in a
 recipe is told before TensorFlow is imported. Its methods import what they need when they run.
+docs/adding_a_task.md goes through the contract with an example.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -272,10 +272,17 @@ class TextClassification(Task):
     evaluate_options = ("text", "text_pair", "label")
     predict_options = ("text", "text_pair", "abstain_below")
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    # What early stopping may watch, by the problem.
+    watched: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
+        "multi_label": ("loss", "micro_f1", "macro_f1", "samples_f1", "map"),
+        "regression": ("loss", "pearson", "spearman", "rmse", "mae", "r2"),
+    }
 
     def headline_of(self, metrics: Mapping[str, Any]) -> Headline:
-        names = ("accuracy", "micro_f1", "pearson")
-        return Headline(next((name for name in names if name in metrics), self.headline.metric))
+        if self.headline.metric in metrics:
+            return self.headline
+        return Headline(next((name for name in ("micro_f1", "pearson") if name in metrics), "loss"))
 
     def load(
         self, recipe: ClassificationRecipe, notify: Callable[[str], None] | None = None
@@ -287,7 +294,7 @@ class TextClassification(Task):
             notify(f"loading the tokenizer of {recipe.model.preset}")
         tokenizer = load_tokenizer(recipe.model.preset, progress=notify)
         data = load_data(recipe.data, tokenizer, seed=recipe.training.seed, notify=notify)
-        _refuse_what_does_not_fit(recipe, data.problem.kind)
+        _refuse_what_does_not_fit(recipe, data.problem.kind, self.watched)
         return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
@@ -902,20 +909,17 @@ def _source(
     )
 
 
-def _refuse_what_does_not_fit(recipe: ClassificationRecipe, problem: str) -> None:
+def _refuse_what_does_not_fit(
+    recipe: ClassificationRecipe, problem: str, watched: Mapping[str, tuple[str, ...]]
+) -> None:
     """Refuses settings that are for labels of another kind."""
     stopping = recipe.training.early_stopping
-    watched = {
-        "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
-        "multi_label": ("loss", "micro_f1", "macro_f1", "samples_f1", "map"),
-        "regression": ("loss", "pearson", "spearman", "rmse", "mae", "r2"),
-    }[problem]
     kind = problem.replace("_", " ")
-    if stopping and stopping.metric not in watched:
+    if stopping and stopping.metric not in watched[problem]:
         raise RecipeError(
             f"{stopping.metric} is not measured where the problem is {kind}",
             where="training.early_stopping.metric",
-            fix=f"watch one of {', '.join(watched)}",
+            fix=f"watch one of {', '.join(watched[problem])}",
         )
     for key in ("label_smoothing", "calibrate"):
         if problem == "regression" and getattr(recipe.training, key):

@@ -12,7 +12,6 @@ What differs from Keras' own:
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -148,7 +147,9 @@ class FineTunedModel(LoopsModel):
                 self.optimizer.build(self.trainable_variables)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
-        self.item_loss = copy.copy(loss)
+        # A plain copy: that of Keras needs a loss class that is registered.
+        self.item_loss = object.__new__(type(loss))
+        vars(self.item_loss).update(vars(loss))
         self.item_loss.reduction = "sum"
         check_optimizer(self.optimizer)
         self.accumulate = accumulate
