@@ -17,10 +17,6 @@ ALLOWED = {
     ("models/huggingface/heads.py", "is_classifier"): "asks config.json of transformers",
 }
 
-# Export still tells two kinds of models apart, instead of asking `Task.head`. Remove this line when
-# it does not.
-PENDING = ("export/", "workflows/export.py")
-
 
 def test_no_file_outside_tasks_names_a_task():
     words = {*tasks.names(), "is_classifier"}
@@ -31,7 +27,6 @@ def test_no_file_outside_tasks_names_a_task():
         for word in _words(file)
         if word in words
     }
-    found = {each for each in found if not each[0].startswith(PENDING)}
     assert not found - ALLOWED.keys()
     assert not ALLOWED.keys() - found, "no longer there: remove it from ALLOWED"
 
