@@ -134,7 +134,7 @@ def load_causal_lm(
                 backbone = load_preset(
                     keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
                 )
-            task = _task_of(decoders.mend(backbone), preset)
+            task = _task_of(decoders.fix_backbone(backbone), preset)
     check_fits(tokenizer, task.backbone.vocabulary_size)
     return CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))
 

@@ -214,7 +214,7 @@ class _CsvRecords:
     def span(self, line: int) -> str:
         """How far the record that starts in a line goes, if over its end."""
         last = self._reader.line_num
-        return f" (the row goes on to line {last}: is a quote left open?)" if last > line else ""
+        return f" (the row ends in line {last}: is a quote left open?)" if last > line else ""
 
 
 # jsonl

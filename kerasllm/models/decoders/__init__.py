@@ -2,7 +2,7 @@
 
 from kerasllm.models.decoders.families import FAMILIES, Family, family_of
 from kerasllm.models.decoders.gguf_tokenizer import GGUFTokenizer, read_tokenizer
-from kerasllm.models.decoders.keras_hub_fixes import mend
+from kerasllm.models.decoders.keras_hub_fixes import fix_backbone
 from kerasllm.models.decoders.layout import (
     Module,
     Tensor,
@@ -28,11 +28,11 @@ __all__ = [
     "as_kernel",
     "as_matrix",
     "family_of",
+    "fix_backbone",
     "is_decoder",
     "kernel_axes",
     "load_backbone",
     "max_length",
-    "mend",
     "modules",
     "read_config",
     "read_tokenizer",

@@ -10,7 +10,7 @@ import keras_hub
 from kerasllm.models.layers import walk
 
 
-def mend(backbone: keras_hub.models.Backbone) -> keras_hub.models.Backbone:
+def fix_backbone(backbone: keras_hub.models.Backbone) -> keras_hub.models.Backbone:
     """Makes a backbone compute and save what it was built with.
 
     - Llama does not write `tie_word_embeddings` into its configuration, so that a model with tied

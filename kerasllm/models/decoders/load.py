@@ -17,7 +17,7 @@ from kerasllm.errors import PresetError
 from kerasllm.models import huggingface
 from kerasllm.models.decoders.families import backbone_arguments
 from kerasllm.models.decoders.gguf import GGUFFile
-from kerasllm.models.decoders.keras_hub_fixes import mend
+from kerasllm.models.decoders.keras_hub_fixes import fix_backbone
 from kerasllm.models.decoders.layout import Tensor, tensors
 from kerasllm.models.decoders.source import Source
 from kerasllm.models.huggingface import CONFIG
@@ -58,7 +58,7 @@ def load_backbone(
     embedding = "transformer.wte.weight" if family.model_type == "gpt2" else _EMBEDDING
     _check_vocabulary(_named(sources, [embedding]), embedding, arguments, where)
     with weights_to_come():
-        backbone = mend(family.backbone_cls(**arguments, dropout=dropout, dtype=dtype))
+        backbone = fix_backbone(family.backbone_cls(**arguments, dropout=dropout, dtype=dtype))
     _assign(tensors(backbone), sources, embedding, path)
     return backbone
 

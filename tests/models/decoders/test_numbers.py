@@ -31,7 +31,7 @@ def test_a_model_that_was_saved_computes_the_same(name, tmp_path):
     family = decoders.family_of(backbone)
     assert family.model_type == name and type(backbone) is family.backbone_cls
     family.task_cls(backbone=backbone, preprocessor=None).save_to_preset(tmp_path)
-    again = decoders.mend(keras_hub.models.Backbone.from_preset(str(tmp_path)))
+    again = decoders.fix_backbone(keras_hub.models.Backbone.from_preset(str(tmp_path)))
     assert references.error_of(again, name) < 1e-5
 
 
