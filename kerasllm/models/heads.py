@@ -244,6 +244,20 @@ def scale_outputs(
     dense.bias.assign(_float64(dense.bias) * factor + shift)
 
 
+def compute_outputs_in_float32(task: keras_hub.models.TextClassifier) -> None:
+    """Makes a classifier's last layer compute in float32, whatever the others compute in.
+
+    A score in bfloat16 has 8 bits: near 1000 the next one is 1004. The layer is too small to take
+    time. One with quantized weights is left as it is.
+
+    Args:
+        task: A classifier; changed in place, before anything is traced.
+    """
+    dense = [each for each in parts_of(task).head if isinstance(each, keras.layers.Dense)]
+    if dense and not dense[-1].quantization_mode:
+        dense[-1].dtype_policy = keras.DTypePolicy("float32")
+
+
 def _last_dense(task: keras_hub.models.TextClassifier) -> keras.layers.Dense:
     dense = [each for each in parts_of(task).head if isinstance(each, keras.layers.Dense)]
     last = dense[-1] if dense else None

@@ -19,7 +19,11 @@ from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.encoder import build_task, load_task, save_task
-from kerasllm.models.heads import PooledTextClassifier, scale_outputs
+from kerasllm.models.heads import (
+    PooledTextClassifier,
+    compute_outputs_in_float32,
+    scale_outputs,
+)
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels
 from kerasllm.models.layers import ignores_padding
@@ -86,6 +90,8 @@ class TextClassifier(FineTunedModel):
         self._packed = None
         self.outputs = outputs or Outputs()
         self.standardized = False
+        if self.outputs.problem == "regression":
+            compute_outputs_in_float32(task)
 
     @property
     def labels(self) -> Labels:
