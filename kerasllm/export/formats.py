@@ -63,7 +63,7 @@ class Format(abc.ABC):
 
         Args:
             source: What was exported.
-            folder: The folder that `write` filled.
+            folder: The folder that `write` wrote.
             options: As for `write`, but with one precision.
 
         Returns:
