@@ -66,7 +66,8 @@ signatures["sampled"](
 )["text"].numpy()
 {_CHAT if has_chat else ""}```
 
-`next_token` gives the logits of the token after a prompt; `token_ids` and `generate_ids` take token ids.
+`next_token` gives the logits of the token after a prompt; `token_ids` and `generate_ids` take
+token ids.
 """
 
 
