@@ -71,8 +71,8 @@ def _summary(source: Source, name: str) -> str:
     base = source.facts.get("base")
     begun = f", begun from the pretrained `{base}`" if base else ", trained from scratch"
     return (
-        f"{article} {kind} of the family {source.family.removesuffix('Backbone')} with {count:,.1f} "
-        f"million parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
+        f"{article} {kind} of the family {source.family.removesuffix('Backbone')} with "
+        f"{count:,.1f} million parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
         f"Format `{name}`: {FORMATS[name].description}. Exported by kerasllm."
     )
 
@@ -125,7 +125,9 @@ def _metrics(source: Source) -> str | None:
     per_class = parts.get("test", parts.get("validation", {})).get("per_class")
     if per_class:
         keys = [key for key in _PER_CLASS if key in next(iter(per_class.values()))]
-        classes = [[label, *(_number(one[key]) for key in keys)] for label, one in per_class.items()]
+        classes = [
+            [label, *(_number(one[key]) for key in keys)] for label, one in per_class.items()
+        ]
         text += f"\n\n{_table(['label', *(_PER_CLASS[key] for key in keys)], classes)}"
     return text
 

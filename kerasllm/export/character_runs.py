@@ -44,7 +44,7 @@ class CharacterRuns:
 
     @classmethod
     def of_patterns(cls, patterns: Iterable[tuple[int, tuple[int, ...]]]) -> CharacterRuns:
-        """Makes runs of characters, ascending, and what becomes of each and those behind it."""
+        """Makes runs of characters, ascending, and what becomes of each and those after it."""
         runs = [(0, ())]
         for code, pattern in patterns:
             if pattern != runs[-1][1]:

@@ -63,7 +63,7 @@ class Format(abc.ABC):
 
         Args:
             source: What was exported.
-            folder: The folder that `write` filled.
+            folder: The folder that `write` wrote.
             options: As for `write`, but with one precision.
 
         Returns:
@@ -197,16 +197,14 @@ def refuse_model(
         head: Its head. Defaults to `None`: not known yet.
     """
     listed = find_format(name)
-    held = [
-        other
-        for other in FORMATS
-        if all(formats is None or other in formats for formats in (task.formats, head and head.formats))
-    ]
+    few = [one for one in (task.formats, head and head.formats) if one is not None]
+    held = [other for other in FORMATS if all(other in formats for formats in few)]
     what, instead = None, ()
     if name not in held:
         what = f"a {head.kind}" if head else f"models of the task {task.name}"
     elif task.generates and family and family not in (listed.decoders or (family,)):
-        what, instead = f"language models of the family {family.removesuffix('Backbone')}", listed.instead
+        what = f"language models of the family {family.removesuffix('Backbone')}"
+        instead = listed.instead
     if what:
         others = [other for other in instead or held if other in held and other != name]
         raise CommandError(

@@ -17,9 +17,9 @@ from kerasllm.data.tokenizers import ByteLevelBPE, TokenizerJson
 from kerasllm.export.character_runs import CharacterRuns
 from kerasllm.export.graph_tokenizer import CharacterMap, GraphTokenizer
 
-# No byte of UTF-8: it stands around special tokens.
+# No byte of UTF-8: it is put around special tokens.
 _AROUND = b"\xff"
-# Between words, and before the last space of several, which goes with the word behind it.
+# Between words, and before the last space of several, which belongs to the word after it.
 _CUT, _LAST_SPACE = "\x01", "\x02"
 _SPACE = r"\t\n\r "
 _OTHER = rf"[^{_SPACE}a-zA-Z0-9{_CUT}{_LAST_SPACE}]"
@@ -71,7 +71,7 @@ class GraphByteLevelBPE(GraphTokenizer):
         if len(steps) > 2 or steps != known:
             return "it splits words by another rule than GPT-2's"
         if any(token["single_word"] or token["rstrip"] for token in content["added_tokens"]):
-            return "it has special tokens that look at what stands around them"
+            return "it has special tokens that depend on what is around them"
         return None
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:

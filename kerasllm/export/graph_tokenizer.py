@@ -122,7 +122,7 @@ class StandIns:
             return texts
         taken = "".join(self.characters.values())
         # A text that has such a character loses it in the end; until then, it keeps what
-        # stands around it apart.
+        # is around it apart.
         texts = tf.strings.regex_replace(texts, f"[{taken}]", self._dropped)
         for token, character in self.characters.items():
             texts = tf.strings.regex_replace(texts, re.escape(token), character)

@@ -87,12 +87,12 @@ class GraphWordPiece(GraphTokenizer):
 class _Pieces:
     """Cuts words into the longest pieces that there are, from their starts on.
 
-    The pieces are two tries, of what may start a word and of what may go on with it. A node's
-    children have numbers one behind the other, so that the sorted list of all edges is the trie.
+    The pieces are two tries, of what may start a word and of what may continue it. A node's
+    children have consecutive numbers, so that the sorted list of all edges is the trie.
 
     Args:
         vocabulary: The ids of tokens.
-        prefix: What tokens begin with that go on with a word.
+        prefix: What tokens begin with that continue a word.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], prefix: str):
@@ -120,7 +120,7 @@ class _Pieces:
         Returns:
             int32 `[words, steps]`, -1 between ids; nothing else for a word that cannot be cut.
         """
-        # Behind the last word stands a character that no piece has.
+        # After the last word comes a character that no piece has.
         codes = tf.concat([words.values, [0]], 0)
         ends = tf.cast(words.row_limits(), tf.int32)
         count = tf.size(ends)
@@ -134,7 +134,7 @@ class _Pieces:
             tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[None]),
         )
 
-        def goes_on(step, place, node, found, found_end, cut):
+        def continues(step, place, node, found, found_end, cut):
             # One step at least, for there is nothing to put together otherwise.
             return (step == 0) | tf.reduce_any(node >= 0)
 
@@ -157,7 +157,7 @@ class _Pieces:
             found = tf.where(there, tf.where(id >= 0, id, found), -1)
             return step + 1, place, node, found, found_end, cut
 
-        cut = tf.transpose(tf.while_loop(goes_on, walk, state)[-1].stack())
+        cut = tf.transpose(tf.while_loop(continues, walk, state)[-1].stack())
         lost = tf.reduce_any(cut == _LOST, -1, keepdims=True)
         return tf.where(lost, -1, cut)
 

@@ -23,8 +23,8 @@ class KerasFile(Format):
     def refuse(self, source: Source, options: Options) -> None:
         if not hub_task.has_class(source):
             raise CommandError(
-                f"KerasHub has no class for the head of this {source.head.kind}, so that Keras could "
-                "not load the file without kerasllm",
+                f"KerasHub has no class for the head of this {source.head.kind}, so that Keras "
+                "could not load the file without kerasllm",
                 where="--format keras",
                 fix="use --format keras_hub, saved_model or onnx",
             )

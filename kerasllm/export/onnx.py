@@ -24,7 +24,7 @@ FILE_NAME = "model.onnx"
 
 # Known to onnxruntime since 1.14, of 2023.
 _OPSET = 18
-# A file is one protocol buffer, which can hold no more; then the weights stand in a file beside it.
+# A file is one protocol buffer, which can hold no more; then the weights are in a file beside it.
 _LARGEST_FILE = 2**31 - 1
 
 

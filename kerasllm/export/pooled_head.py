@@ -79,7 +79,7 @@ def write_modules(source: Source, folder: Path) -> None:
 
 
 def read_modules(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the dense layer of a folder that `write_modules` wrote: `[width, outputs]`, `[outputs]`."""
+    """Reads the dense layer that `write_modules` wrote: `[width, outputs]` and `[outputs]`."""
     tensors = safetensors.numpy.load_file(folder / DENSE / "model.safetensors")
     return tensors["linear.weight"].T, tensors["linear.bias"]
 
@@ -141,8 +141,8 @@ def preset_usage(source: Source) -> str:
     ]
     return "\n".join(
         [
-            f"The folder is a preset of KerasHub: the backbone, the tokenizer and the preprocessor. "
-            f"KerasHub has no class for the head, which reads the mean of all tokens: its weights "
+            "The folder is a preset of KerasHub: the backbone, the tokenizer and the preprocessor. "
+            "KerasHub has no class for the head, which reads the mean of all tokens: its weights "
             f"are in `{_HEAD_FILE}`. {INSTALL}\n",
             *["```python", *code, "```"],
         ]

@@ -35,7 +35,8 @@ def encoder_usage(source: Source) -> str:
         outputs += "- `tokens`: 1 for a token of a row, 0 for padding\n"
     return "\n".join(
         [
-            "TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves it:\n",
+            "TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves "
+            "it:\n",
             *["```python", *code, "```\n"],
             *([f"The outputs are\n\n{outputs}"] if outputs else []),
             "The signature `token_ids` takes token ids in place of texts.\n",
@@ -65,7 +66,8 @@ signatures["sampled"](
 )["text"].numpy()
 {_CHAT if has_chat else ""}```
 
-`next_token` gives the logits of the token after a prompt; `token_ids` and `generate_ids` take token ids.
+`next_token` gives the logits of the token after a prompt; `token_ids` and `generate_ids` take
+token ids.
 """
 
 

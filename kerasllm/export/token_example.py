@@ -86,8 +86,8 @@ def _padding(source: Source, *, as_json: bool) -> list[str]:
         segments = (
             "[one.type_ids + [0] * (width - len(one.ids)) for one in encodings]"
             if as_json
-            else f"[[0] * len(first) + [{second}] * len(row) + [0] * (width - len(first) - len(row)) "
-            "for first, row in zip(firsts, seconds)]"
+            else f"[[0] * len(one) + [{second}] * len(two) + [0] * (width - len(one) - len(two)) "
+            "for one, two in zip(firsts, seconds)]"
         )
     makes = {
         "token_ids": f"[row + [{source.model.tokenizer.pad_token_id}] * (width - len(row)) "

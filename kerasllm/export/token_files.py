@@ -32,7 +32,7 @@ def write_tokenizer(source: Source, folder: Path) -> None:
 
 
 def read_tokens(source: Source, folder: Path) -> TokenRows:
-    """Returns the tokens of the source's rows, by the `tokenizer.json` in a folder if there is one."""
+    """Returns the tokens of the source's rows, by a folder's `tokenizer.json` if there is one."""
     file = folder / TOKENIZER_FILE
     if not file.is_file():
         return source.tokens

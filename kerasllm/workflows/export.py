@@ -119,7 +119,7 @@ def export(
         source: A run directory, or for a language model also a preset.
         format: A name of `kerasllm.export.formats.FORMATS`. Defaults to `"saved_model"`.
         output: The folder to write. Defaults to `None`: `export/FORMAT` in the run.
-        overwrite: Whether an export that stands there is replaced. Defaults to `False`.
+        overwrite: Whether an export that is there is replaced. Defaults to `False`.
         precisions: What the weights are written in, of those that the format has. Defaults to
             `()`: float32; of litert all, a file each.
         rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says, such

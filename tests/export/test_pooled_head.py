@@ -1,4 +1,4 @@
-"""A head on the mean of all tokens: sentence-transformers' layout, and KerasHub's with a head beside."""
+"""A head on the mean of all tokens: sentence-transformers' layout, and KerasHub's with a head."""
 
 import contextlib
 import importlib.util
