@@ -109,7 +109,8 @@ def train(side: str, precision: str, steps: int) -> None:
 
     from kerasllm.data.batch_plan import EpochPlans
     from kerasllm.data.examples import Examples
-    from kerasllm.data.pipeline import TokensInMemory, training_dataset
+    from kerasllm.data.pipeline import training_dataset
+    from kerasllm.data.rows import TokensInMemory
     from kerasllm.distribution import strategy
     from kerasllm.models.text_classifier import bert_classifier
     from kerasllm.training.optimizers import build_optimizer

@@ -69,48 +69,37 @@ def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
     import numpy as np
 
     from kerasllm.export.formats import Options, load_format
-    from kerasllm.export.sample_texts import classified_rows, prompt_rows
+    from kerasllm.export.sample_texts import sample_rows
     from kerasllm.export.source import Source
-    from kerasllm.models.text_classifier import TextClassifier
-    from kerasllm.recipe import load
-    from kerasllm.run import Run
     from kerasllm.workflows.trained import open_trained
 
-    opened = Run.open(run)
-    recipe = load(str(opened.recipe))
-    if recipe.task == "text_classification":
-        model, task = TextClassifier.from_preset(opened.model), recipe.task
-        texts, _ = classified_rows(recipe, rows)
-    else:
-        model, task = open_trained(run).open(precision="float32"), "causal_lm"
-        texts, _ = prompt_rows(recipe, model, rows or 64)
-    longest = model.max_length or recipe.data.max_length
+    opened = open_trained(run)
+    model, task = opened.open(precision="float32"), opened.task
+    texts, _ = sample_rows(task, model, opened.recipe, rows or (64 if task.generates else None))
+    longest = model.max_length or opened.recipe.data.max_length
     source = Source(task, model, "exported", longest, texts)
     format = load_format("transformers")
     format.refuse(source, Options())
     format.write(source, folder, Options())
     facts = {
         "texts": np.array(texts),
-        "ids": np.concatenate(source.token_ids),
-        "lengths": np.array([len(row) for row in source.token_ids]),
+        "ids": np.concatenate(source.tokens.ids),
+        "lengths": source.tokens.lengths,
         "logits": _logits(source),
     }
-    if not source.is_classifier:
+    if source.generates:
         facts.update(_generated(source))
     np.savez_compressed(expected, **facts)
     return json.loads((folder / "config.json").read_text())["architectures"][0]
 
 
 def _logits(source):
-    """Returns the logits of a classifier, or those behind the last token of each text."""
-    if not source.is_classifier:
+    """Returns the logits of a classifier, or those after the last token of each text."""
+    if source.generates:
         return source.expected
-    from kerasllm.data.pipeline import TokensInMemory
-    from kerasllm.models.classify import predict_logits
+    from kerasllm.models.classify import predict_logits, tokenize
 
-    return predict_logits(
-        source.model, TokensInMemory(*source.model.tokenizer.encode(source.rows, source.max_length))
-    )
+    return predict_logits(source.model, tokenize(source.model, source.rows))
 
 
 def _generated(source) -> dict:
@@ -123,7 +112,7 @@ def _generated(source) -> dict:
     settings = GenerationSettings(
         max_new_tokens=NEW_TOKENS, stop_token_ids=source.model.tokenizer.stop_token_ids
     )
-    prompts = [row.tolist() for row in source.token_ids[:PROMPTS]]
+    prompts = [row.tolist() for row in source.tokens.ids[:PROMPTS]]
     tokens = [made.tokens for made in generator.generate(prompts, settings)]
     facts = {"generated": np.array(json.dumps(tokens)), "new_tokens": np.array(NEW_TOKENS)}
     if source.model.chat_template is not None:

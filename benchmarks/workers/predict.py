@@ -21,8 +21,6 @@ import tensorflow as tf  # noqa: E402
 from benchmarks.inputs import KERASLLM  # noqa: E402
 from benchmarks.measure import run_measured  # noqa: E402
 from kerasllm.models.classify import tokenize  # noqa: E402
-from kerasllm.run import Run  # noqa: E402
-from kerasllm.workflows.predict import predict_with  # noqa: E402
 from kerasllm.workflows.trained import open_run  # noqa: E402
 
 
@@ -38,12 +36,14 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict:
     given = json.loads(options.texts.read_text(encoding="utf-8"))
     texts = given["texts"]
-    model = open_run(options.run).open()
+    opened = open_run(options.run)
+    model = opened.open()
     seconds, labels = [], []
     # The first round, which traces, is left out.
     for _ in range(options.rounds + 1):
         started = time.perf_counter()
-        labels = [found["label"] for found in predict_with(model, texts)]
+        predicted = opened.task.predict(model, texts, buckets=opened.buckets)
+        labels = [found["label"] for found in predicted]
         seconds.append(time.perf_counter() - started)
     lengths = tokenize(model, texts).lengths.astype("int64")
     same = sum(a == b for a, b in zip(labels, given["labels"], strict=True)) / len(texts)

@@ -11,15 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans
-
-# `TokensInMemory` is used by its name here as well.
-from kerasllm.data.rows import (  # noqa: F401
-    ArraySpec,
-    Rows,
-    Tokens,
-    TokensInMemory,
-    model_inputs,
-)
+from kerasllm.data.rows import ArraySpec, Rows, Tokens, model_inputs
 
 # Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
 _AHEAD = 8

@@ -32,10 +32,9 @@ def has_class(source: Source) -> bool:
 
 
 def save_labels(model: FineTunedModel, folder: Path) -> None:
-    """Writes `labels.json`, where a model has labels: how the training data write them too."""
-    labels = getattr(model, "labels", None)
-    if labels is not None:
-        labels.save(folder)
+    """Writes what a classifier's outputs mean, and how the training data write its labels."""
+    if hasattr(model, "save_outputs"):
+        model.save_outputs(folder)
 
 
 def predict(source: Source, task: keras_hub.models.Task) -> np.ndarray:

@@ -37,7 +37,7 @@ class MeanPooling(keras.layers.Layer):
             states: `[batch, length, width]`.
             padding_mask: `[batch, length]`, 0 or `False` where there is no token.
         """
-        mask = keras.ops.cast(padding_mask, "float32")[:, :, None]
+        mask = keras.ops.expand_dims(keras.ops.cast(padding_mask, "float32"), -1)
         total = keras.ops.sum(keras.ops.cast(states, "float32") * mask, axis=1)
         count = keras.ops.maximum(keras.ops.sum(mask, axis=1), 1.0)
         return keras.ops.cast(total / count, self.compute_dtype)

@@ -25,7 +25,7 @@ from kerasllm.models.heads import (
     scale_outputs,
 )
 from kerasllm.models.huggingface import is_huggingface
-from kerasllm.models.huggingface.heads import read_labels
+from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding
 from kerasllm.models.pooling import pooling_of
 from kerasllm.training.fit import FineTunedModel
@@ -171,6 +171,10 @@ class TextClassifier(FineTunedModel):
         with `"mean"`.
         """
         save_task(self.task, folder)
+        self.save_outputs(folder)
+
+    def save_outputs(self, folder: str | Path) -> None:
+        """Writes `labels.json`, and `outputs.json` unless they are one label of one text."""
         self.labels.save(Path(folder))
         if self.outputs != Outputs():
             text = json.dumps(dataclasses.asdict(self.outputs), indent=2)
@@ -191,21 +195,23 @@ class TextClassifier(FineTunedModel):
         """
         folder = Path(folder)
         task = load_task(folder, precision)
-        labels = (read_labels if is_huggingface(folder) else Labels.load)(folder)
+        foreign = is_huggingface(folder)
+        labels = (read_labels if foreign else Labels.load)(folder)
         if len(labels) != task.num_classes:
             raise DataError(
                 f"{len(labels)} label names, where the model has {task.num_classes} classes",
                 where=str(folder / FILE_NAME),
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
-        return cls(task, labels, outputs=_read_outputs(folder, len(labels)))
+        problem = read_problem(folder) if foreign else "single_label"
+        return cls(task, labels, outputs=_read_outputs(folder, len(labels), problem))
 
 
-def _read_outputs(folder: Path, labels: int) -> Outputs:
+def _read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
     """Reads `outputs.json`; models of one label of a text, and older ones, have none."""
     file = folder / OUTPUTS
     if not file.is_file():
-        return Outputs()
+        return Outputs(problem)
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         if facts.get("thresholds") is not None:

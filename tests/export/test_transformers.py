@@ -29,7 +29,7 @@ from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import tensors
 from kerasllm.models.encoder import build_task
 from kerasllm.models.huggingface.heads import read_labels
-from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.models.text_classifier import Outputs, TextClassifier
 from kerasllm.tasks.task import find
 from tests.export.hugging_face_models import (
     CLASSIFIERS,
@@ -266,8 +266,9 @@ def test_the_labels_of_the_training_data_come_back_unless_the_names_were_changed
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"problem_type": "multi_label_classification"}, "problem_type is 'multi_label"),
-        ({"id2label": {"0": "only"}}, "id2label must name at least two"),
+        ({"problem_type": "ranking"}, "problem_type is 'ranking', and must be one of single"),
+        ({"problem_type": "regression"}, "id2label must name one output"),
+        ({"id2label": {"0": "only"}}, r"classifier.weight has shape \(3, 16\)"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label must name at least two"),
         ({"id2label": {"0": "a", "1": "b"}}, r"classifier.weight has shape \(3, 16\)"),
         ({"architectures": ["BertForMaskedLM"]}, "is no text classifier"),
@@ -278,6 +279,22 @@ def test_a_head_of_another_kind_is_refused_by_name(classifiers, tmp_path, change
     (folder / "config.json").write_text(json.dumps({**read(folder), **change}))
     with pytest.raises(PresetError, match=complaint):
         TextClassifier.from_preset(folder)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [
+        (Outputs("multi_label", thresholds=(0.3, 0.5, 0.7)), ["a", "b", "c"]),
+        (Outputs("single_label", pair=True, truncation="only_second"), ["a", "b", "c"]),
+    ],
+)
+def test_what_the_outputs_mean_comes_back(classifiers, tmp_path, outputs, names):
+    task = classifiers["bert"][0].model.task
+    FORMAT.write(source_of(TextClassifier(task, Labels(names), outputs=outputs)), tmp_path, OPTIONS)
+    assert TextClassifier.from_preset(tmp_path).outputs == outputs
+    # Of a folder that transformers wrote, its own configuration says the problem.
+    (tmp_path / "outputs.json").unlink()
+    assert TextClassifier.from_preset(tmp_path).outputs == Outputs(outputs.problem)
 
 
 def test_a_head_that_is_not_in_the_file_is_missed(classifiers, tmp_path):

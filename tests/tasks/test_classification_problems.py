@@ -62,7 +62,7 @@ def several(tmp_path_factory, toy_preset):
             words = [WORDS[label] for label, has in zip(WORDS, one) if has]
             rows.append((" ".join(["the film was", *words]), *one))
         write_csv(folder / f"{name}.csv", rows, ("text", *WORDS))
-    return _train("multi_label_cls", folder, toy_preset, "data.label=[sad, glad]", "training.epochs=9")
+    return _train("multi_label_cls", folder, toy_preset, "data.label=[sad, glad]", "training.epochs=20")
 
 
 @pytest.fixture(scope="module")

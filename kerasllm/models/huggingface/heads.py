@@ -14,6 +14,11 @@ from kerasllm.models.huggingface import CONFIG, read_config
 from kerasllm.models.huggingface.encoder_layout import head_tensors
 from kerasllm.models.huggingface.stored import WEIGHTS, list_tensors
 
+_PROBLEMS = {
+    "single_label_classification": "single_label",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
 _NOT_TRAINED = "fine-tune it with `kerasllm finetune --set model.preset=FOLDER`"
 
 
@@ -25,15 +30,38 @@ def is_classifier(config: Mapping) -> bool:
     )
 
 
-def label_names(config: Mapping, where: str) -> list[str]:
-    """Returns the names of a classifier's classes, in the order of its logits.
+def problem_of(config: Mapping, where: str) -> str:
+    """Returns what a classifier's outputs are: `"single_label"`, `"multi_label"`, `"regression"`.
 
     Args:
         config: The content of `config.json`.
         where: The file, for messages.
 
     Raises:
-        PresetError: It is no classifier, or one that gives something else than one class a text.
+        PresetError: `problem_type` is none that transformers has.
+    """
+    kind = config.get("problem_type")
+    if kind is None:
+        # As transformers takes it.
+        return "regression" if len(_id2label(config)) == 1 else "single_label"
+    if kind not in _PROBLEMS:
+        raise PresetError(
+            f"problem_type is {kind!r}, and must be one of {', '.join(_PROBLEMS)}",
+            where=f"{where}: problem_type",
+            fix="take the file from the model's own repository",
+        )
+    return _PROBLEMS[kind]
+
+
+def label_names(config: Mapping, where: str) -> list[str]:
+    """Returns the names of a classifier's outputs, in the order of its logits.
+
+    Args:
+        config: The content of `config.json`.
+        where: The file, for messages.
+
+    Raises:
+        PresetError: It is no classifier of texts, or its labels are not told.
     """
     if not is_classifier(config):
         raise PresetError(
@@ -41,24 +69,28 @@ def label_names(config: Mapping, where: str) -> list[str]:
             where=where,
             fix=_NOT_TRAINED,
         )
-    kind = config.get("problem_type")
-    if kind not in (None, "single_label_classification"):
+    named, problem = _id2label(config), problem_of(config, where)
+    fits = len(named) == 1 if problem == "regression" else len(named) >= 2
+    numbers = {str(number) for number in range(len(named))}
+    if not fits or set(map(str, named)) != numbers:
+        expected = "one output" if problem == "regression" else "at least two classes"
         raise PresetError(
-            f"problem_type is {kind!r}; kerasllm reads classifiers that give a text one label",
-            where=f"{where}: problem_type",
-            fix="use another model",
-        )
-    # transformers takes it to mean two classes.
-    named = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    numbers = [str(number) for number in range(len(named))]
-    if len(named) < 2 or set(map(str, named)) != set(numbers):
-        raise PresetError(
-            f"id2label must name at least two classes by the numbers from 0 on, got {named!r}",
+            f"id2label must name {expected} by the numbers from 0 on, got {named!r}",
             where=f"{where}: id2label",
             fix="take the file from the model's own repository",
         )
     by_number = {str(number): str(name) for number, name in named.items()}
-    return [by_number[number] for number in numbers]
+    return [by_number[str(number)] for number in range(len(named))]
+
+
+def _id2label(config: Mapping) -> Mapping:
+    # transformers takes it to mean two classes.
+    return config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+
+
+def read_problem(folder: Path) -> str:
+    """Returns what the outputs of a classifier's folder are; see `problem_of`."""
+    return problem_of(read_config(folder / CONFIG), str(folder / CONFIG))
 
 
 def read_labels(folder: Path) -> Labels:
