@@ -52,7 +52,7 @@ def finetune(
     """
     started = time.perf_counter()
     steps = _steps(profile) if profile else None
-    loaded = load_recipe(_recipe(recipe, resume, output), options)
+    loaded = load_recipe(_recipe(recipe, resume, output), options, of_run=recipe is None)
     name = Path(recipe).stem if recipe else "finetune"
 
     import_tensorflow()

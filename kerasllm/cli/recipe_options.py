@@ -60,19 +60,20 @@ def recipe_options(command: Callable) -> Callable:
     return command
 
 
-def load_recipe(recipe: str | Path, options: dict) -> WholeRecipe:
+def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> WholeRecipe:
     """Loads a recipe with the options over it.
 
     Args:
         recipe: Its name or file.
         options: What the options of `recipe_options` gave, but for `recipe`.
+        of_run: Whether it is the recipe of a run, perhaps of an older version. Defaults to `False`.
 
     Raises:
         RecipeError: If the recipe or an option is refused.
     """
     from kerasllm import recipe as recipes
 
-    settings = list(options["overrides"])
+    settings = [*(recipes.older_settings(recipe) if of_run else ()), *options["overrides"]]
     for part in ("train", "validation", "test"):
         if files := options[part]:
             settings.append(f"data.{part}={_as_yaml(files)}")

@@ -64,7 +64,8 @@ def best_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
             decision of its own.
 
     Returns:
-        A number above 0; 1 leaves the logits as they are.
+        A number above 0; 1 leaves the logits as they are. Where no row is decided wrongly it is not
+        below 1: the likelihood would grow without end as the probabilities go to 0 and 1.
 
     Reference:
         Temperature scaling: [Guo et al., 2017](https://arxiv.org/abs/1706.04599), section 4.2.
@@ -94,4 +95,12 @@ def best_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
             other = low + golden * (high - low)
             of_other = loss(other)
     best = (low + high) / 2
+    if best > 0 and _all_right(logits, targets):
+        return 1.0
     return float(np.exp(-best)) if loss(best) < loss(0.0) else 1.0
+
+
+def _all_right(logits: np.ndarray, targets: np.ndarray) -> bool:
+    if targets.ndim == 2:
+        return bool(((logits > 0) == targets.astype(bool)).all())
+    return bool((logits.argmax(axis=-1) == targets).all())

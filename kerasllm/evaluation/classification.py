@@ -160,15 +160,21 @@ def _checked(
             f"labels must be from 0 to {len(names) - 1}. "
             f"Received: {labels.min()} to {labels.max()}"
         )
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    refuse_not_finite(logits)
+    return labels, logits
+
+
+def refuse_not_finite(outputs: np.ndarray) -> None:
+    """Raises a `JobError` where outputs of a model, float `[rows, ...]`, are NaN or infinite."""
+    outputs = np.asarray(outputs).reshape(len(outputs), -1)
+    broken = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
     if len(broken):
         raise JobError(
-            f"The model's output is not finite for {len(broken):,} of {len(logits):,} rows.",
+            f"The model's output is not finite for {len(broken):,} of {len(outputs):,} rows.",
             where=f"row {broken[0] + 1:,} of those evaluated is the first",
             fix="Its weights have diverged: lower training.learning_rate, "
             "or try --set training.precision=float32.",
         )
-    return labels, logits
 
 
 def _loss(labels: np.ndarray, logits: np.ndarray, weights: ArrayLike | None) -> float:

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kerasllm.evaluation.classification import refuse_not_finite
+
 # So many candidates of a threshold are tried where there are more distinct probabilities.
 _MOST_CANDIDATES = 1000
+# The F1 on validation data of a label whose threshold is tuned.
+_LEAST_F1 = 0.1
 
 
 def multi_label_report(
@@ -62,6 +66,7 @@ def multi_label_report(
         )
     if not len(targets):
         raise ValueError("There must be at least one row.")
+    refuse_not_finite(logits)
     chances = sigmoid(logits)
     own = np.full(len(names), 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
     given = chances >= own
@@ -129,7 +134,9 @@ def best_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
     """Returns for each label the threshold with the best F1 on some rows, float64 `[labels]`.
 
     Between two neighbouring probabilities all thresholds decide alike: the middle is taken. A label
-    that no row has, or on which no threshold is better than 0.5, keeps 0.5.
+    that no row has, or on which no threshold is better than 0.5, keeps 0.5. So does one whose best
+    F1 is below 0.1: the model has not learned it yet, and a low threshold would give it to a large
+    share of all rows (Yang, 2001, "A study of thresholding strategies", SCutFBR).
 
     Args:
         targets: bool `[rows, labels]`.
@@ -155,7 +162,8 @@ def best_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
         true = len(positive) - np.searchsorted(positive, candidates)
         f1 = 2 * true / (above + len(positive))
         best = int(f1.argmax())
-        found[label] = candidates[best]
+        if f1[best] >= _LEAST_F1:
+            found[label] = candidates[best]
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kerasllm.evaluation.classification import refuse_not_finite
+
 
 def regression_report(
     targets: ArrayLike, predictions: ArrayLike, std: float = 1.0
@@ -18,8 +20,9 @@ def regression_report(
             the training is. Defaults to `1.0`.
 
     Returns:
-        `loss` (mean squared error in units of `std`, as in the training), `mse`, `pearson`, `spearman`, `rmse`, `mae`, `r2` and `rows`. A
-        correlation that is not defined, as all values are the same, is 0; so is R² then.
+        `loss` (mean squared error in units of `std`, as in the training), `mse`, `pearson`,
+        `spearman`, `rmse`, `mae`, `r2` and `rows`. A correlation that is not defined, as all values
+        are the same, is 0; so is R² then.
 
     Raises:
         ValueError: If the shapes differ, or there are no rows.
@@ -35,6 +38,7 @@ def regression_report(
             "targets and predictions must be of one length, at least 1. "
             f"Received: shapes {targets.shape} and {predictions.shape}"
         )
+    refuse_not_finite(predictions)
     errors = predictions - targets
     squared = float(np.mean(errors**2))
     spread = float(np.mean((targets - targets.mean()) ** 2))

@@ -9,7 +9,7 @@ from kerasllm._lazy import lazy_names
 __getattr__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("load", "schema_of", "together", "validate"), "loader"),
+        **dict.fromkeys(("load", "older_settings", "schema_of", "together", "validate"), "loader"),
         **dict.fromkeys(("names", "path_of"), "files"),
         "WholeRecipe": "schema",
         "Lora": "lora",

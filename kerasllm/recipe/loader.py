@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -74,6 +75,25 @@ def load(
     if recipe is None:
         raise together(found)
     return recipe
+
+
+def older_settings(file: str | os.PathLike[str]) -> list[str]:
+    """Returns settings for the keys that the recipe of a run lacks, as it was trained without them.
+
+    Args:
+        file: `recipe.yaml` of a run, which has all keys that there were when it began.
+    """
+    written = recipe_yaml.read(Path(file)).values
+    if not written.get("task"):
+        return []
+    from kerasllm.tasks import task as tasks
+
+    older = tasks.find(written["task"]).older if written["task"] in tasks.names() else {}
+    return [
+        f"{key}={value}"
+        for key, value in older.items()
+        if key.partition(".")[2] not in (written.get(key.partition(".")[0]) or {})
+    ]
 
 
 def validate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -26,3 +26,18 @@ class Lora(Section):
     train: Annotated[list[Text], "a list of layer names"] = Field(
         [], description="further layers that train whole, as norm or embeddings"
     )
+
+
+# The roles of layers that recipes named as transformers does.
+_ROLES = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
+
+
+def same_lora(one: Any, other: Any) -> bool:
+    """Returns whether two sections, as dicts or `None`, mean the same layers and settings."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one == other
+    one, other = (
+        {**each, "targets": [_ROLES.get(name, name) for name in each.get("targets") or ()]}
+        for each in (one, other)
+    )
+    return one == other

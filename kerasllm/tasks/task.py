@@ -350,6 +350,8 @@ class Task(abc.ABC):
         evaluate_options: The options of `kerasllm evaluate` that it takes.
         predict_options: The options of `kerasllm predict` that it takes.
         sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.
+        older: What keys of the recipe were before they were keys, by their dotted name: so a run
+            that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
         generates: Whether its models write text. Defaults to `False`.
         opens_presets: Whether its models are used without training: presets are then opened as
@@ -368,6 +370,7 @@ class Task(abc.ABC):
     evaluate_options: ClassVar[tuple[str, ...]] = ()
     predict_options: ClassVar[tuple[str, ...]] = ()
     sliced: ClassVar[bool] = True
+    older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
     generates: ClassVar[bool] = False
     opens_presets: ClassVar[bool] = False

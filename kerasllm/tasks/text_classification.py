@@ -271,6 +271,7 @@ class TextClassification(Task):
     lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
     evaluate_options = ("text", "text_pair", "label")
     predict_options = ("text", "text_pair", "abstain_below")
+    older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
     # What early stopping may watch, by the problem.
     watched: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -295,6 +296,12 @@ class TextClassification(Task):
         tokenizer = load_tokenizer(recipe.model.preset, progress=notify)
         data = load_data(recipe.data, tokenizer, seed=recipe.training.seed, notify=notify)
         _refuse_what_does_not_fit(recipe, data.problem.kind, self.watched)
+        if recipe.training.calibrate and data.validation is None:
+            raise RecipeError(
+                "The temperature is fitted on validation data, and there is none",
+                where="training.calibrate",
+                fix="give --validation FILE, or set data.validation_split above 0",
+            )
         return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
@@ -469,13 +476,10 @@ class TextClassification(Task):
 
         data = trained.recipe.data
         pair = reads_pairs(trained.folder)
-        source = Source(
-            spec,
-            split="test",
-            text=options.text or data.text,
-            text_pair=(options.text_pair or data.text_pair or "auto") if pair else None,
-            labelled=False,
-        )
+        text_pair = _second_column(pair, options.text_pair, data.text_pair)
+        text = options.text or data.text
+        source = Source(spec, split="test", text=text, text_pair=text_pair, labelled=False)
+        _refuse_single_texts(source, pair)
         for batch in source.batches():
             yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
 
@@ -578,6 +582,8 @@ class TextClassification(Task):
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
             found.append(problem.hint)
+        if problem.kind == "multi_label" and data.validation is None:
+            found.append("thresholds: 0.5 for all labels, as there is no validation data")
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
             found.append(
@@ -681,6 +687,7 @@ class TextClassification(Task):
             source = Source(
                 spec, split=part, text_pair=text_pair, labelled=False, on_bad_row="skip"
             )
+        _refuse_single_texts(source, pair)
 
         def texts():
             for batch in source.batches():
@@ -892,21 +899,44 @@ def _source(
     from kerasllm.data.readers.sources import Source
 
     data, outputs = recipe.data, model.outputs
-    separator = data.label_separator
-    problem = Problem(outputs.problem)
+    # A csv file may write true as True, and the labels of the training data are then true, false.
+    booleans = set(model.labels.raw) <= {"true", "false"}
+    problem = Problem(outputs.problem, booleans=booleans)
     if outputs.problem == "multi_label":
         # How the labels of a cell are separated is a matter of the file.
         problem = "multi_label"
-    return Source(
+    source = Source(
         spec,
         split=split,
         text=options.text or data.text,
-        text_pair=(options.text_pair or data.text_pair or "auto") if outputs.pair else None,
+        text_pair=_second_column(outputs.pair, options.text_pair, data.text_pair),
         label=options.label or data.label,
         problem=problem,
-        label_separator=separator,
+        label_separator=data.label_separator,
         on_bad_row=data.on_bad_row,
     )
+    _refuse_single_texts(source, outputs.pair)
+    return source
+
+
+def _second_column(pair: bool, option: str | None, of_recipe: str | None) -> str | None:
+    """Returns the column of the second texts for `Source`."""
+    if not pair and option is not None:
+        raise CommandError(
+            "The model reads one text at a time", where="--text-pair", fix="leave it out"
+        )
+    return (option or of_recipe or "auto") if pair else None
+
+
+def _refuse_single_texts(source: Any, pair: bool) -> None:
+    """Refuses files of one text a row for a model that reads two."""
+    if pair and source.pair_column is None:
+        raise DataError(
+            f"The model reads two texts, and only one column of texts was found: "
+            f"{source.text_column}",
+            where=", ".join(source.files),
+            fix="name both with --text COLUMN --text-pair COLUMN",
+        )
 
 
 def _refuse_what_does_not_fit(
@@ -920,6 +950,12 @@ def _refuse_what_does_not_fit(
             f"{stopping.metric} is not measured where the problem is {kind}",
             where="training.early_stopping.metric",
             fix=f"watch one of {', '.join(watched[problem])}",
+        )
+    if problem == "regression" and recipe.training.precision == "bfloat16":
+        raise RecipeError(
+            "weights in bfloat16 have too few digits for scores",
+            where="training.precision",
+            fix="use mixed_bfloat16, which is as fast",
         )
     for key in ("label_smoothing", "calibrate"):
         if problem == "regression" and getattr(recipe.training, key):

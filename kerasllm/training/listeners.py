@@ -29,9 +29,6 @@ class Listener:
     def samples(self, step: int, samples: Sequence[tuple[str, str]]) -> None:
         """Texts that the model wrote after a step: `(prompt, text)` of each."""
 
-    def checkpoint(self, step: int) -> None:
-        """A checkpoint of a step is on its way to the disk."""
-
     def ended(self, metrics: Mapping[str, Mapping]) -> None:
         """The training ended; its metrics by the part of the data."""
 
@@ -57,9 +54,6 @@ class Listeners(Listener):
 
     def samples(self, step, samples):
         self._all("samples", step, samples)
-
-    def checkpoint(self, step):
-        self._all("checkpoint", step)
 
     def ended(self, metrics):
         self._all("ended", metrics)

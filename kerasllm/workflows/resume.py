@@ -7,7 +7,9 @@ from pathlib import Path
 
 from kerasllm.errors import RunError
 from kerasllm.recipe import WholeRecipe
+from kerasllm.recipe.lora import same_lora
 from kerasllm.run import Run
+from kerasllm.tasks.task import task_of
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.workflows.job import Job
 
@@ -97,7 +99,7 @@ def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
     found = [
         f"{key} was {before.get(key)}, and is {after.get(key)}"
         for key in sorted({*before, *after} - _FREE)
-        if before.get(key) != after.get(key)
+        if _differ(key, before.get(key), after.get(key))
     ]
     found += [
         f"the {part} data are not those that the run began with"
@@ -109,8 +111,19 @@ def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
     return found + _computed_otherwise(then, now, before, after, job)
 
 
+def _differ(key: str, before: object, after: object) -> bool:
+    if key == "model.lora":
+        return not same_lora(before, after)
+    return before != after
+
+
 def _complete(before: dict, recipe: WholeRecipe) -> dict:
-    """Returns a checkpoint's recipe with the defaults of keys that are younger than it."""
+    """Returns a checkpoint's recipe with the keys that are younger than it."""
+    before = {name: dict(each) if isinstance(each, dict) else each for name, each in before.items()}
+    for key, value in task_of(recipe).older.items():
+        section, _, name = key.partition(".")
+        if isinstance(before.get(section), dict):
+            before[section].setdefault(name, value)
     try:
         return type(recipe).model_validate(before).model_dump()
     except ValueError:

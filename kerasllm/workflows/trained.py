@@ -63,8 +63,12 @@ class Trained:
         Raises:
             KerasllmError: If it cannot be found or read.
         """
+        from kerasllm.runtime.startup import prepare_process
         from kerasllm.training.precision import resolve_precision
 
+        if self.recipe:
+            # Of what TensorFlow was in use before nothing changes.
+            prepare_process(gpu_memory=self.recipe.training.gpu_memory_limit)
         wanted = self.recipe.training.precision if self.recipe else "auto"
         return self.task.open(
             self.folder,

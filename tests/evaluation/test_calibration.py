@@ -57,3 +57,9 @@ def test_the_temperature_is_the_one_of_the_least_loss(seed):
     found = best_temperature(logits, several)
     best = minimize_scalar(loss, bounds=(np.log(1e-2), np.log(1e2)), method="bounded")
     assert loss(np.log(found)) <= best.fun + 1e-6
+
+
+def test_a_model_without_a_mistake_is_not_sharpened():
+    logits = np.random.default_rng(0).normal(size=(80, 3))
+    assert best_temperature(logits, logits.argmax(axis=1)) == 1
+    assert best_temperature(logits, logits > 0) == 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as reference
 
+from kerasllm.errors import JobError
 from kerasllm.evaluation.multi_label import (
     average_precision,
     best_thresholds,
@@ -94,3 +95,16 @@ def test_shapes_that_differ_are_refused():
         multi_label_report([[1, 0]], [[1.0, 2.0]], ["one"])
     with pytest.raises(ValueError, match="at least one row"):
         multi_label_report(np.zeros((0, 1)), np.zeros((0, 1)), ["one"])
+
+
+def test_a_label_that_the_model_has_not_learned_keeps_its_threshold():
+    random = np.random.default_rng(0)
+    targets = np.zeros((5000, 1), bool)
+    targets[:5] = True
+    chances = random.uniform(0.001, 0.002, targets.shape)
+    assert best_thresholds(targets, chances)[0] == 0.5
+
+
+def test_logits_that_are_not_finite_are_refused():
+    with pytest.raises(JobError, match="not finite for 1 of 2 rows"):
+        multi_label_report([[1, 0], [0, 1]], [[1.0, 2.0], [np.nan, 0.0]], ["a", "b"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
+from kerasllm.errors import JobError
 from kerasllm.evaluation.regression import regression_report
 
 scores = st.floats(-100, 100).map(lambda x: round(x, 2))
@@ -38,3 +39,8 @@ def test_what_is_not_defined_is_0():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="of one length"):
         regression_report([1.0], [1.0, 2.0])
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(JobError, match="not finite for 1 of 3 rows"):
+        regression_report([1.0, 2.0, 3.0], [1.0, float("nan"), 2.0])

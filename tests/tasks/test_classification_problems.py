@@ -11,6 +11,7 @@ from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.evaluation.multi_label import best_thresholds, sigmoid
 from kerasllm.models.classify import predict_logits
 from kerasllm.recipe import load
+from kerasllm.workflows.evaluate import evaluate
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.job import prepare
 from kerasllm.workflows.predict import predict
@@ -62,7 +63,8 @@ def several(tmp_path_factory, toy_preset):
             words = [WORDS[label] for label, has in zip(WORDS, one) if has]
             rows.append((" ".join(["the film was", *words]), *one))
         write_csv(folder / f"{name}.csv", rows, ("text", *WORDS))
-    return _train("multi_label_cls", folder, toy_preset, "data.label=[sad, glad]", "training.epochs=20")
+    more = ("data.label=[sad, glad]", "training.learning_rate=2e-3", "training.epochs=12")
+    return _train("multi_label_cls", folder, toy_preset, *more)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,20 @@ def test_pairs_are_predicted_from_arguments_files_and_with_their_columns_swapped
 def test_one_text_for_a_model_of_pairs_is_refused(pairs, capsys):
     assert status("predict", str(pairs.path), "only one") == 2
     assert "two texts" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_of_one_text_a_row_is_refused_by_a_model_of_pairs(pairs, tmp_path, capsys):
+    file = write_csv(tmp_path / "rows.csv", [("a good film", "positive")])
+    for command in (["predict", str(pairs.path), "--input"], ["evaluate", str(pairs.path), "--data"]):
+        assert status(*command, str(file)) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "reads two texts" in told and "--text-pair COLUMN" in told
+
+
+def test_a_second_column_for_a_model_of_single_texts_is_refused(toy_run, toy_data, capsys):
+    arguments = ["--input", str(toy_data / "test.csv"), "--text-pair", "label"]
+    assert status("predict", str(toy_run), *arguments) == 2
+    assert "reads one text at a time" in " ".join(capsys.readouterr().err.split())
 
 
 def test_thresholds_are_those_of_the_validation_data_and_are_saved(several):
@@ -170,6 +186,23 @@ def test_a_calibrated_model_keeps_its_labels_and_its_temperature(tmp_path, toy_p
     again = opened.task.evaluate(opened.open(), rows, buckets=opened.buckets).metrics
     assert again["ece"] == pytest.approx(found["ece_after"], abs=1e-3)
     assert (run.path / "reliability.png").stat().st_size > 1000
+
+
+def test_a_temperature_needs_validation_data(tmp_path, toy_preset):
+    write_csv(tmp_path / "train.csv", toy_rows(60))
+    write_csv(tmp_path / "test.csv", toy_rows(20, seed=1))
+    more = ("data.validation_split=0", "training.calibrate=true")
+    with pytest.raises(RecipeError, match="fitted on validation data"):
+        prepare(load("bert_cls", [*toy_settings(tmp_path, toy_preset), *more]), Report.silent())
+
+
+def test_true_and_false_are_measured_as_they_were_trained(tmp_path, toy_preset):
+    for name, count, seed in (("train", 120, 0), ("test", 30, 1)):
+        rows = [(text, label == "positive") for text, label in toy_rows(count, seed=seed)]
+        write_csv(tmp_path / f"{name}.csv", rows)
+    run = _train("bert_cls", tmp_path, toy_preset, "training.epochs=1")
+    found = evaluate(open_run(run.path), str(tmp_path / "test.csv"), report=Report.silent())
+    assert found["accuracy"] == run.read_metrics()["test"]["accuracy"]
 
 
 def test_a_label_is_left_out_below_a_probability(toy_run, toy_data, tmp_path):
