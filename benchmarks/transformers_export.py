@@ -102,7 +102,7 @@ def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
 
 
 def _logits(source):
-    """Returns the logits of a classifier, or those behind the last token of each text."""
+    """Returns the logits of a classifier, or those after the last token of each text."""
     if not source.is_classifier:
         return source.expected
     from kerasllm.data.pipeline import TokensInMemory
@@ -114,7 +114,7 @@ def _logits(source):
 
 
 def _generated(source) -> dict:
-    """Returns the text of a conversation, and what greedy generation writes behind some texts."""
+    """Returns the text of a conversation, and the greedy continuations of some texts."""
     import numpy as np
 
     from kerasllm.generation import GenerationSettings, Generator

@@ -1,4 +1,4 @@
-"""Rows of tokens that a language model learns to go on with: whole texts, packs, or full blocks."""
+"""Token rows to train a language model on: whole texts, packed texts, or full blocks."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from kerasllm.export.graph_tokenizer import CharacterMap, GraphTokenizer
 
 # No byte of UTF-8: it stands around special tokens.
 _AROUND = b"\xff"
-# Between words, and before the last space of several, which goes with the word behind it.
+# Between words, and before the last of several spaces, which belongs to the word after it.
 _CUT, _LAST_SPACE = "\x01", "\x02"
 _SPACE = r"\t\n\r "
 _OTHER = rf"[^{_SPACE}a-zA-Z0-9{_CUT}{_LAST_SPACE}]"

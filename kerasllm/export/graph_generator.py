@@ -40,12 +40,12 @@ class GraphGenerator:
 
     The signatures are:
 
-    - `serving_default`: `prompt`; the likeliest tokens, at most `MAX_NEW_TOKENS`;
+    - `serving_default`: `prompt`; the most likely tokens, at most `MAX_NEW_TOKENS`;
     - `greedy`: `prompt` and `max_new_tokens`;
     - `sampled`: also `temperature`, `top_k` (0: all), `top_p` (1: all) and `seed`;
     - `chat`: `message`, what a user says, and `max_new_tokens`; for models with a chat template;
-    - `next_token`: `prompt`; the logits behind it;
-    - `token_ids`: `token_ids` and `padding_mask`, 1 for a token; the logits behind each row;
+    - `next_token`: `prompt`; the logits after it;
+    - `token_ids`: `token_ids` and `padding_mask`, 1 for a token; the logits after each row;
     - `generate_ids`: these and `max_new_tokens`; the ids that follow.
 
     All but the last two give `text` or `logits`, a row for each prompt, and are there only with a
@@ -141,7 +141,7 @@ class GraphGenerator:
             starts = tf.maximum(ids.row_lengths() - room, 0)
             place = tf.ragged.range(ids.row_lengths())
             ids = tf.ragged.boolean_mask(ids, place >= starts[:, None])
-        # An empty prompt is read as one token that fills rows up: there must be one to go on from.
+        # An empty prompt becomes one padding token: generation needs a token to continue from.
         empty = tf.cast(ids.row_lengths() == 0, tf.int64)
         stand_in = tf.RaggedTensor.from_row_lengths(
             tf.fill([tf.reduce_sum(empty)], self._pad), empty
@@ -211,7 +211,7 @@ def _variables(weights: Any) -> Any:
 
 
 def chat_parts(model: CausalLM) -> tuple[str, str, list[int]] | None:
-    """Returns what stands before and behind a user's message, and what ends the answer.
+    """Returns the text before and after a user's message, and the tokens that end the answer.
 
     `None` if there is no chat template, or one that does not leave the message as it is.
     """

@@ -87,12 +87,12 @@ class GraphWordPiece(GraphTokenizer):
 class _Pieces:
     """Cuts words into the longest pieces that there are, from their starts on.
 
-    The pieces are two tries, of what may start a word and of what may go on with it. A node's
-    children have numbers one behind the other, so that the sorted list of all edges is the trie.
+    The pieces are two tries, of what may start a word and of what may continue it. The children
+    of a node are numbered consecutively, so that the sorted list of all edges is the trie.
 
     Args:
         vocabulary: The ids of tokens.
-        prefix: What tokens begin with that go on with a word.
+        prefix: The prefix of tokens that continue a word.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], prefix: str):
@@ -120,7 +120,7 @@ class _Pieces:
         Returns:
             int32 `[words, steps]`, -1 between ids; nothing else for a word that cannot be cut.
         """
-        # Behind the last word stands a character that no piece has.
+        # After the last word follows a character that no piece has.
         codes = tf.concat([words.values, [0]], 0)
         ends = tf.cast(words.row_limits(), tf.int32)
         count = tf.size(ends)

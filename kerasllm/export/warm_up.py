@@ -1,8 +1,8 @@
 """Requests that TensorFlow Serving sends to a model before it says that it is ready.
 
 They stand in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of TensorFlow Serving's
-`PredictionLog` messages. A message in a message is bytes behind the number of its field and its
-size, and so few of them are put together here that no package with their classes is needed.
+`PredictionLog` messages. A nested message is its field number, its size and then its bytes; there
+are so few of them here that no package with their classes is needed.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def padded(prompts: Sequence[Sequence[int]], sizes: Sizes) -> tuple[np.ndarray, 
 
     Args:
         prompts: Token ids, at least one prompt.
-        sizes: What they are filled up to.
+        sizes: What they are padded to.
     """
     token_ids = np.zeros((sizes.rows, sizes.prompt), np.int32)
     whole = [*prompts, *[prompts[0]] * (sizes.rows - len(prompts))]

@@ -1,8 +1,8 @@
 """Presets whose weights Keras quantized, loaded as models with weights in floating point.
 
-A quantized layer of Keras is no faster on a processor, most often slower, does not train, and shows
-its integers to whoever reads its kernel. What is saved by 8 or 4 bits is space; so the weights are
-brought back when they are loaded, and the model is like any other: it trains, is exported, writes
+A quantized layer of Keras is no faster on a CPU, most often slower, does not train, and exposes its
+integers when its kernel is read. What 8 or 4 bits save is space; so the weights are dequantized
+when they are loaded, and the model is like any other: it trains, is exported, writes
 text. `keras_hub` by itself keeps the integers.
 """
 

@@ -122,7 +122,7 @@ class TextClassifier(FineTunedModel):
 
     @property
     def packed(self) -> tf.types.experimental.PolymorphicFunction | None:
-        """The forward pass without what fills rows up, or `None` where there is none of this kind.
+        """The padding-free forward pass, or `None` where the model has none.
 
         It takes the inputs, each int32 `[rows, length]`, and the rows' lengths, int32 `[rows]`, and
         is traced once for all of them. Shapes that data decide are for CPUs.

@@ -146,7 +146,7 @@ class CausalData(Section):
     )
     train_on_prompt: bool = Field(False, description="learn what users say as well")
     too_long: Literal["cut", "drop", "split"] = Field(
-        "cut", description="what becomes of conversations above max_length"
+        "cut", description="what to do with conversations above max_length"
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"

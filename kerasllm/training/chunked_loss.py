@@ -43,7 +43,7 @@ def chunked_loss(
         tokens: How many tokens a piece has.
 
     Returns:
-        The loss, a float32 scalar, and whether the likeliest token is the target, float32
+        The loss, a float32 scalar, and whether the most likely token is the target, float32
         `[rows, length]`.
 
     Reference:
@@ -99,7 +99,7 @@ def chunked_scores(
         tokens: How many tokens a piece has.
 
     Returns:
-        The negative log-likelihoods in nats, and whether the likeliest token is the target, each
+        The negative log-likelihoods in nats, and whether the most likely token is the target, each
         float32 `[rows, length]`.
     """
 

@@ -82,7 +82,7 @@ class PreferenceLoss(keras.losses.Loss):
 def rewards(y_true, y_pred, beta: float) -> dict:
     """Returns the rewards of pairs, by the name of the metric, each `[pairs]`.
 
-    The reward of an answer is `beta` times how much likelier it has become: `chosen_reward` and
+    The reward of an answer is `beta` times the gain of its log-likelihood: `chosen_reward` and
     `rejected_reward`. `margin` is how much more the chosen one gets, `accuracy` 1 where it gets
     more, else 0.
     """

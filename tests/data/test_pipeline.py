@@ -86,7 +86,7 @@ def test_replicas_together_get_each_row_of_the_batch_once(data, scope, batch_siz
             rows = replica_rows(batch_size, scope.num_replicas_in_sync, accumulate)
             assert len(y) == rows and rows % accumulate == 0
             assert {part.shape for part in x.values()} == {(rows, plan.widths[number])}
-            # A row that fills up is a real one too: its tokens are not empty.
+            # A padding row repeats a real one: its tokens are not empty.
             np.testing.assert_array_equal(x["padding_mask"].sum(1), data.lengths[y])
             np.testing.assert_array_equal(x["token_ids"], (y[:, None] + 1) * x["padding_mask"])
             assert not x["segment_ids"].any()
@@ -130,7 +130,7 @@ def test_replicas_make_the_same_parts_whatever_workers_they_are_on(data, batch_s
 
 
 class Masked:
-    """Texts of which each token is masked by chance: rows that draw at random."""
+    """Texts with each token masked by chance: rows that draw at random."""
 
     def __init__(self, tokens: TokensInMemory):
         self.tokens = tokens
@@ -196,7 +196,7 @@ def test_each_step_and_each_seed_draws_anew():
 
 
 class Translations:
-    """Rows of a source and a target, of which each token is the number of the row."""
+    """Rows of a source and a target whose tokens are all the number of the row."""
 
     def __init__(self, lengths: np.ndarray):
         self.lengths = lengths

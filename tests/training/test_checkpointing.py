@@ -42,7 +42,7 @@ class Saved(CheckpointStore):
 
 
 class Each(keras.callbacks.Callback):
-    """Calls a function behind each step with its number."""
+    """Calls a function after each step with its number."""
 
     def __init__(self, function):
         super().__init__()

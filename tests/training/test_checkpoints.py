@@ -509,7 +509,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path):
 
 
 # Saves each step twice, every fourth as the best, and says what is done. A step's arrays follow
-# from the step, so that whoever finds them can tell.
+# from the step, so that a reader can verify them.
 _SAVE_FOR_EVER = """
 import itertools, sys
 import numpy as np

@@ -27,7 +27,7 @@ from kerasllm.models.skip_initialization import weights_to_come
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
-# What older files hold besides: tables that are computed anew.
+# What older files hold besides: tables that are computed again.
 _BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias)")
 
 
