@@ -113,7 +113,7 @@ class DistilledClassifier(TextClassifier):
             loss += weights["logits"] * softened.compute_loss(wanted["logits"], found["logits"])
         if weights["hidden"]:
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
-            # A row that fills a batch up has no tokens.
+            # A padding row has no tokens.
             parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
             of_tokens = share[:, None] * parts
             matched = keras.distillation.FeatureDistillation(

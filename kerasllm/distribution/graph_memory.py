@@ -79,7 +79,7 @@ def operation_count(function: tf.types.experimental.ConcreteFunction) -> int:
 
 @dataclass(eq=False)
 class _Value:
-    """A tensor, the bytes that it fills, and the operation that makes it."""
+    """A tensor, its size in bytes, and the operation that makes it."""
 
     bytes: int
     maker: _Operation | None

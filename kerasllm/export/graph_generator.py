@@ -90,13 +90,13 @@ class GraphGenerator:
 
     def _greedy(self, prompt, max_new_tokens=MAX_NEW_TOKENS):
         ids = self._tokenizer.rows(prompt)
-        return {"text": self._tokenizer.text(self._generate(ids, max_new_tokens, _likeliest))}
+        return {"text": self._tokenizer.text(self._generate(ids, max_new_tokens, _most_likely))}
 
     def _chat(self, message, max_new_tokens):
         prompt = tf.strings.join([self._before, message, self._behind])
         ids = self._tokenizer.tokens(tf.strings.unicode_transcode(prompt, "UTF-8", "UTF-8"))
         stops = [*self._stops, *self._chat_stops]
-        new = self._generate(ids, max_new_tokens, _likeliest, stops)
+        new = self._generate(ids, max_new_tokens, _most_likely, stops)
         return {"text": self._tokenizer.text(new)}
 
     def _sampled(self, prompt, max_new_tokens, temperature, top_k, top_p, seed):
@@ -113,28 +113,28 @@ class GraphGenerator:
             warm = logits / tf.where(temperature > 0, temperature, 1.0)
             kept = keep_top_p(_keep_top_k(warm, top_k), top_p)
             drawn = draw(kept, tf.gather(uniform, number, axis=1))
-            return tf.where(temperature > 0, drawn, _likeliest(logits, number))
+            return tf.where(temperature > 0, drawn, _most_likely(logits, number))
 
         ids = self._tokenizer.rows(prompt)
         return {"text": self._tokenizer.text(self._generate(ids, max_new_tokens, choose))}
 
     def _next_token(self, prompt):
-        token_ids, lengths = self._filled(self._tokenizer.rows(prompt), new=0)
+        token_ids, lengths = self._padded(self._tokenizer.rows(prompt), new=0)
         return {"logits": self._prefill(token_ids, lengths, tf.shape(token_ids)[1])[0]}
 
     def _logits_of_ids(self, token_ids, padding_mask):
-        token_ids, lengths = self._filled(_ragged(token_ids, padding_mask), new=0)
+        token_ids, lengths = self._padded(_ragged(token_ids, padding_mask), new=0)
         return {"logits": self._prefill(token_ids, lengths, tf.shape(token_ids)[1])[0]}
 
     def _ids_of_ids(self, token_ids, padding_mask, max_new_tokens):
-        ids = self._generate(_ragged(token_ids, padding_mask), max_new_tokens, _likeliest)
+        ids = self._generate(_ragged(token_ids, padding_mask), max_new_tokens, _most_likely)
         found = ids.to_tensor(self._pad)
         return {
             "token_ids": found,
             "padding_mask": tf.sequence_mask(ids.row_lengths(), tf.shape(found)[1], tf.int32),
         }
 
-    def _filled(self, ids: tf.RaggedTensor, new: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
+    def _padded(self, ids: tf.RaggedTensor, new: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns prompts that leave room for new tokens, the ends of those that are too long."""
         if self._longest is not None:
             room = self._longest - new
@@ -168,7 +168,7 @@ class GraphGenerator:
             stops: Tokens that end a text. Defaults to `None`: the tokenizer's.
         """
         stops = self._stops if stops is None else stops
-        token_ids, lengths = self._filled(ids)
+        token_ids, lengths = self._padded(ids)
         most, room = tf.maximum(most, 1), tf.fill(tf.shape(lengths), tf.int32.max)
         if self._longest is not None:
             room = self._longest - lengths
@@ -177,7 +177,7 @@ class GraphGenerator:
         token = choose(logits, tf.constant(0))
         made = tf.TensorArray(tf.int32, most, element_shape=[None]).write(0, token)
 
-        def goes_on(count, token, ended, made, cache):
+        def condition(count, token, ended, made, cache):
             return (count < most) & ~tf.reduce_all(ended | (count >= room))
 
         def advance(count, token, ended, made, cache):
@@ -187,9 +187,9 @@ class GraphGenerator:
             return count + 1, token, ended, made.write(count, token), cache
 
         state = (tf.constant(1), token, _among(token, stops), made, cache)
-        count, _, _, made, _ = tf.while_loop(goes_on, advance, state)
+        count, _, _, made, _ = tf.while_loop(condition, advance, state)
         new = tf.transpose(made.gather(tf.range(count)))
-        # Rows that had ended went on with the others.
+        # Rows that had ended continued with the others.
         ended = tf.cumsum(tf.cast(_among(new, stops), tf.int32), axis=1) > 0
         return tf.ragged.boolean_mask(new, ~ended & (tf.range(count) < room[:, None]))
 
@@ -226,7 +226,7 @@ def chat_parts(model: CausalLM) -> tuple[str, str, list[int]] | None:
     return parts[0], parts[1], stops
 
 
-def _likeliest(logits, _):
+def _most_likely(logits, _):
     return tf.argmax(logits, -1, output_type=tf.int32)
 
 

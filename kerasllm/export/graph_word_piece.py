@@ -134,7 +134,7 @@ class _Pieces:
             tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[None]),
         )
 
-        def goes_on(step, place, node, found, found_end, cut):
+        def condition(step, place, node, found, found_end, cut):
             # One step at least, for there is nothing to put together otherwise.
             return (step == 0) | tf.reduce_any(node >= 0)
 
@@ -157,7 +157,7 @@ class _Pieces:
             found = tf.where(there, tf.where(id >= 0, id, found), -1)
             return step + 1, place, node, found, found_end, cut
 
-        cut = tf.transpose(tf.while_loop(goes_on, walk, state)[-1].stack())
+        cut = tf.transpose(tf.while_loop(condition, walk, state)[-1].stack())
         lost = tf.reduce_any(cut == _LOST, -1, keepdims=True)
         return tf.where(lost, -1, cut)
 

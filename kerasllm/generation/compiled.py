@@ -146,10 +146,10 @@ class Functions:
                     }
                 ]
 
-            def goes_on(state):
+            def condition(state):
                 return (state["count"] < until) & ~tf.reduce_all(state["ended"])
 
-            return tf.while_loop(goes_on, body, [state])[0]
+            return tf.while_loop(condition, body, [state])[0]
 
         return advance
 

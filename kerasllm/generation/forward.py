@@ -96,8 +96,8 @@ def step(
     own = numbers - prompt + lengths[:, None]
     visible = (numbers < lengths[:, None]) | ((numbers >= prompt) & (numbers <= slot))
     if architecture.window:
-        behind = position[:, None] - tf.where(numbers < prompt, numbers, own)
-        visible &= behind < architecture.window
+        distance = position[:, None] - tf.where(numbers < prompt, numbers, own)
+        visible &= distance < architecture.window
     hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
     cache = list(cache)
     layers = iter(range(len(cache)))

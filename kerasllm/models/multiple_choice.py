@@ -160,12 +160,12 @@ def _rows(
     rows, trained, lines = [], [], []
     for question in questions:
         context = next(encoded)
-        behind = [next(encoded) for _ in question.choices]
+        choices = [next(encoded) for _ in question.choices]
         # The first token has nothing that it could be predicted from.
-        shared = max(min(_shared(context, row) for row in behind), 1)
-        rows += behind
-        trained += [np.arange(len(row)) >= shared for row in behind]
-        lines += [question.line] * len(behind)
+        shared = max(min(_shared(context, row) for row in choices), 1)
+        rows += choices
+        trained += [np.arange(len(row)) >= shared for row in choices]
+        lines += [question.line] * len(choices)
     sizes = np.cumsum([0, *map(len, rows)])
     marks = np.concatenate(trained).astype(np.uint8)
     return row_batch(np.concatenate(rows), sizes, file, np.array(lines), trained=marks)

@@ -52,7 +52,7 @@ def _quantized(folder: str | Path) -> keras.dtype_policies.DTypePolicyMap | None
 
 
 def _copy_dequantized(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the weights of another one, of which layers are quantized.
+    """Gives a model the weights of another one with quantized layers.
 
     Args:
         source: The model with quantized layers.

@@ -36,8 +36,8 @@ class Outputs:
     """What the outputs of a classifier mean.
 
     Attributes:
-        problem: `"single_label"`: logits of classes, of which one is right; `"multi_label"`: logits
-            of labels, of which any number is right; `"regression"`: one score. Defaults to
+        problem: `"single_label"`: logits of classes, one of them right; `"multi_label"`: logits of
+            labels, any number of them right; `"regression"`: one score. Defaults to
             `"single_label"`.
         pair: Whether it reads two texts. Defaults to `False`.
         truncation: How pairs that are too long are cut: `"longest_first"` or `"only_second"`.

@@ -50,7 +50,7 @@ class Decoding(Protocol):
     """Answers that are open."""
 
     def at_once(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Returns how many of some prompts, from the first on, are best read in one go."""
+        """Returns how many of some prompts, from the first on, are best read at once."""
 
     def add(self, asked: Sequence[Asked]) -> dict[Hashable, list[int]]:
         """Opens answers and returns their first tokens.

@@ -135,7 +135,7 @@ class CausalData(Section):
         256, description="tokens of a row: a block of text, a pack of conversations"
     )
     packing: Literal["auto"] | bool = Field(
-        "auto", description="fill rows with several texts that do not see each other"
+        "auto", description="pack several texts that do not see each other into a row"
     )
     buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
     chat_template: Text = Field(

@@ -27,7 +27,7 @@ class PreferenceLoss(keras.losses.Loss):
 
     Args:
         kind: One of these. Defaults to `"sigmoid"`.
-        beta: How dear it is to move away from the reference. Defaults to `0.1`.
+        beta: How costly it is to move away from the reference. Defaults to `0.1`.
         label_smoothing: The share of pairs that are thought to be the wrong way round, from 0 to
             below 0.5; for `sigmoid`. Defaults to `0.0`.
         **kwargs: See `keras.losses.Loss`.

@@ -116,7 +116,7 @@ def finetune(
     with run.locked() if chief else nullcontext():
         checkpoint = None
         if begun:
-            checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
+            checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, report)
         if chief:
             _record(run, job, command, checkpoint)
         report.heading(f"Training into {run.path}" if run else "Training")
@@ -185,7 +185,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     write_json(run.environment, environment)
 
 
-def _checkpoint_to_go_on_from(
+def _checkpoint_to_resume_from(
     run: Run, job: Job, accept_changes: bool, report: Report
 ) -> Checkpoint | None:
     """Returns the newest checkpoint that verifies, if the job is what it was saved by."""

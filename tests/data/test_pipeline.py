@@ -184,7 +184,7 @@ def test_what_is_drawn_is_the_same_after_a_resume_and_on_any_replicas(
     assert masked_rows(data, plans, scope, first, seed=5) == whole[first:]
 
 
-def test_each_step_and_each_seed_draws_anew():
+def test_each_step_and_seed_draws_a_new_mask():
     lengths = np.full(8, 30)
     tokens = TokensInMemory(np.ones(240, np.int32), np.arange(9) * 30)
     data = Examples(tokens, np.arange(8), np.arange(8))

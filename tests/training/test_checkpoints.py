@@ -190,7 +190,7 @@ def test_a_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ended_by", [None, KeyboardInterrupt, Killed])
-def test_behind_its_context_nothing_is_written_any_more(tmp_path, monkeypatch, ended_by):
+def test_after_its_context_nothing_is_written_any_more(tmp_path, monkeypatch, ended_by):
     write = checkpoints.write_checkpoint
     monkeypatch.setattr(checkpoints, "write_checkpoint", lambda *a: time.sleep(0.3) or write(*a))
     with suppress(ended_by or ()), store_of(tmp_path) as store:

@@ -80,7 +80,7 @@ def counting_scores(monkeypatch) -> list[int]:
     return scored
 
 
-def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
+def test_an_adapter_learns_to_prefer_and_a_stopped_run_ends_the_same(
     toy_language_model, tmp_path, monkeypatch
 ):
     settings = [
@@ -136,7 +136,7 @@ def test_a_plan_scores_nothing(toy_language_model, tmp_path, monkeypatch):
     assert np.isfinite(found["step"]["loss"]) and not scored
 
 
-def test_the_reference_of_an_adapter_that_goes_on_has_it_too(toy_language_model, tmp_path):
+def test_the_reference_of_a_continued_adapter_has_it_too(toy_language_model, tmp_path):
     preset = Run(toy_language_model).model
     model = load_causal_lm(preset)
     adapter = add_adapter(model.backbone, rank=4, targets=["attention"])

@@ -120,7 +120,7 @@ def test_a_run_that_signals_stop_ends_as_if_they_had_not(folder, toy_preset, nev
     assert_same(folder / "stopped", never_stopped)
 
 
-def test_a_run_killed_behind_its_training_only_saves_its_model(folder, toy_preset, never_stopped):
+def test_a_run_killed_after_its_training_only_saves_its_model(folder, toy_preset, never_stopped):
     killed = stopped_at(never_stopped, 14, "killed_at_the_end")
     # What it left of a model.
     (killed / "model").mkdir()
@@ -132,7 +132,7 @@ def test_a_run_killed_behind_its_training_only_saves_its_model(folder, toy_prese
     assert not list(killed.glob(".*.tmp"))
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(folder, toy_preset, never_stopped):
+def test_a_run_killed_before_its_first_checkpoint_restarts(folder, toy_preset, never_stopped):
     with pytest.raises(Killed):
         toy_run(
             folder,
@@ -149,7 +149,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(folder, toy_preset
 
 
 @pytest.mark.slow
-def test_other_devices_go_on_at_the_same_step(folder, toy_preset, never_stopped):
+def test_other_devices_continue_at_the_same_step(folder, toy_preset, never_stopped):
     killed = stopped_at(never_stopped, 5, "on_two")
     settings = [*toy_settings(folder, toy_preset), *SETTINGS, *AVERAGED]
     command = ["finetune", "--recipe", "bert_cls", "--resume", "--output", str(killed)]
@@ -206,7 +206,7 @@ def test_changes_are_refused_by_name(folder, toy_preset, never_stopped):
     assert len(refused.value.what.split(";")) == 4
 
 
-def test_changed_data_are_refused_and_go_on_when_accepted(toy_data, toy_preset):
+def test_changed_data_are_refused_and_continue_when_accepted(toy_data, toy_preset):
     with pytest.raises(Killed):
         toy_run(toy_data, toy_preset, do={6: kill})
     found = CheckpointStore(toy_data / "run" / "checkpoints").newest()

@@ -318,7 +318,7 @@ class Tokenizer(abc.ABC):
     def _check_room_for_second(
         self, first: np.ndarray, second: np.ndarray, max_length: int, place: int
     ) -> None:
-        """Refuses pairs of which the first text leaves no room for any of the second one."""
+        """Refuses pairs whose first text leaves no room for any of the second one."""
         room = max_length - self.pair_special_tokens
         full = np.flatnonzero((first + second > room) & (first >= room))
         if len(full):

@@ -31,7 +31,7 @@ class Adapter:
         name: What it is called there.
         settings: What its updates are made like.
         base: The `fingerprint`, `bytes` and `parameters` of the backbone without adapters.
-        bytes: What the weights of the backbone fill with this one.
+        bytes: The size of the backbone's weights with this one.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class Base:
 
     Attributes:
         fingerprint: See `fingerprint`.
-        bytes: What its weights filled.
+        bytes: The size of its weights.
         parameters: How many they were.
     """
 

@@ -95,7 +95,7 @@ def _open(path: Path) -> tuple[dict, list[Source]]:
 def is_decoder(path: str | Path) -> bool:
     """Returns whether a path is of a kind that `load_backbone` reads.
 
-    That is a GGUF file or a folder in Hugging Face's layout; of which family it is, is not asked.
+    That is a GGUF file or a folder in Hugging Face's layout; the family is not checked.
 
     Args:
         path: A path, or a handle that only KerasHub understands.
