@@ -181,7 +181,7 @@ def stop(output: Path, share: float, **_: object) -> dict:
 
 
 def start(output: Path, began: float, **_: object) -> dict:
-    """Starts a run, or goes on with one, until its first new step is done."""
+    """Starts or resumes a run, until its first new step is done."""
     from kerasllm.training.checkpointing import Checkpoints
     from kerasllm.training.checkpoints import CheckpointStore
     from kerasllm.training.monitor import StepMonitor
@@ -228,7 +228,7 @@ def run(output: Path, every: int | None, **_: object) -> dict:
     warm = 5
     steps = len(at) - 1 - warm
     seconds, cpu = (at[-1][i] - at[warm][i] for i in (0, 1))
-    # The last save comes behind the last step.
+    # The last save comes after the last step.
     inside = saves[:-1]
     newest = max(made.checkpoints.iterdir(), key=lambda path: path.stat().st_mtime)
     return {

@@ -103,7 +103,7 @@ def _logits(source):
 
 
 def _generated(source) -> dict:
-    """Returns the text of a conversation, and what greedy generation writes behind some texts."""
+    """Returns the text of a conversation, and the greedy continuations of some texts."""
     import numpy as np
 
     from kerasllm.generation import GenerationSettings, Generator

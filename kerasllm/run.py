@@ -89,7 +89,7 @@ class Run:
             raise RunError(
                 "The directory holds a run that did not finish",
                 where=str(self.path),
-                fix="go on with it with --resume, or choose another directory with --output",
+                fix="continue it with --resume, or choose another directory with --output",
             )
         else:
             what = "The directory is not empty"
@@ -147,7 +147,7 @@ class Run:
             raise RunError(
                 "This run did not finish: it has no trained model",
                 where=str(run.path),
-                fix="go on with the training: `kerasllm finetune --resume --output "
+                fix="continue the training: `kerasllm finetune --resume --output "
                 f"{run.path}`",
             )
         return run

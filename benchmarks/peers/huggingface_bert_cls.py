@@ -1,4 +1,4 @@
-"""Fine-tunes a BERT classifier with Hugging Face's Trainer, as fast as it goes on a CPU.
+"""Fine-tunes a BERT classifier with Hugging Face's Trainer, as fast as possible on a CPU.
 
 bfloat16, batches of rows of like length, padding to the longest row of the batch rounded up to a
 multiple of 8, the fused AdamW: the fastest settings that were found. Runs in the environment of

@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter with `peft` and Hugging Face's Trainer, as fast as it goes on a CPU.
+"""Trains a LoRA adapter with `peft` and Hugging Face's Trainer, as fast as possible on a CPU.
 
 Runs in the environment of `setup.sh`, imports nothing of kerasllm, and prints one JSON object:
 

@@ -19,7 +19,7 @@ from kerasllm.cli.startup import import_tensorflow
     "--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]"
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on from the newest checkpoint; begin if there is none."
+    "--resume", is_flag=True, help="Continue from the newest checkpoint; start if there is none."
 )
 @click.option(
     "--accept-changes",
@@ -78,7 +78,7 @@ def finetune(
 
 
 def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
-    """Returns the recipe to load: what was named, or that of the run to go on with."""
+    """Returns the recipe to load: what was named, or that of the run to resume."""
     if recipe:
         return recipe
     if not (resume and output):
@@ -89,7 +89,7 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
     run = Run(output)
     if not run.recipe.is_file():
         raise RunError(
-            "There is no run to go on with",
+            "There is no run to resume",
             where=output,
             fix="begin one with --recipe, or name the run directory with --output",
         )

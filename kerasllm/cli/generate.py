@@ -49,7 +49,7 @@ def generate(
     kerasllm generate smollm2_135m_instruct --chat --prompt "Name three whales."
     kerasllm generate my_run --input prompts.txt --output texts.jsonl
 
-    Without --temperature, --top-k, --top-p and --min-p, the likeliest token is taken each time.
+    Without --temperature, --top-k, --top-p and --min-p, the most likely token is taken each time.
     """
     settings = settings_of(**options)
     if batch_size < 1:

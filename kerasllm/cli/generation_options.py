@@ -10,9 +10,9 @@ import click
 from kerasllm.generation.settings import GenerationSettings
 
 _OPTIONS = (
-    click.option("--temperature", type=float, help="Below 1: likelier tokens; 0: the likeliest."),
-    click.option("--top-k", type=int, help="Sample among this many likeliest tokens."),
-    click.option("--top-p", type=float, help="Sample among the likeliest tokens up to this sum."),
+    click.option("--temperature", type=float, help="Below 1: more likely tokens; 0: greedy."),
+    click.option("--top-k", type=int, help="Sample among this many most likely tokens."),
+    click.option("--top-p", type=float, help="Sample among the most likely tokens up to this sum."),
     click.option("--min-p", type=float, help="Sample among tokens this likely, beside the first."),
     click.option(
         "--repetition-penalty", type=float, default=1.0, help="Above 1: fewer repetitions."

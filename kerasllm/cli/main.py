@@ -131,7 +131,7 @@ def _as_shown(error: Exception) -> KerasllmError:
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, is of a full disk: h5py and TensorFlow use words."""
+    """Whether an error or its cause is a full disk; h5py and TensorFlow only say so in words."""
     while error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -61,8 +61,8 @@ def serve(
     key = read_key(api_key_file)
     if key is None and not _is_loopback(host):
         click.echo(
-            f"Warning: whoever reaches {host} can use the model. Give a key with --api-key-file "
-            f"or {KEY_VARIABLE}.",
+            f"Warning: anyone who can reach {host} can use the model. Set a key with "
+            f"--api-key-file or {KEY_VARIABLE}.",
             err=True,
         )
     import_tensorflow()

@@ -96,7 +96,7 @@ def _save(layer: keras.Layer, store) -> None:
 
 
 class _Batched(keras.Layer):
-    """A transformer layer of which Keras' calibration may take the first output: the whole batch.
+    """A transformer layer whose first output is the whole batch, as Keras' calibration takes it.
 
     Args:
         block: The layer; it is called in inference.

@@ -25,13 +25,13 @@ class DistilledClassifier(TextClassifier):
         + logits * LogitsDistillation(temperature)(teacher's logits, logits)
         + hidden * FeatureDistillation(hidden_loss)(teacher's hidden states, hidden states)
 
-    Hidden states are compared behind each layer of the student with those behind the teacher's
-    layer that is as deep, in the mean over the tokens of a text and over the layers.
+    The hidden states after each student layer are compared with those after the teacher layer of
+    the same relative depth, averaged over the tokens of a text and over the layers.
 
     Args:
         student: The model to train; both have the same weights from then on.
         teacher: A trained classifier of the same labels; it is not changed.
-        temperature: Softens both distributions; above 1 the classes that are not the likeliest
+        temperature: Softens both distributions; above 1 the less likely classes
             count for more. Defaults to `2.0`.
         labels: Weight of the loss on the labels. Defaults to `1.0`.
         logits: Weight of the loss on the logits. Defaults to `1.0`.
@@ -113,7 +113,7 @@ class DistilledClassifier(TextClassifier):
             loss += weights["logits"] * softened.compute_loss(wanted["logits"], found["logits"])
         if weights["hidden"]:
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
-            # A row that fills a batch up has no tokens.
+            # A padding row has no tokens.
             parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
             of_tokens = share[:, None] * parts
             matched = keras.distillation.FeatureDistillation(

@@ -30,7 +30,7 @@ def quantize(
     layers, which take 8 bits.
 
     Args:
-        backbone: A KerasHub backbone in float32. Its functions must be traced anew.
+        backbone: A KerasHub backbone in float32. Its functions must be traced again.
         settings: The method and its settings.
         token_ids: int32 `[rows, length]` without padding, real texts for `gptq` and `awq`.
             Defaults to `None`: for the other methods.

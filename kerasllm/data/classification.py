@@ -313,7 +313,7 @@ def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.n
 
 
 def _strata(train: Examples) -> np.ndarray:
-    """Returns the number of the group of each row, of which a split takes its share."""
+    """Returns the stratum of each row; a split takes its share of every stratum."""
     labels = train.labels
     if labels.ndim == 2:
         return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)

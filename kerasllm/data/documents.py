@@ -150,7 +150,7 @@ class Stretch:
     Args:
         documents: The documents.
         first: The first character. Defaults to `0`.
-        last: The character behind the last. Defaults to `None`: all the rest.
+        last: The end, exclusive. Defaults to `None`: the end of the last document.
     """
 
     documents: Documents

@@ -65,9 +65,9 @@ def training_dataset(
         batch_rows = current(epoch).rows(step_in_epoch)
         # A repeated row, not an empty one: attention over nothing is not defined.
         own = np.arange(replica * rows, (replica + 1) * rows)
-        filled = np.resize(batch_rows, rows * replicas)[own]
+        padded = np.resize(batch_rows, rows * replicas)[own]
         width = current(epoch).width(step_in_epoch)
-        x, y, weights = examples.batch(filled, width, inputs, pad_id, step=step, seed=seed)
+        x, y, weights = examples.batch(padded, width, inputs, pad_id, step=step, seed=seed)
         padding = own >= len(batch_rows)
         if padding.any():
             weights = weights.copy()
@@ -110,7 +110,7 @@ def prediction_dataset(
     make = make or model_inputs
 
     def batch(step: int, replica: int) -> dict[str, np.ndarray]:
-        own = np.split(_filled(plan, step, replicas), replicas)[replica]
+        own = np.split(_padded(plan, step, replicas), replicas)[replica]
         return make(tokens, own, plan.width(step), inputs, pad_id)
 
     if signature is None:
@@ -129,7 +129,7 @@ def prediction_rows(plan: BatchPlan, strategy: tf.distribute.Strategy | None = N
     once, each time with the same output.
     """
     replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
-    return np.concatenate([_filled(plan, step, replicas) for step in range(len(plan))])
+    return np.concatenate([_padded(plan, step, replicas) for step in range(len(plan))])
 
 
 def replica_rows(batch_size: int, replicas: int, accumulate: int = 1) -> int:
@@ -196,7 +196,7 @@ def _tensor_specs(specs: Any) -> Any:
     return tf.nest.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
 
 
-def _filled(plan: BatchPlan, step: int, replicas: int) -> np.ndarray:
+def _padded(plan: BatchPlan, step: int, replicas: int) -> np.ndarray:
     rows = plan.rows(step)
     if replicas == 1:
         return rows

@@ -1,4 +1,4 @@
-"""Rows of tokens that a language model learns to go on with: whole texts, packs, or full blocks."""
+"""Token rows to train a language model on: whole texts, packed texts, or full blocks."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ class Sequences:
             x[SEGMENTS] = padded(np.repeat(number, counts), 0, np.int32)
         weights = self.store.trained(store_rows, starts + 1, counts).astype(np.float32)
         if self.context is not None:
-            behind = np.arange(len(weights)) - np.repeat(np.cumsum(counts) - counts, counts)
-            weights[behind < np.repeat(self.context[chosen], counts)] = 0.0
+            offsets = np.arange(len(weights)) - np.repeat(np.cumsum(counts) - counts, counts)
+            weights[offsets < np.repeat(self.context[chosen], counts)] = 0.0
         y = padded(tokens[is_target], pad_id, np.int32)
         return x, y, padded(weights, 0.0, np.float32)
 

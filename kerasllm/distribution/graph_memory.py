@@ -79,7 +79,7 @@ def operation_count(function: tf.types.experimental.ConcreteFunction) -> int:
 
 @dataclass(eq=False)
 class _Value:
-    """A tensor, the bytes that it fills, and the operation that makes it."""
+    """A tensor, its size in bytes, and the operation that makes it."""
 
     bytes: int
     maker: _Operation | None
@@ -232,7 +232,7 @@ def _item_size(dtype: tf.DType) -> int:
 
 @dataclass(eq=False)
 class _Buffer:
-    """Memory that tensors share; whoever lent it counts it."""
+    """Memory that tensors share; it is counted where it was lent."""
 
     bytes: int
     lent: bool = False
@@ -296,7 +296,7 @@ def _needed(operations: Sequence[_Operation], results: Sequence[_Value]) -> list
 def _in_order(operations: Sequence[_Operation]) -> Iterator[_Operation]:
     """Yields operations as a thread of the executor takes them.
 
-    Of those that one operation made ready it goes on with the last; the others wait their turn.
+    Of those that one operation made ready it continues with the last; the others are queued.
     """
     followers = defaultdict(list)
     missing = {}

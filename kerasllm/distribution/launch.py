@@ -225,7 +225,7 @@ def _start(command: Sequence[str], addresses: list[str], index: int) -> _Worker:
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        # A Ctrl-C of the terminal comes to us alone, and each worker has a group to end with.
+        # Ctrl-C in the terminal reaches only this process; each worker is ended with its group.
         start_new_session=True,
         preexec_fn=_dies_with_us() if sys.platform == "linux" else None,
     )

@@ -44,11 +44,11 @@ class MemoryEstimate:
 
     @property
     def device(self) -> int:
-        """What the tensors of one device fill."""
+        """The bytes of the tensors of one device."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
     def process(self, devices: int = 1) -> int:
-        """What a process fills whose devices are parts of the host's CPU.
+        """The bytes of a process whose devices are parts of the host's CPU.
 
         Args:
             devices: How many they are. Defaults to `1`.
@@ -62,7 +62,7 @@ def estimate_memory(
     """Estimates what a training needs, before its first step.
 
     Of a process on a CPU it was 86 to 98% of what `benchmarks/memory.py` measured. What is not
-    seen: the gaps between tensors, some 5 to 10% of what they fill; memory that kernels take for
+    seen: the gaps between tensors, some 5 to 10% of their size; memory that kernels take for
     themselves; how XLA fuses and orders operations, and what its compiler needs, on a CPU some
     300 MiB.
 
@@ -91,13 +91,13 @@ def estimate_memory(
 
 
 def checkpoint_bytes(model: keras.Model) -> int:
-    """Returns how much a checkpoint of a compiled model fills on the disk."""
+    """Returns the bytes on disk of a checkpoint of a compiled model."""
     # What does not train is in the preset.
     return bytes_of([*model.trainable_variables, *model.optimizer.variables])
 
 
 def bytes_of(variables: Iterable[keras.Variable]) -> int:
-    """Returns how much variables fill, each counted once."""
+    """Returns the bytes of variables, each counted once."""
     each = {id(variable): variable for variable in variables}.values()
     return sum(
         tf.TensorShape(variable.shape).num_elements() * tf.as_dtype(variable.dtype).size

@@ -88,8 +88,8 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     else:
         where = ", ".join(devices)
     replicas = strategy.num_replicas_in_sync
-    on = "on" if replicas == len(devices) else "of which here on"
-    return f"{kind}: {replicas} replica{'s' * (replicas > 1)} {on} {where}"
+    on = " on" if replicas == len(devices) else ", here on"
+    return f"{kind}: {replicas} replica{'s' * (replicas > 1)}{on} {where}"
 
 
 def kind_of(strategy: tf.distribute.Strategy) -> str:

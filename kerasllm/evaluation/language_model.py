@@ -30,7 +30,7 @@ def language_model_report(scores: np.ndarray, text_bytes: int | None = None) -> 
 
     Args:
         scores: float `[rows, 3]`: of each row the negative log-likelihood in nats, the tokens that
-            count, and how many of them were the likeliest.
+            count, and how many of them were the most likely.
         text_bytes: The bytes of the text in UTF-8 that the tokens stand for. Defaults to `None`:
             not known, and then there are no bits per byte.
 

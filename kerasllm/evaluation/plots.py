@@ -64,7 +64,7 @@ def training_curve_figure(rows: Iterable[Mapping[str, Any]]) -> Figure:
     """Draws the loss in training and validation, and the learning rate, by step.
 
     Few points are drawn as they are; many as a running mean over a twentieth of the run, with the
-    points faintly behind it. A loss that is NaN or infinite leaves a gap.
+points faint in the background. A loss that is NaN or infinite leaves a gap.
 
     Args:
         rows: What `StepMonitor` reports, and what the lines of a run's `metrics.jsonl` hold:

@@ -44,7 +44,7 @@ class CharacterRuns:
 
     @classmethod
     def of_patterns(cls, patterns: Iterable[tuple[int, tuple[int, ...]]]) -> CharacterRuns:
-        """Makes runs of characters, ascending, and what becomes of each and those after it."""
+        """Makes runs from ascending start characters and what each run maps to."""
         runs = [(0, ())]
         for code, pattern in patterns:
             if pattern != runs[-1][1]:
@@ -55,7 +55,7 @@ class CharacterRuns:
         return cls(np.array([start for start, _ in runs], np.int32), table)
 
     def pattern(self, code: int) -> tuple[int, ...]:
-        """Returns what becomes of one character."""
+        """Returns what one character maps to."""
         row = self.patterns[np.searchsorted(self.starts, code, side="right") - 1]
         return tuple(int(each) for each in row if each != NOTHING)
 

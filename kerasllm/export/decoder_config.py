@@ -43,7 +43,7 @@ def decoder_config(backbone: Backbone, tokenizer: TokenizerJson, max_length: int
 
 
 def token_ids(tokenizer: TokenizerJson) -> dict[str, int | list[int]]:
-    """Returns the ids that begin and end a text, and fill rows up, where a tokenizer has them."""
+    """Returns the ids that start, end and pad a text, where a tokenizer has them."""
     start = tokenizer.named_tokens.get("bos_token")
     stops = list(tokenizer.stop_token_ids)
     found = {

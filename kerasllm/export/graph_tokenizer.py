@@ -136,7 +136,7 @@ class CharacterMap:
         self._starts, self._patterns = runs.starts, runs.patterns
 
     def __call__(self, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what becomes of characters.
+        """Returns what characters map to.
 
         Args:
             codes: int32 `[characters]`.

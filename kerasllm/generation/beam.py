@@ -35,7 +35,7 @@ def beam_search(
         stops: Tokens that end a text.
     """
     beams, power = settings.beams, settings.length_penalty
-    # So many that as many as there are beams go on, whichever of the others end.
+    # Enough that a full set of beams continues, whichever candidates end.
     kept = max(2, 1 + len(stops)) * beams
     penalizes = settings.repetition_penalty != 1
     penalty = np.float32(settings.repetition_penalty)
@@ -49,7 +49,7 @@ def beam_search(
     for count in range(1, new_tokens + 1):
         candidates = [[*texts[p], int(t)] for p, t in zip(parents, tokens)]
         ends = np.isin(tokens, stops) | (count == new_tokens)
-        # The first ones alone may end; the others are there to go on.
+        # Only the first ones may end; the others are kept to continue.
         finished += [
             (float(best[i]) / count**power, candidates[i]) for i in range(beams) if ends[i]
         ]

@@ -146,10 +146,10 @@ class Functions:
                     }
                 ]
 
-            def goes_on(state):
+            def condition(state):
                 return (state["count"] < until) & ~tf.reduce_all(state["ended"])
 
-            return tf.while_loop(goes_on, body, [state])[0]
+            return tf.while_loop(condition, body, [state])[0]
 
         return advance
 
@@ -191,7 +191,7 @@ def padded(prompts: Sequence[Sequence[int]], sizes: Sizes) -> tuple[np.ndarray, 
 
     Args:
         prompts: Token ids, at least one prompt.
-        sizes: What they are filled up to.
+        sizes: What they are padded to.
     """
     token_ids = np.zeros((sizes.rows, sizes.prompt), np.int32)
     whole = [*prompts, *[prompts[0]] * (sizes.rows - len(prompts))]

@@ -24,7 +24,7 @@ class ReadDecoder:
     Attributes:
         mixes_lengths: Whether prompts of a batch may differ in length.
         packs: Whether `step` may keep the weights as the processor's kernels read them.
-        weights: What `prefill` and `step` take; `refresh` reads it anew.
+        weights: What `prefill` and `step` take; `refresh` reads it again.
     """
 
     mixes_lengths = True
@@ -85,7 +85,7 @@ class KerasHubDecoder:
 
     def step(self, weights, cache, token_ids, slot, prompt: int, lengths, packed: bool = False):
         """As `ReadDecoder.step`, for rows of one length, and never packed."""
-        # What fills prompts up lies behind what is read, and is written over one by one.
+        # The padding of prompts follows what is read, and is overwritten one token at a time.
         return self._read(cache, token_ids, lengths[0] + slot - prompt)
 
     def reordered(self, cache, rows):

@@ -1,9 +1,9 @@
 """The forward pass of a decoder with a cache of keys and values, as pure functions.
 
-`prefill` reads whole prompts, `step` one token of each row. Prompts of a batch are filled up at
-their end to a common length P, and what is generated stands behind it, in slots P, P + 1, ... of the
-cache for every row alike. So a row's position in its own text is not its slot, and a mask hides the
-filling: a row computes what it would compute alone.
+`prefill` reads whole prompts, `step` one token of each row. Prompts of a batch are padded at
+their end to a common length P, and generated tokens follow in slots P, P + 1, ... of the cache, the
+same for every row. So a row's position in its own text is not its slot, and a mask hides the
+padding: a row computes what it would compute alone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def prefill(
     Args:
         architecture: What the decoder computes.
         weights: Of `read_weights`.
-        token_ids: int32 `[rows, P]`, each row filled up at its end.
+        token_ids: int32 `[rows, P]`, each row padded at its end.
         lengths: int32 `[rows]`: the tokens of each prompt, at least 1.
         slots: The size of the cache, at least P.
 
     Returns:
-        The logits behind each prompt, float32 `[rows, vocabulary]`, and the cache: for each layer
+        The logits after each prompt, float32 `[rows, vocabulary]`, and the cache: for each layer
         keys and values, `[rows, key and value heads, slots, size]`.
     """
     rows, length = _sizes(token_ids)
@@ -86,7 +86,7 @@ def step(
             see `kerasllm.generation.packed`. Defaults to `False`.
 
     Returns:
-        The logits behind the tokens, float32 `[rows, vocabulary]`, and the cache with them.
+        The logits after the tokens, float32 `[rows, vocabulary]`, and the cache with them.
     """
     rows, slots = _sizes(token_ids)[0], _sizes(cache[0][0])[2]
     slot = tf.reshape(slot, [-1, 1])
@@ -96,8 +96,8 @@ def step(
     own = numbers - prompt + lengths[:, None]
     visible = (numbers < lengths[:, None]) | ((numbers >= prompt) & (numbers <= slot))
     if architecture.window:
-        behind = position[:, None] - tf.where(numbers < prompt, numbers, own)
-        visible &= behind < architecture.window
+        distance = position[:, None] - tf.where(numbers < prompt, numbers, own)
+        visible &= distance < architecture.window
     hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
     cache = list(cache)
     layers = iter(range(len(cache)))
@@ -125,7 +125,7 @@ def _places(architecture, weights, positions):
     Cosines and sines that turn the heads, or what is added to the embeddings.
     """
     if not architecture.rotary:
-        # A row that has ended goes on with the others, and may go past the last position.
+        # A row that has ended continues with the others, and may go past the last position.
         known = weights["positions"].shape[0]
         return tf.gather(weights["positions"], tf.minimum(positions, known - 1))
     angles = tf.cast(positions, tf.float32)[:, :, None, None] * weights["frequencies"]
@@ -135,7 +135,7 @@ def _places(architecture, weights, positions):
 
 
 def _blocks(architecture, weights, x, place, attend, rows, packed=False):
-    """Returns the hidden states `[rows * length, width]` behind all layers."""
+    """Returns the hidden states `[rows * length, width]` after all layers."""
     heads, shared = architecture.heads, architecture.key_value_heads
     shape = [rows, -1, heads + 2 * shared, architecture.head_size]
     for block in weights["blocks"]:

@@ -1,4 +1,4 @@
-"""Tokens behind prompts: batches, streams, and when a text ends."""
+"""Generates tokens after prompts: batches, streams, and when a text ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOOK_EVERY = 8
 
 @dataclass(frozen=True)
 class Generated:
-    """What was generated behind a prompt.
+    """What was generated after a prompt.
 
     Attributes:
         tokens: The new tokens, without the one that ended them.
@@ -241,7 +241,7 @@ class _Rows:
 
     @property
     def open(self) -> list[int]:
-        """The rows that go on."""
+        """The rows that continue."""
         return [row for row in range(len(self._limits)) if not self._ended[row]]
 
     @property

@@ -21,8 +21,8 @@ _OP = "_MklNativeFusedMatMul"
 def packed_product(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
     """Multiplies by a matrix that is the same in every call of the function that this stands in.
 
-    The matrix of the first call is kept, laid out anew: as much memory again. Other matrices that
-    are given later are not looked at. Only where `can_pack` says so, in a `tf.function`, without
+    The matrix of the first call is kept in a new layout: as much memory again. Matrices given
+    later are ignored. Only where `can_pack` says so, in a `tf.function`, without
     XLA.
 
     Args:

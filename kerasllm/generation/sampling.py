@@ -21,7 +21,7 @@ class Sampler:
     """Which filters a compiled function applies; their numbers come with each call.
 
     Attributes:
-        draws: Whether tokens are drawn; else the likeliest is taken.
+        draws: Whether tokens are drawn; else the most likely one is taken.
         penalizes: Whether there is a repetition penalty.
         top_k: As in the settings.
         top_p: Whether there is a top-p.
@@ -91,7 +91,7 @@ def keep_top_k(logits, k: int):
 
 
 def keep_top_p(logits, p):
-    """Keeps the fewest likeliest tokens whose probabilities reach the sum `p`, at least one."""
+    """Keeps the fewest most likely tokens whose probabilities reach the sum `p`, at least one."""
     # Summed from the least likely on, as in transformers: those go that together stay below 1 - p.
     order = tf.argsort(logits, axis=-1, stable=True)
     ascending = tf.gather(logits, order, batch_dims=1)
@@ -102,7 +102,7 @@ def keep_top_p(logits, p):
 
 
 def keep_min_p(logits, p):
-    """Keeps tokens of at least `p` times the probability of the likeliest."""
+    """Keeps tokens of at least `p` times the probability of the most likely one."""
     probabilities = tf.nn.softmax(logits)
     return _keep(logits, probabilities >= p * tf.reduce_max(probabilities, -1, keepdims=True))
 

@@ -13,16 +13,16 @@ class GenerationSettings:
     """How tokens are chosen, and when to stop.
 
     Where neither `temperature` nor `top_k`, `top_p` or `min_p` is given, and where `temperature`
-    is 0, the likeliest token is taken each time (greedy decoding).
+    is 0, the most likely token is taken each time (greedy decoding).
 
     Args:
         max_new_tokens: The most tokens that follow a prompt. Defaults to `128`.
         temperature: What logits are divided by: below 1 favours likely tokens, above 1 unlikely
             ones. Defaults to `None`: 1 where anything else asks for sampling.
-        top_k: Sample among this many likeliest tokens. Defaults to `None`: among all.
-        top_p: Sample among the fewest likeliest tokens whose probabilities reach this sum.
+        top_k: Sample among this many most likely tokens. Defaults to `None`: among all.
+        top_p: Sample among the fewest most likely tokens whose probabilities reach this sum.
             Defaults to `None`: among all.
-        min_p: Sample among tokens of at least this share of the likeliest one's probability.
+        min_p: Sample among tokens of at least this share of the highest probability.
             Defaults to `None`: among all.
         repetition_penalty: What the logits of tokens that stand in the text already are divided
             by, or multiplied with where negative. Defaults to `1.0`: nothing.
@@ -69,7 +69,7 @@ class GenerationSettings:
             raise CommandError("A stop text is empty", where="stop", fix="leave it out")
         if self.beams > 1 and self.samples:
             raise CommandError(
-                f"Beam search takes the likeliest texts and draws nothing. Received: "
+                f"Beam search takes the most likely texts and samples nothing. Received: "
                 f"beams={self.beams} with temperature, top_k, top_p or min_p",
                 fix="leave out beams, or what asks for sampling",
             )

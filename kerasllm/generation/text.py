@@ -1,4 +1,4 @@
-"""Texts behind prompts: tokens in and out, stop texts, and what is shown while it is computed."""
+"""Generates texts after prompts: tokens in and out, stop texts, and streamed output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerasllm.generation.text_pieces import TextPieces, first_stop
 
 @dataclass(frozen=True)
 class Text:
-    """What was generated behind a prompt.
+    """What was generated after a prompt.
 
     Attributes:
         text: The text, without the stop text that ended it.
@@ -62,7 +62,7 @@ class TextGenerator:
         return self._template is not None
 
     def encode(self, prompt: str) -> list[int]:
-        """Returns the tokens of a prompt, behind the start token if the tokenizer has one."""
+        """Returns the tokens of a prompt, after the start token if the tokenizer has one."""
         ids = self.tokenizer.encode_whole(prompt)
         start = self.tokenizer.start_token_id
         return ids if start is None else [start, *ids]
@@ -127,7 +127,7 @@ class TextGenerator:
         text, tokens, reason = self.tokenizer.decode(made.tokens), made.tokens, made.finish_reason
         end = first_stop(text, stop)
         if end is not None:
-            # The tokens behind the stop text were computed with others in one go.
+            # The tokens after the stop text were computed in the same batch of steps.
             while first_stop(self.tokenizer.decode(tokens[:-1]), stop) is not None:
                 tokens = tokens[:-1]
             text, reason = text[:end], "stop"
@@ -140,7 +140,7 @@ _generators: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def generate_text(model, prompts: Sequence[str], settings: GenerationSettings) -> list[str]:
     """Generates what follows each prompt with a model as it is now, such as while it trains.
 
-    What was compiled for a model is kept for the next call; its weights are read anew.
+    What was compiled for a model is kept for the next call; its weights are read again.
 
     Args:
         model: A `kerasllm.models.causal_lm.CausalLM`.

@@ -17,7 +17,7 @@ class TextPieces:
         settings: Its `stop_token_ids` and `stop` end the text.
 
     Attributes:
-        stopped: Whether a stop token or text has come; tokens behind it are not looked at.
+        stopped: Whether a stop token or text has come; tokens after it are ignored.
         tokens: How many tokens were taken, without the stop token.
 
     Example:
@@ -53,7 +53,7 @@ class TextPieces:
         if end is not None:
             self.stopped = True
             shown, self._waiting = self._waiting[:end], ""
-            # What is left of the decoder's is behind the stop text.
+            # What is left in the decoder comes after the stop text.
             self._decoder.finish()
             return shown
         return self._show(len(self._waiting) - _begun(self._waiting, self._stop))

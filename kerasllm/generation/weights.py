@@ -1,7 +1,7 @@
 """The weights of a KerasHub decoder, read out of its layers for `kerasllm.generation.forward`.
 
 Walking KerasHub's layers for every token is slow on a processor: they repeat the keys and values of
-grouped heads, stack all caches anew, and multiply by many small matrices. What is read here is laid
+grouped heads, restack all caches, and multiply by many small matrices. What is read here is laid
 out for one token at a time: few matrices, each `[outputs, inputs]`, which the fast kernels want.
 
 `tests/generation/test_generator.py` compares every family with KerasHub's own forward pass, and so

@@ -21,7 +21,7 @@ SCORING_INPUTS = ("targets", "counted")
 
 
 class TokenAccuracy(keras.metrics.Mean):
-    """The share of target tokens that were the likeliest."""
+    """The share of target tokens that were the most likely."""
 
     def update_state(self, y_true, correct, sample_weight=None):
         """Counts `correct`, float `[rows, length]`, each item by its weight."""
@@ -52,8 +52,8 @@ class CausalLM(FineTunedModel):
         packs: Whether rows hold several texts, which then do not see each other; may be set before
             `compile` where `can_pack`.
         pad_to: A length that every batch has, or `None`: any length gives the same result, as no
-            token sees what is behind it; may be set.
-        adapters: The adapters that stand on it, or `None`.
+            token sees what comes after it; may be set.
+        adapters: The adapters attached to it, or `None`.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class CausalLM(FineTunedModel):
         Args:
             optimizer: A Keras optimizer.
             loss: A Keras loss on logits. Defaults to `None`: the cross-entropy of the next token.
-            metrics: Keras metrics of whether each target was the likeliest token. Defaults to
-                `None`: their mean, `accuracy`.
+            metrics: Keras metrics of whether each target was the most likely token. Defaults
+                to `None`: their mean, `accuracy`.
             **kwargs: See `FineTunedModel.compile`.
         """
         if metrics is None:
@@ -122,7 +122,7 @@ class CausalLM(FineTunedModel):
         super().compile(optimizer, loss, metrics, **kwargs)
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
-        """Returns the loss, and whether each target was the likeliest token, `[rows, length]`."""
+        """Returns the loss, and whether each target was the most likely, `[rows, length]`."""
         return chunked_loss(
             self._hidden(x, training),
             y,
@@ -142,7 +142,7 @@ class CausalLM(FineTunedModel):
 
         Returns:
             float32 `[rows, 3]`: the negative log-likelihood, in nats, of the targets that count,
-            how many they are, and how many of them were the likeliest token.
+            how many they are, and how many of them were the most likely token.
         """
         each, correct = chunked_scores(
             self._hidden(data, training=False),

@@ -226,7 +226,7 @@ def _draw_weights(backbone: keras_hub.models.GPT2Backbone) -> None:
     """Draws a new model's weights as GPT-2's were drawn.
 
     KerasHub draws the embeddings the other way round, and what is added to the residual stream as
-    wide as the rest: a small model is then half a nat behind after 200 steps.
+    wide as the rest: the loss of a small model is then half a nat higher after 200 steps.
     """
     _draw(backbone.token_embedding.embeddings, 0.02)
     _draw(backbone.position_embedding.position_embeddings, 0.01)

@@ -43,7 +43,7 @@ def hidden_states(
 
     Args:
         backbone: A KerasHub decoder.
-        token_ids: int32 `[rows, length]`, filled up at the end of a row.
+        token_ids: int32 `[rows, length]`, padded at the end of a row.
         segment_ids: int32 `[rows, length]`: which of the texts in a row a token belongs to, from 1
             on, 0 for padding. Texts do not attend to each other, and the positions of each begin
             at 0. Defaults to `None`: a row is one text.
@@ -69,7 +69,7 @@ def hidden_states(
                 f"{type(backbone).__name__}. Received: segment_ids={segment_ids}, "
                 f"rematerialize={rematerialize}"
             )
-        # A row attends to nothing behind it: what fills it up needs no mask.
+        # A token attends to nothing after it: padding needs no mask.
         inputs = {"token_ids": token_ids, "padding_mask": ops.ones_like(token_ids)}
         return backbone(inputs, training=training)
     mask = None

@@ -12,7 +12,7 @@ class KernelLayout:
     """Maps inputs, kernel and outputs of a dense layer to those of a product of two matrices.
 
     Projections of attention have kernels with an axis for heads, such as `[in, heads, size]`.
-    Whoever wants the projection as one matrix, as other libraries hold it, asks here.
+    This gives the projection as one matrix, as other libraries hold it.
 
     Args:
         equation: The equation of the layer: the axes of the inputs, of the kernel, of the outputs.

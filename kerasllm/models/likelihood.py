@@ -36,7 +36,7 @@ def score(
 
     Returns:
         float32 `[rows, 3]`: of each row the negative log-likelihood in nats, the tokens that
-        count, and how many of them were the likeliest.
+        count, and how many of them were the most likely.
 
     Raises:
         JobError: If the model gives what is no number.

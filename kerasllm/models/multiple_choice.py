@@ -21,7 +21,7 @@ from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.likelihood import score
 
 TEMPLATE = "Question: {question}\nAnswer:"
-"""What a question becomes; a choice follows behind a space."""
+"""The prompt of a question; a choice follows after a space."""
 
 # Raise it when the same questions would become other tokens than before.
 _VERSION = 1
@@ -41,9 +41,9 @@ def evaluate(
 ) -> tuple[dict, list[dict]]:
     """Measures how many questions a model answers rightly.
 
-    A choice is as likely as all of its tokens behind the question. `accuracy` counts the questions
-    whose likeliest choice is the right one, and `accuracy_normalized` those where it is so after
-    the log-likelihood of each choice was divided by its length in bytes of UTF-8, so that long
+    The likelihood of a choice is that of all its tokens after the question. `accuracy` counts the
+    questions whose most likely choice is the right one, and `accuracy_normalized` those where it is
+    after dividing the log-likelihood of each choice by its length in bytes of UTF-8, so that long
     choices are not at a disadvantage: `acc` and `acc_norm` of lm-evaluation-harness.
 
     Args:
@@ -110,8 +110,8 @@ def open_questions(
     """Returns the tokens of questions, from the store if they were read before.
 
     A row is a question with one of its choices, tokenized as one text, as tokens may reach over
-    the border between them. What counts are its tokens from the first on that is not the same
-    behind the question alone, or with another of the choices.
+    the border between them. What counts are its tokens from the first one that differs from
+    those of the question alone, or of another choice.
 
     Args:
         questions: The questions, those of a file one after the other.
@@ -160,12 +160,12 @@ def _rows(
     rows, trained, lines = [], [], []
     for question in questions:
         context = next(encoded)
-        behind = [next(encoded) for _ in question.choices]
+        choices = [next(encoded) for _ in question.choices]
         # The first token has nothing that it could be predicted from.
-        shared = max(min(_shared(context, row) for row in behind), 1)
-        rows += behind
-        trained += [np.arange(len(row)) >= shared for row in behind]
-        lines += [question.line] * len(behind)
+        shared = max(min(_shared(context, row) for row in choices), 1)
+        rows += choices
+        trained += [np.arange(len(row)) >= shared for row in choices]
+        lines += [question.line] * len(choices)
     sizes = np.cumsum([0, *map(len, rows)])
     marks = np.concatenate(trained).astype(np.uint8)
     return row_batch(np.concatenate(rows), sizes, file, np.array(lines), trained=marks)

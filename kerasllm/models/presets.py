@@ -326,7 +326,7 @@ def _install(
         digests.verify(filled, _pinned(preset), "do not use this file")
         check_folder(filled)
         if replace and folder.exists():
-            # Moved, not deleted: whoever is reading the old files keeps them open.
+            # Moved, not deleted: processes that read the old files keep them open.
             os.replace(folder, Path(made) / "old")
         try:
             os.replace(filled, folder)

@@ -1,8 +1,8 @@
 """Presets whose weights Keras quantized, loaded as models with weights in floating point.
 
-A quantized layer of Keras is no faster on a processor, most often slower, does not train, and shows
-its integers to whoever reads its kernel. What is saved by 8 or 4 bits is space; so the weights are
-brought back when they are loaded, and the model is like any other: it trains, is exported, writes
+A quantized layer of Keras is no faster on a CPU, most often slower, does not train, and exposes its
+integers when its kernel is read. What 8 or 4 bits save is space; so the weights are dequantized
+when they are loaded, and the model is like any other: it trains, is exported, writes
 text. `keras_hub` by itself keeps the integers.
 """
 
@@ -52,7 +52,7 @@ def _quantized(folder: str | Path) -> keras.dtype_policies.DTypePolicyMap | None
 
 
 def _copy_dequantized(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the weights of another one, of which layers are quantized.
+    """Gives a model the weights of another one with quantized layers.
 
     Args:
         source: The model with quantized layers.

@@ -24,7 +24,7 @@ def weights_to_come() -> Iterator[None]:
     """Makes layers that this thread builds in the block begin with zeros in place of drawn weights.
 
     For models all of whose weights are read afterwards: drawing 135 million takes two cores a
-    second, as long as reading them. Seeds are used up as ever, so that what is drawn behind the
+    second, as long as reading them. Seeds are consumed as usual, so that what is drawn after the
     block is what it would have been.
     """
     with _one_at_a_time:

@@ -40,8 +40,8 @@ class Outputs:
     """What the outputs of a classifier mean.
 
     Attributes:
-        problem: `"single_label"`: logits of classes, of which one is right; `"multi_label"`: logits
-            of labels, of which any number is right; `"regression"`: one score. Defaults to
+        problem: `"single_label"`: logits of classes, one of them right; `"multi_label"`: logits of
+            labels, any number of them right; `"regression"`: one score. Defaults to
             `"single_label"`.
         pair: Whether it reads two texts. Defaults to `False`.
         truncation: How pairs that are too long are cut: `"longest_first"` or `"only_second"`.
@@ -128,7 +128,7 @@ class TextClassifier(FineTunedModel):
 
     @property
     def packed(self) -> tf.types.experimental.PolymorphicFunction | None:
-        """The forward pass without what fills rows up, or `None` where there is none of this kind.
+        """The padding-free forward pass, or `None` where the model has none.
 
         It takes the inputs, each int32 `[rows, length]`, and the rows' lengths, int32 `[rows]`, and
         is traced once for all of them. Shapes that data decide are for CPUs.

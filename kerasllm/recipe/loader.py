@@ -34,7 +34,7 @@ def schema_of(task: str) -> type[WholeRecipe]:
     """Returns the schema of the recipes of a task, or of a way to make models smaller.
 
     Args:
-        task: What stands behind `task:` in a recipe.
+        task: The value of `task:` in a recipe.
 
     Raises:
         RecipeError: If there is no such task, with the nearest name that there is.
@@ -174,7 +174,7 @@ def _sections(schema: type[WholeRecipe]) -> list[str]:
 
 
 def _line_in_file(problem: RecipeError) -> float:
-    """Orders problems as they stand in the file, and those of settings behind."""
+    """Orders problems as they appear in the file, followed by those of settings."""
     line = re.search(r":(\d+)$", problem.where or "")
     return int(line[1]) if line and not problem.where.startswith("--set ") else math.inf
 

@@ -16,7 +16,7 @@ _CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THR
 def keep_memory() -> bool:
     """Makes the C library keep what is freed, in place of giving it back to the system.
 
-    TensorFlow allocates each operation's outputs anew. What is above 32 MB, or at the end of the
+    TensorFlow allocates each operation's outputs again. What is above 32 MB, or at the end of the
     heap, comes from the system then, which clears it page by page: some 5% of a training's time.
 
     Returns:

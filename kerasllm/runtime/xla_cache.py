@@ -78,7 +78,7 @@ def keep_programs() -> Path | None:
 
 
 def calls_at_once() -> bool:
-    """Returns whether XLA's programs may be called while another call of them is going on.
+    """Returns whether XLA's programs may be called while another call of them is running.
 
     Programs without products of matrices, that is. Not where a user wants more of YNNPACK.
     """

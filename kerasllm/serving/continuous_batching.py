@@ -27,7 +27,7 @@ from kerasllm.generation.settings import GenerationSettings
 _FREE_SLOTS = 64
 
 
-# Tokens of prompts, with what fills them up, that are read in one go: open answers wait meanwhile.
+# Prompt tokens, padding included, that are read at once: open answers wait meanwhile.
 _PROMPT_TOKENS = 512
 
 
@@ -50,7 +50,7 @@ class Decoding(Protocol):
     """Answers that are open."""
 
     def at_once(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Returns how many of some prompts, from the first on, are best read in one go."""
+        """Returns how many of some prompts, from the first on, are best read at once."""
 
     def add(self, asked: Sequence[Asked]) -> dict[Hashable, list[int]]:
         """Opens answers and returns their first tokens.
@@ -161,7 +161,7 @@ class TogetherDecoding:
         """See `Decoding.add`."""
         new = [_opened(one) for one in asked]
         lengths = [len(one.prompt) for one in asked]
-        # What fills a prompt up stands behind it, where it is not seen, and is written over.
+        # The padding of a prompt follows it, where it is not seen, and is overwritten.
         prompts = np.zeros((len(new), max(lengths)), np.int32)
         for row, one in zip(prompts, asked):
             row[: len(one.prompt)] = one.prompt
@@ -253,7 +253,7 @@ def _choice(rows: Sequence[_Row]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 def _chosen(logits, temperature, top_p, uniform):
     """Returns the next token of each row, int32 `[rows]`, as `generation.sampling` chooses it."""
-    likeliest = tf.argmax(logits, -1, output_type=tf.int32)
+    greedy = tf.argmax(logits, -1, output_type=tf.int32)
     draws = temperature > 0
 
     def drawn():
@@ -263,9 +263,9 @@ def _chosen(logits, temperature, top_p, uniform):
             lambda: keep_top_p(divided, top_p[:, None]),
             lambda: divided,
         )
-        return tf.where(draws, draw(kept, uniform), likeliest)
+        return tf.where(draws, draw(kept, uniform), greedy)
 
-    return tf.cond(tf.reduce_any(draws), drawn, lambda: likeliest)
+    return tf.cond(tf.reduce_any(draws), drawn, lambda: greedy)
 
 
 def _fitted(cache, rows, slots):

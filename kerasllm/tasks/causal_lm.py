@@ -135,7 +135,7 @@ class CausalData(Section):
         256, description="tokens of a row: a block of text, a pack of conversations"
     )
     packing: Literal["auto"] | bool = Field(
-        "auto", description="fill rows with several texts that do not see each other"
+        "auto", description="pack several texts that do not see each other into a row"
     )
     buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
     chat_template: Text = Field(
@@ -146,7 +146,7 @@ class CausalData(Section):
     )
     train_on_prompt: bool = Field(False, description="learn what users say as well")
     too_long: Literal["cut", "drop", "split"] = Field(
-        "cut", description="what becomes of conversations above max_length"
+        "cut", description="what to do with conversations above max_length"
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"

@@ -49,7 +49,7 @@ class PreferenceData(Section):
         None, description="system message of conversations that have none; null: none"
     )
     too_long: Literal["cut", "drop"] = Field(
-        "cut", description="what becomes of pairs above max_length"
+        "cut", description="what to do with pairs above max_length"
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"

@@ -346,7 +346,7 @@ class Task(abc.ABC):
         preset_kind: What it begins with: `"encoder"`, `"decoder"` or `"encoder_decoder"`.
         headline: The metric that search, compression and reports go by.
         metrics: The name of each metric in a table, by its key, in the table's order.
-        lower_is_better: The metrics of which less is better. Defaults to the loss.
+        lower_is_better: The metrics where lower is better. Defaults to the loss.
         evaluate_options: The options of `kerasllm evaluate` that it takes.
         predict_options: The options of `kerasllm predict` that it takes.
         sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.

@@ -71,7 +71,7 @@ class AdamW(keras.optimizers.Optimizer):
 
     @contextmanager
     def scaling(self, factor: tf.Tensor) -> Iterator[None]:
-        """Multiplies the gradients that are applied in the block, in passing.
+        """Multiplies the gradients that are applied in the block, as part of the update.
 
         Args:
             factor: float32 scalar, such as one that clips them to a norm.
@@ -147,7 +147,7 @@ class AdamW(keras.optimizers.Optimizer):
         """
         key = (id(learning_rate), decays) if self._alone else None
         known = self._scalars.get(key)
-        # Held with it, so that no other rate comes to the same id.
+        # Held with it, so that no other rate gets the same id.
         if known is not None and known[0] is learning_rate:
             return known[1]
         step = tf.cast(self.iterations.value + 1, tf.float32)
@@ -166,7 +166,7 @@ class AdamW(keras.optimizers.Optimizer):
         return scalars
 
     def _apply_weight_decay(self, variables):
-        """Keeps Keras from it: `update_step` does it in passing."""
+        """Does nothing: `update_step` applies weight decay."""
 
     def get_config(self):
         return {

@@ -69,7 +69,7 @@ class DamagedCheckpointError(RunError):
         super().__init__(
             f"Checkpoint {folder.name} is damaged: {name} {why}",
             where=str(folder / name),
-            fix="remove the checkpoint, and go on from the one before with --resume",
+            fix="remove the checkpoint, and continue from the one before with --resume",
         )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what they hold, when they are saved, how a training goes on."""
+"""Checkpoints of a training: what they hold, when they are saved, how a training resumes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Checkpoints(keras.callbacks.Callback):
     """Saves checkpoints during training, and ends it when it is asked to.
 
     A checkpoint holds the weights that train, the state of the optimizer, the running metrics,
-    what the other callbacks have come to, and the position: the training that goes on from it ends
-    with the numbers of one that was never stopped. Put it behind the other callbacks.
+    the state of the other callbacks, and the position: a training that resumes from it ends with
+    the numbers of one that was never stopped. Put it after the other callbacks.
 
     Args:
         store: Where checkpoints go; `None` on a worker that writes none.
@@ -105,7 +105,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "The checkpoint is of another model or another optimizer: "
                 f"{name} is {saved.get(name, 'not')} there and {here.get(name, 'not')} here",
                 where=f"step {checkpoint.step}",
-                fix="go on with the recipe that the run was begun with",
+                fix="continue with the recipe that the run was started with",
             )
         for name, variable in expected.items():
             variable.assign(arrays[name])
@@ -210,7 +210,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def position(checkpoint: Checkpoint, steps_per_epoch: int) -> dict:
-    """Returns the arguments of `fit` that make it go on behind a checkpoint."""
+    """Returns the arguments of `fit` that make it continue after a checkpoint."""
     epoch = max(checkpoint.step - 1, 0) // steps_per_epoch
     return {
         "initial_epoch": epoch,

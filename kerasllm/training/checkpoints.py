@@ -101,7 +101,7 @@ class CheckpointStore:
         """Saves a checkpoint in the background, after the save before it.
 
         A checkpoint of the same step is replaced; if it was the best, the new one is. Those of
-        later steps are removed: the run has gone back behind them.
+        later steps are removed: the run has gone back before them.
 
         Args:
             step: The step of the checkpoint.
@@ -204,7 +204,7 @@ class CheckpointStore:
                 f"Checkpoint step-{step} cannot be saved: {reason}",
                 where=str(self.folder),
                 fix="make room on the disk (or keep fewer checkpoints), see that the folder can "
-                "be written, and go on with --resume: the checkpoints before this one are whole",
+                "be written, and continue with --resume: the earlier checkpoints are complete",
             ) from error
 
     def _put_in_place(self, temporary: Path, step: int) -> None:

@@ -43,7 +43,7 @@ def chunked_loss(
         tokens: How many tokens a piece has.
 
     Returns:
-        The loss, a float32 scalar, and whether the likeliest token is the target, float32
+        The loss, a float32 scalar, and whether the most likely token is the target, float32
         `[rows, length]`.
 
     Reference:
@@ -99,7 +99,7 @@ def chunked_scores(
         tokens: How many tokens a piece has.
 
     Returns:
-        The negative log-likelihoods in nats, and whether the likeliest token is the target, each
+        The negative log-likelihoods in nats, and whether the most likely token is the target, each
         float32 `[rows, length]`.
     """
 
@@ -122,16 +122,16 @@ def _in_pieces(of_piece, hidden, y, share, tokens: int):
     if count is not None and count <= tokens:
         return of_piece(hidden, y, share)
     count = tf.shape(hidden)[0]
-    # As few pieces as allowed, then as small as they can be: what fills the last one up weighs
-    # nothing in the loss, but costs as much as the rest.
+    # As few pieces as allowed, then as small as they can be: the padding of the last one has
+    # weight 0 in the loss, but costs as much as the rest.
     pieces = -(-count // tokens)
     tokens = -(-count // pieces)
-    filling = pieces * tokens - count
+    padding = pieces * tokens - count
 
     def cut(tensor):
         tail = tensor.shape[1:].as_list()
-        filled = tf.pad(tensor, [[0, filling]] + [[0, 0]] * len(tail))
-        return tf.reshape(filled, [pieces, tokens, *tail])
+        padded = tf.pad(tensor, [[0, padding]] + [[0, 0]] * len(tail))
+        return tf.reshape(padded, [pieces, tokens, *tail])
 
     parts = [cut(tensor) for tensor in (hidden, y, share)]
     first = of_piece(*(part[0] for part in parts))

@@ -197,7 +197,7 @@ class FineTunedModel(LoopsModel):
             requests: float32 vector: what this worker asks all workers for.
 
         Returns:
-            The running metrics, and what this step alone came to: `step_loss`, `gradient_norm`,
+            The running metrics, and the values of this step alone: `step_loss`, `gradient_norm`,
             `applied` (whether the weights were updated), and the `requests` of all.
         """
         x, y, weight = _unpack(data)
@@ -263,7 +263,7 @@ class FineTunedModel(LoopsModel):
         apply(self.optimizer, gradients, self.trainable_variables, norm)
 
     def _update_metrics(self, y, outputs, weight, loss, total) -> dict[str, tf.Tensor]:
-        """Adds one replica's part of a batch; returns what all parts have come to."""
+        """Adds one replica's part of a batch; returns the totals of all parts."""
         local = tf.reduce_sum(weight)
         # Of the whole batch's loss this replica holds a part: so weighted, the parts sum up.
         self.loss_tracker.update_state(

@@ -17,13 +17,13 @@ from kerasllm.training.replicas import of_first_replica
 class LoopsModel(keras.Model):
     """A Keras model with loops of its own around its step functions.
 
-    Keras' own loops build the model anew from a batch whose replicas they average, and take no
-    dataset that is distributed by function; neither works under every strategy. These also go on
+    Keras' own loops build the model again from a batch whose replicas they average, and take no
+    dataset that is distributed by function; neither works under every strategy. These also resume
     in the middle of an epoch.
 
     Attributes:
         steps_done: Steps of the training so far, those before a resume included.
-        last_execution: What each step of the last execution came to, arrays `[steps]` by name.
+        last_execution: The values of each step of the last execution, arrays `[steps]` by name.
     """
 
     steps_done: int = 0
@@ -60,11 +60,11 @@ class LoopsModel(keras.Model):
             callbacks: A list of Keras callbacks. Defaults to `None`.
             validation_data: A dataset that is evaluated after each epoch. Defaults to `None`.
             shuffle: Whether rows of arrays are shuffled. Defaults to `True`.
-            steps_per_epoch: Steps of an epoch; the dataset then goes on from one to the next.
-                Defaults to `None`: the whole dataset, each epoch anew.
+            steps_per_epoch: Steps of an epoch; the dataset then continues across epochs.
+                Defaults to `None`: the whole dataset, from its start in each epoch.
             initial_epoch: The number of the first epoch. Defaults to `0`.
-            initial_step: Steps of that epoch that were done before: the dataset begins behind
-                them, and the metrics hold what they came to. Defaults to `0`.
+            initial_step: Steps of that epoch that were done before: the dataset begins after
+                them, and the metrics hold their values. Defaults to `0`.
             epoch_ended: Where `initial_step` is all steps of the epoch, whether what callbacks do
                 at its end was done as well. Defaults to `True`.
 

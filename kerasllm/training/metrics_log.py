@@ -20,7 +20,7 @@ class MetricsLog(Listener):
     Args:
         path: The JSON-lines file. Defaults to `None`: rows are kept in memory only.
         tensorboard: The folder of TensorBoard's event files. Defaults to `None`.
-        keep: How many rows of the file stay, those of a training that goes on; the rest is
+        keep: How many rows of the file to keep when a training resumes; the rest is
             written again. Defaults to `0`.
 
     Example:
@@ -44,7 +44,7 @@ class MetricsLog(Listener):
             self.rows = [json.loads(line) for line in lines]
             write_text(path, "".join(lines))
         elif tensorboard.is_dir():
-            # Of a run that was killed before there was anything to go on from.
+            # Of a run that was killed before there was anything to resume from.
             for file in tensorboard.glob("events.*"):
                 file.unlink()
         self._file = open(path, "a" if keep else "w", encoding="utf-8")

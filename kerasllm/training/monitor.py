@@ -1,4 +1,4 @@
-"""Measures a training while it goes on."""
+"""Measures a training while it runs."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class StepMonitor(keras.callbacks.Callback):
         return self._state["epoch_metrics"]
 
     def get_state(self) -> dict:
-        """Returns what `set_state` takes to go on as if there had been no break."""
+        """Returns what `set_state` takes to continue as if there had been no break."""
         return {**self._state, "since_row": vars(self._since_row)}
 
     def set_state(self, state: dict) -> None:
-        """Goes on where another monitor was."""
+        """Continues from the state of another monitor."""
         state = dict(state)
         self._since_row = _Interval(**state.pop("since_row"))
         # What was compiled is of a process.
@@ -128,7 +128,7 @@ class StepMonitor(keras.callbacks.Callback):
             self._first_uses = np.vstack([self._first_uses, (elapsed, processed)])
         else:
             self._later_uses += elapsed, processed
-        # Kept, because a training may go on between this step and the row that the epoch ends with.
+        # Kept, because a training may resume between this step and the row that ends the epoch.
         state["last_step"] = {
             "epoch": round(self._epoch + (batch + 1) / len(self._current), 4),
             "metrics": _metrics(logs),

@@ -8,7 +8,7 @@ import keras
 
 from kerasllm.errors import JobError
 
-# Where so many batches in a row come to nothing, the weights are at fault and not the rows.
+# After so many skipped batches in a row, the weights are at fault and not the rows.
 _MOST_SKIPPED_IN_A_ROW = 10
 
 
@@ -20,7 +20,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
     business and no concern here. Put it before other callbacks.
 
     Args:
-        skip: Whether training goes on. Defaults to `False`.
+        skip: Whether training continues. Defaults to `False`.
         rows_of: Returns a description of the rows of a step, by the number of the step in the
             training. Defaults to `None`: rows are not named.
         on_skip: Called with a message for each step that is skipped. Defaults to `None`.
@@ -43,11 +43,11 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self._in_a_row = 0
 
     def get_state(self) -> dict:
-        """Returns what `set_state` takes to go on counting."""
+        """Returns what `set_state` takes to continue counting."""
         return {"in_a_row": self._in_a_row}
 
     def set_state(self, state: dict) -> None:
-        """Goes on where another guard was."""
+        """Continues from the state of another guard."""
         self._in_a_row = state["in_a_row"]
 
     def on_train_batch_end(self, batch, logs=None):

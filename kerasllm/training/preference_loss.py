@@ -27,7 +27,7 @@ class PreferenceLoss(keras.losses.Loss):
 
     Args:
         kind: One of these. Defaults to `"sigmoid"`.
-        beta: How dear it is to move away from the reference. Defaults to `0.1`.
+        beta: How costly it is to move away from the reference. Defaults to `0.1`.
         label_smoothing: The share of pairs that are thought to be the wrong way round, from 0 to
             below 0.5; for `sigmoid`. Defaults to `0.0`.
         **kwargs: See `keras.losses.Loss`.
@@ -82,7 +82,7 @@ class PreferenceLoss(keras.losses.Loss):
 def rewards(y_true, y_pred, beta: float) -> dict:
     """Returns the rewards of pairs, by the name of the metric, each `[pairs]`.
 
-    The reward of an answer is `beta` times how much likelier it has become: `chosen_reward` and
+    The reward of an answer is `beta` times the gain of its log-likelihood: `chosen_reward` and
     `rejected_reward`. `margin` is how much more the chosen one gets, `accuracy` 1 where it gets
     more, else 0.
     """

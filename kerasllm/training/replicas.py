@@ -70,7 +70,7 @@ def on_all_replicas_if(condition: tf.Tensor, update: Callable, *arguments) -> No
     Args:
         condition: A bool scalar, the same on every replica.
         update: What to do on each replica, such as to apply gradients. Returns nothing.
-        *arguments: Lists of tensors, of which each replica is given its own.
+        *arguments: Lists of tensors, one for each replica.
     """
 
     # A branch that waits for other replicas cannot stand in a replica's own code.

@@ -56,11 +56,11 @@ class Validation(keras.callbacks.Callback):
         self._begin()
 
     def get_state(self) -> dict:
-        """Returns what `set_state` takes to go on, but for `best_weights`."""
+        """Returns what `set_state` takes to continue, except for `best_weights`."""
         return {name: getattr(self, name) for name in _STATE}
 
     def set_state(self, state: dict) -> None:
-        """Makes the next `fit` go on where another validation was; see also `best_weights`."""
+        """Makes the next `fit` continue from another validation's state; see `best_weights`."""
         for name in _STATE:
             setattr(self, name, state[name])
         self._resumed = True

@@ -51,10 +51,10 @@ def finetune(
         recipe: What to do; see `kerasllm.recipe.load`.
         name: Name of the recipe, for the run directory. Defaults to `"finetune"`.
         output: The run directory. Defaults to `None`: `runs/NAME/DATE-TIME`.
-        resume: Go on from the newest checkpoint of the run directory; without an `output`, of the
-            newest run of this name that did not finish. Where there is no such run yet, it
-            begins. Defaults to `False`.
-        accept_changes: Go on even if the recipe or the data were changed. Defaults to `False`.
+        resume: Continue from the newest checkpoint of the run directory; without an `output`,
+            of the newest run of this name that did not finish. If there is no such run yet,
+            start one. Defaults to `False`.
+        accept_changes: Continue even if the recipe or the data were changed. Defaults to `False`.
         profile: The first and the last step of a TensorBoard profile. Defaults to `None`: none.
         command: The command that was typed, for the record. Defaults to `""`.
         started: What `time.perf_counter()` said when the command began; until now it imported.
@@ -90,7 +90,7 @@ def finetune(
         report = Report.silent()
     if resume and output is None and worker_count(where) > 1:
         raise CommandError(
-            "Several workers do not know which run to go on with",
+            "Several workers do not know which run to resume",
             where="--resume",
             fix="name the run directory, which all of them can read, with --output",
         )
@@ -116,7 +116,7 @@ def finetune(
     with run.locked() if chief else nullcontext():
         checkpoint = None
         if begun:
-            checkpoint = _checkpoint_to_go_on_from(run, job, accept_changes, report)
+            checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, report)
         if chief:
             _record(run, job, command, checkpoint)
         report.heading(f"Training into {run.path}" if run else "Training")
@@ -185,14 +185,14 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     write_json(run.environment, environment)
 
 
-def _checkpoint_to_go_on_from(
+def _checkpoint_to_resume_from(
     run: Run, job: Job, accept_changes: bool, report: Report
 ) -> Checkpoint | None:
     """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
         checkpoint = CheckpointStore(run.checkpoints, warn=report.line).newest()
     if checkpoint is None:
-        report.line(f"{run.path} has no checkpoint yet: the training begins anew")
+        report.line(f"{run.path} has no checkpoint yet: the training starts from scratch")
         return None
     found = resuming.changes(checkpoint, job)
     if not accept_changes:
@@ -200,7 +200,7 @@ def _checkpoint_to_go_on_from(
     for change in found:
         report.line(f"accepted: {change}")
     checkpoint = resuming.in_plan(checkpoint, job)
-    report.line(f"going on behind step {checkpoint.step} of {job.steps}")
+    report.line(f"continuing after step {checkpoint.step} of {job.steps}")
     return checkpoint
 
 
@@ -286,13 +286,13 @@ def _train(
             raise _interrupted(caught.signal, job, run) from None
         except KeyboardInterrupt:
             saved = f"from step {checkpoints.saved}" if checkpoints.saved else "from the beginning"
-            report.line(f"{run.path if run else 'The run'}: --resume goes on {saved}")
+            report.line(f"{run.path if run else 'The run'}: --resume continues {saved}")
             raise
         except _LOST_WORKER as error:
             if workers == 1:
                 raise
             raise JobError(
-                "Another worker is gone, and the training cannot go on without it: "
+                "Another worker is gone, and the training cannot continue without it: "
                 f"{error.message.partition(chr(10))[0][:200]}",
                 where=f"step {job.model.steps_done + 1}",
                 fix="see the log of the worker that ended first; start all again with --resume",
@@ -332,6 +332,6 @@ def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:
         f"{name} after step {job.model.steps_done} of {job.steps}; "
         "a checkpoint is saved",
         where=str(run.checkpoints) if run else None,
-        fix="go on with the same command and --resume",
+        fix="continue with the same command and --resume",
         signal=signal,
     )

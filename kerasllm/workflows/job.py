@@ -40,7 +40,7 @@ class Job:
         data: What the task read: `train`, `validation` and `test`, and all about them.
         model: The compiled model.
         plan: Gives the batches of an epoch by its number.
-        precision: The dtype policy that the recipe's `precision` came to.
+        precision: The dtype policy that the recipe's `precision` resolved to.
         xla: Whether XLA compiles forward and backward.
         fused: Whether XLA fuses element-wise work on a CPU. `None`: where it is worth its time.
         slices: Slices that a micro-batch is computed in.
@@ -71,7 +71,7 @@ class Job:
 
     @property
     def replica_rows(self) -> int:
-        """Rows of a replica's part of a batch, those that fill it up included."""
+        """Rows of a replica's part of a batch, padding rows included."""
         return replica_rows(
             self.plan.batch_size,
             self.strategy.num_replicas_in_sync,

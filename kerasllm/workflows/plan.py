@@ -131,7 +131,7 @@ def _target(
 
 
 def _for_target(recipe: WholeRecipe, target: Target) -> WholeRecipe:
-    """Returns the recipe with what `auto` comes to on accelerators: this machine has none."""
+    """Returns the recipe with what `auto` resolves to on accelerators: this machine has none."""
     training = recipe.training
     settled = {
         "precision": "mixed_bfloat16" if training.precision == "auto" else training.precision,

@@ -53,7 +53,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
     summary.show_plan(report, job)
     report.heading(f"On {target.kind} with {target.replicas} replicas" if not target.here else "Batches")
     accumulate = job.recipe.training.accumulate
-    fill = f" ({found['filled_rows']} rows of weight 0 fill up)" if found["filled_rows"] else ""
+    fill = f" ({found['filled_rows']} padding rows of weight 0)" if found["filled_rows"] else ""
     report.facts(
         [
             ("global batch", f"{found['global_batch']} rows"),
@@ -92,7 +92,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
             report.line(line)
         report.line(
             f"every batch has the shape {found['replica_batch']} x {found['lengths'][-1]}; the "
-            "short last one is filled up with rows of weight 0"
+            "short last one is padded with rows of weight 0"
         )
     report.line()
     if not target.here:

@@ -184,7 +184,7 @@ class TrainingProgress(Listener):
 
 
     def samples(self, step: int, samples: Sequence[tuple[str, str]]) -> None:
-        """Prints what the model wrote behind some prompts."""
+        """Prints the model's continuations of some prompts."""
         for prompt, text in samples:
             said = " ".join(f"{prompt}{text}".split())
             self._report.line(f"step {step}/{self._steps}  sample  {said}")

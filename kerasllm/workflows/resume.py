@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: which one, from where, and whether it is still the same."""
+"""Resuming a run that was stopped: which one, from where, and whether it is still the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FREE = {
     "training.on_nan",
     "training.log_every",
     "training.gpu_memory",
-    # What they came to is compared.
+    # The values that they resolved to are compared.
     "training.xla",
     "training.precision",
 }
@@ -36,7 +36,7 @@ _DECIDES_SLICES = ("training.batch_size", "training.accumulate")
 
 
 def find_run(output: str | Path | None, name: str) -> Run | None:
-    """Returns the run to go on with, or `None` if there is none yet.
+    """Returns the run to resume, or `None` if there is none yet.
 
     Args:
         output: The run directory. `None` takes the newest below `runs/NAME` that did not finish.
@@ -52,7 +52,7 @@ def find_run(output: str | Path | None, name: str) -> Run | None:
     run = Run(output)
     if run.metrics.is_file():
         raise RunError(
-            "The run has finished, there is nothing to go on with",
+            "The run has finished, there is nothing to resume",
             where=str(run.path),
             fix="choose another directory with --output",
         )
@@ -107,7 +107,7 @@ def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
         if then["data"].get(part) != now["data"].get(part)
     ]
     if then["precision"] != now["precision"]:
-        found.append(f"precision came to {then['precision']}, and comes to {now['precision']}")
+        found.append(f"precision was {then['precision']}, and is {now['precision']}")
     return found + _computed_otherwise(then, now, before, after, job)
 
 
@@ -158,17 +158,18 @@ def refuse_changes(found: list[str], run: Run) -> None:
     """Raises a `RunError` if there are changes."""
     if found:
         raise RunError(
-            "The run was begun with something else: " + "; ".join(found),
+            "The run was started with something else: " + "; ".join(found),
             where=str(run.path),
-            fix="go on with what it was begun with, or accept the changes with --accept-changes",
+            fix="continue with the original settings and data, or accept the changes with "
+            "--accept-changes",
         )
 
 
 def in_plan(checkpoint: Checkpoint, job: Job) -> Checkpoint:
     """Returns a checkpoint whose position is one in the job's plan.
 
-    Where the data or the batch size were changed, an epoch has another number of steps: it goes
-    on at the same share of the training data.
+    Where the data or the batch size were changed, an epoch has another number of steps: it
+    continues at the same share of the training data.
     """
     before, now = checkpoint.state["steps_per_epoch"], job.plan.steps
     if before == now:

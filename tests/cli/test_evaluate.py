@@ -67,7 +67,7 @@ def test_a_language_model_is_measured_on_texts(kerasllm, toy_language_model, tmp
     assert sum(row["tokens"] for row in rows) == metrics["tokens"]
     total = sum(row["tokens"] * row["loss"] for row in rows)
     assert metrics["loss"] == pytest.approx(total / metrics["tokens"])
-    # More of the same text before it makes a text likelier.
+    # More preceding context makes a text more likely.
     shorter = json.loads(kerasllm(*command, "--max-length", 8, "--json").out)
     assert shorter["tokens"] == metrics["tokens"] and shorter["stride"] == 4
 

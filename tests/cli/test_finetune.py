@@ -155,7 +155,7 @@ def test_resume_takes_the_recipe_of_the_run(finetune, kerasllm, toy_data, monkey
     result = kerasllm(
         "finetune", "--resume", "--output", toy_data / "run", "--accept-changes", *profile
     )
-    assert result.status == 0 and "going on behind step 7 of 14" in result.err
+    assert result.status == 0 and "continuing after step 7 of 14" in result.err
     assert "no profile is written: step 5 was done before" in result.err
     environment = json.loads(Run(toy_data / "run").environment.read_text())
     assert [again["from_step"] for again in environment["resumed"]] == [7]
@@ -168,7 +168,7 @@ def test_resume_takes_the_recipe_of_the_run(finetune, kerasllm, toy_data, monkey
     [
         ((), "--recipe"),
         (("--resume",), "--recipe"),
-        (("--resume", "--output", "no_such_run"), "no run to go on with"),
+        (("--resume", "--output", "no_such_run"), "no run to resume"),
         (("--recipe", "bert_cls", "--profile", "5:3"), "FIRST:LAST"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_full_disk_is_a_failed_job_that_is_called_by_its_name(kerasllm, monkey
     assert "No disk space is left" in result.err and "do:" in result.err
 
 
-def test_a_full_disk_is_found_behind_another_error(kerasllm, monkeypatch):
+def test_a_full_disk_is_found_as_the_cause_of_another_error(kerasllm, monkeypatch):
     def fail(*_):
         try:
             raise OSError(errno.ENOSPC, "No space left on device")

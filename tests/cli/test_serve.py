@@ -76,7 +76,7 @@ def test_a_wrong_option_is_refused(kerasllm, toy_run, options, words):
 def test_a_model_that_is_not_there_is_refused(kerasllm):
     result = kerasllm("serve", "no_such_run", "--port", "0", "--host", "0.0.0.0")
     assert result.status == 2 and "no_such_run" in result.err
-    assert "Warning: whoever reaches 0.0.0.0" in result.err
+    assert "Warning: anyone who can reach 0.0.0.0" in result.err
 
 
 def test_what_is_missing_is_named(kerasllm, toy_run, monkeypatch):

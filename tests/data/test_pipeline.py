@@ -86,7 +86,7 @@ def test_replicas_together_get_each_row_of_the_batch_once(data, scope, batch_siz
             rows = replica_rows(batch_size, scope.num_replicas_in_sync, accumulate)
             assert len(y) == rows and rows % accumulate == 0
             assert {part.shape for part in x.values()} == {(rows, plan.widths[number])}
-            # A row that fills up is a real one too: its tokens are not empty.
+            # A padding row repeats a real one: its tokens are not empty.
             np.testing.assert_array_equal(x["padding_mask"].sum(1), data.lengths[y])
             np.testing.assert_array_equal(x["token_ids"], (y[:, None] + 1) * x["padding_mask"])
             assert not x["segment_ids"].any()
@@ -130,7 +130,7 @@ def test_replicas_make_the_same_parts_whatever_workers_they_are_on(data, batch_s
 
 
 class Masked:
-    """Texts of which each token is masked by chance: rows that draw at random."""
+    """Texts with each token masked by chance: rows that draw at random."""
 
     def __init__(self, tokens: TokensInMemory):
         self.tokens = tokens
@@ -184,7 +184,7 @@ def test_what_is_drawn_is_the_same_after_a_resume_and_on_any_replicas(
     assert masked_rows(data, plans, scope, first, seed=5) == whole[first:]
 
 
-def test_each_step_and_each_seed_draws_anew():
+def test_each_step_and_seed_draws_a_new_mask():
     lengths = np.full(8, 30)
     tokens = TokensInMemory(np.ones(240, np.int32), np.arange(9) * 30)
     data = Examples(tokens, np.arange(8), np.arange(8))
@@ -196,7 +196,7 @@ def test_each_step_and_each_seed_draws_anew():
 
 
 class Translations:
-    """Rows of a source and a target, of which each token is the number of the row."""
+    """Rows of a source and a target whose tokens are all the number of the row."""
 
     def __init__(self, lengths: np.ndarray):
         self.lengths = lengths

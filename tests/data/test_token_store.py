@@ -173,7 +173,7 @@ def test_progress_counts_the_rows_done(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 0.3, 0.7, 0.9, -8, -1])
-def test_a_file_that_is_cut_off_is_built_anew(tmp_path, kept):
+def test_a_truncated_file_is_rebuilt(tmp_path, kept):
     whole = open_or_build(REVIEWS, CodePoints(), 8, folder=tmp_path)
     size = whole.path.stat().st_size
     with whole.path.open("r+b") as file:

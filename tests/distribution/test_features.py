@@ -61,7 +61,7 @@ def check(feature, results, reference):
 
 
 def test_a_gradient_is_clipped_by_the_norm_of_the_whole_batch(one_device):
-    """Two replicas' own clipping would come to a step of up to twice the length."""
+    """Two replicas' own clipping would give a step of up to twice the length."""
     assert one_device["clipping/gradient_norm"].min() > 10
     # Four steps at rate 0.1, with momentum 0.9, of gradients of norm 0.1.
     longest = 0.1 * 0.1 * (4 + 3 * 0.9 + 2 * 0.9**2 + 0.9**3)

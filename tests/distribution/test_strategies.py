@@ -125,13 +125,13 @@ print(int(total()))
     chief, worker = [finish(process) for process in workers]
     assert chief == [
         "asked to stop",
-        "multi_worker: worker 0 of 2: 2 replicas of which here on CPU:0",
+        "multi_worker: worker 0 of 2: 2 replicas, here on CPU:0",
         "True 0 2",
         "3",
     ]
     assert worker == [
         "asked to stop",
-        "multi_worker: worker 1 of 2: 2 replicas of which here on CPU:0",
+        "multi_worker: worker 1 of 2: 2 replicas, here on CPU:0",
         "False 1 2",
         "3",
     ]

@@ -80,8 +80,8 @@ def test_sampled_text_depends_on_the_seed_and_the_prompt_alone(signatures):
     assert sampled(PROMPTS, seed=1) != three
     count = tf.constant(NEW)
     greedy = _texts(signatures["greedy"](prompt=tf.constant(PROMPTS), max_new_tokens=count))
-    for likeliest in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 0.0}):
-        assert sampled(PROMPTS, **likeliest) == greedy
+    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 0.0}):
+        assert sampled(PROMPTS, **options) == greedy
 
 
 def test_token_ids_in_and_out(signatures, model):

@@ -58,7 +58,7 @@ def prompts(lengths=(3, 11, 7, 20, 7), seed: int = 0) -> list[list[int]]:
 
 
 def is_greedy(task, prompt: list[int], tokens: list[int]) -> bool:
-    """Whether each token is the likeliest by KerasHub's own forward pass, without a cache."""
+    """Whether each token is the most likely by KerasHub's own forward pass, without a cache."""
     ids = np.array([prompt + tokens], np.int32)
     logits = task({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     return np.argmax(logits[0, len(prompt) - 1 : -1], -1).tolist() == tokens

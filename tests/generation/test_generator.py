@@ -75,7 +75,7 @@ def test_samples_are_the_same_alone_and_in_a_batch_and_follow_the_seed(llama):
     assert generator.generate(prompts(), GenerationSettings(**settings, seed=2)) != together[:-1]
 
 
-def test_a_row_ends_at_a_stop_token_and_the_others_go_on(llama):
+def test_a_row_ends_at_a_stop_token_and_the_others_continue(llama):
     generator = Generator(llama)
     free = [each.tokens for each in generator.generate(prompts(), SHORT)]
     stop = free[1][3]

@@ -59,7 +59,7 @@ def test_draws_follow_the_probabilities_and_never_take_what_is_filtered():
     assert ends.numpy().tolist() == [0, 3]
 
 
-def test_the_likeliest_is_taken_where_nothing_asks_for_sampling():
+def test_decoding_is_greedy_without_sampling_options():
     assert not GenerationSettings().samples and not GenerationSettings(temperature=0.0).samples
     assert not GenerationSettings(temperature=0, top_p=0.9).samples
     assert GenerationSettings(top_p=0.9).samples and GenerationSettings(temperature=0.5).samples

@@ -1,4 +1,4 @@
-"""A choice is as likely as its tokens behind the question, one by one."""
+"""A choice is as likely as its tokens after the question, one by one."""
 
 import json
 

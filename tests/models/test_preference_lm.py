@@ -115,7 +115,7 @@ def test_training_raises_the_margin_and_its_metrics_are_those_of_evaluate():
     assert metrics["accuracy"] == 1 and metrics["chosen_reward"] > metrics["rejected_reward"]
     gained = 0.5 * (found - pairs.reference) @ [1.0, -1.0]
     assert metrics["margin"] == pytest.approx(gained.mean(), rel=1e-4)
-    # The last batch is short, and filled up with pairs that do not count.
+    # The last batch is short, and padded with pairs of weight 0.
     measured = model.evaluate(training_batches(model, pairs, plans), steps=3, return_dict=True)
     assert set(measured) == set(metrics) - {"pairs"}
     for name, value in measured.items():

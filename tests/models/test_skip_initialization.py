@@ -41,7 +41,7 @@ def test_what_would_be_drawn_is_zeros_in_the_block_alone(kind):
     with pytest.raises(KeyboardInterrupt), weights_to_come():
         assert not built(kind).any()
         raise KeyboardInterrupt
-    # Behind the block, what would have come without it.
+    # After the block, draws are what they would have been without it.
     np.testing.assert_array_equal(built(kind), second)
 
 
@@ -74,6 +74,6 @@ def test_a_loaded_model_is_what_it_was_without(toy_preset, monkeypatch):
 
     found = weights()
     monkeypatch.setattr(bert, "weights_to_come", nullcontext)
-    # The head too, which is drawn behind the weights that are read.
+    # The head too, which is drawn after the weights that are read.
     for ours, expected in zip(found, weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)

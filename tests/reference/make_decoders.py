@@ -96,7 +96,7 @@ def write(name: str, model: torch.nn.Module, bare: bool = False, shard: str = "1
     token_ids = rng.integers(3, VOCABULARY, (3, 12))
     mask = np.arange(12)[None] < np.array([12, 7, 4])[:, None]
     token_ids = np.where(mask, token_ids, 0)
-    # Read anew: a model that was turned to bfloat16 keeps its rotary frequencies rounded.
+    # Read again: a model that was turned to bfloat16 keeps its rotary frequencies rounded.
     reference = type(model).from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         logits = reference(

@@ -1,4 +1,4 @@
-"""A batch of which each core computes a slice trains to the same weights."""
+"""A batch that the cores compute in slices trains to the same weights."""
 
 import os
 import subprocess

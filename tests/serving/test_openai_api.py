@@ -212,7 +212,7 @@ def test_what_cannot_be_done_is_refused_by_name(server, change, status, param, c
         (asked(" ".join(["word1"] * 2000)), 400),
     ],
 )
-def test_a_bad_body_is_refused_and_the_server_goes_on(server, body, status):
+def test_a_bad_body_is_refused_and_the_server_continues(server, body, status):
     answer = server.post(CHAT, body)
     assert answer.status == status and set(answer.json["error"]) == {
         "message",

@@ -138,7 +138,7 @@ def test_status_and_metadata(server):
         ({"instances": ["good " * 5000]}, 413, "20,000 bytes"),
     ],
 )
-def test_a_bad_body_is_refused_and_the_server_goes_on(server, body, status, words):
+def test_a_bad_body_is_refused_and_the_server_continues(server, body, status, words):
     answer = server.post(PREDICT, body)
     assert answer.status == status and words in answer.json["error"]
     assert server.post(PREDICT, {"instances": ["good"]}).status == 200

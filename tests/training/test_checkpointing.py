@@ -42,7 +42,7 @@ class Saved(CheckpointStore):
 
 
 class Each(keras.callbacks.Callback):
-    """Calls a function behind each step with its number."""
+    """Calls a function after each step with its number."""
 
     def __init__(self, function):
         super().__init__()
@@ -90,16 +90,16 @@ def test_the_best_one_stays(model, tmp_path):
     assert store.steps() == [6, 12] and store.best_step == 6
 
 
-@pytest.mark.parametrize(("workers", "behind"), [(1, 2), (2, 3)])
-def test_a_stop_is_saved(model, tmp_path, workers, behind):
+@pytest.mark.parametrize(("workers", "saved_at"), [(1, 2), (2, 3)])
+def test_a_stop_is_saved(model, tmp_path, workers, saved_at):
     store = Saved(tmp_path)
     checkpoints = Checkpoints(store, workers=workers)
     with pytest.raises(TrainingStopped):
         fit(model, Each(lambda step: checkpoints.stop() if step == 2 else None), checkpoints)
-    assert checkpoints.stopped and store.steps() == [behind]
+    assert checkpoints.stopped and store.steps() == [saved_at]
 
 
-def test_a_stop_while_validating_is_saved_behind_it(model, tmp_path):
+def test_a_stop_while_validating_is_saved_after_it(model, tmp_path):
     store = Saved(tmp_path)
     validation = Validation(lambda: checkpoints.stop() or {"loss": 1.0})
     checkpoints = Checkpoints(store, states={"validation": validation}, validation=validation)

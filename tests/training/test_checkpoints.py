@@ -190,7 +190,7 @@ def test_a_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ended_by", [None, KeyboardInterrupt, Killed])
-def test_behind_its_context_nothing_is_written_any_more(tmp_path, monkeypatch, ended_by):
+def test_after_its_context_nothing_is_written_any_more(tmp_path, monkeypatch, ended_by):
     write = checkpoints.write_checkpoint
     monkeypatch.setattr(checkpoints, "write_checkpoint", lambda *a: time.sleep(0.3) or write(*a))
     with suppress(ended_by or ()), store_of(tmp_path) as store:
@@ -509,7 +509,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path):
 
 
 # Saves each step twice, every fourth as the best, and says what is done. A step's arrays follow
-# from the step, so that whoever finds them can tell.
+# from the step, so that a reader can verify them.
 _SAVE_FOR_EVER = """
 import itertools, sys
 import numpy as np

@@ -58,8 +58,8 @@ def test_pieces_of_any_size_give_the_whole_loss_and_its_gradients(rows, length, 
     np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-6)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    likeliest = np.argmax(logits, -1).reshape(rows, length)
-    assert (np.asarray(correct) == (likeliest == np.asarray(y))).all()
+    greedy = np.argmax(logits, -1).reshape(rows, length)
+    assert (np.asarray(correct) == (greedy == np.asarray(y))).all()
 
 
 @pytest.mark.parametrize("xla", [False, True])
@@ -148,7 +148,7 @@ def test_the_pieces_of_large_vocabularies_are_small():
 
 
 def test_pieces_hold_no_more_tokens_than_there_are():
-    """Filling up to whole pieces once made a step of a small model three times as long."""
+    """Padding to whole chunks once made a step of a small model three times as long."""
     loss = SmoothedSparseCategoricalCrossentropy(0.0, reduction="sum")
     seen = []
 

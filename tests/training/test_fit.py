@@ -77,7 +77,7 @@ def test_it_learns():
 
 
 def test_a_row_of_weight_0_changes_nothing():
-    """What fills up the short last batch of an epoch must not be learned from."""
+    """The padding rows of the short last batch of an epoch must not be learned from."""
     full = next(iter(tiny_batches(rows=6, batch_size=6)))
     x, y, weight = next(iter(tiny_batches(rows=8, batch_size=8)))
     weight = tf.concat([full[2], [0.0, 0.0]], 0)

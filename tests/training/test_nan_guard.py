@@ -77,7 +77,7 @@ def test_ten_in_a_row_stop_the_run(model):
     assert len(said) == 10
 
 
-def test_the_count_goes_on_where_a_run_was_stopped(model):
+def test_the_count_continues_where_a_run_was_stopped(model):
     first, second = guard([]), guard([])
     fit(model, batches(1, 2, 3, 4, count=4), first, count=4)
     second.set_state(first.get_state())

@@ -86,7 +86,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(norm, expected):
 
 
 @pytest.mark.parametrize("compiled_above", [1 << 16, 0])
-def test_adamw_scales_in_passing(compiled_above, monkeypatch):
+def test_adamw_scales_as_part_of_the_update(compiled_above, monkeypatch):
     monkeypatch.setattr(adamw, "_MANY", compiled_above)
     # An epsilon of the gradient's size: without one, Adam does not see a gradient's scale.
     settings = {"epsilon": 0.5, "weight_decay": 0.1}

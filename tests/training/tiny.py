@@ -67,7 +67,7 @@ def weights_of(model: keras.Model) -> list[np.ndarray]:
 
 
 class Steps(keras.callbacks.Callback):
-    """Keeps what each step came to."""
+    """Keeps the logs of each step."""
 
     def __init__(self):
         super().__init__()

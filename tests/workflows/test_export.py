@@ -153,7 +153,7 @@ def test_a_preset_stands_for_itself(echo, toy_language_model, tmp_path):
     assert "--output" in caught.value.fix
 
 
-def test_conversations_stand_behind_the_chat_template(toy_language_model, tmp_path):
+def test_conversations_are_written_in_the_chat_template(toy_language_model, tmp_path):
     from kerasllm.data.chat.templates import built_in
     from kerasllm.export.sample_texts import sample_rows
 

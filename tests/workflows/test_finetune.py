@@ -169,7 +169,7 @@ def test_it_says_what_it_will_do_and_what_came_of_it(toy_data, toy_preset):
         "tokens/s",
         "validation",
         "macro F1",
-        "Surest mistakes",
+        "Most confident mistakes",
         "kerasllm predict",
     ):
         assert words in shown, words

@@ -87,7 +87,7 @@ def test_bits_per_byte_are_of_the_end_of_the_text(toy_language_model):
     assert found["bits_per_byte"] == pytest.approx(bits, rel=1e-4)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
+def test_a_stopped_run_resumes_to_the_same_model(tmp_path):
     settings = [
         *book_settings(tmp_path),
         "model.dropout=0.1",
@@ -98,7 +98,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
     straight, _ = run_recipe("gpt_lm", settings, tmp_path / "straight")
     copy = stopped_at(straight.path, 10, "stopped")
     resumed, shown = run_recipe("gpt_lm", settings, copy, resume=True)
-    assert "going on behind step 10" in shown
+    assert "continuing after step 10" in shown
     assert_same(resumed.path, straight.path)
 
 

@@ -80,7 +80,7 @@ def counting_scores(monkeypatch) -> list[int]:
     return scored
 
 
-def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
+def test_an_adapter_learns_to_prefer_and_a_stopped_run_ends_the_same(
     toy_language_model, tmp_path, monkeypatch
 ):
     settings = [
@@ -117,7 +117,7 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_comes_to_the_same(
     copy = stopped_at(run.path, 4, "stopped")
     scored.clear()
     resumed, shown = run_recipe(settings, copy, resume=True)
-    assert "going on behind step 4" in shown
+    assert "continuing after step 4" in shown
     # The reference is that of the first run, and not computed again.
     assert 36 not in scored
     assert_same(resumed.path, run.path)
@@ -136,7 +136,7 @@ def test_a_plan_scores_nothing(toy_language_model, tmp_path, monkeypatch):
     assert np.isfinite(found["step"]["loss"]) and not scored
 
 
-def test_the_reference_of_an_adapter_that_goes_on_has_it_too(toy_language_model, tmp_path):
+def test_the_reference_of_a_continued_adapter_has_it_too(toy_language_model, tmp_path):
     preset = Run(toy_language_model).model
     model = load_causal_lm(preset)
     adapter = add_adapter(model.backbone, rank=4, targets=["attention"])

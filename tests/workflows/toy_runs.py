@@ -45,7 +45,7 @@ def terminate() -> None:
 
 
 class ActingReport(Report):
-    """Does something behind a step, before validation and checkpoints of that step."""
+    """Does something after a step, before validation and checkpoints of that step."""
 
     def __init__(self, actions: Mapping[int, Callable[[], None]]):
         self.shown = io.StringIO()
@@ -74,7 +74,7 @@ def toy_run(folder: Path, preset: Path, *settings: str, output="run", do=None, *
 
 
 def stopped_at(run: Path, step: int, name: str) -> Path:
-    """Copies a run as it was when it was killed behind a checkpoint, some rows later."""
+    """Copies a run as it was when it was killed after a checkpoint, some rows later."""
     copy = run.with_name(name)
     shutil.copytree(run, copy)
     found = Run(copy)
@@ -118,7 +118,7 @@ def metrics(run: Path) -> dict:
 
 
 def assert_same(run: Path, other: Path) -> None:
-    """Asserts that two runs have come to the same, bit by bit."""
+    """Asserts that two runs have the same results, bit by bit."""
     assert rows(run) == rows(other)
     assert metrics(run) == metrics(other)
     expected = weights(other)

@@ -27,7 +27,7 @@ class ByteLevelBPE(Tokenizer):
         merges: The merges, the first to apply first, each as `"left right"`.
         start_token: The token before each text. Defaults to `None`: none.
         end_token: The token after each text. Defaults to `None`: none.
-        pad_token: The token that fills rows up. Defaults to `None`: id 0.
+        pad_token: The padding token. Defaults to `None`: id 0.
         mask_token: The token that stands for a hidden one; written in a text, it takes the spaces
             before it along. Defaults to `None`.
         special_tokens: More tokens that are recognized where they are written in a text, as the

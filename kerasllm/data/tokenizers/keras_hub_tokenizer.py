@@ -21,7 +21,7 @@ from kerasllm.errors import PresetError
 
 _hub = keras_hub.tokenizers
 
-# The families of which `unigram_json` makes the tokenizer of Hugging Face.
+# The families that `unigram_json` converts to a Hugging Face tokenizer.
 _UNIGRAM = (_hub.AlbertTokenizer, _hub.XLMRobertaTokenizer)
 _ROBERTA = (_hub.RobertaTokenizer, _hub.XLMRobertaTokenizer)
 

@@ -91,7 +91,7 @@ def _word_piece(
         "cls_token": start,
         "mask_token": tokenizer.mask_token,
     }
-    # The families' own classes make their tokenizer anew, of the vocabulary and these settings.
+    # The families' own classes rebuild their tokenizer from the vocabulary and these settings.
     ordinary = prefix == "##" and len(content["added_tokens"]) == len(names)
     return content, {
         "tokenizer_class": own_class if ordinary else _ANY_CLASS,

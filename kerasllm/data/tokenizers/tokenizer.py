@@ -42,7 +42,7 @@ class Tokenizer(abc.ABC):
     Args:
         start_token_id: The id put before each text, or `None`.
         end_token_id: The id put after each text, or `None`.
-        pad_token_id: The id that fills rows up in a batch.
+        pad_token_id: The id that pads the rows of a batch.
         description: One line that says what the tokenizer is.
         identity: All that decides which ids come out, as JSON values.
         pair_template: How two texts become one row. Defaults to `None`: one after the other,
@@ -318,7 +318,7 @@ class Tokenizer(abc.ABC):
     def _check_room_for_second(
         self, first: np.ndarray, second: np.ndarray, max_length: int, place: int
     ) -> None:
-        """Refuses pairs of which the first text leaves no room for any of the second one."""
+        """Refuses pairs whose first text leaves no room for any of the second one."""
         room = max_length - self.pair_special_tokens
         full = np.flatnonzero((first + second > room) & (first >= room))
         if len(full):

@@ -37,7 +37,7 @@ class TokenizerJson(Tokenizer):
         content: The content of a `tokenizer.json`.
         start_token: The token that `encode` puts before each text. Defaults to `None`: none.
         end_token: The token that ends a text, which `encode` does not add. Defaults to `None`.
-        pad_token: The token that fills rows up. Defaults to `None`: `end_token`, or id 0.
+        pad_token: The padding token. Defaults to `None`: `end_token`, or id 0.
         stop_tokens: More tokens at which generation stops. Defaults to `()`.
         named_tokens: More tokens that have a name (`{"bos_token": "<s>"}`): chat templates
             may ask for them. Defaults to `None`.
@@ -47,7 +47,7 @@ class TokenizerJson(Tokenizer):
         content: As given.
         start_token_id: The id of `start_token`, or `None`.
         end_of_text_id: The id of `end_token`, or `None`.
-        pad_token_id: The id that fills rows up.
+        pad_token_id: The padding id.
         stop_token_ids: Ids at which generation stops, `end_of_text_id` first.
         special_token_ids: The ids of all special tokens, a `frozenset`.
         added_tokens: The tokens that a text is split at before all else, special or not.

@@ -41,7 +41,7 @@ class WordPiece(Tokenizer):
             than 100 characters. Defaults to `"[UNK]"`.
         start_token: The token before each text. Defaults to `"[CLS]"`.
         end_token: The token after each text. Defaults to `"[SEP]"`.
-        pad_token: The token that fills rows up. Defaults to `"[PAD]"`.
+        pad_token: The padding token. Defaults to `"[PAD]"`.
         mask_token: The token that stands for a hidden one. Defaults to `"[MASK]"`.
         special_tokens: More tokens that are recognized where they are written in a text, as the
             five above are. Defaults to `()`.

@@ -13,7 +13,7 @@ _OTHER, _BETWEEN, _LETTER, _MARK = range(4)
 
 
 class WordPieceSpans:
-    """Finds the spans of WordPiece tokens in texts of which no character is removed or grows.
+    """Finds the spans of WordPiece tokens in texts where no character is removed or grows.
 
     There a word is a run of letters and digits, or one mark of punctuation, and a token stands for
     as many characters as it has. An unknown token is the whole word.

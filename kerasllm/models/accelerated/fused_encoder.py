@@ -80,7 +80,7 @@ class FusedEncoder:
 
     @contextmanager
     def given(self, matrices: Sequence[tf.Tensor]) -> Iterator[None]:
-        """Lets the calls in the block compute with what `matrices` gave, and not make it anew."""
+        """Lets the calls in the block reuse what `matrices` returned."""
         self._given = matrices
         try:
             yield
@@ -142,7 +142,7 @@ class _Embeddings:
 
 
 class _Block:
-    """A transformer layer, with the norms behind its two parts.
+    """A transformer layer, with the norms after its two sublayers.
 
     Args:
         block: KerasHub's layer.
@@ -193,7 +193,7 @@ class _Block:
         Args:
             x: `[rows, length, width]`.
             hidden: float32 `[rows, 1, 1, length]`, added to the scores.
-            matrices: What `matrices` gives, of this block and those behind it.
+            matrices: What `matrices` gives, of this block and those after it.
         """
         query, key, value = self._projections(x, matrices)
         scores = self._softmax(

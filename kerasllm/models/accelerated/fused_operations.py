@@ -7,7 +7,7 @@ computes again what it needs in place of keeping it.
 
 TensorFlow hands some operations to XLA by way of MLIR, among them `exp`, `rsqrt` and `sqrt`. That
 takes ten milliseconds in each program of each shape, as long as all the rest of fetching a program
-from the cache: here others stand for them, of which XLA makes the same.
+from the cache: here equivalents replace them, which XLA compiles to the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fused(function: Callable) -> Callable:
     """Returns a function that XLA compiles, once a shape, as its gradient is.
 
     Args:
-        function: Takes tensors, of which those of a floating dtype have gradients, and returns a
+        function: Takes tensors (those of a floating dtype have gradients) and returns a
             tensor or a list of tensors. It reads no variable.
 
     Example:

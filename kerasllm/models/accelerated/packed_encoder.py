@@ -1,7 +1,7 @@
-"""An encoder that computes the tokens of a batch one behind the other, without what fills rows up.
+"""A padding-free encoder: it computes the tokens of a batch concatenated, without padding.
 
-Half of a batch of sentences is filling. Only attention looks at other tokens and needs rows; all
-else is computed for the tokens that are there.
+Half of a batch of sentences is padding. Only attention looks at other tokens and needs rows; all
+else is computed for the real tokens only.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class PackedEncoder:
         """Returns the logits, float32 `[rows, classes]`.
 
         Args:
-            inputs: The inputs of the classifier, each `[rows, length]`, filled up at their ends.
+            inputs: The inputs of the classifier, each `[rows, length]`, padded at their ends.
             lengths: How many tokens each row has, int32 `[rows]`, at least 1.
         """
         rows, length = tf.unstack(tf.shape(inputs["token_ids"]))
         mask = tf.sequence_mask(lengths, length)
         there = tf.cast(tf.where(tf.reshape(mask, [-1]))[:, 0], tf.int32)
-        # What fills rows up takes its numbers from the first token, and counts for nothing.
+        # Padding takes its numbers from the first token, and counts for nothing.
         number = tf.scatter_nd(there[:, None], tf.range(tf.size(there)), [rows * length])
         hidden = tf.where(mask, 0.0, _HIDDEN)[:, None, None]
 
@@ -114,7 +114,7 @@ class PackedEncoder:
 
 
 class _Block:
-    """A transformer layer, with the norms behind its two parts."""
+    """A transformer layer, with the norms after its two sublayers."""
 
     def __init__(self, layers: dict[str, keras.Layer], path: str):
         attention = path + "self_attention_layer/"

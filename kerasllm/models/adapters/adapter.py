@@ -27,11 +27,11 @@ class Adapter:
     """A set of low-rank updates on a decoder, under one name; see `add_adapter`.
 
     Attributes:
-        backbone: The decoder that it stands on.
+        backbone: The decoder that it is attached to.
         name: What it is called there.
         settings: What its updates are made like.
         base: The `fingerprint`, `bytes` and `parameters` of the backbone without adapters.
-        bytes: What the weights of the backbone fill with this one.
+        bytes: The size of the backbone's weights with this one.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Adapter:
 
         Args:
             folder: Made if need be.
-            base_name: The name or path of the base, for whoever opens it. Defaults to `None`.
+            base_name: The name or path of the base, for readers of the folder. Defaults to `None`.
         """
         tensors, modules = decoders.tensors(self.backbone), decoders.modules(self.backbone)
         whole = {name: tensors[name].to_huggingface() for name in self._whole}
@@ -117,7 +117,7 @@ class Adapter:
     def set_active(self, names: Sequence[str]) -> None:
         """Chooses which adapters of the backbone count; their updates add up.
 
-        Only these train. Trace a `tf.function` anew afterwards.
+        Only these train. Trace a `tf.function` again afterwards.
 
         Args:
             names: Names of adapters.
@@ -214,7 +214,7 @@ def load_adapter(
     cast: bool = False,
     name: str = DEFAULT,
 ) -> Adapter:
-    """Puts an adapter that `peft` or `Adapter.save` wrote on a decoder; it goes on to train.
+    """Puts an adapter that `peft` or `Adapter.save` wrote on a decoder; it stays trainable.
 
     Args:
         backbone: The base that it was trained on; changed in place.

@@ -23,7 +23,7 @@ class Base:
 
     Attributes:
         fingerprint: See `fingerprint`.
-        bytes: What its weights filled.
+        bytes: The size of its weights.
         parameters: How many they were.
     """
 
@@ -53,7 +53,7 @@ def prepare(
     Args:
         backbone: Changed in place.
         layers: Dense layers that will get updates.
-        whole: Names of `decoders.tensors` that go on to train. Defaults to `()`.
+        whole: Names of `decoders.tensors` that stay trainable. Defaults to `()`.
         quantize: What the other kernels of its transformer layers are held in. Defaults to
             `None`: as they are.
         cast: Whether matrices that do not train are held in the dtype that is computed in.

@@ -266,7 +266,7 @@ class GGUFFile:
                 self._refuse(f"{name}.rope.scaling.attn_factor", "positions are not scaled")
 
     def _llama3(self, config: Mapping) -> dict:
-        """Finds the numbers of Llama 3's positions, of which a file holds only the result."""
+        """Recovers Llama 3's position scaling, since a file holds only its result."""
         stored = self._tensors["rope_freqs.weight"].read().reshape(-1)
         found = {
             "rope_type": "llama3",

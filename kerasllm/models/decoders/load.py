@@ -27,7 +27,7 @@ from kerasllm.models.skip_initialization import weights_to_come
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
-# What older files hold besides: tables that are computed anew.
+# What older files hold besides: tables that are computed again.
 _BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.(masked_)?bias)")
 
 
@@ -95,7 +95,7 @@ def _open(path: Path) -> tuple[dict, list[Source]]:
 def is_decoder(path: str | Path) -> bool:
     """Returns whether a path is of a kind that `load_backbone` reads.
 
-    That is a GGUF file or a folder in Hugging Face's layout; of which family it is, is not asked.
+    That is a GGUF file or a folder in Hugging Face's layout; the family is not checked.
 
     Args:
         path: A path, or a handle that only KerasHub understands.

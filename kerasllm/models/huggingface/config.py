@@ -1,6 +1,6 @@
 """What a Hugging Face `config.json` may say for KerasHub to compute the same numbers.
 
-KerasHub's importers read the sizes and drop most other values; `checks` says what becomes of each
+KerasHub's importers read the sizes and drop most other values; `checks` says what happens to each
 key.
 """
 

@@ -105,7 +105,7 @@ def _match(
             fix="take the configuration and the checkpoint from the same model; a BERT with parts "
             "of its own would load and compute something else",
         )
-    # As in transformers and for other folders: a pooler that is not there at all is made anew.
+    # As in transformers and for other folders: a missing pooler is newly initialized.
     no_pooler = not any(name.startswith("pooler.") for name in keys)
     for name in expected:
         if name not in keys and not (no_pooler and name.startswith("pooler.")):

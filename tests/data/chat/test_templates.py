@@ -34,7 +34,7 @@ def test_texts_and_prompts_are_those_of_transformers():
         assert prompt == chat["prompt"]
 
 
-def test_a_prompt_goes_on_with_the_answer():
+def test_an_answer_continues_its_prompt():
     for name in BUILT_IN:
         template = built_in(name, TOY)
         prompt = template.render(QUESTION, add_generation_prompt=True)

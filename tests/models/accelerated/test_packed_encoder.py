@@ -1,4 +1,4 @@
-"""A packed encoder gives the logits of KerasHub's own forward pass, whatever fills rows up."""
+"""A packed encoder gives the logits of KerasHub's own forward pass, whatever the padding."""
 
 import keras
 import keras_hub
@@ -38,7 +38,7 @@ def _task(family: str, dtype: str = "float32", pooling: str = "cls"):
 
 
 def _inputs(task):
-    """Returns inputs of three rows, filled up at their ends, and the rows' lengths."""
+    """Returns inputs of three rows, padded at their ends, and the rows' lengths."""
     lengths = tf.constant([5, 1, 7])
     ids = np.random.default_rng(0).integers(5, 30, (3, 9)).astype("int32")
     mask = tf.sequence_mask(lengths, 9, tf.int32)

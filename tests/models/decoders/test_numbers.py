@@ -48,6 +48,6 @@ def test_the_cache_of_generation_agrees(name):
     expected = np.load(references.FOLDER / name / "expected.npz")
     token_ids, logits = expected["token_ids"][:1], expected["logits"][0]
     _, cache = task._build_cache(token_ids)
-    # The last token anew, against the cache of those before it.
+    # The last token again, against the cache of those before it.
     last, _, _ = task.call_with_cache(token_ids[:, -1:], cache, token_ids.shape[1] - 1)
     assert np.abs(last[0, 0] - logits[-1]).max() < 1e-5 * np.abs(logits).max()
