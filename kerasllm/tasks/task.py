@@ -635,7 +635,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def stand_in(self, model: keras.Model) -> str:
-        """Returns the bundled data that stand in where a run's own are gone: `starter:NAME/PART`."""
+        """Returns the bundled data to use where a run's own are gone: `starter:NAME/PART`."""
 
     @abc.abstractmethod
     def api(self, model: keras.Model, limits: Any) -> Api:

@@ -57,6 +57,10 @@ Labels = Annotated[
 ]
 
 
+# Whose labels are counted together.
+_ROWS_AT_ONCE = 65536
+
+
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
 
@@ -208,7 +212,9 @@ class ClassificationRecipe(WholeRecipe):
     model: ClassificationModel = Field(
         ClassificationModel(), description="the pretrained model, and how much of it trains"
     )
-    data: ClassificationData = Field(description="paths are relative to the folder that the command runs in")
+    data: ClassificationData = Field(
+        description="paths are relative to the folder that the command runs in"
+    )
     training: ClassificationTraining = Field(
         ClassificationTraining(), description="how the weights are trained"
     )
@@ -545,7 +551,8 @@ class TextClassification(Task):
             said = [f"{prediction['score']:.4f}"]
         elif "labels" in prediction:
             chances = prediction["probabilities"]
-            said = [", ".join(f"{name} {chances[name]:.2f}" for name in prediction["labels"]) or "-"]
+            labels = [f"{name} {chances[name]:.2f}" for name in prediction["labels"]]
+            said = [", ".join(labels) or "-"]
         else:
             best = max(prediction["probabilities"].values())
             said = [prediction["label"] or "-", f"{best:.4f}"]
@@ -975,8 +982,10 @@ def _counts(part: Examples, labels: int):
     import numpy as np
 
     if part.label_count is not None:
-        bits = [part.targets(slice(at, at + 65536)).sum(axis=0) for at in range(0, len(part), 65536)]
-        return np.sum(bits, axis=0).astype(int)
+        counts = np.zeros(labels, int)
+        for start in range(0, len(part), _ROWS_AT_ONCE):
+            counts += part.targets(slice(start, start + _ROWS_AT_ONCE)).sum(axis=0).astype(int)
+        return counts
     return np.bincount(part.labels, minlength=labels)
 
 

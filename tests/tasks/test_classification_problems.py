@@ -109,8 +109,8 @@ def test_one_text_for_a_model_of_pairs_is_refused(pairs, capsys):
 
 def test_a_file_of_one_text_a_row_is_refused_by_a_model_of_pairs(pairs, tmp_path, capsys):
     file = write_csv(tmp_path / "rows.csv", [("a good film", "positive")])
-    for command in (["predict", str(pairs.path), "--input"], ["evaluate", str(pairs.path), "--data"]):
-        assert status(*command, str(file)) == 2
+    for command, option in (("predict", "--input"), ("evaluate", "--data")):
+        assert status(command, str(pairs.path), option, str(file)) == 2
         told = " ".join(capsys.readouterr().err.split())
         assert "reads two texts" in told and "--text-pair COLUMN" in told
 
