@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.length_batches import in_length_batches
 from kerasllm.export.token_rows import TokenRows
 from kerasllm.models.decoder_forward import hidden_states, logits
 
@@ -114,17 +115,10 @@ def run_in_batches(
     lengths = tokens.lengths
     found: list = [None] * len(lengths)
     at_once = _ROWS_OF_A_DECODER if source.generates else _ROWS_AT_ONCE
-    for rows in _in_length_batches(lengths, at_once):
+    for rows in in_length_batches(lengths, at_once):
         inputs = tokens.inputs(rows, source.model.pad_to)
         outputs = run({name: inputs[name] for name in source.input_names})
         compared = np.asarray(outputs[source.head.compared])
         for row, one in zip(rows, source.compared_in(compared, lengths[rows]), strict=True):
             found[row] = one
     return np.concatenate(found)
-
-
-def _in_length_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yields the numbers of rows that are computed together, the shortest rows first."""
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
