@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = 130
     except Exception as error:  # noqa: BLE001 - the one place where all errors end
         if debug:
-            raise
+            traceback.print_exc()
         shown = _as_shown(error)
         title = "Stopped:" if isinstance(shown, Interrupted) else "Error:"
         click.echo(f"{click.style(title, fg='red', bold=True)} {shown}", err=True)

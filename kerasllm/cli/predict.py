@@ -95,7 +95,7 @@ def _rows(trained, texts: tuple[str, ...], inputs: tuple[str, ...], options) -> 
     if texts:
         for number, value in enumerate(texts, start=1):
             if not value.strip():
-                raise CommandError(f"Text {number} is empty", fix="leave it out")
+                raise CommandError(f"Text {number} is empty", fix="give it some words")
         return iter(task.parse(trained, texts))
     if not inputs or inputs == ("-",):
         return _stdin_rows(trained)

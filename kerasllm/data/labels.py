@@ -165,14 +165,17 @@ class Labels:
         return np.array(flat, np.int32), offsets
 
     def _unknown(self, label: str, count: int, where: str | None) -> DataError:
-        near = difflib.get_close_matches(label, self.raw, n=1)
+        near = difflib.get_close_matches(label, [*self.raw, *self.names], n=1)
         return DataError(
             f"The label {label!r} is not one that the model was trained on"
             + (f" ({count - 1:,} more are not)" if count > 1 else ""),
             where=where,
             fix=(f"did you mean {near[0]!r}? " if near else "")
             + "labels of the training data: "
-            + ", ".join(self.raw[:20])
+            + ", ".join(
+                raw if raw == name else f"{raw} ({name})"
+                for raw, name in list(zip(self.raw, self.names, strict=True))[:20]
+            )
             + (", ..." if len(self.raw) > 20 else ""),
         )
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kerasllm.errors import CommandError
-from kerasllm.export import hub_task
+from kerasllm.export import hub_task, pooled_head
 from kerasllm.export.formats import Format, Options
 from kerasllm.export.hub_task import save_labels
 from kerasllm.export.source import Source
@@ -23,8 +23,9 @@ class KerasFile(Format):
     def refuse(self, source: Source, options: Options) -> None:
         if not hub_task.has_class(source):
             raise CommandError(
-                f"KerasHub has no class for the head of this {source.head.kind}, so that Keras "
-                "could not load the file without kerasllm",
+                f"KerasHub has no class for the head of this {source.head.kind}"
+                + ", which reads the mean of all tokens" * pooled_head.is_pooled(source.model)
+                + ", so that Keras could not load the file without kerasllm",
                 where="--format keras",
                 fix="use --format keras_hub, saved_model or onnx",
             )

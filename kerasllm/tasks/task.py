@@ -429,7 +429,11 @@ class Task(abc.ABC):
     def finish(
         self, recipe: Any, model: keras.Model, data: TaskData, notify: Callable[[str], None]
     ) -> dict:
-        """Fits what comes after the training, such as thresholds; returns metrics to record."""
+        """Fits what comes after the training, such as thresholds.
+
+        Returns:
+            Metrics to record; and under `"remarks"`, which is not recorded, lines to show.
+        """
         return {}
 
     # Measuring and predicting

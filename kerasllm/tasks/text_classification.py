@@ -59,6 +59,8 @@ Labels = Annotated[
 
 # Whose labels are counted together.
 _ROWS_AT_ONCE = 65536
+# Rows of validation data from which a temperature cannot be told well.
+_FEW_ROWS = 200
 
 
 class ClassificationModel(Section):
@@ -378,6 +380,11 @@ class TextClassification(Task):
             model.scale_outputs(1 / temperature)
             model.outputs = dataclasses.replace(model.outputs, temperature=temperature)
             after = self.evaluate(model, rows).metrics["ece"]
+            done["remarks"] = [
+                f"temperature {temperature:.3g}, fitted on {len(rows):,} validation rows: "
+                f"calibration error {before:.4f} -> {after:.4f}"
+                + ("; so few rows say little" if len(rows) < _FEW_ROWS else "")
+            ]
             done["calibration"] = {
                 "temperature": temperature,
                 "ece_before": before,
@@ -389,6 +396,11 @@ class TextClassification(Task):
             found = tuple(best_thresholds(rows.targets(), chances).tolist())
             model.outputs = dataclasses.replace(model.outputs, thresholds=found)
             done["thresholds"] = dict(zip(data.labels.names, found, strict=True))
+            tuned = sum(each != 0.5 for each in found)
+            done.setdefault("remarks", []).append(
+                f"thresholds of {tuned} of {len(found)} labels tuned on {len(rows):,} validation "
+                "rows; the others stay at 0.5"
+            )
         return done
 
     def rows(
@@ -485,9 +497,22 @@ class TextClassification(Task):
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
         source = Source(spec, split="test", text=text, text_pair=text_pair, labelled=False)
+        if pair and source.text_column is None:
+            # A .txt file has no columns: its lines are those of stdin.
+            yield from self._pairs_of_lines(trained, source)
+            return
         _refuse_single_texts(source, pair)
         for batch in source.batches():
             yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
+
+    def _pairs_of_lines(self, trained: Any, source: Any) -> Iterator[tuple[str, str]]:
+        for batch in source.batches():
+            for text, line in zip(batch.texts, batch.lines, strict=True):
+                try:
+                    yield self.parse_line(trained, text)
+                except DataError as error:
+                    where = f"{source.files[batch.file]}:{line}"
+                    raise DataError(error.what, where=where, fix=error.fix) from None
 
     def parse(self, trained: Any, texts: Sequence[str]) -> list[str | tuple[str, str]]:
         if not reads_pairs(trained.folder):
@@ -522,6 +547,10 @@ class TextClassification(Task):
         from kerasllm.models.classify import classify_stream
 
         least = options.abstain_below if options else None
+        if least is not None and not 0 <= least <= 1:
+            raise CommandError(
+                f"A probability is from 0 to 1. Received: {least}", where="--abstain-below"
+            )
         if least is not None and model.outputs.problem != "single_label":
             raise CommandError(
                 "Only a model that gives each text one label can abstain",
@@ -618,7 +647,7 @@ class TextClassification(Task):
         if recipe.model.pooling == "auto":
             why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
         what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
-        return [("pooling", f"{model.pooling}: the head reads {what}{why}")]
+        return [("pooling", f"{model.pooling}, {what}{why}")]
 
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
@@ -664,8 +693,8 @@ class TextClassification(Task):
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
         return [
-            ("classify a text", f"kerasllm predict {run.path} {texts}"),
-            ("classify a file", f"kerasllm predict {run.path} --input FILE --output out.csv"),
+            ("try it", f"kerasllm predict {run.path} {texts}"),
+            ("predict a file", f"kerasllm predict {run.path} --input FILE --output out.csv"),
             ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
         ]
 

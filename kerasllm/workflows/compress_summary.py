@@ -51,9 +51,11 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, str]) -> Tabl
         table.add_column(column, justify="right")
     before, after = comparison.before, comparison.after
 
-    def row(name: str, one: float, other: float, shown: str, scale: float = 1) -> None:
+    def row(name: str, one: float, other: float, shown: str, scale: float | None = None) -> None:
         ratio = f"{other / one:.3f}" if one else "-"
-        table.add_row(name, format(one / scale, shown), format(other / scale, shown), ratio)
+        if scale:
+            one, other = one / scale, other / scale
+        table.add_row(name, format(one, shown), format(other, shown), ratio)
 
     row("size, MB", before.bytes, after.bytes, ",.1f", _MEGABYTE)
     row("gzipped, MB", before.gzipped_bytes, after.gzipped_bytes, ",.1f", _MEGABYTE)

@@ -130,6 +130,8 @@ def finetune(
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
             finished = job.task.finish(job.recipe, job.model, job.data, busy.update)
+        for line in finished.pop("remarks", ()):
+            report.line(line)
         if finished:
             metrics = {**metrics, "validation": job.evaluate(job.data.validation).metrics, **finished}
         trained = time.perf_counter()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kerasllm.cli import main as command_line
-from kerasllm.errors import JobError, KerasllmError
+from kerasllm.errors import CommandError, JobError
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["recipes", "list"], ["--version"]])
@@ -77,10 +77,17 @@ def test_an_interrupt_ends_with_130(kerasllm, monkeypatch):
     assert result.status == 130 and "Interrupted" in result.err
 
 
-def test_debug_shows_the_traceback(monkeypatch):
+def test_debug_shows_the_traceback_and_changes_nothing_else(monkeypatch, capsys):
     def fail(*_):
-        raise KerasllmError("something")
+        raise CommandError("something")
 
     monkeypatch.setattr(command_line.Verbs, "get_command", fail)
-    with pytest.raises(KerasllmError):
-        command_line.main(["--debug", "finetune"])
+    shown = []
+    for arguments in (["finetune"], ["--debug", "finetune"]):
+        with pytest.raises(SystemExit) as ended:
+            command_line.main(arguments)
+        shown.append(capsys.readouterr().err)
+        assert ended.value.code == 2
+    plain, debugged = shown
+    assert "Traceback" in debugged and "Traceback" not in plain
+    assert debugged.endswith(plain)
