@@ -49,6 +49,31 @@ class Subject:
         """Loads a model of this kind."""
         return self.task.open(folder, precision=precision)
 
+    def prepare_retraining(self, model: keras.Model) -> None:
+        """Makes a model of this kind ready to train on the run's data."""
+        self.task.prepare_retraining(self.recipe, model, self.data)
+
+    def finish(
+        self, model: keras.Model, metrics: dict, notify: Callable[[str], None]
+    ) -> dict:
+        """Fits what comes after the training of a model, such as thresholds, as `finetune` does.
+
+        Args:
+            model: The model that is saved.
+            metrics: Of its training, by part.
+            notify: Called with what is being done.
+
+        Returns:
+            The metrics, those of the validation data with what was fitted.
+        """
+        finished = self.task.finish(self.recipe, model, self.data, notify)
+        if not finished:
+            return metrics
+        held_out = self.task.evaluate(
+            model, self.data.validation, buckets=self.recipe.data.buckets
+        )
+        return {**metrics, "validation": held_out.metrics, **finished}
+
     def evaluate(self, model: keras.Model) -> Evaluation:
         """Measures a model of this kind."""
         return self.task.evaluate(model, self.rows, buckets=self.recipe.data.buckets)

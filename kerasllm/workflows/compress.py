@@ -187,6 +187,7 @@ def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -
     settings = recipe.pruning
     with report.busy("loading the model"):
         model = subject.open(subject.run.model, resolve_precision(recipe.training.precision))
+        subject.prepare_retraining(model)
     kernels = kernels_of(model.task.backbone, embeddings=settings.embeddings)
     metrics, timing = train(
         subject,
@@ -196,6 +197,8 @@ def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -
         report,
         lambda steps: [MagnitudePruning(kernels, settings, steps)],
     )
+    with report.busy("finishing the model") as busy:
+        metrics = subject.finish(model, metrics, busy.update)
     layers = sparsity_of(kernels)
     zeros = sum(layers[name] * kernels[name].value.shape.num_elements() for name in layers)
     total = sum(kernel.value.shape.num_elements() for kernel in kernels.values())
@@ -210,6 +213,7 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
     options = {"dropout": settings.dropout, "precision": precision}
     with report.busy("loading the teacher") as busy:
         teacher = subject.open(subject.run.model, precision)
+        subject.prepare_retraining(teacher)
         busy.update("building the student")
         if settings.preset:
             student = student_from(settings.preset, teacher, **options)
@@ -217,6 +221,8 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
             student = student_of(teacher, settings.layers, start=settings.start, **options)
     model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
     metrics, timing = train(subject, model, recipe.training, run, report)
+    with report.busy("finishing the model") as busy:
+        metrics = subject.finish(student, metrics, busy.update)
     return Made(student, metrics, timing, {})
 
 
