@@ -173,13 +173,14 @@ def _quantized(subject: Subject, recipe: QuantizationRecipe, run: Run, report: R
     settings = recipe.quantization
     with report.busy("loading the model") as busy:
         model = subject.open(subject.run.model, "float32")
-        tokens = None
+        inputs = None
         if settings.method in ("gptq", "awq"):
-            tokens = subject.tokens(settings.rows)
-            busy.update(f"quantizing on {tokens.shape[0]} rows of {tokens.shape[1]} tokens")
+            inputs = subject.inputs(settings.rows, tuple(model.task.backbone.input))
+            rows, length = inputs["token_ids"].shape
+            busy.update(f"quantizing on {rows} rows of {length} tokens")
         else:
             busy.update("quantizing")
-        quantize(model.task.backbone, settings, tokens, busy.update)
+        quantize(model.task.backbone, settings, inputs, busy.update)
     return Made(model, {}, {}, {})
 
 
