@@ -53,9 +53,7 @@ class Subject:
         """Makes a model of this kind ready to train on the run's data."""
         self.task.prepare_retraining(self.recipe, model, self.data)
 
-    def finish(
-        self, model: keras.Model, metrics: dict, notify: Callable[[str], None]
-    ) -> dict:
+    def finish(self, model: keras.Model, metrics: dict, notify: Callable[[str], None]) -> dict:
         """Fits what comes after the training of a model, such as thresholds, as `finetune` does.
 
         Args:
@@ -69,9 +67,8 @@ class Subject:
         finished = self.task.finish(self.recipe, model, self.data, notify)
         if not finished:
             return metrics
-        held_out = self.task.evaluate(
-            model, self.data.validation, buckets=self.recipe.data.buckets
-        )
+        rows, buckets = self.data.validation, self.recipe.data.buckets
+        held_out = self.task.evaluate(model, rows, buckets=buckets)
         return {**metrics, "validation": held_out.metrics, **finished}
 
     def evaluate(self, model: keras.Model) -> Evaluation:
