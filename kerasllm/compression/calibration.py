@@ -8,7 +8,7 @@ them as a batch: so the texts begin where texts begin, and the same command give
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import keras
@@ -21,24 +21,20 @@ from kerasllm.models.layers import walk
 
 def structure_of(
     backbone: keras_hub.models.Backbone,
-    token_ids: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
     notify: Callable[[str], None] = lambda text: None,
 ) -> dict:
     """Returns the `quantization_layer_structure` of Keras' `GPTQConfig` and `AWQConfig`.
 
     Args:
         backbone: A KerasHub backbone whose layers follow one another.
-        token_ids: int32 `[rows, length]`, without padding.
+        inputs: What it reads, by name, each int32 `[rows, length]`, without padding.
         notify: Called with the layer that is looked at. Defaults to nothing.
 
     Raises:
         RecipeError: If the layers need more than what the one below gives.
     """
     blocks = list(backbone.transformer_layers)
-    inputs = {
-        name: np.zeros_like(token_ids) if name == "segment_ids" else np.ones_like(token_ids)
-        for name in backbone.input
-    } | {"token_ids": token_ids}
     refused = RecipeError(
         f"The layers of a {type(backbone).__name__} need more than what the layer below gives, "
         "and Keras cannot calibrate them",
@@ -49,7 +45,7 @@ def structure_of(
         raise refused
     first, last = (_first(blocks[0].input), _first(blocks[-1].output))
     ends = keras.Model(backbone.input, [first, last])
-    states, wanted = ends(inputs, training=False)
+    states, wanted = ends({name: inputs[name] for name in backbone.input}, training=False)
     layers = [_Batched(block) for block in blocks]
     found = states
     for layer in layers:

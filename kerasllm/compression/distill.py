@@ -22,17 +22,19 @@ class DistilledClassifier(TextClassifier):
     What is minimised, in the mean over the rows:
 
         labels * loss(label, logits)
-        + logits * LogitsDistillation(temperature)(teacher's logits, logits)
+        + logits * student.distillation_loss(temperature)(teacher's logits, logits)
         + hidden * FeatureDistillation(hidden_loss)(teacher's hidden states, hidden states)
 
-    The hidden states after each student layer are compared with those after the teacher layer of
-    the same relative depth, averaged over the tokens of a text and over the layers.
+    Logits are compared by their softmax, the sigmoid of each label where there are several, or
+    as they are where they are a score; see `TextClassifier.distillation_loss`. The hidden states
+    after each student layer are compared with those after the teacher layer of the same relative
+    depth, averaged over the tokens of a text and over the layers.
 
     Args:
         student: The model to train; both have the same weights from then on.
-        teacher: A trained classifier of the same labels; it is not changed.
-        temperature: Softens both distributions; above 1 the less likely classes
-            count for more. Defaults to `2.0`.
+        teacher: A trained classifier of the same labels and outputs; it is not changed.
+        temperature: Softens the probabilities of both; above 1 the less likely classes count for
+            more. A score has none. Defaults to `2.0`.
         labels: Weight of the loss on the labels. Defaults to `1.0`.
         logits: Weight of the loss on the logits. Defaults to `1.0`.
         hidden: Weight of the loss on hidden states; 0 leaves it out. Defaults to `1.0`.
@@ -65,7 +67,8 @@ class DistilledClassifier(TextClassifier):
         hidden: float = 1.0,
         hidden_loss: str = "mse",
     ):
-        super().__init__(student.task, student.labels)
+        super().__init__(student.task, student.labels, outputs=student.outputs)
+        self.standardized = student.standardized
         depth, layers = (len(parts_of(model.task).blocks) for model in (teacher, student))
         widths = [model.task.backbone.hidden_dim for model in (teacher, student)]
         if hidden and widths[0] != widths[1]:
@@ -82,7 +85,8 @@ class DistilledClassifier(TextClassifier):
                 fix="set distillation.hidden=0, or choose a student with fewer layers",
             )
         self._weights_of = {"labels": labels, "logits": logits, "hidden": hidden}
-        self._temperature = temperature
+        self._logits_loss = student.distillation_loss(temperature)
+        self._logits_loss.reduction = "sum"
         self._hidden_loss = HIDDEN_LOSSES[hidden_loss]
         matched = even_layers(depth, layers) if hidden else []
         views = (
@@ -107,10 +111,9 @@ class DistilledClassifier(TextClassifier):
         weights = self._weights_of
         loss = weights["labels"] * self.item_loss(y, found["logits"], sample_weight=share)
         if weights["logits"]:
-            softened = keras.distillation.LogitsDistillation(
-                self._temperature, loss=_shared(keras.losses.KLDivergence, share)
+            loss += weights["logits"] * self._logits_loss(
+                wanted["logits"], found["logits"], sample_weight=share
             )
-            loss += weights["logits"] * softened.compute_loss(wanted["logits"], found["logits"])
         if weights["hidden"]:
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
             # A padding row has no tokens.

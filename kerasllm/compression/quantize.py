@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import keras_hub
@@ -20,7 +20,7 @@ _KERNELS = (keras.layers.Dense, keras.layers.EinsumDense)
 def quantize(
     backbone: keras_hub.models.Backbone,
     settings: Quantization,
-    token_ids: np.ndarray | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Quantizes the kernels and the embeddings of a model, in place.
@@ -32,8 +32,8 @@ def quantize(
     Args:
         backbone: A KerasHub backbone in float32. Its functions must be traced again.
         settings: The method and its settings.
-        token_ids: int32 `[rows, length]` without padding, real texts for `gptq` and `awq`.
-            Defaults to `None`: for the other methods.
+        inputs: What the backbone reads of real texts, by name, each int32 `[rows, length]`
+            without padding; for `gptq` and `awq`. Defaults to `None`: for the other methods.
         notify: Called with what is being done. Defaults to nothing.
 
     Raises:
@@ -48,7 +48,8 @@ def quantize(
     if method in ("int8", "int4"):
         _quantize(backbone, _config(method, settings), _KERNELS)
         return
-    structure = structure_of(backbone, token_ids, notify)
+    structure = structure_of(backbone, inputs, notify)
+    token_ids = inputs["token_ids"]
     layers = {id(layer) for layer in walk(structure["sequential_blocks"])}
     sizes = {"num_samples": 1, "sequence_length": token_ids.size}
     config = {"gptq": keras.quantizers.GPTQConfig, "awq": keras.quantizers.AWQConfig}[method](

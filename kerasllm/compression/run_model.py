@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,18 +49,41 @@ class Subject:
         """Loads a model of this kind."""
         return self.task.open(folder, precision=precision)
 
+    def prepare_retraining(self, model: keras.Model) -> None:
+        """Makes a model of this kind ready to train on the run's data."""
+        self.task.prepare_retraining(self.recipe, model, self.data)
+
+    def finish(self, model: keras.Model, metrics: dict, notify: Callable[[str], None]) -> dict:
+        """Fits what comes after the training of a model, such as thresholds, as `finetune` does.
+
+        Args:
+            model: The model that is saved.
+            metrics: Of its training, by part.
+            notify: Called with what is being done.
+
+        Returns:
+            The metrics, those of the validation data with what was fitted.
+        """
+        finished = self.task.finish(self.recipe, model, self.data, notify)
+        if not finished:
+            return metrics
+        rows, buckets = self.data.validation, self.recipe.data.buckets
+        held_out = self.task.evaluate(model, rows, buckets=buckets)
+        return {**metrics, "validation": held_out.metrics, **finished}
+
     def evaluate(self, model: keras.Model) -> Evaluation:
         """Measures a model of this kind."""
         return self.task.evaluate(model, self.rows, buckets=self.recipe.data.buckets)
 
-    def tokens(self, rows: int) -> np.ndarray:
-        """Returns tokens of some rows of the training data, without padding.
+    def inputs(self, rows: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns what a model reads of some rows of the training data, without padding.
 
         Args:
             rows: How many rows at most.
+            names: Names of the inputs of a backbone: `token_ids`, `padding_mask`, `segment_ids`.
 
         Returns:
-            int32 `[rows, length]`. Rows are cut to the length that half of them have.
+            By name, int32 `[rows, length]`. Rows are cut to the length that half of them have.
         """
         train = self.data.train
         lengths = np.asarray(train.lengths)
@@ -68,8 +91,9 @@ class Subject:
         long_enough = np.flatnonzero(lengths >= length)
         places = np.linspace(0, len(long_enough) - 1, min(rows, len(long_enough)))
         chosen = long_enough[places.astype(int)]
-        inputs, *_ = train.batch(chosen, int(lengths[chosen].max()), ("token_ids",), 0)
-        return np.asarray(inputs["token_ids"])[:, :length]
+        inputs, *_ = train.batch(chosen, int(lengths[chosen].max()), names, 0)
+        cut = {name: np.asarray(inputs[name])[:, :length] for name in names if name in inputs}
+        return cut | {"padding_mask": np.ones_like(cut["token_ids"])}
 
 
 def subject_of(run: Run, notify: Callable[[str], None] | None = None) -> Subject:

@@ -19,7 +19,7 @@ def student_of(
     dropout: float = 0.1,
     precision: str = "float32",
 ) -> TextClassifier:
-    """Builds a classifier of fewer layers from a trained one, with its weights.
+    """Builds a classifier of fewer layers from a trained one, with its weights and outputs.
 
     Args:
         teacher: A trained classifier.
@@ -64,13 +64,17 @@ def student_of(
     for sources, targets in pairs:
         for source, target in zip(sources, targets, strict=True):
             target.set_weights(source.get_weights())
-    return TextClassifier(task, teacher.labels)
+    student = TextClassifier(task, teacher.labels, outputs=teacher.outputs)
+    student.standardized = teacher.standardized
+    return student
 
 
 def student_from(
     preset: str, teacher: TextClassifier, *, dropout: float = 0.1, precision: str = "float32"
 ) -> TextClassifier:
     """Builds a classifier from a pretrained model that reads the tokens of the teacher.
+
+    It has the pooling and the outputs of the teacher, and a new head.
 
     Raises:
         PresetError: If the preset cannot be found, read or used for classification.
@@ -79,10 +83,13 @@ def student_from(
     student = bert_classifier(
         preset,
         labels=teacher.labels,
+        pooling=teacher.pooling,
         dropout=dropout,
         precision=precision,
         max_length=teacher.max_length,
+        outputs=teacher.outputs,
     )
+    student.standardized = teacher.standardized
     own, wanted = (model.task.preprocessor.tokenizer for model in (student, teacher))
     if (
         student.input_names != teacher.input_names

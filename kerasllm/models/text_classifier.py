@@ -29,6 +29,7 @@ from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding
 from kerasllm.models.pooling import pooling_of
 from kerasllm.training.fit import FineTunedModel
+from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus
 
 OUTPUTS = "outputs.json"
@@ -159,6 +160,21 @@ class TextClassifier(FineTunedModel):
             loss = loss or keras.losses.MeanSquaredError(name="squared_error")
             metrics = metrics or []
         super().compile(optimizer, loss, metrics, **kwargs)
+
+    def distillation_loss(self, temperature: float) -> keras.losses.Loss:
+        """Returns the loss that makes the outputs those of a teacher with the same outputs.
+
+        Args:
+            temperature: Softens the probabilities of labels; scores are compared as they are.
+
+        Returns:
+            A loss whose `y_true` is what the teacher computes.
+        """
+        if self.outputs.problem == "multi_label":
+            return SoftenedBinaryCrossentropy(temperature)
+        if self.outputs.problem == "regression":
+            return keras.losses.MeanSquaredError()
+        return SoftenedKLDivergence(temperature)
 
     def scale_outputs(self, factor: float, shift: float = 0.0) -> None:
         """Makes the outputs `factor * outputs + shift`, in the weights of the last layer."""

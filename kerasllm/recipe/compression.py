@@ -12,7 +12,7 @@ from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share, 
 METHODS = ("int8", "int4", "gptq", "awq", "prune", "distill")
 """What `kerasllm compress --method` takes; the recipe of each is `compress_METHOD`."""
 
-_LIMIT = "largest part of the quality that it may cost: of the accuracy; of the loss without labels"
+_LIMIT = "largest part of the quality that it may cost: accuracy, micro F1, Pearson or loss"
 
 
 class Quantization(Section):

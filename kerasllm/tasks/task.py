@@ -436,6 +436,19 @@ class Task(abc.ABC):
         """
         return {}
 
+    def prepare_retraining(self, recipe: Any, model: keras.Model, data: TaskData) -> None:
+        """Makes a finished model ready to train on data again; `finish` follows that training.
+
+        Undoes what `finish` did to the outputs, such as the unit of scores, so that they are what
+        `loss` compares with the targets of the data. Called by `kerasllm compress` before it prunes
+        a model or trains a student of it. Defaults to nothing.
+
+        Args:
+            recipe: The recipe of the model's run.
+            model: What `open` gave; changed in place.
+            data: What `load` gave.
+        """
+
     # Measuring and predicting
 
     @abc.abstractmethod

@@ -403,6 +403,17 @@ class TextClassification(Task):
             )
         return done
 
+    def prepare_retraining(
+        self, recipe: ClassificationRecipe, model: TextClassifier, data: Loaded
+    ) -> None:
+        """Makes scores standardized, as those of the training data are."""
+        import dataclasses
+
+        if model.outputs.problem == "regression":
+            model.scale_outputs(1 / data.std, -data.mean / data.std)
+            model.standardized = True
+            model.outputs = dataclasses.replace(model.outputs, mean=data.mean, std=data.std)
+
     def rows(
         self,
         model: TextClassifier,

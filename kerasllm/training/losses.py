@@ -47,3 +47,80 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class SoftenedKLDivergence(keras.losses.Loss):
+    """KL divergence of a student's softmax from its teacher's, both at a temperature.
+
+    It is multiplied by the square of the temperature, so that its gradients are as large at any.
+
+    Reference:
+        - [Hinton et al., 2015](https://arxiv.org/abs/1503.02531)
+
+    Args:
+        temperature: What the logits are divided by. Defaults to `1.0`.
+        **kwargs: See `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: float `[batch, classes]`, the teacher's logits.
+        y_pred: float `[batch, classes]`, the student's logits.
+
+    Example:
+
+    >>> loss = SoftenedKLDivergence(temperature=2.0)
+    >>> float(loss([[0.0, 1.0]], [[0.0, 1.0]]))
+    0.0
+    """
+
+    def __init__(self, temperature: float = 1.0, name: str = "divergence", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        teacher, student = (
+            ops.log_softmax(ops.cast(logits, "float32") / self.temperature)
+            for logits in (y_true, y_pred)
+        )
+        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+        return self.temperature**2 * divergence
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class SoftenedBinaryCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy of a student's sigmoids with its teacher's, both at a temperature.
+
+    It is the mean over the labels, multiplied by the square of the temperature, so that its
+    gradients are as large at any.
+
+    Args:
+        temperature: What the logits are divided by. Defaults to `1.0`.
+        **kwargs: See `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: float `[batch, labels]`, the teacher's logits.
+        y_pred: float `[batch, labels]`, the student's logits.
+
+    Example:
+
+    >>> loss = SoftenedBinaryCrossentropy(temperature=2.0)
+    >>> float(loss([[0.0, 0.0]], [[0.0, 0.0]]))
+    2.7725...
+    """
+
+    def __init__(self, temperature: float = 1.0, name: str = "binary_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        teacher, student = (
+            ops.cast(logits, "float32") / self.temperature for logits in (y_true, y_pred)
+        )
+        each = ops.binary_crossentropy(ops.sigmoid(teacher), student, from_logits=True)
+        return self.temperature**2 * ops.mean(each, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

@@ -173,13 +173,14 @@ def _quantized(subject: Subject, recipe: QuantizationRecipe, run: Run, report: R
     settings = recipe.quantization
     with report.busy("loading the model") as busy:
         model = subject.open(subject.run.model, "float32")
-        tokens = None
+        inputs = None
         if settings.method in ("gptq", "awq"):
-            tokens = subject.tokens(settings.rows)
-            busy.update(f"quantizing on {tokens.shape[0]} rows of {tokens.shape[1]} tokens")
+            inputs = subject.inputs(settings.rows, tuple(model.task.backbone.input))
+            rows, length = inputs["token_ids"].shape
+            busy.update(f"quantizing on {rows} rows of {length} tokens")
         else:
             busy.update("quantizing")
-        quantize(model.task.backbone, settings, tokens, busy.update)
+        quantize(model.task.backbone, settings, inputs, busy.update)
     return Made(model, {}, {}, {})
 
 
@@ -187,6 +188,7 @@ def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -
     settings = recipe.pruning
     with report.busy("loading the model"):
         model = subject.open(subject.run.model, resolve_precision(recipe.training.precision))
+        subject.prepare_retraining(model)
     kernels = kernels_of(model.task.backbone, embeddings=settings.embeddings)
     metrics, timing = train(
         subject,
@@ -196,6 +198,8 @@ def _pruned(subject: Subject, recipe: PruningRecipe, run: Run, report: Report) -
         report,
         lambda steps: [MagnitudePruning(kernels, settings, steps)],
     )
+    with report.busy("finishing the model") as busy:
+        metrics = subject.finish(model, metrics, busy.update)
     layers = sparsity_of(kernels)
     zeros = sum(layers[name] * kernels[name].value.shape.num_elements() for name in layers)
     total = sum(kernel.value.shape.num_elements() for kernel in kernels.values())
@@ -210,6 +214,7 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
     options = {"dropout": settings.dropout, "precision": precision}
     with report.busy("loading the teacher") as busy:
         teacher = subject.open(subject.run.model, precision)
+        subject.prepare_retraining(teacher)
         busy.update("building the student")
         if settings.preset:
             student = student_from(settings.preset, teacher, **options)
@@ -217,6 +222,8 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
             student = student_of(teacher, settings.layers, start=settings.start, **options)
     model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
     metrics, timing = train(subject, model, recipe.training, run, report)
+    with report.busy("finishing the model") as busy:
+        metrics = subject.finish(student, metrics, busy.update)
     return Made(student, metrics, timing, {})
 
 

@@ -43,7 +43,7 @@ def inputs(rows: int = 8, length: int = 6) -> dict[str, np.ndarray]:
 def test_a_quantized_model_is_saved_and_loads_to_the_same_numbers(method, model, tmp_path, capfd):
     before = np.asarray(model(inputs()))
     settings = Quantization(method=method, group_size=8)
-    quantize(model.task.backbone, settings, inputs()["token_ids"])
+    quantize(model.task.backbone, settings, inputs())
     after = np.asarray(model(inputs()))
     assert np.abs(after - before).max() < TOLERANCES[method] * np.abs(before).max()
     assert not np.array_equal(after, before)
@@ -75,7 +75,7 @@ def test_gptq_and_awq_look_at_the_same_tokens_each_time(preset):
         keras.utils.set_random_seed(0)
         backbone = bert_classifier(preset, 2).task.backbone
         settings = Quantization(method="awq", group_size=8)
-        quantize(backbone, settings, inputs()["token_ids"])
+        quantize(backbone, settings, inputs())
         return [np.asarray(weight) for weight in backbone.weights]
 
     for one, other in zip(kernels(), kernels(), strict=True):
@@ -94,5 +94,5 @@ def test_layers_that_share_weights_are_not_calibrated():
         intermediate_dim=16, max_sequence_length=16,
     )  # fmt: skip
     with pytest.raises(RecipeError, match="AlbertBackbone") as caught:
-        quantize(backbone, Quantization(method="gptq"), inputs()["token_ids"])
+        quantize(backbone, Quantization(method="gptq"), inputs())
     assert "int8 or int4" in caught.value.fix

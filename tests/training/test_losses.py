@@ -1,10 +1,14 @@
-"""The loss is the cross-entropy with the smoothed target, as Keras has it for one-hot labels."""
+"""Losses are what Keras or their formula gives."""
 
 import keras
 import numpy as np
 import pytest
 
-from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
+from kerasllm.training.losses import (
+    SmoothedSparseCategoricalCrossentropy,
+    SoftenedBinaryCrossentropy,
+    SoftenedKLDivergence,
+)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
@@ -22,3 +26,22 @@ def test_it_is_keras_loss_on_one_hot_labels(smoothing):
 def test_large_logits_stay_finite():
     loss = SmoothedSparseCategoricalCrossentropy()
     assert float(loss([1], [[1000.0, -1000.0]])) == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_distillation_losses_compare_probabilities_at_a_temperature(temperature):
+    teacher, student = np.random.default_rng(0).normal(0, 3, (2, 20, 4))
+
+    def softmax(logits):
+        exponents = np.exp(logits / temperature)
+        return exponents / exponents.sum(-1, keepdims=True)
+
+    one, other = softmax(teacher), softmax(student)
+    found = SoftenedKLDivergence(temperature, reduction="none")(teacher, student)
+    expected = temperature**2 * (one * np.log(one / other)).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+    one, other = (1 / (1 + np.exp(-logits / temperature)) for logits in (teacher, student))
+    found = SoftenedBinaryCrossentropy(temperature, reduction="none")(teacher, student)
+    each = one * np.log(other) + (1 - one) * np.log(1 - other)
+    np.testing.assert_allclose(found, -(temperature**2) * each.mean(-1), rtol=1e-4)

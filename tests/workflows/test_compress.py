@@ -94,6 +94,13 @@ def test_a_language_model_is_quantized_and_still_writes(toy_language_model, tmp_
         compressed(toy_language_model, tmp_path / "sparse", "compress_prune")
 
 
+@pytest.mark.slow
+def test_a_language_model_is_calibrated_on_its_training_data(toy_language_model, tmp_path):
+    settings = ["quantization.group_size=16", "quantization.rows=4", "limit=0.5"]
+    metrics = compressed(toy_language_model, tmp_path / "small", "compress_awq", *settings)
+    assert metrics["compression"]["within_limit"]
+
+
 def test_what_cannot_be_compressed_is_refused_before_anything_is_written(toy_run, tmp_path):
     with pytest.raises(CommandError, match="text_classification, which makes no model smaller"):
         compressed(toy_run, tmp_path / "new", "bert_cls")
@@ -108,8 +115,11 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_written(toy_run
 )
 def test_what_is_lost_is_a_part_of_what_there_was(metric, before, after, lost):
     measured = [Measured(1, 1, 1, 1.0, {metric: value}) for value in (before, after)]
-    comparison = Comparison(metric, 0.049, *measured, None)
+    higher_is_better = metric == "accuracy"
+    comparison = Comparison(metric, higher_is_better, 0.049, *measured, None)
     assert comparison.lost == pytest.approx(lost)
     assert comparison.within_limit == (lost < 0)
     nothing = Measured(1, 1, 1, 1.0, {metric: float("nan")})
-    assert not Comparison(metric, 0.5, measured[0], nothing, None).within_limit
+    assert not Comparison(
+        metric, higher_is_better, 0.5, measured[0], nothing, None
+    ).within_limit
