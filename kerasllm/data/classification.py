@@ -15,7 +15,7 @@ from kerasllm.data.labels import Labels, read_label_names
 from kerasllm.data.loading import open_tokens, place_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source
-from kerasllm.data.split import split_stratified
+from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
@@ -110,7 +110,8 @@ def load_data(
     }
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
-        kept, held_out = split_stratified(_strata(train), recipe.validation_split, seed)
+        split = split_label_sets if problem.kind == "multi_label" else split_stratified
+        kept, held_out = split(_strata(train), recipe.validation_split, seed)
         if len(held_out):
             train, validation = train.take(kept), train.take(held_out)
     mean, std = 0.0, 1.0
@@ -313,10 +314,8 @@ def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.n
 
 
 def _strata(train: Examples) -> np.ndarray:
-    """Returns the number of the group of each row, of which a split takes its share."""
+    """Returns what a split is stratified by: classes, ranges of scores, or sets of labels."""
     labels = train.labels
-    if labels.ndim == 2:
-        return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     if np.issubdtype(labels.dtype, np.floating):
         edges = np.quantile(labels, np.linspace(0, 1, _RANGES + 1)[1:-1])
         return np.searchsorted(edges, labels, side="right")
