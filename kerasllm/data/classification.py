@@ -23,8 +23,8 @@ from kerasllm.errors import DataError
 
 # Where a part of scores is held out, it has its share of each of so many ranges of them.
 _RANGES = 10
-# Raise it when the columns of a store would hold something else than before.
-_COLUMNS = 1
+# By problem; raise it when the columns of a store would hold something else than before.
+_COLUMNS = {"multi_label": 1, "regression": 2}
 
 
 @dataclass(eq=False)
@@ -186,14 +186,14 @@ def open_store(
     """Returns the tokens of labelled texts, with their labels in the column `label`."""
     options: dict = {"truncation": truncation} if source.pair_column is not None else {}
     if source.problem is not None and source.problem.kind != "single_label":
-        options |= {"columns": target_column, "identity": _COLUMNS}
+        options |= {"columns": target_column, "identity": _COLUMNS[source.problem.kind]}
     return open_tokens(source, tokenizer, max_length, folder=folder, notify=notify, **options)
 
 
 def target_column(batch: RowBatch) -> dict[str, pa.Array]:
-    """Returns the labels of a batch as a typed column: lists of strings, or scores."""
+    """Returns the labels of a batch as a typed column: lists of strings, or float64 scores."""
     several = isinstance(next(iter(batch.targets), None), tuple)
-    kind = pa.list_(pa.string()) if several else pa.float32()
+    kind = pa.list_(pa.string()) if several else pa.float64()
     values = [list(each) for each in batch.targets] if several else batch.targets
     return {LABEL: pa.array(values, kind)}
 

@@ -34,6 +34,7 @@ _ROWS_OF_A_SPARSE_NUMBER = 20
 # The share of the names within lists that must also be labels elsewhere.
 _KNOWN_PARTS = 0.9
 _LONGEST_PART = 40
+_LARGEST_SCORE = 1e38
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
@@ -252,6 +253,12 @@ def _parse_score(value: Any) -> float:
         number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"the label is {shown(value)}, where a finite number is expected")
+    # A model predicts in float32.
+    if abs(number) > _LARGEST_SCORE:
+        raise ValueError(
+            f"the label is {shown(value)}, where a number from -{_LARGEST_SCORE:g} to "
+            f"{_LARGEST_SCORE:g} is expected"
+        )
     return number
 
 

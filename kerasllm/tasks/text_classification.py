@@ -421,7 +421,7 @@ class TextClassification(Task):
         logits, names = predict_logits(model, rows, buckets=buckets), model.labels.names
         if model.outputs.problem == "regression":
             found = scores(model, logits)
-            report = regression_report(rows.targets()[:, 0], found, model.outputs.std)
+            report = regression_report(rows.labels, found, model.outputs.std)
             return Evaluation(report, found)
         if model.outputs.problem == "multi_label":
             targets, own = rows.targets() > 0, model.outputs.thresholds
@@ -618,7 +618,7 @@ class TextClassification(Task):
 
         rows, names = data.test, data.labels.names
         if data.problem.kind == "regression":
-            targets = rows.targets()[:, 0]
+            targets = rows.labels
             errors = np.abs(evaluation.outputs - targets)
             worst = np.argsort(-errors, kind="stable")[:_MISTAKES]
             expected = [f"{targets[i]:.4g}" for i in worst]

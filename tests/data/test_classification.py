@@ -31,3 +31,23 @@ def test_label_sets_that_hardly_recur_are_held_out_in_proportion(load):
     assert data.problem.kind == "multi_label" and len(data.validation) == 100
     expected = np.concatenate([data.train.targets(), data.validation.targets()]).mean(axis=0)
     np.testing.assert_allclose(data.validation.targets().mean(axis=0), expected, atol=0.02)
+
+
+def test_large_scores_keep_their_differences(load):
+    scores = [1.7e9 + 1.5 * number for number in range(200)]
+    data = load(scores, problem="regression", validation_split=0.0)
+    assert data.mean == np.mean(scores) and data.std == np.std(scores)
+    assert data.train.labels.dtype == np.float32
+    np.testing.assert_allclose(data.train.labels * data.std + data.mean, scores, atol=1e-4)
+
+
+def test_scores_to_evaluate_on_are_as_they_were_read(load):
+    scores = [1.7e9 + 1.5 * number for number in range(200)]
+    validation = load(scores, problem="regression").validation.labels
+    assert validation.dtype == np.float64 and set(validation) <= set(scores)
+
+
+def test_a_score_that_float32_cannot_hold_is_a_bad_row(load):
+    with pytest.raises(DataError, match="1 row is bad") as caught:
+        load([0.5, 1.25, "1e39", 2.0], problem="regression")
+    assert "train.csv:4" in caught.value.where and "1e+38" in caught.value.where
