@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels, read_label_names
 from kerasllm.data.loading import open_tokens, place_of
-from kerasllm.data.problems import Problem
+from kerasllm.data.problems import SAMPLE, Problem, check_detected
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.token_store import LABEL, TokenStore
@@ -294,13 +295,49 @@ def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
     names = recipe.label_names or source.label_names
     if isinstance(names, str):
         names = read_label_names(names)
+    counts = _label_counts(store)
+    detected = recipe.problem == "auto" and recipe.label_separator is None
+    if detected and len(source.label_columns) == 1 and len(store) > SAMPLE:
+        check_detected(
+            source.problem,
+            counts,
+            column=source.label_column,
+            locate=lambda unlike: _first_place(store, counts, unlike),
+        )
     if kind == "single_label":
-        return Labels.learn(store.labels.unique().to_pylist(), names, where=where)
-    found: set[str] = set(source.label_columns if len(source.label_columns) > 1 else ())
+        return Labels.learn(counts, names, where=where)
+    columns = source.label_columns if len(source.label_columns) > 1 else ()
+    return Labels.learn({*columns, *counts}, names, where=where, several=True)
+
+
+def _label_counts(store: TokenStore) -> dict[str, int]:
+    """Returns how many rows have each label, whether a row has one or several."""
+    counts: Counter[str] = Counter()
     for chunk in store.column(LABEL).chunks:
-        found.update(chunk.flatten().unique().to_pylist())
+        found = (chunk.flatten() if pa.types.is_list(chunk.type) else chunk).value_counts()
+        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist())))
     store.let_go()
-    return Labels.learn(found, names, where=where, several=True)
+    return counts
+
+
+def _first_place(
+    store: TokenStore, counts: Mapping[str, int], unlike: Callable[[str], bool] | None
+) -> str:
+    """Returns the place of the first row with a label that a function returns true for.
+
+    Without a function: of the first row after the sample with a label that is not in the sample.
+    """
+    start, seen = 0, set()
+    wanted = {label for label in counts if unlike and unlike(label)}
+    for chunk in store.column(LABEL).chunks:
+        for row, label in enumerate(chunk.to_pylist(), start=start):
+            given = {label} if isinstance(label, str) else set(label)
+            if given & wanted if unlike else row >= SAMPLE and given - seen:
+                return place_of(store)(row)
+            if row < SAMPLE:
+                seen |= given
+        start += len(chunk)
+    return place_of(store)(0)
 
 
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:

@@ -51,3 +51,35 @@ def test_a_score_that_float32_cannot_hold_is_a_bad_row(load):
     with pytest.raises(DataError, match="1 row is bad") as caught:
         load([0.5, 1.25, "1e39", 2.0], problem="regression")
     assert "train.csv:4" in caught.value.where and "1e+38" in caught.value.where
+
+
+def _rest(start, labels):
+    return [*itertools.islice(itertools.cycle(start), 10_000), *labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message", "fix", "line"),
+    [
+        (_rest(["0.0", "1.0"], [number / 1000 + 0.0005 for number in range(3000)]),
+         "3,002 different values in 13,000 rows", "regression", 10_002),
+        (_rest(["0", "1"], ["1", "0.25", "0.75"]), "few different ones", "regression", 10_003),
+        (_rest(["a", "b"], ["a", "a|b", "b|a"]), "list labels with '|'", "multi_label", 10_003),
+        (_rest(["a", "b"], ["a", *(f"id{n}" for n in range(12_000))]),
+         "hardly recur", "single_label", 10_003),
+        (_rest(["3,4", "3", "4"], ["3", *(f"{n},{n}" for n in range(5, 30_000))]),
+         "hardly recur", "single_label", None),
+    ],
+    ids=["scores", "halves", "lists", "ids", "texts"],
+)  # fmt: skip
+def test_labels_after_the_sample_that_are_something_else(load, labels, message, fix, line):
+    with pytest.raises(DataError, match="What to predict is not clear") as caught:
+        load(labels)
+    assert message in caught.value.what and f"data.problem={fix}" in caught.value.fix
+    assert f"train.csv:{line or 10_003}, the first row unlike" in caught.value.where
+
+
+@pytest.mark.parametrize("options", [{"problem": "single_label"}, {}])
+def test_labels_after_the_sample_that_are_as_set_or_as_before(load, options):
+    rest = ["0.25", "7"] if options else ["7", "8"]
+    data = load(_rest(["0", "1"], rest), **options)
+    assert set(data.labels.raw) == {"0", "1", *rest}
