@@ -150,7 +150,7 @@ def test_a_quote_that_is_closed_rows_later(tmp_path):
     content = b'text,label\n"a,1\nb,2\nc,"3"\nd,4\n'
     labels, bad = bad_rows(tmp_path / "data.csv", content)
     assert labels == ["4"]
-    assert bad[0][0] == 2 and "goes on to line 4: is a quote left open?" in bad[0][1]
+    assert bad[0][0] == 2 and "ends in line 4: is a quote left open?" in bad[0][1]
 
 
 def test_text_after_a_quote_and_lone_carriage_returns(tmp_path):
