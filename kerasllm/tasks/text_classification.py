@@ -400,7 +400,7 @@ class TextClassification(Task):
             notify,
         )
         rows = examples_of(store, model.labels, source.problem, model.tokenizer)
-        return rows, remarks(store)
+        return rows, [*source.remarks, *remarks(store)]
 
     def evaluate(
         self,
@@ -574,6 +574,7 @@ class TextClassification(Task):
         if problem.kind != "single_label" or recipe.data.problem != "auto":
             facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
+        found += [f"{part}: {one}" for part, each in data.sources.items() for one in each.remarks]
         if source.headerless or data.pair:
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
