@@ -476,6 +476,12 @@ class TextClassification(Task):
             text_pair=(options.text_pair or data.text_pair or "auto") if pair else None,
             labelled=False,
         )
+        if pair and source.pair_column is None:
+            raise DataError(
+                f"The model reads two texts, and one was found: {source.description()}",
+                where=", ".join(source.files),
+                fix="name the columns: --text COLUMN --text-pair COLUMN",
+            )
         for batch in source.batches():
             yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
 

@@ -191,3 +191,14 @@ def test_a_tsv_of_predictions_has_quotes_only_where_it_must(kerasllm, toy_run, t
     result = kerasllm("predict", toy_run, "--input", output, "--json")
     texts = [json.loads(line)["text"] for line in result.out.splitlines()]
     assert texts == ['a "good" film', "two\nlines"]
+
+
+@pytest.mark.parametrize("named", [[], ["--text", "2"]])
+def test_a_table_without_a_header_is_read_as_in_the_training(kerasllm, toy_run, toy_data, named):
+    table = toy_data / "rows.tsv"
+    table.write_text("7\t1\ta good great film\n8\t0\ta bad awful film\n")
+    found = kerasllm("predict", toy_run, "--input", table, *named)
+    lines = [line.split("\t") for line in found.out.splitlines()]
+    assert [(line[0], line[-1]) for line in lines] == [
+        ("positive", "a good great film"), ("negative", "a bad awful film"),
+    ]  # fmt: skip
