@@ -62,8 +62,8 @@ class Source:
     is made; rows are read by `batches`.
 
     Columns of a csv or tsv file without a header are named by their numbers, counted from 0 (`"3"`
-    or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt, of texts
-    without labels too. A name that the header has always wins.
+    or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. This
+    also holds for texts without labels. A name that the header has always wins.
 
     A row is bad if it cannot be read (broken UTF-8, a missing field, malformed JSON), if a text or
     its label is empty, or if its label does not fit the problem.
