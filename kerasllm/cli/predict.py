@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,9 @@ import click
 
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
+
+# A tsv without quotes cannot hold it, or would look as if it had quotes.
+_NEEDS_QUOTES = re.compile(r'^"|[\t\r\n]')
 
 
 @click.command()
@@ -179,19 +185,56 @@ def _json_rows(file: TextIO):
 
 
 def _table_rows(file: TextIO, path: Path, task):
-    """Writes the columns of a prediction, their names above the first."""
-    writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    """Returns a function that writes the columns of a prediction, their names above the first."""
+    write_fields = csv.writer(file).writerow if path.suffix == ".csv" else _TsvWriter(file)
     header_written = False
 
     def write(prediction: dict) -> None:
         nonlocal header_written
         columns = task.flat(prediction)
         if not header_written:
-            writer.writerow(columns)
+            write_fields(list(columns))
             header_written = True
-        writer.writerow(columns.values())
+        write_fields([str(value) for value in columns.values()])
 
     return write
+
+
+class _TsvWriter:
+    """Writes a tsv file that reads back exactly.
+
+    Fields are written without quotes, as most programs read a tsv, until a field holds a tab or a
+    line end or begins with a quote: then all fields are written in quotes, those before too.
+
+    Args:
+        file: Text, opened for writing and at its start, a file that can also be read by its name.
+    """
+
+    def __init__(self, file: TextIO):
+        self._file, self._quoted = file, False
+
+    def __call__(self, fields: list[str]) -> None:
+        if not self._quoted and any(_NEEDS_QUOTES.search(field) for field in fields):
+            self._quote_all()
+        self._write(self._file, fields)
+
+    def _write(self, file: TextIO, fields: list[str]) -> None:
+        if self._quoted:
+            fields = ['"' + field.replace('"', '""') + '"' for field in fields]
+        file.write("\t".join(fields) + "\n")
+
+    def _quote_all(self) -> None:
+        """Writes what the file holds again, with quotes."""
+        self._file.flush()
+        self._quoted = True
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as copy:
+            with open(self._file.name, encoding="utf-8", newline="\n") as written:
+                shutil.copyfileobj(written, copy)
+            copy.seek(0)
+            self._file.seek(0)
+            self._file.truncate()
+            for line in copy:
+                self._write(self._file, line.removesuffix("\n").split("\t"))
 
 
 def _json_line(prediction: dict) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pyarrow as pa
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels, read_label_names
 from kerasllm.data.loading import open_tokens, place_of
-from kerasllm.data.problems import Problem
+from kerasllm.data.problems import SAMPLE, Problem, check_detected
 from kerasllm.data.readers.sources import RowBatch, Source
-from kerasllm.data.split import split_stratified
+from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
@@ -23,8 +24,8 @@ from kerasllm.errors import DataError
 
 # Where a part of scores is held out, it has its share of each of so many ranges of them.
 _RANGES = 10
-# Raise it when the columns of a store would hold something else than before.
-_COLUMNS = 1
+# By problem; raise it when the columns of a store would hold something else than before.
+_COLUMNS = {"multi_label": 1, "regression": 2}
 
 
 @dataclass(eq=False)
@@ -110,7 +111,8 @@ def load_data(
     }
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
-        kept, held_out = split_stratified(_strata(train), recipe.validation_split, seed)
+        split = split_label_sets if problem.kind == "multi_label" else split_stratified
+        kept, held_out = split(_strata(train), recipe.validation_split, seed)
         if len(held_out):
             train, validation = train.take(kept), train.take(held_out)
     mean, std = 0.0, 1.0
@@ -185,14 +187,14 @@ def open_store(
     """Returns the tokens of labelled texts, with their labels in the column `label`."""
     options: dict = {"truncation": truncation} if source.pair_column is not None else {}
     if source.problem is not None and source.problem.kind != "single_label":
-        options |= {"columns": target_column, "identity": _COLUMNS}
+        options |= {"columns": target_column, "identity": _COLUMNS[source.problem.kind]}
     return open_tokens(source, tokenizer, max_length, folder=folder, notify=notify, **options)
 
 
 def target_column(batch: RowBatch) -> dict[str, pa.Array]:
-    """Returns the labels of a batch as a typed column: lists of strings, or scores."""
+    """Returns the labels of a batch as a typed column: lists of strings, or float64 scores."""
     several = isinstance(next(iter(batch.targets), None), tuple)
-    kind = pa.list_(pa.string()) if several else pa.float32()
+    kind = pa.list_(pa.string()) if several else pa.float64()
     values = [list(each) for each in batch.targets] if several else batch.targets
     return {LABEL: pa.array(values, kind)}
 
@@ -293,13 +295,49 @@ def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
     names = recipe.label_names or source.label_names
     if isinstance(names, str):
         names = read_label_names(names)
+    counts = _label_counts(store)
+    detected = recipe.problem == "auto" and recipe.label_separator is None
+    if detected and len(source.label_columns) == 1 and len(store) > SAMPLE:
+        check_detected(
+            source.problem,
+            counts,
+            column=source.label_column,
+            locate=lambda unlike: _first_place(store, counts, unlike),
+        )
     if kind == "single_label":
-        return Labels.learn(store.labels.unique().to_pylist(), names, where=where)
-    found: set[str] = set(source.label_columns if len(source.label_columns) > 1 else ())
+        return Labels.learn(counts, names, where=where)
+    columns = source.label_columns if len(source.label_columns) > 1 else ()
+    return Labels.learn({*columns, *counts}, names, where=where, several=True)
+
+
+def _label_counts(store: TokenStore) -> dict[str, int]:
+    """Returns how many rows have each label, whether a row has one or several."""
+    counts: Counter[str] = Counter()
     for chunk in store.column(LABEL).chunks:
-        found.update(chunk.flatten().unique().to_pylist())
+        found = (chunk.flatten() if pa.types.is_list(chunk.type) else chunk).value_counts()
+        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist())))
     store.let_go()
-    return Labels.learn(found, names, where=where, several=True)
+    return counts
+
+
+def _first_place(
+    store: TokenStore, counts: Mapping[str, int], unlike: Callable[[str], bool] | None
+) -> str:
+    """Returns the place of the first row with a label that a function returns true for.
+
+    Without a function: of the first row after the sample with a label that is not in the sample.
+    """
+    start, seen = 0, set()
+    wanted = {label for label in counts if unlike and unlike(label)}
+    for chunk in store.column(LABEL).chunks:
+        for row, label in enumerate(chunk.to_pylist(), start=start):
+            given = {label} if isinstance(label, str) else set(label)
+            if given & wanted if unlike else row >= SAMPLE and given - seen:
+                return place_of(store)(row)
+            if row < SAMPLE:
+                seen |= given
+        start += len(chunk)
+    return place_of(store)(0)
 
 
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:
@@ -313,10 +351,8 @@ def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.n
 
 
 def _strata(train: Examples) -> np.ndarray:
-    """Returns the stratum of each row; a split takes its share of every stratum."""
+    """Returns what a split is stratified by: classes, ranges of scores, or sets of labels."""
     labels = train.labels
-    if labels.ndim == 2:
-        return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     if np.issubdtype(labels.dtype, np.floating):
         edges = np.quantile(labels, np.linspace(0, 1, _RANGES + 1)[1:-1])
         return np.searchsorted(edges, labels, side="right")

@@ -23,9 +23,10 @@ class Examples:
         store: The tokens of all rows.
         rows: int32 `[examples]` (int64 of a store of more than 2^31 rows), which rows of the store
             these are.
-        labels: What each is labelled with: int `[examples]`, classes; or float32 `[examples]`,
-            scores; or, with `label_count`, uint8 `[examples, bytes]`, sets of labels, a bit each,
-            the first label in the highest bit.
+        labels: What each is labelled with: int `[examples]`, classes; or float `[examples]`,
+            scores (float64 as they were read, float32 when standardized); or, with `label_count`,
+            uint8 `[examples, bytes]`, sets of labels, a bit each, the first label in the highest
+            bit.
         weights: float32 `[examples]`, their weights in the training loss. Defaults to `None`: all
             weigh 1.
         second_segment: The segment id of the second text, in rows that hold pairs of texts: 1 for

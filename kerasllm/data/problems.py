@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.readers.formats import json_kind
@@ -34,6 +34,7 @@ _ROWS_OF_A_SPARSE_NUMBER = 20
 # The share of the names within lists that must also be labels elsewhere.
 _KNOWN_PARTS = 0.9
 _LONGEST_PART = 40
+_LARGEST_SCORE = 1e38
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
@@ -252,6 +253,12 @@ def _parse_score(value: Any) -> float:
         number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"the label is {shown(value)}, where a finite number is expected")
+    # A model predicts in float32.
+    if abs(number) > _LARGEST_SCORE:
+        raise ValueError(
+            f"the label is {shown(value)}, where a number from -{_LARGEST_SCORE:g} to "
+            f"{_LARGEST_SCORE:g} is expected"
+        )
     return number
 
 
@@ -305,6 +312,54 @@ def detect_problem(
     return column_of.detect()
 
 
+def check_detected(
+    problem: Problem,
+    counts: Mapping[str, int],
+    *,
+    column: str = "label",
+    locate: Callable[[Callable[[str], bool] | None], str],
+) -> None:
+    """Checks a problem that was detected from the first rows against the labels of all rows.
+
+    Args:
+        problem: What `detect_problem` returned for `kind="auto"`.
+        counts: How many rows have each label, as `problem` reads it.
+        column: The name of the column, for messages. Defaults to `"label"`.
+        locate: Returns the file and line of the first row whose label a function returns true
+            for; where it is given `None`, of the first label that the first rows do not have.
+
+    Raises:
+        DataError: All rows together are something else than the first ones; it names the first row
+            that does not fit.
+    """
+    column_of = _Column((), column, None)
+    column_of.counts, column_of.rows = collections.Counter(counts), sum(counts.values())
+    if problem.kind == "regression" or not counts:
+        return
+    if problem.kind == "multi_label":
+        if problem.separator is None or not column_of.hardly_recur():
+            return
+        error, kinds = None, KINDS[1::-1]
+        looks = "lists of values that hardly recur, such as texts with commas"
+    else:
+        try:
+            found, error = column_of.detect(), None
+        except DataError as unclear:
+            found, error = None, unclear
+        if found is not None:
+            if found.kind == problem.kind:
+                return
+            kinds = (found.kind, problem.kind)
+            looks = found.why if found.kind == "multi_label" else "numbers with fractions"
+    error = error or column_of.unclear(looks, *kinds)
+    raise DataError(
+        error.what,
+        where=f"{locate(column_of.misfit())}, the first row unlike the {SAMPLE:,} before it that "
+        "the problem was detected from",
+        fix=error.fix,
+    )
+
+
 class _Column:
     """The first labels of a column, and what they look like."""
 
@@ -312,7 +367,6 @@ class _Column:
         self.name, self.where = name, where
         self.lists = 0
         scalars: list[str] = []
-        self.types: set[type] = set()
         for value in itertools.islice(values, SAMPLE):
             if isinstance(value, list):
                 self.lists += 1
@@ -323,7 +377,6 @@ class _Column:
                 continue
             if text:
                 scalars.append(text)
-                self.types.add(type(value))
         self.counts = collections.Counter(scalars)
         self.rows = len(scalars)
 
@@ -352,24 +405,39 @@ class _Column:
         texts = [text for text in self.counts if _listed(text) is None]
         return next((one for one in SEPARATORS if any(one in text for text in texts)), None)
 
+    def hardly_recur(self) -> bool:
+        """Whether there are many labels with less than two rows each on average."""
+        return len(self.counts) > _FEW_LABELS and self.rows < 2 * len(self.counts)
+
+    def misfit(self) -> Callable[[str], bool] | None:
+        """What tells the labels that make the column something else than one label, if known."""
+        if all(map(is_number, self.counts)):
+            if all(float(text).is_integer() for text in self.counts):
+                return None
+            return lambda text: not float(text).is_integer()
+        for separator in SEPARATORS:
+            if self._why_several(separator):
+                return lambda text: separator in text
+        return None
+
     def _detect_numbers(self) -> Problem:
         numbers = sorted(set(map(float, self.counts)))
         found = f"{len(self.counts):,} different numbers in {self.rows:,} rows"
         if not all(number.is_integer() for number in numbers):
             if len(numbers) >= _MANY_NUMBERS or len(numbers) * 2 > self.rows:
                 return Problem("regression", why=f"{found}, with fractions")
-            raise self._unclear(
+            raise self.unclear(
                 "numbers with fractions, but few different ones", KINDS[2], KINDS[0]
             )
         spread = numbers[-1] - numbers[0] + 1
         if len(numbers) > _FEW_LABELS and self.rows < 2 * len(numbers):
-            raise self._unclear("numbers that hardly recur, such as ids", KINDS[2], KINDS[0])
+            raise self.unclear("numbers that hardly recur, such as ids", KINDS[2], KINDS[0])
         if (
             len(numbers) > _MANY_NUMBERS
             and spread > 2 * len(numbers)
             and self.rows < _ROWS_OF_A_SPARSE_NUMBER * len(numbers)
         ):
-            raise self._unclear("numbers with gaps, such as amounts", KINDS[2], KINDS[0])
+            raise self.unclear("numbers with gaps, such as amounts", KINDS[2], KINDS[0])
         hint = ""
         if len(numbers) >= 3 and spread <= 2 * len(numbers):
             hint = (
@@ -413,15 +481,15 @@ class _Column:
         commas = [text for text in self.counts if "," in text]
         if commas and all(is_number(text.replace(",", ".", 1)) for text in self.counts):
             looks = "numbers with commas, a list of labels or a decimal comma (write a point there)"
-            raise self._unclear(looks, *KINDS[1::-1])
-        if different > _FEW_LABELS and self.rows < 2 * different:
+            raise self.unclear(looks, *KINDS[1::-1])
+        if self.hardly_recur():
             words = sum(len(text.split()) for text in self.counts) / different
             numbers = sum(n for text, n in self.counts.items() if is_number(text))
             if numbers * 2 > self.rows:
                 looks = "numbers, most of them, and other values"
-                raise self._unclear(looks, KINDS[2], KINDS[0])
+                raise self.unclear(looks, KINDS[2], KINDS[0])
             looks = "texts" if words >= 3 else "values that hardly recur, such as ids or names"
-            raise self._unclear(looks, *KINDS[:2])
+            raise self.unclear(looks, *KINDS[:2])
         return Problem(
             "single_label",
             why=f"{different:,} different {'label' if different == 1 else 'labels'} "
@@ -449,7 +517,8 @@ class _Column:
                 )
         return ""
 
-    def _unclear(self, looks: str, *kinds: str) -> DataError:
+    def unclear(self, looks: str, *kinds: str) -> DataError:
+        """The error for labels that look like something that may be any of some kinds."""
         meanings = {
             "regression": "to predict a number",
             "single_label": "if each value is a class",

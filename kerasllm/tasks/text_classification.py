@@ -436,7 +436,7 @@ class TextClassification(Task):
             notify,
         )
         rows = examples_of(store, model.labels, source.problem, model.tokenizer)
-        return rows, remarks(store)
+        return rows, [*source.remarks, *remarks(store)]
 
     def evaluate(
         self,
@@ -457,7 +457,7 @@ class TextClassification(Task):
         logits, names = predict_logits(model, rows, buckets=buckets), model.labels.names
         if model.outputs.problem == "regression":
             found = scores(model, logits)
-            report = regression_report(rows.targets()[:, 0], found, model.outputs.std)
+            report = regression_report(rows.labels, found, model.outputs.std)
             return Evaluation(report, found)
         if model.outputs.problem == "multi_label":
             targets, own = rows.targets() > 0, model.outputs.thresholds
@@ -625,6 +625,7 @@ class TextClassification(Task):
         if problem.kind != "single_label" or recipe.data.problem != "auto":
             facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
+        found += [f"{part}: {one}" for part, each in data.sources.items() for one in each.remarks]
         if source.headerless or data.pair:
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
@@ -671,7 +672,7 @@ class TextClassification(Task):
 
         rows, names = data.test, data.labels.names
         if data.problem.kind == "regression":
-            targets = rows.targets()[:, 0]
+            targets = rows.labels
             errors = np.abs(evaluation.outputs - targets)
             worst = np.argsort(-errors, kind="stable")[:_MISTAKES]
             expected = [f"{targets[i]:.4g}" for i in worst]

@@ -9,7 +9,11 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from kerasllm.cli.predict import _writer
+from kerasllm.data.readers.sources import Source
 from kerasllm.run import Run
 
 
@@ -151,3 +155,50 @@ def _with_repo():
 
     root = os.path.dirname(os.path.dirname(kerasllm.__file__))
     return {**os.environ, "PYTHONPATH": root}
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.text('a "\t\n\r,é', min_size=1).filter(str.strip), st.text('a "\t\n|')),
+        min_size=1,
+    )
+)
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_any_texts_that_are_written_are_read_back(tmp_path, suffix, rows):
+    class Flat:
+        flat = staticmethod(dict)
+
+    output = tmp_path / f"out.{suffix}"
+    with _writer(str(output), False, Flat) as write:
+        for text, label in rows:
+            write({"text": text, "label": label, "probability_a": "0.500000"})
+    batches = list(Source(output, text="text", labelled=False).batches())
+    assert [text for batch in batches for text in batch.texts] == [text for text, _ in rows]
+
+
+def test_a_tsv_of_predictions_has_quotes_only_where_it_must(kerasllm, toy_run, toy_data):
+    output = toy_data / "out.tsv"
+    kerasllm("predict", toy_run, 'a "good" film', "a bad film", "--output", output)
+    assert [line.split("\t")[0] for line in output.read_text().splitlines()] == [
+        "text", 'a "good" film', "a bad film",
+    ]  # fmt: skip
+    kerasllm("predict", toy_run, 'a "good" film', "two\nlines", "--output", output)
+    assert output.read_text().startswith('"text"\t"label"\t')
+    assert '\n"a ""good"" film"\t"positive"\t' in output.read_text()
+    result = kerasllm("predict", toy_run, "--input", output, "--json")
+    texts = [json.loads(line)["text"] for line in result.out.splitlines()]
+    assert texts == ['a "good" film', "two\nlines"]
+
+
+@pytest.mark.parametrize("named", [[], ["--text", "2"]])
+def test_a_table_without_a_header_is_read_as_in_the_training(kerasllm, toy_run, toy_data, named):
+    table = toy_data / "rows.tsv"
+    table.write_text("7\t1\ta good great film\n8\t0\ta bad awful film\n")
+    found = kerasllm("predict", toy_run, "--input", table, *named)
+    lines = [line.split("\t") for line in found.out.splitlines()]
+    assert [(line[0], line[-1]) for line in lines] == [
+        ("positive", "a good great film"), ("negative", "a bad awful film"),
+    ]  # fmt: skip

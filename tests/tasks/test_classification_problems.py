@@ -129,6 +129,12 @@ def test_a_second_column_for_a_model_of_single_texts_is_refused(toy_run, toy_dat
     assert "reads one text at a time" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_table_of_one_text_for_a_model_of_pairs_is_refused(pairs, tmp_path, capsys):
+    (tmp_path / "a.tsv").write_text("7\ta good bright film\n8\ta dull bad film\n")
+    assert status("predict", str(pairs.path), "--input", str(tmp_path / "a.tsv")) == 2
+    assert "--text COLUMN --text-pair COLUMN" in " ".join(capsys.readouterr().err.split())
+
+
 def test_thresholds_are_those_of_the_validation_data_and_are_saved(several):
     opened = open_run(several.path)
     model = opened.open()

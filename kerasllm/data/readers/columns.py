@@ -56,6 +56,7 @@ def find_column(
             check_column(role, found[0], columns, file)
             return found[0]
     pair = common_pair(columns, taken) if role == "text" else None
+    longest = max(range(len(columns)), key=lambda place: len(columns[place]))
     both = ""
     if pair:
         both = f"for two texts: --set 'data.text={pair[0]}' --set 'data.text_pair={pair[1]}'; "
@@ -67,7 +68,11 @@ def find_column(
         + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
         f"columns there: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}"
-        + ("; without a header, name columns by number, from 0" if file.suffix in _TABLES else ""),
+        + (
+            f"; without a header, name columns by number, from 0, as in --{role} {longest}"
+            if file.suffix in _TABLES
+            else ""
+        ),
     )
 
 

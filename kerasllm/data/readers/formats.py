@@ -19,6 +19,7 @@ from typing import Any
 
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
+from kerasllm.data.readers.quoting import detect_quoting
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import DataError
 
@@ -55,20 +56,27 @@ class Format:
         rows: Takes a file and the columns to read, and yields rows.
         first_lines: Takes a file and a number, and returns the fields of so many first records,
             the header among them. Defaults to `None`: columns have names in any case.
+        remark: What a user should know of how the file is read. Defaults to `""`.
     """
 
     name: str
     columns: Callable[[DataFile], list[str]] | None
     rows: Callable[[DataFile, Columns], Iterator[Row]]
     first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
+    remark: str = ""
 
 
 def format_of(file: DataFile) -> Format:
-    """The format of a file, by the suffix of its name.
+    """The format of a file, by the suffix of its name and, of a tsv file, by its quotes.
 
     Raises:
-        DataError: No format has this suffix.
+        DataError: No format has this suffix, or a tsv file cannot be read.
     """
+    if file.suffix == ".tsv":
+        quoting = detect_quoting(file)
+        if quoting.quoted:
+            return _QUOTED_TSV
+        return dataclasses.replace(FORMATS[file.suffix], remark=quoting.remark)
     if file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         return FORMATS[file.suffix]
     if file.suffix == ".parquet":
@@ -87,12 +95,12 @@ def format_of(file: DataFile) -> Format:
 # csv and tsv
 
 
-def _table_columns(file: DataFile, delimiter: str) -> list[str]:
-    return _open_table(file, delimiter)[1]
+def _table_columns(file: DataFile, delimiter: str, quoted: bool) -> list[str]:
+    return _open_table(file, delimiter, quoted)[1]
 
 
-def _table_rows(file: DataFile, columns: Columns, delimiter: str) -> Iterator[Row]:
-    records, header = _open_table(file, delimiter, columns.header)
+def _table_rows(file: DataFile, columns: Columns, delimiter: str, quoted: bool) -> Iterator[Row]:
+    records, header = _open_table(file, delimiter, quoted, columns.header)
     names = "the header names" if columns.header else "the first line has"
     width = len(header)
     places = [
@@ -110,22 +118,25 @@ def _table_rows(file: DataFile, columns: Columns, delimiter: str) -> Iterator[Ro
             continue
         count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         problem = f"{count}, where {names} {width}"
-        if delimiter == "\t" and len(fields) < width and '"' in "".join(fields):
-            problem += " (a .tsv has no quotes: a text with tabs or line ends belongs in a .csv)"
+        if not quoted and len(fields) < width and '"' in "".join(fields):
+            problem += (
+                " (this .tsv is read without quoting: a text with tabs or line ends belongs in a "
+                ".csv)"
+            )
         yield line, (), problem + records.span(line)
 
 
-def _table_first_lines(file: DataFile, count: int, delimiter: str) -> list[list[str]]:
-    records, _ = _open_table(file, delimiter, header=False)
+def _table_first_lines(file: DataFile, count: int, delimiter: str, quoted: bool) -> list[list[str]]:
+    records, _ = _open_table(file, delimiter, quoted, header=False)
     return [fields for _, fields, _ in itertools.islice(records, count) if fields is not None]
 
 
 def _open_table(
-    file: DataFile, delimiter: str, header: bool = True
+    file: DataFile, delimiter: str, quoted: bool, header: bool = True
 ) -> tuple[_CsvRecords | _TsvRecords, list[str]]:
     """The records after the header, and the header; it is empty for an empty file."""
     lines = TextLines(file)
-    records = _TsvRecords(lines) if delimiter == "\t" else _CsvRecords(lines)
+    records = _CsvRecords(lines, delimiter) if quoted else _TsvRecords(lines)
     if not header:
         return records, []
     line, fields, problem = next(records, (1, [], None))
@@ -172,12 +183,12 @@ class _CsvRecords:
     A line with nothing on it is no record.
     """
 
-    def __init__(self, lines: TextLines):
+    def __init__(self, lines: TextLines, delimiter: str):
         # The limit is one for the whole process; others may have set it higher.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         self._lines = lines
         # strict: quotes that do not pair are errors, where the default guesses what was meant.
-        self._reader = csv.reader(lines, strict=True)
+        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | None, str | None]]:
         return self
@@ -286,20 +297,22 @@ def _txt_rows(file: DataFile, columns: Columns) -> Iterator[Row]:
             yield number, (line.removesuffix("\n").removesuffix("\r"),), None
 
 
-def _delimited(name: str, delimiter: str) -> Format:
+def _delimited(name: str, delimiter: str, *, quoted: bool) -> Format:
+    options = {"delimiter": delimiter, "quoted": quoted}
     return Format(
         name,
-        functools.partial(_table_columns, delimiter=delimiter),
-        functools.partial(_table_rows, delimiter=delimiter),
-        functools.partial(_table_first_lines, delimiter=delimiter),
+        functools.partial(_table_columns, **options),
+        functools.partial(_table_rows, **options),
+        functools.partial(_table_first_lines, **options),
     )
 
 
+_QUOTED_TSV = _delimited("tsv with quotes", "\t", quoted=True)
 _JSONL = Format("jsonl", _json_columns, _json_rows)
 
 FORMATS = {
-    ".csv": _delimited("csv", ","),
-    ".tsv": _delimited("tsv without quotes", "\t"),
+    ".csv": _delimited("csv", ",", quoted=True),
+    ".tsv": _delimited("tsv without quotes", "\t", quoted=False),
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
     ".parquet": Format("parquet", parquet_columns, parquet_rows),

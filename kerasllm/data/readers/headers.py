@@ -110,7 +110,7 @@ def guess_columns(
     A text column has words and hardly repeats. The label is the one other column that has a value
     in each row and recurring ones, or the one that is all 0 and 1. The first line must look like
     those below it: it has words in the text columns, and a label that recurs, or a number where
-    the labels are scores.
+    the labels are scores. Where only texts are looked for, a single row is enough.
 
     Args:
         lines: The first lines.
@@ -123,8 +123,9 @@ def guess_columns(
     Returns:
         The columns, or `None` if it is not clear.
     """
-    first, rows = lines[0], [row for row in lines[1:] if len(row) == len(lines[0])]
-    if len(rows) < max(_ROWS_TO_GUESS_FROM, _SHARE * (len(lines) - 1)):
+    first, below = lines[0], lines[1:] if labelled else lines
+    rows = [row for row in below if len(row) == len(first)]
+    if len(rows) < max(_ROWS_TO_GUESS_FROM if labelled else 1, _SHARE * len(below)):
         return None
     columns = {
         place: [row[place].strip() for row in rows]
@@ -193,12 +194,22 @@ def _are_labels(values: list[str]) -> bool:
     return True
 
 
-def unclear(file: DataFile, first: Sequence[str]) -> DataError:
+def unclear(file: DataFile, first: Sequence[str], *, labelled: bool = True) -> DataError:
     """The error for a table whose columns the user must name by number."""
     fields = ", ".join(f"{place}: {shown(field)}" for place, field in enumerate(first[:20]))
+    if labelled:
+        fix = (
+            "name the columns by number: --set data.text=NUMBER and data.label=NUMBER (for two "
+            "texts also data.text_pair=NUMBER; evaluate: --text, --label, --text-pair)"
+        )
+    else:
+        longest = max(range(len(first)), key=lambda place: len(first[place]))
+        fix = (
+            f"name the column by number, such as --text {longest} (for two texts also "
+            "--text-pair NUMBER; finetune: --set data.text=NUMBER)"
+        )
     return DataError(
         "The first line looks like a row, not a header, and which column is which is not clear",
         where=file.name,
-        fix="name the columns by number: --set data.text=NUMBER and data.label=NUMBER (for two "
-        f"texts also data.text_pair=NUMBER); the first line has {fields}",
+        fix=f"{fix}; the first line has {fields}",
     )

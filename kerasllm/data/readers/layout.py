@@ -152,7 +152,7 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
             wanted = wanted.renamed({name: names[number] for name, number in numbers.items()})
             _check_differ(wanted, file)
             why = "by number, counted from 0; the first line is a header"
-        elif not words and (wanted.labelled or wanted.pair == AUTO) and looks_like_data(names):
+        elif not words and looks_like_data(names):
             return _headerless_layout(file, form.first_lines(file, LINES), wanted, {})
     return _named_layout(file, names, wanted, why)
 
@@ -198,7 +198,7 @@ def _headerless_layout(
             labelled=wanted.labelled,
         )
         if guess is None:
-            raise unclear(file, lines[0])
+            raise unclear(file, lines[0], labelled=wanted.labelled)
         # A second text that is named stays the second.
         texts = guess.texts if wanted.text is not None else (*guess.texts, *texts)
         labels = labels or (() if guess.label is None else (guess.label,))

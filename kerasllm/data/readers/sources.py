@@ -57,12 +57,13 @@ class Source:
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
     without labels (a text a line); each but Parquet also with `.gz`. Text must be UTF-8. A `.tsv`
-    has no quotes: a `"` in it is a character, and a row is a line. All files are checked when the
-    source is made; rows are read by `batches`.
+    that was written with quotes is read with them (see `detect_quoting`); in any other, as in the
+    tables of GLUE, a `"` is a character and a row is a line. All files are checked when the source
+    is made; rows are read by `batches`.
 
     Columns of a csv or tsv file without a header are named by their numbers, counted from 0 (`"3"`
-    or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. A
-    name that the header has always wins.
+    or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. This
+    also holds for texts without labels. A name that the header has always wins.
 
     A row is bad if it cannot be read (broken UTF-8, a missing field, malformed JSON), if a text or
     its label is empty, or if its label does not fit the problem.
@@ -97,6 +98,7 @@ class Source:
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or `None`.
+        remarks: What a user should know of how the files are read, a list.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
 
@@ -140,6 +142,7 @@ class Source:
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
         self.label_names = self._common_label_names()
+        self.remarks = [form.remark for form in self._formats if form.remark]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
         for index in range(len(self._files)):

@@ -224,9 +224,28 @@ def test_all_files_have_a_header_or_none(tmp_path):
     assert "has names" in refusal([one, lines])
 
 
-def test_documents_are_not_guessed(tmp_path):
+def test_texts_without_labels_are_guessed_as_in_the_training(tmp_path):
     path = saved(tmp_path / "a.tsv", COLA)
-    assert "No text column found" in refusal(path, labelled=False)
-    assert Source(path, labelled=False, text="3").headerless
-    guessed = Source(path, labelled=False, text_pair="auto")
-    assert (guessed.text_column, guessed.problem) == ("column_3", None)
+    texts = [text for text, _, _ in rows(Source(path))]
+    for options in ({}, {"text_pair": "auto"}, {"text": "3"}):
+        source = Source(path, labelled=False, **options)
+        assert (source.text_column, source.problem) == ("column_3", None) and source.headerless
+        assert [text for batch in source.batches() for text in batch.texts] == texts
+    pairs = Source(saved(tmp_path / "b.csv", STSB), labelled=False, text_pair="auto")
+    assert (pairs.text_column, pairs.pair_column) == ("column_0", "column_1")
+
+
+@pytest.mark.parametrize("content", ["A film that I liked\n", "7\tA film that I liked\n"])
+def test_one_row_of_texts_without_labels_is_enough(tmp_path, content):
+    (batch,) = Source(saved(tmp_path / "a.tsv", content), labelled=False).batches()
+    assert batch.texts == ["A film that I liked"]
+
+
+@pytest.mark.parametrize("content", [STSB, "2\tone\n1\ttwo\n", "good\tone\nbad\ttwo\n"])
+def test_where_the_texts_are_not_clear_a_number_names_them(tmp_path, content):
+    path = saved(tmp_path / ("a.csv" if content is STSB else "a.tsv"), content)
+    message = refusal(path, labelled=False)
+    number = {"A": 1, "2": 1, "g": 0}[content[0]]
+    assert f"--text {number}" in message
+    (batch,) = Source(path, labelled=False, text="1").batches()
+    assert len(batch.texts) == content.count("\n")

@@ -126,8 +126,8 @@ def test_a_tsv_has_no_quotes(tmp_path, rows, newline):
 
 def test_a_tsv_that_was_written_with_quotes_is_pointed_out(tmp_path):
     path = tmp_path / "data.tsv"
-    path.write_text('text\tlabel\n"two\nlines"\t1\n')
-    assert "1 field, where the header names 2 (a .tsv has no quotes" in refusal(path)
+    path.write_text('text\tlabel\n"two\nlines"\t1\na "stray\t0\n"one"\t1\n')
+    assert "1 field, where the header names 2 (this .tsv is read without quot" in refusal(path)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "txt.gz"])
