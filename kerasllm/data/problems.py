@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import collections
+import contextlib
+import csv
 import dataclasses
 import functools
 import itertools
@@ -39,6 +41,11 @@ _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_NUMPY_STRINGS = re.compile(rf"(?:{_STRING.pattern})(?:\s+(?:{_STRING.pattern}))+")
+_NUMPY_NUMBERS = re.compile(r"-?[0-9]+\.?[0-9]*(?:\s+-?[0-9]+\.?[0-9]*)+")
+_NUMPY_ITEM = re.compile(rf"{_STRING.pattern}|[^\s]+")
+_QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")
 _BOOLEANS = {"true": True, "false": False}
 _ONE_HOT = {"0": False, "1": True, **_BOOLEANS}
 
@@ -216,27 +223,87 @@ def _split(cell: str, separator: str | None) -> list | None:
     cell = cell.strip()
     if not cell:
         return None
-    if cell[0] == "[" and cell[-1] == "]":
-        parts = _listed(cell)
-        if parts is not None:
-            return parts
-        if separator is None or separator not in cell:
-            raise ValueError(f"the label {shown(cell)} is not a list that can be read")
-    if separator is None or separator not in cell:
-        return [cell]
-    # `joy|fear|` ends in a separator, and no label is missing.
-    return cell.removesuffix(separator).split(separator)
+    parts = _listed(cell, separator)
+    if parts is not None:
+        return parts
+    split = separator is not None and separator in cell
+    bracketed = cell[0] + cell[-1] in ("[]", "{}")
+    if _QUOTED_LIST.match(cell) or (bracketed and not split):
+        raise ValueError(f"the label {shown(cell)} is not a list that can be read")
+    return _parts(cell, separator) if split else [_unquoted(cell)]
 
 
-def _listed(cell: str) -> list | None:
-    """The values of a list as JSON or Python writes it; `None` if it is none."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+def _parts(cell: str, separator: str) -> list[str]:
+    """The names of a cell, without space and quotes around them."""
+    cell = cell.strip()
+    if cell.endswith(separator):
+        # `joy|fear|` and `|joy|fear|`: no label is missing.
+        cell = cell.removesuffix(separator).removeprefix(separator)
+    parts = cell.split(separator)
+    if '"' in cell and len(separator) == 1:
+        # A separator within quotes is part of the label.
+        with contextlib.suppress(csv.Error, TypeError, ValueError):
+            parts = next(csv.reader([cell], delimiter=separator, skipinitialspace=True))
+    return [_unquoted(part.strip()) for part in parts]
+
+
+def _unquoted(name: str) -> str:
+    quoted = len(name) > 2 and name[0] == name[-1] and name[0] in "'\""
+    return name[1:-1] if quoted and name[0] not in name[1:-1] else name
+
+
+def _listed(cell: str, separator: str | None = None) -> list | None:
+    """The values of a list as JSON, Python or NumPy writes it; `None` if it is none.
+
+    Args:
+        cell: The cell.
+        separator: What may stand between names without quotes, as a comma may.
+    """
+    if cell == "set()":
+        return []
+    if not cell or cell[0] + cell[-1] not in ("[]", "()", "{}"):
+        return None
+    try:
+        value = json.loads(cell)
         return value if isinstance(value, list) else None
-    return None
+    except (ValueError, RecursionError):
+        pass
+    inner = cell[1:-1].strip()
+    if cell[0] == "[" and (_NUMPY_STRINGS.fullmatch(inner) or _NUMPY_NUMBERS.fullmatch(inner)):
+        # NumPy writes no commas, and Python would join the strings.
+        read = ast.literal_eval if inner[0] in "'\"" else float
+        return list(map(read, _NUMPY_ITEM.findall(inner)))
+    return _python_list(cell) if _QUOTED_LIST.match(cell) else _plain_list(cell, inner, separator)
+
+
+def _python_list(cell: str) -> list | None:
+    try:
+        node = ast.parse(cell, mode="eval").body
+        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return None
+        for item in node.elts:
+            # `'joy' 'fear'` is one string to Python: a comma has been forgotten.
+            source = ast.get_source_segment(cell, item) or ""
+            if source[:1] in ("'", '"') and not _STRING.fullmatch(source):
+                return None
+        return [ast.literal_eval(item) for item in node.elts]
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _plain_list(cell: str, inner: str, separator: str | None) -> list | None:
+    """The names of a list without quotes: `[joy, fear]`."""
+    if cell[0] == "(":
+        # `(a)` and `(or, not)` are labels; `()` and `(3, 17)` are tuples.
+        names = inner.removesuffix(",").split(",")
+        return _python_list(cell) if not inner or all(map(is_number, names)) else None
+    if not inner or any(sign in inner for sign in "[](){}'\":"):
+        return None
+    if separator is None or separator not in inner:
+        separator = ","
+    names = [name.strip() for name in inner.removesuffix(separator).split(separator)]
+    # Words without a comma may be one label or several.
+    return names if len(names) > 1 or " " not in names[0] else None
 
 
 def _parse_score(value: Any) -> float:

@@ -191,6 +191,13 @@ def test_lists_are_sets_of_labels(labels):
     ("value", "labels"),
     [
         ("joy|fear|", ("joy", "fear")), ("joy", ("joy",)), ("3|3|17", ("3", "17")), (3, ("3",)),
+        ("|joy|fear|", ("joy", "fear")), ('"joy"|"fear"', ("joy", "fear")),
+        ("'joy' | 'fear'", ("joy", "fear")), ('"a|b"|c', ("a|b", "c")), ('"joy"', ("joy",)),
+        ("['joy' 'fear']", ("joy", "fear")), ("['joy'\n \"it's\"]", ("joy", "it's")),
+        ("[3 17]", ("3", "17")), ("[3. 17.]", ("3", "17")), ("('joy', 'fear')", ("joy", "fear")),
+        ("('joy',)", ("joy",)), ("{'joy', 'fear'}", ("joy", "fear")), ("set()", ()), ("()", ()),
+        ("[joy, very sad]", ("joy", "very sad")), ("[joy]", ("joy",)), ("{joy,fear}", ("joy", "fear")),
+        ("[joy|fear]", ("joy", "fear")), ("(a)", ("(a)",)), ("(or, not)", ("(or, not)",)),
         ([1.0, True], ("1", "true")), ("[]", ()), ([], ()), ("[1]|[2]", ("[1]", "[2]")),
     ],
 )  # fmt: skip
@@ -205,6 +212,9 @@ def test_sets_of_labels(value, labels):
         ("a||b", "one of the labels is empty"), ([None], "one of the labels is empty"),
         ([["a"]], "a list in a list"),
         ({"a": 1}, "the label is an object"), ("[a b]", "not a list that can be read"),
+        ("['joy', 'fear' 'rage']", "not a list that can be read"),
+        ("['joy' 'fear' ...]", "not a list that can be read"),
+        ('{"joy": 1, "fear": 0}', "not a list that can be read"),
     ],
 )  # fmt: skip
 def test_what_is_no_set_of_labels(value, why):
