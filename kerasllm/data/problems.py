@@ -27,10 +27,14 @@ SEPARATORS = ("|", ";", ",")
 SAMPLE = 10_000
 """The number of labels that a problem is detected from."""
 
+# Other values than numbers that a message names.
+_MOST_ODD = 5
 # Classes have examples: more labels than this, each with fewer than two rows, are something else.
 _FEW_LABELS = 10
 # Fewer different numbers than this may be classes, though they have fractions.
 _MANY_NUMBERS = 20
+# Many whole numbers are classes only if each has this many rows.
+_ROWS_OF_A_NUMBER = 10
 # Whole numbers that leave gaps are classes only if each has this many rows.
 _ROWS_OF_A_SPARSE_NUMBER = 20
 # The share of the names within lists that must also be labels elsewhere.
@@ -39,6 +43,7 @@ _LONGEST_PART = 40
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
+_SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*\.?[0-9]*|[-+]?\.[0-9]+) ?([%$€£¥]?)")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
@@ -47,6 +52,9 @@ _NUMPY_NUMBERS = re.compile(r"-?[0-9]+\.?[0-9]*(?:\s+-?[0-9]+\.?[0-9]*)+")
 _NUMPY_ITEM = re.compile(rf"{_STRING.pattern}|[^\s]+")
 _QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")
 _BOOLEANS = {"true": True, "false": False}
+# What stands for a missing number, in lower case; among words each may be a class.
+_MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?")
+_NO_CLASSES = ("nan", "n/a", "null", "#n/a", "<na>")
 _ONE_HOT = {"0": False, "1": True, **_BOOLEANS}
 
 
@@ -61,6 +69,8 @@ class Problem:
         why: The reason in words, for reports. Defaults to `""`.
         hint: What a user may want to know of the labels. Defaults to `""`.
         booleans: Whether `True`, `TRUE` and `true` are one label. Defaults to `False`.
+        numbers: Whether the labels are numbers, among which `nan` or `N/A` is no label but a
+            missing one. Defaults to `False`.
 
     Example:
 
@@ -75,6 +85,7 @@ class Problem:
     why: str = dataclasses.field(default="", compare=False)
     hint: str = dataclasses.field(default="", compare=False)
     booleans: bool = False
+    numbers: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -92,7 +103,7 @@ class Problem:
             ValueError: The value does not fit; the message says why.
         """
         if self.kind == "single_label":
-            return _parse_label(value, self.booleans)
+            return _parse_label(value, self.booleans, self.numbers)
         if self.kind == "multi_label":
             return _parse_labels(value, self.separator)
         return _parse_score(value)
@@ -184,7 +195,7 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
-def _parse_label(value: Any, booleans: bool) -> str:
+def _parse_label(value: Any, booleans: bool, numbers: bool) -> str:
     try:
         label = label_text(value)
     except TypeError:
@@ -193,6 +204,8 @@ def _parse_label(value: Any, booleans: bool) -> str:
         ) from None
     if not label:
         raise ValueError("the label is empty")
+    if numbers and label.lower() in _MISSING:
+        raise ValueError(f"the label is missing: {shown(label)} among numbers")
     return label.lower() if booleans and label.lower() in _BOOLEANS else label
 
 
@@ -332,6 +345,7 @@ def detect_problem(
     separator: str | None = None,
     column: str = "label",
     where: str | None = None,
+    places: Sequence[str] = (),
 ) -> Problem:
     """Finds out what a column of labels asks a model to predict.
 
@@ -346,6 +360,8 @@ def detect_problem(
         separator: What stands between the labels of a cell. Defaults to `None`: detected.
         column: The name of the column, for messages. Defaults to `"label"`.
         where: The file, for messages. Defaults to `None`.
+        places: Where each value stands, such as `data.csv:12`, for messages; may grow while the
+            values are read. Defaults to `()`: not known.
 
     Raises:
         DataError: The values fit no kind clearly.
@@ -359,7 +375,7 @@ def detect_problem(
     """
     if kind not in ("auto", *KINDS):
         raise ValueError(f"kind must be auto, {', '.join(KINDS)}. Received: {kind!r}")
-    column_of = _Column(values, column, where)
+    column_of = _Column(values, column, where, places)
     if separator is not None and kind in ("auto", "multi_label"):
         return Problem("multi_label", separator, "data.label_separator is set")
     if kind == "multi_label":
@@ -368,21 +384,24 @@ def detect_problem(
         return Problem(kind, why="data.problem is set")
     if kind == "single_label":
         booleans = column_of.are_booleans()
-        return Problem(kind, why="data.problem is set", booleans=booleans)
+        numbers = bool(column_of.numbers) and not column_of.others
+        return Problem(kind, why="data.problem is set", booleans=booleans, numbers=numbers)
     return column_of.detect()
 
 
 class _Column:
     """The first labels of a column, and what they look like."""
 
-    def __init__(self, values: Iterable[Any], name: str, where: str | None):
-        self.name, self.where = name, where
-        self.lists = 0
+    def __init__(
+        self, values: Iterable[Any], name: str, where: str | None, places: Sequence[str] = ()
+    ):
+        self.name, self.where, self.places = name, where, places
+        self.lists: list[list] = []
         scalars: list[str] = []
-        self.types: set[type] = set()
-        for value in itertools.islice(values, SAMPLE):
+        self.first: dict[str, int] = {}
+        for index, value in enumerate(itertools.islice(values, SAMPLE)):
             if isinstance(value, list):
-                self.lists += 1
+                self.lists.append(value)
                 continue
             try:
                 text = label_text(value)
@@ -390,19 +409,24 @@ class _Column:
                 continue
             if text:
                 scalars.append(text)
-                self.types.add(type(value))
+                self.first.setdefault(text, index)
         self.counts = collections.Counter(scalars)
         self.rows = len(scalars)
+        self.numbers = {text: n for text, n in self.counts.items() if is_number(text)}
+        self.odd = {text: n for text, n in self.counts.items() if text not in self.numbers}
+        self.others = {text: n for text, n in self.odd.items() if text.lower() not in _MISSING}
 
     def detect(self) -> Problem:
-        if self.lists and self.lists >= self.rows:
+        if self.lists and len(self.lists) >= self.rows:
             return Problem("multi_label", self.any_separator(), "the labels are lists")
         if not self.rows:
             return Problem("single_label", why="there is no label to judge by")
         if self.are_booleans():
             return Problem("single_label", why="the labels are true and false", booleans=True)
-        if all(map(is_number, self.counts)):
+        if not self.odd:
             return self._detect_numbers()
+        if self.numbers and not self.others:
+            return self._detect_numbers_with_gaps()
         written = sum(n for text, n in self.counts.items() if _listed(text) is not None)
         if written * 2 >= self.rows:
             return Problem("multi_label", self.any_separator(), "the cells are written lists")
@@ -419,9 +443,82 @@ class _Column:
         texts = [text for text in self.counts if _listed(text) is None]
         return next((one for one in SEPARATORS if any(one in text for text in texts)), None)
 
+    def _of_numbers(self) -> _Column:
+        """The column without the values that are no numbers."""
+        numbers = (itertools.repeat(text, n) for text, n in self.numbers.items())
+        return _Column(itertools.chain.from_iterable(numbers), self.name, self.where)
+
+    def _detect_numbers_with_gaps(self) -> Problem:
+        """Numbers among which others stand for a missing one."""
+        if any(not float(text).is_integer() for text in self.numbers):
+            raise self._odd_numbers()
+        problem = self._of_numbers()._detect_numbers()
+        count = sum(self.odd.values())
+        rows = "row has" if count == 1 else "rows have"
+        hint = f"{count:,} {rows} no label: {self._placed(self.odd)}"
+        hint += f"; {problem.hint}" * bool(problem.hint)
+        return dataclasses.replace(problem, hint=hint)
+
+    def _refuse_odd_numbers(self) -> None:
+        """Stops where numbers that would be a score have a few other values among them."""
+        if 2 * sum(self.numbers.values()) <= self.rows:
+            return
+        try:
+            score = self._of_numbers()._detect_numbers().kind == "regression"
+        except DataError:
+            score = True
+        if score:
+            raise self._odd_numbers()
+
+    def _odd_numbers(self) -> DataError:
+        count = sum(self.odd.values())
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        return self._unclear(
+            "numbers, most of them, and other values",
+            KINDS[0],
+            examples=f"{self._placed(self.odd)}: {rows}",
+            advice=f"to predict a number, correct the other values, or leave {rows} out: "
+            "--set data.problem=regression --set data.on_bad_row=skip",
+        )
+
+    def _placed(self, texts: Iterable[str]) -> str:
+        """Values, and where each of them stands first."""
+        texts = list(texts)
+        found = []
+        for text in texts[:_MOST_ODD]:
+            place = self.first[text]
+            where = f" ({self.places[place]})" if place < len(self.places) else ""
+            found.append(shown(text) + where)
+        more = f" and {len(texts) - _MOST_ODD:,} more values" if texts[_MOST_ODD:] else ""
+        return ", ".join(found) + more
+
+    def _detect_signed(self) -> Problem | None:
+        """Numbers with a sign of a unit, such as `37%` and `$5`; `None` if they are none."""
+        found = {text: _SIGNED.fullmatch(text) for text in self.counts}
+        if not all(found.values()) or not any(one[1] or one[3] for one in found.values()):
+            return None
+        example = next(text for text, one in found.items() if one[1] or one[3])
+        plain = found[example][2].replace(",", "")
+        advice = f"to train on them as a score, write the numbers alone: {plain} for {example}"
+        numbers = (
+            itertools.repeat(one[2].replace(",", ""), self.counts[text])
+            for text, one in found.items()
+        )
+        column = _Column(itertools.chain.from_iterable(numbers), self.name, self.where)
+        try:
+            problem = column._detect_numbers()
+        except DataError:
+            problem = None
+        if problem is None or problem.kind == "regression":
+            raise self._unclear("numbers with a sign", KINDS[0], advice=advice)
+        return Problem("single_label", why=self._found("label"), hint=advice)
+
+    def _found(self, what: str) -> str:
+        return f"{_different(len(self.counts), what)} in {_different(self.rows, 'row', '')}"
+
     def _detect_numbers(self) -> Problem:
         numbers = sorted(set(map(float, self.counts)))
-        found = f"{len(self.counts):,} different numbers in {self.rows:,} rows"
+        found = self._found("number")
         if not all(number.is_integer() for number in numbers):
             if len(numbers) >= _MANY_NUMBERS or len(numbers) * 2 > self.rows:
                 return Problem("regression", why=f"{found}, with fractions")
@@ -437,13 +534,19 @@ class _Column:
             and self.rows < _ROWS_OF_A_SPARSE_NUMBER * len(numbers)
         ):
             raise self._unclear("numbers with gaps, such as amounts", KINDS[2], KINDS[0])
+        if len(numbers) > _MANY_NUMBERS and self.rows < _ROWS_OF_A_NUMBER * len(numbers):
+            raise self._unclear(
+                "many whole numbers that recur a few times each, such as a score",
+                KINDS[2],
+                KINDS[0],
+            )
         hint = ""
         if len(numbers) >= 3 and spread <= 2 * len(numbers):
             hint = (
                 f"if the numbers {numbers[0]:.0f} to {numbers[-1]:.0f} are a score, "
                 "set data.problem=regression"
             )
-        return Problem("single_label", why=f"{found}, all whole", hint=hint)
+        return Problem("single_label", why=f"{found}, all whole", hint=hint, numbers=True)
 
     def _why_several(self, separator: str) -> str:
         """Why the cells hold several labels with a separator between; empty if they do not."""
@@ -481,20 +584,30 @@ class _Column:
         if commas and all(is_number(text.replace(",", ".", 1)) for text in self.counts):
             looks = "numbers with commas, a list of labels or a decimal comma (write a point there)"
             raise self._unclear(looks, *KINDS[1::-1])
+        if signed := self._detect_signed():
+            return signed
+        self._refuse_odd_numbers()
         if different > _FEW_LABELS and self.rows < 2 * different:
             words = sum(len(text.split()) for text in self.counts) / different
-            numbers = sum(n for text, n in self.counts.items() if is_number(text))
-            if numbers * 2 > self.rows:
-                looks = "numbers, most of them, and other values"
-                raise self._unclear(looks, KINDS[2], KINDS[0])
+            if 2 * sum(self.numbers.values()) > self.rows:
+                raise self._odd_numbers()
             looks = "texts" if words >= 3 else "values that hardly recur, such as ids or names"
             raise self._unclear(looks, *KINDS[:2])
         return Problem(
             "single_label",
-            why=f"{different:,} different {'label' if different == 1 else 'labels'} "
-            f"in {self.rows:,} rows",
-            hint=self._look_alikes() or self._unsure_lists(),
+            why=self._found("label"),
+            hint=self._odd_labels() or self._look_alikes() or self._unsure_lists(),
         )
+
+    def _odd_labels(self) -> str:
+        """Names rare values among numbers, and those that may stand for a missing label."""
+        odd = sum(self.odd.values())
+        if odd * 10 <= self.rows:
+            return f"all labels but {odd:,} are numbers; taken as labels: {self._placed(self.odd)}"
+        missing = [text for text in self.counts if text.lower() in _NO_CLASSES]
+        if not missing:
+            return ""
+        return f"taken as a label, though it may stand for a missing one: {self._placed(missing)}"
 
     def _look_alikes(self) -> str:
         """Names labels that differ in case or in characters that nobody sees."""
@@ -516,17 +629,24 @@ class _Column:
                 )
         return ""
 
-    def _unclear(self, looks: str, *kinds: str) -> DataError:
+    def _unclear(
+        self, looks: str, *kinds: str, examples: str = "", advice: str = ""
+    ) -> DataError:
         meanings = {
             "regression": "to predict a number",
             "single_label": "if each value is a class",
             "multi_label": "if a cell lists several labels",
         }
-        examples = ", ".join(map(shown, itertools.islice(self.counts, 5)))
+        examples = examples or ", ".join(map(shown, itertools.islice(self.counts, 5)))
+        fixes = [f"{meanings[kind]}: --set data.problem={kind}" for kind in kinds]
         return DataError(
             f"What to predict is not clear: the label column '{self.name}' holds {looks}: "
-            f"{len(self.counts):,} different values in {self.rows:,} rows ({examples})",
+            f"{self._found('value')} ({examples})",
             where=self.where,
-            fix="; ".join(f"{meanings[kind]}: --set data.problem={kind}" for kind in kinds)
+            fix="; ".join([advice] * bool(advice) + fixes)
             + "; or name another column: --set data.label=NAME",
         )
+
+
+def _different(count: int, what: str, different: str = "different ") -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {different}{what}s"

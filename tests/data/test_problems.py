@@ -113,6 +113,74 @@ def test_hints():
     assert r"'spam', 'Spam', 'spam\u200b'" in detect_problem(["spam", "Spam", "spam\u200b"]).hint
 
 
+def placed(values):
+    return {"values": values, "places": [f"data.csv:{n}" for n in range(2, len(values) + 2)]}
+
+
+@pytest.mark.parametrize("odd", ["nan", "N/A", "inf", "four"])
+@pytest.mark.parametrize(
+    "numbers", [[str(n / 5) for n in range(26)], list(map(str, range(101))), ["0.5", "1.5"]]
+)
+def test_a_few_other_values_among_scores_are_named(numbers, odd):
+    message = refusal(**placed([*cycled(numbers, 300), odd]))
+    if odd in ("nan", "N/A") and len(numbers) == 101:
+        assert "many whole numbers" in message
+        return
+    assert "numbers, most of them, and other values" in message
+    assert f"('{odd}' (data.csv:302): 1 row)" in message
+    assert "leave 1 row out: --set data.problem=regression --set data.on_bad_row=skip" in message
+
+
+def test_a_missing_value_among_whole_numbers_is_no_class():
+    for missing in ("N/A", "nan", "NULL", "none", "?"):
+        problem = detect_problem(**placed([*cycled("12345", 300), missing]))
+        assert (problem.kind, problem.parse("3")) == ("single_label", "3")
+        assert f"1 row has no label: '{missing}' (data.csv:302)" in problem.hint
+        with pytest.raises(ValueError, match="the label is missing"):
+            problem.parse(missing)
+    assert "2 rows have no label" in detect_problem(["0.0", "1.0", "nan"] * 2).hint
+    set_by_user = detect_problem(["0", "1", "nan"], "single_label")
+    with pytest.raises(ValueError, match="the label is missing"):
+        set_by_user.parse("nan")
+    with pytest.raises(ValueError, match="the label is missing"):
+        detect_problem(["0", "1"] * 5).parse("nan")
+
+
+def test_none_among_words_is_a_class():
+    problem = detect_problem(["joy", "none", "fear"] * 9)
+    assert problem.parse("none") == "none" and not problem.hint
+    assert detect_problem(["none"] * 3, "single_label").parse("none") == "none"
+    problem = detect_problem(**placed(["joy", "nan", "fear"] * 9))
+    assert problem.parse("nan") == "nan" and "missing one: 'nan' (data.csv:3)" in problem.hint
+
+
+def test_a_word_among_whole_numbers_is_named():
+    problem = detect_problem(**placed([*cycled("12345", 300), "four"]))
+    assert problem.parse("four") == "four"
+    assert "all labels but 1 are numbers; taken as labels: 'four' (data.csv:302)" in problem.hint
+
+
+def test_numbers_with_a_sign():
+    message = refusal([f"{n}%" for n in range(101)] * 3)
+    assert "numbers with a sign" in message and "write the numbers alone: 0 for 0%" in message
+    problem = detect_problem(["$5", "$1,000", "$10"] * 20)
+    assert (problem.kind, problem.parse("$5")) == ("single_label", "$5")
+    assert "5 for $5" in problem.hint
+
+
+def test_many_whole_numbers_are_classes_only_if_they_recur():
+    message = refusal(cycled(range(101), 600))
+    assert "many whole numbers that recur a few times each" in message
+    assert "data.problem=regression" in message
+    assert detect_problem(cycled(range(101), 1100)).kind == "single_label"
+
+
+def test_one_value_is_one_value():
+    assert detect_problem(["a"]).why == "1 label in 1 row"
+    assert detect_problem([3, 3]).why == "1 number in 2 rows, all whole"
+    assert "1 value in 5 rows ('1.5')" in refusal(["1.5"] * 5)
+
+
 def test_what_the_user_sets_is_not_detected():
     assert detect_problem(["a/b"], separator="/") == Problem("multi_label", "/")
     assert detect_problem(["a,b", "c"], "multi_label") == Problem("multi_label", ",")

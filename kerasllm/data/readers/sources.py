@@ -277,18 +277,22 @@ class Source:
             return Problem("multi_label", why="each label has a column")
         place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
-        values = (
-            row[place]
-            for index in range(len(self._files))
-            for _, row, bad in itertools.islice(self._rows(index), share)
-            if not bad
-        )
+        lines: list[str] = []
+
+        def values() -> Iterator[Any]:
+            for index, file in enumerate(self.files):
+                for line, row, bad in itertools.islice(self._rows(index), share):
+                    if not bad:
+                        lines.append(f"{file}:{line}")
+                        yield row[place]
+
         return detect_problem(
-            values,
+            values(),
             problem,
             separator=separator,
             column=self.label_column,
             where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
+            places=lines,
         )
 
     def _common_label_names(self) -> dict[str, str] | None:

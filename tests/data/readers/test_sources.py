@@ -442,6 +442,21 @@ def test_a_column_that_is_not_clear_stops_before_the_first_row(tmp_path):
     assert batch.targets is batch.labels and len(set(batch.labels)) == 400
 
 
+def test_a_cell_that_does_not_fit_is_named_by_its_line(tmp_path):
+    scores = [{"text": "t", "label": f"{n % 26 / 5}"} for n in range(300)]
+    path = written(tmp_path / "data.csv", [*scores, {"text": "t", "label": "nan"}])
+    with pytest.raises(DataError, match="most of them, and other values") as caught:
+        Source(path)
+    assert f"('nan' ({path}:302): 1 row)" in str(caught.value)
+    (batch,) = Source(path, problem="regression", on_bad_row="skip").batches()
+    assert len(batch) == 300
+    path = written(tmp_path / "stars.csv", [
+        {"text": "t", "label": label} for label in [*"12345" * 9, "N/A"]
+    ])  # fmt: skip
+    message = str(pytest.raises(DataError, list, Source(path).batches()).value)
+    assert "stars.csv:47: the label is missing: 'N/A' among numbers" in message
+
+
 def test_booleans_of_csv_and_parquet_are_the_same_classes(tmp_path):
     rows = [{"text": "t", "label": "True"}, {"text": "t", "label": "FALSE"}]
     one = written(tmp_path / "a.csv", rows)
