@@ -71,6 +71,8 @@ class Problem:
         booleans: Whether `True`, `TRUE` and `true` are one label. Defaults to `False`.
         numbers: Whether the labels are numbers, among which `nan` or `N/A` is no label but a
             missing one. Defaults to `False`.
+        one_hot: Whether the column holds 0 and 1 for one label, which has the name of the column
+            (see `parse_one_hot`). Defaults to `False`.
 
     Example:
 
@@ -86,6 +88,7 @@ class Problem:
     hint: str = dataclasses.field(default="", compare=False)
     booleans: bool = False
     numbers: bool = dataclasses.field(default=False, compare=False)
+    one_hot: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -346,6 +349,7 @@ def detect_problem(
     column: str = "label",
     where: str | None = None,
     places: Sequence[str] = (),
+    of_one_label: bool = False,
 ) -> Problem:
     """Finds out what a column of labels asks a model to predict.
 
@@ -362,6 +366,8 @@ def detect_problem(
         where: The file, for messages. Defaults to `None`.
         places: Where each value stands, such as `data.csv:12`, for messages; may grow while the
             values are read. Defaults to `()`: not known.
+        of_one_label: Whether the column is one of those that stand for a label each, if it holds
+            0 and 1 and there may be several labels. Defaults to `False`.
 
     Raises:
         DataError: The values fit no kind clearly.
@@ -376,8 +382,13 @@ def detect_problem(
     if kind not in ("auto", *KINDS):
         raise ValueError(f"kind must be auto, {', '.join(KINDS)}. Received: {kind!r}")
     column_of = _Column(values, column, where, places)
+    if kind in ("auto", "multi_label"):
+        column_of.refuse_one_hot_lists()
     if separator is not None and kind in ("auto", "multi_label"):
-        return Problem("multi_label", separator, "data.label_separator is set")
+        hint = column_of.other_separator(separator)
+        return Problem("multi_label", separator, "data.label_separator is set", hint)
+    if kind == "multi_label" and of_one_label and column_of.is_one_hot():
+        return Problem(kind, why="each label has a column", one_hot=True)
     if kind == "multi_label":
         return Problem(kind, column_of.any_separator(), "data.problem is set")
     if kind == "regression":
@@ -417,8 +428,13 @@ class _Column:
         self.others = {text: n for text, n in self.odd.items() if text.lower() not in _MISSING}
 
     def detect(self) -> Problem:
-        if self.lists and len(self.lists) >= self.rows:
-            return Problem("multi_label", self.any_separator(), "the labels are lists")
+        several = any(len(one) > 1 for one in self.lists) and not self._may_be_scores()
+        if self.lists and (len(self.lists) >= self.rows or several):
+            why = "the labels are lists"
+            if self.rows:
+                total = len(self.lists) + self.rows
+                why = f"{len(self.lists):,} of {total:,} labels are lists; a string is one label"
+            return Problem("multi_label", self._separator_beside(self.lists), why)
         if not self.rows:
             return Problem("single_label", why="there is no label to judge by")
         if self.are_booleans():
@@ -427,9 +443,8 @@ class _Column:
             return self._detect_numbers()
         if self.numbers and not self.others:
             return self._detect_numbers_with_gaps()
-        written = sum(n for text, n in self.counts.items() if _listed(text) is not None)
-        if written * 2 >= self.rows:
-            return Problem("multi_label", self.any_separator(), "the cells are written lists")
+        if why := self._why_written():
+            return Problem("multi_label", self._separator_beside(self.written.values()), why)
         for separator in SEPARATORS:
             if why := self._why_several(separator):
                 return Problem("multi_label", separator, why)
@@ -438,9 +453,88 @@ class _Column:
     def are_booleans(self) -> bool:
         return bool(self.counts) and all(text.lower() in _BOOLEANS for text in self.counts)
 
+    @functools.cached_property
+    def written(self) -> dict[str, list]:
+        """The cells that are lists as JSON, Python or NumPy writes them, and what they hold."""
+        found = {text: _listed(text) for text in self.counts}
+        return {text: parts for text, parts in found.items() if parts is not None}
+
+    def _may_be_scores(self) -> bool:
+        return not self.odd and any(not float(text).is_integer() for text in self.numbers)
+
+    def _why_written(self) -> str:
+        """Why the cells are lists; empty if they are not."""
+        rows = sum(self.counts[text] for text in self.written)
+        if not rows:
+            return ""
+        if rows * 2 >= self.rows:
+            # One name in brackets without quotes may also be a label that is written so.
+            clear = any(
+                len(parts) != 1 or _QUOTED_LIST.match(text) or is_number(str(parts[0]))
+                for text, parts in self.written.items()
+            )
+            return "the cells are written lists" * clear
+        parts = {str(part) for parts in self.written.values() for part in parts}
+        known = sum(part in self.counts for part in parts)
+        if len(parts) < 2 or known < _KNOWN_PARTS * len(parts):
+            return ""
+        return f"{rows:,} of {self.rows:,} cells are written lists"
+
+    def _separator_beside(self, lists: Iterable[list]) -> str | None:
+        """The separator of cells beside lists; a comma only between names that are known."""
+        known = {str(part) for parts in lists for part in parts} | set(self.counts)
+        for separator in SEPARATORS:
+            for text in self.counts:
+                if separator in text and text not in self.written:
+                    if separator != "," or set(_parts(text, separator)) <= known:
+                        return separator
+        return None
+
+    def refuse_one_hot_lists(self) -> None:
+        """Stops at lists that hold 0 and 1 in the places of labels, which have no names."""
+        lists = [*self.lists, *self.written.values()]
+        if len(lists) * 2 < self.rows or len({len(one) for one in lists}) != 1:
+            return
+        different = set()
+        for one in lists:
+            try:
+                different.add(tuple(label_text(part).lower() for part in one))
+            except TypeError:
+                return
+        size = len(lists[0])
+        if size < 2 or any(part not in _ONE_HOT for one in different for part in one):
+            return
+        if len(different) == 1 and len(set(next(iter(different)))) == size:
+            # Always the labels 0 and 1.
+            return
+        raise DataError(
+            f"The label column '{self.name}' holds lists of {size} values that are 0 or 1, one "
+            f"place for each label ({shown(lists[0])}), and the labels have no names there",
+            where=self.where,
+            fix="write the names of the labels (['joy', 'fear']), or a column of 0 and 1 for each "
+            "label: --set 'data.label=[joy, fear, ...]'",
+        )
+
+    def other_separator(self, separator: str) -> str:
+        """Names a cell that has another separator where no cell has the one that is set."""
+        if any(separator in text for text in self.counts):
+            return ""
+        for other in SEPARATORS:
+            held = next((text for text in self.counts if other in text), None)
+            if held is not None and held not in self.written:
+                return (
+                    f"no label holds data.label_separator={separator!r}, "
+                    f"and {self._placed([held])} holds {other!r}"
+                )
+        return ""
+
+    def is_one_hot(self) -> bool:
+        holds = all(text.lower() in _ONE_HOT for text in self.counts)
+        return holds and bool(self.counts) and not self.lists
+
     def any_separator(self) -> str | None:
         """The first separator that any cell holds."""
-        texts = [text for text in self.counts if _listed(text) is None]
+        texts = [text for text in self.counts if text not in self.written]
         return next((one for one in SEPARATORS if any(one in text for text in texts)), None)
 
     def _of_numbers(self) -> _Column:
@@ -550,8 +644,11 @@ class _Column:
 
     def _why_several(self, separator: str) -> str:
         """Why the cells hold several labels with a separator between; empty if they do not."""
-        alone = {text for text in self.counts if separator not in text}
-        lists = {text: text.split(separator) for text in self.counts if separator in text}
+        lists = {text: _parts(text, separator) for text in self.counts if separator in text}
+        # `joy|` is the label joy alone.
+        single = {text: [name for name in names if name] for text, names in lists.items()}
+        alone = {_unquoted(text) for text in self.counts if separator not in text}
+        alone |= {names[0] for names in single.values() if len(names) == 1}
         parts: collections.Counter[str] = collections.Counter()
         cells: collections.Counter[str] = collections.Counter()
         for text, names in lists.items():
@@ -600,7 +697,12 @@ class _Column:
         )
 
     def _odd_labels(self) -> str:
-        """Names rare values among numbers, and those that may stand for a missing label."""
+        """Names lists, rare values among numbers, and what may stand for a missing label."""
+        if self.lists:
+            return (
+                f"{len(self.lists):,} of the labels are lists ({shown(self.lists[0])}), which "
+                "cannot be read; if a text may have several labels, set data.problem=multi_label"
+            )
         odd = sum(self.odd.values())
         if odd * 10 <= self.rows:
             return f"all labels but {odd:,} are numbers; taken as labels: {self._placed(self.odd)}"
@@ -620,14 +722,14 @@ class _Column:
         return f"labels that look alike are different: {', '.join(map(ascii, alike))}"
 
     def _unsure_lists(self) -> str:
-        for separator in SEPARATORS:
-            held = next((text for text in self.counts if separator in text), None)
-            if held is not None:
-                return (
-                    f"{shown(held)} is taken as one label; "
-                    "if it is several, set data.problem=multi_label"
-                )
-        return ""
+        holds = [lambda text: text in self.written]
+        holds += [functools.partial(lambda one, text: one in text, one) for one in SEPARATORS]
+        held = next((text for one in holds for text in self.counts if one(text)), None)
+        if held is None:
+            return ""
+        return (
+            f"{shown(held)} is taken as one label; if it is several, set data.problem=multi_label"
+        )
 
     def _unclear(
         self, looks: str, *kinds: str, examples: str = "", advice: str = ""

@@ -113,6 +113,61 @@ def test_hints():
     assert r"'spam', 'Spam', 'spam\u200b'" in detect_problem(["spam", "Spam", "spam\u200b"]).hint
 
 
+@pytest.mark.parametrize(
+    ("values", "separator", "why"),
+    [
+        ([["joy", "fear"], "joy", "rage", "rage"], None, "1 of 4 labels are lists; a string is"),
+        (["['joy' 'fear']", "['joy']"], None, "written lists"),
+        (["('joy',)", "('joy', 'fear')"], None, "written lists"),
+        (["{'joy', 'fear'}", "{'joy'}"], None, "written lists"),
+        (["[joy, fear]", "[joy]"], None, "written lists"),
+        (["joy", "fear", "rage", "['joy', 'fear']"], None, "1 of 4 cells are written lists"),
+        (["joy", "fear", "joy|fear|"], "|", "1 of 3 cells list labels"),
+        (["joy,", "fear,", "joy,fear,"], ",", "3 of 3 cells list labels"),
+        (['"joy","fear"', '"joy"', '"fear"'], ",", "1 of 3 cells list labels"),
+    ],
+)
+def test_several_labels_are_found(values, separator, why):
+    problem = detect_problem(values)
+    assert (problem.kind, problem.separator) == ("multi_label", separator) and why in problem.why
+    assert {label for value in values for label in problem.parse(value)} <= {"joy", "fear", "rage"}
+
+
+def test_brackets_may_be_part_of_a_label():
+    for values in (["[A]", "[B]"] * 4, ["(a)", "(b)"] * 4, ["a", "b", "[c, d]", "a"]):
+        problem = detect_problem(values)
+        assert [problem.parse(value) for value in values] == values
+    assert "'[c, d]' is taken as one label" in problem.hint
+    assert detect_problem([0.5, 0.75, 3.5, ["joy", "fear"]]).kind == "regression"
+    problem = detect_problem(["joy", "fear", ["joy"]])
+    assert problem.kind == "single_label" and "set data.problem=multi_label" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0, 1, 0], [1, 0, 0]], [[True, False], [False, True]], [["0", "1"], ["1", "1"]],
+        ["[0, 1, 0]", "[1, 1, 0]"], ["[0 1 0]", "[1 1 0]"], [[0, 0, 0]],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["auto", "multi_label"])
+def test_lists_of_0_and_1_have_no_names(values, kind):
+    message = refusal(values, kind=kind)
+    assert "the labels have no names there" in message and "data.label=[joy, fear, ...]" in message
+
+
+def test_lists_of_numbers_are_labels():
+    for values in ([[0], [1], [0, 1]], [[3, 17, 5], [1, 0, 2]], [[0, 1]] * 3):
+        assert detect_problem(values).kind == "multi_label"
+
+
+def test_a_separator_that_no_label_holds():
+    problem = detect_problem(**placed(["joy", "joy|fear"]), separator=";")
+    assert "no label holds data.label_separator=';'" in problem.hint
+    assert "'joy|fear' (data.csv:3) holds '|'" in problem.hint
+    assert not detect_problem(["joy", "joy;fear|"], separator=";").hint
+
+
 def placed(values):
     return {"values": values, "places": [f"data.csv:{n}" for n in range(2, len(values) + 2)]}
 
@@ -264,7 +319,8 @@ def test_lists_are_sets_of_labels(labels):
         ("['joy' 'fear']", ("joy", "fear")), ("['joy'\n \"it's\"]", ("joy", "it's")),
         ("[3 17]", ("3", "17")), ("[3. 17.]", ("3", "17")), ("('joy', 'fear')", ("joy", "fear")),
         ("('joy',)", ("joy",)), ("{'joy', 'fear'}", ("joy", "fear")), ("set()", ()), ("()", ()),
-        ("[joy, very sad]", ("joy", "very sad")), ("[joy]", ("joy",)), ("{joy,fear}", ("joy", "fear")),
+        ("[joy, very sad]", ("joy", "very sad")), ("[joy]", ("joy",)),
+        ("{joy,fear}", ("joy", "fear")),
         ("[joy|fear]", ("joy", "fear")), ("(a)", ("(a)",)), ("(or, not)", ("(or, not)",)),
         ([1.0, True], ("1", "true")), ("[]", ()), ([], ()), ("[1]|[2]", ("[1]", "[2]")),
     ],

@@ -136,6 +136,7 @@ class Source:
         self._layout = find_layout(self._files, self._formats, wanted)
         self.text_column, self.pair_column = (*self._layout.texts, None, None)[:2]
         self.label_columns = self._layout.labels
+        self._lists_columns = len(labels) == 1 and not isinstance(label, str)
         self.label_column = self.label_columns[0] if len(self.label_columns) == 1 else None
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
@@ -161,6 +162,8 @@ class Source:
         }
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
+        if self.problem and self.problem.one_hot:
+            more["one hot"] = True
         if any(more.values()):
             read.append(more)
         total = hashlib.sha256(json.dumps(read).encode())
@@ -271,6 +274,13 @@ class Source:
                 where="data.label",
                 fix="name one column, or set data.problem=multi_label",
             )
+        if several and separator is not None:
+            raise DataError(
+                f"data.label names {len(self.label_columns)} columns, one for each label, and "
+                f"data.label_separator={separator!r} is for several labels in one column",
+                where="data.label_separator",
+                fix="leave data.label_separator out, or name one column",
+            )
         if isinstance(problem, Problem):
             return problem
         if several:
@@ -293,6 +303,7 @@ class Source:
             column=self.label_column,
             where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
             places=lines,
+            of_one_label=self._lists_columns,
         )
 
     def _common_label_names(self) -> dict[str, str] | None:
@@ -378,7 +389,7 @@ class Source:
     def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
         """What is predicted for a row, and what is wrong with its label."""
         try:
-            if len(values) > 1:
+            if len(values) > 1 or self.problem.one_hot:
                 target = parse_one_hot(values, self.label_columns)
             else:
                 target = self.problem.parse(values[0])

@@ -397,6 +397,22 @@ def test_a_column_for_each_label(tmp_path, suffix):
     message = refusal(path, label=["toxic", "id"], problem="regression")
     assert "data.problem is regression" in message
     assert "names the column 'toxic' twice" in refusal(path, label=["toxic", "toxic"])
+    message = refusal(path, label=["toxic", "insult"], label_separator="|")
+    assert "data.label_separator='|' is for several labels in one column" in message
+
+
+def test_a_column_for_the_only_label(tmp_path):
+    path = written(tmp_path / "data.csv", [{"text": "t", "toxic": n % 2} for n in range(4)])
+    source = Source(path, label=["toxic"], problem="multi_label")
+    (batch,) = source.batches()
+    assert batch.targets == [(), ("toxic",)] * 2
+    again = Source(path, label=["toxic"], problem=source.problem)
+    assert again.fingerprint == source.fingerprint
+    by_name = Source(path, label="toxic", problem="multi_label")
+    assert by_name.fingerprint != source.fingerprint
+    path = written(tmp_path / "names.csv", [{"text": "t", "labels": "joy|fear"}])
+    (batch,) = Source(path, label=["labels"], problem="multi_label").batches()
+    assert batch.targets == [("joy", "fear")]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
