@@ -585,7 +585,7 @@ class TextClassification(Task):
         if problem.kind != "single_label" or recipe.data.problem != "auto":
             facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
-        if source.headerless or data.pair:
+        if source.headerless or data.pair or source.unread_texts:
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
             found.append(problem.hint)

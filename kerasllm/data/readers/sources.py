@@ -94,6 +94,7 @@ class Source:
         label_columns: The columns of the labels: one, a column for each label, or none.
         headerless: Whether a file has no header, so that its columns are `column_0`...
         columns_found: How the columns were found, in words.
+        unread_texts: Columns that hold texts too, where the columns were found by their names.
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or `None`.
@@ -140,6 +141,7 @@ class Source:
         self.label_column = self.label_columns[0] if len(self.label_columns) == 1 else None
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
+        self.unread_texts = self._layout.unread
         self.label_names = self._common_label_names()
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
