@@ -208,7 +208,9 @@ def _parse_label(value: Any, booleans: bool, numbers: bool) -> str:
     if not label:
         raise ValueError("the label is empty")
     if numbers and label.lower() in _MISSING:
-        raise ValueError(f"the label is missing: {shown(label)} among numbers")
+        raise ValueError(
+            f"the label is missing: {shown(label)} among numbers (a class needs another name)"
+        )
     return label.lower() if booleans and label.lower() in _BOOLEANS else label
 
 
@@ -583,7 +585,8 @@ class _Column:
             place = self.first[text]
             where = f" ({self.places[place]})" if place < len(self.places) else ""
             found.append(shown(text) + where)
-        more = f" and {len(texts) - _MOST_ODD:,} more values" if texts[_MOST_ODD:] else ""
+        left = len(texts) - _MOST_ODD
+        more = f" and {_different(left, 'more value', '')}" if left > 0 else ""
         return ", ".join(found) + more
 
     def _detect_signed(self) -> Problem | None:

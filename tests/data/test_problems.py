@@ -186,6 +186,12 @@ def test_a_few_other_values_among_scores_are_named(numbers, odd):
     assert "leave 1 row out: --set data.problem=regression --set data.on_bad_row=skip" in message
 
 
+def test_the_first_other_values_are_named():
+    scores = [str(n / 5) for n in range(26)] * 10
+    message = refusal([*scores, "a", "b", "c", "d", "e", "f", "f"])
+    assert "('a', 'b', 'c', 'd', 'e' and 1 more value: 7 rows)" in message
+
+
 def test_a_missing_value_among_whole_numbers_is_no_class():
     for missing in ("N/A", "nan", "NULL", "none", "?"):
         problem = detect_problem(**placed([*cycled("12345", 300), missing]))
