@@ -626,7 +626,7 @@ class TextClassification(Task):
             facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
         found += [f"{part}: {one}" for part, each in data.sources.items() for one in each.remarks]
-        if source.headerless or data.pair:
+        if source.headerless or data.pair or source.unread_texts:
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
             found.append(problem.hint)

@@ -113,6 +113,135 @@ def test_hints():
     assert r"'spam', 'Spam', 'spam\u200b'" in detect_problem(["spam", "Spam", "spam\u200b"]).hint
 
 
+@pytest.mark.parametrize(
+    ("values", "separator", "why"),
+    [
+        ([["joy", "fear"], "joy", "rage", "rage"], None, "1 of 4 labels are lists; a string is"),
+        (["['joy' 'fear']", "['joy']"], None, "written lists"),
+        (["('joy',)", "('joy', 'fear')"], None, "written lists"),
+        (["{'joy', 'fear'}", "{'joy'}"], None, "written lists"),
+        (["[joy, fear]", "[joy]"], None, "written lists"),
+        (["joy", "fear", "rage", "['joy', 'fear']"], None, "1 of 4 cells are written lists"),
+        (["joy", "fear", "joy|fear|"], "|", "1 of 3 cells list labels"),
+        (["joy,", "fear,", "joy,fear,"], ",", "3 of 3 cells list labels"),
+        (['"joy","fear"', '"joy"', '"fear"'], ",", "1 of 3 cells list labels"),
+    ],
+)
+def test_several_labels_are_found(values, separator, why):
+    problem = detect_problem(values)
+    assert (problem.kind, problem.separator) == ("multi_label", separator) and why in problem.why
+    assert {label for value in values for label in problem.parse(value)} <= {"joy", "fear", "rage"}
+
+
+def test_brackets_may_be_part_of_a_label():
+    for values in (["[A]", "[B]"] * 4, ["(a)", "(b)"] * 4, ["a", "b", "[c, d]", "a"]):
+        problem = detect_problem(values)
+        assert [problem.parse(value) for value in values] == values
+    assert "'[c, d]' is taken as one label" in problem.hint
+    assert detect_problem([0.5, 0.75, 3.5, ["joy", "fear"]]).kind == "regression"
+    problem = detect_problem(["joy", "fear", ["joy"]])
+    assert problem.kind == "single_label" and "set data.problem=multi_label" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0, 1, 0], [1, 0, 0]], [[True, False], [False, True]], [["0", "1"], ["1", "1"]],
+        ["[0, 1, 0]", "[1, 1, 0]"], ["[0 1 0]", "[1 1 0]"], [[0, 0, 0]],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["auto", "multi_label"])
+def test_lists_of_0_and_1_have_no_names(values, kind):
+    message = refusal(values, kind=kind)
+    assert "the labels have no names there" in message and "data.label=[joy, fear, ...]" in message
+
+
+def test_lists_of_numbers_are_labels():
+    for values in ([[0], [1], [0, 1]], [[3, 17, 5], [1, 0, 2]], [[0, 1]] * 3):
+        assert detect_problem(values).kind == "multi_label"
+
+
+def test_a_separator_that_no_label_holds():
+    problem = detect_problem(**placed(["joy", "joy|fear"]), separator=";")
+    assert "no label holds data.label_separator=';'" in problem.hint
+    assert "'joy|fear' (data.csv:3) holds '|'" in problem.hint
+    assert not detect_problem(["joy", "joy;fear|"], separator=";").hint
+
+
+def placed(values):
+    return {"values": values, "places": [f"data.csv:{n}" for n in range(2, len(values) + 2)]}
+
+
+@pytest.mark.parametrize("odd", ["nan", "N/A", "inf", "four"])
+@pytest.mark.parametrize(
+    "numbers", [[str(n / 5) for n in range(26)], list(map(str, range(101))), ["0.5", "1.5"]]
+)
+def test_a_few_other_values_among_scores_are_named(numbers, odd):
+    message = refusal(**placed([*cycled(numbers, 300), odd]))
+    if odd in ("nan", "N/A") and len(numbers) == 101:
+        assert "many whole numbers" in message
+        return
+    assert "numbers, most of them, and other values" in message
+    assert f"('{odd}' (data.csv:302): 1 row)" in message
+    assert "leave 1 row out: --set data.problem=regression --set data.on_bad_row=skip" in message
+
+
+def test_the_first_other_values_are_named():
+    scores = [str(n / 5) for n in range(26)] * 10
+    message = refusal([*scores, "a", "b", "c", "d", "e", "f", "f"])
+    assert "('a', 'b', 'c', 'd', 'e' and 1 more value: 7 rows)" in message
+
+
+def test_a_missing_value_among_whole_numbers_is_no_class():
+    for missing in ("N/A", "nan", "NULL", "none", "?"):
+        problem = detect_problem(**placed([*cycled("12345", 300), missing]))
+        assert (problem.kind, problem.parse("3")) == ("single_label", "3")
+        assert f"1 row has no label: '{missing}' (data.csv:302)" in problem.hint
+        with pytest.raises(ValueError, match="the label is missing"):
+            problem.parse(missing)
+    assert "2 rows have no label" in detect_problem(["0.0", "1.0", "nan"] * 2).hint
+    set_by_user = detect_problem(["0", "1", "nan"], "single_label")
+    with pytest.raises(ValueError, match="the label is missing"):
+        set_by_user.parse("nan")
+    with pytest.raises(ValueError, match="the label is missing"):
+        detect_problem(["0", "1"] * 5).parse("nan")
+
+
+def test_none_among_words_is_a_class():
+    problem = detect_problem(["joy", "none", "fear"] * 9)
+    assert problem.parse("none") == "none" and not problem.hint
+    assert detect_problem(["none"] * 3, "single_label").parse("none") == "none"
+    problem = detect_problem(**placed(["joy", "nan", "fear"] * 9))
+    assert problem.parse("nan") == "nan" and "missing one: 'nan' (data.csv:3)" in problem.hint
+
+
+def test_a_word_among_whole_numbers_is_named():
+    problem = detect_problem(**placed([*cycled("12345", 300), "four"]))
+    assert problem.parse("four") == "four"
+    assert "all labels but 1 are numbers; taken as labels: 'four' (data.csv:302)" in problem.hint
+
+
+def test_numbers_with_a_sign():
+    message = refusal([f"{n}%" for n in range(101)] * 3)
+    assert "numbers with a sign" in message and "write the numbers alone: 0 for 0%" in message
+    problem = detect_problem(["$5", "$1,000", "$10"] * 20)
+    assert (problem.kind, problem.parse("$5")) == ("single_label", "$5")
+    assert "5 for $5" in problem.hint
+
+
+def test_many_whole_numbers_are_classes_only_if_they_recur():
+    message = refusal(cycled(range(101), 600))
+    assert "many whole numbers that recur a few times each" in message
+    assert "data.problem=regression" in message
+    assert detect_problem(cycled(range(101), 1100)).kind == "single_label"
+
+
+def test_one_value_is_one_value():
+    assert detect_problem(["a"]).why == "1 label in 1 row"
+    assert detect_problem([3, 3]).why == "1 number in 2 rows, all whole"
+    assert "1 value in 5 rows ('1.5')" in refusal(["1.5"] * 5)
+
+
 def test_what_the_user_sets_is_not_detected():
     assert detect_problem(["a/b"], separator="/") == Problem("multi_label", "/")
     assert detect_problem(["a,b", "c"], "multi_label") == Problem("multi_label", ",")
@@ -192,6 +321,14 @@ def test_lists_are_sets_of_labels(labels):
     ("value", "labels"),
     [
         ("joy|fear|", ("joy", "fear")), ("joy", ("joy",)), ("3|3|17", ("3", "17")), (3, ("3",)),
+        ("|joy|fear|", ("joy", "fear")), ('"joy"|"fear"', ("joy", "fear")),
+        ("'joy' | 'fear'", ("joy", "fear")), ('"a|b"|c', ("a|b", "c")), ('"joy"', ("joy",)),
+        ("['joy' 'fear']", ("joy", "fear")), ("['joy'\n \"it's\"]", ("joy", "it's")),
+        ("[3 17]", ("3", "17")), ("[3. 17.]", ("3", "17")), ("('joy', 'fear')", ("joy", "fear")),
+        ("('joy',)", ("joy",)), ("{'joy', 'fear'}", ("joy", "fear")), ("set()", ()), ("()", ()),
+        ("[joy, very sad]", ("joy", "very sad")), ("[joy]", ("joy",)),
+        ("{joy,fear}", ("joy", "fear")),
+        ("[joy|fear]", ("joy", "fear")), ("(a)", ("(a)",)), ("(or, not)", ("(or, not)",)),
         ([1.0, True], ("1", "true")), ("[]", ()), ([], ()), ("[1]|[2]", ("[1]", "[2]")),
     ],
 )  # fmt: skip
@@ -206,6 +343,9 @@ def test_sets_of_labels(value, labels):
         ("a||b", "one of the labels is empty"), ([None], "one of the labels is empty"),
         ([["a"]], "a list in a list"),
         ({"a": 1}, "the label is an object"), ("[a b]", "not a list that can be read"),
+        ("['joy', 'fear' 'rage']", "not a list that can be read"),
+        ("['joy' 'fear' ...]", "not a list that can be read"),
+        ('{"joy": 1, "fear": 0}', "not a list that can be read"),
     ],
 )  # fmt: skip
 def test_what_is_no_set_of_labels(value, why):

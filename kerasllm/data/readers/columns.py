@@ -25,7 +25,11 @@ COMMON_PAIRS = (
     ("sentence1", "sentence2"), ("question1", "question2"), ("premise", "hypothesis"),
     ("question", "sentence"), ("#1 string", "#2 string"), ("text1", "text2"), ("text_a", "text_b"),
     ("sentence_a", "sentence_b"), ("query", "passage"), ("query", "document"),
-    ("question", "passage"), ("text", "text_pair"),
+    ("question", "passage"), ("text", "text_pair"), ("text", "text2"), ("text", "text_2"),
+    ("text_1", "text_2"), ("sentence_1", "sentence_2"), ("sentence", "sentence2"),
+    ("sent1", "sent2"), ("sent_1", "sent_2"), ("s1", "s2"), ("question_1", "question_2"),
+    ("q1", "q2"), ("question", "context"), ("question", "document"), ("claim", "evidence"),
+    ("question", "answer"), ("query", "answer"), ("context", "response"),
 )  # fmt: skip
 """Names of two text columns that are looked for, in this order and in any case."""
 
@@ -79,7 +83,8 @@ def find_column(
 def common_pair(columns: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, str] | None:
     """Finds two text columns by their common names.
 
-    A column `text` is the text, whatever else is there: only `text_pair` makes a pair with it.
+    A column `text` is the text, whatever else is there: only `text_pair` and `text2` make a pair
+    with it.
 
     Args:
         columns: The names of the file's columns.

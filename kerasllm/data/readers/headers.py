@@ -134,7 +134,7 @@ def guess_columns(
     }
     reasons = []
     if not texts:
-        texts = tuple(place for place, values in columns.items() if _are_texts(values))
+        texts = tuple(place for place, values in columns.items() if are_texts(values))
         if not texts or len(texts) > 1 + pair:
             return None
         if any(len(first[place].split()) < _WORDS_OF_A_TEXT for place in texts):
@@ -172,7 +172,8 @@ def _fits(field: str, values: list[str]) -> bool:
     return field in values or set(_PARTS.split(field)) <= below
 
 
-def _are_texts(values: list[str]) -> bool:
+def are_texts(values: Sequence[str]) -> bool:
+    """Whether the values of a column have words and hardly recur, as texts do."""
     words = sum(len(value.split()) for value in values)
     return (
         words >= _WORDS_OF_A_TEXT * len(values)

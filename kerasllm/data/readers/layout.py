@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
-from kerasllm.data.problems import shown
-from kerasllm.data.readers.columns import check_column, common_pair, find_column
+from kerasllm.data.problems import is_number, shown
+from kerasllm.data.readers.columns import (
+    COMMON_NAMES,
+    COMMON_PAIRS,
+    check_column,
+    common_pair,
+    find_column,
+)
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
     LINES,
+    are_texts,
     column_number,
     guess_columns,
     has_known_name,
@@ -23,6 +31,10 @@ from kerasllm.errors import DataError
 
 AUTO = "auto"
 """Stands for a second text column that is there or not: it is found by common names."""
+
+_TEXT_NAMES = {*COMMON_NAMES["text"], *itertools.chain.from_iterable(COMMON_PAIRS)}
+_ROWS_TO_COMPARE = 100
+_MOST_COLUMNS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +79,14 @@ class Layout:
         labels: The names of the label columns.
         files: What is read of each file.
         why: How the columns were found, in words.
+        unread: Columns that hold texts too, and are not read. Defaults to `()`.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     files: tuple[Columns, ...]
     why: str
+    unread: tuple[str, ...] = ()
 
 
 def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wanted) -> Layout:
@@ -142,7 +156,7 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
         if numbers and not words:
             lines = form.first_lines(file, LINES)
             if holds_names(lines, wanted.text, list(numbers)):
-                return _named_layout(file, names, wanted, why)
+                return _named_layout(file, form, names, wanted, why)
             if not is_header(lines):
                 return _headerless_layout(file, lines, wanted, numbers)
         numbers = {name: number for name, number in numbers.items() if name not in names}
@@ -154,10 +168,12 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
             why = "by number, counted from 0; the first line is a header"
         elif not words and looks_like_data(names):
             return _headerless_layout(file, form.first_lines(file, LINES), wanted, {})
-    return _named_layout(file, names, wanted, why)
+    return _named_layout(file, form, names, wanted, why)
 
 
-def _named_layout(file: DataFile, names: list[str], wanted: Wanted, why: str) -> Layout:
+def _named_layout(
+    file: DataFile, form: Format, names: list[str], wanted: Wanted, why: str
+) -> Layout:
     """The columns by the names of a header or by keys."""
     for role, name in wanted.named:
         check_column(role, name, names, file)
@@ -174,7 +190,38 @@ def _named_layout(file: DataFile, names: list[str], wanted: Wanted, why: str) ->
     texts = (text,) if pair is None else (text, pair)
     if wanted.labelled and not labels:
         labels = (find_column("label", names, file, texts),)
-    return Layout(texts, labels, (Columns(texts, labels),), why)
+    unread: tuple[str, ...] = ()
+    if wanted.pair == AUTO and wanted.text is None and pair is None:
+        unread = _other_texts(file, form, names, (*texts, *labels))
+    if unread:
+        others = ", ".join(f"'{name}'" for name in unread)
+        why += (
+            f"; only '{text}' is read, not {others}: for two texts, set data.text={text} "
+            f"and data.text_pair={unread[0]}"
+        )
+    return Layout(texts, labels, (Columns(texts, labels),), why, unread)
+
+
+def _other_texts(
+    file: DataFile, form: Format, names: Sequence[str], taken: Sequence[str]
+) -> tuple[str, ...]:
+    """The columns that hold texts, by their first rows, beside those that are read."""
+    found = []
+    free = [name for name in names if name and name not in taken and names.count(name) == 1]
+    for name in free[:_MOST_COLUMNS]:
+        try:
+            rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)
+            values = [row[0] for _, row, bad in rows if not bad]
+        except DataError:
+            # Parquet: the column holds no strings.
+            continue
+        values = [value for value in values if value is not None]
+        if not values or not all(isinstance(value, str) for value in values):
+            continue
+        known = name.lower() in _TEXT_NAMES and not all(map(is_number, values))
+        if known or are_texts(values):
+            found.append(name)
+    return tuple(found)
 
 
 def _headerless_layout(

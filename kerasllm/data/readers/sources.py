@@ -95,6 +95,7 @@ class Source:
         label_columns: The columns of the labels: one, a column for each label, or none.
         headerless: Whether a file has no header, so that its columns are `column_0`...
         columns_found: How the columns were found, in words.
+        unread_texts: Columns that hold texts too, where the columns were found by their names.
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or `None`.
@@ -138,9 +139,11 @@ class Source:
         self._layout = find_layout(self._files, self._formats, wanted)
         self.text_column, self.pair_column = (*self._layout.texts, None, None)[:2]
         self.label_columns = self._layout.labels
+        self._lists_columns = len(labels) == 1 and not isinstance(label, str)
         self.label_column = self.label_columns[0] if len(self.label_columns) == 1 else None
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
+        self.unread_texts = self._layout.unread
         self.label_names = self._common_label_names()
         self.remarks = [form.remark for form in self._formats if form.remark]
         self.bad_rows: list[tuple[str, int, str]] = []
@@ -164,6 +167,8 @@ class Source:
         }
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
+        if self.problem and self.problem.one_hot:
+            more["one hot"] = True
         if any(more.values()):
             read.append(more)
         total = hashlib.sha256(json.dumps(read).encode())
@@ -274,24 +279,36 @@ class Source:
                 where="data.label",
                 fix="name one column, or set data.problem=multi_label",
             )
+        if several and separator is not None:
+            raise DataError(
+                f"data.label names {len(self.label_columns)} columns, one for each label, and "
+                f"data.label_separator={separator!r} is for several labels in one column",
+                where="data.label_separator",
+                fix="leave data.label_separator out, or name one column",
+            )
         if isinstance(problem, Problem):
             return problem
         if several:
             return Problem("multi_label", why="each label has a column")
         place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
-        values = (
-            row[place]
-            for index in range(len(self._files))
-            for _, row, bad in itertools.islice(self._rows(index), share)
-            if not bad
-        )
+        lines: list[str] = []
+
+        def values() -> Iterator[Any]:
+            for index, file in enumerate(self.files):
+                for line, row, bad in itertools.islice(self._rows(index), share):
+                    if not bad:
+                        lines.append(f"{file}:{line}")
+                        yield row[place]
+
         return detect_problem(
-            values,
+            values(),
             problem,
             separator=separator,
             column=self.label_column,
             where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
+            places=lines,
+            of_one_label=self._lists_columns,
         )
 
     def _common_label_names(self) -> dict[str, str] | None:
@@ -377,7 +394,7 @@ class Source:
     def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
         """What is predicted for a row, and what is wrong with its label."""
         try:
-            if len(values) > 1:
+            if len(values) > 1 or self.problem.one_hot:
                 target = parse_one_hot(values, self.label_columns)
             else:
                 target = self.problem.parse(values[0])

@@ -1,5 +1,9 @@
 """Which columns a source takes, and what it says when they are not there."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kerasllm.data.readers.sources import Source
@@ -98,3 +102,62 @@ def test_all_files_must_have_the_columns(tmp_path):
     (tmp_path / "c.csv").write_text("text,label\nc,1\n")
     message = refusal([tmp_path / "a.csv", tmp_path / "c.csv"])
     assert "There is no text column 'review'" in message and "c.csv" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "texts"),
+    [
+        ("question,answer,label", ("question", "answer")),
+        ("question,context,answer,label", ("question", "context")),
+        ("Question,passage,answer,label", ("Question", "passage")),
+        ("text,text2,label", ("text", "text2")),
+        ("text1,text2,label", ("text1", "text2")),
+        ("sentence_1,sentence_2,label", ("sentence_1", "sentence_2")),
+        ("sent1,sent2,label", ("sent1", "sent2")),
+        ("s1,s2,label", ("s1", "s2")),
+        ("id,query,document,label", ("query", "document")),
+        ("premise,hypothesis,label", ("premise", "hypothesis")),
+    ],
+)
+def test_two_texts_are_found_by_common_names(tmp_path, header, texts):
+    path = tmp_path / "data.csv"
+    path.write_text(f"{header}\n{','.join('a' * len(header.split(',')))}\n")
+    source = Source(path, text_pair="auto")
+    assert (source.text_column, source.pair_column) == texts and source.label_column == "label"
+
+
+def test_the_label_is_no_second_text(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("question,answer\na,yes\nb,no\n")
+    source = Source(path, text_pair="auto", label="answer")
+    assert (source.text_column, source.pair_column) == ("question", None)
+    assert source.label_column == "answer" and not source.unread_texts
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_texts_that_are_not_read_are_named(tmp_path, suffix):
+    path = tmp_path / f"data.{suffix}"
+    rows = [
+        {
+            "id": f"row_{n}",
+            "text": f"text {n}",
+            "context": "a",
+            "notes": f"the note of number {n}",
+            "year": n,
+            "label": "ab"[n % 2],
+        }
+        for n in range(9)
+    ]
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [rows[0], *(row.values() for row in rows)]
+        path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    source = Source(path, text_pair="auto")
+    assert source.unread_texts == ("context", "notes") and source.pair_column is None
+    assert "only 'text' is read, not 'context', 'notes'" in source.columns_found
+    assert "data.text_pair=context" in source.columns_found
+    assert not Source(path, text="text").unread_texts
+    assert not Source(path, text="text", text_pair="context").unread_texts

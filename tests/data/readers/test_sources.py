@@ -397,6 +397,22 @@ def test_a_column_for_each_label(tmp_path, suffix):
     message = refusal(path, label=["toxic", "id"], problem="regression")
     assert "data.problem is regression" in message
     assert "names the column 'toxic' twice" in refusal(path, label=["toxic", "toxic"])
+    message = refusal(path, label=["toxic", "insult"], label_separator="|")
+    assert "data.label_separator='|' is for several labels in one column" in message
+
+
+def test_a_column_for_the_only_label(tmp_path):
+    path = written(tmp_path / "data.csv", [{"text": "t", "toxic": n % 2} for n in range(4)])
+    source = Source(path, label=["toxic"], problem="multi_label")
+    (batch,) = source.batches()
+    assert batch.targets == [(), ("toxic",)] * 2
+    again = Source(path, label=["toxic"], problem=source.problem)
+    assert again.fingerprint == source.fingerprint
+    by_name = Source(path, label="toxic", problem="multi_label")
+    assert by_name.fingerprint != source.fingerprint
+    path = written(tmp_path / "names.csv", [{"text": "t", "labels": "joy|fear"}])
+    (batch,) = Source(path, label=["labels"], problem="multi_label").batches()
+    assert batch.targets == [("joy", "fear")]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
@@ -440,6 +456,21 @@ def test_a_column_that_is_not_clear_stops_before_the_first_row(tmp_path):
     assert caught.value.where == str(path)
     (batch,) = Source(path, problem="single_label").batches()
     assert batch.targets is batch.labels and len(set(batch.labels)) == 400
+
+
+def test_a_cell_that_does_not_fit_is_named_by_its_line(tmp_path):
+    scores = [{"text": "t", "label": f"{n % 26 / 5}"} for n in range(300)]
+    path = written(tmp_path / "data.csv", [*scores, {"text": "t", "label": "nan"}])
+    with pytest.raises(DataError, match="most of them, and other values") as caught:
+        Source(path)
+    assert f"('nan' ({path}:302): 1 row)" in str(caught.value)
+    (batch,) = Source(path, problem="regression", on_bad_row="skip").batches()
+    assert len(batch) == 300
+    path = written(tmp_path / "stars.csv", [
+        {"text": "t", "label": label} for label in [*"12345" * 9, "N/A"]
+    ])  # fmt: skip
+    message = str(pytest.raises(DataError, list, Source(path).batches()).value)
+    assert "stars.csv:47: the label is missing: 'N/A' among numbers" in message
 
 
 def test_booleans_of_csv_and_parquet_are_the_same_classes(tmp_path):
