@@ -12,7 +12,7 @@ from kerasllm.evaluation.classification import refuse_not_finite
 
 # So many candidates of a threshold are tried where there are more distinct probabilities.
 _MOST_CANDIDATES = 1000
-# The F1 on validation data of a label whose threshold is tuned.
+# The micro F1 on validation data from which thresholds are tuned.
 _LEAST_F1 = 0.1
 
 
@@ -131,16 +131,24 @@ def average_precision(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def best_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
-    """Returns for each label the threshold with the best F1 on some rows, float64 `[labels]`.
+    """Returns a threshold for each label that together have the best micro F1 on some rows.
 
-    Between two neighbouring probabilities all thresholds decide alike: the middle is taken. A label
-    that no row has, or on which no threshold is better than 0.5, keeps 0.5. So does one whose best
-    F1 is below 0.1: the model has not learned it yet, and a low threshold would give it to a large
-    share of all rows (Yang, 2001, "A study of thresholding strategies", SCutFBR).
+    A label whose probabilities say little is not given to many rows to find a few: what that costs
+    is weighed against all labels, and not against its own F1. Between two neighbouring
+    probabilities all thresholds decide alike: the middle is taken. A label that no row has keeps
+    0.5, as do labels on which no threshold is better than 0.5, and all labels where the best micro
+    F1 is below 0.1: such a model has not learned them yet.
 
     Args:
         targets: bool `[rows, labels]`.
         probabilities: float `[rows, labels]`.
+
+    Returns:
+        float64 `[labels]`.
+
+    Reference:
+        An F-measure is optimal at the cost-sensitive decisions for its own value:
+        [Parambath et al., 2014](https://arxiv.org/abs/1505.00199).
 
     Example:
 
@@ -148,23 +156,44 @@ def best_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
     array([0.2])
     """
     targets, chances = np.asarray(targets, bool), np.asarray(probabilities, np.float64)
-    found = np.full(targets.shape[1], 0.5)
-    for label in np.flatnonzero(targets.any(axis=0)):
-        values = np.unique(chances[:, label])
-        middles = (values[1:] + values[:-1]) / 2
-        if len(middles) > _MOST_CANDIDATES:
-            middles = np.quantile(middles, np.linspace(0, 1, _MOST_CANDIDATES))
-        # The number of rows at or above each candidate, and of positive ones among them.
-        ranked = np.sort(chances[:, label])
-        positive = np.sort(chances[targets[:, label], label])
-        candidates = np.concatenate([[0.5], middles])
-        above = len(ranked) - np.searchsorted(ranked, candidates)
-        true = len(positive) - np.searchsorted(positive, candidates)
-        f1 = 2 * true / (above + len(positive))
-        best = int(f1.argmax())
-        if f1[best] >= _LEAST_F1:
-            found[label] = candidates[best]
-    return found
+    support = targets.sum(axis=0)
+    curves = {label: _curve(targets[:, label], chances[:, label]) for label in support.nonzero()[0]}
+    # Of labels that no row has: what they are given to at 0.5.
+    given = int((chances[:, support == 0] >= 0.5).sum())
+    chosen, f1 = dict.fromkeys(curves, 0), -1.0
+    while True:
+        true = sum(curves[label][2][at] for label, at in chosen.items())
+        above = sum(curves[label][1][at] for label, at in chosen.items()) + given
+        found = _ratio(2 * true, above + support.sum())
+        if found <= f1:
+            break
+        f1 = found
+        # Each label's own best decision, at this price of a row that it is given to.
+        chosen = {
+            label: int((2 * true - f1 * above).argmax()) for label, (_, above, true) in curves.items()
+        }
+    thresholds = np.full(targets.shape[1], 0.5)
+    if f1 >= _LEAST_F1:
+        for label, at in chosen.items():
+            thresholds[label] = curves[label][0][at]
+    return thresholds
+
+
+def _curve(targets: np.ndarray, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the thresholds that a label may have, 0.5 first, with the rows at or above each.
+
+    Returns:
+        The thresholds; how many rows are at or above each; how many of these have the label.
+    """
+    values = np.unique(chances)
+    middles = (values[1:] + values[:-1]) / 2
+    if len(middles) > _MOST_CANDIDATES:
+        middles = np.quantile(middles, np.linspace(0, 1, _MOST_CANDIDATES))
+    # The last one gives the label to no row.
+    candidates = np.concatenate([[0.5], middles, [(values[-1] + 1) / 2]])
+    ranked, positive = np.sort(chances), np.sort(chances[targets])
+    above = len(ranked) - np.searchsorted(ranked, candidates)
+    return candidates, above, len(positive) - np.searchsorted(positive, candidates)
 
 
 def _f1_scores(targets: np.ndarray, given: np.ndarray) -> dict[str, float]:

@@ -206,7 +206,7 @@ def test_a_temperature_needs_validation_data(tmp_path, toy_preset):
     write_csv(tmp_path / "train.csv", toy_rows(60))
     write_csv(tmp_path / "test.csv", toy_rows(20, seed=1))
     more = ("data.validation_split=0", "training.calibrate=true")
-    with pytest.raises(RecipeError, match="fitted on validation data"):
+    with pytest.raises(RecipeError, match="temperature on validation data"):
         prepare(load("bert_cls", [*toy_settings(tmp_path, toy_preset), *more]), Report.silent())
 
 
