@@ -42,6 +42,7 @@ class Case:
         settings: What is set over the recipe.
         peer: What Hugging Face reaches, by metric.
         below: How far below that the mean of the seeds may be.
+        also: Metrics that are shown beside them.
     """
 
     recipe: str
@@ -49,6 +50,7 @@ class Case:
     settings: dict[str, object]
     peer: dict[str, float]
     below: float = 0.01
+    also: tuple[str, ...] = ()
 
 
 CASES = {
@@ -96,8 +98,9 @@ CASES = {
             "data.max_length": 64,
             "data.label_names": "goemotions/labels.txt",
         },
-        # With one threshold of 0.5 for all labels; the second one with thresholds of its own.
-        {"micro_f1_at_0.5": 0.3388, "micro_f1": 0.3388},
+        # With one threshold of 0.5 for all labels.
+        {"micro_f1_at_0.5": 0.3388},
+        also=("micro_f1", "macro_f1"),
     ),
 }
 
@@ -145,22 +148,23 @@ def run(name: str, case: Case, data: Path, seed: int) -> dict:
 def table(results: list[dict]) -> Table:
     """Returns a row for each metric of each task: ours, Hugging Face's, and the spread."""
     shown = Table("task", "metric", box=None, pad_edge=False, header_style="bold")
-    for column in ("kerasllm", "Hugging Face", "difference", "seeds", "spread", ""):
+    shown.columns[1].no_wrap = True
+    for column in ("kerasllm", "Hugging Face", "", "seeds", "spread", ""):
         shown.add_column(column, justify="right")
     for name in dict.fromkeys(result["task"] for result in results):
         case = CASES[name]
-        for metric, peer in case.peer.items():
+        for metric in (*case.peer, *case.also):
             ours = [r["metrics"][metric] for r in results if r["task"] == name]
-            mean = sum(ours) / len(ours)
+            mean, peer = sum(ours) / len(ours), case.peer.get(metric)
             shown.add_row(
                 name,
                 metric,
                 f"{mean:.4f}",
-                f"{peer:.4f}",
-                f"{mean - peer:+.4f}",
+                f"{peer:.4f}" if peer else "",
+                f"{mean - peer:+.4f}" if peer else "",
                 str(len(ours)),
                 f"{max(ours) - min(ours):.4f}",
-                "reached" if mean >= peer - case.below else "NOT reached",
+                "" if not peer else "reached" if mean >= peer - case.below else "below",
             )
     return shown
 
