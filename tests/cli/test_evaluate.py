@@ -26,7 +26,7 @@ def test_tables_for_people(kerasllm, toy_run, toy_data):
     ("header", "rows", "words"),
     [
         (("text", "label"), [("a film", "mixed")], "data.csv:2"),
-        (("text", "stars"), [("a film", "5")], "--label NAME"),
+        (("text", "shelf"), [("a film", "5")], "--label NAME"),
         (("text", "label"), [("", "positive")], "data.csv:2: the text is empty"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model,
     [
         (("--stride", 8), "This is for texts, and the data are questions with choices"),
         (("--chat-template", "plain"), "This is for conversations"),
-        (("--label", "stars"), "This is for classifiers"),
+        (("--label", "stars"), "A model of the task causal_lm does not take it"),
         (("--max-length", 33), "The model reads from 1 to 32 tokens. Received: 33"),
         (("--template", "Answer:"), "write {question} there"),
         (("--output", "rows.csv"), "end --output with .jsonl"),
@@ -117,7 +117,7 @@ def test_a_stride_is_within_the_window(kerasllm, toy_language_model, tmp_path, s
     (tmp_path / "text.txt").write_text("Call me Ishmael.")
     data = ("--data", tmp_path / "text.txt", "--stride", stride)
     result = kerasllm("evaluate", toy_language_model, *data)
-    assert result.status == 2 and "moves on by 1 to 32" in result.err
+    assert result.status == 2 and "is from 1 to 32. Received" in result.err
 
 
 def test_a_preference_and_a_bad_question_are_refused(kerasllm, toy_language_model, tmp_path):
@@ -137,7 +137,7 @@ def test_each_model_has_its_own_verbs(kerasllm, toy_run, toy_language_model, toy
     result = kerasllm("generate", toy_run, "--prompt", "Call me")
     assert result.status == 2 and "`kerasllm predict`" in result.err
     result = kerasllm("evaluate", toy_run, "--data", toy_data / "test.csv", "--stride", 8)
-    assert result.status == 2 and "This is for language models" in result.err
+    assert result.status == 2 and "text_classification does not take it" in result.err
 
 
 def test_what_is_neither_a_run_nor_a_preset_is_refused(kerasllm, tmp_path):
