@@ -13,12 +13,8 @@ import numpy as np
 from kerasllm.data import pipeline
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
-from kerasllm.data.pipeline import (
-    TokensInMemory,
-    prediction_dataset,
-    prediction_rows,
-    training_dataset,
-)
+from kerasllm.data.pipeline import prediction_dataset, prediction_rows, training_dataset
+from kerasllm.data.rows import TokensInMemory
 from kerasllm.distribution import strategy
 from kerasllm.training.optimizers import build_optimizer
 from tests.training.tiny import CLASSES, LENGTH, Steps, small_model
