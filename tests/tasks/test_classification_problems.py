@@ -104,10 +104,12 @@ def test_pairs_are_predicted_from_arguments_files_and_with_their_columns_swapped
 
 def test_a_line_of_a_text_file_holds_a_pair_as_on_stdin(pairs, tmp_path, capsys):
     file = tmp_path / "pairs.txt"
+    file.write_text("the film .\ta good film\n", encoding="utf-8")
+    assert status("predict", str(pairs.path), "--input", str(file)) == 0
+    assert "positive" in capsys.readouterr().out
     file.write_text("the film .\ta good film\nonly one\n", encoding="utf-8")
     assert status("predict", str(pairs.path), "--input", str(file)) == 2
-    told = capsys.readouterr()
-    assert "a good film" in told.out and f"{file.name}:2" in told.err
+    assert f"{file.name}:2" in capsys.readouterr().err
 
 
 def test_one_text_for_a_model_of_pairs_is_refused(pairs, capsys):
