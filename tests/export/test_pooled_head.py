@@ -22,8 +22,6 @@ from kerasllm.export.transformers import has_transformers
 from kerasllm.models.text_classifier import bert_classifier
 from kerasllm.tasks.task import find
 
-pytest.importorskip("kerasllm.models.heads", reason="no head on the mean of all tokens yet")
-
 TEXTS = [
     "a good great film .",
     "awful",
