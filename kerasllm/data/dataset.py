@@ -1,0 +1,433 @@
+"""The data that a model's `fit`, `evaluate` and `predict` take: files, tables, lists."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasllm.data.split import split_label_sets, split_stratified
+from kerasllm.data.tables import table_file
+from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+    import tensorflow as tf
+
+    from kerasllm.data.readers.sources import Source
+
+_RANGES = 10
+
+
+class Dataset:
+    """Texts, with or without labels, or conversations: what a model learns from or is measured on.
+
+    Made by one of the `from_...` methods. A model tokenizes it once, whatever the number of epochs,
+    and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so that
+    little is padded, and knows how many there are.
+
+    What lies in memory is written to a file in the cache first, and so is read as any other file.
+
+    Args:
+        files: A path, a glob, an address, `starter:NAME`, or a sequence of these.
+        split: The part that `starter:NAME` means. Defaults to `"train"`.
+        text: The column of the texts. Defaults to `None`: found by common names.
+        text_pair: The column of the second texts. Defaults to `None`: found, for a model that reads
+            two texts.
+        label: The column of the labels, or a list of columns that hold 0 or 1. Defaults to `None`:
+            found by common names.
+        label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
+        on_bad_row: `"error"` refuses files with bad rows, `"skip"` leaves them out. Defaults to
+            `"error"`.
+
+    Attributes:
+        files: As given.
+        columns: The arguments that name and describe columns, a dict.
+        on_bad_row: As given.
+        rows: int64, which rows these are of the files'; `None`: all.
+        weights: float32, the weight of each row in the loss; `None`: all 1.
+        balanced: Whether classes weigh the same; see `balance`.
+
+    Example:
+
+    ```python
+    dataset = kerasllm.Dataset.from_pandas(frame, text="review", label="stars")
+    train, validation = dataset.split(0.1, seed=0)
+    model.fit(train, validation_data=validation, epochs=2)
+    ```
+    """
+
+    def __init__(
+        self,
+        files: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        split: str = "train",
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | Sequence[str] | None = None,
+        label_separator: str | None = None,
+        on_bad_row: str = "error",
+    ):
+        self.files = files
+        self.columns = {
+            "split": split,
+            "text": text,
+            "text_pair": text_pair,
+            "label": label,
+            "label_separator": label_separator,
+        }
+        self.on_bad_row = on_bad_row
+        self.rows: np.ndarray | None = None
+        self.weights: np.ndarray | None = None
+        self.balanced = False
+
+    @classmethod
+    def from_files(
+        cls, files: str | os.PathLike | Sequence[str | os.PathLike], **options: Any
+    ) -> Dataset:
+        """Returns the rows of files: csv, tsv, jsonl, parquet, text; see the class for options.
+
+        Raises:
+            DataError: If a file is not there.
+        """
+        from kerasllm.data.readers.files import find_files
+
+        one = files if isinstance(files, (list, tuple)) else [files]
+        if not any(Path(os.fspath(each)).is_dir() for each in one):
+            find_files(files, options.get("split", "train"))
+        return cls(files, **options)
+
+    @classmethod
+    def from_lists(
+        cls,
+        texts: Sequence[Any],
+        labels: Sequence[Any] | None = None,
+        *,
+        text_pairs: Sequence[str] | None = None,
+        sample_weight: Sequence[float] | None = None,
+    ) -> Dataset:
+        """Returns the rows of lists.
+
+        Args:
+            texts: Texts; or conversations, each a list of messages `{"role", "content"}`; or dicts
+                with the keys of a row, such as `prompt` and `completion`.
+            labels: The label of each text: a string, a number, or a list of strings. Defaults to
+                `None`: they have none.
+            text_pairs: Second texts. Defaults to `None`: there are none.
+            sample_weight: The weight of each row in the loss. Defaults to `None`: all 1.
+
+        Raises:
+            DataError: If the lists have different lengths, or hold something else.
+        """
+        texts = _listed(texts)
+        if texts and isinstance(texts[0], Mapping):
+            _refuse_beside_rows(labels=labels, text_pairs=text_pairs)
+            found = cls(table_file(texts))
+        else:
+            columns = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
+            columns = {name: _listed(part) for name, part in columns.items() if part is not None}
+            lengths = {name: len(part) for name, part in columns.items()}
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+                raise DataError(f"The lists have different lengths: {told}", fix="give one each")
+            found = cls(table_file(_table(columns)), **_roles(columns))
+        return found._weighted(sample_weight)
+
+    @classmethod
+    def from_pandas(cls, frame: pandas.DataFrame, **options: Any) -> Dataset:
+        """Returns the rows of a DataFrame; see the class for options.
+
+        Args:
+            frame: The rows; its index is ignored.
+            **options: `text`, `text_pair`, `label` name columns; others as for the class.
+        """
+        return cls(table_file(frame), **options)
+
+    @classmethod
+    def from_arrow(cls, table: pyarrow.Table, **options: Any) -> Dataset:
+        """Returns the rows of a pyarrow table; see `from_pandas`."""
+        return cls(table_file(table), **options)
+
+    @classmethod
+    def from_huggingface(cls, dataset: Any, **options: Any) -> Dataset:
+        """Returns the rows of a `datasets.Dataset`; see `from_pandas`.
+
+        The numbers of a `ClassLabel` become its names.
+        """
+        return cls(table_file(dataset), **options)
+
+    @classmethod
+    def from_tf_data(
+        cls,
+        dataset: tf.data.Dataset,
+        *,
+        text: str | None = None,
+        label: str | None = None,
+        steps: int | None = None,
+    ) -> Dataset:
+        """Returns the rows of a `tf.data.Dataset`, which is read once.
+
+        Args:
+            dataset: Of texts, `(text, label)` or `(text, label, sample_weight)`, or of dicts; in
+                batches or not.
+            text: The key of the texts in dicts. Defaults to `None`: found by common names.
+            label: The key of the labels in dicts. Defaults to `None`: found by common names.
+            steps: Elements to read. Defaults to `None`: all.
+
+        Raises:
+            DataError: If it has no end, or holds something else.
+        """
+        parts = read_tf_data(dataset, steps)
+        if isinstance(parts, dict):
+            return cls(table_file(_table(parts)), text=text, label=label)
+        texts, labels, weights = (*parts, None, None)[:3]
+        return cls.from_lists(texts, labels, sample_weight=weights)
+
+    def __len__(self) -> int:
+        return self.count if self.rows is None else len(self.rows)
+
+    def __repr__(self) -> str:
+        named = {name: value for name, value in self.columns.items() if value is not None}
+        told = "".join(f", {name}={value!r}" for name, value in named.items() if name != "split")
+        return f"<Dataset of {len(self):,} rows of {self.files}{told}>"
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
+        """Returns some of the rows, by their numbers, in the order given."""
+        rows = np.asarray(rows, np.int64)
+        found = copy.copy(self)
+        found.rows = rows if self.rows is None else self.rows[rows]
+        if self.weights is not None:
+            found.weights = self.weights[rows]
+        return found
+
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Splits the rows in two, each class or label in its proportion; the same for a seed.
+
+        Args:
+            fraction: The part of the rows that the second one has. Defaults to `0.1`.
+            seed: Chooses the rows. Defaults to `0`.
+
+        Returns:
+            The larger part, to train on, and the other one.
+
+        Raises:
+            DataError: If one of the two would be empty.
+        """
+        strata = self._strata
+        if strata is None:
+            strata = np.zeros(self.count, np.int8)
+        if self.rows is not None:
+            strata = strata[self.rows]
+        cut = split_label_sets if strata.ndim == 2 else split_stratified
+        kept, held_out = cut(strata, fraction, seed)
+        if not len(kept) or not len(held_out):
+            raise DataError(
+                f"A part of {fraction} of {len(self):,} rows leaves one side empty",
+                fix="give more rows, or name validation data",
+            )
+        return self.take(kept), self.take(held_out)
+
+    def balance(self, how: str = "weights", seed: int = 0) -> Dataset:
+        """Returns the rows such that all classes count the same.
+
+        Args:
+            how: `"weights"`: in the loss, by their weights; `"oversample"`: rows of rare classes
+                are repeated, up to the most frequent one; `"undersample"`: rows of frequent ones
+                are left out, down to the rarest. Defaults to `"weights"`.
+            seed: Chooses the rows. Defaults to `0`.
+
+        Raises:
+            DataError: If the rows have no labels, or several each.
+        """
+        if how not in ("weights", "oversample", "undersample"):
+            raise ValueError(
+                f"`how` must be weights, oversample or undersample. Received: how={how!r}"
+            )
+        strata = self._strata
+        if strata is None or strata.ndim == 2 or self._has_scores:
+            raise DataError("Only rows with one label each can be balanced", where=str(self.files))
+        if how == "weights":
+            found = copy.copy(self)
+            found.balanced = True
+            return found
+        strata = strata if self.rows is None else strata[self.rows]
+        values, counts = np.unique(strata, return_counts=True)
+        wanted = counts.max() if how == "oversample" else counts.min()
+        generator = np.random.default_rng(seed)
+        chosen = []
+        for value in values:
+            rows = np.flatnonzero(strata == value)
+            more = generator.permutation(rows)
+            whole, rest = divmod(int(wanted), len(rows))
+            chosen += [np.repeat(rows, whole), more[:rest]]
+        return self.take(np.sort(np.concatenate(chosen)))
+
+    @property
+    def source(self) -> Source:
+        """The files as labelled texts, where what is predicted is detected.
+
+        Raises:
+            DataError: If the files have no labels.
+        """
+        from kerasllm.data.readers.sources import Source
+
+        text_pair = self.columns["text_pair"] or "auto"
+        if self.columns["text"] and not self.columns["text_pair"]:
+            text_pair = None
+        return Source(
+            self.files, **{**self.columns, "text_pair": text_pair}, on_bad_row=self.on_bad_row
+        )
+
+    @cached_property
+    def _read(self) -> tuple[int, np.ndarray | None, bool]:
+        """How many rows there are, what a split keeps in proportion, and whether it is a score."""
+        try:
+            source = self.source
+        except DataError:
+            if self.columns["label"] is not None:
+                raise
+            # Without labels, or conversations.
+            return self._count_unlabelled(), None, False
+        targets = [each for batch in source.batches() for each in batch.targets]
+        kind = source.problem.kind
+        if kind == "regression":
+            scores = np.asarray(targets, np.float64)
+            edges = np.quantile(scores, np.linspace(0, 1, _RANGES + 1)[1:-1])
+            return len(targets), np.searchsorted(edges, scores, side="right"), True
+        if kind == "multi_label":
+            names = {name: place for place, name in enumerate(sorted({*sum(targets, ())}))}
+            bits = np.zeros((len(targets), max(len(names), 1)), bool)
+            for row, given in enumerate(targets):
+                bits[row, [names[name] for name in given]] = True
+            return len(targets), np.packbits(bits, axis=1), False
+        return len(targets), np.asarray(targets), False
+
+    def _count_unlabelled(self) -> int:
+        from kerasllm.data.documents import Documents
+        from kerasllm.data.readers.files import find_files
+        from kerasllm.data.readers.records import first_keys, records
+
+        split, text = self.columns["split"], self.columns["text"]
+        if first_keys(self.files, split):
+            files = find_files(self.files, split)
+            return sum(1 for file in files for _ in records(file))
+        documents = Documents(self.files, split=split, text=text, on_bad_row=self.on_bad_row)
+        return sum(document.begins for document in documents)
+
+    @property
+    def count(self) -> int:
+        """How many rows the files have."""
+        return self._read[0]
+
+    @property
+    def _strata(self) -> np.ndarray | None:
+        return self._read[1]
+
+    @property
+    def _has_scores(self) -> bool:
+        return self._read[2]
+
+    def _weighted(self, weights: Sequence[float] | None) -> Dataset:
+        if weights is not None:
+            self.weights = np.asarray(_listed(weights), np.float32).reshape(-1)
+            if len(self.weights) != len(self):
+                raise DataError(
+                    f"{len(self.weights)} weights are given for {len(self)} rows",
+                    fix="give one for each row",
+                )
+        return self
+
+
+def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> Any:
+    """Reads a `tf.data.Dataset` of texts.
+
+    Args:
+        dataset: See `Dataset.from_tf_data`.
+        steps: Elements to read. Defaults to `None`: all.
+
+    Returns:
+        A tuple of lists, of the parts of an element, or a dict of lists.
+
+    Raises:
+        DataError: If it has no end.
+    """
+    import tensorflow as tf
+
+    if steps is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise DataError(
+            "The dataset has no end, and it is read once before the training",
+            fix="leave `repeat()` out: `fit` repeats it for each epoch",
+        )
+    spec = dataset.element_spec
+    flat = tf.nest.flatten(spec)
+    batched = flat[0].shape.rank > 0
+    found: list[list] = [[] for _ in flat]
+    for element in (dataset if steps is None else dataset.take(steps)).as_numpy_iterator():
+        for values, part in zip(found, tf.nest.flatten(element), strict=True):
+            values.extend(part) if batched else values.append(part)
+    found = [_listed(values) for values in found]
+    packed = tf.nest.pack_sequence_as(spec, [None] * len(flat))
+    if isinstance(packed, dict):
+        return dict(zip(sorted(packed), found, strict=True))
+    return tuple(found)
+
+
+def _listed(values: Iterable) -> list:
+    """Returns values as Python's own: strings, numbers, lists of them."""
+    if hasattr(values, "to_list"):
+        values = values.to_list()
+    elif hasattr(values, "to_pylist"):
+        values = values.to_pylist()
+    elif hasattr(values, "numpy"):
+        values = values.numpy()
+    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [_plain(value) for value in found]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if hasattr(value, "numpy"):
+        return _plain(value.numpy())
+    return value
+
+
+def _column_of(texts: list) -> str:
+    """Returns the name of the column that texts or conversations become."""
+    first = texts[0] if texts else ""
+    return "text" if isinstance(first, str) else "messages"
+
+
+def _roles(columns: Mapping) -> dict[str, str]:
+    return {name: name for name in ("text", "text_pair", "label") if name in columns}
+
+
+def _table(columns: Mapping[str, list]):
+    import pyarrow as pa
+
+    try:
+        return pa.table({name: pa.array(values) for name, values in columns.items()})
+    except (pa.ArrowException, TypeError) as error:
+        raise DataError(
+            f"The values of a list do not go together: {error}",
+            fix="give texts as strings, and labels all as strings or all as numbers",
+        ) from error
+
+
+def _refuse_beside_rows(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise DataError(
+                f"`{name}` is given beside rows, which have their own",
+                fix=f"leave `{name}` out, or give the texts as strings",
+            )
