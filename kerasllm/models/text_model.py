@@ -18,10 +18,10 @@ from kerasllm.data.rows import Rows
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.batches import PlannedBatches, planned_batches
 from kerasllm.training.fit import FineTunedModel
-from kerasllm.training.inputs import is_pipeline
+from kerasllm.training.inputs import is_pipeline, makes_batches
 from kerasllm.training.precision import only_cpus
 
-_BUCKETS = 16
+_BUCKETS = 18
 # A new length of batches takes XLA two seconds in the first run; a step with it is then faster by a
 # quarter.
 _STEPS_A_SHAPE = 8
@@ -97,7 +97,7 @@ class TextModel(FineTunedModel):
                 Defaults to `None`.
             seed: Of the order of the texts. Defaults to `None`: drawn, from what
                 `keras.utils.set_random_seed` set.
-            buckets: The most sequence lengths that batches are padded to. Defaults to `16`.
+            buckets: The most sequence lengths that batches are padded to. Defaults to `18`.
             **options: The other arguments, see `FineTunedModel.fit`.
 
         Returns:
@@ -136,7 +136,7 @@ class TextModel(FineTunedModel):
         given = self._given(x, y, sample_weight, batch_size, steps_per_epoch, epochs)
         dataset, batch_size = given.dataset, given.batch_size
         if held_out:
-            validation = self._given(*held_out, validation_batch_size or batch_size).dataset
+            validation = self._given(*held_out).dataset
         elif validation_split:
             dataset, validation = dataset.split(validation_split, seed=seed or 0)
         else:
@@ -346,6 +346,8 @@ class _Given:
 
 def is_text(x: Any) -> bool:
     """Tells whether these are texts in memory: strings, pairs of them, or conversations."""
+    if makes_batches(x):
+        return False
     if isinstance(x, str):
         raise ValueError(f"Texts must be in a list: write [{x[:20]!r}], with brackets.")
     if tf.is_tensor(x):
@@ -363,8 +365,6 @@ def is_text(x: Any) -> bool:
     try:
         first = next(iter(x))
     except (TypeError, StopIteration):
-        return False
-    if hasattr(x, "__next__"):
         return False
     if isinstance(first, (list, tuple)) and first:
         first = first[0]

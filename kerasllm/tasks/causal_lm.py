@@ -522,19 +522,11 @@ class CausalLanguageModelling(Task):
 
 def _are_conversations(data: CausalData) -> bool:
     """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
-    from kerasllm.data.chat.shapes import shape_of
-    from kerasllm.data.readers.records import first_keys
+    from kerasllm.data.chat.conversations import holds_conversations
 
     if data.format != "auto" or data.text is not None:
         return data.format not in ("auto", "text")
-    shape = shape_of(first_keys(data.train, "train"))
-    if shape == "preference":
-        raise DataError(
-            "The rows are preferences: each has an answer that was chosen and one that was rejected",
-            where="data.train",
-            fix="train on them with a recipe whose task is preference, such as gpt_dpo",
-        )
-    return shape is not None
+    return holds_conversations(data.train)
 
 
 def _packs(recipe: CausalRecipe) -> bool:

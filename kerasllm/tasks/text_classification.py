@@ -313,7 +313,8 @@ class TextClassification(Task):
         return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
-        from kerasllm.models.text_classifier import Outputs, bert_classifier
+        from kerasllm.models.new_classifier import bert_classifier
+        from kerasllm.models.text_classifier import Outputs
 
         lora = recipe.model.lora
         model = bert_classifier(

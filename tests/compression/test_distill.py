@@ -11,7 +11,7 @@ from kerasllm.compression.distill import DistilledClassifier, with_hidden_states
 from kerasllm.compression.student import even_layers, student_from, student_of
 from kerasllm.data.labels import Labels
 from kerasllm.errors import RecipeError
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models import TextClassifier, bert_classifier
 from tests.toy import save_toy_preset
 
 

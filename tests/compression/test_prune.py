@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 from kerasllm.recipe.compression import Pruning
 from kerasllm.training.fit import FineTunedModel
 

@@ -9,7 +9,7 @@ import pytest
 
 from kerasllm.compression.quantize import quantize
 from kerasllm.errors import RecipeError
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models import TextClassifier, bert_classifier
 from kerasllm.recipe.compression import Quantization
 from tests.toy import save_toy_preset
 

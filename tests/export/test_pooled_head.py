@@ -19,7 +19,7 @@ from kerasllm.export.formats import Options, load_format
 from kerasllm.export.parity import compare
 from kerasllm.export.source import Source
 from kerasllm.export.transformers import has_transformers
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 from kerasllm.tasks.task import find
 
 TEXTS = [

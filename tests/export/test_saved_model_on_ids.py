@@ -18,7 +18,7 @@ from kerasllm.export.source import Source
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.models.decoder import load_causal_lm
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 from kerasllm.tasks.task import find
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
