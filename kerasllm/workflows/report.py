@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasllm.training.listeners import Listener
+from kerasllm.workflows.notebook_report import NotebookProgress
 
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
@@ -115,7 +116,9 @@ class Report:
         with self._progress(*columns, expand=True) as progress:
             yield TrainingProgress(self, progress, steps, done)
 
-    def _progress(self, *columns, expand: bool = False) -> Progress:
+    def _progress(self, *columns, expand: bool = False) -> Progress | NotebookProgress:
+        if self.console.is_jupyter and not self.console.quiet:
+            return NotebookProgress()
         return Progress(
             *columns,
             console=self.console,

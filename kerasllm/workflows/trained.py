@@ -105,13 +105,13 @@ def open_trained(source: str | Path) -> Trained:
     return Trained(source, None, None, task_of_presets())
 
 
-def open_generator_source(source: str | Path) -> Trained:
-    """Opens a run whose model writes text, or a preset.
+def open_generator_source(source: str | Path | Trained) -> Trained:
+    """Opens a run whose model writes text, or a preset; takes what is open already as well.
 
     Raises:
         RunError: If it is a run of another kind.
     """
-    trained = open_trained(source)
+    trained = source if isinstance(source, Trained) else open_trained(source)
     if not trained.task.generates:
         raise RunError(
             f"The run trained a model of the task {trained.task.name}, which writes no text",

@@ -25,7 +25,7 @@ def test_packages_that_are_not_used_are_not_imported_but_can_be():
     code = (
         "import sys, gc\n"
         "from kerasllm.runtime.startup import import_tensorflow\n"
-        "import_tensorflow()\n"
+        "import_tensorflow(lean=True)\n"
         "assert gc.isenabled()\n"
         "assert 'matplotlib' not in sys.modules and 'scipy' not in sys.modules\n"
         "import matplotlib.pyplot\n"
@@ -37,7 +37,7 @@ def test_a_package_that_is_imported_before_stays():
     code = (
         "import sys, matplotlib.pyplot\n"
         "from kerasllm.runtime.startup import import_tensorflow\n"
-        "import_tensorflow()\n"
+        "import_tensorflow(lean=True)\n"
         "assert sys.modules['matplotlib.pyplot'] is matplotlib.pyplot\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
