@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import DataError, KerasllmError, RecipeError, RunError, worded_for_python
@@ -37,7 +37,7 @@ def finetune(
     data: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> TrainedModel | None:
+) -> TrainedModel:
     """Trains a model by a recipe, as `kerasllm finetune` does, and leaves a run directory.
 
     The same recipe with the same data and settings gives the same weights by the command.
@@ -115,7 +115,8 @@ def finetune(
             started=started,
             report=Report() if verbose else Report.silent(),
         )
-        return None if run is None else TrainedModel(open_run(run.path))
+        # Only where several workers train is there none: every other caller may count on one.
+        return cast(TrainedModel, run and TrainedModel(open_run(run.path)))
 
 
 def load(source: str | os.PathLike[str]) -> TrainedModel:

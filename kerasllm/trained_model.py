@@ -6,13 +6,13 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import CommandError, DataError, RunError, worded_for_python
-from kerasllm.workflows.trained import Trained
+from kerasllm.workflows.python_inputs import checked_prompt, checked_texts, is_file_or_table
+from kerasllm.workflows.trained import KeptOpen, Trained
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kerasllm.recipe import WholeRecipe
     from kerasllm.workflows.export import Exported
+    from kerasllm.workflows.notebook_report import Metrics
 
 Conversation = Sequence[Mapping[str, str]]
 """Messages, `{"role": ..., "content": ...}`, of which the last one is the user's."""
@@ -49,7 +50,7 @@ class TrainedModel:
     """
 
     def __init__(self, trained: Trained):
-        self._trained = _Kept(trained.source, trained.run, trained.recipe, trained.task)
+        self._trained = KeptOpen(trained.source, trained.run, trained.recipe, trained.task)
         self.path: Path | None = trained.run.path if trained.run else None
         self.recipe: WholeRecipe | None = trained.recipe
 
@@ -85,13 +86,15 @@ class TrainedModel:
         Raises:
             CommandError: If pandas is wanted, and not installed.
         """
+        log = self._run.metrics_log
+        if not log.is_file():
+            raise RunError("The run has no log of its training", where=str(log))
         rows: dict[int, dict[str, Any]] = {}
-        with open(self._run.metrics_log, encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                measured = row.pop("validation", {})
-                row |= {f"val_{name}": value for name, value in measured.items()}
-                rows.setdefault(row["step"], {}).update(row)
+        for line in log.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            measured = row.pop("validation", {})
+            row |= {f"val_{name}": value for name, value in measured.items()}
+            rows.setdefault(row["step"], {}).update(row)
         if as_dicts:
             return list(rows.values())
         try:
@@ -141,7 +144,13 @@ class TrainedModel:
 
         options = PredictOptions(text=text, text_pair=text_pair, abstain_below=abstain_below)
         with worded_for_python():
-            self._refuse_others(vars(options), "predict_options")
+            for name, value in vars(options).items():
+                if value is not None and name not in self._trained.task.predict_options:
+                    raise CommandError(
+                        f"A model of the task {self._trained.task.name} does not take it",
+                        where=name,
+                        fix="leave it out",
+                    )
             return list(predict(self._trained, self._inputs(texts, options), options=options))
 
     def evaluate(
@@ -197,6 +206,7 @@ class TrainedModel:
                         fix="give data: a file, a DataFrame or another table",
                     )
             from kerasllm.workflows.evaluate import evaluate
+            from kerasllm.workflows.notebook_report import Metrics
             from kerasllm.workflows.report import Report
 
             found = evaluate(
@@ -277,7 +287,7 @@ class TrainedModel:
         ```
         """
         from kerasllm.generation.settings import GenerationSettings
-        from kerasllm.workflows.generate import Prompt, generate
+        from kerasllm.workflows.generate import generate
 
         given = [prompts] if isinstance(prompts, str) else list(prompts)
         with worded_for_python():
@@ -293,7 +303,7 @@ class TrainedModel:
                 seed=secrets.randbelow(1 << 31) if seed is None else seed,
                 stop=(stop,) if isinstance(stop, str) else tuple(stop),
             )
-            wanted = [Prompt(_prompt(each, n), f"prompt {n}") for n, each in enumerate(given)]
+            wanted = [checked_prompt(each, f"prompt {n}") for n, each in enumerate(given)]
             made = generate(
                 self._trained, wanted, settings, chat=chat, batch_size=batch_size, adapter=adapter
             )
@@ -310,7 +320,7 @@ class TrainedModel:
         rows: int | Literal["all"] | None = None,
         verbose: bool = True,
     ) -> Exported:
-        """Writes it in a format that others load, and checks that it is still the same model.
+        """Writes it, as it was saved, in a format that others load, and checks what was written.
 
         Args:
             format: `saved_model`, `transformers`, `litert`, `onnx`, `keras` or `keras_hub`.
@@ -382,80 +392,7 @@ class TrainedModel:
     def _inputs(self, texts: Any, options: Any) -> Iterable[Any]:
         """Returns what the task predicts for, from texts, a table or a file."""
         task = self._trained.task
-        if isinstance(texts, os.PathLike) or _has_columns(texts):
+        if is_file_or_table(texts):
             return task.inputs(self._trained, as_files(texts), options)
-        if isinstance(texts, str):
-            texts = [texts]
         count = len(task.head(self._trained.model).texts) if task.predicts else 1
-        return [_input(each, count, number) for number, each in enumerate(texts)]
-
-    def _refuse_others(self, options: Mapping[str, Any], taken: str) -> None:
-        task = self._trained.task
-        for name, value in options.items():
-            if value is not None and name not in getattr(task, taken):
-                raise CommandError(
-                    f"A model of the task {task.name} does not take it",
-                    where=name,
-                    fix="leave it out",
-                )
-
-
-class Metrics(dict):
-    """Metrics by name, which a notebook shows as tables."""
-
-    def __init__(self, metrics: Mapping[str, Any], task: Any):
-        super().__init__(metrics)
-        self._task = task
-
-    def _repr_html_(self) -> str:
-        from kerasllm.workflows.notebook_report import html_of
-
-        return "".join(map(html_of, self._task.tables({"value": self}, detailed=True)))
-
-
-class _Kept(Trained):
-    """Keeps its model, which is loaded once."""
-
-    @cached_property
-    def model(self) -> Any:
-        return super().open()
-
-    def open(self, **options: Any) -> Any:
-        if options.get("precision") or options.get("adapter"):
-            return super().open(**options)
-        return self.model
-
-
-def _has_columns(data: Any) -> bool:
-    rows = isinstance(data, (list, tuple)) and bool(data) and isinstance(data[0], Mapping)
-    return rows or hasattr(data, "columns") or hasattr(data, "column_names")
-
-
-def _input(value: Any, count: int, number: int) -> str | tuple[str, ...]:
-    texts = value if isinstance(value, (list, tuple)) else (value,)
-    if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise DataError(
-            f"Item {number} is no text. Received: {value!r}", fix="give texts that are not empty"
-        )
-    if len(texts) != count:
-        expected = "one text" if count == 1 else f"a tuple of {count} texts"
-        raise DataError(
-            f"The model reads {expected} at a time. Received for item {number}: {value!r}",
-            fix='give a list of texts, as in ["one", "another"]'
-            if count == 1
-            else 'give a list of tuples, as in [("one text", "its other text")]',
-        )
-    return str(value) if count == 1 and isinstance(value, str) else tuple(map(str, texts))
-
-
-def _prompt(prompt: Any, number: int) -> str | list[dict[str, str]]:
-    if isinstance(prompt, str) and prompt.strip():
-        return prompt
-    if isinstance(prompt, (list, tuple)) and all(isinstance(one, Mapping) for one in prompt):
-        from kerasllm.workflows.generate import checked
-
-        return checked([dict(one) for one in prompt], f"prompt {number}")
-    raise CommandError(
-        f"Prompt {number} is no text and no conversation. Received: {prompt!r}",
-        fix='give a text, or a list of messages, [{"role": "user", "content": "..."}], in a list',
-    )
+        return checked_texts(texts, count)

@@ -106,10 +106,9 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    from kerasllm.generation.text import TextGenerator
-
-    model = open_generator_source(source).open(adapter=adapter)
-    return TextGenerator(model, settings, batch_size=batch_size)
+    return open_generator_source(source).generator(
+        settings, batch_size=batch_size, adapter=adapter
+    )
 
 
 def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:

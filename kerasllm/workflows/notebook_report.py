@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -95,6 +95,17 @@ class _Html:
 
     def __repr__(self) -> str:
         return ""
+
+
+class Metrics(dict):
+    """Metrics by name, which a notebook shows as tables."""
+
+    def __init__(self, metrics: Mapping[str, Any], task: Any):
+        super().__init__(metrics)
+        self._task = task
+
+    def _repr_html_(self) -> str:
+        return "".join(map(html_of, self._task.tables({"value": self}, detailed=True)))
 
 
 def html_of(table: Table) -> str:
