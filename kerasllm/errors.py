@@ -67,7 +67,7 @@ class Interrupted(KerasllmError):
         signal: The signal, or `None` if another process was told. Defaults to `None`.
     """
 
-    def __init__(self, what: str, *, signal: int | None = None, **kwargs):
+    def __init__(self, what: str, *, signal: int | None = None, **kwargs: str | None):
         super().__init__(what, **kwargs)
         self.exit_status = 128 + int(signal or 15)
 
@@ -94,7 +94,7 @@ def worded_for_python() -> Iterator[None]:
 def _worded(text: str) -> str:
     """Returns a text with `resume=True` for `--resume`; whole commands stay as they are."""
 
-    def argument(option: re.Match) -> str:
+    def argument(option: re.Match[str]) -> str:
         name = option[1].replace("-", "_")
         return f"{name}=True" if name in _FLAGS else name
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    recipe: str | os.PathLike[str] | Mapping[str, Any] | WholeRecipe | None = None,
+    recipe: str | Path | Mapping[str, Any] | WholeRecipe | None = None,
     *,
     train: Any = None,
     validation: Any = None,
     test: Any = None,
     text: str | None = None,
     label: str | None = None,
-    output: str | os.PathLike[str] | None = None,
+    output: str | Path | None = None,
     strategy: str | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -119,7 +119,7 @@ def finetune(
         return cast(TrainedModel, run and TrainedModel(open_run(run.path)))
 
 
-def load(source: str | os.PathLike[str]) -> TrainedModel:
+def load(source: str | Path) -> TrainedModel:
     """Opens a trained model; its weights are read when they are first needed.
 
     Args:
@@ -150,7 +150,7 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
 
 
 def _load(
-    recipe: Any, overrides: dict[str, Any], output: str | os.PathLike[str] | None, resume: bool
+    recipe: Any, overrides: dict[str, Any], output: str | Path | None, resume: bool
 ) -> WholeRecipe:
     """Loads a recipe, or that of the run to resume, with settings over it."""
     from kerasllm import recipe as recipes
@@ -178,7 +178,7 @@ def _load(
     return loaded
 
 
-def _of_run(output: str | os.PathLike[str] | None, resume: bool) -> Path:
+def _of_run(output: str | Path | None, resume: bool) -> Path:
     if not (resume and output):
         raise RecipeError(
             "A recipe is missing",

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import CommandError, DataError, RunError, worded_for_python
-from kerasllm.workflows.python_inputs import checked_prompt, checked_texts, is_file_or_table
+from kerasllm.workflows.python_inputs import (
+    Conversation,
+    Generation,
+    checked_prompt,
+    inputs_of,
+)
 from kerasllm.workflows.trained import KeptOpen, Trained
 
 if TYPE_CHECKING:
@@ -21,9 +26,6 @@ if TYPE_CHECKING:
     from kerasllm.recipe import WholeRecipe
     from kerasllm.workflows.export import Exported
     from kerasllm.workflows.notebook_report import Metrics
-
-Conversation = Sequence[Mapping[str, str]]
-"""Messages, `{"role": ..., "content": ...}`, of which the last one is the user's."""
 
 
 class TrainedModel:
@@ -151,7 +153,8 @@ class TrainedModel:
                         where=name,
                         fix="leave it out",
                     )
-            return list(predict(self._trained, self._inputs(texts, options), options=options))
+            inputs = inputs_of(self._trained, texts, options)
+            return list(predict(self._trained, inputs, options=options))
 
     def evaluate(
         self,
@@ -164,8 +167,8 @@ class TrainedModel:
         max_length: int | None = None,
         chat_template: str | None = None,
         template: str | None = None,
-        adapter: str | os.PathLike[str] | None = None,
-        output: str | os.PathLike[str] | None = None,
+        adapter: str | Path | None = None,
+        output: str | Path | None = None,
         verbose: bool = True,
     ) -> Metrics:
         """Measures it on data.
@@ -226,11 +229,13 @@ class TrainedModel:
             return Metrics(found, self._trained.task)
 
     @overload
-    def generate(self, prompts: str, **settings: Any) -> str: ...
+    def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts
+        self, prompts: str, **settings: Unpack[Generation]
+    ) -> str: ...
 
     @overload
     def generate(
-        self, prompts: Sequence[str] | Sequence[Conversation], **settings: Any
+        self, prompts: Sequence[str] | Sequence[Conversation], **settings: Unpack[Generation]
     ) -> list[str]: ...
 
     def generate(
@@ -313,7 +318,7 @@ class TrainedModel:
     def export(
         self,
         format: str = "saved_model",
-        output: str | os.PathLike[str] | None = None,
+        output: str | Path | None = None,
         *,
         overwrite: bool = False,
         precisions: Sequence[str] = (),
@@ -388,11 +393,3 @@ class TrainedModel:
                 fix="give a run directory to kerasllm.load",
             )
         return self._trained.run
-
-    def _inputs(self, texts: Any, options: Any) -> Iterable[Any]:
-        """Returns what the task predicts for, from texts, a table or a file."""
-        task = self._trained.task
-        if is_file_or_table(texts):
-            return task.inputs(self._trained, as_files(texts), options)
-        count = len(task.head(self._trained.model).texts) if task.predicts else 1
-        return checked_texts(texts, count)

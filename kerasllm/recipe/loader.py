@@ -189,8 +189,9 @@ def _sections(schema: type[WholeRecipe]) -> list[str]:
 
 def _line_in_file(problem: RecipeError) -> float:
     """Orders problems as they appear in the file, followed by those of settings."""
-    line = re.search(r":(\d+)$", problem.where or "")
-    return int(line[1]) if line and not problem.where.startswith("--set ") else math.inf
+    where = problem.where or ""
+    line = re.search(r":(\d+)$", where)
+    return int(line[1]) if line and not where.startswith("--set ") else math.inf
 
 
 def _settings(

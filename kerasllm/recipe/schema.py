@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     BaseModel,
@@ -85,6 +85,10 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
 
 class WholeRecipe(Section):
     """What all recipes can do, whatever their task."""
+
+    if TYPE_CHECKING:
+        # The keys are those of the task.
+        def __getattr__(self, name: str) -> Any: ...
 
     @model_validator(mode="wrap")
     @classmethod

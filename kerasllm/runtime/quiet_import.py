@@ -1,4 +1,4 @@
-"""TensorFlow imported without a page of notices, by whatever imports it after kerasllm."""
+"""TensorFlow and KerasHub imported without a page of notices, whoever imports them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 
 from kerasllm.runtime.switches import is_off
 
+PACKAGES = ("keras_hub", "tensorflow", "tensorflow_text")
+"""TensorFlow, and what kerasllm imports with it."""
+
 # From this level on TensorFlow logs nothing; a user who sets a lower one wants to read.
 _SILENT = 3
 
@@ -15,8 +18,8 @@ _SILENT = 3
 def install() -> None:
     """Makes the import of TensorFlow silent, and sets before it what TensorFlow reads only then.
 
-    Keras, KerasHub and a user's own program import TensorFlow as well as kerasllm does, and
-    whatever comes first decides. Nothing is hidden but what is written to stderr until the import
+    From `import kerasllm` on: Keras, KerasHub and a user's own program import TensorFlow as well as
+    kerasllm does, and whatever comes first decides. Nothing is hidden but what is written to stderr until the import
     has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`, which is set to `3`
     unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """
@@ -31,10 +34,10 @@ def remove() -> None:
 
 
 class _Finder:
-    """Finds TensorFlow where Python does."""
+    """Finds the packages where Python does."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        if name != "tensorflow":
+        if name not in PACKAGES:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader:
@@ -43,7 +46,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Imports TensorFlow silently."""
+    """Imports a package silently."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         # Before `sys.modules` has it: what sets the flags asks whether TensorFlow is in use.

@@ -16,8 +16,6 @@ from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.xla_cache import keep_programs, set_flags
 
-_IMPORTED = ("keras_hub", "tensorflow", "tensorflow_text")
-
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
 # asks them for; together they take longer than Keras itself.
 _NOT_USED = ("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn")
@@ -73,7 +71,7 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
             afterwards. Defaults to `False`.
     """
     set_before_import()
-    if all(name in sys.modules for name in _IMPORTED):
+    if all(name in sys.modules for name in quiet_import.PACKAGES):
         return
     with ExitStack() as stack:
         if debug:
@@ -84,7 +82,7 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
             if lean:
                 stack.enter_context(_nothing_unused())
             stack.enter_context(_no_collection())
-        for name in _IMPORTED:
+        for name in quiet_import.PACKAGES:
             importlib.import_module(name)
 
 

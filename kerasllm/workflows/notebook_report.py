@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import html
+import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 _SECONDS_BETWEEN_UPDATES = 0.25
+# Of what fits itself to a terminal: a cell of a notebook scrolls.
+_WIDTH = 200
 
 
 class NotebookProgress:
@@ -46,7 +50,8 @@ class NotebookProgress:
     ) -> int:
         """Begins to show something; see `rich.progress.Progress.add_task`."""
         self._total, self._completed, self._first = total, completed, completed
-        self.update(0, description=description, **fields)
+        self._fields.update(fields)
+        self.update(0, description=description)
         return 0
 
     def update(
@@ -84,6 +89,13 @@ class NotebookProgress:
         )
 
 
+def show_html(shown: str) -> None:
+    """Adds HTML to the output of a cell."""
+    from IPython.display import display
+
+    display(_Html(shown))
+
+
 class _Html:
     """HTML in the output of a cell."""
 
@@ -108,8 +120,11 @@ class Metrics(dict):
         return "".join(map(html_of, self._task.tables({"value": self}, detailed=True)))
 
 
-def html_of(table: Table) -> str:
-    """Returns a rich table as an HTML table, which notebooks show in their own style."""
+def html_of(table: Any) -> str:
+    """Returns a rich table, or what renders as tables, as HTML, which a notebook styles."""
+    if not isinstance(table, Table):
+        console = Console(file=io.StringIO(), width=_WIDTH)
+        return "".join(map(html_of, table.__rich_console__(console, console.options)))
     title = f"<caption>{html.escape(_plain(table.title))}</caption>" if table.title else ""
     rows = zip(*(map(_plain, column.cells) for column in table.columns), strict=True)
     return html_table([_plain(column.header) for column in table.columns], rows, title)

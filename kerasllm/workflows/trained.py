@@ -187,7 +187,7 @@ def open_generator_source(source: str | Path | Trained) -> Trained:
     if not trained.task.generates:
         raise RunError(
             f"The run trained a model of the task {trained.task.name}, which writes no text",
-            where=str(trained.run.path),
+            where=str(trained.source),
             fix="use `kerasllm predict` with it, or give the run of a language model",
         )
     return trained

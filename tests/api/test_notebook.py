@@ -24,8 +24,7 @@ model = keras.Sequential([keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 frame = pd.DataFrame({"a": np.arange(8.0), "b": np.ones(8)})
 model.fit(frame, pd.Series(np.ones(8)), verbose=0)
-from keras.src.trainers.data_adapters import data_adapter_utils
-assert data_adapter_utils.pandas is pd
+regressor = keras.wrappers.SKLearnRegressor(model)
 """,
     'run = kerasllm.finetune("bert_cls", train=pd.read_csv("train.csv"), output="my_run", **settings)',
     "run",
@@ -62,6 +61,7 @@ def test_the_training_shows_a_bar_and_its_report(cells):
     # One, which was replaced as the training went on.
     assert len(bars) == 1 and 'value="4" max="4"' in bars[0] and "loss" in bars[0]
     assert any("Results" in html for html in shown)
+    assert any("<table>" in html and "macro F1" in html for html in shown)
 
 
 def test_a_run_and_an_evaluation_are_tables(cells):

@@ -3,6 +3,7 @@
 import pytest
 from rich.table import Table
 
+from kerasllm.evaluation.tables import ConfusionTable
 from kerasllm.workflows import notebook_report
 from kerasllm.workflows.notebook_report import NotebookProgress, html_of
 
@@ -59,6 +60,11 @@ def test_updates_that_come_too_fast_are_left_out(display, monkeypatch):
             progress.update(task, completed=step)
         progress.update(task, completed=1000)
     assert len(display.shown) == 3 and 'value="1000"' in display.shown[-1]
+
+
+def test_a_confusion_matrix_is_an_html_table():
+    shown = html_of(ConfusionTable([[90, 10], [4, 96]], ["negative", "positive"]))
+    assert shown.count("<table>") == 1 and "<td>96</td>" in shown
 
 
 def test_a_table_is_an_html_table():
