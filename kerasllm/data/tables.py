@@ -88,6 +88,19 @@ def table_file(data: Any) -> Path:
     return path
 
 
+def as_files(data: Any) -> str | list[str]:
+    """Returns data as what names files: those that were given, or the file of a table.
+
+    Args:
+        data: A path, a glob, `starter:NAME`, a list of these, or a table as for `table_file`.
+    """
+    if is_table(data):
+        return str(table_file(data))
+    if isinstance(data, (list, tuple)):
+        return [os.fspath(one) for one in data]
+    return os.fspath(data)
+
+
 def _as_arrow(data: Any) -> pa.Table:
     import pyarrow as pa
 

@@ -7,11 +7,17 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from kerasllm.errors import RecipeError
@@ -80,6 +86,24 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
 class WholeRecipe(Section):
     """What all recipes can do, whatever their task."""
 
+    if TYPE_CHECKING:
+        # The keys are those of the task.
+        def __getattr__(self, name: str) -> Any: ...
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_words(
+        cls, values: Any, handler: ModelWrapValidatorHandler, info: ValidationInfo
+    ) -> WholeRecipe:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if isinstance(info.context, Written):
+                raise  # The loader words it, with the places in the file.
+            if not isinstance(values, dict):
+                raise RecipeError(f"{cls.__name__} takes a mapping. Received: {values!r}") from None
+            raise together(problems(cls, error, Written(cls.__name__, values))) from None
+
     def to_yaml(self, explain: bool = False) -> str:
         """Writes every key, in the order of the schema.
 
@@ -101,6 +125,13 @@ def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> Pyd
         key: The key to blame, if it is one inside what is validated. Defaults to `None`.
     """
     return PydanticCustomError("refusal", "{what}", {"what": what, "fix": fix, "key": key})
+
+
+def together(found: Sequence[RecipeError]) -> RecipeError:
+    """Returns one error that tells of all of them."""
+    if len(found) == 1:
+        return found[0]
+    return RecipeError("\n".join([f"{len(found)} problems", *map(str, found)]))
 
 
 def problems(
@@ -241,5 +272,5 @@ def _ratio(one: str | int, other: str | int) -> float:
 def _shown(value: Value) -> str:
     """Returns a received value as one line: a plain text as it was written, else as JSON."""
     plain = isinstance(value, str) and value and value.isprintable()
-    shown = value if plain else json.dumps(value, ensure_ascii=False)
+    shown = value if plain else json.dumps(value, ensure_ascii=False, default=str)
     return shown if len(shown) <= _LONGEST_VALUE_SHOWN else f"{shown[:_LONGEST_VALUE_SHOWN]}..."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.workflows.trained import Trained, open_generator_source
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Prompt:
 
 
 def generate(
-    source: str | Path,
+    source: str | Path | Trained,
     prompts: Iterable[Prompt],
     settings: GenerationSettings,
     *,
@@ -37,7 +38,7 @@ def generate(
     """Generates what follows each prompt, in memory that does not grow with their number.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         prompts: The prompts.
         settings: How.
         chat: Whether a text is a user's message, to be answered by the chat template. Defaults to
@@ -72,7 +73,7 @@ def generate(
 
 
 def stream(
-    source: str | Path,
+    source: str | Path | Trained,
     prompt: Prompt,
     settings: GenerationSettings,
     *,
@@ -82,7 +83,7 @@ def stream(
     """Generates what follows one prompt and gives its text in pieces, as it is computed.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         prompt: The prompt.
         settings: How.
         chat: As in `generate`.
@@ -97,7 +98,7 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     """Opens the model of a run or a preset, to generate with it.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         settings: How.
         batch_size: The most prompts that are computed together.
         adapter: The folder of an adapter. Defaults to `None`.
@@ -105,11 +106,9 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    from kerasllm.generation.text import TextGenerator
-    from kerasllm.workflows.trained import open_generator_source
-
-    model = open_generator_source(source).open(adapter=adapter)
-    return TextGenerator(model, settings, batch_size=batch_size)
+    return open_generator_source(source).generator(
+        settings, batch_size=batch_size, adapter=adapter
+    )
 
 
 def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:
@@ -177,7 +176,7 @@ def _row(line: str, where: str) -> str | list[dict]:
     if isinstance(prompt, str) and messages is None:
         return prompt
     if prompt is None and isinstance(messages, list):
-        return _checked(messages, where)
+        return checked(messages, where)
     raise DataError(
         "The line must be an object with a text `prompt` or a list `messages`, not both. Received: "
         f"{line[:80]}",
@@ -186,8 +185,12 @@ def _row(line: str, where: str) -> str | list[dict]:
     )
 
 
-def _checked(messages: list, where: str) -> list[dict]:
-    """Returns the messages of a conversation that the model can answer."""
+def checked(messages: list, where: str) -> list[dict]:
+    """Returns the messages of a conversation, if the model can answer them.
+
+    Raises:
+        DataError: If it cannot.
+    """
     for number, message in enumerate(messages, start=1):
         parts = message if isinstance(message, dict) else {}
         role, content = parts.get("role"), parts.get("content")

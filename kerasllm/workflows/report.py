@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasllm.training.listeners import Listener
+from kerasllm.workflows.notebook_report import NotebookProgress, html_of, show_html
 
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
@@ -74,8 +75,11 @@ class Report:
         self.console.print(text, style="bold", markup=False, soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
-        """Prints a rich table or the like."""
-        self.console.print(renderable)
+        """Prints a rich table or the like; in a notebook as an HTML table."""
+        if self._in_notebook:
+            show_html(html_of(renderable))
+        else:
+            self.console.print(renderable)
 
     def yaml(self, text: str) -> None:
         """Prints YAML in colours."""
@@ -115,7 +119,13 @@ class Report:
         with self._progress(*columns, expand=True) as progress:
             yield TrainingProgress(self, progress, steps, done)
 
-    def _progress(self, *columns, expand: bool = False) -> Progress:
+    @property
+    def _in_notebook(self) -> bool:
+        return self.console.is_jupyter and not self.console.quiet
+
+    def _progress(self, *columns, expand: bool = False) -> Progress | NotebookProgress:
+        if self._in_notebook:
+            return NotebookProgress()
         return Progress(
             *columns,
             console=self.console,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from kerasllm.errors import RunError
+from kerasllm.errors import RecipeError, RunError
 from kerasllm.recipe import WholeRecipe
 from kerasllm.recipe.lora import same_lora
 from kerasllm.run import Run
@@ -126,7 +126,7 @@ def _complete(before: dict, recipe: WholeRecipe) -> dict:
             before[section].setdefault(name, value)
     try:
         return type(recipe).model_validate(before).model_dump()
-    except ValueError:
+    except RecipeError:
         # A key that is gone, or has other values today, is a change that is told.
         return before
 

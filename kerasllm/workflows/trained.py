@@ -16,6 +16,9 @@ from kerasllm.tasks.task import Task, task_of, task_of_presets
 if TYPE_CHECKING:
     import keras
 
+    from kerasllm.generation.settings import GenerationSettings
+    from kerasllm.generation.text import TextGenerator
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -77,6 +80,75 @@ class Trained:
             progress=progress,
         )
 
+    def generator(
+        self,
+        settings: GenerationSettings,
+        *,
+        batch_size: int = 8,
+        adapter: str | Path | None = None,
+    ) -> TextGenerator:
+        """Loads the model to generate with it.
+
+        Args:
+            settings: How.
+            batch_size: The most prompts that are computed together. Defaults to `8`.
+            adapter: As for `open`. Defaults to `None`.
+        """
+        from kerasllm.generation.text import TextGenerator
+
+        return TextGenerator(self.open(adapter=adapter), settings, batch_size=batch_size)
+
+
+class KeptOpen(Trained):
+    """Keeps its model, which is loaded once, and what was compiled to generate with it."""
+
+    @cached_property
+    def model(self) -> keras.Model:
+        return super().open()
+
+    def open(
+        self,
+        *,
+        precision: str | None = None,
+        adapter: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> keras.Model:
+        if precision or adapter:
+            return super().open(precision=precision, adapter=adapter, progress=progress)
+        return self.model
+
+    def generator(
+        self,
+        settings: GenerationSettings,
+        *,
+        batch_size: int = 8,
+        adapter: str | Path | None = None,
+    ) -> TextGenerator:
+        if adapter:
+            return super().generator(settings, batch_size=batch_size, adapter=adapter)
+        weights = _some_of(self.model)
+        generator, read = self._generators.get(batch_size, (None, weights))
+        if generator is None:
+            generator = super().generator(settings, batch_size=batch_size)
+        elif read != weights:
+            # The user trained it, or set its weights.
+            generator.generator.refresh()
+        generator.settings = settings
+        self._generators[batch_size] = (generator, weights)
+        return generator
+
+    @cached_property
+    def _generators(self) -> dict[int, tuple[TextGenerator, bytes]]:
+        return {}
+
+
+def _some_of(model: keras.Model) -> bytes:
+    """Returns the first numbers of each weight, of which a training leaves few as they were."""
+    import keras
+
+    firsts = (keras.ops.reshape(weight, [-1])[:4] for weight in model.weights)
+    return b"".join(keras.ops.convert_to_numpy(first).tobytes() for first in firsts)
+
 
 def is_run(source: str | Path) -> bool:
     """Returns whether a name is that of a run directory, rather than of a preset."""
@@ -105,17 +177,17 @@ def open_trained(source: str | Path) -> Trained:
     return Trained(source, None, None, task_of_presets())
 
 
-def open_generator_source(source: str | Path) -> Trained:
-    """Opens a run whose model writes text, or a preset.
+def open_generator_source(source: str | Path | Trained) -> Trained:
+    """Opens a run whose model writes text, or a preset; takes what is open already as well.
 
     Raises:
         RunError: If it is a run of another kind.
     """
-    trained = open_trained(source)
+    trained = source if isinstance(source, Trained) else open_trained(source)
     if not trained.task.generates:
         raise RunError(
             f"The run trained a model of the task {trained.task.name}, which writes no text",
-            where=str(trained.run.path),
+            where=str(trained.source),
             fix="use `kerasllm predict` with it, or give the run of a language model",
         )
     return trained
