@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from kerasllm import recipe as recipe
     from kerasllm import training as training
     from kerasllm import workflows as workflows
+    from kerasllm.data.dataset import Dataset as Dataset
     from kerasllm.errors import KerasllmError as KerasllmError
     from kerasllm.jobs import finetune as finetune
     from kerasllm.jobs import load as load
     from kerasllm.models.causal_lm import CausalLM as CausalLM
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
     from kerasllm.models.text_classifier import TextClassifier as TextClassifier
-    from kerasllm.models.text_classifier import bert_classifier as bert_classifier
+    from kerasllm.models.new_classifier import bert_classifier as bert_classifier
     from kerasllm.trained_model import TrainedModel as TrainedModel
     from kerasllm.training.fit import FineTunedModel as FineTunedModel
 else:
@@ -49,11 +50,12 @@ else:
         __name__,
         {
             "CausalLM": "models.causal_lm",
+            "Dataset": "data.dataset",
             "FineTunedModel": "training.fit",
             "KerasllmError": "errors",
             "TextClassifier": "models.text_classifier",
             "TrainedModel": "trained_model",
-            "bert_classifier": "models.text_classifier",
+            "bert_classifier": "models.new_classifier",
             "finetune": "jobs",
             "gpt_causal_lm": "models.decoder",
             "load": "jobs",

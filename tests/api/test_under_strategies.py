@@ -24,7 +24,7 @@ def run(name: str, folder) -> dict:
 
 def test_a_program_of_keras_gives_the_same_numbers_on_two_devices(tmp_path):
     one, two = (run(name, tmp_path / name.replace(":", "")) for name in ("one_device", "virtual:2"))
-    assert one["history"]["accuracy"][-1] > 0.8
+    assert one["history"]["accuracy"][-1] > 0.7
     for part in ("history", "own"):
         assert one[part].keys() == two[part].keys()
         for name, values in one[part].items():
