@@ -98,7 +98,7 @@ class Dataset:
         on_bad_row: str = "error",
     ):
         self.files = files
-        self.columns = {
+        self.columns: dict[str, Any] = {
             "split": split,
             "text": text,
             "text_pair": text_pair,
@@ -121,15 +121,15 @@ class Dataset:
         """
         from kerasllm.data.readers.files import find_files
 
-        one = files if isinstance(files, (list, tuple)) else [files]
-        if not any(Path(os.fspath(each)).is_dir() for each in one):
+        several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+        if not any(Path(each).is_dir() for each in several):
             find_files(files, options.get("split", "train"))
         return cls(files, **options)
 
     @classmethod
     def from_lists(
         cls,
-        texts: Sequence[Any],
+        texts: Iterable[Any],
         labels: Sequence[Any] | None = None,
         *,
         text_pairs: Sequence[str] | None = None,
@@ -153,8 +153,8 @@ class Dataset:
             _refuse_beside_rows(labels=labels, text_pairs=text_pairs)
             found = cls(table_file(texts))
         else:
-            columns = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
-            columns = {name: _listed(part) for name, part in columns.items() if part is not None}
+            given = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
+            columns = {name: _listed(part) for name, part in given.items() if part is not None}
             lengths = {name: len(part) for name, part in columns.items()}
             if len(set(lengths.values())) > 1:
                 told = ", ".join(f"{name} {count}" for name, count in lengths.items())
@@ -300,9 +300,7 @@ class Dataset:
         """
         from kerasllm.data.readers.sources import Source
 
-        text_pair = self.columns["text_pair"] or "auto"
-        if self.columns["text"] and not self.columns["text_pair"]:
-            text_pair = None
+        text_pair = self.columns["text_pair"] or (None if self.columns["text"] else "auto")
         return Source(
             self.files, **{**self.columns, "text_pair": text_pair}, on_bad_row=self.on_bad_row
         )
@@ -346,12 +344,13 @@ class Dataset:
         found: dict[int, dict] = {}
         done, last = 0, int(wanted.max(initial=-1))
         for batch in source.batches():
+            targets = batch.targets or []
             for row in wanted[(wanted >= done) & (wanted < done + len(batch))]:
                 place = int(row) - done
                 found[int(row)] = {
                     "text": batch.texts[place],
                     **({"text_pair": batch.pairs[place]} if batch.pairs is not None else {}),
-                    "label": batch.targets[place],
+                    "label": targets[place],
                 }
             done += len(batch)
             if done > last:
@@ -367,15 +366,15 @@ class Dataset:
                 raise
             # Without labels, or conversations.
             return _Read(self._count_unlabelled())
-        targets = [each for batch in source.batches() for each in batch.targets]
-        kind, rows = source.problem.kind, len(targets)
+        targets = [each for batch in source.batches() for each in batch.targets or ()]
+        kind, rows = source.problem.kind if source.problem else None, len(targets)
         if kind == "regression":
             scores = np.asarray(targets, np.float64)
             edges = np.quantile(scores, np.linspace(0, 1, _RANGES + 1)[1:-1])
             return _Read(rows, np.searchsorted(edges, scores, side="right"), kind)
         if kind == "multi_label":
-            counts = Counter(name for given in targets for name in given)
-            counts = {name: counts[name] for name in sorted({*counts, *source.label_columns[1:]})}
+            found = Counter(name for given in targets for name in given)
+            counts = {name: found[name] for name in sorted({*found, *source.label_columns[1:]})}
             places = {name: place for place, name in enumerate(counts)}
             bits = np.zeros((rows, max(len(places), 1)), bool)
             for row, given in enumerate(targets):
@@ -483,7 +482,7 @@ def _roles(columns: Mapping) -> dict[str, str]:
     return {name: name for name in ("text", "text_pair", "label") if name in columns}
 
 
-def _table(columns: Mapping[str, list]):
+def _table(columns: Mapping[str, list]) -> pyarrow.Table:
     import pyarrow as pa
 
     try:

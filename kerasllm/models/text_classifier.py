@@ -194,7 +194,7 @@ class TextClassifier(TextModel):
             return x
         return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
 
-    def classify(self, texts: Sequence[Any]) -> list[dict]:
+    def classify(self, texts: Any) -> list[dict[str, Any]]:
         """Predicts labels or scores of texts.
 
         Args:

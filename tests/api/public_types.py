@@ -55,3 +55,18 @@ def models() -> None:
     model = kerasllm.bert_classifier("minilm_l6_en_uncased", labels=["a", "b"])
     assert_type(model, kerasllm.TextClassifier)
     kerasllm.bert_classifier(3)  # type: ignore[arg-type]
+    trained = kerasllm.TextClassifier.from_preset("my_run", labels=["a", "b"], precision="float32")
+    assert_type(trained.classify(["a"]), list[dict[str, Any]])
+    kerasllm.TextClassifier.from_preset(["my_run"])  # type: ignore[arg-type]
+    writer = kerasllm.CausalLM.from_preset("my_chat", lora={"rank": 8})
+    assert_type(writer.generate("a"), str | list[str])
+    writer.generate("a", max_new_tokens="many")  # type: ignore[arg-type]
+
+
+def datasets() -> None:
+    data = kerasllm.Dataset.from_files("reviews.csv", text="review", label="stars")
+    assert_type(data.split(0.1), tuple[kerasllm.Dataset, kerasllm.Dataset])
+    assert_type(len(data), int)
+    assert_type(data.counts, dict[str, int])
+    kerasllm.Dataset.from_lists(3)  # type: ignore[arg-type]
+    data.split("a tenth")  # type: ignore[arg-type]
