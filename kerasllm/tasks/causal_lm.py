@@ -308,6 +308,7 @@ class CausalLanguageModelling(Task):
                 fix=f"set data.max_length to {model.max_length} or less",
             )
         model.chat_template = data.template
+        model.conversational = data.conversations
         model.packs = data.packs
         # Packs are nearly full: one length pads no more than several, and is compiled once.
         model.pad_to = recipe.data.max_length if data.packs else None
@@ -435,6 +436,7 @@ class CausalLanguageModelling(Task):
             model.adapters.save(folder, base_name=recipe.model.preset)
         merged = load_causal_lm(recipe.model.preset)
         merged.chat_template = model.chat_template
+        merged.conversational = model.conversational
         load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()
         with whole_folder(run.model) as folder:
             merged.save_to_preset(folder)
