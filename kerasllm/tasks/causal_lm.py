@@ -416,6 +416,7 @@ class CausalLanguageModelling(Task):
         model = load_causal_lm(folder, precision=precision, progress=progress)
         if adapter is not None:
             model.adapters = load_adapter(model.backbone, adapter)
+            model.conversational |= model.adapters.conversational
         return model
 
     def save(self, recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
@@ -432,6 +433,7 @@ class CausalLanguageModelling(Task):
             with whole_folder(run.model) as folder:
                 model.save_to_preset(folder)
             return
+        model.adapters.conversational = model.conversational
         with whole_folder(run.adapter) as folder:
             model.adapters.save(folder, base_name=recipe.model.preset)
         merged = load_causal_lm(recipe.model.preset)
