@@ -128,8 +128,8 @@ def _applies_template(
     """Returns whether prompts are messages of a user, and says so where nobody asked for it."""
     if chat is None and generator.chats:
         notify(
-            "The model was tuned on conversations: its chat template is applied to each prompt "
-            "(--no-chat: to none)."
+            "The model was tuned on conversations: its chat template is applied to each prompt. "
+            "--no-chat continues the text instead."
         )
     return generator.chats if chat is None else chat
 

@@ -141,8 +141,8 @@ def write_adapter(adapter: PeftAdapter, folder: str | Path, modules: Iterable[st
         "target_modules": _short(adapter.pairs, modules, ends_with),
         # Here PEFT looks at the last letters alone: `norm` selects `input_layernorm`, too.
         "modules_to_save": _short(map(module_of, adapter.whole), modules, str.endswith) or None,
-        "rank_pattern": ranks,
-        "alpha_pattern": alphas,
+        "rank_pattern": _patterns(ranks, modules),
+        "alpha_pattern": _patterns(alphas, modules),
         "init_lora_weights": True,
         "inference_mode": True,
     }
@@ -182,6 +182,15 @@ def _short(
             return chosen
         short.add(end)
     return sorted(short)
+
+
+def _patterns(values: Mapping[str, float], modules: Iterable[str]) -> dict[str, float]:
+    """Returns the values of modules by the fewest names that select those of each value."""
+    found = {}
+    for value in dict.fromkeys(values.values()):
+        named = [name for name, own in values.items() if own == value]
+        found |= dict.fromkeys(_short(named, modules, ends_with), value)
+    return found
 
 
 def read_adapter(folder: str | Path) -> PeftAdapter:

@@ -170,6 +170,7 @@ def test_the_base_alone_is_what_it_was_and_adapters_are_stacked_by_name(tmp_path
      ["embed_tokens", "input_layernorm", "lm_head", "norm", "post_attention_layernorm"]),
     # PEFT's rule: `norm` would train the others, too.
     ("llama", {"train": ["model.norm"]}, ["q_proj", "v_proj"], ["model.norm"]),
+    ("gpt2", {"targets": ["all-linear"]}, ["c_attn", "c_fc", "c_proj"], None),
     # `c_proj` is of both parts of a layer.
     ("gpt2", {"targets": ["attn.c_proj"]}, ["attn.c_proj"], None),
     ("gpt2", {"targets": ["c_proj", "query"]}, ["c_attn", "c_proj"], None),
@@ -183,6 +184,9 @@ def test_the_config_names_modules_as_users_of_peft_do(family, options, targets, 
     adapter.save(tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["target_modules"] == targets and config["modules_to_save"] == whole
+    # Where transformers fuses several layers, a module has a rank of its own.
+    fused = options.get("targets") == ["all-linear"] and family == "gpt2"
+    assert config["rank_pattern"] == ({"c_attn": 9} if fused else {})
     again = base(family)
     load_adapter(again, tmp_path)
     np.testing.assert_array_equal(logits(again), logits(adapter.backbone))
