@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,30 @@ class Options:
     def precision(self) -> str:
         """The first of the precisions: the only one for a format that writes one file."""
         return self.precisions[0]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the files that were written, for the comparison with the model.
+
+    Args:
+        name: Its name and version, in words.
+        foreign: Whether it is the library that the files are for. Defaults to `True`; otherwise
+            kerasllm reads its own files back, which shows less.
+    """
+
+    name: str
+    foreign: bool = True
+
+    @classmethod
+    def of(cls, *packages: str) -> Engine:
+        """Returns libraries that are installed here, by the names of their packages."""
+        return cls(" and ".join(f"{one} {metadata.version(one)}" for one in packages))
+
+    @classmethod
+    def own(cls, library: str) -> Engine:
+        """Returns kerasllm, in place of a library that is not installed here."""
+        return cls(f"kerasllm, which read back its own files: {library} is not installed", False)
 
 
 class Format(abc.ABC):
@@ -70,6 +95,10 @@ class Format(abc.ABC):
             The output `Head.compared` for each row, `[rows, ...]`; of a language model the logits
             of the token after each row; with `Head.per_token` that of each token of all rows.
         """
+
+    @abc.abstractmethod
+    def engine(self) -> Engine:
+        """Returns what `predict` runs the files with."""
 
     @abc.abstractmethod
     def usage(self, source: Source, options: Options) -> str:

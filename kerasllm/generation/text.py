@@ -59,11 +59,17 @@ class TextGenerator:
         self.generator = Generator(model.task, batch_size=batch_size, longest=longest)
         self.tokenizer = model.tokenizer
         self._template = getattr(model, "chat_template", None)
+        self._conversational = getattr(model, "conversational", False)
 
     @property
     def has_chat_template(self) -> bool:
         """Whether `encode_chat` works."""
         return self._template is not None
+
+    @property
+    def chats(self) -> bool:
+        """Whether a prompt is a user's message, as the model was tuned on conversations."""
+        return self._conversational and self.has_chat_template
 
     def encode(self, prompt: str) -> list[int]:
         """Returns the tokens of a prompt, after the start token if the tokenizer has one."""

@@ -75,6 +75,8 @@ class CausalLM(TextModel):
     Attributes:
         sequence_length: As given; may be set.
         chat_template: As given; may be set.
+        conversational: Whether it was tuned on conversations, so that a prompt is what a user says;
+            may be set, and is saved with the model.
         rematerialize: As given; may be set before `compile`.
         loss_tokens: As given; may be set before `compile`.
         packs: Whether rows hold several texts, which then do not see each other; may be set before
@@ -99,6 +101,7 @@ class CausalLM(TextModel):
         super().__init__(task, **kwargs)
         self.tokenizer = tokenizer
         self.chat_template = chat_template
+        self.conversational = False
         self.rematerialize = rematerialize
         self.loss_tokens = loss_tokens or tokens_at_once(self.backbone.vocabulary_size)
         self.packs = False

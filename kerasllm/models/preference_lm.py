@@ -32,6 +32,7 @@ class PreferenceLM(CausalLM):
             loss_tokens=model.loss_tokens,
             longest=model.max_length,
         )
+        self.conversational = model.conversational
         self.adapters = model.adapters
 
     @property

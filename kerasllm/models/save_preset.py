@@ -44,7 +44,7 @@ def save_causal_lm(model: CausalLM, folder: Path) -> None:
     model.tokenizer.save(text_side)
     if model.chat_template is not None:
         model.chat_template.save(text_side)
-    facts = {"max_length": model.max_length}
+    facts = {"max_length": model.max_length, "conversational": model.conversational}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -35,6 +35,7 @@ from kerasllm.tasks.task import (
     Samples,
     Task,
 )
+from kerasllm.words import counted
 
 if TYPE_CHECKING:
     from kerasllm.data.classification import ClassificationData as Loaded
@@ -399,8 +400,8 @@ class TextClassification(Task):
             done["thresholds"] = dict(zip(data.labels.names, found, strict=True))
             tuned = sum(each != 0.5 for each in found)
             done.setdefault("remarks", []).append(
-                f"thresholds of {tuned} of {len(found)} labels tuned on {len(rows):,} validation "
-                "rows; the others stay at 0.5"
+                f"thresholds of {tuned} of {counted(len(found), 'label')} tuned on "
+                f"{counted(len(rows), 'validation row')}; the others stay at 0.5"
             )
         return done
 
@@ -636,8 +637,8 @@ class TextClassification(Task):
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
             found.append(
-                f"{cut:,} training texts reach data.max_length={recipe.data.max_length} tokens; "
-                "what is longer is cut off"
+                f"{counted(cut, 'training text')} of data.max_length={recipe.data.max_length} "
+                "tokens or more; what is longer is cut off"
             )
         if problem.kind == "regression":
             scores = {
@@ -1040,9 +1041,10 @@ def _files(data: Loaded) -> list[tuple[str, str]]:
         files = source.files[0] + (
             f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
         )
-        facts.append((part, f"{files}: {len(store):,} rows, {tokens:,} tokens{reused}"))
+        facts.append((part, f"{files}: {counted(len(store), 'row')}, {tokens:,} tokens{reused}"))
     if "validation" not in data.sources and data.validation is not None:
-        facts.append(("validation", f"{len(data.validation):,} rows held out of train, stratified"))
+        rows = counted(len(data.validation), "row")
+        facts.append(("validation", f"{rows} held out of train, stratified"))
     return facts
 
 

@@ -177,6 +177,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         "precision": job.precision,
         **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
+        "contents": job.task.contents(job.data),
     }
     if switched_off := off_that_change_numbers():
         environment["switched_off"] = switched_off
