@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
 
 
@@ -82,7 +82,7 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
     if recipe:
         return recipe
     if not (resume and output):
-        raise click.UsageError("Missing option '--recipe'.")
+        raise click.UsageError(missing_recipe())
     from kerasllm.errors import RunError
     from kerasllm.run import Run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.recipe.sizes import bytes_of
 
@@ -48,7 +48,7 @@ def plan(
     without accelerators can check a job that is meant for one.
     """
     if not recipe:
-        raise click.UsageError("Missing option '--recipe'.")
+        raise click.UsageError(missing_recipe())
     device_bytes = parse_size(memory) if memory else None
     loaded = load_recipe(recipe, options)
     import_tensorflow()
