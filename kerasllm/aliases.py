@@ -1,8 +1,8 @@
 """What other tools call things, and what they are called here: one table for all refusals.
 
 The words are those of Hugging Face's Trainer and its command lines, axolotl, torchtune, litgpt,
-Keras and TensorFlow Model Garden. None of them is accepted: each is refused with ours, and with what
-to type.
+Keras and TensorFlow Model Garden. None of them is accepted: each is refused with ours, and with
+what to type.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ _MERGE = Verb(
 VERBS: dict[str, Verb] = {
     **dict.fromkeys(("train", "fit", "fine-tune", "fine_tune", "finetuning", "run"), _TRAIN),
     "trainer": _TRAIN,
-    "pretrain": Verb("finetune --recipe gpt_lm", "a recipe whose model.preset is null starts from scratch"),
+    "pretrain": Verb("finetune --recipe gpt_lm", "where model.preset is null, it is from scratch"),
     "sft": Verb("finetune --recipe gpt_sft_lora", "what is trained is the recipe's to say"),
     "dpo": Verb("finetune --recipe gpt_dpo", "what is trained is the recipe's to say"),
-    "preference": Verb("finetune --recipe gpt_dpo", "what is trained is the recipe's to say"),
     **dict.fromkeys(("lora", "peft"), _LORA),
     "qlora": Verb("finetune --recipe gpt_sft_qlora", "the base is quantized by model.quantize"),
     **dict.fromkeys(("merge", "merge-lora", "merge_lora", "fuse"), _MERGE),

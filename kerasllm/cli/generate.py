@@ -14,6 +14,7 @@ import click
 from kerasllm.cli.generation_options import generation_options, settings_of
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
+from kerasllm.plurals import counted
 
 
 @click.command()
@@ -116,7 +117,7 @@ def _writer(output: str | None, as_json: bool, many: bool) -> Iterator:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"{count:,} texts in {path}", err=True)
+    click.echo(f"{counted(count, 'text')} in {path}", err=True)
 
 
 def _json_line(made: dict) -> str:

@@ -53,6 +53,7 @@ _OPTIONS = (
         metavar="KEY=VALUE",
         help="Change a key of the recipe, as training.epochs=3.",
     ),
+    click.option("--verbose", is_flag=True, help="Print all keys of the recipe, not the changed."),
     click.option("--seed", type=int, metavar="N", help="The same as --set training.seed=N."),
     click.option(
         "--strategy",
@@ -78,6 +79,13 @@ def missing_recipe() -> str:
         "Missing option '--recipe'. It says what is trained: --recipe bert_cls classifies texts, "
         "--recipe gpt_sft_lora tunes on conversations; `kerasllm recipes list` shows all."
     )
+
+
+def title_of(recipe: str | Path) -> str | None:
+    """Returns the file of a recipe, to be shown; `None` of those that are shipped."""
+    from kerasllm.recipe.files import names
+
+    return None if str(recipe) in names() else str(recipe)
 
 
 def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> WholeRecipe:

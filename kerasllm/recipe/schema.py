@@ -93,6 +93,45 @@ class WholeRecipe(Section):
         """
         return recipe_yaml.dump(self.model_dump(), comments(type(self)) if explain else {})
 
+    def changes_from(self, base: WholeRecipe | None = None) -> dict[str, tuple[Any, Any]]:
+        """Returns the keys that have other values than in another recipe.
+
+        Args:
+            base: The other recipe. Defaults to `None`: the defaults of the schema.
+
+        Returns:
+            By dotted key its value, and that of the other recipe.
+        """
+        mine = _by_key(self.model_dump())
+        other = _by_key(base.model_dump() if base is not None else _defaults(type(self)))
+        return {
+            key: (value, other.get(key))
+            for key, value in mine.items()
+            if value != other.get(key) and key != "task"
+        }
+
+
+def _by_key(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a recipe by dotted key."""
+    found = {}
+    for name, value in values.items():
+        inner = value if isinstance(value, dict) else {}
+        found |= {f"{name}.{key}": each for key, each in inner.items()} or {name: value}
+    return found
+
+
+def _defaults(schema: type[BaseModel]) -> dict[str, Any]:
+    """Returns the defaults of the sections of a recipe; a key that must be written has none."""
+    return {
+        name: {
+            key: inner.get_default()
+            for key, inner in field.annotation.model_fields.items()
+            if not inner.is_required()
+        }
+        for name, field in schema.model_fields.items()
+        if _is_model(field.annotation)
+    }
+
 
 def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> PydanticCustomError:
     """Returns the error that a validator raises for values that do not go together.

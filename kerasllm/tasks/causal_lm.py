@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -685,7 +686,8 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions) -> str:
 def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -> str:
     rows = data.parts[part]
     if part not in data.stores:
-        return f"{len(rows):,} {kind} held out of train, {rows.lengths.sum():,} tokens"
+        held = counted(len(rows), kind.removesuffix("s"))
+        return f"{held} held out of train, {rows.lengths.sum():,} tokens"
     store = data.stores[part]
     where = getattr(recipe.data, part) or recipe.data.train
     files = where if isinstance(where, str) else ", ".join(where)
@@ -693,8 +695,8 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -
         files = f"the end of {files}"
     reused = ", reused from the store" if store.reused else ""
     return (
-        f"{files}: {len(store):,} {kind}, {int(store.lengths.sum()):,} tokens{reused}; "
-        f"{len(rows):,} rows"
+        f"{files}: {counted(len(store), kind.removesuffix('s'))}, {int(store.lengths.sum()):,} tokens{reused}; "
+        f"{counted(len(rows), 'row')}"
     )
 
 

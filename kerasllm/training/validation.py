@@ -22,6 +22,7 @@ class Validation(keras.callbacks.Callback):
         patience: Validations without a better value before training stops; `None` never stops and
             keeps the last weights. Defaults to `None`.
         min_delta: Smallest change that counts as better. Defaults to `0.0`.
+        on_begin: Called with the step before a validation. Defaults to `None`.
         on_result: Called with the step and the metrics. Defaults to `None`.
 
     Attributes:
@@ -42,6 +43,7 @@ class Validation(keras.callbacks.Callback):
         higher_is_better: bool | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
+        on_begin: Callable[[int], None] | None = None,
         on_result: Callable[[int, dict], None] | None = None,
     ):
         super().__init__()
@@ -51,6 +53,7 @@ class Validation(keras.callbacks.Callback):
         self._sign = 1 if (metric != "loss" if higher_is_better is None else higher_is_better) else -1
         self._patience = patience
         self._min_delta = min_delta
+        self._on_begin = on_begin
         self._on_result = on_result
         self._resumed = False
         self._begin()
@@ -108,6 +111,8 @@ class Validation(keras.callbacks.Callback):
 
     def _validate(self) -> None:
         self._validated_at = self._steps
+        if self._on_begin:
+            self._on_begin(self._steps)
         if self._average:
             self._average.on_test_begin()
         result = self._evaluate()

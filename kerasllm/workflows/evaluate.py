@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from kerasllm.errors import CommandError
+from kerasllm.plurals import counted
 from kerasllm.run import write_text
 from kerasllm.tasks.task import EvaluateOptions
 from kerasllm.workflows.report import Report
@@ -78,7 +79,7 @@ def evaluate(
         )
         for remark in remarks:
             report.line(remark)
-        busy.update(f"evaluating on {len(rows):,} rows")
+        busy.update(f"evaluating on {counted(len(rows), 'row')}")
         found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
     if output:
         write_text(Path(output), "".join(json.dumps(row) + "\n" for row in found.rows))

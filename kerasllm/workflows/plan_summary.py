@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from kerasllm.plurals import counted
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows.job import Job
 from kerasllm.workflows.report import Report
@@ -51,18 +52,18 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         found: What `plan` returns.
     """
     summary.show_plan(report, job)
-    report.heading(f"On {target.kind} with {target.replicas} replicas" if not target.here else "Batches")
+    report.heading(f"On {target.kind} with {counted(target.replicas, 'replica')}" if not target.here else "Batches")
     accumulate = job.recipe.training.accumulate
     fill = f" ({found['filled_rows']} padding rows of weight 0)" if found["filled_rows"] else ""
     report.facts(
         [
-            ("global batch", f"{found['global_batch']} rows"),
+            ("global batch", counted(found["global_batch"], "row")),
             (
                 "per replica",
-                f"{found['replica_batch']} rows on each of {target.replicas}{fill}"
+                f"{counted(found['replica_batch'], 'row')} on each of {target.replicas}{fill}"
                 + (f", in {accumulate} micro-batches of {found['micro_batch']}" * (accumulate > 1)),
             ),
-            ("steps", f"{found['epochs']} x {found['steps_per_epoch']:,} = {found['steps']:,}"),
+            ("steps", _steps(found)),
             ("compiled", _compiled(found)),
         ]
     )
@@ -110,6 +111,14 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.1f} {name}"
     return f"{count} bytes"
+
+
+def _steps(found: dict) -> str:
+    all_steps = found["epochs"] * found["steps_per_epoch"]
+    steps = f"{found['epochs']} x {found['steps_per_epoch']:,} = {all_steps:,}"
+    if all_steps == found["steps"]:
+        return steps
+    return f"{steps}, ended after {found['steps']:,} by training.max_steps"
 
 
 def _compiled(found: dict) -> str:

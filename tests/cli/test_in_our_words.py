@@ -41,7 +41,7 @@ def test_a_verb_of_another_tool_is_answered_with_a_command_there_is(kerasllm, th
         ("evaluate my_run --dataset a.csv", "evaluate my_run --data a.csv"),
         ("compress my_run --quantization 4bit", "compress my_run --method int4"),
         ("export my_run --to hf", "export my_run --format transformers"),
-        ("generate my_run --prompt a --max_tokens 5", "generate my_run --prompt a --max-new-tokens 5"),
+        ("generate x --prompt a --max_tokens 5", "generate x --prompt a --max-new-tokens 5"),
     ],
 )
 def test_the_whole_command_is_suggested(kerasllm, typed, command):

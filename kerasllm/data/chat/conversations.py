@@ -23,6 +23,7 @@ from kerasllm.data.readers.sources import places
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
+from kerasllm.plurals import counted
 
 # Raise it when the same file and settings would give other tokens than before.
 _VERSION = 1
@@ -61,11 +62,11 @@ class Counts:
         return cls(**store.remarks[0])
 
     def __str__(self) -> str:
-        said = [f"{self.read:,} conversations"]
+        said = [counted(self.read, "conversation")]
         said += [f"{self.cut:,} cut"] * (self.cut > 0)
         said += [f"{self.dropped:,} dropped as too long"] * (self.dropped > 0)
         said += [f"{self.split:,} split into {self.pieces:,}"] * (self.split > 0)
-        said += [f"{self.skipped:,} bad rows skipped"] * (self.skipped > 0)
+        said += [f"{counted(self.skipped, 'bad row')} skipped"] * (self.skipped > 0)
         return ", ".join(said)
 
 
