@@ -72,6 +72,12 @@ class Validation(keras.callbacks.Callback):
         if not self._resumed:
             self._begin()
         self._resumed = False
+        if self._patience is None:
+            # Of a training that early stopping watched until it was resumed.
+            self.best_weights = None
+        elif self.best_weights is None:
+            # It did not watch it until now: what was best is not kept.
+            self._best, self._waited = None, 0
         if self._patience is not None and self._waited >= self._patience:
             self.model.stop_training = True
         optimizer = self.model.optimizer

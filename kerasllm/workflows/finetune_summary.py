@@ -68,7 +68,7 @@ def show_recipe(
     )
     rest = "all other keys" if changes else "all keys"
     where = "their defaults" if base is None else "as they were" if run else f"as in {name}"
-    report.line(f"{rest} are {where}; --verbose prints them, and the run keeps them in recipe.yaml")
+    report.line(f"{rest} are {where}: see the run's recipe.yaml, or --verbose")
 
 
 def _value(value: object) -> str:
@@ -255,7 +255,7 @@ def _optimizer(job: Job) -> str:
     training = job.recipe.training
     return (
         f"{training.optimizer}, learning rate {training.learning_rate:g}, "
-        f"{training.schedule} after {job.warmup_steps} steps of warm-up"
+        f"{training.schedule} after {counted(job.warmup_steps, 'step')} of warm-up"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 
 from kerasllm.errors import RunError
+from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe, load, older_settings
 from kerasllm.recipe.lora import same_lora
 from kerasllm.run import Run
@@ -76,9 +78,12 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
             if steps_of(recipe.training, state["steps_per_epoch"]) > done:
                 return
         epochs = -(-done // state["steps_per_epoch"]) + 1
+        more = f"--set training.epochs={max(epochs, state['recipe']['training']['epochs'] + 1)}"
+        if recipe is not None and _waited(state) >= _patience(recipe):
+            more += " --set training.early_stopping=null"
         fix = (
-            f"train it further, with more epochs than it had: --set training.epochs={epochs}; or "
-            "choose another directory with --output"
+            f"train it further, with more epochs than it had: {more}; or choose another directory "
+            "with --output"
         )
     raise RunError(
         "The run has finished, there is nothing to resume", where=str(run.path), fix=fix
@@ -87,16 +92,28 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
 
 def _refuse_stopped_early(run: Run, recipe: WholeRecipe, state: dict) -> None:
     """Refuses what early stopping would end again before its first step."""
-    stopping = recipe.training.early_stopping
-    waited = state["states"].get("validation", {}).get("_waited", 0)
-    if stopping is not None and waited >= stopping.patience:
+    waited = _waited(state)
+    if waited >= _patience(recipe):
         raise RunError(
             f"Early stopping has ended the run at step {state['states']['monitor']['steps']}: "
-            f"{waited} evaluations without a better {stopping.metric}",
+            f"{counted(waited, 'evaluation')} without a better "
+            f"{recipe.training.early_stopping.metric}",
             where=str(run.path),
             fix="train it further with --set training.early_stopping=null, or with --set "
             f"training.early_stopping.patience={waited + 2}",
         )
+
+
+def _waited(state: dict) -> int:
+    """Returns for how many evaluations early stopping has waited at a checkpoint."""
+    if state["recipe"]["training"].get("early_stopping") is None:
+        return 0
+    return state["states"].get("validation", {}).get("_waited", 0)
+
+
+def _patience(recipe: WholeRecipe) -> float:
+    stopping = recipe.training.early_stopping
+    return math.inf if stopping is None else stopping.patience
 
 
 def further(run: Run, recipe: WholeRecipe) -> frozenset[str]:

@@ -270,6 +270,22 @@ def test_the_learning_rate_of_a_row_is_that_of_its_step():
     assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
 
 
+def test_early_stopping_that_begins_with_a_resume_keeps_what_it_has_seen():
+    model = compiled(learning_rate=0.1)
+    results = iter([0.1, 0.9, 0.5, 0.7, 0.6])
+    before = Validation(lambda: {"loss": next(results)})
+    fit(model, [before], epochs=2)
+    watching = Validation(lambda: {"loss": next(results)}, patience=2)
+    watching.set_state(before.get_state())
+    kept = []
+    watching._on_result = lambda step, result: kept.append(weights_of(model))
+    model.fit(tiny_batches(), epochs=5, initial_epoch=2, callbacks=[watching], verbose=0)
+    # The best of those that it has seen, 0.5, and not the 0.1 whose weights are gone.
+    assert (watching.best_step, watching.result) == (9, {"loss": 0.5})
+    for ours, best in zip(weights_of(model), kept[0], strict=True):
+        np.testing.assert_array_equal(ours, best)
+
+
 def test_a_second_fit_starts_afresh():
     results = iter([0.1, 0.9, 0.9, 0.9, 0.9])
     model = compiled(learning_rate=0.1)

@@ -7,7 +7,7 @@ import pytest
 from kerasllm.errors import RunError
 from kerasllm.run import Run
 from tests.toy import save_toy_preset, toy_rows, write_csv
-from tests.workflows.toy_runs import Killed, assert_same, kill, metrics, rows, toy_run
+from tests.workflows.toy_runs import Killed, assert_same, kill, metrics, rows, toy_run, weights
 
 # 14 steps, 7 an epoch, and a checkpoint of the last step alone.
 SPARSE = ("training.checkpoint_every=500", "training.keep_checkpoints=1")
@@ -112,9 +112,20 @@ def test_what_early_stopping_ended_needs_more_patience(folder, preset):
     settings = (*SPARSE, "training.epochs=4", stopping)
     run, _ = toy_run(folder, preset, *settings, output="early")
     assert metrics(run.path)["timing"]["steps"] == 14
+    with pytest.raises(RunError, match="nothing to resume") as refused:
+        toy_run(folder, preset, *settings, output="early", resume=True)
+    more = "--set training.epochs=5 --set training.early_stopping=null"
+    assert more in refused.value.fix
     with pytest.raises(RunError, match="Early stopping has ended the run at step 14") as refused:
         toy_run(folder, preset, *settings, "training.epochs=5", output="early", resume=True)
     assert "training.early_stopping=null" in refused.value.fix
+    # Without early stopping it ends with the last weights, and not with those that were kept.
+    copy_of(run.path, "off")
+    off, _ = toy_run(
+        folder, preset, *settings, "training.early_stopping=null", output="off", resume=True
+    )
+    kept = weights(run.path)
+    assert any((value != kept[name]).any() for name, value in weights(off.path).items())
     patient = stopping.replace("1, metric", "3, metric")
     run, shown = toy_run(folder, preset, *settings, patient, output="early", resume=True)
     assert "continuing after step 14 of 28" in shown
