@@ -14,7 +14,7 @@ import click
 from kerasllm.cli.generation_options import generation_options, settings_of
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 
 @click.command()

@@ -18,7 +18,7 @@ import click
 
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 # A tsv without quotes cannot hold it, or would look as if it had quotes.
 _NEEDS_QUOTES = re.compile(r'^"|[\t\r\n]')

@@ -8,7 +8,7 @@ from kerasllm.export.formats import FORMATS, Engine, Format, Options
 from kerasllm.export.parity import FILE_NAME, Parity
 from kerasllm.export.source import Source
 from kerasllm.tasks.task import Head
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 CARD = "README.md"
 

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm import aliases
 from kerasllm.errors import CommandError, KerasllmError
 
 if TYPE_CHECKING:
@@ -182,6 +183,12 @@ def find_format(name: str) -> Listed:
         CommandError: There is no such format.
     """
     if name not in FORMATS:
+        if ours := aliases.FORMATS.get(aliases.normalized(name)):
+            raise CommandError(
+                f"There is no format {name!r}: here it is {ours}",
+                where="--format",
+                fix=f"type --format {ours}",
+            )
         near = difflib.get_close_matches(name, FORMATS, n=1)
         raise CommandError(
             f"There is no format {name!r}",

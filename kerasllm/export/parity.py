@@ -12,7 +12,7 @@ from kerasllm.errors import JobError
 from kerasllm.export.formats import Engine
 from kerasllm.run import write_json
 from kerasllm.tasks.task import Head
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 FILE_NAME = "parity.json"
 """The file that holds the report, and marks a folder as an export of kerasllm's."""

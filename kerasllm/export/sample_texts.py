@@ -11,7 +11,7 @@ from kerasllm.errors import DataError
 from kerasllm.export.card_facts import without_folder
 from kerasllm.recipe import WholeRecipe
 from kerasllm.tasks.task import Samples, Task
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 # The first that can be used is taken.
 _PARTS = ("test", "validation", "train")

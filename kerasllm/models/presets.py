@@ -17,6 +17,7 @@ from pathlib import Path
 from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
 from kerasllm.models import digests, hub, pypi, tensorflow_checkpoints
+from kerasllm.run import Run
 
 Progress = Callable[[str], None]
 
@@ -109,6 +110,7 @@ FORMS = (
     pypi.FORM,
     "a folder in the layout of Hugging Face or KerasHub, or with a TensorFlow checkpoint of BERT",
     "a .gguf file",
+    "a run directory of kerasllm",
 )
 _GGUF = ".gguf"
 _DECODERS = ("ForCausalLM", "LMHeadModel")
@@ -124,8 +126,8 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
     Files that kerasllm cached are checked against their sha256 each time.
 
     Args:
-        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, or a
-            GGUF file.
+        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, a
+            GGUF file, or a finished run, whose trained model is meant.
         progress: Called with a line of text before something slow. Defaults to `None`.
 
     Returns:
@@ -293,7 +295,7 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
         return check_folder(hub.download(text, cache_dir() / "huggingface" if chosen else None))
     if text.startswith("kaggle://"):
         return text
-    folder = Path(preset).expanduser()
+    folder = _model_of(Path(preset).expanduser())
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
     if Path(f"{folder}.index").is_file():
@@ -303,6 +305,16 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
     if text.startswith(("/", "./", "../", "~")):
         raise PresetError(f"there is no folder {text}", fix="check the path")
     return _keras_hub_name(text)
+
+
+def _model_of(folder: Path) -> Path:
+    """Returns the folder of the trained model, where a folder is a run directory.
+
+    Raises:
+        RunError: If the run did not finish.
+    """
+    run = Run(folder)
+    return Run.open(folder).model if run.recipe.is_file() else folder
 
 
 def _keras_hub_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 
 class Refusal(Exception):

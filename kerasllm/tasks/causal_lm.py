@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -24,7 +25,6 @@ from kerasllm.tasks.task import (
     Samples,
     Task,
 )
-from kerasllm.words import counted
 
 if TYPE_CHECKING:
     from kerasllm.data.language_models import LanguageModelData

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, needs_validation
 from kerasllm.recipe.types import Count, Files, Positive, Section, Share, Text
 from kerasllm.tasks.causal_lm import CausalLanguageModelling, CausalModel, CausalTraining
 from kerasllm.tasks.task import DataFacts, Evaluation, Headline
-from kerasllm.words import counted
 
 if TYPE_CHECKING:
     from kerasllm.data.language_models import LanguageModelData

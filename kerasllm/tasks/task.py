@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.schema import WholeRecipe
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 if TYPE_CHECKING:
     import keras

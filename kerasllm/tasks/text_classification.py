@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -35,7 +36,6 @@ from kerasllm.tasks.task import (
     Samples,
     Task,
 )
-from kerasllm.words import counted
 
 if TYPE_CHECKING:
     from kerasllm.data.classification import ClassificationData as Loaded
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # Mistakes that are shown.
 _MISTAKES = 5
+# Fewer training rows than these do not teach a label; so many such labels are named.
+_RARE, _RARE_SHOWN = 5, 8
 
 def _named(label_names: str | list[str] | dict[str, str] | None) -> dict[str, str]:
     """Returns the names of labels by label; none where they stand in a file."""
@@ -314,6 +316,7 @@ class TextClassification(Task):
         return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
+        from kerasllm.models import trained_heads
         from kerasllm.models.new_classifier import bert_classifier
         from kerasllm.models.text_classifier import Outputs
 
@@ -338,6 +341,12 @@ class TextClassification(Task):
             ),
         )
         model.standardized = data.problem.kind == "regression"
+        folder = trained_heads.folder_with_head(recipe.model.preset)
+        if folder is not None and not trained_heads.differences(folder, model):
+            trained_heads.load_head(folder, model)
+            if model.standardized:
+                # It was saved in the unit of the scores.
+                model.scale_outputs(1 / data.std, -data.mean / data.std)
         return model
 
     def loss(self, recipe: ClassificationRecipe, data: Loaded):
@@ -636,9 +645,9 @@ class TextClassification(Task):
             found.append("thresholds: 0.5 for all labels, as there is no validation data")
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
+            texts = counted(cut, "training text reaches", "training texts reach")
             found.append(
-                f"{counted(cut, 'training text')} of data.max_length={recipe.data.max_length} "
-                "tokens or more; what is longer is cut off"
+                f"{texts} data.max_length={recipe.data.max_length} tokens; what is longer is cut off"
             )
         if problem.kind == "regression":
             scores = {
@@ -651,17 +660,24 @@ class TextClassification(Task):
         weights = _weights(data) if problem.kind == "single_label" else None
         counts = {name: _counts(part, len(data.labels)) for name, part in data.parts.items()}
         rows = {name: len(part) for name, part in data.parts.items()}
+        found += _rare(counts["train"], data.labels.names)
         table = balance_table(counts, data.labels.names, weights, rows)
         return DataFacts(facts, [table], found)
 
     def model_facts(
         self, recipe: ClassificationRecipe, model: TextClassifier
     ) -> list[tuple[str, str]]:
+        from kerasllm.models import trained_heads
+
         why = ""
         if recipe.model.pooling == "auto":
             why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
         what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
-        return [("pooling", f"{model.pooling}, {what}{why}")]
+        facts = [("pooling", f"{model.pooling}, {what}{why}")]
+        if (folder := trained_heads.folder_with_head(recipe.model.preset)) is not None:
+            new = "; ".join(trained_heads.differences(folder, model))
+            facts.append(("head", f"new: {new}" if new else f"trained, of {folder}"))
+        return facts
 
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
@@ -1030,6 +1046,19 @@ def _counts(part: Examples, labels: int):
             counts += part.targets(slice(start, start + _ROWS_AT_ONCE)).sum(axis=0).astype(int)
         return counts
     return np.bincount(part.labels, minlength=labels)
+
+
+def _rare(counts: Any, names: Sequence[str]) -> list[str]:
+    """Returns a warning of labels with too few training rows to be learned, none without such."""
+    rare = [(names[i], int(counts[i])) for i in range(len(names)) if counts[i] < _RARE]
+    if not rare:
+        return []
+    shown = ", ".join(f"{name} ({count})" for name, count in rare[:_RARE_SHOWN])
+    more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
+    return [
+        f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not measured "
+        f"well: {shown}{more}"
+    ]
 
 
 def _files(data: Loaded) -> list[tuple[str, str]]:

@@ -28,9 +28,10 @@ from kerasllm.recipe.schema import WholeRecipe
 from kerasllm.run import Run, whole_folder, write_json, write_text
 from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 from kerasllm.workflows import compress_summary as summary
 from kerasllm.workflows.compress_training import train
+from kerasllm.workflows.finetune_summary import show_recipe
 from kerasllm.workflows.report import Report
 
 RECIPE = "compression.yaml"
@@ -98,8 +99,7 @@ def compress(
     _refuse_pair(recipe_of(source), recipe, source)
     if output is not None:
         Run(output).refuse_existing()
-    report.heading(f"Recipe {name}")
-    report.yaml(recipe.to_yaml())
+    show_recipe(report, recipe, name)
     with report.busy("reading the data") as busy:
         subject = subject_of(source, busy.update)
     made_run = Run.create(output, name)

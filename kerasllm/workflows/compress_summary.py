@@ -9,7 +9,7 @@ from rich.table import Table
 from kerasllm.compression.measure import Comparison
 from kerasllm.compression.run_model import Subject
 from kerasllm.run import Run
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 from kerasllm.workflows.report import Report
 
 _MEGABYTE = 1e6

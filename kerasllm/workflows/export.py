@@ -20,7 +20,7 @@ from kerasllm.models.presets import PRESETS
 from kerasllm.recipe import load
 from kerasllm.run import Run, read_json, whole_folder, write_text
 from kerasllm.tasks.task import task_of
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 from kerasllm.workflows.signals import asked_to_stop
 from kerasllm.workflows.trained import Trained, open_trained
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.workflows.trained import Trained, open_generator_source
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 if TYPE_CHECKING:
     from kerasllm.generation.text import TextGenerator

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows.job import Job
 from kerasllm.workflows.report import Report
@@ -65,7 +65,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
                 f"{counted(found['replica_batch'], 'row')} on each of {target.replicas}{fill}"
                 + (f", in {accumulate} micro-batches of {found['micro_batch']}" * (accumulate > 1)),
             ),
-            ("steps", f"{found['epochs']} x {found['steps_per_epoch']:,} = {found['steps']:,}"),
+            ("steps", _steps(found)),
             ("compiled", _compiled(found)),
         ]
     )
@@ -113,6 +113,14 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.1f} {name}"
     return counted(count, "byte")
+
+
+def _steps(found: dict) -> str:
+    all_steps = found["epochs"] * found["steps_per_epoch"]
+    steps = f"{found['epochs']} x {found['steps_per_epoch']:,} = {all_steps:,}"
+    if all_steps == found["steps"]:
+        return steps
+    return f"{steps}, ended after {found['steps']:,} by training.max_steps"
 
 
 def _compiled(found: dict) -> str:

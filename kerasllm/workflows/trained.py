@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasllm.errors import RunError
+from kerasllm.errors import CommandError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks.task import Task, task_of, task_of_presets
@@ -47,6 +47,30 @@ class Trained:
     def buckets(self) -> int:
         """The most lengths that batches are padded to."""
         return self.recipe.data.buckets if self.recipe else 16
+
+    def test_data(self) -> str | list[str]:
+        """Returns the files of the run's own test data, as its recipe names them.
+
+        Raises:
+            CommandError: If it has none, or this is a preset.
+        """
+        if self.run is None:
+            raise CommandError(
+                "This is not a run directory, and a preset has no test data of its own",
+                where=str(self.source),
+                fix="say what to measure it on: --data FILE",
+            )
+        data = self.recipe.data
+        if data.test is None:
+            validated = data.validation or (data.validation_split and data.train)
+            part = "" if data.validation else "a part of "
+            known = f"; its validation data were {part}{_files(validated)}" if validated else ""
+            raise CommandError(
+                "The run has no test data of its own",
+                where=f"data.test in {self.run.recipe}",
+                fix=f"say what to measure it on: --data FILE{known}",
+            )
+        return data.test
 
     def open(
         self,
@@ -148,6 +172,10 @@ def _some_of(model: keras.Model) -> bytes:
 
     firsts = (keras.ops.reshape(weight, [-1])[:4] for weight in model.weights)
     return b"".join(keras.ops.convert_to_numpy(first).tobytes() for first in firsts)
+
+
+def _files(spec: str | list[str]) -> str:
+    return spec if isinstance(spec, str) else ", ".join(spec)
 
 
 def is_run(source: str | Path) -> bool:

@@ -22,6 +22,23 @@ def test_tables_for_people(kerasllm, toy_run, toy_data):
         assert words in result.out
 
 
+def test_without_data_it_is_the_runs_own_test_data(kerasllm, toy_run):
+    result = kerasllm("evaluate", toy_run, "--json")
+    own = str(toy_run.parent / "test.csv")
+    assert result.status == 0 and f"on the run's own test data: {own}" in result.err
+    classes = json.loads(result.out)["per_class"].values()
+    assert sum(one["support"] for one in classes) == 60
+    assert "test.csv" in kerasllm("evaluate", toy_run).out
+
+
+def test_without_data_of_its_own_it_is_asked_for(kerasllm, toy_language_model, toy_data):
+    result = kerasllm("evaluate", toy_language_model)
+    assert result.status == 2 and "has no test data of its own" in result.err
+    assert "--data FILE; its validation data were a part of" in result.err
+    result = kerasllm("evaluate", toy_data / "no_run")
+    assert result.status == 2 and "not a run directory" in result.err and "--data" in result.err
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "words"),
     [

@@ -23,7 +23,7 @@ from kerasllm.data.readers.sources import places
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 # Raise it when the same file and settings would give other tokens than before.
 _VERSION = 1

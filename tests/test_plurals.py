@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kerasllm
-from kerasllm.words import counted
+from kerasllm.plurals import counted
 
 # What is told of one thing as often as of several.
 _FOLDERS = ("cli", "export", "tasks")
