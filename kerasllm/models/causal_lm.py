@@ -29,7 +29,7 @@ from kerasllm.errors import DataError
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.packed_files import pack_files, unpacked
 from kerasllm.models.save_preset import preprocessor_of, save_causal_lm
-from kerasllm.models.text_model import TextModel, as_texts
+from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.training.chunked_loss import chunked_loss, chunked_scores, tokens_at_once
 from kerasllm.training.compiling import on_logits
@@ -207,9 +207,13 @@ class CausalLM(TextModel):
         """The most tokens that it reads; `None` where nothing says."""
         return self._longest or getattr(self.backbone, "max_sequence_length", None)
 
+    def prepare_inputs(self, x):
+        check_inputs(x, ("token_ids",))
+        return x
+
     def call(self, inputs, training=None):
         """Returns the logits, float32 `[rows, length, vocabulary]`."""
-        return logits(self.backbone, self._hidden(inputs, training))
+        return logits(self.backbone, self._hidden(self.prepare_inputs(inputs), training))
 
     def default_metrics(self) -> list[keras.metrics.Metric]:
         return [TokenAccuracy(name="accuracy")]

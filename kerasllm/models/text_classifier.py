@@ -38,7 +38,7 @@ from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
-from kerasllm.models.text_model import TextModel, as_texts
+from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.training.compiling import is_categorical, on_logits, takes_probabilities
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
@@ -190,8 +190,7 @@ class TextClassifier(TextModel):
 
     def prepare_inputs(self, x):
         """Returns inputs as numbers: a mask may be given as bool, as KerasHub makes it."""
-        if not isinstance(x, dict):
-            return x
+        check_inputs(x, self.input_names)
         return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
 
     def classify(self, texts: Any) -> list[dict[str, Any]]:
@@ -365,6 +364,11 @@ class TextClassifier(TextModel):
             raise ValueError(
                 f"`y` must have a column for each of the {len(self.labels)} labels. Received: "
                 f"y of shape {values.shape}"
+            )
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                "`y` holds numbers between 0 and 1: give texts one label each, or several, or what "
+                "`model.preprocessor` makes of them with a loss that compares probabilities."
             )
         names = self.labels.raw
         if self.outputs.problem == "multi_label":

@@ -373,6 +373,29 @@ def is_text(x: Any) -> bool:
     return isinstance(first, (str, bytes, Mapping)) or _is_series_of_texts(first)
 
 
+def check_inputs(x: Any, names: Sequence[str]) -> None:
+    """Refuses what is not the dictionary of token ids that a preprocessor makes.
+
+    Args:
+        x: The inputs of a step, or of a call.
+        names: Those that there must be.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(x, Mapping):
+        raise ValueError(
+            "A call and batches of a generator take what `model.preprocessor` makes of texts, a "
+            f"dictionary with {', '.join(names)}. Texts as they are go to `fit`, `evaluate` and "
+            "`predict`, as lists, arrays or a `tf.data.Dataset`."
+        )
+    if missing := [name for name in names if name not in x]:
+        raise ValueError(
+            f"The inputs lack {', '.join(missing)}: `model.preprocessor` makes all of them. "
+            f"Received: {', '.join(x)}"
+        )
+
+
 def as_texts(x: Any) -> list:
     """Returns texts, pairs of texts or conversations in memory as a list."""
     from kerasllm.data.dataset import _listed

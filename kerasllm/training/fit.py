@@ -12,6 +12,7 @@ What differs from Keras' own:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -167,6 +168,7 @@ class FineTunedModel(StepFunctions):
             ValueError: If one of these is none of what is described, or the task, optimizer or a
                 metric was made outside the scope of the model's strategy.
         """
+        _refuse_own_steps(type(self))
         alone = self.distribute_strategy.num_replicas_in_sync == 1
         xla = resolve_xla(xla if jit_compile is None else jit_compile)
         if run_eagerly and not alone:
@@ -467,6 +469,20 @@ class FineTunedModel(StepFunctions):
             metric.name: metric.stateless_result(state)
             for metric, state in zip(self.metrics, sum_over_replicas(states), strict=True)
         }
+
+
+def _refuse_own_steps(kind: type) -> None:
+    """Refuses classes with a step in Keras' own form, which takes a batch and nothing else."""
+    for name, own in (("train_step", kind.train_step), ("test_step", kind.test_step)):
+        ours = getattr(FineTunedModel, name)
+        if own is not ours and len(inspect.signature(own).parameters) < len(
+            inspect.signature(ours).parameters
+        ):
+            raise ValueError(
+                f"A `{name}` of one's own is for `keras.Model`: the one here is spread over replicas "
+                "and micro-batches. Give `compile` a loss as a function, override "
+                f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
+            )
 
 
 def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:

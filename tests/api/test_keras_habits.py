@@ -268,6 +268,61 @@ def test_a_label_that_is_none_is_refused_by_name(model):
         model.fit(TEXTS, ["neutral", *NAMES[1:]], verbose=0)
 
 
+def test_calling_the_model_on_texts_is_refused(model):
+    with pytest.raises(ValueError, match="model.preprocessor"):
+        model(tf.constant(TEXTS[:2]))
+    with pytest.raises(ValueError, match="lack .*padding_mask.*preprocessor"):
+        model({"token_ids": np.ones((2, 4), "int32")})
+
+
+def test_a_generator_of_texts_is_refused(model):
+    with pytest.raises(ValueError, match="as lists, arrays or a `tf.data.Dataset`"):
+        model.fit(iter([(TEXTS[:4], NUMBERS[:4])]), steps_per_epoch=1, verbose=0)
+
+
+def test_soft_labels_of_texts_are_refused(model):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        model.fit(TEXTS, np.full((64, 2), 0.5), verbose=0)
+
+
+def test_a_training_loop_by_hand(model, batch):
+    optimizer = keras.optimizers.Adam(5e-3)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    seen = []
+    for _ in range(8):
+        with tf.GradientTape() as tape:
+            value = loss(np.array(NUMBERS), model(batch, training=True))
+        gradients = tape.gradient(value, model.trainable_weights)
+        optimizer.apply(gradients, model.trainable_weights)
+        seen.append(float(value))
+    assert seen[-1] < seen[0]
+
+
+def test_a_step_of_ones_own_is_refused(preset):
+    class Own(TextClassifier):
+        def train_step(self, data):
+            return {}
+
+    with pytest.raises(ValueError, match="loss_and_outputs"):
+        Own.from_preset(preset, labels=LABELS)
+        Own(classifier(preset).task, classifier(preset).labels).compile()
+
+
+def test_the_architecture_as_json(model):
+    again = keras.models.model_from_json(model.to_json())
+    assert isinstance(again, TextClassifier) and again.labels == model.labels
+
+
+def test_the_same_seed_gives_the_same_training(preset):
+    losses = []
+    for _ in range(2):
+        keras.utils.set_random_seed(7)
+        model = classifier(preset, dropout=0.1)
+        model.compile()
+        losses.append(fits(model, TEXTS, NAMES, epochs=2)["loss"])
+    assert losses[0] == losses[1]
+
+
 # Datasets
 
 
