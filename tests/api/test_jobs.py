@@ -208,6 +208,13 @@ def test_a_language_model_generates_what_the_command_does(toy_language_model, co
     expected = [json.loads(line)["text"] for line in said.splitlines()]
     assert run.generate(prompts, max_new_tokens=8) == expected
     assert run.generate(prompts[0], max_new_tokens=8) == expected[0]
+    # The model is the user's: what is generated follows its weights.
+    weights = run.model.get_weights()
+    draw = np.random.default_rng(0).normal
+    run.model.set_weights([draw(size=weight.shape) for weight in weights])
+    assert run.generate(prompts, max_new_tokens=8) != expected
+    run.model.set_weights(weights)
+    assert run.generate(prompts, max_new_tokens=8) == expected
     with pytest.raises(RunError, match="labels no texts"):
         run.predict(["a"])
     with pytest.raises(CommandError, match="no chat template"):
