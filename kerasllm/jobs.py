@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from collections.abc import Mapping
@@ -93,9 +94,9 @@ def finetune(
             **{"data.text": text, "data.label": label},
             **{"training.strategy": strategy, "training.seed": seed},
         }
-        # A section's null is a value of its key; an argument's says that it is not given.
-        overrides = {key: value for key, value in given.items() if value is not None}
-        overrides = {**settings, **{k: v for k, v in sections.items() if v is not None}, **overrides}
+        # A null inside a section is a value of its key; an argument's says that it is not given.
+        named = {key: value for key, value in {**sections, **given}.items() if value is not None}
+        overrides = {**settings, **named}
         name = Path(recipe).stem if isinstance(recipe, (str, os.PathLike)) else "finetune"
         loaded = _load(recipe, overrides, output, resume)
 
@@ -141,11 +142,9 @@ def load(source: str | Path) -> TrainedModel:
             folder = folder.parent
         if is_run(folder):
             return TrainedModel(open_run(folder))
-        if any(folder.glob("*/recipe.yaml")) or isinstance(source, os.PathLike):
-            if not folder.is_file() and not (folder / "config.json").is_file():
-                Run.open(folder)  # which says what is missing
-        if not folder.exists():
-            _check_preset(str(source))
+        if any(folder.glob("*/recipe.yaml")) or (isinstance(source, Path) and not folder.exists()):
+            Run.open(folder)  # which says what is there instead
+        _check_preset(folder if folder.exists() else str(source))
         return TrainedModel(open_trained(source))
 
 
@@ -193,12 +192,14 @@ def _of_run(output: str | Path | None, resume: bool) -> Path:
     return run.recipe
 
 
-def _check_preset(name: str) -> None:
-    """Refuses what is neither the name of a run nor that of a language model."""
-    from kerasllm.models.presets import PRESETS, resolve
+def _check_preset(name: str | Path) -> None:
+    """Refuses what is neither a run nor a language model, as far as its name or folder tells."""
+    from kerasllm.models.presets import PRESETS, check_folder, resolve
     from kerasllm.recipe import load as load_recipe
 
-    if name in PRESETS:
+    if isinstance(name, Path):
+        check_folder(name)
+    elif name in PRESETS:
         recipe = PRESETS[name].recipe
         if not task_of(load_recipe(recipe)).generates:
             raise RunError(
@@ -209,4 +210,10 @@ def _check_preset(name: str) -> None:
         try:
             resolve(name)
         except KerasllmError as error:
-            raise RunError(f"There is no run directory {name!r}, and {error.what}", fix=error.fix)
+            folder = Path(name).expanduser()
+            runs = [run.parent.name for run in folder.parent.glob("*/recipe.yaml")]
+            near = difflib.get_close_matches(folder.name, runs, n=1)
+            raise RunError(
+                f"There is no run directory {name!r}, and {error.what}",
+                fix=f"did you mean {folder.parent / near[0]}?" if near else error.fix,
+            ) from None

@@ -12,13 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import (
-    BaseModel,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from kerasllm import aliases
@@ -91,20 +85,6 @@ class WholeRecipe(Section):
     if TYPE_CHECKING:
         # The keys are those of the task.
         def __getattr__(self, name: str) -> Any: ...
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refused_in_words(
-        cls, values: Any, handler: ModelWrapValidatorHandler, info: ValidationInfo
-    ) -> WholeRecipe:
-        try:
-            return handler(values)
-        except ValidationError as error:
-            if isinstance(info.context, Written):
-                raise  # The loader words it, with the places in the file.
-            if not isinstance(values, dict):
-                raise RecipeError(f"{cls.__name__} takes a mapping. Received: {values!r}") from None
-            raise together(problems(cls, error, Written(cls.__name__, values))) from None
 
     def to_yaml(self, explain: bool = False) -> str:
         """Writes every key, in the order of the schema.

@@ -19,9 +19,9 @@ def install() -> None:
     """Makes the import of TensorFlow silent, and sets before it what TensorFlow reads only then.
 
     From `import kerasllm` on: Keras, KerasHub and a user's own program import TensorFlow as well as
-    kerasllm does, and whatever comes first decides. Nothing is hidden but what is written to stderr until the import
-    has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`, which is set to `3`
-    unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
+    kerasllm does, and whatever comes first decides. Nothing is hidden but what is written to stderr
+    until the import has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`,
+    which is set to `3` unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """
     if "tensorflow" not in sys.modules and not is_off("KERASLLM_QUIET_IMPORT"):
         sys.meta_path.insert(0, _FINDER)

@@ -95,7 +95,7 @@ def set_before_import() -> None:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Drops warnings and all that is written to stderr until the block ends, TensorFlow's import."""
+    """Drops warnings and all that is written to stderr until the block, an import, ends."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with nothing_on_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -139,7 +139,8 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str 
         title: HTML to begin with, as a `<caption>`. Defaults to `""`.
     """
     lines = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
-    return f"<table>{title}<thead><tr>{_cells('th', header)}</tr></thead><tbody>{lines}</tbody></table>"
+    head = f"<thead><tr>{_cells('th', header)}</tr></thead>"
+    return f"<table>{title}{head}<tbody>{lines}</tbody></table>"
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:

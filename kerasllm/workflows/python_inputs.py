@@ -79,8 +79,8 @@ def _checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
     if len(texts) != count:
         one = count == 1
         raise DataError(
-            f"The model reads {'one text' if one else f'{count} texts'} at a time. Received as item "
-            f"{number}: {given!r}",
+            f"The model reads {'one text' if one else f'{count} texts'} at a time. "
+            f"Received as item {number}: {given!r}",
             fix='give a list of texts, as in ["one", "another"]'
             if one
             else 'give a list of tuples, as in [("one text", "the text beside it")]',

@@ -1,7 +1,7 @@
 """What a type checker sees of the public names: read by mypy in .ci/run, never run.
 
-Each line that is wrong is marked so, and mypy reports a mark that it does not need: an annotation that
-became vague fails as one that became wrong.
+Each line that is wrong is marked so, and mypy reports a mark that it does not need: an annotation
+that became vague fails as one that became wrong.
 """
 
 from pathlib import Path

@@ -72,7 +72,8 @@ def test_python_and_the_command_end_with_the_same_weights(same_job):
 def test_python_shows_the_report_and_nothing_of_tensorflow(same_job):
     _, said = same_job
     assert "Results" in said.stderr
-    assert not any(word in said.stderr for word in ("oneDNN", "cuda", "Warning", "WARNING", "E0000"))
+    notices = ("oneDNN", "cuda", "Warning", "WARNING", "E0000")
+    assert not any(notice in said.stderr for notice in notices)
 
 
 def test_the_run_of_a_table_can_be_run_again_and_resumed(same_job):
@@ -86,9 +87,8 @@ def test_the_run_of_a_table_can_be_run_again_and_resumed(same_job):
         settings = settings_of(folder, folder / "preset")
         settings.pop("data.train")
         train = pd.read_csv(folder / "train.csv")
-        resumed = kerasllm.finetune(
-            "bert_cls", train=train, output=folder / "python", resume=True, verbose=False, **settings
-        )
+        settings |= {"train": train, "output": folder / "python", "verbose": False}
+        resumed = kerasllm.finetune("bert_cls", resume=True, **settings)
     assert resumed.metrics["train"]["loss"] > 0
     environment = json.loads(Run(folder / "python").environment.read_text())
     assert environment["resumed"][0]["from_step"] > 0
@@ -208,6 +208,13 @@ def test_a_language_model_generates_what_the_command_does(toy_language_model, co
     expected = [json.loads(line)["text"] for line in said.splitlines()]
     assert run.generate(prompts, max_new_tokens=8) == expected
     assert run.generate(prompts[0], max_new_tokens=8) == expected[0]
+    # The model is the user's: what is generated follows its weights.
+    weights = run.model.get_weights()
+    draw = np.random.default_rng(0).normal
+    run.model.set_weights([draw(size=weight.shape) for weight in weights])
+    assert run.generate(prompts, max_new_tokens=8) != expected
+    run.model.set_weights(weights)
+    assert run.generate(prompts, max_new_tokens=8) == expected
     with pytest.raises(RunError, match="labels no texts"):
         run.predict(["a"])
     with pytest.raises(CommandError, match="no chat template"):
@@ -251,6 +258,10 @@ def test_what_is_no_run_is_refused_by_name(tmp_path, toy_run):
         kerasllm.load(tmp_path / "no_such")
     with pytest.raises(RunError, match=f"did you mean {toy_run}"):
         kerasllm.load(toy_run.parent)
+    with pytest.raises(RunError, match=f"did you mean {toy_run}"):
+        kerasllm.load(f"{toy_run}s")
+    with pytest.raises(KerasllmError, match="no config.json"):
+        kerasllm.load(tmp_path)
     with pytest.raises(RunError, match="encoder") as caught:
         kerasllm.load("minilm_l6_en_uncased")
     assert 'kerasllm.finetune("bert_cls")' in caught.value.fix

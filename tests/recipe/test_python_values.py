@@ -104,6 +104,21 @@ def test_the_schema_itself_refuses_in_words():
         schema(**values)
 
 
+def test_a_section_alone_refuses_in_words():
+    assert recipe.Training(epochs=2).epochs == 2
+    with pytest.raises(RecipeError, match="unknown key epoch\n.*\n.*did you mean epochs?"):
+        recipe.Training(epoch=2)
+    with pytest.raises(RecipeError, match="patience: expected"):
+        recipe.EarlyStopping(patience=-1)
+    schema = recipe.schema_of("text_classification")
+    with pytest.raises(RecipeError, match="2 problems"):
+        schema(
+            task="text_classification",
+            data={"train": "a.csv", "tetx": "a"},
+            training={"early_stopping": {"patience": -1}},
+        )
+
+
 def test_sections_are_flattened_and_mappings_below_them_are_values():
     assert flat_settings({"a": {"b": {"c": 1}}, "d.e": {"f": 2}, "g": 3}) == {
         "a.b": {"c": 1},
