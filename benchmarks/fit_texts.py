@@ -28,7 +28,7 @@ data = kerasllm.Dataset.from_files("starter:movie_reviews")
 rows = data.head(len(data))
 texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
 model = kerasllm.TextClassifier.from_preset(
-    "minilm_l6_en_uncased", labels=["negative", "positive"], max_length=128
+    "minilm_l6_en_uncased", labels=["negative", "positive"], pooling="cls", max_length=128
 )
 model.compile()
 began = time.perf_counter()

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.chat.conversations import holds_conversations, open_conversations
-from kerasllm.data.chat.templates import ChatTemplate, own, read_template
+from kerasllm.data.chat.templates import ChatTemplate, choose_template, own, read_template
 from kerasllm.data.dataset import Dataset
 from kerasllm.data.documents import Documents, open_documents
 from kerasllm.data.sequences import (
@@ -122,6 +122,7 @@ class CausalLM(TextModel):
         lora: Mapping | None = None,
         quantize: str | None = None,
         sequence_length: int | None = None,
+        chat_template: str = "auto",
     ) -> CausalLM:
         """Loads a pretrained causal language model.
 
@@ -139,9 +140,13 @@ class CausalLM(TextModel):
                 `kerasllm.models.adapters.add_adapter`. Defaults to `None`: none.
             quantize: `"int8"` or `"int4"`, of the kernels below adapters. Defaults to `None`.
             sequence_length: See the class. Defaults to `None`.
+            chat_template: How conversations are written: `"chatml"`, `"llama3"`, `"gemma"`,
+                `"mistral"`, `"plain"` or a file of Jinja. Defaults to `"auto"`: as the preset says,
+                if it does.
 
         Raises:
             PresetError: If the preset cannot be found, read or used.
+            RecipeError: If there is no such chat template.
 
         Example:
 
@@ -166,6 +171,10 @@ class CausalLM(TextModel):
         if not load_weights:
             fresh = type(model.backbone).from_config(model.backbone.get_config())
             model.backbone.set_weights(fresh.get_weights())
+        if chat_template != "auto":
+            model.chat_template = choose_template(
+                chat_template, None, model.tokenizer, str(preset), where="chat_template"
+            )
         if sequence_length is not None:
             model.sequence_length = sequence_length
         if lora:
@@ -291,8 +300,7 @@ class CausalLM(TextModel):
             if self.chat_template is None:
                 raise DataError(
                     "The model has no chat template, which makes a text of a conversation",
-                    fix="set model.chat_template, as to kerasllm.data.chat.templates.built_in("
-                    '"chatml", model.tokenizer), or give texts',
+                    fix='choose one: from_preset(..., chat_template="chatml"), or give texts',
                 )
             store = open_conversations(
                 dataset.files,

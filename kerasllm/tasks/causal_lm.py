@@ -50,8 +50,8 @@ class CausalModel(Section):
 
     preset: Text | None = Field(
         None,
-        description="name in `kerasllm presets list`, hf://, pypi://, folder, .gguf; null: a new "
-        "GPT-2",
+        description="name in `kerasllm presets list`, hf://, pypi://, folder, run, .gguf; null: a "
+        "new GPT-2",
     )
     layers: Count = Field(6, description="transformer layers of a new model")
     heads: Count = Field(6, description="attention heads of each layer of a new model")

@@ -71,7 +71,7 @@ class ClassificationModel(Section):
 
     preset: Text = Field(
         "minilm_l6_en_uncased",
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder",
+        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
     )
     dropout: Share = Field(0.1, description="every dropout of the model")
     head_dropout: Share | None = Field(

@@ -50,7 +50,9 @@ def show_recipe(
         run: The run that is resumed by it. Defaults to `None`.
         verbose: Whether all keys are shown. Defaults to `False`.
     """
-    report.heading(f"Recipe {title or name}")
+    shown = title or name
+    # Of a recipe that Python code made, only the task is known.
+    report.heading(f"Recipe {shown}" if shown != "finetune" else f"Recipe of {recipe.task}")
     if verbose:
         report.yaml(recipe.to_yaml())
         return

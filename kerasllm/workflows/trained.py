@@ -52,7 +52,7 @@ class Trained:
         """Returns the files of the run's own test data, as its recipe names them.
 
         Raises:
-            CommandError: If it has none, or this is a preset.
+            CommandError: If it has none, they are not there, or this is a preset.
         """
         if self.run is None:
             raise CommandError(
@@ -69,6 +69,13 @@ class Trained:
                 "The run has no test data of its own",
                 where=f"data.test in {self.run.recipe}",
                 fix=f"say what to measure it on: --data FILE{known}",
+            )
+        gone = [name for name in _listed(data.test) if _is_file_that_is_gone(name)]
+        if gone:
+            raise CommandError(
+                "The run's own test data are not here",
+                where=f"{gone[0]}: data.test in {self.run.recipe}",
+                fix="change to the folder that the training ran in, or give --data FILE",
             )
         return data.test
 
@@ -174,8 +181,18 @@ def _some_of(model: keras.Model) -> bytes:
     return b"".join(keras.ops.convert_to_numpy(first).tobytes() for first in firsts)
 
 
+def _listed(spec: str | list[str]) -> list[str]:
+    return [spec] if isinstance(spec, str) else spec
+
+
 def _files(spec: str | list[str]) -> str:
-    return spec if isinstance(spec, str) else ", ".join(spec)
+    return ", ".join(_listed(spec))
+
+
+def _is_file_that_is_gone(name: str) -> bool:
+    """Returns whether a name is that of a file, and not of a glob or a data set, which is gone."""
+    is_file = ":" not in name and not any(sign in name for sign in "*?[")
+    return is_file and not Path(name).expanduser().exists()
 
 
 def is_run(source: str | Path) -> bool:

@@ -1108,8 +1108,6 @@ def test_a_language_model_in_a_keras_file(decoder, tmp_path):
 
 
 def test_conversations(toy_language_model):
-    from kerasllm.data.chat.templates import built_in
-
     model = CausalLM.from_preset(
         toy_language_model, precision="float32", sequence_length=32,
         lora={"rank": 4, "targets": ["attention"], "train": ["embeddings"]},
@@ -1118,9 +1116,12 @@ def test_conversations(toy_language_model):
         [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "cold"}]
     ] * 24
     model.compile("adamw")
-    with pytest.raises(DataError, match="chat template"):
+    with pytest.raises(DataError, match='chat_template="chatml"'):
         model.fit(chats, verbose=0)
-    model.chat_template = built_in("plain", model.tokenizer)
+    model = CausalLM.from_preset(
+        toy_language_model, precision="float32", sequence_length=32, chat_template="plain",
+        lora={"rank": 4, "targets": ["attention"], "train": ["embeddings"]},
+    )  # fmt: skip
     model.compile(keras.optimizers.Adam(2e-2))
     history = fits(model, chats, epochs=12, batch_size=4)
     assert history["loss"][-1] < 0.5 * history["loss"][0]

@@ -59,13 +59,24 @@ def test_columns_are_named_as_for_predict_and_evaluate(kerasllm, toy_data, toy_p
     rows = [(number, text, label) for number, (text, label) in enumerate(toy_rows(40))]
     write_csv(toy_data / "odd.csv", rows, ("id", "what, they=wrote", "#topic"))
     command = _command(toy_data, toy_preset)
-    files = ("--train", toy_data / "odd.csv", "--dry-run")
+    files = ("--train", toy_data / "odd.csv", "--set", "data.test=null", "--dry-run")
     columns = ("--text", "what, they=wrote", "--label", "#topic")
     result = kerasllm(*command, *files, *columns)
     assert result.status == 0
     shown = " ".join(result.err.split())
     assert "data.text what, they=wrote (in bert_cls: null)" in shown
     assert "data.label #topic (in bert_cls: null)" in shown
+
+
+def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_preset):
+    write_csv(toy_data / "few.csv", [*toy_rows(12), ("uneven , and it ends", "mixed")])
+    settings = ("--set", "data.test=null", "--set", "data.validation_split=0", "--dry-run")
+    command = _command(toy_data, toy_preset)
+    result = kerasllm(*command, "--train", toy_data / "few.csv", *settings)
+    shown = " ".join(result.err.split())
+    assert result.status == 0 and "13 rows, " in shown
+    assert "warning: only 13 rows to train on" in shown
+    assert "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from kerasllm.errors import PresetError, RunError
 from kerasllm.models import presets
+from kerasllm.models.decoder import load_causal_lm, load_text_side
 from kerasllm.models.text_classifier import Outputs, bert_classifier
 from kerasllm.recipe import load
 from kerasllm.tasks.task import task_of
@@ -87,6 +88,15 @@ def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):
     (tmp_path / "begun" / "recipe.yaml").write_text("task: text_classification\n")
     with pytest.raises(RunError, match="did not finish"):
         presets.resolve(tmp_path / "begun")
+
+
+def test_a_run_of_a_language_model_is_continued(toy_language_model):
+    model = load_causal_lm(toy_language_model)
+    tokenizer, _ = load_text_side(str(toy_language_model))
+    trained = load_causal_lm(toy_language_model / "model")
+    ids = np.array([tokenizer.encode_whole("Call me")])
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    np.testing.assert_array_equal(model(inputs), trained(inputs))
 
 
 def test_a_head_that_is_damaged_is_refused(toy_data, toy_preset, tmp_path):
