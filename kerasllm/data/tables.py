@@ -16,6 +16,7 @@ from kerasllm.errors import DataError, JobError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FOLDER = "tables"
 # Values that are Python objects at a time, while they are hashed.
 _BATCH = 1 << 16
 _TAKEN = (
@@ -75,7 +76,7 @@ def table_file(data: Any) -> Path:
         _check_names(table.column_names)
         if not len(table):
             raise DataError("The table has no rows", fix="give one with rows")
-        path = cache_dir() / "tables" / f"{_digest(table)}.parquet"
+        path = cache_dir() / _FOLDER / f"{_digest(table)}.parquet"
         if not path.is_file():
             _write(table, path)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -99,6 +100,11 @@ def as_files(data: Any) -> str | list[str]:
     if isinstance(data, (list, tuple)):
         return [os.fspath(one) for one in data]
     return os.fspath(data)
+
+
+def shown_name(path: str) -> str:
+    """Returns what messages call a file: a table that lay in memory has no path that a user knows."""
+    return "the table" if Path(path).parent == cache_dir() / _FOLDER else path
 
 
 def _as_arrow(data: Any) -> pa.Table:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from kerasllm.errors import DataError, PresetError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.adapters.low_rank import is_frozen
+from kerasllm.models.classifier_outputs import Outputs, read_outputs
 from kerasllm.models.encoder import is_trained, load_task, save_task
 from kerasllm.models.heads import (
     PooledTextClassifier,
@@ -42,37 +41,6 @@ from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.training.compiling import is_categorical, on_logits, takes_probabilities
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
-
-OUTPUTS = "outputs.json"
-"""The file beside a model that says what its outputs mean."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the outputs of a classifier mean.
-
-    Attributes:
-        problem: `"single_label"`: logits of classes, one of them right; `"multi_label"`: logits of
-            labels, any number of them right; `"regression"`: one score. Defaults to
-            `"single_label"`.
-        pair: Whether it reads two texts. Defaults to `False`.
-        truncation: How pairs that are too long are cut: `"longest_first"` or `"only_second"`.
-            Defaults to `"longest_first"`.
-        thresholds: The probability from which on each label is given, of several labels. Defaults
-            to `None`: 0.5.
-        mean: The mean of the scores that it was trained on. Defaults to `0.0`.
-        std: Their standard deviation. Defaults to `1.0`.
-        temperature: What the logits were divided by after the training. Defaults to `1.0`.
-    """
-
-    problem: str = "single_label"
-    pair: bool = False
-    truncation: str = "longest_first"
-    thresholds: tuple[float, ...] | None = None
-    mean: float = 0.0
-    std: float = 1.0
-    temperature: float = 1.0
-
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class TextClassifier(TextModel):
@@ -422,9 +390,7 @@ class TextClassifier(TextModel):
     def save_outputs(self, folder: str | Path) -> None:
         """Writes `labels.json`, and `outputs.json` unless they are one label of one text."""
         self.labels.save(Path(folder))
-        if self.outputs != Outputs():
-            text = json.dumps(dataclasses.asdict(self.outputs), indent=2)
-            (Path(folder) / OUTPUTS).write_text(text + "\n", encoding="utf-8")
+        self.outputs.save(folder)
 
     def get_config(self):
         return {
@@ -502,7 +468,7 @@ class TextClassifier(TextModel):
         has_head = is_trained(folder)
         if labels is None and num_classes is None and not has_head:
             raise PresetError(
-                f"{preset} is a pretrained encoder without a head for classification",
+                f"{preset} is no text classifier: it is a pretrained encoder without a head",
                 fix="say what it shall tell apart: labels=[...] or num_classes=...",
             )
         if has_head:
@@ -524,30 +490,7 @@ class TextClassifier(TextModel):
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
         problem = read_problem(folder) if foreign else "single_label"
-        return cls(task, labels, outputs=_read_outputs(folder, len(labels), problem))
-
-
-def _read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
-    """Reads `outputs.json`; models of one label of a text, and older ones, have none."""
-    file = folder / OUTPUTS
-    if not file.is_file():
-        return Outputs(problem)
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        if facts.get("thresholds") is not None:
-            facts["thresholds"] = tuple(float(each) for each in facts["thresholds"])
-        outputs = Outputs(**facts)
-        fits = outputs.thresholds is None or len(outputs.thresholds) == labels
-        if fits and outputs.problem in ("single_label", "multi_label", "regression"):
-            return outputs
-        why = "it does not fit the labels"
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        why = str(error)
-    raise DataError(
-        f"What the outputs of this model mean cannot be read: {why}",
-        where=str(file),
-        fix="the file is written by `kerasllm finetune`; take it from the original run",
-    )
+        return cls(task, labels, outputs=read_outputs(folder, len(labels), problem))
 
 
 class _PackedForward:

@@ -12,12 +12,12 @@ import safetensors.numpy
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.errors import PresetError
 from kerasllm.models import presets
+from kerasllm.models.classifier_outputs import OUTPUTS
 from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts
 
 if TYPE_CHECKING:
     from kerasllm.models.text_classifier import TextClassifier
 
-_OUTPUTS = "outputs.json"
 _TASK_WEIGHTS = "task.weights.h5"
 _LABELS_SHOWN = 6
 
@@ -94,7 +94,7 @@ def _unreadable(file: Path, error: Exception) -> PresetError:
 
 
 def _outputs(folder: Path) -> dict:
-    file = folder / _OUTPUTS
+    file = folder / OUTPUTS
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (ValueError, OSError) as error:

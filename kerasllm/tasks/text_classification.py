@@ -515,6 +515,8 @@ class TextClassification(Task):
         from kerasllm.data.readers.sources import Source
 
         data = trained.recipe.data
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         pair = reads_pairs(trained.folder)
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
@@ -537,6 +539,8 @@ class TextClassification(Task):
                     raise DataError(error.what, where=where, fix=error.fix) from None
 
     def parse(self, trained: Any, texts: Sequence[str]) -> list[str | tuple[str, str]]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         if not reads_pairs(trained.folder):
             return list(texts)
         if len(texts) % 2:
@@ -547,6 +551,8 @@ class TextClassification(Task):
         return list(zip(texts[::2], texts[1::2], strict=True))
 
     def parse_line(self, trained: Any, line: str) -> str | tuple[str, str]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         if not reads_pairs(trained.folder):
             return line
         parts = line.split("\t")
@@ -721,6 +727,8 @@ class TextClassification(Task):
         ]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
         return [
             ("try it", f"kerasllm predict {run.path} {texts}"),
@@ -794,17 +802,6 @@ class TextClassification(Task):
             facts={"labels": names, "max_length": model.max_length},
             tokens=lambda: served.tokens,
         )
-
-
-def reads_pairs(folder: str | Path) -> bool:
-    """Returns whether a saved model reads two texts; needs no TensorFlow."""
-    import json
-
-    try:
-        facts = json.loads((Path(folder) / "outputs.json").read_text(encoding="utf-8"))
-        return bool(facts["pair"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _single_label_head(model: TextClassifier) -> Head:

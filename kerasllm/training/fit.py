@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 
 from kerasllm.runtime.xla_cache import calls_at_once
@@ -221,7 +222,11 @@ class FineTunedModel(StepFunctions):
         self.trace_seconds = 0.0
 
     def get_config(self):
-        return {"name": self.name, "task": keras.saving.serialize_keras_object(self.task)}
+        task = keras.saving.serialize_keras_object(self.task)
+        if isinstance(self.task, keras_hub.models.Task):
+            # It is this model that trains: a task of KerasHub compiles itself, unless it is told.
+            task["config"]["compile"] = False
+        return {"name": self.name, "task": task}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

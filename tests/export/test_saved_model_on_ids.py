@@ -60,7 +60,7 @@ def test_it_is_told_and_the_ids_give_the_models_text(normalizing, tmp_path):
 
 def test_a_classifier_of_sentence_pieces(tmp_path):
     albert = Path(__file__).parents[1] / "reference" / "albert"
-    model = bert_classifier(albert, labels=["bad", "good"])
+    model = bert_classifier(albert, labels=["bad", "good"], precision="float32")
     rows = ["a good film", "bad", "the whale and the sea, and all that is in it"]
     source = Source(find("text_classification"), model, "albert", 16, rows)
     assert "token ids" in FORMAT.remarks(source)[0]

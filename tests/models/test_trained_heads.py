@@ -39,7 +39,9 @@ def begun_with(preset, folder, *settings):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_the_head_is_kept_where_the_labels_are_the_same(toy_data, toy_preset, tmp_path, pooling):
-    trained = bert_classifier(toy_preset, labels=["negative", "positive"], pooling=pooling)
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling=pooling, precision="float32"
+    )
     trained.save_to_preset(tmp_path / "trained")
     model, head = begun_with(tmp_path / "trained", toy_data, "model.pooling=auto")
     np.testing.assert_allclose(logits(model), logits(trained), atol=1e-6)
@@ -49,7 +51,9 @@ def test_the_head_is_kept_where_the_labels_are_the_same(toy_data, toy_preset, tm
 
 
 def test_a_new_head_is_told_with_what_differs(toy_data, toy_preset, tmp_path):
-    trained = bert_classifier(toy_preset, labels=["negative", "positive"], pooling="cls")
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling="cls", precision="float32"
+    )
     trained.save_to_preset(tmp_path / "trained")
     write_csv(toy_data / "train.csv", toy_rows(240, ("negative", "mixed")))
     settings = ("data.test=null",)
@@ -100,7 +104,9 @@ def test_a_run_of_a_language_model_is_continued(toy_language_model):
 
 
 def test_a_head_that_is_damaged_is_refused(toy_data, toy_preset, tmp_path):
-    trained = bert_classifier(toy_preset, labels=["negative", "positive"], pooling="mean")
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling="mean", precision="float32"
+    )
     trained.save_to_preset(tmp_path / "trained")
     (tmp_path / "trained" / "head.safetensors").write_bytes(b"no")
     with pytest.raises(PresetError, match="trained head cannot be read"):
