@@ -694,10 +694,8 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -
     if part == "validation" and recipe.data.validation is None:
         files = f"the end of {files}"
     reused = ", reused from the store" if store.reused else ""
-    return (
-        f"{files}: {counted(len(store), kind.removesuffix('s'))}, {int(store.lengths.sum()):,} tokens{reused}; "
-        f"{counted(len(rows), 'row')}"
-    )
+    read, tokens = counted(len(store), kind.removesuffix("s")), int(store.lengths.sum())
+    return f"{files}: {read}, {tokens:,} tokens{reused}; {counted(len(rows), 'row')}"
 
 
 def _rows(recipe: CausalRecipe, data: LanguageModelData) -> str:
