@@ -224,7 +224,7 @@ class CausalLM(TextModel):
         """Returns the logits, float32 `[rows, length, vocabulary]`."""
         return logits(self.backbone, self._hidden(self.prepare_inputs(inputs), training))
 
-    def default_metrics(self) -> list[keras.metrics.Metric]:
+    def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
         return [TokenAccuracy(name="accuracy")]
 
     def has_default_metrics(self, loss: Any) -> bool:

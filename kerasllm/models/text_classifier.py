@@ -190,10 +190,10 @@ class TextClassifier(TextModel):
             return keras.losses.MeanSquaredError(name="squared_error")
         return super().default_loss()
 
-    def default_metrics(self) -> list[keras.metrics.Metric]:
+    def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
         if self.outputs.problem == "multi_label":
             return [keras.metrics.BinaryAccuracy(name="label_accuracy")]
-        return [] if self.outputs.problem == "regression" else super().default_metrics()
+        return [] if self.outputs.problem == "regression" else super().default_metrics(loss)
 
     def find_loss(self, loss: Any) -> Any:
         return on_logits(loss)

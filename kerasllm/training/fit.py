@@ -223,6 +223,7 @@ class FineTunedModel(StepFunctions):
 
     def get_config(self):
         task = keras.saving.serialize_keras_object(self.task)
+        task.pop("compile_config", None)
         if isinstance(self.task, keras_hub.models.Task):
             # It is this model that trains: a task of KerasHub compiles itself, unless it is told.
             task["config"]["compile"] = False
@@ -258,8 +259,8 @@ class FineTunedModel(StepFunctions):
         """Returns the loss where `compile` is given none."""
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
 
-    def default_metrics(self) -> list[keras.metrics.Metric]:
-        """Returns the metrics where `compile` is given none, nor a loss."""
+    def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
+        """Returns the metrics where `compile` is given none, nor a loss of another kind."""
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def has_default_metrics(self, loss: Any) -> bool:
@@ -289,9 +290,9 @@ class FineTunedModel(StepFunctions):
     def _find_outputs(self, loss, loss_weights, metrics, weighted_metrics) -> tuple[list, list]:
         """Returns losses and metrics of each output, and all metrics in Keras' order."""
         names = self._output_names()
-        if metrics is None and (loss is None or self.has_default_metrics(loss)):
-            metrics = self.default_metrics() if len(names) == 1 else None
         losses = find_losses(self.find_loss(self.default_loss() if loss is None else loss), names)
+        if metrics is None and len(names) == 1 and (loss is None or self.has_default_metrics(loss)):
+            metrics = self.default_metrics(losses[0])
         factors = [
             1.0 if each is None else float(each)
             for each in by_output(loss_weights, names, "loss_weights")

@@ -32,7 +32,7 @@ class NotebookProgress:
         self._total: int | None = None
         self._completed = 0
         self._first = 0
-        self._fields: dict[str, str] = {}
+        self._values = ""
         self._began = self._shown = 0.0
 
     def __enter__(self) -> NotebookProgress:
@@ -46,12 +46,17 @@ class NotebookProgress:
         self._show(self._html() if self._total else "")
 
     def add_task(
-        self, description: str, *, total: int | None = None, completed: int = 0, **fields: str
+        self,
+        description: str,
+        *,
+        total: int | None = None,
+        completed: int = 0,
+        values: str = "",
+        **_: object,
     ) -> int:
         """Begins to show something; see `rich.progress.Progress.add_task`."""
         self._total, self._completed, self._first = total, completed, completed
-        self._fields.update(fields)
-        self.update(0, description=description)
+        self.update(0, description=description, values=values)
         return 0
 
     def update(
@@ -60,12 +65,13 @@ class NotebookProgress:
         *,
         description: str | None = None,
         completed: int | None = None,
-        **fields: str,
+        values: str | None = None,
+        **_: object,
     ) -> None:
         """Shows how far it is; see `rich.progress.Progress.update`."""
         self._description = self._description if description is None else description
         self._completed = self._completed if completed is None else completed
-        self._fields.update(fields)
+        self._values = self._values if values is None else values
         if time.monotonic() - self._shown > _SECONDS_BETWEEN_UPDATES:
             self._show(self._html())
 
@@ -74,7 +80,7 @@ class NotebookProgress:
         self._display.update(_Html(shown))
 
     def _html(self) -> str:
-        texts = [self._description, *self._fields.values()]
+        texts = [self._description, self._values]
         if not self._total:
             return f"<pre>{html.escape('  '.join(filter(None, texts)))}</pre>"
         done = self._completed - self._first

@@ -733,6 +733,7 @@ def test_calling_the_model(model, batch):
 # Saving
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_a_keras_file(model, tmp_path):
     fits(model, TEXTS, NAMES, epochs=2)
     model.save(tmp_path / "m.keras")
@@ -1100,6 +1101,7 @@ def test_the_likelihood_of_texts(decoder):
     assert found[0] == pytest.approx(expected, rel=1e-4) and found[1] < found[0]
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_a_language_model_in_a_keras_file(decoder, tmp_path):
     decoder.save(tmp_path / "lm.keras")
     again = keras.models.load_model(tmp_path / "lm.keras")
