@@ -200,20 +200,13 @@ class TrainedModel:
         ```
         """
         with worded_for_python():
-            if data is None:
-                data = getattr(getattr(self.recipe, "data", None), "test", None)
-                if data is None:
-                    raise DataError(
-                        "The run has no test data of its own",
-                        fix="give data: a file, a DataFrame or another table",
-                    )
             from kerasllm.workflows.evaluate import evaluate
             from kerasllm.workflows.notebook_report import Metrics
             from kerasllm.workflows.report import Report
 
             found = evaluate(
                 self._trained,
-                as_files(data),
+                None if data is None else as_files(data),
                 text=text,
                 text_pair=text_pair,
                 label=label,

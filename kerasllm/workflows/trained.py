@@ -54,7 +54,7 @@ class Trained:
         Raises:
             CommandError: If it has none, they are not there, or this is a preset.
         """
-        if self.run is None:
+        if self.run is None or self.recipe is None:
             raise CommandError(
                 "This is not a run directory, and a preset has no test data of its own",
                 where=str(self.source),
