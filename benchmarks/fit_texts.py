@@ -49,12 +49,14 @@ def main() -> int:
                 seconds = measure(Path(folder) / f"run-{turn}")
                 if turn:
                     found[name].append(seconds)
-                    print(f"{turn}/{turns} {name}: fit {seconds[0]:.1f} s, whole {seconds[1]:.1f} s")
+                    fit, whole = seconds
+                    print(f"{turn}/{turns} {name}: fit {fit:.1f} s, whole {whole:.1f} s")
     for place, what in enumerate(("fit", "whole process")):
         command, python = (
             statistics.median(each[place] for each in found[name]) for name in found
         )
-        print(f"{what}: command {command:.1f} s, Python {python:.1f} s, {python / command:.3f} times")
+        ratio = python / command
+        print(f"{what}: command {command:.1f} s, Python {python:.1f} s, {ratio:.3f} times")
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from kerasllm.data.tables import as_files
-from kerasllm.errors import CommandError, DataError, RunError, worded_for_python
+from kerasllm.errors import CommandError, RunError, worded_for_python
 from kerasllm.workflows.python_inputs import (
     Conversation,
     Generation,

@@ -148,13 +148,13 @@ class Dataset:
         Raises:
             DataError: If the lists have different lengths, or hold something else.
         """
-        texts = _listed(texts)
+        texts = listed(texts)
         if texts and isinstance(texts[0], Mapping):
             _refuse_beside_rows(labels=labels, text_pairs=text_pairs)
             found = cls(table_file(texts))
         else:
             given = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
-            columns = {name: _listed(part) for name, part in given.items() if part is not None}
+            columns = {name: listed(part) for name, part in given.items() if part is not None}
             lengths = {name: len(part) for name, part in columns.items()}
             if len(set(lengths.values())) > 1:
                 told = ", ".join(f"{name} {count}" for name, count in lengths.items())
@@ -405,7 +405,7 @@ class Dataset:
 
     def _weighted(self, weights: Sequence[float] | None) -> Dataset:
         if weights is not None:
-            self.weights = np.asarray(_listed(weights), np.float32).reshape(-1)
+            self.weights = np.asarray(listed(weights), np.float32).reshape(-1)
             if len(self.weights) != len(self):
                 raise DataError(
                     f"{len(self.weights)} weights are given for {len(self)} rows",
@@ -441,14 +441,14 @@ def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> Any:
     for element in (dataset if steps is None else dataset.take(steps)).as_numpy_iterator():
         for values, part in zip(found, tf.nest.flatten(element), strict=True):
             values.extend(part) if batched else values.append(part)
-    found = [_listed(values) for values in found]
+    found = [listed(values) for values in found]
     packed = tf.nest.pack_sequence_as(spec, [None] * len(flat))
     if isinstance(packed, dict):
         return dict(zip(sorted(packed), found, strict=True))
     return tuple(found)
 
 
-def _listed(values: Iterable) -> list:
+def listed(values: Iterable) -> list:
     """Returns values as Python's own: strings, numbers, lists of them."""
     if hasattr(values, "to_list"):
         values = values.to_list()

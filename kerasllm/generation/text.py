@@ -179,7 +179,7 @@ def generate_for_model(
         near = difflib.get_close_matches(strangers[0], known, n=1)
         raise TypeError(
             f"generate() has no setting {strangers[0]!r}"
-            + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}")
+            + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}")
         )
     if max_length is not None and max_new_tokens is not None:
         raise ValueError("`max_length` counts the prompt as well: give it or `max_new_tokens`.")

@@ -245,7 +245,9 @@ class CausalLM(TextModel):
         for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
             if metric in ("accuracy", "acc", "sparse_categorical_accuracy"):
                 metric = TokenAccuracy(name=metric)
-            if not isinstance(metric, keras.metrics.Mean) or isinstance(metric, keras.metrics.MeanMetricWrapper):
+            # A wrapper compares targets with predictions.
+            wraps = isinstance(metric, keras.metrics.MeanMetricWrapper)
+            if wraps or not isinstance(metric, keras.metrics.Mean):
                 raise ValueError(
                     "The metrics of a causal language model are 'accuracy' and means of whether "
                     "each target was the most likely token: the logits of all tokens are never in "
@@ -477,7 +479,7 @@ class CausalLM(TextModel):
         for number, length in enumerate(lengths):
             if length < 1 or length > (self.max_length or length):
                 raise DataError(
-                    f"Text {number} has {length} tokens, and the model reads 1 to {self.max_length}",
+                    f"Text {number} has {length} tokens; the model reads 1 to {self.max_length}",
                     fix="cut it into several, or leave it out",
                 )
         ids = np.full((len(rows), int(lengths.max())), self.tokenizer.pad_token_id, np.int32)

@@ -398,12 +398,12 @@ def check_inputs(x: Any, names: Sequence[str]) -> None:
 
 def as_texts(x: Any) -> list:
     """Returns texts, pairs of texts or conversations in memory as a list."""
-    from kerasllm.data.dataset import _listed
+    from kerasllm.data.dataset import listed
 
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], (str, bytes)):
         # Two columns of texts.
-        return list(zip(*map(_listed, x), strict=True))
-    found = _listed(x)
+        return list(zip(*map(listed, x), strict=True))
+    found = listed(x)
     return [tuple(each) if _is_pair(each) else each for each in found]
 
 

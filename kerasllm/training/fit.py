@@ -485,8 +485,8 @@ def _refuse_own_steps(kind: type) -> None:
             inspect.signature(ours).parameters
         ):
             raise ValueError(
-                f"A `{name}` of one's own is for `keras.Model`: the one here is spread over replicas "
-                "and micro-batches. Give `compile` a loss as a function, override "
+                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas and "
+                "micro-batches. Give `compile` a loss as a function, override "
                 f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
             )
 

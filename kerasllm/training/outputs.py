@@ -60,7 +60,9 @@ def targets_of(y, names: Sequence[str], outputs) -> list:
         )
     found = by_output(y, names, "y") if isinstance(y, (dict, list, tuple)) else None
     if found is None or all(each is None for each in found):
-        raise ValueError(f"The model has {len(names)} outputs: give targets for {', '.join(names)}.")
+        raise ValueError(
+            f"The model has {len(names)} outputs: give targets for {', '.join(names)}."
+        )
     rows = tf.shape(next(each for each in found if each is not None))[:1]
     return [tf.zeros(rows) if each is None else each for each in found]
 

@@ -27,7 +27,8 @@ def main(name: str, folder: Path) -> None:
             precision="float32",
             max_length=64,
         )
-        model.compile(keras.optimizers.Adam(5e-3), metrics=["accuracy", keras.metrics.AUC(name="auc")])
+        metrics = ["accuracy", keras.metrics.AUC(name="auc")]
+        model.compile(keras.optimizers.Adam(5e-3), metrics=metrics)
         inputs = keras.Input((6,))
         x = keras.layers.Dense(8, activation="relu")(inputs)
         wrapped = FineTunedModel(

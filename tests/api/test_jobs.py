@@ -252,7 +252,7 @@ def test_a_recipe_is_named_or_that_of_a_run(tmp_path):
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path, toy_run):
-    with pytest.raises(RunError, match="There is no run directory 'no_such', and there is no preset"):
+    with pytest.raises(RunError, match="no run directory 'no_such', and there is no preset"):
         kerasllm.load("no_such")
     with pytest.raises(RunError, match="no run directory"):
         kerasllm.load(tmp_path / "no_such")
