@@ -183,8 +183,10 @@ class TextModel(FineTunedModel):
             )
         self._refuse_unless_compiled("evaluate")
         given = self._given(x, y, sample_weight, batch_size, steps)
-        rows = self.encode(given.dataset)
-        return super().evaluate(self._to_evaluate(rows, given.batch_size, _BUCKETS), **options)
+        batches = self._to_evaluate(self.encode(given.dataset), given.batch_size, _BUCKETS)
+        if steps is not None:
+            steps = min(steps, batches.steps)
+        return super().evaluate(batches, steps=steps, **options)
 
     def predict(
         self,
@@ -202,7 +204,10 @@ class TextModel(FineTunedModel):
         """
         if not self.reads(x):
             return super().predict(x, batch_size, verbose, steps, callbacks)
-        return self.predict_texts(self.texts_of(x, batch_size and steps and batch_size * steps))
+        texts = self.texts_of(x, steps)
+        if steps is not None and not is_pipeline(x):
+            texts = texts[: steps * (batch_size or 32)]
+        return self.predict_texts(texts)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         x, y, sample_weight = self._one(x, y, sample_weight, class_weight)
@@ -243,17 +248,21 @@ class TextModel(FineTunedModel):
             return isinstance(first[0], tf.TensorSpec) and first[0].dtype == tf.string
         return is_text(x)
 
-    def texts_of(self, x: Any, count: int | None = None) -> list:
-        """Returns the texts of what `predict` is given, as a list."""
+    def texts_of(self, x: Any, steps: int | None = None) -> list:
+        """Returns the texts of what `predict` is given, as a list.
+
+        Args:
+            x: See `predict`.
+            steps: Elements of a `tf.data.Dataset` to read. Defaults to `None`: all.
+        """
         if isinstance(x, Dataset):
             return self._texts_of_files(x)
         if is_pipeline(x):
             from kerasllm.data.dataset import read_tf_data
 
-            found = read_tf_data(x)
-            found = found if isinstance(found, tuple) else (next(iter(found.values())),)
-            return found[0][:count]
-        return as_texts(x)[:count]
+            found = read_tf_data(x, steps)
+            return found[0] if isinstance(found, tuple) else next(iter(found.values()))
+        return as_texts(x)
 
     def prepare_rows(self, rows: Rows, validation: Rows | None) -> tuple[Rows, Rows | None]:
         """Gets the model and the rows ready for `fit`; see `fitted`."""

@@ -669,6 +669,14 @@ def test_steps_of_evaluate_and_predict(model, batch):
     assert model.predict(dataset.map(lambda x, y: x), steps=2, verbose=0).shape == (16, 2)
 
 
+def test_steps_of_texts(model):
+    endless = tf.data.Dataset.from_tensor_slices((TEXTS, NUMBERS)).batch(8).repeat()
+    assert model.predict(endless, steps=2, verbose=0).shape == (16, 2)
+    assert model.predict(TEXTS, steps=2, batch_size=5, verbose=0).shape == (10, 2)
+    few = model.evaluate(endless, steps=2, verbose=0)
+    np.testing.assert_allclose(few, model.evaluate(TEXTS[:16], NUMBERS[:16], verbose=0), rtol=1e-5)
+
+
 def test_a_py_dataset(model, batch):
     arrays = {name: np.array(each) for name, each in batch.items()}
 
