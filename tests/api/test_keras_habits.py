@@ -6,6 +6,7 @@ distribution.
 
 import csv
 import json
+import logging
 
 import keras
 import keras_hub
@@ -1091,6 +1092,20 @@ def test_generate(decoder):
     assert drawn == decoder.generate("The", max_length=8, temperature=0.9, seed=1)
     with pytest.raises(TypeError, match="did you mean 'temperature'"):
         decoder.generate("The", temprature=1.0)
+
+
+def test_prompts_of_many_sizes_bring_no_warning(decoder):
+    handler, lines = logging.Handler(), []
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(handler)
+    try:
+        for size in (1, 4, 9, 14):
+            decoder.generate("The " * size, max_new_tokens=2)
+            decoder.generate("The " * size, max_new_tokens=9, temperature=1.0)
+    finally:
+        logger.removeHandler(handler)
+    assert not [line for line in lines if "retracing" in line]
 
 
 def test_predict_of_a_language_model_is_logits(decoder):
