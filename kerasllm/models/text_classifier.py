@@ -38,7 +38,13 @@ from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
-from kerasllm.training.compiling import is_categorical, on_logits, takes_probabilities
+from kerasllm.training.compiling import (
+    find_metric,
+    is_categorical,
+    on_logits,
+    refuse_loss_of_another_kind,
+    takes_probabilities,
+)
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
 
@@ -193,10 +199,14 @@ class TextClassifier(TextModel):
     def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
         if self.outputs.problem == "multi_label":
             return [keras.metrics.BinaryAccuracy(name="label_accuracy")]
-        return [] if self.outputs.problem == "regression" else super().default_metrics(loss)
+        if self.outputs.problem == "regression":
+            return []
+        return [find_metric("accuracy", loss, len(self.labels))]
 
     def find_loss(self, loss: Any) -> Any:
-        return on_logits(loss)
+        loss = on_logits(loss)
+        refuse_loss_of_another_kind(loss, self.outputs.problem)
+        return loss
 
     def has_default_metrics(self, loss: Any) -> bool:
         return True
@@ -204,6 +214,11 @@ class TextClassifier(TextModel):
     def prepare_targets(self, y):
         """Returns int32 `[rows]`, or float32 `[rows, classes]` or `[rows, 1]`, for the loss."""
         classes, problem = len(self.labels), self.outputs.problem
+        if y.dtype == tf.string:
+            raise ValueError(
+                "Names of classes go with texts. With what `model.preprocessor` makes, give their "
+                "numbers: `model.labels.encode(names)`."
+            )
         if problem != "single_label":
             y = tf.cast(y, tf.float32)
             return y[:, None] if y.shape.rank == 1 else y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class FunctionLoss(keras.losses.Loss):
     """
 
     def __init__(self, function, name: str | None = None, **kwargs):
-        super().__init__(name=name or getattr(function, "__name__", "loss"), **kwargs)
+        super().__init__(name=name or name_of(function, "loss"), **kwargs)
         self.function = function
 
     def call(self, y_true, y_pred):
@@ -200,11 +201,16 @@ def find_metric(given: Any, loss: keras.losses.Loss | None, width: int | None):
             "function `(y_true, y_pred)` or as a `keras.metrics.Metric`"
         ) from None
     if not isinstance(found, keras.metrics.Metric):
-        name = given if isinstance(given, str) else getattr(found, "__name__", "metric")
-        return keras.metrics.MeanMetricWrapper(found, name=name)
+        name = given if isinstance(given, str) else name_of(found, "metric")
+        return keras.metrics.MeanMetricWrapper(_of_rows(found), name=name)
     if isinstance(given, str):
         found.name = given
     return found
+
+
+def name_of(function: Any, default: str) -> str:
+    """Returns the name of a function as a name that TensorFlow takes: `lambda` of `<lambda>`."""
+    return re.sub(r"[^\w.-]", "", getattr(function, "__name__", "")) or default
 
 
 def is_sparse(loss: keras.losses.Loss | None) -> bool:
@@ -233,6 +239,39 @@ def on_logits(loss: Any) -> Any:
             f"keras.losses.{type(loss).__name__}(from_logits=True)"
         )
     return loss
+
+
+def refuse_loss_of_another_kind(loss: Any, problem: str) -> None:
+    """Refuses losses of Keras that do not compare what a classifier gives.
+
+    Args:
+        loss: A loss of Keras, its name, or anything else, which is not judged.
+        problem: `"single_label"`, `"multi_label"` or `"regression"`.
+
+    Raises:
+        ValueError: If it is a loss for another problem.
+    """
+    own = isinstance(loss, keras.losses.Loss) and not type(loss).__module__.startswith("keras.")
+    name = loss if isinstance(loss, str) else type(loss).__name__
+    named = isinstance(loss, (str, keras.losses.Loss))
+    if own or not named:
+        return
+    name = name.replace("_", "").lower()
+    fits = {
+        "single_label": name.startswith(("sparse", "categorical")),
+        "multi_label": not name.startswith(("sparse", "categorical")),
+        "regression": "crossentropy" not in name,
+    }
+    fitting = {
+        "single_label": "'sparse_categorical_crossentropy' or 'categorical_crossentropy'",
+        "multi_label": "'binary_crossentropy'",
+        "regression": "'mse', 'mae' or 'huber'",
+    }
+    if not fits[problem]:
+        raise ValueError(
+            f"The model's problem is {problem}, and this loss is for another one: use "
+            f"{fitting[problem]}, or a function of your own. Received: loss={loss!r}"
+        )
 
 
 def takes_probabilities(metric: keras.metrics.Metric) -> bool:
@@ -265,6 +304,18 @@ def by_output(given: Any, names: Sequence[str], argument: str) -> list:
             )
         return list(given)
     return [given] * len(names)
+
+
+def _of_rows(function: Any) -> Any:
+    """Returns a metric's function with a value for each row, where it gives one for the batch."""
+
+    def measured(y_true, y_pred):
+        values = function(y_true, y_pred)
+        if len(keras.ops.shape(values)):
+            return values
+        return keras.ops.broadcast_to(values, keras.ops.shape(y_pred)[:1])
+
+    return measured
 
 
 def _with_reduction(loss: keras.losses.Loss, reduction: str) -> keras.losses.Loss:

@@ -32,7 +32,7 @@ from kerasllm.training.compiling import (
 from kerasllm.training.forward_backward import ForwardBackward
 from kerasllm.training.functions import StepFunctions
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
-from kerasllm.training.outputs import Output, targets_of, weights_of
+from kerasllm.training.outputs import Output, outputs_of, refuse_masks, targets_of, weights_of
 from kerasllm.training.precision import only_cpus, resolve_xla
 from kerasllm.training.replicas import (
     apply,
@@ -110,6 +110,25 @@ class FineTunedModel(StepFunctions):
         """The running mean of the loss, then the metrics that `compile` was given."""
         return [self.loss_tracker, *self.item_metrics] if self.compiled else []
 
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """The layers of the task."""
+        return self.task.layers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
+        """Returns a layer of the task, by its name or its place."""
+        return self.task.get_layer(name, index)
+
+    @property
+    def input(self):
+        """The inputs of the task, symbolic."""
+        return self.task.input
+
+    @property
+    def output(self):
+        """The outputs of the task, symbolic."""
+        return self.task.output
+
     def call(self, inputs, training=None):
         outputs = self.task(inputs, training=training)
         return tf.nest.map_structure(lambda each: keras.ops.cast(each, "float32"), outputs)
@@ -170,6 +189,17 @@ class FineTunedModel(StepFunctions):
                 metric was made outside the scope of the model's strategy.
         """
         _refuse_own_steps(type(self))
+        whole = {"accumulate": accumulate, "steps_per_execution": steps_per_execution}
+        for name, value in whole.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a whole number from 1 on. Received: {name}={value!r}"
+                )
+        for name, value in (("jit_compile", jit_compile), ("xla", xla)):
+            if value not in (None, True, False, "auto"):
+                raise ValueError(
+                    f"`{name}` must be True, False or 'auto'. Received: {name}={value!r}"
+                )
         alone = self.distribute_strategy.num_replicas_in_sync == 1
         xla = resolve_xla(xla if jit_compile is None else jit_compile)
         if run_eagerly and not alone:
@@ -297,7 +327,8 @@ class FineTunedModel(StepFunctions):
             1.0 if each is None else float(each)
             for each in by_output(loss_weights, names, "loss_weights")
         ]
-        widths = [each.shape[-1] for each in tf.nest.flatten(self.task.output)]
+        found = outputs_of(self.task)
+        widths = [None] if found is None else [each.shape[-1] for each in tf.nest.flatten(found)]
         plain, weighted = (
             find_metrics(self.find_metrics(each), losses, names, widths)
             for each in (metrics, weighted_metrics)
@@ -307,6 +338,10 @@ class FineTunedModel(StepFunctions):
         for place, (name, each) in enumerate(zip(names, losses, strict=True)):
             tracker = LossMean(each, f"{name}_loss") if several and each is not None else None
             trackers += [tracker] if tracker else []
+            taken = {metric.name for metric in plain[place]}
+            for metric in weighted[place]:
+                if metric.name in taken:
+                    metric.name = f"weighted_{metric.name}"
             own = [*plain[place], *weighted[place]]
             if several:
                 for metric in own:
@@ -318,7 +353,9 @@ class FineTunedModel(StepFunctions):
 
     def _output_names(self) -> list[str]:
         """Returns the names of the outputs, in the order in which they are flattened."""
-        found = self.task.output
+        found = outputs_of(self.task)
+        if found is None or isinstance(self.task, keras.Sequential):
+            return ["output"]
         return sorted(found) if isinstance(found, dict) else list(self.task.output_names)
 
     def fuse(self) -> Callable | None:
@@ -348,6 +385,13 @@ class FineTunedModel(StepFunctions):
             outputs, here the logits.
         """
         outputs = self._fused(x) if training and self._fused else self(x, training=training)
+        weights = share if isinstance(share, list) else [share]
+        if len(tf.nest.flatten(outputs)) != len(weights):
+            raise ValueError(
+                "A subclassed model must have one output here: make it a functional one, as with "
+                "`keras.Model(inputs, outputs)`, for several."
+            )
+        refuse_masks(outputs, weights)
         if len(self.compiled_outputs) == 1:
             [alone] = tf.nest.flatten(outputs)
             return self.compiled_outputs[0].loss_of(y, alone, share), outputs
@@ -411,11 +455,12 @@ class FineTunedModel(StepFunctions):
         if len(names) == 1:
             [y] = tf.nest.flatten(y) if isinstance(y, (dict, list, tuple)) else [y]
             y = self.prepare_targets(y)
-            [weight] = weights_of([y], weight, names)
+            losses = [each.loss for each in self.compiled_outputs]
+            [weight] = weights_of([y], weight, names, losses)
             total = sum_over_replicas(tf.reduce_sum(weight))
             return x, y, weight, total, tf.math.divide_no_nan(weight, total)
         y = targets_of(y, names, self.task.output)
-        weight = weights_of(y, weight, names)
+        weight = weights_of(y, weight, names, [each.loss for each in self.compiled_outputs])
         total = sum_over_replicas([tf.reduce_sum(each) for each in weight])
         share = [tf.math.divide_no_nan(*each) for each in zip(weight, total, strict=True)]
         return x, y, weight, total, share

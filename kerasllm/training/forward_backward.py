@@ -103,7 +103,7 @@ class ForwardBackward:
                 loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
             # Regularisation belongs to the batch, whatever part of it this is.
-            regularisation = sum(model.losses) + sum(scope.losses)
+            regularisation = tf.cast(sum(model.losses) + sum(scope.losses), loss.dtype)
             total = loss + regularisation * tf.reduce_sum(tf.nest.flatten(share)[0])
             scaled = model.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [*self._variables, *shared])

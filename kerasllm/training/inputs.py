@@ -28,7 +28,8 @@ def as_dataset(
         y: Targets, where `x` is arrays. Defaults to `None`.
         sample_weight: Weights in the loss, where `x` is arrays. Defaults to `None`.
         batch_size: Rows of a batch, where `x` is arrays. Defaults to `None`: 32.
-        seed: Seed of the order of the rows, where `x` is arrays. Defaults to `None`: as given.
+        seed: Seed of the order of the rows of arrays, and of the batches of a `PyDataset`. Defaults
+            to `None`: as given.
         class_weight: A factor on the weight of rows by their class. Defaults to `None`: all 1.
 
     Returns:
@@ -37,13 +38,17 @@ def as_dataset(
     Raises:
         ValueError: If these do not fit each other.
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size}")
     if makes_batches(x):
         _refuse_beside_batches(x, y=y, sample_weight=sample_weight)
-        dataset = _of_batches(x)
+        dataset = _of_batches(x, seed)
     else:
         x, y, sample_weight = check_rows(x, y, sample_weight)
         parts = tuple(part for part in (x, y, sample_weight) if part is not None)
-        dataset = tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0])
+        # Several inputs alone are a tuple, and no inputs with targets.
+        alone = len(parts) == 1 and not isinstance(x, tuple)
+        dataset = tf.data.Dataset.from_tensor_slices(x if alone else parts)
         if seed is not None:
             dataset = dataset.shuffle(max(int(dataset.cardinality()), 1), seed=seed)
         dataset = dataset.batch(batch_size or 32)
@@ -165,15 +170,19 @@ def _refuse_beside_batches(x: Any, **given: Any) -> None:
             )
 
 
-def _of_batches(x: Any):
+def _of_batches(x: Any, seed: int | None):
     if is_pipeline(x):
         return x
     if isinstance(x, keras.utils.PyDataset):
         count = x.num_batches
         first = x[0] if count is None or count else None
+        random = None if seed is None else np.random.default_rng(int(seed))
 
         def batches() -> Iterator:
-            for number in itertools.count() if count is None else range(count):
+            numbers = itertools.count() if count is None else range(count)
+            if count is not None and random is not None:
+                numbers = random.permutation(count).tolist()
+            for number in numbers:
                 yield _batch(x[number])
             x.on_epoch_end()
 
@@ -202,7 +211,7 @@ def _of_generator(batches, first: Any, count: int | None) -> tf.data.Dataset:
 def _batch(given: Any) -> Any:
     parts = given if isinstance(given, tuple) else (given,)
     found = tuple(arrays(part) for part in parts if part is not None)
-    return found if len(found) > 1 else found[0]
+    return found if len(found) > 1 or isinstance(found[0], tuple) else found[0]
 
 
 def _weigher(class_weight: Mapping[int, float]):

@@ -96,7 +96,7 @@ class LoopsModel(keras.Model):
                 dataset ends too soon.
         """
         self._refuse_unless_compiled("fit")
-        if validation_split:
+        if validation_split and validation_data is None:
             if makes_batches(x):
                 raise ValueError(
                     "`validation_split` is for arrays: cut the dataset with `take` and `skip`, and "
@@ -105,8 +105,7 @@ class LoopsModel(keras.Model):
             (x, *held_x), (y, *held_y), (sample_weight, *held_weight) = (
                 held_out(part, validation_split) for part in check_rows(x, y, sample_weight)
             )
-            if validation_data is None:
-                validation_data = (*held_x, *held_y, *held_weight)
+            validation_data = (*held_x, *held_y, *held_weight)
         dataset, steps = self._dataset(
             x,
             y,
@@ -152,6 +151,7 @@ class LoopsModel(keras.Model):
                 iterator = iter(dataset)
             callbacks.on_epoch_begin(epoch)
             logs = {} if initial_step == 0 else logs
+            any_sound = initial_step > 0
             for step, count in _executions(initial_step, steps, self.steps_per_execution):
                 callbacks.on_train_batch_begin(step)
                 try:
@@ -162,10 +162,16 @@ class LoopsModel(keras.Model):
                     raise ValueError(_ended(step, steps, epoch)) from None
                 self.steps_done += count
                 self.last_execution = {name: value.numpy() for name, value in each.items()}
-                callbacks.on_train_batch_end(step + count - 1, logs)
+                # The running loss leaves such steps out, and callbacks look for them in it.
+                sound = np.isfinite(self.last_execution["step_loss"])
+                shown = logs if sound.all() else {**logs, "loss": float("nan")}
+                any_sound = any_sound or sound.any()
+                callbacks.on_train_batch_end(step + count - 1, shown)
                 if self.stop_training:
                     break
             epoch_logs = _numbers(logs or self.get_metrics_result())
+            if logs and not any_sound:
+                epoch_logs["loss"] = float("nan")
             if validation_data is not None and _is_time(epoch, validation_freq):
                 measured = self.evaluate(
                     validation_data,
@@ -313,7 +319,7 @@ class LoopsModel(keras.Model):
             return x.from_step(0), steps or x.steps
         strategy = self.distribute_strategy
         seed = None
-        if shuffle and not makes_batches(x):
+        if shuffle and (isinstance(x, keras.utils.PyDataset) or not makes_batches(x)):
             # Each worker makes all rows and takes its own: their order must be the same.
             seed = tf.constant(np.random.randint(2**31), tf.int64)
             seed = of_first_replica(strategy, seed)
@@ -325,6 +331,8 @@ class LoopsModel(keras.Model):
             seed=seed,
             class_weight=class_weight,
         )
+        if steps is not None and steps < 1:
+            raise ValueError(f"There must be 1 step or more. Received: {steps} steps")
         if steps is None and _is_endless(dataset):
             raise ValueError(
                 "The dataset has no end: say how many batches to use, with `steps_per_epoch` in "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,7 @@ class Output:
 
     def loss_of(self, y, output, share) -> tf.Tensor:
         """Returns the loss, a scalar: each row counts by its share, its items by their number."""
-        values = self._each(y, output)
+        values = tf.cast(self._each(y, output), tf.float32)
         share = tf.cast(share, values.dtype)
         extra = values.shape.rank - share.shape.rank
         if extra > 0:
@@ -52,6 +53,31 @@ class Output:
             self.tracker.update_state(y, output, sample_weight=weight)
 
 
+def outputs_of(task: keras.Model) -> Any:
+    """Returns the outputs of a model in their structure, symbolic; `None` where they are not known.
+
+    That is so of a subclassed model, which must then have one.
+    """
+    if isinstance(task, keras.Sequential):
+        return task.outputs[0]
+    return task.output if getattr(task, "outputs", None) else None
+
+
+def refuse_masks(outputs: Any, weights: Sequence[tf.Tensor]) -> None:
+    """Refuses outputs of tokens with a mask, where the weights do not say which tokens count.
+
+    Keras would divide the loss by the number of those that do; here that number has to be known
+    over all replicas before the model is called.
+    """
+    for output, weight in zip(tf.nest.flatten(outputs), weights, strict=True):
+        masked = getattr(output, "_keras_mask", None) is not None
+        if masked and output.shape.rank > 2 and weight.shape.rank == 1:
+            raise ValueError(
+                "The outputs have a mask, as of an `Embedding(mask_zero=True)`: say which tokens "
+                "count with a `sample_weight` of 0 and 1 for each, `[rows, length]`."
+            )
+
+
 def targets_of(y, names: Sequence[str], outputs) -> list:
     """Returns the targets of each of several outputs; zeros, which no loss reads, where none is."""
     if isinstance(y, (list, tuple)) and isinstance(outputs, dict):
@@ -67,12 +93,28 @@ def targets_of(y, names: Sequence[str], outputs) -> list:
     return [tf.zeros(rows) if each is None else each for each in found]
 
 
-def weights_of(y: Sequence[tf.Tensor], weight, names: Sequence[str]) -> list[tf.Tensor]:
-    """Returns the weights of each output, 1 where none are given, float32."""
-    return [
+def weights_of(
+    y: Sequence[tf.Tensor],
+    weight,
+    names: Sequence[str],
+    losses: Sequence[keras.losses.Loss | None] = (),
+) -> list[tf.Tensor]:
+    """Returns the weights of each output, 1 where none are given, float32.
+
+    Targets that a loss ignores, by its `ignore_class`, have weight 0.
+    """
+    found = [
         tf.ones(tf.shape(targets)[:1]) if each is None else _weight_of(each, targets)
         for targets, each in zip(y, by_output(weight, names, "sample_weight"), strict=True)
     ]
+    for place, loss in enumerate(losses):
+        ignored = getattr(loss, "ignore_class", None)
+        if ignored is not None:
+            counted = tf.cast(y[place] != tf.cast(ignored, y[place].dtype), tf.float32)
+            extra = counted.shape.rank - found[place].shape.rank
+            shape = tf.concat([tf.shape(found[place]), [1] * max(extra, 0)], 0)
+            found[place] = tf.reshape(found[place], shape) * counted
+    return found
 
 
 def _weight_of(weight, targets) -> tf.Tensor:

@@ -488,6 +488,23 @@ def test_a_loss_class_that_is_not_registered(preset):
     assert fits(model, TEXTS, NAMES, epochs=8, batch_size=16)["accuracy"][-1] > 0.9
 
 
+@pytest.mark.parametrize("loss", ["mse", "binary_crossentropy", keras.losses.Hinge()], ids=str)
+def test_a_loss_for_another_problem_is_refused(model, loss):
+    with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
+        model.compile("adam", loss=loss)
+
+
+def test_a_categorical_loss_is_measured_by_its_accuracy(preset):
+    model = classifier(preset)
+    model.compile(keras.optimizers.Adam(5e-3), loss="categorical_crossentropy")
+    assert "accuracy" in fits(model, TEXTS[:16], NAMES[:16])
+
+
+def test_names_beside_what_the_preprocessor_makes_are_refused(model, batch):
+    with pytest.raises(ValueError, match="labels.encode"):
+        model.fit(batch, np.array(NAMES), verbose=0)
+
+
 @pytest.mark.parametrize("loss", ["crossentrop", 3])
 def test_a_loss_that_is_none_is_refused(model, loss):
     with pytest.raises(ValueError, match="`keras.losses.Loss`"):
