@@ -251,6 +251,11 @@ def refuse_loss_of_another_kind(loss: Any, problem: str) -> None:
     Raises:
         ValueError: If it is a loss for another problem.
     """
+    if isinstance(loss, str):
+        try:
+            keras.losses.get(loss)
+        except ValueError:
+            return
     own = isinstance(loss, keras.losses.Loss) and not type(loss).__module__.startswith("keras.")
     name = loss if isinstance(loss, str) else type(loss).__name__
     named = isinstance(loss, (str, keras.losses.Loss))
