@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ from kerasllm.models.heads import (
 )
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels, read_problem
-from kerasllm.models.layers import ignores_padding, walk
+from kerasllm.models.layers import ignores_padding, parts_of, variables_of, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
+from kerasllm.training.batches import PlannedBatches
 from kerasllm.training.compiling import is_categorical, on_logits, takes_probabilities
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
@@ -88,6 +90,7 @@ class TextClassifier(TextModel):
         self._packed = None
         self.outputs = outputs or Outputs()
         self.standardized = False
+        self._loaded = False
         if self.outputs.problem == "regression":
             compute_outputs_in_float32(task)
 
@@ -291,11 +294,12 @@ class TextClassifier(TextModel):
             return rows, validation
         outputs = self.outputs
         if not self.standardized:
-            if (outputs.mean, outputs.std) == (0.0, 1.0):
+            is_new = (outputs.mean, outputs.std) == (0.0, 1.0)
+            if is_new:
                 mean, std = float(rows.labels.mean()), float(rows.labels.std()) or 1.0
                 self.outputs = outputs = dataclasses.replace(outputs, mean=mean, std=std)
-            else:
-                self.scale_outputs(1 / outputs.std, -outputs.mean / outputs.std)
+            if self._loaded or not is_new:
+                self._standardize()
             self.standardized = True
 
         def standardize(part: Examples) -> Examples:
@@ -308,6 +312,53 @@ class TextClassifier(TextModel):
         if self.standardized:
             self.scale_outputs(self.outputs.std, self.outputs.mean)
             self.standardized = False
+
+    @contextmanager
+    def in_own_unit(self) -> Iterator[None]:
+        """Gives scores in their own unit inside a `with`, as after `fit`, while it goes on.
+
+        What is read or written in between, such as a file of a callback, is as after the training;
+        the weights of the head are then exactly those from before.
+        """
+        if not self.standardized:
+            yield
+            return
+        head = variables_of(parts_of(self.task).head)
+        kept = [keras.ops.convert_to_numpy(variable) for variable in head]
+        self.fitted()
+        try:
+            yield
+        finally:
+            for variable, value in zip(head, kept, strict=True):
+                variable.assign(value)
+            self.standardized = True
+
+    def _standardize(self) -> None:
+        """Puts the outputs from the unit of the scores into their standard deviations."""
+        self.scale_outputs(1 / self.outputs.std, -self.outputs.mean / self.outputs.std)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Returns the loss and the metrics, of scores in their own unit; see `TextModel`."""
+        if isinstance(x, PlannedBatches):
+            # Rows that `fit` has prepared.
+            return super().evaluate(x, *args, **kwargs)
+        with self.in_own_unit():
+            return super().evaluate(x, *args, **kwargs)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        with self.in_own_unit():
+            super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        with self.in_own_unit():
+            super().save_weights(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        self._loaded = True
+        if self.standardized:
+            # Files hold scores in their own unit.
+            self._standardize()
 
     @property
     def has_adapters(self) -> bool:
@@ -384,7 +435,8 @@ class TextClassifier(TextModel):
         `keras_hub` alone loads all of it with the pooling `"cls"`; the backbone and the tokenizer
         with `"mean"`.
         """
-        save_task(self.task, folder)
+        with self.in_own_unit():
+            save_task(self.task, folder)
         self.save_outputs(folder)
 
     def save_outputs(self, folder: str | Path) -> None:
