@@ -89,10 +89,26 @@ class TextClassifier(TextModel):
         self._tokenizer = tokenizer
         self._packed = None
         self.outputs = outputs or Outputs()
+        # A variable, as what is traced once computes in and out of `fit`.
+        self._unit = tf.Variable([1.0, 0.0], trainable=False, name="unit")
         self.standardized = False
         self._loaded = False
         if self.outputs.problem == "regression":
             compute_outputs_in_float32(task)
+
+    @property
+    def standardized(self) -> bool:
+        """Whether the outputs are scores in units of their standard deviation; see the class."""
+        return self._standardized
+
+    @standardized.setter
+    def standardized(self, value: bool) -> None:
+        self._standardized = value
+        self._unit.assign([self.outputs.std, self.outputs.mean] if value else [1.0, 0.0])
+
+    def in_unit_of_scores(self, values: tf.Tensor) -> tf.Tensor:
+        """Returns outputs or targets of a step in the unit of the scores, for metrics."""
+        return values * self._unit[0] + self._unit[1]
 
     @property
     def labels(self) -> Labels:
