@@ -26,6 +26,7 @@ from kerasllm.data.sequences import (
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
+from kerasllm.models.arguments import as_arguments, check_freeze, check_lora, check_precision
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.packed_files import pack_files, unpacked
 from kerasllm.models.save_preset import preprocessor_of, save_causal_lm
@@ -146,7 +147,8 @@ class CausalLM(TextModel):
 
         Raises:
             PresetError: If the preset cannot be found, read or used.
-            RecipeError: If there is no such chat template.
+            RecipeError: If there is no such chat template, or no such layer for an adapter.
+            ValueError: If an argument is of the wrong kind.
 
         Example:
 
@@ -162,12 +164,17 @@ class CausalLM(TextModel):
 
         if (Path(preset) / "recipe.yaml").is_file():
             preset = Path(preset) / "model"
-        if quantize and not lora:
+        if quantize and lora is None:
             raise ValueError("`quantize` is for kernels below adapters: give `lora` as well.")
-        precision = resolve_policy(precision)
+        if quantize not in (None, "int8", "int4"):
+            raise ValueError(f'`quantize` must be "int8" or "int4". Received: quantize={quantize!r}')
+        check_lora(lora, more=("name", "seed"))
+        check_freeze(freeze, backbone=False)
+        precision = resolve_policy(check_precision(precision))
         # Of what TensorFlow was in use before nothing changes.
         prepare_process()
-        model = gpt_causal_lm(preset, dropout=dropout, freeze=freeze, precision=precision)
+        with as_arguments():
+            model = gpt_causal_lm(preset, dropout=dropout, freeze=freeze, precision=precision)
         if not load_weights:
             fresh = type(model.backbone).from_config(model.backbone.get_config())
             model.backbone.set_weights(fresh.get_weights())
@@ -177,9 +184,10 @@ class CausalLM(TextModel):
             )
         if sequence_length is not None:
             model.sequence_length = sequence_length
-        if lora:
+        if lora is not None:
             cast = precision.startswith("mixed")
-            model.adapters = add_adapter(model.backbone, **lora, quantize=quantize, cast=cast)
+            with as_arguments():
+                model.adapters = add_adapter(model.backbone, **lora, quantize=quantize, cast=cast)
         return model
 
     @property

@@ -27,7 +27,8 @@ from kerasllm.errors import DataError, PresetError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.adapters.low_rank import is_frozen
-from kerasllm.models.classifier_outputs import Outputs, read_outputs
+from kerasllm.models.arguments import as_arguments, check_labels, check_names, check_precision
+from kerasllm.models.classifier_outputs import Outputs, outputs_of, read_outputs
 from kerasllm.models.encoder import is_trained, load_task, save_task
 from kerasllm.models.heads import (
     PooledTextClassifier,
@@ -509,17 +510,18 @@ class TextClassifier(TextModel):
                 where `num_classes` is given, `"0"`, `"1"`, ...
             precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
                 else the fastest on this machine that keeps weights in float32.
-            **options: For a new head: `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
+            **options: `problem`, `pair`, `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
                 `max_length`, `load_weights`, `outputs`; see `bert_classifier`.
 
         Returns:
-            A trained classifier with its head, if `preset` is one and its labels are not to be
-            others; else one with a new head.
+            A trained classifier with its head, if `preset` is one and its labels and its problem
+            are not to be others; else one with a new head, of which a `UserWarning` tells.
 
         Raises:
             PresetError: If the preset cannot be found, read or used for classification, or has no
                 head and neither `labels` nor `num_classes` is given.
             DataError: If the labels of a trained classifier are missing or do not fit it.
+            ValueError: If an argument is of the wrong kind, or does not go with the trained head.
 
         Example:
 
@@ -528,23 +530,28 @@ class TextClassifier(TextModel):
         trained = TextClassifier.from_preset("my_run")
         ```
         """
-        from kerasllm.models.new_classifier import bert_classifier
+        from kerasllm.models.new_classifier import bert_classifier, build_again
 
+        check_names(options, bert_classifier)
+        check_labels(labels)
+        precision = check_precision(precision)
+        outputs_of(*(options.get(name) for name in ("outputs", "problem", "pair")))
         folder = Path(preset)
         if (folder / "recipe.yaml").is_file():
             preset = folder = folder / "model"
         has_head = is_trained(folder)
-        if labels is None and num_classes is None and not has_head:
+        scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
+        if labels is None and num_classes is None and not has_head and not scores:
             raise PresetError(
                 f"{preset} is no text classifier: it is a pretrained encoder without a head",
                 fix="say what it shall tell apart: labels=[...] or num_classes=...",
             )
-        if has_head:
+        with as_arguments():
+            given = {"labels": labels, "precision": precision, **options}
+            if not has_head:
+                return bert_classifier(preset, num_classes, **given)
             model = cls._with_head(folder, resolve_policy(precision))
-            same = labels is None or list(labels) in (list(model.labels), list(model.labels.raw))
-            if same and num_classes in (None, len(model.labels)) and not options:
-                return model
-        return bert_classifier(preset, num_classes, labels=labels, precision=precision, **options)
+            return build_again(model, folder, num_classes, **given)
 
     @classmethod
     def _with_head(cls, folder: Path, precision: str) -> TextClassifier:
@@ -559,6 +566,10 @@ class TextClassifier(TextModel):
             )
         problem = read_problem(folder) if foreign else "single_label"
         return cls(task, labels, outputs=read_outputs(folder, len(labels), problem))
+
+
+def _problem_of(outputs: Outputs | None) -> str | None:
+    return outputs and outputs.problem
 
 
 class _PackedForward:

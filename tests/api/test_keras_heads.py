@@ -1,11 +1,18 @@
 """Heads from Python: scores in their own unit, trained heads, adapters, and refused arguments."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
+from kerasllm.errors import RecipeError
+from kerasllm.models.adapters.base import frozen_layers
+from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.text_classifier import Outputs, TextClassifier
+from tests.conftest import cached_in
 from tests.toy import save_toy_preset, toy_rows
+from tests.toy_language_model import save_toy_decoder
 
 LABELS = ["negative", "positive"]
 ROWS = toy_rows(32, seed=5)
@@ -111,3 +118,142 @@ def test_the_best_weights_of_a_regression_come_back(preset):
     model.fit(TEXTS, SCORES, epochs=3, verbose=0, callbacks=[Note(), stopping])
     best = found[stopping.best_epoch]
     np.testing.assert_allclose(model.predict(TEXTS, verbose=0), best, rtol=1e-4)
+
+
+# A trained head, built again with other options
+
+
+@pytest.fixture(scope="module")
+def trained(preset, tmp_path_factory, session_cache):
+    """The folder of a classifier of several labels with a head of its own, and its logits."""
+    model = classifier(preset, labels=["bad", "good"], problem="multi_label")
+    head = model.task.layers[-1]
+    head.kernel.assign(np.random.default_rng(0).normal(size=head.kernel.shape))
+    model.outputs = dataclasses.replace(model.outputs, thresholds=(0.3, 0.7), temperature=1.5)
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    model.save_to_preset(folder)
+    return folder, model.predict(TEXTS, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": ["bad", "good"], "max_length": 64},
+        {"lora": {"rank": 2}},
+        {"freeze": 1, "dropout": 0.3},
+        {"load_weights": True, "num_classes": 2},
+        {"problem": "multi_label"},
+    ],
+    ids=str,
+)
+def test_a_trained_head_stays_with_other_options(trained, options, recwarn):
+    folder, logits = trained
+    model = TextClassifier.from_preset(folder, precision="float32", **options)
+    np.testing.assert_allclose(model.predict(TEXTS, verbose=0), logits, atol=1e-5)
+    assert model.outputs.thresholds == (0.3, 0.7) and model.outputs.temperature == 1.5
+    assert list(model.labels) == ["bad", "good"] and model.max_length == 64
+    assert not [each for each in recwarn if each.category is UserWarning]
+
+
+def test_a_trained_regression_stays_with_other_options(preset, tmp_path):
+    model = regressor(preset)
+    model.fit(TEXTS, SCORES, verbose=0)
+    model.save_to_preset(tmp_path)
+    again = TextClassifier.from_preset(tmp_path, precision="float32", lora={"rank": 2})
+    wanted = model.predict(TEXTS, verbose=0)
+    np.testing.assert_allclose(again.predict(TEXTS, verbose=0), wanted, rtol=1e-4)
+    again.compile(keras.optimizers.Adam(0.0))
+    again.fit(TEXTS, SCORES, verbose=0)
+    np.testing.assert_allclose(again.predict(TEXTS, verbose=0), wanted, rtol=1e-4)
+
+
+def test_another_head_is_said_to_be_new(trained):
+    folder, _ = trained
+    with pytest.warns(UserWarning, match="labels are a, b, and were bad, good") as found:
+        model = classifier(folder, labels=["a", "b"], problem="multi_label")
+    assert model.outputs.thresholds is None and found[0].filename == __file__
+    with pytest.warns(UserWarning, match="problem is regression, and was multi label"):
+        classifier(folder, labels=None, problem="regression")
+    with pytest.raises(ValueError, match="pooling is mean, and was cls"):
+        classifier(folder, labels=None, pooling="mean")
+    with pytest.warns(UserWarning, match="problem is single label, and was multi label"):
+        classifier(folder, labels=["a", "b", "c"])
+
+
+# The problem
+
+
+@pytest.mark.parametrize("options", [{}, {"num_classes": 1}, {"labels": ["stars"]}], ids=str)
+def test_a_regression_by_name(preset, options):
+    model = TextClassifier.from_preset(preset, problem="regression", **options)
+    assert model.outputs.problem == "regression" and model.labels.names in (("score",), ("stars",))
+
+
+def test_several_labels_and_pairs_by_name(preset):
+    model = classifier(preset, problem="multi_label", pair=True)
+    assert model.outputs == Outputs("multi_label", pair=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"outputs": "regression"}, ValueError, "problem='regression'"),
+        ({"problem": "regresion"}, ValueError, "did you mean 'regression'"),
+        ({"problem": "regression"}, ValueError, "one score"),
+        ({"outputs": Outputs(), "pair": True}, ValueError, "parts of it"),
+        ({"lora": 4}, ValueError, 'lora={"rank": 4}'),
+        ({"lora": True}, ValueError, 'lora={"rank": 8}'),
+        ({"lora": {"r": 8}}, ValueError, "write 'rank'"),
+        ({"lora": {"target_modules": ["query"]}}, ValueError, "write 'targets'"),
+        ({"lora": {"rank": 0}}, ValueError, "`rank`"),
+        ({"lora": {"targets": "query"}}, ValueError, r'targets=\["query"\]'),
+        ({"lora": {"targets": ["nonsense"]}}, RecipeError, "where: targets"),
+        ({"freeze": "all"}, ValueError, '"backbone"'),
+        ({"freeze": True}, ValueError, "`freeze`"),
+        ({"freeze": 9}, RecipeError, "where: freeze"),
+        ({"max_length": 9000}, RecipeError, "where: max_length"),
+        ({"labels": 2}, ValueError, "num_classes=2"),
+        ({"labels": "good"}, ValueError, "list of the names"),
+        ({"load_weight": False}, TypeError, "did you mean 'load_weights'"),
+        ({"precision": "half"}, ValueError, "write 'mixed_float16'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_named(preset, options, error, words):
+    with pytest.raises(error, match=words) as found:
+        classifier(preset, **options)
+    assert "model." not in str(found.value) and "data." not in str(found.value)
+
+
+# Language models
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory, session_cache):
+    with cached_in(session_cache):
+        return save_toy_decoder(tmp_path_factory.mktemp("decoder") / "gpt2")
+
+
+def test_adapters_of_any_family_by_rank_alone(decoder):
+    model = CausalLM.from_preset(decoder, precision="float32", lora={"rank": 2})
+    names = {layer.name for layer in frozen_layers(model.backbone)}
+    assert names == {"query", "value"}
+    with pytest.raises(RecipeError, match="where: targets") as found:
+        CausalLM.from_preset(decoder, lora={"targets": ["nonsense"]})
+    assert "model." not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lora": 8}, 'lora={"rank": 8}'),
+        ({"lora": {"r": 8}}, "write 'rank'"),
+        ({"freeze": "backbone"}, "`freeze`"),
+        ({"precision": "half"}, "mixed_float16"),
+        ({"lora": {}, "quantize": "8bit"}, '"int8"'),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_of_a_language_model_is_named(decoder, options, words):
+    with pytest.raises(ValueError, match=words):
+        CausalLM.from_preset(decoder, **options)
