@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from kerasllm.errors import DataError
 from kerasllm.models.arguments import as_arguments, check_freeze, check_lora, check_precision
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.packed_files import pack_files, unpacked
+from kerasllm.models.prompts import as_prompts, setting_for
 from kerasllm.models.save_preset import preprocessor_of, save_causal_lm
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.runtime.startup import prepare_process
@@ -189,6 +191,15 @@ class CausalLM(TextModel):
             with as_arguments():
                 model.adapters = add_adapter(model.backbone, **lora, quantize=quantize, cast=cast)
         return model
+
+    @functools.wraps(TextModel.compile)
+    def compile(self, *args, **kwargs):
+        if "sampler" in kwargs:
+            raise ValueError(
+                "`compile` has no `sampler`: how tokens are chosen is said with each prompt, as "
+                f"generate(prompts, {setting_for(kwargs['sampler'])})."
+            )
+        super().compile(*args, **kwargs)
 
     @property
     def learning_rate(self) -> float:
@@ -400,8 +411,8 @@ class CausalLM(TextModel):
         """Writes what follows prompts, or the answer to conversations.
 
         Args:
-            inputs: A prompt or a list of them; or a conversation, a list of messages `{"role",
-                "content"}`, or a list of these.
+            inputs: A prompt or a list, an array or a tensor of them; or a conversation, a list of
+                messages `{"role", "content"}`, or a list of these.
             max_length: The most tokens of a prompt and what follows it. Defaults to `None`: see
                 `max_new_tokens`.
             max_new_tokens: The most tokens that follow. Defaults to `None`: 128.
@@ -414,6 +425,7 @@ class CausalLM(TextModel):
             A text for each prompt; one text where one prompt is given.
 
         Raises:
+            ValueError: If the inputs are neither texts nor conversations.
             CommandError: If a setting is out of range.
             DataError: If a prompt is empty, or leaves no room for a new token.
 
@@ -426,9 +438,15 @@ class CausalLM(TextModel):
         # It is above this layer, and needed here alone.
         from kerasllm.generation.text import generate_for_model
 
+        if settings.get("stop_token_ids") == "auto":
+            # As Keras calls the tokenizer's own.
+            settings.pop("stop_token_ids")
+        for name in ("stop", "stop_token_ids"):
+            if isinstance(value := settings.get(name), (str, int)):
+                settings[name] = (value,)
         return generate_for_model(
             self,
-            inputs,
+            as_prompts(inputs),
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             strip_prompt=strip_prompt,

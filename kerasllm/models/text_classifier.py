@@ -45,6 +45,7 @@ from kerasllm.training.compiling import is_categorical, on_logits, takes_probabi
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
 
+
 @keras.saving.register_keras_serializable(package="kerasllm")
 class TextClassifier(TextModel):
     """A KerasHub text classifier with its label names and its tokenizer.

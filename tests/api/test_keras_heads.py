@@ -1,10 +1,13 @@
 """Heads from Python: scores in their own unit, trained heads, adapters, and refused arguments."""
 
 import dataclasses
+import inspect
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasllm.errors import RecipeError
 from kerasllm.models.adapters.base import frozen_layers
@@ -225,6 +228,27 @@ def test_a_wrong_argument_is_named(preset, options, error, words):
     assert "model." not in str(found.value) and "data." not in str(found.value)
 
 
+# What would fail half-way
+
+
+def test_a_quantization_is_refused_before_anything_changes(preset):
+    model = classifier(preset)
+    before = model.predict(TEXTS, verbose=0)
+    with pytest.raises(ValueError, match="kerasllm compress RUN --method int8"):
+        model.quantize("int8")
+    np.testing.assert_array_equal(model.predict(TEXTS, verbose=0), before)
+
+
+def test_checkpoints_that_have_no_place_for_adapters_are_refused_at_once(preset, tmp_path):
+    model = classifier(preset, lora={"rank": 2})
+    model.compile()
+    with pytest.raises(ValueError, match="save_weights_only=True"):
+        model.fit(
+            TEXTS, NAMES, verbose=0, callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")]
+        )
+    assert model.steps_done == 0
+
+
 # Language models
 
 
@@ -257,3 +281,28 @@ def test_adapters_of_any_family_by_rank_alone(decoder):
 def test_a_wrong_argument_of_a_language_model_is_named(decoder, options, words):
     with pytest.raises(ValueError, match=words):
         CausalLM.from_preset(decoder, **options)
+
+
+def test_a_sampler_is_said_with_each_prompt(decoder):
+    model = CausalLM.from_preset(decoder, precision="float32")
+    with pytest.raises(ValueError, match=r"generate\(prompts, top_k=5\)"):
+        model.compile(sampler="top_k")
+    assert not model.compiled
+    with pytest.raises(ValueError, match=r"top_p=0\.1"):
+        model.compile("adamw", sampler=keras_hub.samplers.TopPSampler(0.9))
+    assert "accumulate" in inspect.signature(model.compile).parameters
+
+
+def test_prompts_as_keras_has_them(decoder):
+    model = CausalLM.from_preset(decoder, precision="float32")
+    options = {"max_new_tokens": 3}
+    wanted = model.generate("Call me", **options)
+    assert model.generate("Call me", stop_token_ids="auto", **options) == wanted
+    for one in (b"Call me", tf.constant("Call me"), np.array("Call me")):
+        assert model.generate(one, **options) == wanted
+    for several in ([b"Call me"], tf.constant(["Call me"]), np.array(["Call me"], object)):
+        assert model.generate(several, **options) == [wanted]
+    assert model.generate("Call me", stop=" ", **options) in wanted
+    for wrong in ({"token_ids": [[1]]}, [1, 2], None, 3):
+        with pytest.raises(ValueError, match="`inputs` must be a text"):
+            model.generate(wrong)
