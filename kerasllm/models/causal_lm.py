@@ -169,7 +169,9 @@ class CausalLM(TextModel):
         if quantize and lora is None:
             raise ValueError("`quantize` is for kernels below adapters: give `lora` as well.")
         if quantize not in (None, "int8", "int4"):
-            raise ValueError(f'`quantize` must be "int8" or "int4". Received: quantize={quantize!r}')
+            raise ValueError(
+                f'`quantize` must be "int8" or "int4". Received: quantize={quantize!r}'
+            )
         check_lora(lora, more=("name", "seed"))
         check_freeze(freeze, backbone=False)
         precision = resolve_policy(check_precision(precision))

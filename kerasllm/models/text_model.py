@@ -241,8 +241,8 @@ class TextModel(FineTunedModel):
     def quantize(self, *args, **kwargs):
         """Refuses: Keras' `quantize` would take some layers, and fail at the others."""
         raise ValueError(
-            "A model that trains is not quantized in place, and it is as it was. Train it as a run, "
-            "by `kerasllm finetune` or `kerasllm.finetune(...)`, and quantize that: "
+            "A model that trains is not quantized in place; it is as it was. Train it as a run, by "
+            "`kerasllm finetune` or `kerasllm.finetune(...)`, and quantize that: "
             "`kerasllm compress RUN --method int8`."
         )
 

@@ -242,10 +242,9 @@ def test_a_quantization_is_refused_before_anything_changes(preset):
 def test_checkpoints_that_have_no_place_for_adapters_are_refused_at_once(preset, tmp_path):
     model = classifier(preset, lora={"rank": 2})
     model.compile()
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")
     with pytest.raises(ValueError, match="save_weights_only=True"):
-        model.fit(
-            TEXTS, NAMES, verbose=0, callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")]
-        )
+        model.fit(TEXTS, NAMES, verbose=0, callbacks=[checkpoint])
     assert model.steps_done == 0
 
 
