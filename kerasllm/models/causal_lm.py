@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,10 @@ from kerasllm.data.sequences import (
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
+from kerasllm.models.arguments import as_arguments, check_freeze, check_lora, check_precision
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.packed_files import pack_files, unpacked
+from kerasllm.models.prompts import as_prompts, setting_for
 from kerasllm.models.save_preset import preprocessor_of, save_causal_lm
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.runtime.startup import prepare_process
@@ -146,7 +149,8 @@ class CausalLM(TextModel):
 
         Raises:
             PresetError: If the preset cannot be found, read or used.
-            RecipeError: If there is no such chat template.
+            RecipeError: If there is no such chat template, or no such layer for an adapter.
+            ValueError: If an argument is of the wrong kind.
 
         Example:
 
@@ -162,12 +166,19 @@ class CausalLM(TextModel):
 
         if (Path(preset) / "recipe.yaml").is_file():
             preset = Path(preset) / "model"
-        if quantize and not lora:
+        if quantize and lora is None:
             raise ValueError("`quantize` is for kernels below adapters: give `lora` as well.")
-        precision = resolve_policy(precision)
+        if quantize not in (None, "int8", "int4"):
+            raise ValueError(
+                f'`quantize` must be "int8" or "int4". Received: quantize={quantize!r}'
+            )
+        check_lora(lora, more=("name", "seed"))
+        check_freeze(freeze, backbone=False)
+        precision = resolve_policy(check_precision(precision))
         # Of what TensorFlow was in use before nothing changes.
         prepare_process()
-        model = gpt_causal_lm(preset, dropout=dropout, freeze=freeze, precision=precision)
+        with as_arguments():
+            model = gpt_causal_lm(preset, dropout=dropout, freeze=freeze, precision=precision)
         if not load_weights:
             fresh = type(model.backbone).from_config(model.backbone.get_config())
             model.backbone.set_weights(fresh.get_weights())
@@ -177,10 +188,20 @@ class CausalLM(TextModel):
             )
         if sequence_length is not None:
             model.sequence_length = sequence_length
-        if lora:
+        if lora is not None:
             cast = precision.startswith("mixed")
-            model.adapters = add_adapter(model.backbone, **lora, quantize=quantize, cast=cast)
+            with as_arguments():
+                model.adapters = add_adapter(model.backbone, **lora, quantize=quantize, cast=cast)
         return model
+
+    @functools.wraps(TextModel.compile)
+    def compile(self, *args, **kwargs):
+        if "sampler" in kwargs:
+            raise ValueError(
+                "`compile` has no `sampler`: how tokens are chosen is said with each prompt, as "
+                f"generate(prompts, {setting_for(kwargs['sampler'])})."
+            )
+        super().compile(*args, **kwargs)
 
     @property
     def learning_rate(self) -> float:
@@ -392,8 +413,8 @@ class CausalLM(TextModel):
         """Writes what follows prompts, or the answer to conversations.
 
         Args:
-            inputs: A prompt or a list of them; or a conversation, a list of messages `{"role",
-                "content"}`, or a list of these.
+            inputs: A prompt or a list, an array or a tensor of them; or a conversation, a list of
+                messages `{"role", "content"}`, or a list of these.
             max_length: The most tokens of a prompt and what follows it. Defaults to `None`: see
                 `max_new_tokens`.
             max_new_tokens: The most tokens that follow. Defaults to `None`: 128.
@@ -406,6 +427,7 @@ class CausalLM(TextModel):
             A text for each prompt; one text where one prompt is given.
 
         Raises:
+            ValueError: If the inputs are neither texts nor conversations.
             CommandError: If a setting is out of range.
             DataError: If a prompt is empty, or leaves no room for a new token.
 
@@ -418,9 +440,15 @@ class CausalLM(TextModel):
         # It is above this layer, and needed here alone.
         from kerasllm.generation.text import generate_for_model
 
+        if settings.get("stop_token_ids") == "auto":
+            # As Keras calls the tokenizer's own.
+            settings.pop("stop_token_ids")
+        for name in ("stop", "stop_token_ids"):
+            if isinstance(value := settings.get(name), (str, int)):
+                settings[name] = (value,)
         return generate_for_model(
             self,
-            inputs,
+            as_prompts(inputs),
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             strip_prompt=strip_prompt,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kerasllm.errors import DataError
 
 OUTPUTS = "outputs.json"
 """The file beside a model that says what its outputs mean."""
+
+PROBLEMS = ("single_label", "multi_label", "regression")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,49 @@ class Outputs:
             (Path(folder) / OUTPUTS).write_text(text + "\n", encoding="utf-8")
 
 
+def outputs_of(
+    outputs: Any, problem: str | None, pair: bool | None, default: Outputs | None = None
+) -> Outputs:
+    """Returns what a model's outputs mean, of the arguments of `from_preset`.
+
+    Args:
+        outputs: An `Outputs`, or `None`.
+        problem: A problem of `Outputs`, or `None`: that of `default`.
+        pair: Whether two texts are read, or `None`: as in `default`.
+        default: What is not given. Defaults to `None`: `Outputs()`.
+
+    Raises:
+        ValueError: If they contradict, or there is no such problem.
+    """
+    default = default or Outputs()
+    if isinstance(outputs, str):
+        raise ValueError(
+            f"`outputs` must be an `Outputs`: write problem={_problem_like(outputs)!r}. "
+            f"Received: outputs={outputs!r}"
+        )
+    if outputs is not None and not isinstance(outputs, Outputs):
+        raise ValueError(f"`outputs` must be an `Outputs`. Received: outputs={outputs!r}")
+    if outputs is not None and (problem, pair) != (None, None):
+        raise ValueError("Give `outputs`, or `problem` and `pair`, which are parts of it.")
+    if problem is not None and problem not in PROBLEMS:
+        raise ValueError(
+            f"`problem` must be one of {', '.join(PROBLEMS)}; did you mean "
+            f"{_problem_like(problem)!r}? Received: problem={problem!r}"
+        )
+    if outputs is not None:
+        return outputs
+    return dataclasses.replace(
+        default,
+        problem=problem or default.problem,
+        pair=default.pair if pair is None else bool(pair),
+    )
+
+
+def _problem_like(word: Any) -> str:
+    near = difflib.get_close_matches(str(word).replace("-", "_").lower(), PROBLEMS, n=1, cutoff=0.0)
+    return near[0]
+
+
 def read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
     """Reads `outputs.json`; models of one label of a text, and older ones, have none.
 
@@ -66,7 +113,7 @@ def read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
             facts["thresholds"] = tuple(float(each) for each in facts["thresholds"])
         outputs = Outputs(**facts)
         fits = outputs.thresholds is None or len(outputs.thresholds) == labels
-        if fits and outputs.problem in ("single_label", "multi_label", "regression"):
+        if fits and outputs.problem in PROBLEMS:
             return outputs
         why = "it does not fit the labels"
     except (ValueError, TypeError, AttributeError, OSError) as error:

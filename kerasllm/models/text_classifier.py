@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from kerasllm.errors import DataError, PresetError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.models.adapters.low_rank import is_frozen
-from kerasllm.models.classifier_outputs import Outputs, read_outputs
+from kerasllm.models.arguments import as_arguments, check_labels, check_names, check_precision
+from kerasllm.models.classifier_outputs import Outputs, outputs_of, read_outputs
 from kerasllm.models.encoder import is_trained, load_task, save_task
 from kerasllm.models.heads import (
     PooledTextClassifier,
@@ -35,9 +37,10 @@ from kerasllm.models.heads import (
 )
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels, read_problem
-from kerasllm.models.layers import ignores_padding, walk
+from kerasllm.models.layers import ignores_padding, parts_of, variables_of, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
+from kerasllm.training.batches import PlannedBatches
 from kerasllm.training.compiling import (
     find_metric,
     is_categorical,
@@ -47,6 +50,7 @@ from kerasllm.training.compiling import (
 )
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus, resolve_policy
+
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class TextClassifier(TextModel):
@@ -93,9 +97,26 @@ class TextClassifier(TextModel):
         self._tokenizer = tokenizer
         self._packed = None
         self.outputs = outputs or Outputs()
+        # A variable, as what is traced once computes in and out of `fit`.
+        self._unit = tf.Variable([1.0, 0.0], trainable=False, name="unit")
         self.standardized = False
+        self._loaded = False
         if self.outputs.problem == "regression":
             compute_outputs_in_float32(task)
+
+    @property
+    def standardized(self) -> bool:
+        """Whether the outputs are scores in units of their standard deviation; see the class."""
+        return self._standardized
+
+    @standardized.setter
+    def standardized(self, value: bool) -> None:
+        self._standardized = value
+        self._unit.assign([self.outputs.std, self.outputs.mean] if value else [1.0, 0.0])
+
+    def in_unit_of_scores(self, values: tf.Tensor) -> tf.Tensor:
+        """Returns outputs or targets of a step in the unit of the scores, for metrics."""
+        return values * self._unit[0] + self._unit[1]
 
     @property
     def labels(self) -> Labels:
@@ -306,11 +327,12 @@ class TextClassifier(TextModel):
             return rows, validation
         outputs = self.outputs
         if not self.standardized:
-            if (outputs.mean, outputs.std) == (0.0, 1.0):
+            is_new = (outputs.mean, outputs.std) == (0.0, 1.0)
+            if is_new:
                 mean, std = float(rows.labels.mean()), float(rows.labels.std()) or 1.0
                 self.outputs = outputs = dataclasses.replace(outputs, mean=mean, std=std)
-            else:
-                self.scale_outputs(1 / outputs.std, -outputs.mean / outputs.std)
+            if self._loaded or not is_new:
+                self._standardize()
             self.standardized = True
 
         def standardize(part: Examples) -> Examples:
@@ -323,6 +345,53 @@ class TextClassifier(TextModel):
         if self.standardized:
             self.scale_outputs(self.outputs.std, self.outputs.mean)
             self.standardized = False
+
+    @contextmanager
+    def in_own_unit(self) -> Iterator[None]:
+        """Gives scores in their own unit inside a `with`, as after `fit`, while it goes on.
+
+        What is read or written in between, such as a file of a callback, is as after the training;
+        the weights of the head are then exactly those from before.
+        """
+        if not self.standardized:
+            yield
+            return
+        head = variables_of(parts_of(self.task).head)
+        kept = [keras.ops.convert_to_numpy(variable) for variable in head]
+        self.fitted()
+        try:
+            yield
+        finally:
+            for variable, value in zip(head, kept, strict=True):
+                variable.assign(value)
+            self.standardized = True
+
+    def _standardize(self) -> None:
+        """Puts the outputs from the unit of the scores into their standard deviations."""
+        self.scale_outputs(1 / self.outputs.std, -self.outputs.mean / self.outputs.std)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Returns the loss and the metrics, of scores in their own unit; see `TextModel`."""
+        if isinstance(x, PlannedBatches):
+            # Rows that `fit` has prepared.
+            return super().evaluate(x, *args, **kwargs)
+        with self.in_own_unit():
+            return super().evaluate(x, *args, **kwargs)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        with self.in_own_unit():
+            super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        with self.in_own_unit():
+            super().save_weights(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        self._loaded = True
+        if self.standardized:
+            # Files hold scores in their own unit.
+            self._standardize()
 
     @property
     def has_adapters(self) -> bool:
@@ -399,7 +468,8 @@ class TextClassifier(TextModel):
         `keras_hub` alone loads all of it with the pooling `"cls"`; the backbone and the tokenizer
         with `"mean"`.
         """
-        save_task(self.task, folder)
+        with self.in_own_unit():
+            save_task(self.task, folder)
         self.save_outputs(folder)
 
     def save_outputs(self, folder: str | Path) -> None:
@@ -456,17 +526,18 @@ class TextClassifier(TextModel):
                 where `num_classes` is given, `"0"`, `"1"`, ...
             precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
                 else the fastest on this machine that keeps weights in float32.
-            **options: For a new head: `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
+            **options: `problem`, `pair`, `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
                 `max_length`, `load_weights`, `outputs`; see `bert_classifier`.
 
         Returns:
-            A trained classifier with its head, if `preset` is one and its labels are not to be
-            others; else one with a new head.
+            A trained classifier with its head, if `preset` is one and its labels and its problem
+            are not to be others; else one with a new head, of which a `UserWarning` tells.
 
         Raises:
             PresetError: If the preset cannot be found, read or used for classification, or has no
                 head and neither `labels` nor `num_classes` is given.
             DataError: If the labels of a trained classifier are missing or do not fit it.
+            ValueError: If an argument is of the wrong kind, or does not go with the trained head.
 
         Example:
 
@@ -475,23 +546,28 @@ class TextClassifier(TextModel):
         trained = TextClassifier.from_preset("my_run")
         ```
         """
-        from kerasllm.models.new_classifier import bert_classifier
+        from kerasllm.models.new_classifier import bert_classifier, build_again
 
+        check_names(options, bert_classifier)
+        check_labels(labels)
+        precision = check_precision(precision)
+        outputs_of(*(options.get(name) for name in ("outputs", "problem", "pair")))
         folder = Path(preset)
         if (folder / "recipe.yaml").is_file():
             preset = folder = folder / "model"
         has_head = is_trained(folder)
-        if labels is None and num_classes is None and not has_head:
+        scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
+        if labels is None and num_classes is None and not has_head and not scores:
             raise PresetError(
                 f"{preset} is no text classifier: it is a pretrained encoder without a head",
                 fix="say what it shall tell apart: labels=[...] or num_classes=...",
             )
-        if has_head:
+        with as_arguments():
+            given = {"labels": labels, "precision": precision, **options}
+            if not has_head:
+                return bert_classifier(preset, num_classes, **given)
             model = cls._with_head(folder, resolve_policy(precision))
-            same = labels is None or list(labels) in (list(model.labels), list(model.labels.raw))
-            if same and num_classes in (None, len(model.labels)) and not options:
-                return model
-        return bert_classifier(preset, num_classes, labels=labels, precision=precision, **options)
+            return build_again(model, folder, num_classes, **given)
 
     @classmethod
     def _with_head(cls, folder: Path, precision: str) -> TextClassifier:
@@ -506,6 +582,10 @@ class TextClassifier(TextModel):
             )
         problem = read_problem(folder) if foreign else "single_label"
         return cls(task, labels, outputs=read_outputs(folder, len(labels), problem))
+
+
+def _problem_of(outputs: Outputs | None) -> str | None:
+    return outputs and outputs.problem
 
 
 class _PackedForward:

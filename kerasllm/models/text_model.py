@@ -238,6 +238,24 @@ class TextModel(FineTunedModel):
             )
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
+    def quantize(self, *args, **kwargs):
+        """Refuses: Keras' `quantize` would take some layers, and fail at the others."""
+        raise ValueError(
+            "A model that trains is not quantized in place; it is as it was. Train it as a run, by "
+            "`kerasllm finetune` or `kerasllm.finetune(...)`, and quantize that: "
+            "`kerasllm compress RUN --method int8`."
+        )
+
+    def _callbacks(self, callbacks, verbose, **settings) -> keras.callbacks.CallbackList:
+        found = super()._callbacks(callbacks, verbose, **settings)
+        for each in found.callbacks if self.has_adapters else ():
+            if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only:
+                raise ValueError(
+                    "`ModelCheckpoint` writes `.keras` files, which have no place for adapters: "
+                    "give it save_weights_only=True."
+                )
+        return found
+
     def reads(self, x: Any) -> bool:
         """Tells whether these are texts that the model tokenizes itself."""
         if isinstance(x, Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from kerasllm.errors import PresetError
 from kerasllm.models import presets
 from kerasllm.models.classifier_outputs import OUTPUTS
 from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts
+from kerasllm.models.layers import parts_of
 
 if TYPE_CHECKING:
     from kerasllm.models.text_classifier import TextClassifier
@@ -45,14 +47,37 @@ def differences(folder: Path, model: TextClassifier) -> list[str]:
         folder: What `folder_with_head` gave.
         model: The model that is to be trained.
     """
-    problem, pooling = _outputs(folder).get("problem", "single_label"), _pooling(folder)
+    problem = _outputs(folder).get("problem", "single_label")
+    return _differences(problem, _pooling(folder), Labels.load(folder), model)
+
+
+def differences_of(trained: TextClassifier, model: TextClassifier) -> list[str]:
+    """Returns why the head of a model is not that of another one, as `differences`."""
+    return _differences(trained.outputs.problem, trained.pooling, trained.labels, model)
+
+
+def copy_head(trained: TextClassifier, model: TextClassifier) -> None:
+    """Puts the head of a model, and what was fitted to it, on another one that it fits."""
+    heads = (parts_of(each.task).head for each in (model, trained))
+    for new, old in zip(*heads, strict=True):
+        new.set_weights(old.get_weights())
+    own = trained.outputs
+    model.outputs = dataclasses.replace(
+        model.outputs,
+        thresholds=model.outputs.thresholds or own.thresholds,
+        temperature=own.temperature,
+        mean=own.mean,
+        std=own.std,
+    )
+
+
+def _differences(problem: str, pooling: str, labels: Labels, model: TextClassifier) -> list[str]:
     if problem != model.outputs.problem:
         now, then = (each.replace("_", " ") for each in (model.outputs.problem, problem))
         return [f"the problem is {now}, and was {then}"]
     found = []
     if pooling != model.pooling:
         found.append(f"the pooling is {model.pooling}, and was {pooling}")
-    labels = Labels.load(folder)
     if model.outputs.problem != "regression" and model.labels.raw != labels.raw:
         if model.labels.names != labels.names:
             found.append(f"the labels are {_listed(model.labels)}, and were {_listed(labels)}")

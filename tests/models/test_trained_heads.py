@@ -6,7 +6,8 @@ import pytest
 from kerasllm.errors import PresetError, RunError
 from kerasllm.models import presets
 from kerasllm.models.decoder import load_causal_lm, load_text_side
-from kerasllm.models.text_classifier import Outputs, bert_classifier
+from kerasllm.models.new_classifier import bert_classifier
+from kerasllm.models.text_classifier import Outputs
 from kerasllm.recipe import load
 from kerasllm.tasks.task import task_of
 from tests.conftest import toy_settings

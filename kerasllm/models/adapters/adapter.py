@@ -153,7 +153,7 @@ def add_adapter(
     rank: int = 8,
     alpha: float = 16,
     dropout: float = 0.0,
-    targets: Sequence[str] = ("q_proj", "v_proj"),
+    targets: Sequence[str] = ("query", "value"),
     rank_stabilized: bool = False,
     dora: bool = False,
     train: Sequence[str] = (),
@@ -169,7 +169,8 @@ def add_adapter(
         rank: The width of the two matrices of a layer. Defaults to `8`.
         alpha: An update is scaled by `alpha / rank`. Defaults to `16`.
         dropout: The rate at which inputs of an update are dropped. Defaults to `0.0`.
-        targets: The layers that get one, see `find_targets`. Defaults to `("q_proj", "v_proj")`.
+        targets: The layers that get one, see `find_targets`. Defaults to `("query", "value")`, of
+            the attention, whatever the family calls them.
         rank_stabilized: Whether to scale by `alpha / sqrt(rank)`. Defaults to `False`.
         dora: Whether magnitude and direction of each output train apart. Defaults to `False`.
         train: Further layers that train whole, such as `norm`, `embeddings`. Defaults to `()`.
