@@ -15,7 +15,14 @@ import numpy as np
 
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.tables import table_file
-from kerasllm.data.texts import checked_texts, flat, is_conversation, is_pair, refuse_unless_list
+from kerasllm.data.texts import (
+    checked_texts,
+    flat,
+    is_conversation,
+    is_pair,
+    listed,
+    read_tf_data,
+)
 from kerasllm.errors import DataError, worded_for_python
 
 if TYPE_CHECKING:
@@ -366,7 +373,9 @@ class Dataset:
         from kerasllm.data.labels import Labels
 
         if not self.counts:
-            raise DataError("The rows have no labels", where=str(self.files))
+            # What is wrong with the labels, if it is known.
+            self.source
+            raise DataError("The rows have scores, and no classes", where=str(self.files))
         several = self._read.kind == "multi_label"
         with worded_for_python(ARGUMENTS):
             return Labels.learn(self._read.counts, self._read.names, several=several)
@@ -416,6 +425,9 @@ class Dataset:
         except DataError:
             if self.columns["label"] is not None:
                 raise
+            if self.columns["text"] is not None or self.columns["text_pair"] is not None:
+                # What is wrong may be their names.
+                self.unlabelled
             # Without labels, or conversations.
             with worded_for_python(ARGUMENTS):
                 return _Read(self._count_unlabelled())
@@ -466,84 +478,6 @@ class Dataset:
                     fix="give one for each row",
                 )
         return self
-
-
-def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> tuple:
-    """Reads a `tf.data.Dataset` of texts.
-
-    Args:
-        dataset: See `Dataset.from_tf_data`.
-        steps: Elements to read. Defaults to `None`: all.
-
-    Returns:
-        The texts, the labels and the weights of rows, the last two `None` where there are none.
-        Labels and weights are lists; texts a list, a tuple of two, or a dict of lists.
-
-    Raises:
-        DataError: If it has no end, or its elements have other parts.
-    """
-    import tensorflow as tf
-
-    if steps is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        raise DataError(
-            "The dataset has no end, and it is read once before the training",
-            fix="leave `repeat()` out: `fit` repeats it for each epoch",
-        )
-    spec = dataset.element_spec
-    parts = spec if isinstance(spec, tuple) else (spec,)
-    texts = len(tf.nest.flatten(parts[0]))
-    if len(parts) > 3 or any(len(tf.nest.flatten(part)) != 1 for part in parts[1:]):
-        raise DataError(
-            f"The dataset has elements of other parts: {spec}",
-            fix="give texts, (texts, labels) or (texts, labels, sample_weight)",
-        )
-    if isinstance(parts[0], tuple) and texts != 2:
-        raise DataError(
-            f"The dataset has elements of {texts} texts", fix="give one, or a tuple of two"
-        )
-    flat = tf.nest.flatten(spec)
-    found: list[list] = [[] for _ in flat]
-    for element in (dataset if steps is None else dataset.take(steps)).as_numpy_iterator():
-        values = tf.nest.flatten(element)
-        # Elements of one row have no axis of rows.
-        batched = np.ndim(values[0]) > 0
-        for all_values, part in zip(found, values, strict=True):
-            all_values.extend(part) if batched else all_values.append(part)
-    found = [listed(values) for values in found]
-    if isinstance(parts[0], dict):
-        own: Any = dict(zip(sorted(parts[0]), found[:texts], strict=True))
-    else:
-        own = found[0] if texts == 1 else tuple(found[:texts])
-    return (own, *found[texts:], None, None)[:3]
-
-
-def listed(values: Iterable) -> list:
-    """Returns values as Python's own: strings, numbers, lists of them.
-
-    Raises:
-        DataError: If they are no list: one text, a set, a table.
-    """
-    refuse_unless_list(values)
-    if hasattr(values, "to_list"):
-        values = values.to_list()
-    elif hasattr(values, "to_pylist"):
-        values = values.to_pylist()
-    elif hasattr(values, "numpy"):
-        values = values.numpy()
-    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [_plain(value) for value in found]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray):
-        return [_plain(each) for each in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if hasattr(value, "numpy"):
-        return _plain(value.numpy())
-    return value
 
 
 def _numbers(rows: Any, count: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.tables import shown_name
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
@@ -260,8 +261,8 @@ def _files_of(spec: str | os.PathLike) -> list[str]:
 
 
 def _spec_of(file: DataFile) -> str:
-    # The name of a bundled file is what it is found by; another's is its path.
-    return file.name
+    # The name of a bundled file is what it is found by, and a table that lay in memory has none.
+    return file.path if shown_name(file.path) != file.path else file.name
 
 
 def _digest(reader: DataFile | Source) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kerasllm.data.problems import shown
 from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
@@ -22,17 +28,16 @@ def checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
     texts = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not all(isinstance(text, str) for text in texts):
         raise DataError(
-            f"Item {number} is no text. Received: {given!r}", fix="give texts as strings"
+            f"Item {number} is no text. Received: {shown(given)}", fix="give texts as strings"
         )
     if len(texts) != count:
         one = count == 1
         raise DataError(
             f"The model reads {'one text' if one else f'{count} texts'} at a time. "
-            f"Received as item {number}: {given!r}",
+            f"Received as item {number}: {shown(given)}",
             fix='give a list of texts, as in ["one", "another"]'
             if one
-            else "give a list of pairs, as in "
-            '[("one text", "the text beside it")], or a tuple of two lists',
+            else 'give a list of tuples, as in [("one text", "the text beside it")]',
         )
     # Of NumPy, texts are of a class of their own.
     return str(texts[0]) if count == 1 else tuple(map(str, texts))
@@ -76,10 +81,10 @@ def refuse_unless_list(values: Any, example: str = "texts") -> None:
         text = values.numpy() if hasattr(values, "numpy") else values
         text = text.item() if hasattr(text, "item") else text
         text = text.decode() if isinstance(text, bytes) else text
-        shown = repr(text[:20] if isinstance(text, str) else text)
+        told = repr(text[:20] if isinstance(text, str) else text)
         raise DataError(
-            f"One value is given where a list is expected: {shown}",
-            fix=f"write [{shown}], with brackets",
+            f"One value is given where a list is expected: {told}",
+            fix=f"write [{told}], with brackets",
         )
     if isinstance(values, (set, frozenset)):
         raise DataError(
@@ -95,3 +100,83 @@ def refuse_unless_list(values: Any, example: str = "texts") -> None:
         raise DataError(
             f"A list is expected. Received: {type(values).__name__}", fix="give a list"
         )
+
+
+def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> tuple:
+    """Reads a `tf.data.Dataset` of texts.
+
+    Args:
+        dataset: See `Dataset.from_tf_data`.
+        steps: Elements to read. Defaults to `None`: all.
+
+    Returns:
+        The texts, the labels and the weights of rows, the last two `None` where there are none.
+        Labels and weights are lists; texts a list, a tuple of two, or a dict of lists.
+
+    Raises:
+        DataError: If it has no end, or its elements have other parts.
+    """
+    import tensorflow as tf
+
+    if steps is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise DataError(
+            "The dataset has no end, and it is read once before the training",
+            fix="leave `repeat()` out: `fit` repeats it for each epoch",
+        )
+    spec = dataset.element_spec
+    parts = spec if isinstance(spec, tuple) else (spec,)
+    texts = len(tf.nest.flatten(parts[0]))
+    if len(parts) > 3 or any(len(tf.nest.flatten(part)) != 1 for part in parts[1:]):
+        raise DataError(
+            f"The dataset has elements of other parts: {spec}",
+            fix="give texts, (texts, labels) or (texts, labels, sample_weight)",
+        )
+    if isinstance(parts[0], tuple) and texts != 2:
+        raise DataError(
+            f"The dataset has elements of {texts} texts", fix="give one, or a tuple of two"
+        )
+    flat = tf.nest.flatten(spec)
+    found: list[list] = [[] for _ in flat]
+    for element in (dataset if steps is None else dataset.take(steps)).as_numpy_iterator():
+        values = tf.nest.flatten(element)
+        # Elements of one row have no axis of rows.
+        batched = np.ndim(values[0]) > 0
+        for all_values, part in zip(found, values, strict=True):
+            all_values.extend(part) if batched else all_values.append(part)
+    found = [listed(values) for values in found]
+    if isinstance(parts[0], dict):
+        own: Any = dict(zip(sorted(parts[0]), found[:texts], strict=True))
+    else:
+        own = found[0] if texts == 1 else tuple(found[:texts])
+    return (own, *found[texts:], None, None)[:3]
+
+
+def listed(values: Iterable) -> list:
+    """Returns values as Python's own: strings, numbers, lists of them.
+
+    Raises:
+        DataError: If they are no list: one text, a set, a table.
+    """
+    refuse_unless_list(values)
+    if hasattr(values, "to_list"):
+        values = values.to_list()
+    elif hasattr(values, "to_pylist"):
+        values = values.to_pylist()
+    elif hasattr(values, "numpy"):
+        values = values.numpy()
+    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [_plain(value) for value in found]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if hasattr(value, "numpy"):
+        return _plain(value.numpy())
+    return value

@@ -13,10 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
-from kerasllm.data.dataset import ARGUMENTS, Dataset, listed, read_tf_data
+from kerasllm.data.dataset import ARGUMENTS, Dataset
 from kerasllm.data.pipeline import needs_one_shape
+from kerasllm.data.problems import shown
 from kerasllm.data.rows import Rows
-from kerasllm.data.texts import checked_texts, flat, is_conversation, is_pair
+from kerasllm.data.texts import (
+    checked_texts,
+    flat,
+    is_conversation,
+    is_pair,
+    listed,
+    read_tf_data,
+)
 from kerasllm.errors import DataError, worded_for_python
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.batches import PlannedBatches, planned_batches
@@ -299,7 +307,7 @@ class TextModel(FineTunedModel):
         if self.reads_pairs and texts and not any(map(is_pair, texts)):
             raise ValueError(
                 "The model reads two texts: give pairs of them, or a tuple of two lists. "
-                f"Received as item 0: {texts[0]!r}"
+                f"Received as item 0: {shown(texts[0])}"
             )
         return checked_texts(texts, 2 if self.reads_pairs else 1)
 
