@@ -337,31 +337,35 @@ class Dataset:
         with worded_for_python(ARGUMENTS):
             return Source(self.files, **columns, on_bad_row=self.on_bad_row)
 
-    @property
-    def unlabelled(self) -> Source:
-        """The files as texts alone; of columns that are not named, those that `source` reads.
+    def unlabelled(self, *, pair: bool = True) -> Source:
+        """Returns the files as texts alone; columns that are not named are found as by `source`.
+
+        Args:
+            pair: Whether second texts are read, where there are some. Defaults to `True`.
 
         Raises:
             DataError: If the files have no texts.
         """
         from kerasllm.data.readers.sources import Source
 
-        text, pair = self.columns["text"], self.columns["text_pair"]
-        if text is None:
+        columns: dict[str, Any] = {
+            "split": self.columns["split"],
+            "text": self.columns["text"],
+            "text_pair": self.columns["text_pair"],
+            "on_bad_row": self.on_bad_row,
+        }
+        if pair and not columns["text_pair"] and not columns["text"]:
+            columns["text_pair"] = "auto"
+        if columns["text"] is None:
             try:
-                labelled = self.source
-                text, pair = labelled.text_column, labelled.pair_column
+                labelled = Source(
+                    self.files, **columns, label=self.columns["label"], problem="single_label"
+                )
+                columns["text"], columns["text_pair"] = labelled.text_column, labelled.pair_column
             except DataError:
-                pair = pair or "auto"
+                pass
         with worded_for_python(ARGUMENTS):
-            return Source(
-                self.files,
-                split=self.columns["split"],
-                text=text,
-                text_pair=pair,
-                labelled=False,
-                on_bad_row=self.on_bad_row,
-            )
+            return Source(self.files, **columns, labelled=False)
 
     @property
     def labels(self) -> Labels:
@@ -400,7 +404,7 @@ class Dataset:
         Raises:
             DataError: If the files hold conversations.
         """
-        source = self.unlabelled if self._strata is None else self.source
+        source = self.unlabelled() if self._strata is None else self.source
         wanted = np.arange(count) if self.rows is None else self.rows[:count]
         found: dict[int, dict] = {}
         done, last = 0, int(wanted.max(initial=-1))
@@ -427,7 +431,7 @@ class Dataset:
                 raise
             if self.columns["text"] is not None or self.columns["text_pair"] is not None:
                 # What is wrong may be their names.
-                self.unlabelled
+                self.unlabelled()
             # Without labels, or conversations.
             with worded_for_python(ARGUMENTS):
                 return _Read(self._count_unlabelled())

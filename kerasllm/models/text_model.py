@@ -343,7 +343,7 @@ class TextModel(FineTunedModel):
 
     def _texts_of_files(self, dataset: Dataset) -> list:
         self._check_pairs(dataset)
-        source = dataset.unlabelled
+        source = dataset.unlabelled(pair=self.reads_pairs)
         if self.reads_pairs and source.pair_column is None:
             raise ValueError(
                 "The model reads two texts, and only one column of texts was found: "

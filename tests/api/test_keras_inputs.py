@@ -155,6 +155,18 @@ def test_the_callbacks_of_predict(model):
     assert seen == ["begin", "end"]
 
 
+def test_predict_reads_the_columns_that_fit_reads(model):
+    pandas = pytest.importorskip("pandas")
+    # Of two texts a model that reads one takes the first; the second may be missing.
+    frame = pandas.DataFrame(
+        {"question": TEXTS, "passage": [None, *OTHERS[1:]], "label": NAMES, "weight": range(16)}
+    )
+    found = model.predict(Dataset.from_pandas(frame), verbose=0)
+    np.testing.assert_allclose(found, model.predict(TEXTS, verbose=0), atol=1e-4)
+    some = Dataset.from_lists(TEXTS).take([3, 1])
+    np.testing.assert_allclose(model.predict(some, verbose=0), found[[3, 1]], atol=1e-4)
+
+
 # Pairs of texts
 
 
