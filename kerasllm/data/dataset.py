@@ -15,7 +15,15 @@ import numpy as np
 
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.tables import table_file
-from kerasllm.errors import DataError
+from kerasllm.data.texts import (
+    checked_texts,
+    flat,
+    is_conversation,
+    is_pair,
+    listed,
+    read_tf_data,
+)
+from kerasllm.errors import DataError, worded_for_python
 
 if TYPE_CHECKING:
     import pandas
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 
 # Where scores are split, each part has its share of each of so many ranges of them.
 _RANGES = 10
+ARGUMENTS = ("data.text", "data.text_pair", "data.label", "data.label_separator", "data.on_bad_row")
+"""The keys of a recipe that are arguments of a `Dataset`, for messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +133,8 @@ class Dataset:
 
         several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
         if not any(Path(each).is_dir() for each in several):
-            find_files(files, options.get("split", "train"))
+            with worded_for_python(ARGUMENTS):
+                find_files(files, options.get("split", "train"))
         return cls(files, **options)
 
     @classmethod
@@ -138,8 +149,8 @@ class Dataset:
         """Returns the rows of lists.
 
         Args:
-            texts: Texts; or conversations, each a list of messages `{"role", "content"}`; or dicts
-                with the keys of a row, such as `prompt` and `completion`.
+            texts: Texts; or pairs of texts; or conversations, each a list of messages `{"role",
+                "content"}`; or dicts with the keys of a row, such as `prompt` and `completion`.
             labels: The label of each text: a string, a number, or a list of strings. Defaults to
                 `None`: they have none.
             text_pairs: Second texts. Defaults to `None`: there are none.
@@ -148,11 +159,20 @@ class Dataset:
         Raises:
             DataError: If the lists have different lengths, or hold something else.
         """
-        texts = listed(texts)
+        texts = [flat(text) for text in listed(texts)]
+        if is_conversation(texts):
+            raise DataError(
+                "One conversation is given where a list of them is expected",
+                fix="write [conversation], with brackets",
+            )
         if texts and isinstance(texts[0], Mapping):
             _refuse_beside_rows(labels=labels, text_pairs=text_pairs)
             found = cls(table_file(texts))
         else:
+            if text_pairs is None and texts and all(map(is_pair, texts)):
+                texts, text_pairs = ([pair[side] for pair in texts] for side in (0, 1))
+            elif any(isinstance(text, str) for text in texts):
+                texts = checked_texts(texts)
             given = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
             columns = {name: listed(part) for name, part in given.items() if part is not None}
             lengths = {name: len(part) for name, part in columns.items()}
@@ -198,7 +218,7 @@ class Dataset:
 
         Args:
             dataset: Of texts, `(text, label)` or `(text, label, sample_weight)`, or of dicts; in
-                batches or not.
+                batches or not. A text may be a tuple of two, or a dict.
             text: The key of the texts in dicts. Defaults to `None`: found by common names.
             label: The key of the labels in dicts. Defaults to `None`: found by common names.
             steps: Elements to read. Defaults to `None`: all.
@@ -206,10 +226,14 @@ class Dataset:
         Raises:
             DataError: If it has no end, or holds something else.
         """
-        parts = read_tf_data(dataset, steps)
-        if isinstance(parts, dict):
-            return cls(table_file(_table(parts)), text=text, label=label)
-        texts, labels, weights = (*parts, None, None)[:3]
+        texts, labels, weights = read_tf_data(dataset, steps)
+        if isinstance(texts, dict):
+            if labels is not None:
+                label = "label"
+                texts = {**texts, label: labels}
+            return cls(table_file(_table(texts)), text=text, label=label)._weighted(weights)
+        if isinstance(texts, tuple):
+            return cls.from_lists(texts[0], labels, text_pairs=texts[1], sample_weight=weights)
         return cls.from_lists(texts, labels, sample_weight=weights)
 
     def __len__(self) -> int:
@@ -220,9 +244,17 @@ class Dataset:
         told = "".join(f", {name}={value!r}" for name, value in named.items() if name != "split")
         return f"<Dataset of {len(self):,} rows of {self.files}{told}>"
 
-    def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
-        """Returns some of the rows, by their numbers, in the order given."""
-        rows = np.asarray(rows, np.int64)
+    def take(self, rows: int | Sequence[int] | np.ndarray) -> Dataset:
+        """Returns some of the rows, in the order given.
+
+        Args:
+            rows: Their numbers, negative ones counted from the end; or for each row whether it is
+                taken, as booleans; or an int, how many of the first rows.
+
+        Raises:
+            ValueError: If there are no such rows.
+        """
+        rows = _numbers(rows, len(self))
         found = copy.copy(self)
         found.rows = rows if self.rows is None else self.rows[rows]
         if self.weights is not None:
@@ -301,9 +333,39 @@ class Dataset:
         from kerasllm.data.readers.sources import Source
 
         text_pair = self.columns["text_pair"] or (None if self.columns["text"] else "auto")
-        return Source(
-            self.files, **{**self.columns, "text_pair": text_pair}, on_bad_row=self.on_bad_row
-        )
+        columns = {**self.columns, "text_pair": text_pair}
+        with worded_for_python(ARGUMENTS):
+            return Source(self.files, **columns, on_bad_row=self.on_bad_row)
+
+    def unlabelled(self, *, pair: bool = True) -> Source:
+        """Returns the files as texts alone; columns that are not named are found as by `source`.
+
+        Args:
+            pair: Whether second texts are read, where there are some. Defaults to `True`.
+
+        Raises:
+            DataError: If the files have no texts.
+        """
+        from kerasllm.data.readers.sources import Source
+
+        columns: dict[str, Any] = {
+            "split": self.columns["split"],
+            "text": self.columns["text"],
+            "text_pair": self.columns["text_pair"],
+            "on_bad_row": self.on_bad_row,
+        }
+        if pair and not columns["text_pair"] and not columns["text"]:
+            columns["text_pair"] = "auto"
+        if columns["text"] is None:
+            try:
+                labelled = Source(
+                    self.files, **columns, label=self.columns["label"], problem="single_label"
+                )
+                columns["text"], columns["text_pair"] = labelled.text_column, labelled.pair_column
+            except DataError:
+                pass
+        with worded_for_python(ARGUMENTS):
+            return Source(self.files, **columns, labelled=False)
 
     @property
     def labels(self) -> Labels:
@@ -315,9 +377,12 @@ class Dataset:
         from kerasllm.data.labels import Labels
 
         if not self.counts:
-            raise DataError("The rows have no labels", where=str(self.files))
+            # What is wrong with the labels, if it is known.
+            self.source
+            raise DataError("The rows have scores, and no classes", where=str(self.files))
         several = self._read.kind == "multi_label"
-        return Labels.learn(self._read.counts, self._read.names, several=several)
+        with worded_for_python(ARGUMENTS):
+            return Labels.learn(self._read.counts, self._read.names, several=several)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -339,18 +404,18 @@ class Dataset:
         Raises:
             DataError: If the files hold conversations.
         """
-        source = self.source
+        source = self.unlabelled() if self._strata is None else self.source
         wanted = np.arange(count) if self.rows is None else self.rows[:count]
         found: dict[int, dict] = {}
         done, last = 0, int(wanted.max(initial=-1))
         for batch in source.batches():
-            targets = batch.targets or []
+            targets = batch.targets
             for row in wanted[(wanted >= done) & (wanted < done + len(batch))]:
                 place = int(row) - done
                 found[int(row)] = {
                     "text": batch.texts[place],
                     **({"text_pair": batch.pairs[place]} if batch.pairs is not None else {}),
-                    "label": targets[place],
+                    **({"label": targets[place]} if targets is not None else {}),
                 }
             done += len(batch)
             if done > last:
@@ -364,9 +429,14 @@ class Dataset:
         except DataError:
             if self.columns["label"] is not None:
                 raise
+            if self.columns["text"] is not None or self.columns["text_pair"] is not None:
+                # What is wrong may be their names.
+                self.unlabelled()
             # Without labels, or conversations.
-            return _Read(self._count_unlabelled())
-        targets = [each for batch in source.batches() for each in batch.targets or ()]
+            with worded_for_python(ARGUMENTS):
+                return _Read(self._count_unlabelled())
+        with worded_for_python(ARGUMENTS):
+            targets = [each for batch in source.batches() for each in batch.targets or ()]
         kind, rows = source.problem.kind if source.problem else None, len(targets)
         if kind == "regression":
             scores = np.asarray(targets, np.float64)
@@ -414,62 +484,34 @@ class Dataset:
         return self
 
 
-def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> Any:
-    """Reads a `tf.data.Dataset` of texts.
-
-    Args:
-        dataset: See `Dataset.from_tf_data`.
-        steps: Elements to read. Defaults to `None`: all.
-
-    Returns:
-        A tuple of lists, of the parts of an element, or a dict of lists.
-
-    Raises:
-        DataError: If it has no end.
-    """
-    import tensorflow as tf
-
-    if steps is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        raise DataError(
-            "The dataset has no end, and it is read once before the training",
-            fix="leave `repeat()` out: `fit` repeats it for each epoch",
+def _numbers(rows: Any, count: int) -> np.ndarray:
+    """Returns the numbers of some of `count` rows, int64; see `Dataset.take`."""
+    if isinstance(rows, (int, np.integer)) and not isinstance(rows, bool):
+        if rows < 0:
+            raise ValueError(f"`rows` must not be a negative number of rows. Received: rows={rows}")
+        return np.arange(min(int(rows), count))
+    found = np.asarray(rows)
+    if not found.size:
+        found = found.astype(np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "biu":
+        raise ValueError(
+            "`rows` must be an int, a list of ints, or a boolean for each row. "
+            f"Received: rows={rows!r}"
         )
-    spec = dataset.element_spec
-    flat = tf.nest.flatten(spec)
-    batched = flat[0].shape.rank > 0
-    found: list[list] = [[] for _ in flat]
-    for element in (dataset if steps is None else dataset.take(steps)).as_numpy_iterator():
-        for values, part in zip(found, tf.nest.flatten(element), strict=True):
-            values.extend(part) if batched else values.append(part)
-    found = [listed(values) for values in found]
-    packed = tf.nest.pack_sequence_as(spec, [None] * len(flat))
-    if isinstance(packed, dict):
-        return dict(zip(sorted(packed), found, strict=True))
-    return tuple(found)
-
-
-def listed(values: Iterable) -> list:
-    """Returns values as Python's own: strings, numbers, lists of them."""
-    if hasattr(values, "to_list"):
-        values = values.to_list()
-    elif hasattr(values, "to_pylist"):
-        values = values.to_pylist()
-    elif hasattr(values, "numpy"):
-        values = values.numpy()
-    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [_plain(value) for value in found]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray):
-        return [_plain(each) for each in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if hasattr(value, "numpy"):
-        return _plain(value.numpy())
-    return value
+    if found.dtype.kind == "b":
+        if len(found) != count:
+            raise ValueError(
+                f"`rows` must have a boolean for each of the {count:,} rows. Received: "
+                f"{len(found):,}"
+            )
+        return np.flatnonzero(found)
+    found = found.astype(np.int64)
+    wrong = found[(found < -count) | (found >= count)]
+    if len(wrong):
+        raise ValueError(
+            f"`rows` holds {wrong[0]}, and the dataset has {count:,} rows, counted from 0"
+        )
+    return np.where(found < 0, found + count, found)
 
 
 def _column_of(texts: list) -> str:

@@ -392,7 +392,7 @@ class CausalLM(TextModel):
         model.log_likelihood(["The sky is blue.", "The sky is bloo."])
         ```
         """
-        ids, lengths = self._ids_of(texts)
+        ids, lengths = self._ids_of(self._checked(as_texts(texts)))
         places = np.arange(ids.shape[1])
         x = {
             "token_ids": ids,
@@ -500,6 +500,8 @@ class CausalLM(TextModel):
 
     def _ids_of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the padded tokens of texts, int32 `[texts, length]`, and how many each has."""
+        if not len(texts):
+            raise ValueError("There are no texts.")
         start = self.tokenizer.start_token_id
         rows = [self.tokenizer.encode_whole(text) for text in texts]
         rows = rows if start is None else [[start, *ids] for ids in rows]

@@ -108,8 +108,7 @@ def bert_classifier(
             raise ValueError("Either `num_classes` or `labels` must be given.")
         else:
             labels = [str(number) for number in range(num_classes)]
-    if not isinstance(labels, Labels):
-        labels = Labels(labels)
+    labels = Labels.of(labels)
     if num_classes not in (None, len(labels)):
         raise ValueError(
             f"`num_classes` and `labels` differ. Received: num_classes={num_classes}, "

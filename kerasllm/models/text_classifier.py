@@ -296,14 +296,10 @@ class TextClassifier(TextModel):
         return rows
 
     def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
-        texts, pairs = as_texts(x), None
         if y is None:
             raise ValueError("`y` must hold a label for each text. Received: y=None")
+        texts, pairs = self._checked(as_texts(x)), None
         if self.outputs.pair:
-            if not all(isinstance(text, tuple) for text in texts):
-                raise ValueError(
-                    "The model reads two texts: give pairs of them, or a tuple of two lists."
-                )
             texts, pairs = ([pair[side] for pair in texts] for side in (0, 1))
         return Dataset.from_lists(
             texts, self._labels_of(y), text_pairs=pairs, sample_weight=sample_weight
@@ -403,15 +399,21 @@ class TextClassifier(TextModel):
 
     def _labels_of(self, y: Any) -> list:
         """Returns labels as a file would hold them: of rows of numbers the names."""
+        several = self.outputs.problem == "multi_label"
+        if hasattr(y, "columns"):
+            y = self._in_order(y)
         try:
             values = np.asarray(y)
         except ValueError:
             # Lists of labels, of different lengths.
             return y
+        if values.ndim == 1 and values.dtype == bool and len(self.labels) == 2:
+            # Whether it is the second class.
+            return values if self._has_booleans or several else values.astype(int)
+        if values.ndim == 2 and values.shape[1] == 1 and not several:
+            return self._labels_of(values[:, 0])
         if values.ndim != 2 or values.dtype.kind in "OUS":
             return y
-        if values.shape[1] == 1:
-            return values[:, 0]
         if values.shape[1] != len(self.labels):
             raise ValueError(
                 f"`y` must have a column for each of the {len(self.labels)} labels. Received: "
@@ -427,12 +429,47 @@ class TextClassifier(TextModel):
             return [[name for name, one in zip(names, row, strict=True) if one] for row in values]
         return [names[place] for place in values.argmax(axis=1)]
 
-    def _weighted(self, rows: Examples, class_weight: Mapping | None) -> Examples:
+    def _in_order(self, frame: Any) -> np.ndarray:
+        """Returns the values of a table of labels, its columns in the order of the labels."""
+        columns = [str(name) for name in frame.columns]
+        for names in (self.labels.raw, self.labels.names):
+            if set(columns) == set(names):
+                return frame.to_numpy()[:, [columns.index(name) for name in names]]
+        strange = [name for name in columns if name not in {*self.labels.raw, *self.labels.names}]
+        if len(columns) > 1 and columns != list(map(str, range(len(columns)))):
+            missing = [name for name in self.labels.names if name not in columns]
+            raise ValueError(
+                "The columns of `y` must be the labels: "
+                + "; ".join(
+                    f"{what}: {', '.join(names)}"
+                    for what, names in (("not a label", strange), ("missing", missing))
+                    if names
+                )
+            )
+        return frame.to_numpy()
+
+    def _weighted(
+        self, rows: Examples, class_weight: Mapping | Sequence[float] | str | None
+    ) -> Examples:
         if class_weight is None:
             return rows
         if self.outputs.problem != "single_label":
             raise ValueError("`class_weight` is for rows with one label each: use `sample_weight`.")
         factors = np.ones(len(self.labels), np.float32)
+        if isinstance(class_weight, str):
+            if class_weight != "balanced":
+                raise ValueError(
+                    "`class_weight` must be 'balanced', or hold a factor for each class. "
+                    f"Received: class_weight={class_weight!r}"
+                )
+            factors, class_weight = class_weights("balanced", rows.labels, self.labels), {}
+        elif not isinstance(class_weight, Mapping):
+            if np.shape(class_weight) != factors.shape:
+                raise ValueError(
+                    f"`class_weight` must hold a factor for each of the {len(factors)} classes. "
+                    f"Received: class_weight={class_weight!r}"
+                )
+            class_weight = dict(enumerate(class_weight))
         for key, factor in class_weight.items():
             number = isinstance(key, (int, np.integer)) and 0 <= key < len(factors)
             try:

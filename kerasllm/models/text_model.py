@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
-from kerasllm.data.dataset import Dataset
+from kerasllm.data.dataset import ARGUMENTS, Dataset
 from kerasllm.data.pipeline import needs_one_shape
+from kerasllm.data.problems import shown
 from kerasllm.data.rows import Rows
+from kerasllm.data.texts import (
+    checked_texts,
+    flat,
+    is_conversation,
+    is_pair,
+    listed,
+    read_tf_data,
+)
+from kerasllm.errors import DataError, worded_for_python
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.batches import PlannedBatches, planned_batches
 from kerasllm.training.fit import FineTunedModel
@@ -93,8 +104,8 @@ class TextModel(FineTunedModel):
             validation_data: As `x`, or `(x, y)`, or `(x, y, sample_weight)`. Defaults to `None`.
             shuffle: Whether texts are shuffled in each epoch; otherwise they are sorted by length.
                 Defaults to `True`.
-            class_weight: A factor on the weight of rows, by the number or the name of their class.
-                Defaults to `None`.
+            class_weight: A factor on the weight of rows, by the number or the name of their class;
+                or a list of factors; or `"balanced"`. Defaults to `None`.
             seed: Of the order of the texts. Defaults to `None`: drawn, from what
                 `keras.utils.set_random_seed` set.
             buckets: The most sequence lengths that batches are padded to. Defaults to `18`.
@@ -114,6 +125,11 @@ class TextModel(FineTunedModel):
             "validation_batch_size": validation_batch_size,
             "validation_freq": validation_freq,
         }
+        if not 0 <= (validation_split or 0) < 1:
+            raise ValueError(
+                "`validation_split` must be from 0 to 1, the part of the rows that is held out. "
+                f"Received: validation_split={validation_split}"
+            )
         held_out = _unpacked(validation_data)
         texts = self.reads(x)
         if not texts and not (held_out and self.reads(held_out[0])):
@@ -133,6 +149,11 @@ class TextModel(FineTunedModel):
                 "`validation_data` holds texts, and `x` does not: give both as texts, or both as "
                 "the preprocessor makes them."
             )
+        if held_out and not self.reads(held_out[0]):
+            raise ValueError(
+                "`x` holds texts, and `validation_data` does not: give both as texts, or both as "
+                "the preprocessor makes them."
+            )
         given = self._given(x, y, sample_weight, batch_size, steps_per_epoch, epochs)
         dataset, batch_size = given.dataset, given.batch_size
         if held_out:
@@ -143,8 +164,8 @@ class TextModel(FineTunedModel):
             validation = None
         if seed is None:
             seed = int(np.random.randint(2**31))
-        rows = self._weighted(self.encode(dataset, train=True), class_weight)
-        validation = validation and self.encode(validation)
+        rows = self._weighted(self._encoded(dataset, train=True), class_weight)
+        validation = validation and self._encoded(validation)
         rows, validation = self.prepare_rows(rows, validation)
         plans = self._plans(rows, batch_size, buckets, seed if shuffle else None)
         per_epoch = steps_per_epoch or plans.steps
@@ -183,7 +204,7 @@ class TextModel(FineTunedModel):
             )
         self._refuse_unless_compiled("evaluate")
         given = self._given(x, y, sample_weight, batch_size, steps)
-        batches = self._to_evaluate(self.encode(given.dataset), given.batch_size, _BUCKETS)
+        batches = self._to_evaluate(self._encoded(given.dataset), given.batch_size, _BUCKETS)
         if steps is not None:
             steps = min(steps, batches.steps)
         return super().evaluate(batches, steps=steps, **options)
@@ -200,14 +221,23 @@ class TextModel(FineTunedModel):
 
         Args:
             x: Texts: a list, an array, a Series, a `tf.data.Dataset` of them, or a
-                `kerasllm.Dataset`; see the class.
+                `kerasllm.Dataset`; see the class. Of a model that reads two, pairs of texts, or
+                a tuple of two lists.
+            callbacks: Of texts, their `on_predict_begin` and `on_predict_end` are called.
         """
+        if hasattr(x, "__next__") and not is_pipeline(x):
+            x = _without_texts(x)
         if not self.reads(x):
             return super().predict(x, batch_size, verbose, steps, callbacks)
         texts = self.texts_of(x, steps)
         if steps is not None and not is_pipeline(x):
             texts = texts[: steps * (batch_size or 32)]
-        return self.predict_texts(texts)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(callbacks, model=self)
+        callbacks.on_predict_begin()
+        outputs = self.predict_texts(texts)
+        callbacks.on_predict_end({"outputs": outputs})
+        return outputs
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         x, y, sample_weight = self._one(x, y, sample_weight, class_weight)
@@ -276,11 +306,34 @@ class TextModel(FineTunedModel):
         if isinstance(x, Dataset):
             return self._texts_of_files(x)
         if is_pipeline(x):
-            from kerasllm.data.dataset import read_tf_data
+            return self._texts_of_pipeline(x, steps)
+        return self._checked(as_texts(x))
 
-            found = read_tf_data(x, steps)
-            return found[0] if isinstance(found, tuple) else next(iter(found.values()))
-        return as_texts(x)
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the model reads two texts at a time."""
+        outputs = getattr(self, "outputs", None)
+        return bool(getattr(outputs, "pair", False))
+
+    def _checked(self, texts: list) -> list:
+        """Returns texts, or pairs where the model reads two; refuses anything else."""
+        if is_conversation(texts) or any(map(_is_conversation, texts)):
+            raise ValueError(
+                "`predict` takes texts. Conversations go to `fit` and `evaluate`, and to "
+                "`generate`, where the model has one, which writes the answer."
+            )
+        if self.reads_pairs and texts and not any(map(is_pair, texts)):
+            raise ValueError(
+                "The model reads two texts: give pairs of them, or a tuple of two lists. "
+                f"Received as item 0: {shown(texts[0])}"
+            )
+        return checked_texts(texts, 2 if self.reads_pairs else 1)
+
+    def _texts_of_pipeline(self, dataset: tf.data.Dataset, steps: int | None) -> list:
+        texts, _, _ = read_tf_data(dataset, steps)
+        if isinstance(texts, dict):
+            return self._texts_of_files(Dataset.from_tf_data(dataset, steps=steps))
+        return self._checked(as_texts(texts))
 
     def prepare_rows(self, rows: Rows, validation: Rows | None) -> tuple[Rows, Rows | None]:
         """Gets the model and the rows ready for `fit`; see `fitted`."""
@@ -293,15 +346,31 @@ class TextModel(FineTunedModel):
         """Returns texts with their labels as a `Dataset`."""
         return Dataset.from_lists(as_texts(x), y, sample_weight=sample_weight)
 
-    def _texts_of_files(self, dataset: Dataset) -> list:
-        from kerasllm.data.readers.sources import Source
+    def _encoded(self, dataset: Dataset, *, train: bool = False) -> Rows:
+        """Tokenizes a dataset; its errors name arguments of Python."""
+        self._check_pairs(dataset)
+        with worded_for_python(ARGUMENTS):
+            return self.encode(dataset, train=train)
 
-        columns = dataset.columns
-        source = Source(
-            dataset.files, split=columns["split"], text=columns["text"], labelled=False,
-            on_bad_row=dataset.on_bad_row,
-        )
-        texts = [text for batch in source.batches() for text in batch.texts]
+    def _check_pairs(self, dataset: Dataset) -> None:
+        if dataset.columns["text_pair"] and not self.reads_pairs:
+            raise ValueError(
+                "The model reads one text at a time, and the dataset has two: leave `text_pair` "
+                "out."
+            )
+
+    def _texts_of_files(self, dataset: Dataset) -> list:
+        self._check_pairs(dataset)
+        source = dataset.unlabelled(pair=self.reads_pairs)
+        if self.reads_pairs and source.pair_column is None:
+            raise ValueError(
+                "The model reads two texts, and only one column of texts was found: "
+                f"{source.text_column}. Name both columns, text=... and text_pair=..."
+            )
+        texts: list = []
+        with worded_for_python(ARGUMENTS):
+            for batch in source.batches():
+                texts += zip(batch.texts, batch.pairs) if self.reads_pairs else batch.texts
         return texts if dataset.rows is None else [texts[row] for row in dataset.rows]
 
     def _given(
@@ -317,8 +386,14 @@ class TextModel(FineTunedModel):
             if own is None and steps is not None:
                 steps *= batch_size or 32
             count = None if steps is None else steps * epochs
-            return _Given(Dataset.from_tf_data(x, steps=count), own or batch_size or 32)
+            return _Given(self._dataset_of_pipeline(x, count), own or batch_size or 32)
         return _Given(self.dataset_of(x, y, sample_weight), batch_size or 32)
+
+    def _dataset_of_pipeline(self, dataset: tf.data.Dataset, steps: int | None) -> Dataset:
+        texts, labels, weights = read_tf_data(dataset, steps)
+        if isinstance(texts, dict):
+            return Dataset.from_tf_data(dataset, steps=steps)
+        return self.dataset_of(texts, labels, weights)
 
     def _weighted(self, rows: Rows, class_weight: Mapping | None) -> Rows:
         if class_weight is None:
@@ -356,7 +431,7 @@ class TextModel(FineTunedModel):
         """Returns one batch of texts, planned, in place of `x`."""
         if not self.reads(x):
             return x, y, sample_weight
-        rows = self._weighted(self.encode(self.dataset_of(x, y, sample_weight)), class_weight)
+        rows = self._weighted(self._encoded(self.dataset_of(x, y, sample_weight)), class_weight)
         return self._to_evaluate(rows, len(rows), 1), None, None
 
     def _one_batch(self, x, y, sample_weight, class_weight=None):
@@ -377,11 +452,15 @@ def is_text(x: Any) -> bool:
         return False
     if isinstance(x, str):
         raise ValueError(f"Texts must be in a list: write [{x[:20]!r}], with brackets.")
-    if tf.is_tensor(x):
-        return x.dtype == tf.string
+    if isinstance(x, (set, frozenset)):
+        raise ValueError("A set of texts has no order: give a list.")
     kind = getattr(x, "dtype", None)
-    if isinstance(kind, np.dtype) and kind.kind in "US":
-        return True
+    if tf.is_tensor(x) or isinstance(kind, np.dtype):
+        strings = kind == tf.string if tf.is_tensor(x) else kind.kind in "US"
+        if strings and x.shape == ():
+            raise ValueError("Texts must be in a list: write [text], with brackets.")
+        if tf.is_tensor(x) or strings:
+            return strings
     if isinstance(x, Mapping) or (isinstance(kind, np.dtype) and kind.kind != "O"):
         return False
     if hasattr(x, "columns") or hasattr(x, "column_names"):
@@ -390,14 +469,19 @@ def is_text(x: Any) -> bool:
             "label=...)`, or give a column of it as `x`."
         )
     try:
-        first = next(iter(x))
-    except (TypeError, StopIteration):
+        first = next((each for each in x if not _is_missing(each)), None)
+    except TypeError:
         return False
     if isinstance(first, (list, tuple)) and first:
         first = first[0]
     if isinstance(first, np.ndarray):
         return first.dtype.kind in "US" or (first.size > 0 and isinstance(first.flat[0], str))
     return isinstance(first, (str, bytes, Mapping)) or _is_series_of_texts(first)
+
+
+def _is_missing(value: Any) -> bool:
+    """Tells whether a list of texts may hold this by mistake: `None`, NaN, a number."""
+    return value is None or isinstance(value, (int, float, np.number))
 
 
 def check_inputs(x: Any, names: Sequence[str]) -> None:
@@ -424,22 +508,34 @@ def check_inputs(x: Any, names: Sequence[str]) -> None:
 
 
 def as_texts(x: Any) -> list:
-    """Returns texts, pairs of texts or conversations in memory as a list."""
-    from kerasllm.data.dataset import listed
+    """Returns texts, pairs of texts or conversations in memory as a list.
 
+    A tuple of two lists is two columns of texts, and an item of one text, as of an array `[n, 1]`,
+    is this text.
+    """
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], (str, bytes)):
-        # Two columns of texts.
-        return list(zip(*map(listed, x), strict=True))
-    found = listed(x)
-    return [tuple(each) if _is_pair(each) else each for each in found]
+        first, second = map(listed, x)
+        if all(isinstance(each, str) for each in first):
+            if len(first) != len(second):
+                raise DataError(
+                    f"The lists of a pair have different lengths: {len(first)} and {len(second)}",
+                    fix="give a second text for each first one",
+                )
+            return list(zip(first, second, strict=True))
+    return [flat(each) for each in listed(x)]
 
 
-def _is_pair(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(isinstance(each, str) for each in value)
-    )
+def _is_conversation(item: Any) -> bool:
+    return isinstance(item, (list, tuple)) and is_conversation(item)
+
+
+def _without_texts(batches: Any) -> Any:
+    """Returns an iterator of batches as it was, and refuses one of texts."""
+    first = next(batches, None)
+    inputs = first[0] if isinstance(first, tuple) and first else first
+    if isinstance(inputs, str) or (inputs is not None and is_text(inputs)):
+        raise ValueError("An iterator of texts is given: give a list, as in list(texts).")
+    return batches if first is None else itertools.chain([first], batches)
 
 
 def _is_series_of_texts(value: Any) -> bool:
@@ -449,8 +545,16 @@ def _is_series_of_texts(value: Any) -> bool:
 def _unpacked(validation_data: Any) -> tuple | None:
     if validation_data is None or isinstance(validation_data, tuple):
         return validation_data
-    lists = isinstance(validation_data, list) and not is_text(validation_data)
-    return tuple(validation_data) if lists else (validation_data,)
+    if isinstance(validation_data, list):
+        # `[texts, labels]`; but `[conversation, conversation]` is texts alone.
+        several = len(validation_data) in (2, 3) and not isinstance(validation_data[0], str)
+        if not is_text(validation_data) or (several and _holds_texts(validation_data[0])):
+            return tuple(validation_data)
+    return (validation_data,)
+
+
+def _holds_texts(x: Any) -> bool:
+    return is_text(x) and not isinstance(next(iter(x)), Mapping)
 
 
 def _batch_size_of(dataset: tf.data.Dataset) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from kerasllm.data.tables import as_files
+from kerasllm.data.texts import checked_text
 from kerasllm.errors import CommandError, DataError
 from kerasllm.tasks.task import PredictOptions
 from kerasllm.workflows.generate import Prompt, checked
@@ -71,22 +72,12 @@ def _is_file_or_table(data: Any) -> bool:
 
 
 def _checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
-    texts = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    texts = given if isinstance(given, (list, tuple)) else (given,)
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise DataError(
             f"Item {number} is no text. Received: {given!r}", fix="give texts that are not empty"
         )
-    if len(texts) != count:
-        one = count == 1
-        raise DataError(
-            f"The model reads {'one text' if one else f'{count} texts'} at a time. "
-            f"Received as item {number}: {given!r}",
-            fix='give a list of texts, as in ["one", "another"]'
-            if one
-            else 'give a list of tuples, as in [("one text", "the text beside it")]',
-        )
-    # Of NumPy, texts are of a class of their own.
-    return str(texts[0]) if count == 1 else tuple(map(str, texts))
+    return checked_text(given, count, number)
 
 
 def checked_prompt(prompt: Any, where: str) -> Prompt:

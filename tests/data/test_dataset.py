@@ -116,3 +116,70 @@ def test_what_is_missing_or_endless_is_refused(tmp_path):
         Dataset.from_lists(TEXTS, LABELS[1:])
     with pytest.raises(DataError, match="do not go together"):
         Dataset.from_lists(TEXTS[:2], ["a", 1])
+
+
+def test_rows_are_taken_by_number_mask_and_count(dataset):
+    def texts(rows):
+        return [row["text"] for row in dataset.take(rows).head(30)]
+
+    assert texts(2) == texts([0, 1]) == texts(range(2)) == ["text 0", "text 1"]
+    assert len(dataset.take(99)) == 20 and len(dataset.take([])) == 0
+    assert texts([-1]) == ["text 19"]
+    assert texts(np.arange(20) % 7 == 3) == ["text 3", "text 10", "text 17"]
+    inner = dataset.take([4, 6, 8])
+    assert inner.take(np.array([False, True, True])).rows.tolist() == [6, 8]
+    assert inner.take([-1]).rows.tolist() == [8]
+
+
+@pytest.mark.parametrize("rows", [[20], [-21], -1, [True] * 19, [0.5], [[1]], "ab", None, True])
+def test_rows_that_are_not_there_are_refused(dataset, rows):
+    with pytest.raises(ValueError, match="`rows`"):
+        dataset.take(rows)
+
+
+def test_pairs_of_texts():
+    expected = [{"text": "a", "text_pair": "b", "label": "x"}]
+    pairs = [("a", "b"), ("c", "d")]
+    assert Dataset.from_lists(pairs, ["x", "y"]).head(1) == expected
+    assert Dataset.from_lists(np.array(pairs), ["x", "y"]).head(1) == expected
+    for texts in ((["a", "c"], ["b", "d"]), {"text": ["a", "c"], "text_pair": ["b", "d"]}):
+        found = tf.data.Dataset.from_tensor_slices((texts, ["x", "y"], [1.0, 2.0]))
+        for each in (found, found.batch(2)):
+            found_rows = Dataset.from_tf_data(each)
+            assert found_rows.head(1) == expected
+            assert found_rows.weights.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "texts", ["abc", {"a", "b"}, {"text": ["a"]}, 3, np.array("a"), ["a", None], ["a", 3]]
+)
+def test_what_is_no_list_of_texts_is_refused(texts):
+    with pytest.raises(DataError, match="list|Item 1"):
+        Dataset.from_lists(texts)
+
+
+def test_a_table_in_place_of_a_list_is_refused():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match="from_pandas"):
+        Dataset.from_lists(pandas.DataFrame({"text": TEXTS}))
+
+
+def test_one_conversation_without_brackets_is_refused():
+    with pytest.raises(DataError, match="brackets"):
+        Dataset.from_lists([{"role": "user", "content": "Hello"}])
+
+
+def test_a_column_that_is_not_there_is_named():
+    pandas = pytest.importorskip("pandas")
+    dataset = Dataset.from_pandas(pandas.DataFrame({"text": TEXTS, "label": LABELS}), text="wrong")
+    for call in (lambda: dataset.labels, dataset.head, lambda: len(dataset), dataset.split):
+        with pytest.raises(DataError, match="no text column 'wrong'"):
+            call()
+
+
+def test_rows_without_labels_have_a_head():
+    dataset = Dataset.from_lists(TEXTS)
+    assert dataset.head(1) == [{"text": "text 0"}]
+    with pytest.raises(DataError, match="No label column found") as caught:
+        dataset.labels
+    assert "name it with label=NAME; columns" in str(caught.value)
