@@ -252,7 +252,9 @@ class TextClassifier(TextModel):
 
     def metric_inputs(self, metric: keras.metrics.Metric, y, outputs) -> tuple:
         """Returns what a metric of Keras wants: classes and logits, or 0, 1 and probabilities."""
-        if self.outputs.problem == "regression" or not takes_probabilities(metric):
+        if self.outputs.problem == "regression":
+            return self.in_unit_of_scores(y), self.in_unit_of_scores(outputs)
+        if not takes_probabilities(metric):
             return y, outputs
         if self.outputs.problem == "multi_label":
             return y, tf.sigmoid(outputs)

@@ -305,3 +305,13 @@ def test_prompts_as_keras_has_them(decoder):
     for wrong in ({"token_ids": [[1]]}, [1, 2], None, 3):
         with pytest.raises(ValueError, match="`inputs` must be a text"):
             model.generate(wrong)
+
+
+def test_metrics_of_scores_are_in_their_own_unit(preset):
+    model = regressor(preset)
+    model.compile(keras.optimizers.Adam(5e-3), metrics=["mae"])
+    for _ in range(2):
+        history = model.fit(TEXTS, SCORES, verbose=0, validation_data=(TEXTS, SCORES)).history
+        found = model.evaluate(TEXTS, SCORES, verbose=0, return_dict=True)["mae"]
+        assert history["val_mae"][-1] == pytest.approx(found, rel=1e-3)
+        assert 5 < history["mae"][0] < 60
