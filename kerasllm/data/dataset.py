@@ -176,6 +176,7 @@ class Dataset:
             given = {_column_of(texts): texts, "text_pair": text_pairs, "label": labels}
             columns = {name: listed(part) for name, part in given.items() if part is not None}
             lengths = {name: len(part) for name, part in columns.items()}
+            _refuse_missing(columns.get("label", ()))
             if len(set(lengths.values())) > 1:
                 told = ", ".join(f"{name} {count}" for name, count in lengths.items())
                 raise DataError(f"The lists have different lengths: {told}", fix="give one each")
@@ -512,6 +513,16 @@ def _numbers(rows: Any, count: int) -> np.ndarray:
             f"`rows` holds {wrong[0]}, and the dataset has {count:,} rows, counted from 0"
         )
     return np.where(found < 0, found + count, found)
+
+
+def _refuse_missing(labels: Sequence[Any]) -> None:
+    missing = [item for item, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        more = f" ({len(missing) - 1:,} more have none)" if len(missing) > 1 else ""
+        raise DataError(
+            f"Item {missing[0]} has no label{more}: {labels[missing[0]]}",
+            fix="leave out the rows that have none",
+        )
 
 
 def _column_of(texts: list) -> str:

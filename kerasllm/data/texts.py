@@ -71,7 +71,7 @@ def is_conversation(values: Sequence[Any]) -> bool:
     )
 
 
-def refuse_unless_list(values: Any, example: str = "texts") -> None:
+def refuse_unless_list(values: Any) -> None:
     """Refuses what is no list of texts or labels, and has no order or no items.
 
     Raises:
@@ -87,9 +87,7 @@ def refuse_unless_list(values: Any, example: str = "texts") -> None:
             fix=f"write [{told}], with brackets",
         )
     if isinstance(values, (set, frozenset)):
-        raise DataError(
-            f"A set of {example} is given, which has no order", fix="give a list"
-        )
+        raise DataError("A set is given, which has no order", fix="give a list")
     if hasattr(values, "columns") or hasattr(values, "column_names"):
         raise DataError(
             "A table is given where a list is expected",
@@ -97,9 +95,7 @@ def refuse_unless_list(values: Any, example: str = "texts") -> None:
             "label=...)`",
         )
     if isinstance(values, Mapping) or not hasattr(values, "__iter__"):
-        raise DataError(
-            f"A list is expected. Received: {type(values).__name__}", fix="give a list"
-        )
+        raise DataError(f"A list is expected. Received: {shown(values)}", fix="give a list")
 
 
 def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> tuple:

@@ -24,6 +24,7 @@ from kerasllm.data.sequences import (
     separate_pieces,
     whole_rows,
 )
+from kerasllm.data.texts import checked_texts, is_pair
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
@@ -359,12 +360,18 @@ class CausalLM(TextModel):
         return found
 
     def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
+        self.refuse_targets(y, sample_weight)
+        texts = as_texts(x)
+        if any(isinstance(each, str) or is_pair(each) for each in texts):
+            texts = checked_texts(texts)
+        return Dataset.from_lists(texts)
+
+    def refuse_targets(self, y: Any = None, sample_weight: Any = None) -> None:
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
                     f"`{name}` is not for language models, which learn the next token of each text."
                 )
-        return Dataset.from_lists(as_texts(x))
 
     def prepare_rows(self, rows: Sequences, validation: Sequences | None):
         self.packs = any(part.is_packed for part in (rows, validation) if part is not None)
@@ -380,7 +387,8 @@ class CausalLM(TextModel):
         """Returns how likely the model finds texts.
 
         Args:
-            texts: Texts, each of two tokens or more; longer ones than it reads are refused.
+            texts: Texts as `predict` takes them, each of two tokens or more; longer ones than it
+                reads are refused.
 
         Returns:
             float32 `[texts]`, the natural logarithm of the probability of all tokens after the
@@ -392,7 +400,7 @@ class CausalLM(TextModel):
         model.log_likelihood(["The sky is blue.", "The sky is bloo."])
         ```
         """
-        ids, lengths = self._ids_of(self._checked(as_texts(texts)))
+        ids, lengths = self._ids_of(self.texts_of(texts))
         places = np.arange(ids.shape[1])
         x = {
             "token_ids": ids,

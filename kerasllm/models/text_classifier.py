@@ -409,9 +409,11 @@ class TextClassifier(TextModel):
         except ValueError:
             # Lists of labels, of different lengths.
             return y
-        if values.ndim == 1 and values.dtype == bool and len(self.labels) == 2:
-            # Whether it is the second class.
-            return values if self._has_booleans or several else values.astype(int)
+        if values.ndim == 1 and values.dtype == bool and not (several or self._has_booleans):
+            # Whether it is the second class, or a score of 0 or 1.
+            return values.astype(int)
+        if values.ndim == 1 and values.dtype.kind in "iu":
+            return values
         if values.ndim == 2 and values.shape[1] == 1 and not several:
             return self._labels_of(values[:, 0])
         if values.ndim != 2 or values.dtype.kind in "OUS":

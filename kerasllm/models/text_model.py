@@ -319,8 +319,8 @@ class TextModel(FineTunedModel):
         """Returns texts, or pairs where the model reads two; refuses anything else."""
         if is_conversation(texts) or any(map(_is_conversation, texts)):
             raise ValueError(
-                "`predict` takes texts. Conversations go to `fit` and `evaluate`, and to "
-                "`generate`, where the model has one, which writes the answer."
+                "Conversations are given where texts are expected: they go to `fit` and "
+                "`evaluate` of a `CausalLM`, and to `generate`, which writes the answer."
             )
         if self.reads_pairs and texts and not any(map(is_pair, texts)):
             raise ValueError(
@@ -330,10 +330,12 @@ class TextModel(FineTunedModel):
         return checked_texts(texts, 2 if self.reads_pairs else 1)
 
     def _texts_of_pipeline(self, dataset: tf.data.Dataset, steps: int | None) -> list:
-        texts, _, _ = read_tf_data(dataset, steps)
-        if isinstance(texts, dict):
+        if _holds_columns(dataset):
             return self._texts_of_files(Dataset.from_tf_data(dataset, steps=steps))
-        return self._checked(as_texts(texts))
+        return self._checked(as_texts(read_tf_data(dataset, steps)[0]))
+
+    def refuse_targets(self, y: Any = None, sample_weight: Any = None) -> None:
+        """Refuses labels and weights beside texts, where the model has no use for them."""
 
     def prepare_rows(self, rows: Rows, validation: Rows | None) -> tuple[Rows, Rows | None]:
         """Gets the model and the rows ready for `fit`; see `fitted`."""
@@ -390,10 +392,11 @@ class TextModel(FineTunedModel):
         return _Given(self.dataset_of(x, y, sample_weight), batch_size or 32)
 
     def _dataset_of_pipeline(self, dataset: tf.data.Dataset, steps: int | None) -> Dataset:
-        texts, labels, weights = read_tf_data(dataset, steps)
-        if isinstance(texts, dict):
+        if _holds_columns(dataset):
+            parts = dataset.element_spec
+            self.refuse_targets(*parts[1:] if isinstance(parts, tuple) else ())
             return Dataset.from_tf_data(dataset, steps=steps)
-        return self.dataset_of(texts, labels, weights)
+        return self.dataset_of(*read_tf_data(dataset, steps))
 
     def _weighted(self, rows: Rows, class_weight: Mapping | None) -> Rows:
         if class_weight is None:
@@ -555,6 +558,12 @@ def _unpacked(validation_data: Any) -> tuple | None:
 
 def _holds_texts(x: Any) -> bool:
     return is_text(x) and not isinstance(next(iter(x)), Mapping)
+
+
+def _holds_columns(dataset: tf.data.Dataset) -> bool:
+    """Tells whether texts are in dictionaries, beside other columns."""
+    spec = dataset.element_spec
+    return isinstance(spec[0] if isinstance(spec, tuple) else spec, Mapping)
 
 
 def _batch_size_of(dataset: tf.data.Dataset) -> int | None:

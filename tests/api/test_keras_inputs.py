@@ -261,8 +261,16 @@ def test_one_column_of_labels(model):
         booleans,
         np.array(booleans),
         pandas.Series(booleans),
+        [booleans[0], *NUMBERS[1:]],
     ):
         assert loss(model, TEXTS, y) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan")])
+def test_a_label_that_is_missing_is_refused_with_its_place(model, wrong):
+    for y in ([*NAMES[:2], wrong, *NAMES[3:]], [*NUMBERS[:2], wrong, *NUMBERS[3:]]):
+        with pytest.raises(DataError, match="Item 2 has no label"):
+            model.fit(TEXTS, y, verbose=0)
 
 
 def test_one_hot_labels_of_a_dataset(model):
@@ -334,7 +342,13 @@ def test_likelihoods_of_texts_in_every_form(decoder):
     pandas = pytest.importorskip("pandas")
     texts = ["The whale", "The sea and"]
     expected = decoder.log_likelihood(texts)
-    for each in (tf.constant(texts), np.array(texts), pandas.Series(texts), tuple(texts)):
+    for each in (
+        tf.constant(texts),
+        np.array(texts)[:, None],
+        pandas.Series(texts),
+        tf.data.Dataset.from_tensor_slices(texts),
+        Dataset.from_lists(texts),
+    ):
         np.testing.assert_allclose(decoder.log_likelihood(each), expected, rtol=1e-4)
     for wrong in ("ab", [], {"ab", "cd"}, [CHAT], [None], 3):
         with pytest.raises((ValueError, DataError)):
@@ -342,10 +356,18 @@ def test_likelihoods_of_texts_in_every_form(decoder):
 
 
 def test_labels_in_a_dataset_are_refused(decoder):
-    dataset = tf.data.Dataset.from_tensor_slices((["The whale"] * 4, [0, 1, 0, 1])).batch(2)
-    for call in (decoder.fit, decoder.evaluate):
-        with pytest.raises(ValueError, match="`y` is not for language models"):
-            call(dataset)
+    texts = ["The whale"] * 4
+    for x in (texts, {"text": texts}):
+        dataset = tf.data.Dataset.from_tensor_slices((x, [0, 1, 0, 1])).batch(2)
+        for call in (decoder.fit, decoder.evaluate):
+            with pytest.raises(ValueError, match="`y` is not for language models"):
+                call(dataset)
+
+
+def test_pairs_are_refused_by_a_language_model(decoder):
+    for call in (decoder.fit, decoder.evaluate, decoder.predict, decoder.log_likelihood):
+        with pytest.raises(DataError, match="reads one text at a time"):
+            call([("The whale", "The sea")])
 
 
 def test_the_steps_of_texts(decoder):
