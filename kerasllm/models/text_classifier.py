@@ -591,6 +591,7 @@ class TextClassifier(TextModel):
 
         check_names(options, bert_classifier)
         check_labels(labels)
+        labels = None if labels is None else Labels.of(labels)
         precision = check_precision(precision)
         outputs_of(*(options.get(name) for name in ("outputs", "problem", "pair")))
         folder = Path(preset)
