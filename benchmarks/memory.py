@@ -81,7 +81,7 @@ def main() -> None:
         from kerasllm.runtime.startup import import_tensorflow
 
         # As the commands do, before anything else imports it.
-        import_tensorflow()
+        import_tensorflow(lean=True)
         role = estimate if options.role == "estimate" else train
         print(json.dumps(role(Case(**json.loads(options.case)), options.steps)))
         return

@@ -112,7 +112,7 @@ def train(side: str, precision: str, steps: int) -> None:
     from kerasllm.data.pipeline import training_dataset
     from kerasllm.data.rows import TokensInMemory
     from kerasllm.distribution import strategy
-    from kerasllm.models.text_classifier import bert_classifier
+    from kerasllm.models import bert_classifier
     from kerasllm.training.optimizers import build_optimizer
     from kerasllm.training.precision import resolve_precision
 

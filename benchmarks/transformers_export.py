@@ -65,7 +65,7 @@ def export(run: Path, folder: Path, expected: Path, rows: int | None) -> str:
     """Writes the folder, and what kerasllm computes with the model; returns its architecture."""
     from kerasllm.runtime.startup import import_tensorflow
 
-    import_tensorflow()
+    import_tensorflow(lean=True)
     import numpy as np
 
     from kerasllm.export.formats import Options, load_format

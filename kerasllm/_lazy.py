@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 
 
-def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], object]:
-    """Returns a module's `__getattr__` that imports each name from its home when it is asked for.
+def lazy_names(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """Returns what makes names of other modules public in a package, each imported on first use.
+
+    Type checkers do not see these names: a package also imports them under `TYPE_CHECKING`.
 
     Args:
         package: The package's `__name__`.
         names: The module, below the package, of each public name; `""` where the name is itself
             a module.
+
+    Returns:
+        The package's `__getattr__`, `__dir__` and `__all__`.
     """
 
     def __getattr__(name: str) -> object:
@@ -22,4 +30,9 @@ def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], object
             return importlib.import_module(f"{package}.{name}")
         return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
 
-    return __getattr__
+    def __dir__() -> list[str]:
+        # Without what the package imports for itself.
+        own = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted(own.union(names))
+
+    return __getattr__, __dir__, sorted(names)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 
 class KerasllmError(Exception):
     """An error that is shown to the user as one readable block, never as a traceback.
@@ -63,6 +67,51 @@ class Interrupted(KerasllmError):
         signal: The signal, or `None` if another process was told. Defaults to `None`.
     """
 
-    def __init__(self, what: str, *, signal: int | None = None, **kwargs):
+    def __init__(self, what: str, *, signal: int | None = None, **kwargs: str | None):
         super().__init__(what, **kwargs)
         self.exit_status = 128 + int(signal or 15)
+
+
+# Options that take no value.
+_FLAGS = ("accept_changes", "chat", "overwrite", "resume")
+
+
+@contextmanager
+def worded_for_python(keys: Sequence[str] = ()) -> Iterator[None]:
+    """Lets errors of the block name arguments where they would name options of the command line.
+
+    The arguments of `kerasllm.finetune` and of a `TrainedModel` are called as the options are.
+
+    Args:
+        keys: Keys of a recipe, such as `data.text`, that are arguments by their last names.
+            Defaults to `()`.
+    """
+    try:
+        yield
+    except KerasllmError as error:
+        error.what = _worded(error.what, keys)
+        error.where = error.where and _worded(error.where, keys)
+        error.fix = error.fix and _worded(error.fix, keys)
+        raise
+
+
+def _worded(text: str, keys: Sequence[str]) -> str:
+    """Returns a text with `resume=True` for `--resume`; whole commands stay as they are."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"{name}=True" if name in _FLAGS else name
+
+    parts = re.split(r"(`[^`]*`)", text)
+    for place, part in enumerate(parts):
+        if not part.startswith("`") and not re.search(r"\bkerasllm [a-z]", part):
+            # What one command is told by an option of another name.
+            part = re.sub(r" \(evaluate, predict: --[^)]*\)", "", part)
+            part = re.sub(r"--set '?([\w.]+=\S*?)'?(?=[\s;,)]|$)", r"\1", part)
+            parts[place] = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", argument, part)
+    text = "".join(parts)
+    if keys:
+        text = text.replace("let finetune leave bad rows out", "leave bad rows out")
+    for key in keys:
+        text = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)", key.rpartition(".")[2], text)
+    return text

@@ -159,7 +159,7 @@ class Run:
     def read_environment(self) -> dict:
         """Returns what the run was made with; nothing if that was not noted."""
         found = read_json(self.environment) if self.environment.is_file() else {}
-        for key in ("data", "rows", "versions"):
+        for key in ("data", "rows", "contents", "versions"):
             if not isinstance(found.get(key, {}), dict):
                 raise _damaged(self.environment, f"{key} is no object")
         return found

@@ -57,6 +57,9 @@ def test_the_commands_of_a_users_day_run(
         )
         if key not in ("data.train", "data.test")
     }
+    write_csv(tmp_path / "new.csv", toy_rows(60, seed=2))
+    # Fewer than the README trains it further for.
+    short["training.epochs"] = "4"
     (tmp_path / "my_texts").mkdir()
     text_settings = dict(part.split("=", 1) for part in book_settings(tmp_path / "my_texts"))
     chats = chat_settings(tmp_path, toy_language_model / "model")
@@ -74,11 +77,14 @@ def test_the_commands_of_a_users_day_run(
             ]
         elif "finetune" in arguments or "plan" in arguments:
             arguments += [
-                part for key, value in short.items() for part in ("--set", f"{key}={value}")
+                part
+                for key, value in short.items()
+                if f"{key}=" not in command
+                for part in ("--set", f"{key}={value}")
             ]
             if "--train" not in arguments:
                 arguments += ["--train", "reviews.csv"]
-        if "--resume" in arguments:
+        if "--resume" in arguments and "training.epochs=" not in command:
             # As a run that was killed before its end.
             (tmp_path / "my_run" / "metrics.json").unlink()
             shutil.rmtree(tmp_path / "my_run" / "model")
@@ -144,6 +150,7 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
     assert "minilm_l6_en_uncased" in run("presets", "list")
     modules = {file.relative_to(ROOT) for file in (ROOT / "kerasllm").rglob("*.py")}
     assert {module for module in modules if not (target / module).is_file()} == set()
+    assert (target / "kerasllm" / "py.typed").is_file()
     starter = target / "kerasllm" / "data" / "starter"
     bundled = {file.name for file in (ROOT / "kerasllm" / "data" / "starter").iterdir()}
     assert {"NOTICE.md", "moby_dick.txt", "chat_train.jsonl"} <= bundled

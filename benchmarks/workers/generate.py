@@ -14,7 +14,7 @@ from statistics import median
 from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
-import_tensorflow()
+import_tensorflow(lean=True)
 
 import keras  # noqa: E402
 import keras_hub  # noqa: E402

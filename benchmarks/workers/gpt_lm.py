@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
-import_tensorflow()
+import_tensorflow(lean=True)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

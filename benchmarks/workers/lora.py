@@ -13,7 +13,7 @@ from pathlib import Path
 from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
-import_tensorflow()
+import_tensorflow(lean=True)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

@@ -14,7 +14,7 @@ from pathlib import Path
 from kerasllm.runtime.startup import import_tensorflow
 
 # As the commands do, before anything else imports it.
-import_tensorflow()
+import_tensorflow(lean=True)
 
 import tensorflow as tf  # noqa: E402
 

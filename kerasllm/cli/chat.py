@@ -79,7 +79,7 @@ def _obey(conversation, command: str, rest: str) -> str:
 def _answer(conversation, message: str) -> None:
     """Shows the model's answer as it comes; Ctrl-C ends it, and not the conversation."""
     pieces = conversation.answer(message)
-    told = False
+    told = shown = False
     try:
         for piece in pieces:
             if conversation.dropped and not told:
@@ -90,7 +90,11 @@ def _answer(conversation, message: str) -> None:
                     err=True,
                 )
             click.echo(piece, nl=False)
-        click.echo()
+            shown = shown or bool(piece.strip())
+        if shown:
+            click.echo()
+        else:
+            click.echo("The answer is empty: the model ended without writing a word.", err=True)
     except KeyboardInterrupt:
         click.echo()
         click.echo("Stopped.", err=True)

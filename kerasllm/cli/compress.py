@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from kerasllm import aliases
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
@@ -82,6 +83,12 @@ def _recipe(method: str | None, recipe: str | None) -> str:
     if recipe is not None:
         return recipe
     if method not in METHODS:
+        if ours := aliases.METHODS.get(method.lower()):
+            raise CommandError(
+                f"No method is named {method!r}: here it is {ours}",
+                where="--method",
+                fix=f"type --method {ours}",
+            )
         raise CommandError(
             f"No method is named {method!r}", where="--method", fix=f"use {', '.join(METHODS)}"
         )

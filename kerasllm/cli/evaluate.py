@@ -15,10 +15,10 @@ from kerasllm.cli.startup import import_tensorflow
 @click.option(
     "--data",
     multiple=True,
-    required=True,
     metavar="FILE",
     help="Labelled data of a classifier: csv, tsv, jsonl, parquet, .gz, glob. Of a language model "
-    "also txt, md, folders of them; conversations; questions with choices.",
+    "also txt, md, folders of them; conversations; questions with choices.  [default: the run's "
+    "own test data]",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the recipe's]")
 @click.option(
@@ -50,6 +50,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
     """Measure a trained model on data.
 
     \b
+    kerasllm evaluate my_run
     kerasllm evaluate my_run --data reviews.csv
     kerasllm evaluate my_run --data starter:movie_reviews --json
     kerasllm evaluate smollm2_135m_instruct --data book.txt --stride 256
@@ -61,15 +62,19 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
     from kerasllm.workflows.trained import open_trained
 
     trained = open_trained(run)
+    # Refused before TensorFlow is imported, where there is none.
+    own = None if data else trained.test_data()
     import_tensorflow()
     from rich.console import Console
 
     from kerasllm.workflows.evaluate import evaluate as run_evaluate
 
-    metrics = run_evaluate(trained, list(data), **options)
+    metrics = run_evaluate(trained, list(data) or None, **options)
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
+    if own:
+        data = [own] if isinstance(own, str) else own
     # The whole paths would leave no room for what stands beside them.
     named = {", ".join(Path(one).name if Path(one).exists() else one for one in data): metrics}
     tables = trained.task.tables(named, detailed=True)

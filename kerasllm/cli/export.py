@@ -77,6 +77,7 @@ def export(
         for table in (_files(exported), _parity(exported)):
             console.print(table)
             console.print()
+        console.print(f"Run for the comparison by {exported.engine.name}.\n", highlight=False)
     click.echo(shown.get() + f"{exported.folder}")
 
 

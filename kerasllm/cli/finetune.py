@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options, title_of
 from kerasllm.cli.startup import import_tensorflow
 
 
@@ -19,7 +19,10 @@ from kerasllm.cli.startup import import_tensorflow
     "--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]"
 )
 @click.option(
-    "--resume", is_flag=True, help="Continue from the newest checkpoint; start if there is none."
+    "--resume",
+    is_flag=True,
+    help="Continue from the newest checkpoint; start if there is none. A finished run is trained "
+    "further, with more epochs.",
 )
 @click.option(
     "--accept-changes",
@@ -39,6 +42,7 @@ def finetune(
     accept_changes: bool,
     profile: str | None,
     dry_run: bool,
+    verbose: bool,
     **options,
 ) -> None:
     """Train a model by a recipe.
@@ -47,19 +51,22 @@ def finetune(
     kerasllm finetune --recipe bert_cls
     kerasllm finetune --recipe bert_cls --train reviews.csv --set training.epochs=3
     kerasllm finetune --resume --output my_run
+    kerasllm finetune --resume --output my_run --set training.epochs=5
 
     A file given with --train takes the place of all the recipe's data.
     """
     started = time.perf_counter()
     steps = _steps(profile) if profile else None
-    loaded = load_recipe(_recipe(recipe, resume, output), options, of_run=recipe is None)
+    source = _recipe(recipe, resume, output)
+    loaded = load_recipe(source, options, of_run=recipe is None)
     name = Path(recipe).stem if recipe else "finetune"
+    title = title_of(source)
 
     import_tensorflow()
     if dry_run:
         from kerasllm.workflows.plan import plan
 
-        if plan(loaded, name=name, output=output)["problems"]:
+        if plan(loaded, name=name, title=title, output=output, verbose=verbose)["problems"]:
             sys.exit(1)
         return
 
@@ -68,6 +75,8 @@ def finetune(
     run_finetune(
         loaded,
         name=name,
+        title=title,
+        verbose=verbose,
         output=output,
         resume=resume,
         accept_changes=accept_changes,
@@ -82,7 +91,7 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
     if recipe:
         return recipe
     if not (resume and output):
-        raise click.UsageError("Missing option '--recipe'.")
+        raise click.UsageError(missing_recipe())
     from kerasllm.errors import RunError
     from kerasllm.run import Run
 

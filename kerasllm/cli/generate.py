@@ -14,6 +14,7 @@ import click
 from kerasllm.cli.generation_options import generation_options, settings_of
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
+from kerasllm.plurals import counted
 
 
 @click.command()
@@ -23,7 +24,12 @@ from kerasllm.errors import CommandError
     "--input", metavar="FILE", help="Prompts: .txt, one a line, or .jsonl (prompt or messages)."
 )
 @click.option("--output", metavar="FILE", help="Write a .jsonl file, not stdout.")
-@click.option("--chat", is_flag=True, help="A prompt is a user's message: use the chat template.")
+@click.option(
+    "--chat/--no-chat",
+    default=None,
+    help="Whether a prompt is a user's message, to which the chat template is applied.  "
+    "[default: of a run that was trained on conversations]",
+)
 @generation_options(max_new_tokens=128)
 @click.option("--beams", type=int, default=1, help="The beams of beam search.")
 @click.option("--length-penalty", type=float, default=1.0, help="Above 0: longer texts win beams.")
@@ -36,7 +42,7 @@ def generate(
     texts: tuple[str, ...],
     input: str | None,
     output: str | None,
-    chat: bool,
+    chat: bool | None,
     batch_size: int,
     as_json: bool,
     adapter: str | None,
@@ -50,6 +56,10 @@ def generate(
     kerasllm generate my_run --input prompts.txt --output texts.jsonl
 
     Without --temperature, --top-k, --top-p and --min-p, the most likely token is taken each time.
+
+    A run that was trained on conversations answers a prompt, by its chat template; --no-chat
+    continues the text instead. Any other model, a preset with a chat template too, continues the
+    text unless --chat is given: nothing in its files tells what it was tuned on.
     """
     settings = settings_of(**options)
     if batch_size < 1:
@@ -59,16 +69,27 @@ def generate(
     prompts = _prompts(texts, input)
     with _writer(output, as_json, many=len(texts) != 1) as write:
         import_tensorflow()
+        told = {"chat": chat, "adapter": adapter, "notify": _tell}
         if len(texts) == 1 and not (as_json or output) and sys.stdout.isatty():
-            for piece in workflow.stream(run, prompts[0], settings, chat=chat, adapter=adapter):
-                click.echo(piece, nl=False)
-            click.echo()
+            _show(workflow.stream(run, prompts[0], settings, **told))
             return
-        made = workflow.generate(
-            run, prompts, settings, chat=chat, batch_size=batch_size, adapter=adapter
-        )
+        made = workflow.generate(run, prompts, settings, batch_size=batch_size, **told)
         for each in made:
             write(each)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _show(pieces: Iterator[str]) -> None:
+    """Shows a text as it comes, and ends its line; of an empty one nothing is shown."""
+    shown = False
+    for piece in pieces:
+        shown = shown or bool(piece)
+        click.echo(piece, nl=False)
+    if shown:
+        click.echo()
 
 
 def _prompts(texts: tuple[str, ...], input: str | None) -> list:
@@ -89,7 +110,7 @@ def _prompts(texts: tuple[str, ...], input: str | None) -> list:
 def _writer(output: str | None, as_json: bool, many: bool) -> Iterator:
     """Gives a function that writes a text; a file is written whole or not at all."""
     if output is None:
-        yield lambda made: click.echo(_json_line(made) if as_json else _plain(made, many))
+        yield lambda made: _print(made, as_json, many)
         return
     path = Path(output)
     if path.suffix != ".jsonl":
@@ -116,15 +137,19 @@ def _writer(output: str | None, as_json: bool, many: bool) -> Iterator:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"{count:,} texts in {path}", err=True)
+    click.echo(f"{counted(count, 'text')} in {path}", err=True)
 
 
 def _json_line(made: dict) -> str:
     return json.dumps(made, ensure_ascii=False)
 
 
-def _plain(made: dict, many: bool) -> str:
-    if not many:
-        return made["text"]
-    prompt = made["prompt"] if isinstance(made["prompt"], str) else made["prompt"][-1]["content"]
-    return f"{click.style(prompt, bold=True)}\n{made['text']}\n"
+def _print(made: dict, as_json: bool, many: bool) -> None:
+    if as_json:
+        click.echo(_json_line(made))
+    elif many:
+        prompt = made["prompt"]
+        prompt = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        click.echo(f"{click.style(prompt, bold=True)}\n{made['text'].strip() or '(no text)'}\n")
+    elif made["text"].strip():
+        click.echo(made["text"])

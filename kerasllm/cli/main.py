@@ -11,7 +11,7 @@ import traceback
 import click
 
 from kerasllm import __version__
-from kerasllm.errors import Interrupted, JobError, KerasllmError
+from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
@@ -48,6 +48,13 @@ class Verbs(click.Group):
         except click.UsageError as error:
             import difflib
 
+            from kerasllm import aliases
+            from kerasllm.cli.in_our_words import command_for
+
+            if command := command_for(args[0], args[1:]):
+                note = aliases.VERBS[args[0].lower()].note
+                what = f"There is no command {args[0]!r}" + (f": {note}" if note else "")
+                raise CommandError(what, fix=f"type: {command}") from error
             near = difflib.get_close_matches(args[0], _VERBS, n=1)
             if near:
                 error.message += f" Did you mean {near[0]!r}?"
@@ -91,6 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
+            error = ours
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -104,6 +113,29 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"{click.style(title, fg='red', bold=True)} {shown}", err=True)
         status = shown.exit_status
     sys.exit(status or 0)
+
+
+def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+    """Returns the refusal of another tool's options with the command to type; `None`: not known."""
+    from kerasllm.cli.in_our_words import in_our_options
+
+    context = error.ctx
+    verb = context.command.name if context and context.command else None
+    found = in_our_options(verb, arguments, _options_of(context)) if verb in arguments else None
+    if found is None:
+        return None
+    command, notes = found
+    text = f"No such option: {error.option_name}{''.join(f' ({note})' for note in notes)}"
+    return click.UsageError(f"{text}\n  do:    type: kerasllm {command}", context)
+
+
+def _options_of(context: click.Context) -> dict[str, bool]:
+    """Returns the options of a command and whether each takes a value."""
+    return {
+        name: not getattr(option, "is_flag", False)
+        for option in context.command.params
+        for name in (*option.opts, *option.secondary_opts)
+    }
 
 
 def _as_shown(error: Exception) -> KerasllmError:

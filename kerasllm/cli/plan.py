@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe, recipe_options
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options, title_of
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.recipe.sizes import bytes_of
 
@@ -36,6 +36,7 @@ def plan(
     output: str | None,
     no_step: bool,
     as_json: bool,
+    verbose: bool,
     **options,
 ) -> None:
     """Show what a training would do, and what would fail.
@@ -48,7 +49,7 @@ def plan(
     without accelerators can check a job that is meant for one.
     """
     if not recipe:
-        raise click.UsageError("Missing option '--recipe'.")
+        raise click.UsageError(missing_recipe())
     device_bytes = parse_size(memory) if memory else None
     loaded = load_recipe(recipe, options)
     import_tensorflow()
@@ -57,6 +58,8 @@ def plan(
     found = make_plan(
         loaded,
         name=Path(recipe).stem,
+        title=title_of(recipe),
+        verbose=verbose,
         replicas=replicas,
         device_bytes=device_bytes,
         output=output,

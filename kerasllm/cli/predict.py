@@ -18,6 +18,7 @@ import click
 
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
+from kerasllm.plurals import counted
 
 # A tsv without quotes cannot hold it, or would look as if it had quotes.
 _NEEDS_QUOTES = re.compile(r'^"|[\t\r\n]')
@@ -177,7 +178,7 @@ def _writer(output: str | None, as_json: bool, task) -> Iterator:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"{count:,} predictions in {path}", err=True)
+    click.echo(f"{counted(count, 'prediction')} in {path}", err=True)
 
 
 def _json_rows(file: TextIO):

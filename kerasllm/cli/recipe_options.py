@@ -36,6 +36,16 @@ _OPTIONS = (
     click.option(
         "--test", multiple=True, metavar="FILE", help="Test data, measured at the end."
     ),
+    click.option("--text", metavar="COLUMN", help="Column of the texts: data.text of the recipe."),
+    click.option(
+        "--text-pair", metavar="COLUMN", help="Column of the second texts: data.text_pair."
+    ),
+    click.option(
+        "--label",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of the labels: data.label. Repeatable, for a column of 0 and 1 a label.",
+    ),
     click.option(
         "--set",
         "overrides",
@@ -43,6 +53,7 @@ _OPTIONS = (
         metavar="KEY=VALUE",
         help="Change a key of the recipe, as training.epochs=3.",
     ),
+    click.option("--verbose", is_flag=True, help="Print all keys of the recipe, not the changed."),
     click.option("--seed", type=int, metavar="N", help="The same as --set training.seed=N."),
     click.option(
         "--strategy",
@@ -51,6 +62,8 @@ _OPTIONS = (
         "as --set training.strategy=NAME.",
     ),
 )
+# The options that name columns, by the key of `data` that they set.
+_COLUMNS = ("text", "text_pair", "label")
 
 
 def recipe_options(command: Callable) -> Callable:
@@ -58,6 +71,21 @@ def recipe_options(command: Callable) -> Callable:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def missing_recipe() -> str:
+    """Returns what to tell who named no recipe."""
+    return (
+        "Missing option '--recipe'. It says what is trained: --recipe bert_cls classifies texts, "
+        "--recipe gpt_sft_lora tunes on conversations; `kerasllm recipes list` shows all."
+    )
+
+
+def title_of(recipe: str | Path) -> str | None:
+    """Returns the file of a recipe, to be shown; `None` of those that are shipped."""
+    from kerasllm.recipe.files import names
+
+    return None if str(recipe) in names() else str(recipe)
 
 
 def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> WholeRecipe:
@@ -87,9 +115,34 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
             where=str(recipe),
             fix=f"kerasllm compress RUN --recipe {recipe}",
         )
-    return loaded
+    columns = {key: options[key] for key in _COLUMNS if options[key]}
+    if not columns:
+        return loaded
+    _refuse_columns(columns, loaded, str(recipe))
+    return recipes.load(recipe, settings + [f"data.{k}={_as_yaml(v)}" for k, v in columns.items()])
 
 
-def _as_yaml(files: tuple[str, ...]) -> str:
-    """Returns files as a YAML value: a text, or a list of texts."""
-    return json.dumps(list(files) if len(files) > 1 else files[0], ensure_ascii=False)
+def _refuse_columns(columns: dict, recipe: WholeRecipe, where: str) -> None:
+    """Refuses options for columns that the data of the recipe's task do not have."""
+    known = type(recipe.data).model_fields
+    for key in columns:
+        if key in known:
+            continue
+        takes = [_option(name) for name in _COLUMNS if name in known]
+        raise RecipeError(
+            f"The recipe is of the task {recipe.task}, whose data have no data.{key}",
+            where=f"{_option(key)}, {where}",
+            fix=f"leave {_option(key)} out"
+            + (f"; {' and '.join(takes)} names a column" if takes else ""),
+        )
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _as_yaml(given: str | tuple[str, ...]) -> str:
+    """Returns what an option was given as a YAML value: a text, or a list of texts."""
+    if isinstance(given, tuple):
+        given = list(given) if len(given) > 1 else given[0]
+    return json.dumps(given, ensure_ascii=False)

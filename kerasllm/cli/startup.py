@@ -16,4 +16,4 @@ def import_tensorflow() -> None:
     if not debug:
         warnings.filterwarnings("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    prepare_process(debug=debug)
+    prepare_process(debug=debug, lean=True)

@@ -8,7 +8,8 @@ import keras_hub
 
 from kerasllm.errors import RecipeError
 from kerasllm.models.layers import parts_of
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models.new_classifier import bert_classifier
+from kerasllm.models.text_classifier import TextClassifier
 
 
 def student_of(

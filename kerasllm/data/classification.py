@@ -240,6 +240,20 @@ def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
     return classes
 
 
+def as_numbered(labels: Labels, store: TokenStore) -> Labels:
+    """Returns the labels as a store has them, where that writes classes as their numbers.
+
+    Args:
+        labels: The labels of a model.
+        store: Rows whose labels are the model's, or `0`, `1`, ... up to their number.
+    """
+    found = set(_label_counts(store))
+    numbers = [str(number) for number in range(len(labels))]
+    if found <= {*labels.raw, *labels.names} or not found <= set(numbers):
+        return labels
+    return Labels(numbers, labels.names)
+
+
 def encode_label_sets(store: TokenStore, labels: Labels) -> np.ndarray:
     """Returns the labels of each row of a store as bits, uint8 `[rows, bytes]`.
 

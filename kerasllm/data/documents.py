@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import starters
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
@@ -260,8 +261,9 @@ def _files_of(spec: str | os.PathLike) -> list[str]:
 
 
 def _spec_of(file: DataFile) -> str:
-    # The name of a bundled file is what it is found by; another's is its path.
-    return file.name
+    # A bundled file, and one elsewhere, is found by its name; a table has a name of its own.
+    elsewhere = file.filesystem is not None or file.name.startswith(starters.PREFIX)
+    return file.name if elsewhere else file.path
 
 
 def _digest(reader: DataFile | Source) -> str:

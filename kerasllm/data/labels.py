@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kerasllm.data.problems import label_text
 from kerasllm.errors import DataError
 
 FILE_NAME = "labels.json"
@@ -18,7 +21,8 @@ class Labels:
     """The classes of a model, by number.
 
     Args:
-        raw: How each class is written in the training data.
+        raw: How each class is written in the training data; numbers and booleans as files write
+            them, `"1"` and `"true"`.
         names: How each class is shown. Defaults to `None`: as it is written.
 
     Example:
@@ -31,14 +35,84 @@ class Labels:
     """
 
     def __init__(self, raw: Sequence[str], names: Sequence[str] | None = None):
-        self.raw = tuple(raw)
-        self.names = tuple(names) if names is not None else self.raw
+        self.raw = tuple(map(_written, raw))
+        self.names = tuple(map(_written, names)) if names is not None else self.raw
         # Data to evaluate on may use either way of writing; what the training data says wins.
         self._numbers = {name: number for number, name in enumerate(self.names)}
         self._numbers.update({label: number for number, label in enumerate(self.raw)})
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Labels):
+            return (self.raw, self.names) == (other.raw, other.names)
+        return isinstance(other, (list, tuple)) and self.names == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self.raw, self.names))
+
+    def __repr__(self) -> str:
+        return f"Labels({list(self.names)!r})"
+
+    @classmethod
+    def of(cls, labels: Any) -> Labels:
+        """Returns the classes that a user lists, in the order given.
+
+        Args:
+            labels: How each class is written in the data: strings, numbers or booleans; or a
+                dictionary of these and the names to show.
+
+        Raises:
+            DataError: If they have no order, or one of them is there twice or is no label.
+
+        Example:
+
+        >>> Labels.of([1, 2, 3]).raw
+        ('1', '2', '3')
+        >>> Labels.of({0: "negative", 1: "positive"})
+        Labels(['negative', 'positive'])
+        """
+        if isinstance(labels, cls):
+            return labels
+        if isinstance(labels, (str, bytes)):
+            raise DataError(
+                f"`labels` must list all classes. Received: labels={labels!r}",
+                fix='write them in brackets, as in labels=["negative", "positive"]',
+            )
+        if isinstance(labels, (set, frozenset)):
+            raise DataError(
+                "`labels` is a set, whose order differs from one process to the next",
+                fix="give a list, as in labels=sorted(set(...))",
+            )
+        if hasattr(labels, "columns"):
+            raise DataError(
+                "`labels` is a table, and not a list of classes",
+                fix="give the classes of a column, as in labels=sorted(set(frame[column]))",
+            )
+        if not isinstance(labels, Iterable):
+            raise DataError(
+                f"`labels` must list the names of the classes. Received: labels={labels!r}",
+                fix="give their number as num_classes, or a list of names",
+            )
+        raw = tuple(_checked(label) for label in labels)
+        names = tuple(map(_checked, labels.values())) if isinstance(labels, Mapping) else raw
+        for each in (raw, names):
+            if twice := [label for label, count in Counter(each).items() if count > 1]:
+                raise DataError(
+                    f"`labels` holds {twice[0]!r} {each.count(twice[0])} times",
+                    fix="list each class once; of a column of labels, as in "
+                    "labels=sorted(set(...))",
+                )
+        if not raw:
+            raise DataError("`labels` is empty", fix="list the names of the classes")
+        return cls(raw, names)
 
     @classmethod
     def learn(
@@ -246,6 +320,30 @@ def read_label_names(path: str | Path) -> list[str]:
             )
         seen[name] = line
     return names
+
+
+def _written(label: Any) -> Any:
+    """Returns a label that is no string as data files write it."""
+    if isinstance(label, str):
+        return str(label)
+    return label_text(label.item() if isinstance(label, np.generic) else label)
+
+
+def _checked(label: Any) -> str:
+    if hasattr(label, "numpy"):
+        label = label.numpy()
+    if isinstance(label, np.generic):
+        label = label.item()
+    try:
+        found = label_text(label.decode() if isinstance(label, bytes) else label)
+    except TypeError:
+        found = ""
+    if not found:
+        raise DataError(
+            f"`labels` holds what is no label: {label!r}",
+            fix='give strings, numbers or booleans, as in labels=["negative", "positive"]',
+        )
+    return found
 
 
 def _sort_key(label: str) -> tuple:

@@ -18,7 +18,7 @@ _SHORTEST_TEXT = 20
 
 def prompts_of(
     spec: str | Sequence[str], split: str, data: Any | None, model: Any
-) -> tuple[Iterator[str], tuple[str, ...]]:
+) -> tuple[Iterator[str], tuple[str, ...], str]:
     """Reads prompts: of conversations what is said before the last answer, in the chat template;
     of plain text its paragraphs.
 
@@ -29,7 +29,8 @@ def prompts_of(
         model: The model, with its tokenizer and chat template.
 
     Returns:
-        The texts, of 64 tokens at most, and the names of the files.
+        The texts, of 64 tokens at most, the names of the files, and what a text comes from:
+        `"paragraph"`, `"conversation"` or `"pair"`.
 
     Raises:
         DataError: If a file is missing or cannot be read.
@@ -46,7 +47,8 @@ def prompts_of(
         system = getattr(data, "system", None)
         texts = (text for file in found for text in _asked(file, shape, system, model))
     limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
-    return _cut(texts, model, limit), files
+    noun = {None: "paragraph", "preference": "pair"}.get(shape, "conversation")
+    return _cut(texts, model, limit), files, noun
 
 
 def _paragraphs(documents: Documents) -> Iterator[str]:

@@ -219,16 +219,19 @@ def packed_rows(store: TokenStore, length: int, rows: np.ndarray | None = None) 
     return Sequences(store, pieces, firsts.astype(index_dtype(len(pieces))))
 
 
-def full_blocks(store: TokenStore, length: int, *, seed: int | None = None) -> Sequences:
+def full_blocks(
+    store: TokenStore, length: int, *, seed: int | None = None, rows: np.ndarray | None = None
+) -> Sequences:
     """Cuts the texts of a store, one after the other, into rows of exactly `length` tokens.
 
     Args:
         store: The tokens.
         length: Tokens of a row; the last one may have fewer.
         seed: Seed of the order of the texts. Defaults to `None`: as they are in the store.
+        rows: Which texts. Defaults to `None`: all.
     """
     lengths = store.lengths
-    rows = _rows_to_predict_in(lengths)
+    rows = _rows_to_predict_in(lengths, rows)
     if seed is not None:
         np.random.default_rng(seed).shuffle(rows)
     parts, firsts = [_no_pieces(lengths, 0)], [np.empty(0, np.int64)]

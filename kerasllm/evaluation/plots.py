@@ -40,12 +40,17 @@ Series = tuple[np.ndarray, np.ndarray]
 _SMOOTHED_FROM = 60
 
 
-def training_curve(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Path:
+def training_curve(
+    rows: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike,
+    rates: Iterable[tuple[int, float]] | None = None,
+) -> Path:
     """Writes the picture of `training_curve_figure` as a PNG, which appears whole or not at all.
 
     Args:
         rows: See `training_curve_figure`.
         path: The PNG to write. Its folder must exist; a file that is there is replaced.
+        rates: See `training_curve_figure`. Defaults to `None`.
 
     Returns:
         The path of the picture.
@@ -57,10 +62,12 @@ def training_curve(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -
         training_curve(map(json.loads, lines), "runs/mine/training_curve.png")
     ```
     """
-    return _save(training_curve_figure(rows), Path(path))
+    return _save(training_curve_figure(rows, rates), Path(path))
 
 
-def training_curve_figure(rows: Iterable[Mapping[str, Any]]) -> Figure:
+def training_curve_figure(
+    rows: Iterable[Mapping[str, Any]], rates: Iterable[tuple[int, float]] | None = None
+) -> Figure:
     """Draws the loss in training and validation, and the learning rate, by step.
 
     Few points are drawn as they are; many as a running mean over a twentieth of the run, with the
@@ -70,6 +77,8 @@ points faint in the background. A loss that is NaN or infinite leaves a gap.
         rows: What `StepMonitor` reports, and what the lines of a run's `metrics.jsonl` hold:
             `{"step": 10, "loss": 0.61, "learning_rate": 4e-5, ...}` in training and `{"step":
             252, "validation": {"loss": 0.36, ...}}` after an evaluation. Other keys are ignored.
+        rates: Steps and learning rates of the schedule, whose peak may stand between two rows.
+            Defaults to `None`: those of the rows.
 
     Returns:
         A figure of its own, unknown to pyplot; a notebook shows it where it is the last line of
@@ -78,7 +87,11 @@ points faint in the background. A loss that is NaN or infinite leaves a gap.
     rows = list(rows)
     training = _series(rows, lambda row: row.get("loss"))
     validation = _series(rows, lambda row: row.get("validation", {}).get("loss"))
-    rate = _series(rows, lambda row: row.get("learning_rate"))
+    if rates is None:
+        rate = _series(rows, lambda row: row.get("learning_rate"))
+    else:
+        points = [{"step": step, "learning_rate": value} for step, value in rates]
+        rate = _series(points, lambda point: point["learning_rate"])
 
     figure = _figure(8, 5)
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -200,7 +213,7 @@ def _draw_losses(axes: Axes, training: Series, validation: Series) -> None:
         shown = np.concatenate([losses, validation[1]])
     if len(validation[0]):
         line = {"color": _VALIDATION, "linewidth": 1.8, "marker": _marker(validation)}
-        axes.plot(*validation, label="validation", **line)
+        axes.plot(*validation, label=_mark_best(axes, *validation), **line)
     shown = shown[np.isfinite(shown)]
     if not len(shown):
         place = {"ha": "center", "va": "center", "transform": axes.transAxes}
@@ -211,27 +224,17 @@ def _draw_losses(axes: Axes, training: Series, validation: Series) -> None:
     # Of no losses are axes as short as the least numbers that there are.
     margin = 0.06 * (spread if spread > 1e-200 else 1)
     axes.set_ylim(shown.min() - margin, shown.max() + margin)
-    _mark_best(axes, *validation)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
-def _mark_best(axes: Axes, steps: np.ndarray, losses: np.ndarray) -> None:
+def _mark_best(axes: Axes, steps: np.ndarray, losses: np.ndarray) -> str:
+    """Rings the least loss; returns what the legend says of it, since words there cover it."""
     if not np.isfinite(losses).any():
-        return
+        return "validation"
     best = int(np.nanargmin(losses))
-    across = steps[best] / axes.get_xlim()[1]
-    side = "left" if across < 0.15 else "right" if across > 0.85 else "center"
-    axes.annotate(
-        f"best {losses[best]:.4f}\nat step {steps[best]:,}",
-        (steps[best], losses[best]),
-        xytext=(0, 10),
-        textcoords="offset points",
-        ha=side,
-        va="bottom",
-        color=_VALIDATION,
-        fontsize=9,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-    )
+    ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": _VALIDATION}
+    axes.plot(steps[best], losses[best], marker="o", linestyle="none", **ring)
+    return f"validation, best {losses[best]:.4f} at step {steps[best]:,}"
 
 
 def _marker(series: Series) -> str | None:

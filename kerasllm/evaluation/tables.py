@@ -18,6 +18,9 @@ CONFUSED_PAIRS = 12
 # More classes than these are summed up: a balance of hundreds of lines is not read.
 BALANCE_CLASSES = 12
 
+# So many classes are found at a glance in the order of their labels.
+_SORTED_FROM = 6
+
 # Where the screen is narrow, names give way and numbers do not: rich shrinks what it may wrap.
 _NUMBERS = {"justify": "right", "no_wrap": True}
 _NAMES = {"max_width": 28}
@@ -81,6 +84,8 @@ def table_of(
 def per_class_table(report: Mapping[str, Any], title: str | None = None) -> Table:
     """One row for each class: precision, recall, F1, its rows and its share of all rows.
 
+    More than a handful of classes are sorted by their rows, most first.
+
     Args:
         report: What `classification_report` gave.
         title: Shown above the table. Defaults to `None`.
@@ -95,7 +100,12 @@ def per_class_table(report: Mapping[str, Any], title: str | None = None) -> Tabl
     for column in ("AP", "threshold") if several else ():
         table.add_column(column, **_NUMBERS)
     total = report.get("rows") or _rows(report) or 1
-    for name, scores in report["per_class"].items():
+    classes = list(report["per_class"].items())
+    if len(classes) > _SORTED_FROM:
+        # Stable: among equals the order stays that of the labels.
+        classes.sort(key=lambda each: -each[1]["support"])
+        table.caption = "the classes with most rows first"
+    for name, scores in classes:
         more = (scores["average_precision"], scores["threshold"]) if several else ()
         table.add_row(
             _label(name),
@@ -132,7 +142,7 @@ def score_table(parts: Mapping[str, np.ndarray], title: str | None = None) -> Ta
     table = Table(box=None, pad_edge=False, header_style="dim", title=title)
     table.add_column("scores")
     for column in ("rows", "least", "quarter", "median", "three quarters", "most", "mean"):
-        table.add_column(column, justify="right")
+        table.add_column(column, **_NUMBERS)
     for name, scores in parts.items():
         marks = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1])
         cells = (f"{mark:.4g}" for mark in (*marks, scores.mean()))
@@ -160,9 +170,9 @@ def balance_table(
     table.add_column("label", overflow="ellipsis", max_width=32)
     rows = rows or {name: int(of_part.sum()) for name, of_part in counts.items()}
     for name in counts:
-        table.add_column(name, justify="right")
+        table.add_column(name, **_NUMBERS)
     if weights is not None:
-        table.add_column("weight", justify="right")
+        table.add_column("weight", **_NUMBERS)
     order = np.argsort(-counts["train"], kind="stable")
     for number in order[:BALANCE_CLASSES]:
         cells = [_share(c[number], rows[name]) for name, c in counts.items()]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from kerasllm.export.formats import FORMATS, Format, Options
+from kerasllm.export.formats import FORMATS, Engine, Format, Options
 from kerasllm.export.parity import FILE_NAME, Parity
 from kerasllm.export.source import Source
 from kerasllm.tasks.task import Head
+from kerasllm.plurals import counted
 
 CARD = "README.md"
 
@@ -44,7 +45,7 @@ def write_card(
         _outputs(source.head),
         _training(source.facts),
         _metrics(source),
-        _parity(source, results),
+        _parity(source, format.engine(), results),
         f"## Licence\n\n{_licence(source.facts)}",
         _limits(source),
         _recipe(source.facts),
@@ -97,7 +98,7 @@ def _training(facts: Mapping) -> str | None:
         [
             part,
             ", ".join(f"`{file}`" for file in one["files"]) or "held out of train",
-            f"{one['rows']:,}" if one["rows"] else "",
+            one.get("contents") or (counted(one["rows"], "row") if one["rows"] else ""),
             f"`{one['fingerprint'][:_DIGITS_OF_FINGERPRINT]}`" if one["fingerprint"] else "",
         ]
         for part, one in data.items()
@@ -106,7 +107,7 @@ def _training(facts: Mapping) -> str | None:
     versions = facts.get("versions") or {}
     made = ", ".join(f"{package} {version}" for package, version in versions.items())
     made = f"\n\nTrained with {made}." if made else ""
-    table = _table(["part", "files", "rows", "fingerprint"], rows)
+    table = _table(["part", "files", "holds", "fingerprint"], rows)
     return f"## What it was trained on\n\n{table}{seed}{made}"
 
 
@@ -132,7 +133,7 @@ def _metrics(source: Source) -> str | None:
     return text
 
 
-def _parity(source: Source, results: Sequence[Parity]) -> str:
+def _parity(source: Source, engine: Engine, results: Sequence[Parity]) -> str:
     rows = [
         [
             one.precision,
@@ -147,7 +148,8 @@ def _parity(source: Source, results: Sequence[Parity]) -> str:
     header = ["precision", "largest difference", "mean difference", agreeing, "limits"]
     return (
         f"## Parity\n\nThe files in this folder were run on {source.rows_from}, and compared with "
-        f"the model in float32: {source.head.compared_words}.\n\n{_table(header, rows)}\n\n"
+        f"the model in float32: {source.head.compared_words}. They were run by {engine.name}.\n\n"
+        f"{_table(header, rows)}\n\n"
         f"The same numbers are in `{FILE_NAME}`."
     )
 

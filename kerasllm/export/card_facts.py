@@ -27,12 +27,14 @@ def facts_of_run(run: Run, recipe: WholeRecipe) -> dict:
     """Returns the facts of a finished run; see `Source.facts`."""
     environment = run.read_environment()
     fingerprints, rows = environment.get("data", {}), environment.get("rows", {})
+    contents = environment.get("contents", {})
     specs = {part: getattr(recipe.data, part, None) for part in _PARTS}
     data = {
         part: {
             "files": [without_folder(one) for one in _listed(spec)],
             "fingerprint": fingerprints.get(part),
             "rows": rows.get(part),
+            "contents": contents.get(part),
         }
         for part, spec in specs.items()
         if spec is not None or rows.get(part)

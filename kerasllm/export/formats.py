@@ -10,9 +10,11 @@ import difflib
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm import aliases
 from kerasllm.errors import CommandError, KerasllmError
 
 if TYPE_CHECKING:
@@ -37,6 +39,30 @@ class Options:
     def precision(self) -> str:
         """The first of the precisions: the only one for a format that writes one file."""
         return self.precisions[0]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the files that were written, for the comparison with the model.
+
+    Args:
+        name: Its name and version, in words.
+        foreign: Whether it is the library that the files are for. Defaults to `True`; otherwise
+            kerasllm reads its own files back, which shows less.
+    """
+
+    name: str
+    foreign: bool = True
+
+    @classmethod
+    def of(cls, *packages: str) -> Engine:
+        """Returns libraries that are installed here, by the names of their packages."""
+        return cls(" and ".join(f"{one} {metadata.version(one)}" for one in packages))
+
+    @classmethod
+    def own(cls, library: str) -> Engine:
+        """Returns kerasllm, in place of a library that is not installed here."""
+        return cls(f"kerasllm, which read back its own files: {library} is not installed", False)
 
 
 class Format(abc.ABC):
@@ -70,6 +96,10 @@ class Format(abc.ABC):
             The output `Head.compared` for each row, `[rows, ...]`; of a language model the logits
             of the token after each row; with `Head.per_token` that of each token of all rows.
         """
+
+    @abc.abstractmethod
+    def engine(self) -> Engine:
+        """Returns what `predict` runs the files with."""
 
     @abc.abstractmethod
     def usage(self, source: Source, options: Options) -> str:
@@ -153,6 +183,12 @@ def find_format(name: str) -> Listed:
         CommandError: There is no such format.
     """
     if name not in FORMATS:
+        if ours := aliases.FORMATS.get(aliases.normalized(name)):
+            raise CommandError(
+                f"There is no format {name!r}: here it is {ours}",
+                where="--format",
+                fix=f"type --format {ours}",
+            )
         near = difflib.get_close_matches(name, FORMATS, n=1)
         raise CommandError(
             f"There is no format {name!r}",

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasllm.errors import CommandError
 from kerasllm.export import hub_task, pooled_head
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.hub_task import save_labels
 from kerasllm.export.source import Source
 from kerasllm.models.save_preset import whole_task
@@ -42,6 +42,9 @@ class KerasFile(Format):
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         return hub_task.predict(source, self._load(folder))
+
+    def engine(self) -> Engine:
+        return Engine.of("keras", "keras-hub")
 
     def usage(self, source: Source, options: Options) -> str:
         load = f'keras.saving.load_model("{FILE_NAME}", compile=False)'

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasllm.errors import CommandError
 from kerasllm.export import hub_task, pooled_head
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.source import Source
 
 
@@ -39,6 +39,9 @@ class KerasHubPreset(Format):
         # A model without a preprocessor of KerasHub's is loaded without one.
         more = {} if (folder / "preprocessor.json").is_file() else {"preprocessor": None}
         return hub_task.predict(source, task.from_preset(str(folder), compile=False, **more))
+
+    def engine(self) -> Engine:
+        return Engine.of("keras-hub")
 
     def usage(self, source: Source, options: Options) -> str:
         if not hub_task.has_class(source):

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.errors import CommandError
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
 from kerasllm.export.token_files import read_tokens, write_tokenizer
@@ -68,6 +68,9 @@ class LiteRT(Format):
         return run_in_batches(
             source, tokens, lambda inputs: run(**{name: inputs[name] for name in names})
         )
+
+    def engine(self) -> Engine:
+        return Engine(f"the LiteRT interpreter of TensorFlow {tf.__version__}")
 
     def usage(self, source: Source, options: Options) -> str:
         files = ", ".join(f"`{file_of(precision)}`" for precision in options.precisions)

@@ -14,7 +14,7 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.source import Source
 from kerasllm.export.token_example import example
 from kerasllm.export.token_files import read_tokens, write_tokenizer
@@ -57,6 +57,9 @@ class Onnx(Format):
             return dict(zip(outputs, found, strict=True))
 
         return run_in_batches(source, read_tokens(source, folder), run)
+
+    def engine(self) -> Engine:
+        return Engine.of("onnxruntime")
 
     def usage(self, source: Source, options: Options) -> str:
         code = example(

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kerasllm.errors import JobError
+from kerasllm.export.formats import Engine
 from kerasllm.run import write_json
 from kerasllm.tasks.task import Head
+from kerasllm.plurals import counted
 
 FILE_NAME = "parity.json"
 """The file that holds the report, and marks a folder as an export of kerasllm's."""
@@ -52,8 +54,8 @@ class Parity:
             return f"{self.precision}: it gives numbers that are not finite"
         return (
             f"{self.precision}: largest difference {self.largest_difference:.2e} (at most "
-            f"{self.tolerance:g}), {self.agreement:.2%} of {self.rows:,} rows agree (at least "
-            f"{self.least_agreement:.2%})"
+            f"{self.tolerance:g}), {self.agreement:.2%} of {counted(self.rows, 'row')} agree "
+            f"(at least {self.least_agreement:.2%})"
         )
 
 
@@ -76,7 +78,8 @@ def compare(
     found = np.asarray(found)
     if found.shape != expected.shape:
         raise JobError(
-            f"What was exported gives {found.shape[1:] or 'no'} numbers for {len(found)} rows, "
+            f"What was exported gives {found.shape[1:] or 'no'} numbers for "
+            f"{counted(len(found), 'row')}, "
             f"and the model {expected.shape[1:]} for {len(expected)}; nothing was kept"
         )
     tolerance, least_agreement = head.limits_of(format, precision)
@@ -110,7 +113,13 @@ def refuse_if_broken(format: str, results: Sequence[Parity]) -> None:
 
 
 def write_report(
-    folder: Path, format: str, task: str, head: Head, rows_from: str, results: Sequence[Parity]
+    folder: Path,
+    format: str,
+    task: str,
+    head: Head,
+    rows_from: str,
+    engine: Engine,
+    results: Sequence[Parity],
 ) -> None:
     """Writes `parity.json`.
 
@@ -120,6 +129,7 @@ def write_report(
         task: The name of the task.
         head: The head of the model.
         rows_from: What the rows are, in words.
+        engine: What ran the files.
         results: What was compared.
     """
     report = {
@@ -128,6 +138,8 @@ def write_report(
         "head": dict(head.facts),
         "compared": head.compared_words,
         "rows_from": rows_from,
+        "run_by": engine.name,
+        "run_by_foreign_library": engine.foreign,
         "results": [{**asdict(one), "holds": one.holds} for one in results],
     }
     write_json(folder / FILE_NAME, report)

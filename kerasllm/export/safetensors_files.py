@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
 from kerasllm.models.decoders.layout import Tensor
 from kerasllm.models.huggingface.stored import INDEX, WEIGHTS
+from kerasllm.safetensors_file import save_tensors
 
 LARGEST_FILE = 5_000_000_000
 """The most bytes of weights in a file, which is transformers' own limit."""
@@ -40,9 +40,7 @@ def save_weights(
     for file, held in zip(names, files, strict=True):
         values = {name: _value(tensors[name]) for name in held}
         # Without it, transformers does not know that the file is laid out as torch does it.
-        safetensors.numpy.save_file(values, folder / file, metadata={"format": "pt"})
-        # safetensors writes files that nobody else may read.
-        (folder / file).chmod(0o644)
+        save_tensors(values, folder / file, metadata={"format": "pt"})
 
 
 def _shared_out(sizes: Mapping[str, int], largest: int) -> list[list[str]]:

@@ -11,6 +11,7 @@ from kerasllm.errors import DataError
 from kerasllm.export.card_facts import without_folder
 from kerasllm.recipe import WholeRecipe
 from kerasllm.tasks.task import Samples, Task
+from kerasllm.plurals import counted
 
 # The first that can be used is taken.
 _PARTS = ("test", "validation", "train")
@@ -91,5 +92,9 @@ def _taken(samples: Samples, count: int | None, which: str) -> tuple[Rows, str]:
     names = ", ".join(map(without_folder, samples.files))
     if not rows:
         raise DataError("There are no texts in it", where=names)
-    taken = f"the first {len(rows):,} rows" if count == len(rows) else f"all {len(rows):,} rows"
+    more = count == len(rows)
+    if len(rows) == 1:
+        taken = f"the {'first' if more else 'only'} {samples.noun}"
+    else:
+        taken = f"{'the first' if more else 'all'} {counted(len(rows), samples.noun)}"
     return rows, f"{taken} of {names} ({which})"

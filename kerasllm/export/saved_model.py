@@ -15,7 +15,7 @@ import tensorflow as tf
 from kerasllm.data.tokenizers import WordPiece
 from kerasllm.errors import CommandError, JobError
 from kerasllm.export import run_saved_model
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
 from kerasllm.export.graph_encoder import GraphEncoder
 from kerasllm.export.graph_generator import GraphGenerator, chat_parts
@@ -89,6 +89,9 @@ class SavedModel(Format):
                 found = np.concatenate(source.compared_in(found, lengths))
             compared.append(found)
         return np.concatenate(compared)
+
+    def engine(self) -> Engine:
+        return Engine(f"TensorFlow {tf.__version__}, without kerasllm and Keras")
 
     def usage(self, source: Source, options: Options) -> str:
         _, refusal = graph_tokenizer(source)

@@ -34,7 +34,8 @@ class Source:
         rows_from: What the rows are, in words: `"the first 256 rows of reviews.csv (test)"`.
         facts: What the card tells of how the model was made. It holds no path. Keys, each of
             which may be missing: `recipe` (YAML), `metrics` (as in `metrics.json`), `data` (part to
-            `{"files": [...], "fingerprint": ..., "rows": ...}`), `base` (the preset), `licence`
+            `{"files": [...], "fingerprint": ..., "rows": ..., "contents": ...}`, the last in words
+            such as `"57 conversations"`), `base` (the preset), `licence`
             (of its weights), `seed`, `versions`. Defaults to nothing.
     """
 

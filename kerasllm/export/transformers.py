@@ -23,7 +23,7 @@ from kerasllm.errors import CommandError, JobError, PresetError
 from kerasllm.export import run_transformers
 from kerasllm.export.decoder_config import decoder_config, token_ids
 from kerasllm.export.encoder_config import encoder_config, head_config
-from kerasllm.export.formats import Format, Options
+from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.hub_task import save_labels
 from kerasllm.export.pooled_head import (
     is_pooled,
@@ -95,12 +95,13 @@ class Transformers(Format):
             return dataclasses.replace(source, model=source.task.open(folder)).expected
         return run_pass(source, read_tokens(source, folder), _read_back(source, folder))
 
+    def engine(self) -> Engine:
+        return Engine.of("transformers") if has_transformers() else Engine.own("transformers")
+
     def usage(self, source: Source, options: Options) -> str:
         if source.generates:
-            usage = _decoder_usage(source.model)
-        else:
-            usage = _encoder_usage(source) if source.head.architecture else modules_usage(source)
-        return usage + (_BY_TRANSFORMERS if has_transformers() else _BY_KERASLLM)
+            return _decoder_usage(source.model)
+        return _encoder_usage(source) if source.head.architecture else modules_usage(source)
 
     def library(self, source: Source) -> str:
         return "transformers" if source.head.architecture else "sentence-transformers"
@@ -262,13 +263,6 @@ _PIPELINE_OPTIONS = {
     "multi_label_classification": {"top_k": None},
     "regression": {"function_to_apply": "none"},
 }
-
-_BY_TRANSFORMERS = """
-It was checked by running it with transformers.
-"""
-_BY_KERASLLM = """
-It was checked by reading it back with kerasllm: transformers was not installed where it was made.
-"""
 
 
 def _decoder_usage(model: CausalLM) -> str:

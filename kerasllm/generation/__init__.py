@@ -1,8 +1,16 @@
 """Decoding: what follows a prompt, token by token, with a cache of keys and values."""
 
+from typing import TYPE_CHECKING
+
 from kerasllm._lazy import lazy_names
 
-__getattr__ = lazy_names(
+if TYPE_CHECKING:
+    from kerasllm.generation.generator import Generator as Generator
+    from kerasllm.generation.settings import GenerationSettings as GenerationSettings
+    from kerasllm.generation.text import TextGenerator as TextGenerator
+    from kerasllm.generation.text import generate_text as generate_text
+
+__getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "GenerationSettings": "settings",

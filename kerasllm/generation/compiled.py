@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,14 +91,16 @@ class Functions:
     def _get(self, make: Callable, sizes: Sizes, *options):
         key = (make.__name__, sizes, *options)
         if key not in self._made:
-            function = make(sizes, *options)
-
-            def counted(*arguments):
-                self.compilations += 1
-                return function(*arguments)
-
+            # A partial, because TensorFlow takes functions of one code for one that is traced again
+            # and again, and warns.
+            counted = functools.partial(self._count, make(sizes, *options))
             self._made[key] = tf.function(counted, autograph=False, jit_compile=self._xla)
         return self._made[key]
+
+    def _count(self, function: Callable, *arguments):
+        """Calls a function that is traced."""
+        self.compilations += 1
+        return function(*arguments)
 
     def _start(self, sizes: Sizes, sampler: Sampler):
         decoder, slots = self._decoder, sizes.prompt + sizes.new

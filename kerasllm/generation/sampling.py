@@ -23,7 +23,8 @@ class Sampler:
     Attributes:
         draws: Whether tokens are drawn; else the most likely one is taken.
         penalizes: Whether there is a repetition penalty.
-        top_k: As in the settings.
+        top_k: How many of the largest logits a top-k is found among, or `None`: there is no top-k.
+            The next power of 2 above it, so that there are few such functions.
         top_p: Whether there is a top-p.
         min_p: Whether there is a min-p.
     """
@@ -41,7 +42,7 @@ class Sampler:
         return cls(
             draws=draws,
             penalizes=settings.repetition_penalty != 1,
-            top_k=settings.top_k if draws else None,
+            top_k=1 << (settings.top_k - 1).bit_length() if draws and settings.top_k else None,
             top_p=draws and settings.top_p not in (None, 1),
             min_p=draws and bool(settings.min_p),
         )
@@ -56,14 +57,14 @@ class Sampler:
             numbers: See `numbers_of`.
             uniform: float32 `[rows]`, from 0 to below 1. Read only where tokens are drawn.
         """
-        penalty, temperature, top_p, min_p = tf.unstack(numbers)
+        penalty, temperature, top_k, top_p, min_p = tf.unstack(numbers)
         if self.penalizes:
             logits = penalized(logits, seen, penalty)
         if not self.draws:
             return tf.argmax(logits, -1, output_type=tf.int32)
         logits /= temperature
         if self.top_k:
-            logits = keep_top_k(logits, self.top_k)
+            logits = keep_top_k(logits, tf.cast(top_k, tf.int32), self.top_k)
         if self.top_p:
             logits = keep_top_p(logits, top_p)
         if self.min_p:
@@ -72,9 +73,11 @@ class Sampler:
 
 
 def numbers_of(settings: GenerationSettings) -> np.ndarray:
-    """Returns what a sampler's filters are told: penalty, temperature, top-p and min-p."""
+    """Returns what a sampler's filters are told: penalty, temperature, top-k, top-p and min-p."""
     temperature = 1.0 if settings.temperature is None else settings.temperature
-    filters = (settings.top_p or 1.0, settings.min_p or 0.0)
+    # So that a float32 holds it; no vocabulary is that large.
+    top_k = min(settings.top_k or 0, 1 << 24)
+    filters = (top_k, settings.top_p or 1.0, settings.min_p or 0.0)
     return np.array([settings.repetition_penalty, temperature or 1.0, *filters], np.float32)
 
 
@@ -84,10 +87,21 @@ def penalized(logits, seen, penalty):
     return tf.where(seen, lower, logits)
 
 
-def keep_top_k(logits, k: int):
-    """Keeps the `k` largest logits of a row, and those that are equal to the last of them."""
-    least = tf.math.top_k(logits, min(k, logits.shape[-1])).values[:, -1:]
-    return _keep(logits, logits >= least)
+def keep_top_k(logits, k, most=None):
+    """Keeps the `k` largest logits of a row, and those that are equal to the last of them.
+
+    Args:
+        logits: float32 `[rows, vocabulary]`.
+        k: A number, or int32 `[rows]`, where 0 keeps all.
+        most: A number that no `k` is above. Defaults to `None`: `k` itself, one number.
+    """
+    most, vocabulary = k if most is None else most, logits.shape[-1]
+    # XLA wants a number that it knows when it compiles.
+    most = min(most, vocabulary) if isinstance(most, int) else tf.minimum(most, vocabulary)
+    largest = tf.math.top_k(logits, most).values
+    k = tf.broadcast_to(k, tf.shape(logits)[:1])
+    least = tf.gather(largest, tf.clip_by_value(k, 1, most) - 1, batch_dims=1)
+    return _keep(logits, (logits >= least[:, None]) | (k == 0)[:, None])
 
 
 def keep_top_p(logits, p):

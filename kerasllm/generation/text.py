@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from kerasllm.errors import DataError
 
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
@@ -55,11 +59,17 @@ class TextGenerator:
         self.generator = Generator(model.task, batch_size=batch_size, longest=longest)
         self.tokenizer = model.tokenizer
         self._template = getattr(model, "chat_template", None)
+        self._conversational = getattr(model, "conversational", False)
 
     @property
     def has_chat_template(self) -> bool:
         """Whether `encode_chat` works."""
         return self._template is not None
+
+    @property
+    def chats(self) -> bool:
+        """Whether a prompt is a user's message, as the model was tuned on conversations."""
+        return self._conversational and self.has_chat_template
 
     def encode(self, prompt: str) -> list[int]:
         """Returns the tokens of a prompt, after the start token if the tokenizer has one."""
@@ -150,10 +160,77 @@ def generate_text(model, prompts: Sequence[str], settings: GenerationSettings) -
     Returns:
         One text for each prompt, without the prompt.
     """
+    generator = _generator_of(model, settings)
+    return [made.text for made in generator.generate([generator.encode(p) for p in prompts])]
+
+
+def generate_for_model(
+    model,
+    inputs: Any,
+    *,
+    max_length: int | None = None,
+    max_new_tokens: int | None = None,
+    strip_prompt: bool = False,
+    **options: Any,
+) -> str | list[str]:
+    """Generates texts; see `kerasllm.models.causal_lm.CausalLM.generate`."""
+    known = {field.name for field in dataclasses.fields(GenerationSettings)}
+    if strangers := sorted(set(options) - known):
+        near = difflib.get_close_matches(strangers[0], known, n=1)
+        raise TypeError(
+            f"generate() has no setting {strangers[0]!r}"
+            + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}")
+        )
+    if max_length is not None and max_new_tokens is not None:
+        raise ValueError("`max_length` counts the prompt as well: give it or `max_new_tokens`.")
+    inputs = inputs.tolist() if hasattr(inputs, "tolist") else inputs
+    alone = isinstance(inputs, str) or (bool(inputs) and isinstance(inputs[0], Mapping))
+    prompts = [inputs] if alone else list(inputs)
+    chats = [not isinstance(prompt, str) for prompt in prompts]
+    if any(chats) and not all(chats):
+        raise ValueError("Give either texts or conversations, not both.")
+    chat = bool(chats) and chats[0]
+    settings = GenerationSettings(
+        max_new_tokens=128 if max_new_tokens is None else max_new_tokens, **options
+    )
+    generator = _generator_of(model, settings)
+    if chat and not generator.has_chat_template:
+        raise DataError(
+            "The model has no chat template, which makes a text of a conversation",
+            fix="give a text, or set model.chat_template",
+        )
+    encode = generator.encode_chat if chat else generator.encode
+    tokens = [encode(prompt) for prompt in prompts]
+    texts = [""] * len(tokens)
+    for room in sorted({_room(ids, max_length, settings) for ids in tokens}):
+        chosen = [
+            number
+            for number, ids in enumerate(tokens)
+            if _room(ids, max_length, settings) == room
+        ]
+        if room > 0:
+            generator.settings = dataclasses.replace(settings, max_new_tokens=room)
+            made = generator.generate([tokens[number] for number in chosen], chat=chat)
+            for number, each in zip(chosen, made, strict=True):
+                texts[number] = each.text
+    if not chat and not strip_prompt:
+        texts = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+    return texts[0] if alone else texts
+
+
+def _room(tokens: Sequence[int], max_length: int | None, settings: GenerationSettings) -> int:
+    """Returns how many tokens may follow a prompt."""
+    if max_length is None:
+        return settings.max_new_tokens
+    return max(max_length - len(tokens), 0)
+
+
+def _generator_of(model, settings: GenerationSettings) -> TextGenerator:
+    """Returns the generator that is kept for a model, with the weights as they are now."""
     generator = _generators.get(model)
     if generator is None:
         generator = _generators[model] = TextGenerator(model, settings)
     else:
         generator.generator.refresh()
     generator.settings = settings
-    return [made.text for made in generator.generate([generator.encode(p) for p in prompts])]
+    return generator

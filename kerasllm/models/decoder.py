@@ -136,7 +136,9 @@ def load_causal_lm(
                 )
             task = _task_of(decoders.fix_backbone(backbone), preset)
     check_fits(tokenizer, task.backbone.vocabulary_size)
-    return CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))
+    model = CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))
+    model.conversational = bool(_facts(place).get("conversational"))
+    return model
 
 
 def load_text_side(
@@ -201,10 +203,13 @@ def _longest(place: Path | str) -> int | None:
     """Returns the most tokens that a model reads, where its backbone does not know."""
     if decoders.is_decoder(place):
         return decoders.max_length(place)
-    facts = Path(place) / FACTS
-    if facts.is_file():
-        return json.loads(facts.read_text(encoding="utf-8"))["max_length"]
-    return None
+    return _facts(place).get("max_length")
+
+
+def _facts(place: Path | str) -> dict:
+    """Returns what kerasllm noted of a model that it saved; nothing of any other."""
+    file = Path(place) / FACTS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _task_of(backbone: keras_hub.models.Backbone, preset) -> keras_hub.models.CausalLM:

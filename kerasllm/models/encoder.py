@@ -32,6 +32,7 @@ from kerasllm.models.heads import (
 from kerasllm.models.huggingface.heads import (
     assign_head,
     dropouts,
+    is_classifier,
     label_names,
     longest_text,
 )
@@ -41,6 +42,7 @@ from kerasllm.models.skip_initialization import weights_to_come
 
 __all__ = [
     "build_task",
+    "is_trained",
     "layer_depths",
     "load_task",
     "load_tokenizer",
@@ -59,6 +61,7 @@ def build_task(
     freeze: int | str = 0,
     lora: Mapping | None = None,
     precision: str = "float32",
+    load_weights: bool = True,
     tokenizer: Tokenizer | None = None,
 ) -> keras_hub.models.TextClassifier:
     """Builds a classifier with a pretrained backbone and a new head.
@@ -76,6 +79,8 @@ def build_task(
         lora: `rank`, `alpha` and `targets` of low-rank adapters (see `add_lora`); the rest of the
             backbone does not train. Defaults to `None`: no adapters.
         precision: A Keras dtype policy. Defaults to `"float32"`.
+        load_weights: Whether the backbone has its pretrained weights, and not random ones. Defaults
+            to `True`.
         tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
             twice. Defaults to `None`: it is read.
 
@@ -105,6 +110,10 @@ def build_task(
     folder = presets.resolve(preset)
     with reading(preset):
         loaded = _load(folder, dropout, precision, getattr(tokenizer, "of_keras_hub", None))
+    if not load_weights:
+        backbone = loaded.backbone
+        loaded.backbone = type(backbone).from_config(backbone.get_config())
+        loaded.fresh_pooler = True
     if pooling == "mean":
         # It reads no pooler: a new one has nothing to learn.
         loaded.fresh_pooler = False
@@ -146,6 +155,16 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
             precision or "float32",
             compile=False,
         )
+
+
+def is_trained(folder: str | Path) -> bool:
+    """Tells whether a folder holds a classifier with its head, for `load_task`."""
+    folder = Path(folder)
+    if any((folder / name).is_file() for name in (HEAD_FACTS, "task.json")):
+        return True
+    if not huggingface.is_huggingface(folder):
+        return False
+    return is_classifier(huggingface.read_config(folder / huggingface.CONFIG))
 
 
 def save_task(task: keras_hub.models.TextClassifier, folder: str | Path) -> None:

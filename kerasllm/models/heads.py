@@ -17,6 +17,7 @@ import safetensors.numpy
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.layers import parts_of
+from kerasllm.safetensors_file import save_tensors
 
 POOLINGS = ("cls", "mean")
 HEAD_FACTS = "head.json"
@@ -127,7 +128,7 @@ class PooledTextClassifier(keras_hub.models.TextClassifier):
             self.preprocessor.save_to_preset(str(folder))
         dense = self.output_dense
         tensors = {"kernel": _float32(dense.kernel), "bias": _float32(dense.bias)}
-        safetensors.numpy.save_file(tensors, folder / HEAD_WEIGHTS)
+        save_tensors(tensors, folder / HEAD_WEIGHTS)
         facts = {"pooling": "mean", "num_classes": self.num_classes, "dropout": self.dropout}
         (folder / HEAD_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

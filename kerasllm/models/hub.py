@@ -25,6 +25,12 @@ _HANDLE = re.compile(
 )
 
 
+def parse(handle: str) -> tuple[str | None, str | None]:
+    """Returns the repository and the revision that a handle names; `None` for what it does not."""
+    match = _HANDLE.fullmatch(handle)
+    return (match["repo"], match["revision"]) if match else (None, None)
+
+
 def download(handle: str, cache: Path | None = None, files: Sequence[str] | None = None) -> Path:
     """Downloads a repository of the hub or one file of it, or finds it in the hub's own cache.
 

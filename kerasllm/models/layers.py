@@ -101,9 +101,16 @@ def ignores_padding(task: keras.Model) -> bool:
 
 
 def trainable_share(task: keras.Model) -> tuple[int, int]:
-    """Returns the number of parameters that train, and of all parameters."""
+    """Returns the number of parameters that train, and of all, in however few bits they are held.
+
+    Quantized layers tell by `parameter_count` how many they have: two of 4 bits share a byte.
+    """
+    layers = [layer for layer in walk([task]) if hasattr(layer, "parameter_count")]
+    told = {id(weight) for layer in layers for weight in layer.weights}
+    others = [weight for weight in task.weights if id(weight) not in told]
     train = sum(math.prod(weight.shape) for weight in task.trainable_weights)
-    return train, sum(math.prod(weight.shape) for weight in task.weights)
+    total = sum(math.prod(weight.shape) for weight in others)
+    return train, total + sum(layer.parameter_count for layer in layers)
 
 
 def _blocks(backbone: keras.Model) -> tuple[tuple[keras.Layer, ...], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,32 +32,23 @@ class PreferenceLM(CausalLM):
             loss_tokens=model.loss_tokens,
             longest=model.max_length,
         )
+        self.conversational = model.conversational
         self.adapters = model.adapters
 
     @property
     def input_names(self) -> tuple[str, ...]:
         return (*super().input_names, *SCORING_INPUTS)
 
-    def compile(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        loss: PreferenceLoss | None = None,
-        metrics: Sequence[keras.metrics.Metric] | None = None,
-        **kwargs,
-    ):
-        """Sets how the model is trained; see `FineTunedModel.compile`.
+    def default_loss(self) -> PreferenceLoss:
+        """Returns the loss of DPO."""
+        return PreferenceLoss()
 
-        Args:
-            optimizer: A Keras optimizer.
-            loss: The loss. Defaults to `None`: `PreferenceLoss()`, which is that of DPO.
-            metrics: Keras metrics of log-probabilities. Defaults to `None`: the means of rewards.
-            **kwargs: See `FineTunedModel.compile`.
-        """
-        loss = PreferenceLoss() if loss is None else loss
-        if metrics is None:
-            with self.distribute_strategy.scope():
-                metrics = [RewardMean(name, loss.beta) for name in REWARDS]
-        super().compile(optimizer, loss, metrics, **kwargs)
+    def find_metrics(self, metrics: Any) -> Any:
+        return metrics
+
+    def default_metrics(self, loss: PreferenceLoss) -> list[keras.metrics.Metric]:
+        """Returns the means of the rewards."""
+        return [RewardMean(name, loss.beta) for name in REWARDS]
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Returns the loss, and the log-probabilities of the answers, float32 `[pairs, 2]`."""

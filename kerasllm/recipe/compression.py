@@ -149,7 +149,7 @@ class DistillationRecipe(WholeRecipe):
 
 CompressionRecipe = QuantizationRecipe | PruningRecipe | DistillationRecipe
 
-RECIPES = {
+RECIPES: dict[str, type[WholeRecipe]] = {
     "quantization": QuantizationRecipe,
     "pruning": PruningRecipe,
     "distillation": DistillationRecipe,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,8 +21,15 @@ from kerasllm.recipe import files as recipe_files
 from kerasllm.recipe import yaml_file as recipe_yaml
 from kerasllm.recipe.compression import RECIPES as COMPRESSION
 from kerasllm.recipe.files import names, path_of  # noqa: F401 - part of `kerasllm.recipe`
-from kerasllm.recipe.schema import WholeRecipe, problems
+from kerasllm.recipe.python_values import settings_of, written_mapping
+from kerasllm.recipe.schema import WholeRecipe, problems, together
 from kerasllm.recipe.types import Section
+
+Recipe = str | os.PathLike[str] | Mapping[str, Any] | WholeRecipe
+"""A name or a file, a mapping of sections, or a recipe that was loaded before."""
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Settings, each `"dotted.key=VALUE"`; or a mapping of sections and dotted keys to values."""
 
 # A setting sets one key; to say so of a section needs no schema.
 _SECTIONS = (
@@ -49,16 +57,16 @@ def schema_of(task: str) -> type[WholeRecipe]:
     return tasks.find(task).Recipe
 
 
-def load(
-    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> WholeRecipe:
+def load(recipe: Recipe, overrides: Overrides = ()) -> WholeRecipe:
     """Loads a recipe and checks it against the schema.
 
     Args:
-        name_or_file: The name of a shipped recipe, or the path of a YAML file.
-        overrides: Settings over the file's, each `"dotted.key=VALUE"`; a later one wins. Where
-            `data.train` is set, the file's own validation and test data are dropped, unless they
-            are set too: they belong to the other data. Defaults to `()`.
+        recipe: The name of a shipped recipe, the path of a YAML file, a mapping as such a file
+            would hold it, or a recipe that was loaded before.
+        overrides: Settings over it, each `"dotted.key=VALUE"`, of which a later one wins; or a
+            mapping, `{"training": {"epochs": 3}}` or `{"training.epochs": 3}`. Where `data.train`
+            is set, the recipe's own validation and test data are dropped, unless they are set
+            too: they belong to the other data. Defaults to `()`.
 
     Returns:
         The recipe, with each key that nobody wrote at its default.
@@ -70,11 +78,13 @@ def load(
 
     >>> load("bert_cls", ["data.train=mine.csv"]).data.test is None
     True
+    >>> load("bert_cls", {"training": {"epochs": 3}}).training.epochs
+    3
     """
-    recipe, found = _check(name_or_file, overrides)
-    if recipe is None:
+    loaded, found = _check(recipe, overrides)
+    if loaded is None:
         raise together(found)
-    return recipe
+    return loaded
 
 
 def older_settings(file: str | os.PathLike[str]) -> list[str]:
@@ -96,34 +106,25 @@ def older_settings(file: str | os.PathLike[str]) -> list[str]:
     ]
 
 
-def validate(
-    name_or_file: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> list[RecipeError]:
+def validate(recipe: Recipe, overrides: Overrides = ()) -> list[RecipeError]:
     """Returns every problem of a recipe, none if `load` would take it.
 
     Args:
-        name_or_file: The name of a shipped recipe, or the path of a YAML file.
+        recipe: As for `load`.
         overrides: As for `load`. Defaults to `()`.
 
     Returns:
         The problems. What stops the file from being read at all hides those that come after.
     """
-    return _check(name_or_file, overrides)[1]
-
-
-def together(found: Sequence[RecipeError]) -> RecipeError:
-    """Returns one error that tells of all of them."""
-    if len(found) == 1:
-        return found[0]
-    return RecipeError("\n".join([f"{len(found)} problems", *map(str, found)]))
+    return _check(recipe, overrides)[1]
 
 
 def _check(
-    name_or_file: str | os.PathLike[str], overrides: Sequence[str]
+    recipe: Recipe, overrides: Overrides
 ) -> tuple[WholeRecipe | None, list[RecipeError]]:
     """Returns the recipe and no problems, or no recipe and all the problems."""
     try:
-        written = recipe_yaml.read(recipe_files.find(name_or_file))
+        written = _read(recipe)
     except RecipeError as error:
         return None, [error]
     _override(written, overrides)
@@ -137,12 +138,25 @@ def _check(
         if written.values.get(section) is None:
             written.values[section] = {}
     try:
-        recipe = schema.model_validate(written.values)
+        loaded = schema.model_validate(written.values, context=written)
     except ValidationError as error:
         written.problems += problems(schema, error, written)
     if written.problems:
         return None, sorted(written.problems, key=_line_in_file)
-    return recipe, []
+    return loaded, []
+
+
+def _read(recipe: Recipe) -> recipe_yaml.Written:
+    if isinstance(recipe, WholeRecipe):
+        recipe = recipe.model_dump()
+    if isinstance(recipe, Mapping):
+        return written_mapping(recipe)
+    if isinstance(recipe, (str, os.PathLike)):
+        return recipe_yaml.read(recipe_files.find(recipe))
+    raise RecipeError(
+        f"a recipe is a name, a file or a dict. Received: {recipe!r}",
+        fix=f"the recipes are: {', '.join(names())}",
+    )
 
 
 def _schema_of(written: recipe_yaml.Written) -> type[WholeRecipe]:
@@ -175,18 +189,33 @@ def _sections(schema: type[WholeRecipe]) -> list[str]:
 
 def _line_in_file(problem: RecipeError) -> float:
     """Orders problems as they appear in the file, followed by those of settings."""
-    line = re.search(r":(\d+)$", problem.where or "")
-    return int(line[1]) if line and not problem.where.startswith("--set ") else math.inf
+    where = problem.where or ""
+    line = re.search(r":(\d+)$", where)
+    return int(line[1]) if line and not where.startswith("--set ") else math.inf
 
 
-def _override(written: recipe_yaml.Written, overrides: Sequence[str]) -> None:
-    """Puts the settings over the file's values, and notes those that are none."""
+def _settings(
+    overrides: Overrides, problems_found: list[RecipeError]
+) -> list[recipe_yaml.Setting]:
+    """Returns the settings, and notes those that are none."""
+    if isinstance(overrides, Mapping):
+        try:
+            return list(settings_of(overrides))
+        except RecipeError as error:
+            problems_found.append(error)
+            return []
     settings = []
-    for text in overrides:
+    for text in [overrides] if isinstance(overrides, str) else overrides:
         try:
             settings.append(recipe_yaml.parse_setting(text))
         except RecipeError as error:
-            written.problems.append(error)
+            problems_found.append(error)
+    return settings
+
+
+def _override(written: recipe_yaml.Written, overrides: Overrides) -> None:
+    """Puts the settings over the file's values, and notes those that are none."""
+    settings = _settings(overrides, written.problems)
     keys = [setting.key for setting in settings]
     if ("data", "train") in keys:
         for other in (("data", "validation"), ("data", "test")):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import shlex
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
+from kerasllm import aliases
 from kerasllm.errors import RecipeError
 from kerasllm.recipe import yaml_file as recipe_yaml
 from kerasllm.recipe.types import Section
@@ -80,6 +82,10 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
 class WholeRecipe(Section):
     """What all recipes can do, whatever their task."""
 
+    if TYPE_CHECKING:
+        # The keys are those of the task.
+        def __getattr__(self, name: str) -> Any: ...
+
     def to_yaml(self, explain: bool = False) -> str:
         """Writes every key, in the order of the schema.
 
@@ -91,6 +97,45 @@ class WholeRecipe(Section):
         """
         return recipe_yaml.dump(self.model_dump(), comments(type(self)) if explain else {})
 
+    def changes_from(self, base: WholeRecipe | None = None) -> dict[str, tuple[Any, Any]]:
+        """Returns the keys that have other values than in another recipe.
+
+        Args:
+            base: The other recipe. Defaults to `None`: the defaults of the schema.
+
+        Returns:
+            By dotted key its value, and that of the other recipe.
+        """
+        mine = _by_key(self.model_dump())
+        other = _by_key(base.model_dump() if base is not None else _defaults(type(self)))
+        return {
+            key: (value, other.get(key))
+            for key, value in mine.items()
+            if value != other.get(key) and key != "task"
+        }
+
+
+def _by_key(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a recipe by dotted key."""
+    found = {}
+    for name, value in values.items():
+        inner = value if isinstance(value, dict) else {}
+        found |= {f"{name}.{key}": each for key, each in inner.items()} or {name: value}
+    return found
+
+
+def _defaults(schema: type[BaseModel]) -> dict[str, Any]:
+    """Returns the defaults of the sections of a recipe; a key that must be written has none."""
+    return {
+        name: {
+            key: inner.get_default()
+            for key, inner in field.annotation.model_fields.items()
+            if not inner.is_required()
+        }
+        for name, field in schema.model_fields.items()
+        if _is_model(field.annotation)
+    }
+
 
 def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> PydanticCustomError:
     """Returns the error that a validator raises for values that do not go together.
@@ -101,6 +146,13 @@ def refusal(what: str, fix: str | None = None, *, key: str | None = None) -> Pyd
         key: The key to blame, if it is one inside what is validated. Defaults to `None`.
     """
     return PydanticCustomError("refusal", "{what}", {"what": what, "fix": fix, "key": key})
+
+
+def together(found: Sequence[RecipeError]) -> RecipeError:
+    """Returns one error that tells of all of them."""
+    if len(found) == 1:
+        return found[0]
+    return RecipeError("\n".join([f"{len(found)} problems", *map(str, found)]))
 
 
 def problems(
@@ -156,6 +208,10 @@ def _misfit(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeErr
 
 def _unknown(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeError:
     """Returns the error for a key that the schema does not have, with the nearest that it has."""
+    alias = aliases.KEYS.get(aliases.normalized(str(key[-1])))
+    fix = alias and _fix_of(alias, key, known, written)
+    if fix:
+        return RecipeError(f"unknown key {_dotted(key)}", where=written.place_of(key), fix=fix)
     is_mapping = isinstance(written.value_of(key), dict)
     section = key[:-1]
 
@@ -177,6 +233,42 @@ def _unknown(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeEr
         place = f"the keys of {_dotted(section)}" if section else "the top-level keys"
         fix = f"{place} are {_listed(siblings, 'and')}"
     return RecipeError(f"unknown key {_dotted(key)}", where=written.place_of(key), fix=fix)
+
+
+def _fix_of(
+    alias: aliases.Key, key: Key, known: dict[Key, KnownKey], written: Written
+) -> str | None:
+    """Returns what to type in place of another tool's key; `None` where this recipe has no such."""
+    value, by_option = written.value_of(key), written.place_of(key).startswith("--set ")
+    if alias.ours is None:
+        if alias.option:
+            given = value if isinstance(value, str) and value else "DIR"
+            return f"{alias.note}; type {alias.option.replace('VALUE', shlex.quote(given))}"
+        return alias.note
+    ours = tuple(alias.ours.split("."))
+    if ours not in known:
+        return None
+    plain = value is None or isinstance(value, str)
+    shown = aliases.value_for(alias, value) if plain else value
+    about = known[ours]
+    if about.only_choices and shown not in about.choices:
+        shown = about.choices[0]
+    if by_option:
+        flow = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+        how = f"type --set {shlex.quote(f'{alias.ours}={flow}')}"
+    else:
+        how = f"write `{ours[-1]}: {_as_written(shown)}` under {'.'.join(ours[:-1])}"
+    note = f" ({alias.note})" if alias.note else ""
+    return f"did you mean {alias.ours}? {how}{note}"
+
+
+def _as_written(value: Value) -> str:
+    """Returns a value as a person writes it in YAML: scalars are the text that was written."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_as_written(one)}' for key, one in value.items())}}}"
+    return "null" if value is None else value
 
 
 def _key_of(location: tuple[str | int, ...], values: Value) -> Key:
@@ -241,5 +333,5 @@ def _ratio(one: str | int, other: str | int) -> float:
 def _shown(value: Value) -> str:
     """Returns a received value as one line: a plain text as it was written, else as JSON."""
     plain = isinstance(value, str) and value and value.isprintable()
-    shown = value if plain else json.dumps(value, ensure_ascii=False)
+    shown = value if plain else json.dumps(value, ensure_ascii=False, default=str)
     return shown if len(shown) <= _LONGEST_VALUE_SHOWN else f"{shown[:_LONGEST_VALUE_SHOWN]}..."

@@ -28,6 +28,9 @@ class Training(Section):
     """How the weights are trained."""
 
     epochs: Count = Field(1, description="passes over the training data")
+    max_steps: Count | None = Field(
+        None, description="ends the training after so many steps in all; null: all of the epochs"
+    )
     batch_size: Count = Field(32, description="rows an optimizer step, over all devices")
     accumulate: Count = Field(1, description="micro-batches that a batch is cut into, for memory")
     optimizer: Literal[

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from kerasllm.errors import RecipeError
+from kerasllm.recipe.yaml_file import Written
 
 Text = Annotated[str, Field(min_length=1), "a text"]
 Count = Annotated[int, Field(ge=1, lt=2**31), "a whole number from 1 to 2147483647"]
@@ -30,3 +41,33 @@ class Section(BaseModel):
     """Keys that belong together. Only the keys of the schema are taken, and none changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_words(
+        cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Refuses values with a `RecipeError`, where it is not the loader that asks.
+
+        The loader words what is wrong itself: it knows where each value was written.
+        """
+        if info.context is not None:
+            return handler(values)
+        try:
+            return handler(values)
+        except (ValidationError, RecipeError):
+            refused = cls._problems(values)
+        raise refused
+
+    @classmethod
+    def _problems(cls, values: Any) -> RecipeError:
+        from kerasllm.recipe.schema import problems, together
+
+        if not isinstance(values, dict):
+            return RecipeError(f"{cls.__name__} takes a mapping. Received: {values!r}")
+        written = Written(cls.__name__, values)
+        try:
+            cls.model_validate(values, context=written)
+        except ValidationError as error:
+            return together(problems(cls, error, written))
+        raise AssertionError("what was refused is refused again")

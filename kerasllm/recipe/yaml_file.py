@@ -155,6 +155,10 @@ def parse_setting(text: str) -> Setting:
         RecipeError: If it is no `KEY=VALUE`, or the value is broken YAML.
     """
     place = f"--set {text}"
+    if not isinstance(text, str):
+        raise RecipeError(
+            f"not a setting: {text!r}", fix='write it as "training.epochs=3", or give a dict'
+        )
     dotted, equals, value = (part.strip() for part in text.partition("="))
     key = tuple(dotted.split("."))
     if not equals or not all(key):

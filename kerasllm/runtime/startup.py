@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from kerasllm.runtime import quiet_import
 from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.xla_cache import keep_programs, set_flags
-
-_IMPORTED = ("keras_hub", "tensorflow", "tensorflow_text")
 
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
 # asks them for; together they take longer than Keras itself.
@@ -23,7 +22,11 @@ _NOT_USED = ("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn")
 
 
 def prepare_process(
-    *, slices: int = 1, gpu_memory: str | int = "growth", debug: bool = False
+    *,
+    slices: int = 1,
+    gpu_memory: str | int = "growth",
+    debug: bool = False,
+    lean: bool = False,
 ) -> list[str]:
     """Sets up the process: XLA's flags and cache, memory, TensorFlow's import, GPUs and threads.
 
@@ -36,50 +39,67 @@ def prepare_process(
             `kerasllm.runtime.threads`. Defaults to `1`.
         gpu_memory: `"growth"`, `"all"`, or the most bytes of each GPU. Defaults to `"growth"`.
         debug: Whether what TensorFlow logs is shown. It changes nothing else. Defaults to `False`.
+        lean: As for `import_tensorflow`. Defaults to `False`.
 
     Returns:
         A line for each setting that came too late.
     """
-    import_tensorflow(debug=debug)
+    import_tensorflow(debug=debug, lean=lean)
     from kerasllm.runtime.gpu_memory import set_gpu_memory
     from kerasllm.runtime.threads import set_threads
 
     return [line for line in (set_gpu_memory(gpu_memory), set_threads(slices)) if line]
 
 
-def import_tensorflow(*, debug: bool = False) -> None:
-    """Imports TensorFlow and what loads with it, silently and in two thirds of the time.
+def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
+    """Imports TensorFlow and what loads with it, silently.
 
     TensorFlow writes a handful of lines about its build straight to the file descriptor, whatever
-    `TF_CPP_MIN_LOG_LEVEL` says. That variable is set, unless it is set already, so that only errors
-    are told afterwards. An import that fails is told as usual: by its exception.
+    `TF_CPP_MIN_LOG_LEVEL` says. That variable is set, unless it is set already, so that nothing is
+    logged afterwards. An import that fails is told as usual: by its exception.
 
-    Packages that Keras takes up where they are installed are left out of it, for the whole process:
-    its wrappers for scikit-learn and its galleries of pictures say then that these are missing. A
-    package that is imported before stays, and all of them can be imported afterwards.
-
-    What XLA compiles is kept for the next process, see `kerasllm.runtime.xla_cache`; and memory for the
-    next operation, see `kerasllm.runtime.allocator`.
+    What XLA compiles is kept for the next process, see `kerasllm.runtime.xla_cache`; and memory for
+    the next operation, see `kerasllm.runtime.allocator`.
 
     Args:
         debug: Whether what TensorFlow logs is shown. Defaults to `False`.
+        lean: Whether packages that Keras takes up where they are installed are left out of it, for
+            the whole process, which takes a third of the time off. Its data adapters for pandas,
+            its wrappers for scikit-learn and its galleries of pictures say then that these are
+            missing: it is for processes of kerasllm's own, such as its commands, and not for a
+            user's. A package that is imported before stays, and all of them can be imported
+            afterwards. Defaults to `False`.
     """
+    set_before_import()
+    if all(name in sys.modules for name in quiet_import.PACKAGES):
+        return
+    with ExitStack() as stack:
+        if debug:
+            quiet_import.remove()
+        else:
+            stack.enter_context(silence())
+        if not is_off("KERASLLM_LEAN_IMPORT"):
+            if lean:
+                stack.enter_context(_nothing_unused())
+            stack.enter_context(_no_collection())
+        for name in quiet_import.PACKAGES:
+            importlib.import_module(name)
+
+
+def set_before_import() -> None:
+    """Sets what TensorFlow reads when it is imported, or at its first operation."""
     set_flags()
     keep_programs()
     keep_memory()
-    if all(name in sys.modules for name in _IMPORTED):
-        return
-    with ExitStack() as stack:
-        if not debug:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            stack.enter_context(nothing_on_stderr())
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")
-        if not is_off("KERASLLM_LEAN_IMPORT"):
-            stack.enter_context(_nothing_unused())
-            stack.enter_context(_no_collection())
-        for name in _IMPORTED:
-            importlib.import_module(name)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Drops warnings and all that is written to stderr until the block, an import, ends."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with nothing_on_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -5,26 +5,48 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kerasllm.serving import docs_page
 from kerasllm.serving.metrics import Metrics
+from kerasllm.serving.openapi import Operation, describe
 from kerasllm.serving.refusal import Refusal, failed
 
 _log = logging.getLogger(__name__)
-_WITHOUT_KEY = ("/health", "/ready")
+# The description tells what the API is, and nothing of what is asked or answered.
+_WITHOUT_KEY = ("/health", "/ready", "/openapi.json", "/docs")
+_STATE = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
+_OWN = (
+    Operation("GET", "/health", "Tells whether the process lives", _STATE, open=True),
+    Operation("GET", "/ready", "Tells whether it computes", _STATE, open=True),
+    Operation("GET", "/metrics", "Gives numbers for Prometheus", None),
+)
 # What nginx says of a client that hung up; no client sees it.
 _HUNG_UP = 499
 
 
 class Endpoints(Protocol):
-    """Endpoints of a model, and the shape of their errors."""
+    """Endpoints of a model, and the shape of their errors.
+
+    Attributes:
+        name: What the model is called.
+        error_schema: The JSON schema of an error.
+    """
+
+    name: str
+    error_schema: Mapping[str, Any]
+
+    @property
+    def operations(self) -> Sequence[Operation]:
+        """What the addresses answer, for the description of the API."""
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -69,6 +91,16 @@ def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None 
         state = ("ready", 200) if worker.ready else ("not ready", 503)
         return JSONResponse({"status": state[0]}, state[1])
 
+    # What a server answers does not change while it runs.
+    description = describe(api.name, [*api.operations, *_OWN], api.error_schema, key is not None)
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(description)
+
+    async def docs(request: Request) -> Response:
+        address = str(request.base_url).rstrip("/")
+        return HTMLResponse(docs_page.page_of(description, address), headers=docs_page.HEADERS)
+
     async def refused(request: Request, error: Exception) -> Response:
         return api.error(_refusal(request, error))
 
@@ -76,6 +108,8 @@ def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None 
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics.answer),
+        Route("/openapi.json", openapi),
+        Route("/docs", docs),
         *api.routes,
     ]
     handlers = {HTTPException: refused, Refusal: refused, Exception: refused}

@@ -20,7 +20,15 @@ import tensorflow as tf
 
 from kerasllm.generation.decoders import ReadDecoder
 from kerasllm.generation.generator import Generator
-from kerasllm.generation.sampling import draw, keep_top_p, uniform_numbers
+from kerasllm.generation.sampling import (
+    draw,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    numbers_of,
+    penalized,
+    uniform_numbers,
+)
 from kerasllm.generation.settings import GenerationSettings
 
 # Slots of the cache that are free after it was copied: it is copied once in so many tokens.
@@ -117,6 +125,8 @@ class _Row:
         tokens: How many it has.
         last: The last of them.
         position: Where that stands in the text.
+        numbers: float32 `[5]`: see `numbers_of`; with a temperature of 0 it is greedy.
+        seen: bool `[vocabulary]`, the tokens of its text, where there is a repetition penalty.
     """
 
     asked: Asked
@@ -124,6 +134,8 @@ class _Row:
     tokens: int
     last: int
     position: int
+    numbers: np.ndarray
+    seen: np.ndarray | None
 
 
 class TogetherDecoding:
@@ -138,8 +150,8 @@ class TogetherDecoding:
         self._rows: list[_Row] = []
         self._cache = None
         weights = tf.nest.map_structure(_spec, decoder.weights)
-        numbers = tf.TensorSpec([None], tf.float32)
-        choice = (numbers, numbers, numbers)
+        self._vocabulary = decoder.weights["head"].shape[0]
+        choice = (tf.TensorSpec([None, 6], tf.float32), tf.TensorSpec([None, None], tf.bool))
         prompts, integers = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
         self._read = _traced(self._read_prompts, weights, prompts, integers, choice)
         made = self._read.get_concrete_function().structured_outputs[1]
@@ -159,7 +171,7 @@ class TogetherDecoding:
 
     def add(self, asked) -> dict[Hashable, list[int]]:
         """See `Decoding.add`."""
-        new = [_opened(one) for one in asked]
+        new = [_opened(one, self._vocabulary) for one in asked]
         lengths = [len(one.prompt) for one in asked]
         # The padding of a prompt follows it, where it is not seen, and is overwritten.
         prompts = np.zeros((len(new), max(lengths)), np.int32)
@@ -226,43 +238,61 @@ class TogetherDecoding:
         return _chosen(logits, *choice), cache
 
 
-def _opened(asked: Asked) -> _Row:
+def _opened(asked: Asked, vocabulary: int) -> _Row:
     settings = asked.settings
     count = settings.max_new_tokens if settings.samples else 0
     (uniform,) = uniform_numbers([asked.prompt], settings.seed, count)
-    return _Row(asked, np.append(uniform, np.float32(0)), 0, 0, len(asked.prompt) - 1)
+    numbers, seen = numbers_of(settings), None
+    if not settings.samples:
+        numbers[1] = 0
+    if settings.repetition_penalty != 1:
+        seen = np.zeros(vocabulary, bool)
+        seen[list(asked.prompt)] = True
+    position = len(asked.prompt) - 1
+    return _Row(asked, np.append(uniform, np.float32(0)), 0, 0, position, numbers, seen)
 
 
 def _took(rows: Sequence[_Row], tokens: tf.Tensor) -> dict[Hashable, list[int]]:
     """Gives each row its next token, and returns it."""
     for row, token in zip(rows, tokens.numpy().tolist(), strict=True):
         row.tokens, row.last, row.position = row.tokens + 1, token, row.position + 1
+        if row.seen is not None:
+            row.seen[token] = True
     return {row.asked.key: [row.last] for row in rows}
 
 
-def _choice(rows: Sequence[_Row]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns temperature (0: greedy), top-p and random number of each row's next token."""
-    values = []
-    for row in rows:
-        settings = row.asked.settings
-        temperature = 1.0 if settings.temperature is None else settings.temperature
-        uniform = row.uniform[min(row.tokens, len(row.uniform) - 1)]
-        values.append((temperature if settings.samples else 0, settings.top_p or 1, uniform))
-    return tuple(tf.constant(each, tf.float32) for each in zip(*values))
+def _choice(rows: Sequence[_Row]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what each row's next token is chosen by: its numbers, and the tokens of its text."""
+    numbers = np.empty((len(rows), 6), np.float32)
+    for place, row in zip(numbers, rows, strict=True):
+        place[:-1], place[-1] = row.numbers, row.uniform[min(row.tokens, len(row.uniform) - 1)]
+    penalized_rows = [row.seen for row in rows if row.seen is not None]
+    nothing = np.zeros(len(penalized_rows[0]) if penalized_rows else 1, bool)
+    seen = [nothing if row.seen is None else row.seen for row in rows]
+    return tf.constant(numbers), tf.constant(np.stack(seen if penalized_rows else [nothing]))
 
 
-def _chosen(logits, temperature, top_p, uniform):
-    """Returns the next token of each row, int32 `[rows]`, as `generation.sampling` chooses it."""
+def _chosen(logits, numbers, seen):
+    """Returns the next token of each row, int32 `[rows]`, as `generation.sampling` chooses it.
+
+    What no row asks for is not computed.
+    """
+    penalty, temperature, top_k, top_p, min_p, uniform = tf.unstack(numbers, axis=1)
+
+    def if_any(asked, change, logits):
+        changed = tf.cond(tf.reduce_any(asked), lambda: change(logits), lambda: logits)
+        return tf.ensure_shape(changed, logits.shape)
+
+    logits = if_any(penalty != 1, lambda x: penalized(x, seen, penalty[:, None]), logits)
     greedy = tf.argmax(logits, -1, output_type=tf.int32)
     draws = temperature > 0
 
     def drawn():
-        divided = logits / tf.where(draws, temperature, 1.0)[:, None]
-        kept = tf.cond(
-            tf.reduce_any(top_p < 1),
-            lambda: keep_top_p(divided, top_p[:, None]),
-            lambda: divided,
-        )
+        kept = logits / tf.where(draws, temperature, 1.0)[:, None]
+        k = tf.cast(top_k, tf.int32)
+        kept = if_any(k > 0, lambda x: keep_top_k(x, k, tf.reduce_max(k)), kept)
+        kept = if_any(top_p < 1, lambda x: keep_top_p(x, top_p[:, None]), kept)
+        kept = if_any(min_p > 0, lambda x: keep_min_p(x, min_p[:, None]), kept)
         return tf.where(draws, draw(kept, uniform), greedy)
 
     return tf.cond(tf.reduce_any(draws), drawn, lambda: greedy)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
@@ -90,7 +90,8 @@ class Writer(ModelThread):
     """Writes the answers of requests together.
 
     Each turn of the thread opens answers that wait, as far as there is room, and gives every open
-    one its next token: none waits for another to end, but for room.
+    one its next token: none waits for another to end, but for room. A request of many answers does
+    not hold up one of few: for room they take turns.
 
     Args:
         generator: The model.
@@ -123,24 +124,25 @@ class Writer(ModelThread):
         self._decoding.remove([0])
         self._decoding.remove([1])
 
-    def submit(self, prompt: list[int], settings: GenerationSettings) -> Answer:
-        """Returns an answer that will be written.
+    def submit(self, asked: Sequence[tuple[list[int], GenerationSettings]]) -> list[Answer]:
+        """Returns the answers to a request, which will be written.
 
         Args:
-            prompt: Token ids, which leave room for `max_new_tokens`.
-            settings: How, with everything that ends it.
+            asked: For each its prompt, token ids that leave room for `max_new_tokens`, and how it
+                is written, with everything that ends it.
 
         Raises:
             Refusal: If too many requests wait.
         """
-        answer = Answer(prompt, settings, TextPieces(self._generator.tokenizer, settings))
+        tokenizer = self._generator.tokenizer
+        answers = [Answer(*each, TextPieces(tokenizer, each[1])) for each in asked]
         with self._changed:
             self._forget_cancelled()
             if len(self._waiting) >= self._most_waiting:
                 raise too_many_wait(self._most_waiting)
-            self._waiting.append(answer)
+            self._waiting.append(deque(answers))
             self._changed.notify()
-        return answer
+        return answers
 
     def _run(self) -> None:
         while self._has_work():
@@ -167,12 +169,14 @@ class Writer(ModelThread):
             self._open = [answer for answer in self._open if answer not in left]
 
     def _enter(self) -> None:
-        """Opens the answers that have waited longest, as far as there is room."""
+        """Opens answers that wait, as far as there is room: of each request one in turn."""
         with self._changed:
             self._forget_cancelled()
             room = self._most_answers - len(self._open)
-            first = list(itertools.islice(self._waiting, room))
-            new = [self._waiting.popleft() for _ in range(self._at_once(first))]
+            # On a copy: how many are best opened at once is known when their prompts are.
+            first = itertools.islice(_in_turn(deque(map(deque, self._waiting))), room)
+            count = self._at_once(list(first))
+            new = list(itertools.islice(_in_turn(self._waiting), count))
         if new:
             asked = [Asked(answer, answer.prompt, answer.settings) for answer in new]
             self._metrics.tokens.labels("prompt").inc(sum(len(one.prompt) for one in asked))
@@ -183,7 +187,8 @@ class Writer(ModelThread):
         return self._decoding.at_once([answer.prompt for answer in answers])
 
     def _forget_cancelled(self) -> None:
-        self._waiting = deque(answer for answer in self._waiting if not answer.cancelled)
+        kept = (deque(one for one in request if not one.cancelled) for request in self._waiting)
+        self._waiting = deque(request for request in kept if request)
 
     def _give(self, compute: Callable[[], dict[Answer, list[int]]]) -> None:
         """Gives open answers their next tokens."""
@@ -200,3 +205,13 @@ class Writer(ModelThread):
         for answer in self._open:
             answer.fail(error)
         self._open = []
+
+
+def _in_turn(waiting: deque[deque[Answer]]) -> Iterator[Answer]:
+    """Takes answers out of the requests that wait, one of each in turn."""
+    while waiting:
+        request = waiting.popleft()
+        answer = request.popleft()
+        if request:
+            waiting.append(request)
+        yield answer

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
@@ -21,16 +22,27 @@ from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.serving.generation_worker import Answer, Writer
 from kerasllm.serving.limits import Limits
-from kerasllm.serving.openai_request import WriteRequest, parse_chat, parse_completion
+from kerasllm.serving.openai_request import (
+    Content,
+    WriteRequest,
+    parse_chat,
+    parse_completion,
+)
+from kerasllm.serving.openai_schema import Body, ChatBody, CompletionBody
 from kerasllm.serving.openai_shape import (
+    ERROR_SCHEMA,
+    MODEL_SCHEMA,
     ChatShape,
     CompletionShape,
     Shape,
     error_body,
     event,
 )
+from kerasllm.serving.openapi import Operation, schema_of
 from kerasllm.serving.refusal import Refusal, failed
-from kerasllm.serving.requests import read_json, unless_hung_up
+from kerasllm.serving.requests import brief, read_json, unless_hung_up
+
+_EXAMPLE = [{"role": "user", "content": "Name three whales."}]
 
 
 class OpenAiApi:
@@ -41,10 +53,16 @@ class OpenAiApi:
         generator: The model.
         writer: What writes its answers.
         limits: How much a request may ask for.
+
+    Attributes:
+        name: As given.
+        error_schema: The JSON schema of an error.
     """
 
+    error_schema = ERROR_SCHEMA
+
     def __init__(self, name: str, generator: TextGenerator, writer: Writer, limits: Limits):
-        self._name = name
+        self.name = name
         self._generator = generator
         self._writer = writer
         self._limits = limits
@@ -59,16 +77,58 @@ class OpenAiApi:
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
-            Route(f"/v1/models/{self._name}", self.model, methods=["GET"]),
+            Route(f"/v1/models/{self.name}", self.model, methods=["GET"]),
         ]
 
     @property
     def example(self) -> tuple[str, dict]:
         """The path and the body of a request."""
         if self._generator.has_chat_template:
-            messages = [{"role": "user", "content": "Name three whales."}]
-            return "/v1/chat/completions", {"model": self._name, "messages": messages}
-        return "/v1/completions", {"model": self._name, "prompt": "Three whales are"}
+            return "/v1/chat/completions", {"model": self.name, "messages": _EXAMPLE}
+        return "/v1/completions", {"model": self.name, "prompt": "Three whales are"}
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What the addresses answer."""
+        prompts = {"model": self.name, "prompt": ["Three whales are"]}
+        chat = Operation(
+            "POST",
+            "/v1/chat/completions",
+            "Answers a conversation",
+            ChatShape.schema(),
+            self._body(ChatBody),
+            {"model": self.name, "messages": _EXAMPLE},
+            streams=True,
+        )
+        complete = Operation(
+            "POST",
+            "/v1/completions",
+            "Continues texts",
+            CompletionShape.schema(),
+            self._body(CompletionBody),
+            prompts,
+            streams=True,
+        )
+        models = {"object": {"const": "list"}, "data": {"type": "array", "items": MODEL_SCHEMA}}
+        return [
+            *([chat] if self._generator.has_chat_template else []),
+            complete,
+            Operation(
+                "GET",
+                "/v1/models",
+                "Lists the one model",
+                {"type": "object", "properties": models, "required": list(models)},
+            ),
+            Operation("GET", f"/v1/models/{self.name}", "Names the model", MODEL_SCHEMA),
+        ]
+
+    def _body(self, model: type[Body]) -> dict:
+        """Returns the schema of a body, with the limits of this server."""
+        schema = schema_of(model)
+        for name in ("max_tokens", "max_completion_tokens"):
+            if name in schema["properties"]:
+                schema["properties"][name]["maximum"] = self._limits.tokens
+        return schema
 
     def error(self, refusal: Refusal) -> Response:
         """Returns an error in OpenAI's shape."""
@@ -77,17 +137,18 @@ class OpenAiApi:
     async def chat(self, request: Request) -> Response:
         """Answers `POST /v1/chat/completions`."""
         body = await read_json(request, self._limits.body)
-        wanted = parse_chat(body, self._name, self._limits.tokens)
+        wanted = parse_chat(body, self.name, self._limits.tokens)
         if not self._generator.has_chat_template:
-            what = f"The model {self._name!r} has no chat template: use /v1/completions"
+            what = f"The model {self.name!r} has no chat template: use /v1/completions"
             raise Refusal(400, what, param="model")
-        return await self._answer(request, wanted, ChatShape(self._name))
+        return await self._answer(request, wanted, ChatShape(self.name))
 
     async def complete(self, request: Request) -> Response:
         """Answers `POST /v1/completions`."""
         body = await read_json(request, self._limits.body)
-        wanted = parse_completion(body, self._name, self._limits.tokens)
-        return await self._answer(request, wanted, CompletionShape(self._name))
+        limits = self._limits
+        wanted = parse_completion(body, self.name, limits.tokens, limits.instances)
+        return await self._answer(request, wanted, CompletionShape(self.name))
 
     async def models(self, request: Request) -> Response:
         """Answers `GET /v1/models`."""
@@ -99,7 +160,7 @@ class OpenAiApi:
 
     def _model(self) -> dict:
         return {
-            "id": self._name,
+            "id": self.name,
             "object": "model",
             "created": self._created,
             "owned_by": "kerasllm",
@@ -108,64 +169,126 @@ class OpenAiApi:
     async def _answer(self, request: Request, wanted: WriteRequest, shape: Shape) -> Response:
         loop = asyncio.get_running_loop()
         encoded = loop.run_in_executor(self._encoding, self._encode, wanted, shape.is_chat)
-        answer = self._writer.submit(*await unless_hung_up(request, encoded))
+        answers = self._writer.submit(await unless_hung_up(request, encoded))
         if wanted.stream:
-            return _Events(answer, shape, with_usage=wanted.stream_usage)
+            return _Events(answers, shape, with_usage=wanted.stream_usage)
         try:
-            text = await unless_hung_up(request, _whole(answer))
+            texts = await unless_hung_up(request, _whole(answers))
         finally:
-            answer.cancelled = True
-        return JSONResponse(shape.whole(text, answer))
+            _cancel(answers)
+        return JSONResponse(shape.whole(texts, answers))
 
-    def _encode(self, wanted: WriteRequest, is_chat: bool) -> tuple[list[int], GenerationSettings]:
-        """Returns the tokens of a prompt, and settings that ask for no more than there is room."""
+    def _encode(
+        self, wanted: WriteRequest, is_chat: bool
+    ) -> list[tuple[list[int], GenerationSettings]]:
+        """Returns the tokens of each prompt, and settings that ask for no more than has room."""
+        settings = self._generator.settings_of(wanted.settings, chat=is_chat)
+        found, times = [], Counter()
+        for number, content in enumerate(wanted.contents):
+            where = f"prompt[{number}]: " if len(wanted.contents) > 1 else ""
+            prompt, room = self._tokens(content, settings, is_chat, where)
+            # Of equal prompts each has random numbers of its own.
+            seed = (settings.seed + times[tuple(prompt)]) % 2**64
+            times[tuple(prompt)] += 1
+            found.append((prompt, dataclasses.replace(settings, max_new_tokens=room, seed=seed)))
+        return found
+
+    def _tokens(
+        self, content: Content, settings: GenerationSettings, is_chat: bool, where: str
+    ) -> tuple[list[int], int]:
+        """Returns the tokens of a prompt or a conversation, and the room after them."""
         generator, code = self._generator, None
+        param = "messages" if is_chat else "prompt"
         try:
             if is_chat:
-                prompt = generator.encode_chat(wanted.content)
+                prompt = generator.encode_chat(content)
+            elif isinstance(content, str):
+                prompt = generator.encode(content)
             else:
-                prompt = generator.encode(wanted.content)
+                prompt = self._known(content, where)
             code = "context_length_exceeded"
-            room = generator.generator.room(prompt, wanted.settings)
+            return prompt, generator.generator.room(prompt, settings)
         except DataError as error:  # of the template, or the length
-            param = "messages" if is_chat else "prompt"
-            raise Refusal(400, error.what, param=param, code=code) from None
-        settings = generator.settings_of(wanted.settings, chat=is_chat)
-        return prompt, dataclasses.replace(settings, max_new_tokens=room)
+            raise Refusal(400, where + error.what, param=param, code=code) from None
+
+    def _known(self, tokens: list[int], where: str) -> list[int]:
+        """Returns token ids that the tokenizer has."""
+        size = self._generator.tokenizer.vocabulary_size
+        for token in tokens:
+            if not 0 <= token < size:
+                what = f"{where}token ids are from 0 to {size - 1}. Received: {brief(token)}"
+                raise Refusal(400, what, param="prompt")
+        return tokens
 
 
 class _Events(StreamingResponse):
-    """An answer as server-sent events; when the client hangs up, it is cancelled."""
+    """Answers as server-sent events; when the client hangs up, they are cancelled."""
 
-    def __init__(self, answer: Answer, shape: Shape, with_usage: bool):
-        events = _events(answer, shape, with_usage)
+    def __init__(self, answers: Sequence[Answer], shape: Shape, with_usage: bool):
+        events = _events(answers, shape, with_usage)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, headers=headers, media_type="text/event-stream")
-        self._answer = answer
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._answer.cancelled = True
+            _cancel(self._answers)
 
 
-async def _events(answer: Answer, shape: Shape, with_usage: bool) -> AsyncIterator[bytes]:
+async def _events(
+    answers: Sequence[Answer], shape: Shape, with_usage: bool
+) -> AsyncIterator[bytes]:
     # Where it is asked for, every chunk has the field, which is null until the end.
     extra = {"usage": None} if with_usage else {}
-    if shape.opening:
-        yield event(shape.chunk(shape.opening) | extra)
+    for index in range(len(answers)) if shape.opening else ():
+        yield event(shape.chunk(index, shape.opening) | extra)
     try:
-        async for text in answer.text():
-            yield event(shape.chunk(shape.piece(text)) | extra)
+        async for index, text in _as_they_come(answers):
+            if text is None:
+                reason = answers[index].finish_reason
+                yield event(shape.chunk(index, shape.closing, reason) | extra)
+            else:
+                yield event(shape.chunk(index, shape.piece(text)) | extra)
     except Exception:  # noqa: BLE001 - the model's, which the log tells of; the status is sent
         yield event(error_body(failed()))
         return
-    yield event(shape.chunk(shape.closing, answer.finish_reason) | extra)
     if with_usage:
-        yield event(shape.usage_chunk(answer))
+        yield event(shape.usage_chunk(answers))
     yield b"data: [DONE]\n\n"
 
 
-async def _whole(answer: Answer) -> str:
-    return "".join([piece async for piece in answer.text()])
+async def _as_they_come(answers: Sequence[Answer]) -> AsyncIterator[tuple[int, str | None]]:
+    """Gives the pieces of all answers with the number of the answer; `None` when one is whole."""
+    queue: asyncio.Queue[tuple[int, str | Exception | None]] = asyncio.Queue()
+
+    async def pass_on(index: int, answer: Answer) -> None:
+        try:
+            async for text in answer.text():
+                queue.put_nowait((index, text))
+            queue.put_nowait((index, None))
+        except Exception as error:  # noqa: BLE001 - raised where the answers are read
+            queue.put_nowait((index, error))
+
+    passing = [asyncio.ensure_future(pass_on(*each)) for each in enumerate(answers)]
+    try:
+        open_ones = len(answers)
+        while open_ones:
+            index, piece = await queue.get()
+            if isinstance(piece, Exception):
+                raise piece
+            open_ones -= piece is None
+            yield index, piece
+    finally:
+        for each in passing:
+            each.cancel()
+
+
+async def _whole(answers: Sequence[Answer]) -> list[str]:
+    return ["".join([piece async for piece in answer.text()]) for answer in answers]
+
+
+def _cancel(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.cancelled = True

@@ -5,9 +5,41 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from kerasllm.serving.generation_worker import Answer
 from kerasllm.serving.refusal import Refusal
+
+_COUNT = {"type": "integer", "minimum": 0}
+_NULL = {"type": "null"}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """Returns the JSON schema of an object that has these fields and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_USAGE = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+ERROR_SCHEMA = _object(
+    error=_object(
+        message={"type": "string"},
+        type={"enum": ["invalid_request_error", "server_error"]},
+        param=_TEXT_OR_NULL,
+        code=_TEXT_OR_NULL,
+    )
+)
+"""The JSON schema of an error."""
+MODEL_SCHEMA = _object(
+    id={"type": "string"}, object={"const": "model"}, created=_COUNT, owned_by={"type": "string"}
+)
+"""The JSON schema of what is told of a model."""
 
 
 class Shape:
@@ -28,6 +60,7 @@ class Shape:
     _prefix: str
     _kind: str
     _chunk_kind: str
+    _content_schema: dict
 
     def __init__(self, model: str):
         self._head = {
@@ -36,23 +69,44 @@ class Shape:
             "model": model,
         }
 
-    def whole(self, text: str, answer: Answer) -> dict:
-        """Returns an answer in one."""
-        choices = [_choice(self._content(text), answer.finish_reason)]
-        return {**self._head, "object": self._kind, "choices": choices, "usage": usage(answer)}
+    def whole(self, texts: Sequence[str], answers: Sequence[Answer]) -> dict:
+        """Returns answers in one."""
+        choices = [
+            _choice(index, self._content(text), answer.finish_reason)
+            for index, (text, answer) in enumerate(zip(texts, answers, strict=True))
+        ]
+        return {**self._head, "object": self._kind, "choices": choices, "usage": usage(answers)}
 
-    def chunk(self, content: dict, finish_reason: str | None = None) -> dict:
-        """Returns a piece of an answer."""
-        choices = [_choice(content, finish_reason)]
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """Returns the JSON schema of answers in one."""
+        choice = _object(
+            index=_COUNT,
+            **cls._content_schema,
+            logprobs=_NULL,
+            finish_reason={"enum": ["stop", "length"]},
+        )
+        return _object(
+            id={"type": "string"},
+            created=_COUNT,
+            model={"type": "string"},
+            object={"const": cls._kind},
+            choices={"type": "array", "items": choice},
+            usage=_USAGE,
+        )
+
+    def chunk(self, index: int, content: dict, finish_reason: str | None = None) -> dict:
+        """Returns a piece of the answer to a prompt, by its number."""
+        choices = [_choice(index, content, finish_reason)]
         return {**self._head, "object": self._chunk_kind, "choices": choices}
 
-    def usage_chunk(self, answer: Answer) -> dict:
+    def usage_chunk(self, answers: Sequence[Answer]) -> dict:
         """Returns the numbers of tokens as the last piece of an answer."""
         return {
             **self._head,
             "object": self._chunk_kind,
             "choices": [],
-            "usage": usage(answer),
+            "usage": usage(answers),
         }
 
     def piece(self, text: str) -> dict:
@@ -71,6 +125,11 @@ class ChatShape(Shape):
     closing = {"delta": {}}  # noqa: RUF012
     _prefix = "chatcmpl-"
     _kind = "chat.completion"
+    _content_schema = {  # noqa: RUF012
+        "message": _object(
+            role={"const": "assistant"}, content={"type": "string"}, refusal=_NULL
+        )
+    }
     _chunk_kind = "chat.completion.chunk"
 
     def piece(self, text: str) -> dict:
@@ -89,6 +148,7 @@ class CompletionShape(Shape):
     closing = {"text": ""}  # noqa: RUF012
     _prefix = "cmpl-"
     _kind = _chunk_kind = "text_completion"
+    _content_schema = {"text": {"type": "string"}}  # noqa: RUF012
 
     def piece(self, text: str) -> dict:
         """See `Shape.piece`."""
@@ -98,9 +158,10 @@ class CompletionShape(Shape):
         return {"text": text}
 
 
-def usage(answer: Answer) -> dict[str, int]:
-    """Returns how many tokens an answer took."""
-    prompt, written = len(answer.prompt), answer.tokens
+def usage(answers: Sequence[Answer]) -> dict[str, int]:
+    """Returns how many tokens the answers of a request took."""
+    prompt = sum(len(answer.prompt) for answer in answers)
+    written = sum(answer.tokens for answer in answers)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": written,
@@ -126,5 +187,5 @@ def event(value: dict) -> bytes:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
 
 
-def _choice(content: dict, finish_reason: str | None) -> dict:
-    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+def _choice(index: int, content: dict, finish_reason: str | None) -> dict:
+    return {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}

@@ -11,7 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from kerasllm.serving.batching import Batcher
 from kerasllm.serving.limits import Limits
-from kerasllm.serving.predict_request import SIGNATURE, parse_predict
+from kerasllm.serving.openapi import Operation
+from kerasllm.serving.predict_request import SIGNATURE, body_schema, parse_predict
 from kerasllm.serving.refusal import Refusal
 from kerasllm.serving.requests import read_json, unless_hung_up
 from kerasllm.tasks.task import Api
@@ -33,10 +34,20 @@ class PredictApi:
         api: What its task answers.
         batcher: What computes with it.
         limits: How much a request may ask for.
+
+    Attributes:
+        name: As given.
+        error_schema: The JSON schema of an error.
     """
 
+    error_schema: Mapping[str, Any] = {  # noqa: RUF012
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
+
     def __init__(self, name: str, api: Api, batcher: Batcher, limits: Limits):
-        self._name = name
+        self.name = name
         self._api = api
         self._batcher = batcher
         self._limits = limits
@@ -46,7 +57,7 @@ class PredictApi:
         """The addresses that are answered."""
         routes: list[BaseRoute] = []
         for version in ("", f"/versions/{_VERSION}"):
-            start = f"/v1/models/{self._name}{version}"
+            start = f"/v1/models/{self.name}{version}"
             routes += [
                 Route(start + ":predict", self.predict, methods=["POST"]),
                 Route(start + "/metadata", self.metadata, methods=["GET"]),
@@ -55,9 +66,32 @@ class PredictApi:
         return routes
 
     @property
+    def operations(self) -> list[Operation]:
+        """What the addresses answer; those of a version answer the same."""
+        path, example = self.example
+        anything = {"type": "object"}
+        return [
+            Operation(
+                "POST",
+                path,
+                "Computes the outputs of instances",
+                _predictions(self._api.outputs),
+                body_schema(self._api.Instance, self._limits.instances),
+                example,
+            ),
+            Operation("GET", f"/v1/models/{self.name}", "Tells the state of the model", anything),
+            Operation(
+                "GET",
+                f"/v1/models/{self.name}/metadata",
+                "Tells the inputs and the outputs of the model",
+                anything,
+            ),
+        ]
+
+    @property
     def example(self) -> tuple[str, dict]:
         """The path and the body of a request."""
-        return f"/v1/models/{self._name}:predict", {"instances": [self._api.example]}
+        return f"/v1/models/{self.name}:predict", {"instances": [self._api.example]}
 
     def error(self, refusal: Refusal) -> Response:
         """Returns an error in TensorFlow Serving's shape."""
@@ -89,13 +123,27 @@ class PredictApi:
         }
         return JSONResponse(
             {
-                "model_spec": {"name": self._name, "signature_name": "", "version": _VERSION},
+                "model_spec": {"name": self.name, "signature_name": "", "version": _VERSION},
                 "metadata": {
                     "signature_def": {"signature_def": {SIGNATURE: signature}},
                     **self._api.facts,
                 },
             }
         )
+
+
+def _predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON schema of what instances are answered with, in rows or in columns."""
+    row = {"type": "object", "required": list(outputs)}
+    kinds = {
+        "predictions": {"type": "array", "items": row},
+        "outputs": {"type": "object", "required": list(outputs)},
+    }
+    return {
+        "type": "object",
+        "properties": kinds,
+        "oneOf": [{"required": [kind]} for kind in kinds],
+    }
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

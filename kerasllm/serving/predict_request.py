@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import ErrorDetails
 
+from kerasllm.serving.openapi import schema_of
 from kerasllm.serving.refusal import Refusal
 from kerasllm.serving.requests import brief
 from kerasllm.serving.validation import Location, path, refused, validated
@@ -42,6 +43,31 @@ class PredictBody(BaseModel, extra="forbid"):
             received = "both" if given else "none"
             raise refused(f"must have one of 'inputs' and 'instances'. Received: {received}")
         return self
+
+
+def body_schema(schema: type[BaseModel], most: int) -> dict[str, Any]:
+    """Returns the JSON schema of the body of a request.
+
+    Args:
+        schema: The pydantic model of an instance.
+        most: The most instances that it may have.
+    """
+    body, instance = schema_of(PredictBody), schema_of(schema)
+    shared = instance.pop("$defs", {})
+    fields = instance["properties"]
+    first = next(iter(fields.values()))
+    body["properties"]["instances"] |= {
+        "items": {"anyOf": [instance, first]},
+        "maxItems": most,
+        "description": "each an object, or its first field alone",
+    }
+    body["properties"]["inputs"] |= {
+        "description": "the same in columns: a list for each field, or of the first field alone"
+    }
+    for field in body["properties"].values():
+        if field.get("default", ...) is None:
+            del field["default"]
+    return {**body, "$defs": shared}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kerasllm.plurals import counted
+
 
 class Refusal(Exception):
     """A request that is answered with an error.
@@ -38,7 +40,7 @@ def too_many_wait(queue: int) -> Refusal:
     """Returns the refusal of a request for which there is no room in the queue."""
     return Refusal(
         503,
-        f"The server is busy: {queue} requests wait already. Try again later.",
+        f"The server is busy: {counted(queue, 'waiting request')} already. Try again later.",
         code="queue_full",
         headers={"Retry-After": "1"},
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -49,8 +50,8 @@ class CausalModel(Section):
 
     preset: Text | None = Field(
         None,
-        description="name in `kerasllm presets list`, hf://, pypi://, folder, .gguf; null: a new "
-        "GPT-2",
+        description="name in `kerasllm presets list`, hf://, pypi://, folder, run, .gguf; null: a "
+        "new GPT-2",
     )
     layers: Count = Field(6, description="transformer layers of a new model")
     heads: Count = Field(6, description="attention heads of each layer of a new model")
@@ -308,6 +309,7 @@ class CausalLanguageModelling(Task):
                 fix=f"set data.max_length to {model.max_length} or less",
             )
         model.chat_template = data.template
+        model.conversational = data.conversations
         model.packs = data.packs
         # Packs are nearly full: one length pads no more than several, and is compiled once.
         model.pad_to = recipe.data.max_length if data.packs else None
@@ -415,6 +417,7 @@ class CausalLanguageModelling(Task):
         model = load_causal_lm(folder, precision=precision, progress=progress)
         if adapter is not None:
             model.adapters = load_adapter(model.backbone, adapter)
+            model.conversational |= model.adapters.conversational
         return model
 
     def save(self, recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
@@ -431,10 +434,12 @@ class CausalLanguageModelling(Task):
             with whole_folder(run.model) as folder:
                 model.save_to_preset(folder)
             return
+        model.adapters.conversational = model.conversational
         with whole_folder(run.adapter) as folder:
             model.adapters.save(folder, base_name=recipe.model.preset)
         merged = load_causal_lm(recipe.model.preset)
         merged.chat_template = model.chat_template
+        merged.conversational = model.conversational
         load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()
         with whole_folder(run.model) as folder:
             merged.save_to_preset(folder)
@@ -442,8 +447,8 @@ class CausalLanguageModelling(Task):
     def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
         from kerasllm.data.language_models import remarks
 
-        kind = "conversations" if data.conversations else "texts"
-        facts = [(part, _part(recipe, data, part, kind)) for part in data.parts]
+        noun = "conversation" if data.conversations else "text"
+        facts = [(part, _part(recipe, data, part, noun)) for part in data.parts]
         facts.append(("tokenizer", data.tokenizer.description))
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
@@ -457,6 +462,30 @@ class CausalLanguageModelling(Task):
             for remark in remarks(store, "conversations" if data.conversations else None)
         ]
         return DataFacts(facts, remarks=found)
+
+    def contents(self, data: LanguageModelData) -> dict[str, str]:
+        import numpy as np
+
+        found = {}
+        for part, rows in data.parts.items():
+            # A row may hold several of them, or a part of one.
+            if data.conversations:
+                what = counted(len(np.unique(rows.pieces["row"])), "conversation")
+            else:
+                what = counted(len(data.stores[part]), "text")
+            found[part] = f"{what}, {counted(int(rows.lengths.sum()), 'token')}"
+        return found
+
+    def model_facts(self, recipe: CausalRecipe, model: CausalLM) -> list[tuple[str, str]]:
+        settings, adapter = recipe.model, model.adapters
+        if adapter is None or settings.quantize is None:
+            return []
+        base = adapter.base
+        bits = settings.quantize.removeprefix("int")
+        held = adapter.bytes - 4 * (adapter.trainable_share[1] - base.parameters)
+        size = f"{held / 1e6:,.1f} MB in place of {base.bytes / 1e6:,.1f} MB"
+        what = f"{base.parameters:,} parameters in {size}: the kernels of its layers in {bits} bits"
+        return [("base", what)]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         return [
@@ -504,7 +533,8 @@ class CausalLanguageModelling(Task):
 
         data = recipe.data if recipe and spec == getattr(recipe.data, part, None) else None
         # The fingerprint that a run notes is of its tokens.
-        return Samples(*prompts_of(spec, part, data, model))
+        texts, files, noun = prompts_of(spec, part, data, model)
+        return Samples(texts, files, noun=noun)
 
     def stand_in(self, model: CausalLM) -> str:
         has_chat = model.chat_template is not None
@@ -522,19 +552,11 @@ class CausalLanguageModelling(Task):
 
 def _are_conversations(data: CausalData) -> bool:
     """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
-    from kerasllm.data.chat.shapes import shape_of
-    from kerasllm.data.readers.records import first_keys
+    from kerasllm.data.chat.conversations import holds_conversations
 
     if data.format != "auto" or data.text is not None:
         return data.format not in ("auto", "text")
-    shape = shape_of(first_keys(data.train, "train"))
-    if shape == "preference":
-        raise DataError(
-            "The rows are preferences: each has an answer that was chosen and one that was rejected",
-            where="data.train",
-            fix="train on them with a recipe whose task is preference, such as gpt_dpo",
-        )
-    return shape is not None
+    return holds_conversations(data.train)
 
 
 def _packs(recipe: CausalRecipe) -> bool:
@@ -682,10 +704,11 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions) -> str:
     return kind
 
 
-def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -> str:
+def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, noun: str) -> str:
     rows = data.parts[part]
     if part not in data.stores:
-        return f"{len(rows):,} {kind} held out of train, {rows.lengths.sum():,} tokens"
+        held_out = counted(len(rows), noun)
+        return f"{held_out} held out of train, {rows.lengths.sum():,} tokens"
     store = data.stores[part]
     where = getattr(recipe.data, part) or recipe.data.train
     files = where if isinstance(where, str) else ", ".join(where)
@@ -693,8 +716,8 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, kind: str) -
         files = f"the end of {files}"
     reused = ", reused from the store" if store.reused else ""
     return (
-        f"{files}: {len(store):,} {kind}, {int(store.lengths.sum()):,} tokens{reused}; "
-        f"{len(rows):,} rows"
+        f"{files}: {counted(len(store), noun)}, {int(store.lengths.sum()):,} tokens{reused}; "
+        f"{counted(len(rows), 'row')}"
     )
 
 
@@ -704,8 +727,10 @@ def _rows(recipe: CausalRecipe, data: LanguageModelData) -> str:
     length = recipe.data.max_length
     if data.packs:
         each = len(data.train.pieces) / len(data.train)
-        return f"packed: {each:.1f} texts in {length} tokens, which do not see each other"
+        what = "conversations" if data.conversations else "texts"
+        return f"packed: {each:.1f} {what} in {length} tokens, which do not see each other"
     # The last block of a text is seldom full.
     if data.conversations or np.median(data.train.lengths) < length:
-        return f"a text a row of up to {length} tokens, like lengths together"
+        what = "conversation" if data.conversations else "text"
+        return f"a {what} a row of up to {length} tokens, like lengths together"
     return f"full blocks of {length} tokens"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, needs_validation
 from kerasllm.recipe.types import Count, Files, Positive, Section, Share, Text
@@ -244,6 +245,9 @@ class PreferenceTuning(CausalLanguageModelling):
         found = log_probabilities(model, rows, buckets=buckets)
         return Evaluation(preference_report(model.item_loss, rows.reference, found), found)
 
+    def contents(self, data: LanguageModelData) -> dict[str, str]:
+        return {part: counted(len(pairs), "pair") for part, pairs in data.parts.items()}
+
     def facts(self, recipe: PreferenceRecipe, data: LanguageModelData) -> DataFacts:
         from kerasllm.data.language_models import remarks
 
@@ -264,7 +268,7 @@ class PreferenceTuning(CausalLanguageModelling):
 
 def _part(recipe: PreferenceRecipe, data: LanguageModelData, part: str) -> str:
     pairs = data.parts[part]
-    tokens = f"{len(pairs):,} pairs, {int(pairs.sides.lengths.sum()):,} tokens"
+    tokens = f"{counted(len(pairs), 'pair')}, {int(pairs.sides.lengths.sum()):,} tokens"
     if part not in data.stores:
         return f"{tokens}, held out of train"
     where = getattr(recipe.data, part)

@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.schema import WholeRecipe
+from kerasllm.plurals import counted
 
 if TYPE_CHECKING:
     import keras
@@ -280,11 +281,13 @@ class Samples(NamedTuple):
         files: The names of their files.
         fingerprint: What tells these files from others, as the run noted it in its environment;
             `None` where what the run noted is not a fingerprint of files. Defaults to `None`.
+        noun: What an input is, in a word. Defaults to `"row"`.
     """
 
     inputs: Iterator[Any]
     files: tuple[str, ...]
     fingerprint: str | None = None
+    noun: str = "row"
 
 
 @dataclass(frozen=True, eq=False)
@@ -602,6 +605,17 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def facts(self, recipe: Any, data: TaskData) -> DataFacts:
         """Returns what to show of the data before a training."""
+
+    def contents(self, data: TaskData) -> dict[str, str]:
+        """Returns how much each part of the data holds, in the task's own words.
+
+        Args:
+            data: What `load` gave.
+
+        Returns:
+            The words by part, such as `{"train": "57 conversations"}`; rows by default.
+        """
+        return {part: counted(len(rows), "row") for part, rows in data.parts.items()}
 
     def model_facts(self, recipe: Any, model: keras.Model) -> list[tuple[str, str]]:
         """Returns what the plan shows of a model besides its size; nothing by default."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import CommandError, DataError, RecipeError
+from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 # Mistakes that are shown.
 _MISTAKES = 5
+# Fewer training rows than these do not teach a label; so many such labels are named.
+_RARE, _RARE_SHOWN = 5, 8
 
 def _named(label_names: str | list[str] | dict[str, str] | None) -> dict[str, str]:
     """Returns the names of labels by label; none where they stand in a file."""
@@ -68,7 +71,7 @@ class ClassificationModel(Section):
 
     preset: Text = Field(
         "minilm_l6_en_uncased",
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder",
+        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
     )
     dropout: Share = Field(0.1, description="every dropout of the model")
     head_dropout: Share | None = Field(
@@ -313,7 +316,9 @@ class TextClassification(Task):
         return data
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
-        from kerasllm.models.text_classifier import Outputs, bert_classifier
+        from kerasllm.models import trained_heads
+        from kerasllm.models.new_classifier import bert_classifier
+        from kerasllm.models.text_classifier import Outputs
 
         lora = recipe.model.lora
         model = bert_classifier(
@@ -336,6 +341,12 @@ class TextClassification(Task):
             ),
         )
         model.standardized = data.problem.kind == "regression"
+        folder = trained_heads.folder_with_head(recipe.model.preset)
+        if folder is not None and not trained_heads.differences(folder, model):
+            trained_heads.load_head(folder, model)
+            if model.standardized:
+                # It was saved in the unit of the scores.
+                model.scale_outputs(1 / data.std, -data.mean / data.std)
         return model
 
     def loss(self, recipe: ClassificationRecipe, data: Loaded):
@@ -398,8 +409,8 @@ class TextClassification(Task):
             done["thresholds"] = dict(zip(data.labels.names, found, strict=True))
             tuned = sum(each != 0.5 for each in found)
             done.setdefault("remarks", []).append(
-                f"thresholds of {tuned} of {len(found)} labels tuned on {len(rows):,} validation "
-                "rows; the others stay at 0.5"
+                f"thresholds of {tuned} of {counted(len(found), 'label')} tuned on "
+                f"{counted(len(rows), 'validation row')}; the others stay at 0.5"
             )
         return done
 
@@ -504,6 +515,8 @@ class TextClassification(Task):
         from kerasllm.data.readers.sources import Source
 
         data = trained.recipe.data
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         pair = reads_pairs(trained.folder)
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
@@ -526,6 +539,8 @@ class TextClassification(Task):
                     raise DataError(error.what, where=where, fix=error.fix) from None
 
     def parse(self, trained: Any, texts: Sequence[str]) -> list[str | tuple[str, str]]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         if not reads_pairs(trained.folder):
             return list(texts)
         if len(texts) % 2:
@@ -536,6 +551,8 @@ class TextClassification(Task):
         return list(zip(texts[::2], texts[1::2], strict=True))
 
     def parse_line(self, trained: Any, line: str) -> str | tuple[str, str]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         if not reads_pairs(trained.folder):
             return line
         parts = line.split("\t")
@@ -634,9 +651,9 @@ class TextClassification(Task):
             found.append("thresholds: 0.5 for all labels, as there is no validation data")
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
+            texts = counted(cut, "training text reaches", "training texts reach")
             found.append(
-                f"{cut:,} training texts reach data.max_length={recipe.data.max_length} tokens; "
-                "what is longer is cut off"
+                f"{texts} data.max_length={recipe.data.max_length} tokens; what is longer is cut off"
             )
         if problem.kind == "regression":
             scores = {
@@ -649,17 +666,24 @@ class TextClassification(Task):
         weights = _weights(data) if problem.kind == "single_label" else None
         counts = {name: _counts(part, len(data.labels)) for name, part in data.parts.items()}
         rows = {name: len(part) for name, part in data.parts.items()}
+        found += _rare(counts["train"], data.labels.names)
         table = balance_table(counts, data.labels.names, weights, rows)
         return DataFacts(facts, [table], found)
 
     def model_facts(
         self, recipe: ClassificationRecipe, model: TextClassifier
     ) -> list[tuple[str, str]]:
+        from kerasllm.models import trained_heads
+
         why = ""
         if recipe.model.pooling == "auto":
             why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
         what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
-        return [("pooling", f"{model.pooling}, {what}{why}")]
+        facts = [("pooling", f"{model.pooling}, {what}{why}")]
+        if (folder := trained_heads.folder_with_head(recipe.model.preset)) is not None:
+            new = "; ".join(trained_heads.differences(folder, model))
+            facts.append(("head", f"new: {new}" if new else f"trained, of {folder}"))
+        return facts
 
     def mistakes(
         self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
@@ -703,6 +727,8 @@ class TextClassification(Task):
         ]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        from kerasllm.models.classifier_outputs import reads_pairs
+
         texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
         return [
             ("try it", f"kerasllm predict {run.path} {texts}"),
@@ -776,17 +802,6 @@ class TextClassification(Task):
             facts={"labels": names, "max_length": model.max_length},
             tokens=lambda: served.tokens,
         )
-
-
-def reads_pairs(folder: str | Path) -> bool:
-    """Returns whether a saved model reads two texts; needs no TensorFlow."""
-    import json
-
-    try:
-        facts = json.loads((Path(folder) / "outputs.json").read_text(encoding="utf-8"))
-        return bool(facts["pair"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _single_label_head(model: TextClassifier) -> Head:
@@ -1030,6 +1045,19 @@ def _counts(part: Examples, labels: int):
     return np.bincount(part.labels, minlength=labels)
 
 
+def _rare(counts: Any, names: Sequence[str]) -> list[str]:
+    """Returns a warning of labels with too few training rows to be learned, none without such."""
+    rare = [(names[i], int(counts[i])) for i in range(len(names)) if counts[i] < _RARE]
+    if not rare:
+        return []
+    shown = ", ".join(f"{name} ({count})" for name, count in rare[:_RARE_SHOWN])
+    more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
+    return [
+        f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not measured "
+        f"well: {shown}{more}"
+    ]
+
+
 def _files(data: Loaded) -> list[tuple[str, str]]:
     facts = []
     for part, source in data.sources.items():
@@ -1039,9 +1067,10 @@ def _files(data: Loaded) -> list[tuple[str, str]]:
         files = source.files[0] + (
             f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
         )
-        facts.append((part, f"{files}: {len(store):,} rows, {tokens:,} tokens{reused}"))
+        facts.append((part, f"{files}: {counted(len(store), 'row')}, {tokens:,} tokens{reused}"))
     if "validation" not in data.sources and data.validation is not None:
-        facts.append(("validation", f"{len(data.validation):,} rows held out of train, stratified"))
+        rows = counted(len(data.validation), "row")
+        facts.append(("validation", f"{rows} held out of train, stratified"))
     return facts
 
 

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import training_dataset
 from kerasllm.data.rows import Rows
-from kerasllm.training.fit import FineTunedModel
+
+if TYPE_CHECKING:
+    from kerasllm.training.fit import FineTunedModel
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedBatches:
+    """Batches whose plan is known, from any step on: `fit` resumes in the middle of it.
+
+    Attributes:
+        steps: Batches of an epoch.
+        from_step: Returns the batches from a step on, counted over all epochs, as a dataset.
+    """
+
+    steps: int
+    from_step: Callable[[int], Any]
+
+
+def planned_batches(
+    model: FineTunedModel, rows: Rows, plans: EpochPlans, epochs: int = 1, *, seed: int = 0
+) -> PlannedBatches:
+    """Returns the batches of `training_batches`, from any step on."""
+
+    def from_step(step: int):
+        return training_batches(model, rows, plans, epochs, first_step=step, seed=seed)
+
+    return PlannedBatches(plans.steps, from_step)
 
 
 def training_batches(

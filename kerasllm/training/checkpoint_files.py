@@ -28,6 +28,7 @@ import safetensors
 import safetensors.numpy
 
 from kerasllm.errors import RunError
+from kerasllm.safetensors_file import save_tensors
 
 FORMAT = 1
 
@@ -98,9 +99,7 @@ def write_checkpoint(
     dense = {
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()
     }
-    safetensors.numpy.save_file(dense, folder / ARRAYS)
-    # It also makes a file that only its owner may read. Give it the mode that files get here.
-    os.chmod(folder / ARRAYS, (folder / STATE).stat().st_mode)
+    save_tensors(dense, folder / ARRAYS)
     with safetensors.safe_open(folder / ARRAYS, framework="numpy") as opened:
         if set(opened.keys()) != set(arrays):
             raise OSError(f"{folder / ARRAYS} does not hold what was written")

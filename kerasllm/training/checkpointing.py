@@ -140,6 +140,9 @@ class Checkpoints(keras.callbacks.Callback):
         # A signal may have come since the step, which several workers agree on in the next one.
         if self._stopping or (self._stop and self._workers == 1):
             self._end()
+        # A finished training can be continued, with more epochs, where checkpoints are wanted.
+        ended = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        self._due |= ended and bool(self._every or self._minutes)
         self._save_if_due()
 
     def on_train_end(self, logs=None):

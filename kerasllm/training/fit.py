@@ -12,52 +12,75 @@ What differs from Keras' own:
 
 from __future__ import annotations
 
-import time
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 
-from kerasllm.runtime.grappler import without_grappler
 from kerasllm.runtime.xla_cache import calls_at_once
+from kerasllm.training.compiling import (
+    LossMean,
+    by_output,
+    find_losses,
+    find_metrics,
+    find_optimizer,
+)
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.loops import LoopsModel, is_tensorflows, next_of, source_of
-from kerasllm.training.precision import only_cpus
+from kerasllm.training.functions import StepFunctions
+from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
+from kerasllm.training.outputs import Output, outputs_of, refuse_masks, targets_of, weights_of
+from kerasllm.training.precision import only_cpus, resolve_xla
 from kerasllm.training.replicas import (
     apply,
     check_optimizer,
     on_all_replicas_if,
     sum_over_replicas,
 )
+from kerasllm.training.schedules import WarmUp, sets_learning_rate
 from kerasllm.training.slices import cut
 
 
-class FineTunedModel(LoopsModel):
-    """A KerasHub task that is trained with `compile` and `fit` under any synchronous strategy.
+@keras.saving.register_keras_serializable(package="kerasllm")
+class FineTunedModel(StepFunctions):
+    """A Keras model that is trained with `compile` and `fit` under any synchronous strategy.
 
     Build and compile it in the scope of the strategy, optimizer and metrics included.
 
     Args:
-        task: A KerasHub task, such as a `TextClassifier`. Its outputs become float32, whatever
-            the precision it computes in.
+        task: A Keras model, such as a KerasHub task, or one of your own with one or several
+            outputs. Its outputs become float32, whatever the precision it computes in.
         **kwargs: See `keras.Model`.
 
     Attributes:
         trace_seconds: How long it took to trace the training's step, since `compile`.
+        learning_rate: The highest learning rate of an optimizer that `compile` is given by name;
+            `None`: Keras' own default, which is too high for pretrained weights.
 
     Example:
 
     ```python
     with kerasllm.distribution.strategy("mirrored").scope():
-        model = FineTunedModel(keras_hub.models.BertTextClassifier(backbone, num_classes=2))
-        model.compile(keras.optimizers.AdamW(5e-5), accumulate=2)
-    model.fit(dataset, epochs=1)
+        model = FineTunedModel(keras.Model(inputs, {"topic": topic, "tone": tone}))
+        model.compile("adam", loss={"topic": "sparse_categorical_crossentropy", "tone": "mse"})
+    model.fit(x, {"topic": topics, "tone": tones}, epochs=3)
     ```
     """
 
+    learning_rate: float | None = None
+
     def __init__(self, task: keras.Model, **kwargs):
-        super().__init__(name=task.name, dtype=task.dtype_policy, **kwargs)
+        if not task.built:
+            raise ValueError(
+                "The model has no weights yet: give it an `Input`, or call it on a batch. "
+                f"Received: {task.name}, which is not built"
+            )
+        kwargs.setdefault("name", task.name)
+        kwargs.setdefault("dtype", task.dtype_policy)
+        super().__init__(**kwargs)
         self.task = task
         self.accumulate = 1
         self.xla = False
@@ -65,6 +88,8 @@ class FineTunedModel(LoopsModel):
         self.slices = 1
         self.item_loss = None
         self.item_metrics = []
+        self.warms_up = False
+        self.compiled_outputs: list[Output] = []
         self.requests = [0.0, 0.0]
         self.trace_seconds = 0.0
         # The task is built; without this Keras would build the model from a first batch.
@@ -85,80 +110,253 @@ class FineTunedModel(LoopsModel):
         """The running mean of the loss, then the metrics that `compile` was given."""
         return [self.loss_tracker, *self.item_metrics] if self.compiled else []
 
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """The layers of the task."""
+        return self.task.layers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
+        """Returns a layer of the task, by its name or its place."""
+        return self.task.get_layer(name, index)
+
+    @property
+    def input(self):
+        """The inputs of the task, symbolic."""
+        return self.task.input
+
+    @property
+    def output(self):
+        """The outputs of the task, symbolic."""
+        return self.task.output
+
     def call(self, inputs, training=None):
-        return keras.ops.cast(self.task(inputs, training=training), "float32")
+        outputs = self.task(inputs, training=training)
+        return tf.nest.map_structure(lambda each: keras.ops.cast(each, "float32"), outputs)
 
     def compile(
         self,
-        optimizer: keras.optimizers.Optimizer,
-        loss: keras.losses.Loss | None = None,
-        metrics: Sequence[keras.metrics.Metric] | None = None,
+        optimizer: keras.optimizers.Optimizer | str = "auto",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str | None = None,
+        auto_scale_loss: bool = True,
         *,
         accumulate: int = 1,
-        xla: bool = False,
-        fused: bool = True,
-        slices: int = 1,
-        steps_per_execution: int = 1,
-        **kwargs,
+        xla: bool | str = "auto",
+        fused: bool | None = None,
+        slices: int | None = None,
     ):
-        """Sets how the model is trained.
+        """Sets how the model is trained; where something is refused, the model stays as it was.
 
         Args:
-            optimizer: A Keras optimizer. It stays as it is, and can be used elsewhere.
-            loss: A Keras loss on logits; its reduction does not matter: it is summed, and divided
-                by the total weight of the batch. Defaults to `None`: the cross-entropy of integer
-                labels.
-            metrics: Keras metrics. Defaults to `None`: accuracy.
+            optimizer: A Keras optimizer, which stays as it is and can be used elsewhere; or its
+                name. `"auto"` is AdamW. Where `learning_rate` of the model is set, one that is
+                given by name warms up over the first tenth of each `fit`, to that rate, and then
+                decays linearly to 0. Defaults to `"auto"`.
+            loss: A Keras loss, its name or a function `(y_true, y_pred)`; of several outputs a
+                list, or a dictionary by their names. Its reduction does not matter: it is summed,
+                and divided by the total weight of the batch. Defaults to `None`: the cross-entropy
+                of integer labels, from logits.
+            loss_weights: A factor on the loss of each output, as a list or a dictionary. Defaults
+                to `None`: all 1.
+            metrics: Keras metrics, their names or functions `(y_true, y_pred)`; of several outputs
+                a list of lists, or a dictionary. Rows of weight 0 do not count, all others alike.
+                Defaults to `None`: accuracy, where the loss is the default.
+            weighted_metrics: As `metrics`, with rows counted by their weights. Defaults to `None`.
+            run_eagerly: Whether steps run as plain Python, for a debugger. Defaults to `False`.
+            steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
+            jit_compile: As `xla`, in Keras' words. Defaults to `None`: as `xla`.
+            auto_scale_loss: Whether float16 gets an optimizer that scales the loss. Defaults to
+                `True`.
             accumulate: Micro-batches that a replica's rows are cut into, to use less memory; must
                 divide their number. Defaults to `1`.
-            xla: Whether XLA compiles forward and backward. Defaults to `False`.
+            xla: Whether XLA compiles forward and backward. Defaults to `"auto"`: where that is
+                known to be faster, on accelerators.
             fused: Whether, where the devices are CPUs and `xla` is off, XLA fuses the element-wise
-                work of families that it is known for; see `fuse`. Defaults to `True`.
+                work of families that it is known for; see `fuse`. Defaults to `None`: where `fit`
+                is long enough for it to pay.
             slices: Slices that a micro-batch is cut into, which are computed at the same time; see
                 `kerasllm.runtime.threads`. Dropout is drawn for each. Under XLA, and with several
-                replicas, there is one. Defaults to `1`.
-            steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
-            **kwargs: See `keras.Model.compile`.
+                replicas, there is one. Defaults to `None`: one, or as many as are fastest where
+                `fit` plans the batches.
 
         Raises:
-            ValueError: If the loss is not a Keras loss, or the task, optimizer or a metric was made
-                outside the scope of the model's strategy.
+            ValueError: If one of these is none of what is described, or the task, optimizer or a
+                metric was made outside the scope of the model's strategy.
         """
-        if loss is not None and not isinstance(loss, keras.losses.Loss):
-            raise ValueError(f"`loss` must be a `keras.losses.Loss`. Received: loss={loss!r}")
-        self._check_scope("task", self.task)
-        self._check_scope("optimizer", optimizer)
-        for metric in metrics or ():
-            self._check_scope(f"metric {metric.name}", metric)
+        _refuse_own_steps(type(self))
+        whole = {"accumulate": accumulate, "steps_per_execution": steps_per_execution}
+        for name, value in whole.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a whole number from 1 on. Received: {name}={value!r}"
+                )
+        for name, value in (("jit_compile", jit_compile), ("xla", xla)):
+            if value not in (None, True, False, "auto"):
+                raise ValueError(
+                    f"`{name}` must be True, False or 'auto'. Received: {name}={value!r}"
+                )
+        alone = self.distribute_strategy.num_replicas_in_sync == 1
+        xla = resolve_xla(xla if jit_compile is None else jit_compile)
+        if run_eagerly and not alone:
+            raise ValueError(
+                "`run_eagerly=True` is for one device: leave the strategy out to debug a step."
+            )
         with self.distribute_strategy.scope():
+            outputs, item_metrics = self._find_outputs(
+                loss, loss_weights, metrics, weighted_metrics
+            )
+            given, by_name = optimizer, isinstance(optimizer, str)
+            optimizer = find_optimizer(optimizer, self.trainable_variables, self.learning_rate)
+            self._check_scope("task", self.task)
+            self._check_scope("optimizer", optimizer)
+            for metric in item_metrics:
+                self._check_scope(f"metric {metric.name}", metric)
+            if not optimizer.built:
+                optimizer.build(self.trainable_variables)
+            check_optimizer(optimizer)
             # Keras' own switch for XLA would compile the optimizer's update as well; its own
             # losses and metrics would be built from a first batch, where strategies fail.
             super().compile(
                 optimizer=optimizer,
                 jit_compile=False,
+                run_eagerly=run_eagerly,
                 steps_per_execution=steps_per_execution,
-                **kwargs,
+                auto_scale_loss=auto_scale_loss,
             )
             self.loss_tracker = keras.metrics.Mean(name="loss")
-            if metrics is None:
-                metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-            self.item_metrics = list(metrics)
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
-        # A plain copy: that of Keras needs a loss class that is registered.
-        self.item_loss = object.__new__(type(loss))
-        vars(self.item_loss).update(vars(loss))
-        self.item_loss.reduction = "sum"
-        check_optimizer(self.optimizer)
+        self._compiled_with = {
+            "optimizer": given if by_name else None,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "accumulate": accumulate,
+            "fused": fused,
+        }
+        self.compiled_outputs, self.item_metrics = outputs, item_metrics
+        self.item_loss = outputs[0].summed if len(outputs) == 1 else None
+        self.warms_up = by_name and self.learning_rate is not None
         self.accumulate = accumulate
         self.xla = xla
-        self._fused = self.fuse() if fused and not xla and only_cpus() else None
-        alone = self.distribute_strategy.num_replicas_in_sync == 1
-        self.slices = slices if alone and not xla else 1
+        self._chosen = {"fused": fused, "slices": slices}
+        self._fused = self.fuse() if fused is not False and not xla and only_cpus() else None
+        self.slices = (slices or 1) if alone and not xla else 1
         self._computations = {}
         self.trace_seconds = 0.0
+
+    def get_config(self):
+        task = keras.saving.serialize_keras_object(self.task)
+        task.pop("compile_config", None)
+        if isinstance(self.task, keras_hub.models.Task):
+            # It is this model that trains: a task of KerasHub compiles itself, unless it is told.
+            task["config"]["compile"] = False
+        return {"name": self.name, "task": task}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        task = keras.saving.deserialize_keras_object(
+            config.pop("task"), custom_objects=custom_objects
+        )
+        return cls(task, **config)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        # What is not there is as it would be in any process.
+        given = {name: value for name, value in self._compiled_with.items() if value is not None}
+        given.setdefault("optimizer", self.optimizer)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            given["auto_scale_loss"] = False
+        return keras.saving.serialize_keras_object(given)
+
+    def compile_from_config(self, config):
+        if config:
+            self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def export(self, filepath, *args, **kwargs):
+        """Writes a SavedModel of the inputs and outputs, as `keras.Model.export`."""
+        self.task.export(filepath, *args, **kwargs)
+
+    def default_loss(self) -> keras.losses.Loss:
+        """Returns the loss where `compile` is given none."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
+
+    def default_metrics(self, loss: keras.losses.Loss) -> list[keras.metrics.Metric]:
+        """Returns the metrics where `compile` is given none, nor a loss of another kind."""
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    def has_default_metrics(self, loss: Any) -> bool:
+        """Tells whether a loss that `compile` was given is measured as the default one is."""
+        return isinstance(loss, SmoothedSparseCategoricalCrossentropy)
+
+    def find_loss(self, loss: Any) -> Any:
+        """Returns the loss that `compile` was given, as the outputs of the model ask for it."""
+        return loss
+
+    def find_metrics(self, metrics: Any) -> Any:
+        """Returns the metrics that `compile` was given, as the outputs of the model ask for it."""
+        return metrics
+
+    def metric_inputs(self, metric: keras.metrics.Metric, y, outputs) -> tuple:
+        """Returns the targets and the predictions that a metric compares."""
+        return y, outputs
+
+    def prepare_inputs(self, x):
+        """Returns the inputs of a batch as the model takes them."""
+        return x
+
+    def prepare_targets(self, y):
+        """Returns the targets of a batch as the loss takes them."""
+        return y
+
+    def _find_outputs(self, loss, loss_weights, metrics, weighted_metrics) -> tuple[list, list]:
+        """Returns losses and metrics of each output, and all metrics in Keras' order."""
+        names = self._output_names()
+        losses = find_losses(self.find_loss(self.default_loss() if loss is None else loss), names)
+        if metrics is None and len(names) == 1 and (loss is None or self.has_default_metrics(loss)):
+            metrics = self.default_metrics(losses[0])
+        factors = [
+            1.0 if each is None else float(each)
+            for each in by_output(loss_weights, names, "loss_weights")
+        ]
+        found = outputs_of(self.task)
+        widths = [None] if found is None else [each.shape[-1] for each in tf.nest.flatten(found)]
+        plain, weighted = (
+            find_metrics(self.find_metrics(each), losses, names, widths)
+            for each in (metrics, weighted_metrics)
+        )
+        outputs, several = [], len(names) > 1
+        trackers, found = [], []
+        for place, (name, each) in enumerate(zip(names, losses, strict=True)):
+            tracker = LossMean(each, f"{name}_loss") if several and each is not None else None
+            trackers += [tracker] if tracker else []
+            taken = {metric.name for metric in plain[place]}
+            for metric in weighted[place]:
+                if metric.name in taken:
+                    metric.name = f"weighted_{metric.name}"
+            own = [*plain[place], *weighted[place]]
+            if several:
+                for metric in own:
+                    # Not twice, where a metric is compiled again.
+                    metric.name = f"{name}_{metric.name.removeprefix(f'{name}_')}"
+            found += own
+            outputs.append(Output(each, factors[place], plain[place], weighted[place], tracker))
+        return outputs, [*trackers, *found]
+
+    def _output_names(self) -> list[str]:
+        """Returns the names of the outputs, in the order in which they are flattened."""
+        found = outputs_of(self.task)
+        if found is None or isinstance(self.task, keras.Sequential):
+            return ["output"]
+        return sorted(found) if isinstance(found, dict) else list(self.task.output_names)
 
     def fuse(self) -> Callable | None:
         """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
@@ -177,16 +375,28 @@ class FineTunedModel(LoopsModel):
 
         Args:
             x: Inputs, a structure of tensors `[rows, ...]`.
-            y: Targets, `[rows, ...]`.
-            share: float32, the part of the batch's loss that each item makes up.
+            y: Targets, `[rows, ...]`; of several outputs a list of them.
+            share: float32, the part of the batch's loss that each item makes up; of several
+                outputs a list.
             training: Whether dropout is on. Defaults to `True`.
 
         Returns:
             The loss, a scalar: the sum over the items, each counted by its share; and the
             outputs, here the logits.
         """
-        logits = self._fused(x) if training and self._fused else self(x, training=training)
-        return self.item_loss(y, logits, sample_weight=share), logits
+        outputs = self._fused(x) if training and self._fused else self(x, training=training)
+        weights = share if isinstance(share, list) else [share]
+        if len(tf.nest.flatten(outputs)) != len(weights):
+            raise ValueError(
+                "A subclassed model must have one output here: make it a functional one, as with "
+                "`keras.Model(inputs, outputs)`, for several."
+            )
+        refuse_masks(outputs, weights)
+        if len(self.compiled_outputs) == 1:
+            [alone] = tf.nest.flatten(outputs)
+            return self.compiled_outputs[0].loss_of(y, alone, share), outputs
+        parts = zip(self.compiled_outputs, y, tf.nest.flatten(outputs), share, strict=True)
+        return tf.add_n([each.loss_of(*part) for each, *part in parts if each.loss]), outputs
 
     def train_step(self, data, step, requests):
         """Trains on one replica's part of a batch.
@@ -200,9 +410,7 @@ class FineTunedModel(LoopsModel):
             The running metrics, and the values of this step alone: `step_loss`, `gradient_norm`,
             `applied` (whether the weights were updated), and the `requests` of all.
         """
-        x, y, weight = _unpack(data)
-        total = sum_over_replicas(tf.reduce_sum(weight))
-        share = tf.math.divide_no_nan(weight, total)
+        x, y, weight, total, share = self._prepare(data)
         loss, outputs, gradients = self._forward_backward()(x, y, share, step)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
         local_loss = loss
@@ -218,22 +426,54 @@ class FineTunedModel(LoopsModel):
         applied = sound & tf.math.is_finite(norm)
         on_all_replicas_if(sound if scales else applied, self._apply, gradients, norm)
         # A step that is left out leaves no trace in the running metrics either.
-        weight = tf.where(sound, weight, 0.0)
+        weight = tf.nest.map_structure(lambda each: tf.where(sound, each, 0.0), weight)
         local_loss = tf.where(sound, local_loss, 0.0)
         logs = self._update_metrics(y, outputs, weight, local_loss, total)
         each = {"step_loss": loss, "gradient_norm": norm, "applied": applied, "requests": requests}
         return logs, each
 
     def test_step(self, data):
-        x, y, weight = _unpack(data)
-        total = sum_over_replicas(tf.reduce_sum(weight))
-        share = tf.math.divide_no_nan(weight, total)
+        x, y, weight, total, share = self._prepare(data)
         loss, outputs = self.loss_and_outputs(x, y, share, training=False)
         return self._update_metrics(y, outputs, weight, loss, total)
 
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return tf.concat([self(each, training=False) for each in cut(x, self.slices)], 0)
+        parts = [self(each, training=False) for each in cut(x, self.slices)]
+        return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
+
+    def _prepare(self, data):
+        """Returns inputs, targets, weights, their totals over all replicas, and shares of them.
+
+        Of several outputs targets, weights, totals and shares are lists.
+        """
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self.prepare_inputs(x)
+        if y is None:
+            raise ValueError("A batch must have targets: give `(x, y)` or `(x, y, sample_weight)`.")
+        names = self._output_names()
+        if len(names) == 1:
+            [y] = tf.nest.flatten(y) if isinstance(y, (dict, list, tuple)) else [y]
+            y = self.prepare_targets(y)
+            losses = [each.loss for each in self.compiled_outputs]
+            [weight] = weights_of([y], weight, names, losses)
+            total = sum_over_replicas(tf.reduce_sum(weight))
+            return x, y, weight, total, tf.math.divide_no_nan(weight, total)
+        y = targets_of(y, names, self.task.output)
+        weight = weights_of(y, weight, names, [each.loss for each in self.compiled_outputs])
+        total = sum_over_replicas([tf.reduce_sum(each) for each in weight])
+        share = [tf.math.divide_no_nan(*each) for each in zip(weight, total, strict=True)]
+        return x, y, weight, total, share
+
+    def _callbacks(self, callbacks, verbose, **settings) -> keras.callbacks.CallbackList:
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        trains = settings.get("add_history") and self.warms_up
+        if trains and not any(map(sets_learning_rate, callbacks or ())):
+            callbacks = [WarmUp(), *(callbacks or ())]
+        return super()._callbacks(callbacks, verbose, **settings)
 
     def _check_scope(self, name: str, owner) -> None:
         """Refuses what was made outside: each replica's copy of it would go its own way."""
@@ -264,119 +504,36 @@ class FineTunedModel(LoopsModel):
 
     def _update_metrics(self, y, outputs, weight, loss, total) -> dict[str, tf.Tensor]:
         """Adds one replica's part of a batch; returns the totals of all parts."""
-        local = tf.reduce_sum(weight)
+        if len(self.compiled_outputs) == 1:
+            y, weight, total = [y], [weight], [total]
+        local = tf.reduce_sum(weight[0])
         # Of the whole batch's loss this replica holds a part: so weighted, the parts sum up.
         self.loss_tracker.update_state(
-            tf.math.divide_no_nan(loss * total, local), sample_weight=local
+            tf.math.divide_no_nan(loss * total[0], local), sample_weight=local
         )
-        for metric in self.item_metrics:
-            metric.update_state(y, outputs, sample_weight=weight)
+        for each, *part in zip(
+            self.compiled_outputs, y, tf.nest.flatten(outputs), weight, strict=True
+        ):
+            each.update_metrics(self.metric_inputs, *part)
         states = [[tf.convert_to_tensor(v.value) for v in m.variables] for m in self.metrics]
         return {
             metric.name: metric.stateless_result(state)
             for metric, state in zip(self.metrics, sum_over_replicas(states), strict=True)
         }
 
-    def make_train_function(self, force: bool = False):
-        if self.train_function is None or force:
-            self.train_function = self._train_function()
-        return self.train_function
 
-    def make_test_function(self, force: bool = False):
-        if self.test_function is None or force:
-
-            @tf.function(autograph=False)
-            def test_function(source):
-                logs = self.distribute_strategy.run(self.test_step, args=(next_of(source),))
-                return tf.nest.map_structure(self._first, logs)
-
-            self.test_function = lambda iterator: test_function(source_of(iterator))
-        return self.test_function
-
-    def make_predict_function(self, force: bool = False):
-        if self.predict_function is None or force:
-
-            @tf.function(autograph=False)
-            def predict_function(source):
-                outputs = self.distribute_strategy.run(self.predict_step, args=(next_of(source),))
-                return self.distribute_strategy.gather(outputs, axis=0)
-
-            self.predict_function = lambda iterator: predict_function(source_of(iterator))
-        return self.predict_function
-
-    def _train_function(self) -> Callable:
-        def one_step(*arguments):
-            # Python comes here when TensorFlow traces, and only then.
-            began = time.perf_counter()
-            outputs = traced(*arguments)
-            self.trace_seconds += time.perf_counter() - began
-            return outputs
-
-        def traced(source, step, requests):
-            started = tf.timestamp()
-            with tf.control_dependencies([started]):
-                data = next_of(source)
-            local = self.distribute_strategy.experimental_local_results
-            parts = [local(part) for part in tf.nest.flatten(data)]
-            with tf.control_dependencies(tf.nest.flatten(parts)):
-                waited = tf.timestamp() - started
-            outputs = self.distribute_strategy.run(self.train_step, args=(data, step, requests))
-            logs, each = tf.nest.map_structure(self._first, outputs)
-            return logs, {**each, "input_seconds": waited}
-
-        @tf.function(autograph=False)
-        def one(source, step, requests):
-            logs, each = one_step(source, step, requests)
-            return logs, {name: value[tf.newaxis] for name, value in each.items()}
-
-        @tf.function(autograph=False)
-        def several(iterator, step, requests, count):
-            logs, each = one_step(iterator, step, requests)
-            arrays = {
-                name: tf.TensorArray(value.dtype, count, element_shape=value.shape).write(0, value)
-                for name, value in each.items()
-            }
-
-            def body(index, _, arrays):
-                logs, each = one_step(iterator, step + tf.cast(index, step.dtype), requests)
-                arrays = {name: arrays[name].write(index, value) for name, value in each.items()}
-                return index + 1, logs, arrays
-
-            _, logs, arrays = tf.while_loop(
-                lambda index, *_: index < count, body, (1, logs, arrays), parallel_iterations=1
+def _refuse_own_steps(kind: type) -> None:
+    """Refuses classes with a step in Keras' own form, which takes a batch and nothing else."""
+    for name, own in (("train_step", kind.train_step), ("test_step", kind.test_step)):
+        ours = getattr(FineTunedModel, name)
+        if own is not ours and len(inspect.signature(own).parameters) < len(
+            inspect.signature(ours).parameters
+        ):
+            raise ValueError(
+                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas and "
+                "micro-batches. Give `compile` a loss as a function, override "
+                f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
             )
-            return logs, {name: array.stack() for name, array in arrays.items()}
-
-        def train_function(iterator, step: int, count: int):
-            with without_grappler() if self.fused else nullcontext():
-                return run(iterator, step, count)
-
-        def run(iterator, step, count):
-            requests = tf.constant(self.requests)
-            if self.steps_per_execution > 1 and is_tensorflows(iterator):
-                return several(iterator, tf.constant(step, tf.int64), requests, tf.constant(count))
-            results = [
-                one(source_of(iterator), tf.constant(step + index, tf.int64), requests)
-                for index in range(count)
-            ]
-            logs, each = results[-1]
-            if count > 1:
-                parts = [each for _, each in results]
-                each = {name: tf.concat([part[name] for part in parts], 0) for name in each}
-            return logs, each
-
-        return train_function
-
-    def _first(self, value):
-        """Returns one replica's value, of those that are the same on all."""
-        return self.distribute_strategy.experimental_local_results(value)[0]
-
-
-def _unpack(data):
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if weight is None:
-        weight = tf.ones(tf.shape(y)[:1])
-    return x, y, tf.cast(weight, tf.float32)
 
 
 def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:

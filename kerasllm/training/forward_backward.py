@@ -86,7 +86,8 @@ class ForwardBackward:
             (_sum if place < count else _sum_in_float32)(of_slices)
             for place, of_slices in enumerate(zip(*gradients, strict=True))
         ]
-        return tf.add_n(losses), tf.concat(outputs, 0), summed
+        outputs = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *outputs)
+        return tf.add_n(losses), outputs, summed
 
     def _one_slice(self, x, y, share, shared, seeds):
         model = self._model
@@ -102,8 +103,8 @@ class ForwardBackward:
                 loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
             # Regularisation belongs to the batch, whatever part of it this is.
-            regularisation = sum(model.losses) + sum(scope.losses)
-            total = loss + regularisation * tf.reduce_sum(share)
+            regularisation = tf.cast(sum(model.losses) + sum(scope.losses), loss.dtype)
+            total = loss + regularisation * tf.reduce_sum(tf.nest.flatten(share)[0])
             scaled = model.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [*self._variables, *shared])
         if self._slices == 1:
@@ -125,7 +126,7 @@ class ForwardBackward:
     def _micro_batches(self, batch, shared, step):
         """Sums loss and gradients over micro-batches, one in memory at a time."""
         count = self._accumulate
-        rows = tf.shape(batch[1])[0]
+        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
         whole = tf.debugging.assert_equal(
             rows % count,
             0,
@@ -147,24 +148,33 @@ class ForwardBackward:
 
         loss, outputs, gradients = compute(0)
         present = [index for index, gradient in enumerate(gradients) if gradient is not None]
-        all_outputs = tf.TensorArray(outputs.dtype, count, element_shape=outputs.shape)
+        structure, outputs = outputs, tf.nest.flatten(outputs)
+        all_outputs = [
+            tf.TensorArray(each.dtype, count, element_shape=each.shape).write(0, each)
+            for each in outputs
+        ]
 
         def body(index, loss, sums, all_outputs):
             # Nothing else keeps the first turn from running beside the part before the loop.
             with tf.control_dependencies(sums):
                 next_loss, next_outputs, next_gradients = compute(tf.identity(index))
             sums = [total + next_gradients[i] for total, i in zip(sums, present, strict=True)]
-            return index + 1, loss + next_loss, sums, all_outputs.write(index, next_outputs)
+            written = [
+                array.write(index, each)
+                for array, each in zip(all_outputs, tf.nest.flatten(next_outputs), strict=True)
+            ]
+            return index + 1, loss + next_loss, sums, written
 
         _, loss, sums, all_outputs = tf.while_loop(
             lambda index, *_: index < count,
             body,
-            (1, loss, [gradients[i] for i in present], all_outputs.write(0, outputs)),
+            (1, loss, [gradients[i] for i in present], all_outputs),
             parallel_iterations=1,
         )
         for index, total in zip(present, sums, strict=True):
             gradients[index] = total
-        return loss, all_outputs.concat(), gradients
+        outputs = [array.concat() for array in all_outputs]
+        return loss, tf.nest.pack_sequence_as(structure, outputs), gradients
 
     def _seeds(self, step, number) -> tf.Tensor | None:
         """Returns a state for each random layer, uint32 `[layers, 2]`: no two draws alike."""

@@ -23,6 +23,9 @@ class Listener:
     def row(self, row: Mapping[str, float]) -> None:
         """A row of numbers, every few steps; see `kerasllm.training.monitor.StepMonitor`."""
 
+    def validating(self, step: int, rows: int) -> None:
+        """A validation after a step begins, on so many rows."""
+
     def validated(self, step: int, metrics: Mapping[str, object]) -> None:
         """The metrics of a validation after a step."""
 
@@ -48,6 +51,9 @@ class Listeners(Listener):
 
     def row(self, row):
         self._all("row", row)
+
+    def validating(self, step, rows):
+        self._all("validating", step, rows)
 
     def validated(self, step, metrics):
         self._all("validated", step, metrics)

@@ -13,13 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan, Width
+from kerasllm.training.metric_sums import MetricSums
 
 
 class StepMonitor(keras.callbacks.Callback):
     """Measures the training and reports a row every few steps.
 
-    A row has `step`, `epoch` (a fraction), `loss` (mean since the row before), the running mean
-    of each metric of the epoch, `learning_rate`, `gradient_norm` (before clipping),
+    A row has `step`, `epoch` (a fraction), `loss` and each metric (means since the row before; a
+    metric that is no mean, such as an AUC, is in the last row of an epoch alone, and is then the
+    epoch's), `learning_rate`, `gradient_norm` (before clipping),
     `tokens_per_second` (real tokens, validation time excluded), `step_seconds` (mean since the
     row before), `input_wait` (the share of that time spent waiting for data), `peak_memory`
     (bytes: of the first GPU, else of the process) and `seconds` of training so far, and `skipped`
@@ -57,6 +59,10 @@ class StepMonitor(keras.callbacks.Callback):
             "epoch_metrics": {},
         }
         self._since_row = _Interval()
+        self._sums = MetricSums()
+        self._resumed = False
+        # Of the steps since the last row, where something else uses the metrics before it.
+        self._means: dict[str, float] | None = None
         # Of this process: seconds and tokens, padding included, of the executions that used a
         # length for the first time, and of all others.
         self._first_uses = np.zeros((0, 2))
@@ -84,12 +90,19 @@ class StepMonitor(keras.callbacks.Callback):
 
     def get_state(self) -> dict:
         """Returns what `set_state` takes to continue as if there had been no break."""
-        return {**self._state, "since_row": vars(self._since_row)}
+        return {
+            **self._state,
+            "since_row": vars(self._since_row),
+            "metric_sums": dict(self._sums.state),
+        }
 
     def set_state(self, state: dict) -> None:
         """Continues from the state of another monitor."""
         state = dict(state)
         self._since_row = _Interval(**state.pop("since_row"))
+        # Checkpoints of older versions do not have them.
+        self._sums = MetricSums(state.pop("metric_sums", None))
+        self._resumed = True
         # What was compiled is of a process.
         self._state = {**state, "shapes": []}
 
@@ -99,6 +112,16 @@ class StepMonitor(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._current = self._plan(epoch)
+        within = self.model.steps_done % len(self._current) or self._since_row.losses
+        if not (self._resumed and within):
+            # `fit` has set the metrics back.
+            self._sums = MetricSums()
+        self._resumed = False
+
+    def on_test_begin(self, logs=None):
+        # An evaluation at the end of an epoch uses the same metrics.
+        if self._since_row.losses and self._means is None:
+            self._means = self._sums.since_last(self.model.metrics)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._first = batch
@@ -131,7 +154,6 @@ class StepMonitor(keras.callbacks.Callback):
         # Kept, because a training may resume between this step and the row that ends the epoch.
         state["last_step"] = {
             "epoch": round(self._epoch + (batch + 1) / len(self._current), 4),
-            "metrics": _metrics(logs),
             "learning_rate": self._learning_rate,
             "gradient_norm": float(execution["gradient_norm"][-1]),
         }
@@ -139,14 +161,14 @@ class StepMonitor(keras.callbacks.Callback):
             execution["step_loss"], tokens, elapsed, float(execution["input_seconds"].sum())
         )
         if not before or before // self._log_every != self.steps // self._log_every:
-            self._report()
+            self._report(_metrics(logs) if batch + 1 == len(self._current) else None)
         if self._on_step:
             self._on_step(self.steps)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._since_row.losses:
-            self._report()
         logs = logs or {}
+        if self._since_row.losses:
+            self._report(_metrics(logs))
         self._state["epoch_metrics"] = {"loss": float(logs["loss"]), **_metrics(logs)}
         validation = {
             name.removeprefix("val_"): float(value)
@@ -189,7 +211,13 @@ class StepMonitor(keras.callbacks.Callback):
             **({"skipped": state["skipped"]} if state["skipped"] else {}),
         }
 
-    def _report(self) -> None:
+    def _report(self, of_epoch: dict[str, float] | None = None) -> None:
+        """Reports a row; at the end of an epoch also what only the whole of it has a value of."""
+        means, self._means = self._means, None
+        if means is None:
+            means = self._sums.since_last(self.model.metrics)
+        metrics = {**(of_epoch or {}), **means}
+        metrics.pop("loss", None)
         interval, self._since_row = self._since_row, _Interval()
         skipped, last = self._state["skipped"], self._state["last_step"]
         self._on_row(
@@ -197,7 +225,7 @@ class StepMonitor(keras.callbacks.Callback):
                 "step": self.steps,
                 "epoch": last["epoch"],
                 "loss": interval.loss(),
-                **last["metrics"],
+                **metrics,
                 "learning_rate": last["learning_rate"],
                 "gradient_norm": last["gradient_norm"],
                 "tokens_per_second": round(interval.tokens / interval.seconds, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 # Flags of /proc/cpuinfo that mean matrix products in bfloat16.
@@ -31,6 +32,19 @@ def resolve_precision(precision: str) -> str:
             return "mixed_bfloat16"
         return "mixed_float16" if min(capabilities) >= (7, 0) else "float32"
     return "mixed_bfloat16" if cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def resolve_policy(precision: str | None) -> str:
+    """Returns the Keras dtype policy of a model that is built in Python.
+
+    Args:
+        precision: A policy, or `"auto"`; see `resolve_precision`. `None`: Keras' global policy if
+            it was set to another than `"float32"`, else as `"auto"`.
+    """
+    if precision is None:
+        chosen = keras.config.dtype_policy().name
+        precision = "auto" if chosen == "float32" else chosen
+    return resolve_precision(precision)
 
 
 def resolve_xla(xla: str | bool) -> bool:

@@ -7,6 +7,10 @@ import math
 import keras
 from keras import ops
 
+# Of `WarmUp`.
+_SHARE_OF_A_WARMUP = 0.1
+_STEPS_OF_A_LONG_WARMUP = 100
+
 SCHEDULES = ("linear", "cosine", "polynomial", "constant", "inverse_sqrt")
 
 
@@ -87,3 +91,36 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 def warmup_steps(warmup: float, steps: int) -> int:
     """Returns the steps of a warm-up given as a share of all steps (below 1) or as a number."""
     return min(steps, round(warmup * steps) if warmup < 1 else int(warmup))
+
+
+class WarmUp(keras.callbacks.Callback):
+    """Warms the learning rate up over the first tenth of a `fit`, then lets it decay to 0.
+
+    For an optimizer whose learning rate is a number, which it has again at the end. Where the
+    length of the training is not known the rate stays high after 100 steps.
+    """
+
+    def on_train_begin(self, logs=None):
+        optimizer, steps = self.model.optimizer, self.params.get("steps")
+        self._first, self._peak = self.model.steps_done, float(optimizer.learning_rate)
+        total = None
+        if steps is not None:
+            total = steps * self.params["epochs"] - self._first
+        self._schedule = (
+            WarmupSchedule(self._peak, 0, _STEPS_OF_A_LONG_WARMUP, kind="constant")
+            if total is None
+            else WarmupSchedule(self._peak, total, warmup_steps(_SHARE_OF_A_WARMUP, total))
+        )
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = self.model.steps_done - self._first
+        self.model.optimizer.learning_rate = float(self._schedule(step))
+
+    def on_train_end(self, logs=None):
+        self.model.optimizer.learning_rate = self._peak
+
+
+def sets_learning_rate(callback: keras.callbacks.Callback) -> bool:
+    """Tells whether a callback is one of Keras' that set the learning rate."""
+    kinds = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
+    return isinstance(callback, kinds)

@@ -22,6 +22,7 @@ class Validation(keras.callbacks.Callback):
         patience: Validations without a better value before training stops; `None` never stops and
             keeps the last weights. Defaults to `None`.
         min_delta: Smallest change that counts as better. Defaults to `0.0`.
+        on_begin: Called with the step before a validation. Defaults to `None`.
         on_result: Called with the step and the metrics. Defaults to `None`.
 
     Attributes:
@@ -42,6 +43,7 @@ class Validation(keras.callbacks.Callback):
         higher_is_better: bool | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
+        on_begin: Callable[[int], None] | None = None,
         on_result: Callable[[int, dict], None] | None = None,
     ):
         super().__init__()
@@ -51,6 +53,7 @@ class Validation(keras.callbacks.Callback):
         self._sign = 1 if (metric != "loss" if higher_is_better is None else higher_is_better) else -1
         self._patience = patience
         self._min_delta = min_delta
+        self._on_begin = on_begin
         self._on_result = on_result
         self._resumed = False
         self._begin()
@@ -69,6 +72,12 @@ class Validation(keras.callbacks.Callback):
         if not self._resumed:
             self._begin()
         self._resumed = False
+        if self._patience is None:
+            # Of a training that early stopping watched until it was resumed.
+            self.best_weights = None
+        elif self.best_weights is None:
+            # It did not watch it until now: what was best is not kept.
+            self._best, self._waited = None, 0
         if self._patience is not None and self._waited >= self._patience:
             self.model.stop_training = True
         optimizer = self.model.optimizer
@@ -108,6 +117,8 @@ class Validation(keras.callbacks.Callback):
 
     def _validate(self) -> None:
         self._validated_at = self._steps
+        if self._on_begin:
+            self._on_begin(self._steps)
         if self._average:
             self._average.on_test_begin()
         result = self._evaluate()

@@ -28,8 +28,10 @@ from kerasllm.recipe.schema import WholeRecipe
 from kerasllm.run import Run, whole_folder, write_json, write_text
 from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
+from kerasllm.plurals import counted
 from kerasllm.workflows import compress_summary as summary
 from kerasllm.workflows.compress_training import train
+from kerasllm.workflows.finetune_summary import show_recipe
 from kerasllm.workflows.report import Report
 
 RECIPE = "compression.yaml"
@@ -97,8 +99,7 @@ def compress(
     _refuse_pair(recipe_of(source), recipe, source)
     if output is not None:
         Run(output).refuse_existing()
-    report.heading(f"Recipe {name}")
-    report.yaml(recipe.to_yaml())
+    show_recipe(report, recipe, name)
     with report.busy("reading the data") as busy:
         subject = subject_of(source, busy.update)
     made_run = Run.create(output, name)
@@ -177,7 +178,7 @@ def _quantized(subject: Subject, recipe: QuantizationRecipe, run: Run, report: R
         if settings.method in ("gptq", "awq"):
             inputs = subject.inputs(settings.rows, tuple(model.task.backbone.input))
             rows, length = inputs["token_ids"].shape
-            busy.update(f"quantizing on {rows} rows of {length} tokens")
+            busy.update(f"quantizing on {counted(rows, 'row')} of {counted(length, 'token')}")
         else:
             busy.update("quantizing")
         quantize(model.task.backbone, settings, inputs, busy.update)
@@ -254,7 +255,8 @@ def _compare(
         models = [subject.open(folder, precision) for folder in folders]
         results = []
         for model, which in zip(models, ("before", "after"), strict=True):
-            busy.update(f"measuring the quality {which}, on {len(subject.rows):,} rows")
+            rows = counted(len(subject.rows), "row")
+            busy.update(f"measuring the quality {which}, on {rows}")
             results.append(subject.evaluate(model))
         busy.update("measuring the speed of both, in turn")
         seconds = seconds_in_turn([lambda model=model: subject.evaluate(model) for model in models])

@@ -9,6 +9,7 @@ from rich.table import Table
 from kerasllm.compression.measure import Comparison
 from kerasllm.compression.run_model import Subject
 from kerasllm.run import Run
+from kerasllm.plurals import counted
 from kerasllm.workflows.report import Report
 
 _MEGABYTE = 1e6
@@ -28,7 +29,8 @@ def show(
             f"{facts['sparsity_of_all']:.1%} of all weights. Files with zeros become smaller where "
             "they are compressed; products with them are no faster"
         )
-    report.heading(f"Before and after, on the {subject.part} data ({len(subject.rows):,} rows)")
+    rows = counted(len(subject.rows), "row")
+    report.heading(f"Before and after, on the {subject.part} data ({rows})")
     report.show(comparison_table(comparison, subject.task.metrics))
     verdict = "within" if comparison.within_limit else "PAST"
     report.line(

@@ -22,6 +22,7 @@ from kerasllm.workflows.report import Report
 
 # What the recipe of the run says of its own training, and not of this one.
 _NOT_FROM_THE_RUN = {
+    "max_steps": None,
     "accumulate": 1,
     "early_stopping": None,
     "evaluate_every": "epoch",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from kerasllm.errors import CommandError
+from kerasllm.plurals import counted
 from kerasllm.run import write_text
 from kerasllm.tasks.task import EvaluateOptions
 from kerasllm.workflows.report import Report
@@ -14,7 +15,7 @@ from kerasllm.workflows.trained import Trained, open_trained
 
 def evaluate(
     source: str | Path | Trained,
-    data: str | list[str],
+    data: str | list[str] | None = None,
     *,
     adapter: str | Path | None = None,
     output: str | Path | None = None,
@@ -33,7 +34,8 @@ def evaluate(
 
     Args:
         source: A run directory, for a language model also a preset; or what `open_trained` gave.
-        data: A file, a glob or `starter:NAME`, or a list of these.
+        data: A file, a glob or `starter:NAME`, or a list of these. Defaults to `None`: the run's
+            own test data.
         adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
         output: A `.jsonl` file for what was measured of each row. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
@@ -66,6 +68,10 @@ def evaluate(
     task = trained.task
     _refuse_others({**options, "adapter": adapter, "output": output}, task)
     _check_output(output)
+    if data is None:
+        data = trained.test_data()
+        named = data if isinstance(data, str) else ", ".join(data)
+        report.line(f"on the run's own test data: {named}")
     with report.busy("loading the model") as busy:
         model = trained.open(adapter=adapter, progress=busy.update)
         rows, remarks = task.rows(
@@ -73,7 +79,7 @@ def evaluate(
         )
         for remark in remarks:
             report.line(remark)
-        busy.update(f"evaluating on {len(rows):,} rows")
+        busy.update(f"evaluating on {counted(len(rows), 'row')}")
         found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
     if output:
         write_text(Path(output), "".join(json.dumps(row) + "\n" for row in found.rows))

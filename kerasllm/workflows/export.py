@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from kerasllm.data.labels import FILE_NAME as LABELS
 from kerasllm.errors import CommandError, Interrupted, RunError
 from kerasllm.export import formats
-from kerasllm.export.formats import Options
+from kerasllm.export.formats import Engine, Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
 from kerasllm.recipe import load
 from kerasllm.run import Run, read_json, whole_folder, write_text
 from kerasllm.tasks.task import task_of
+from kerasllm.plurals import counted
 from kerasllm.workflows.signals import asked_to_stop
 from kerasllm.workflows.trained import Trained, open_trained
 
@@ -41,11 +42,13 @@ class Exported:
         folder: The folder.
         files: The files in it, by their path in the folder, and their sizes in bytes.
         parity: How far each precision is from the model.
+        engine: What ran the files for that.
     """
 
     folder: Path
     files: dict[str, int]
     parity: list[Parity]
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,12 @@ def export(
         with _stopped_by_signals(), whole_folder(request.output) as folder:
             busy.update(f"writing {format}")
             chosen.write(opened, folder, request.options)
-            busy.update(f"running the model on {len(opened.rows):,} rows")
+            rows = counted(len(opened.rows), "row")
+            busy.update(f"running the model on {rows}")
             expected = opened.expected
             results = []
             for precision in request.options.precisions:
-                busy.update(f"running what was written in {precision} on {len(opened.rows):,} rows")
+                busy.update(f"running what was written in {precision} on {rows}")
                 found = chosen.predict(opened, folder, Options((precision,)))
                 results.append(compare(opened.head, format, precision, expected, found))
             refuse_if_broken(format, results)
@@ -166,10 +170,11 @@ def export(
                 opened, format, chosen, request.options, results, files=_sizes(folder)
             )
             write_text(folder / CARD, card)
+            engine = chosen.engine()
             write_report(
-                folder, format, opened.task.name, opened.head, opened.rows_from, results
+                folder, format, opened.task.name, opened.head, opened.rows_from, engine, results
             )
-    return Exported(request.output, _sizes(request.output), results)
+    return Exported(request.output, _sizes(request.output), results, engine)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import tensorflow as tf
 from kerasllm.distribution.strategies import describe, is_chief, strategy, worker_count
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
-from kerasllm.errors import CommandError, Interrupted, JobError
+from kerasllm.errors import CommandError, Interrupted, JobError, RunError
 from kerasllm.evaluation.plots import training_curve
+from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
@@ -37,12 +38,14 @@ def finetune(
     recipe: WholeRecipe,
     *,
     name: str = "finetune",
+    title: str | None = None,
     output: str | Path | None = None,
     resume: bool = False,
     accept_changes: bool = False,
     profile: tuple[int, int] | None = None,
     command: str = "",
     started: float | None = None,
+    verbose: bool = False,
     report: Report | None = None,
 ) -> Run | None:
     """Trains a model by a recipe and leaves a run directory.
@@ -50,15 +53,19 @@ def finetune(
     Args:
         recipe: What to do; see `kerasllm.recipe.load`.
         name: Name of the recipe, for the run directory. Defaults to `"finetune"`.
+        title: The file of the recipe, for its heading. Defaults to `None`: its name.
         output: The run directory. Defaults to `None`: `runs/NAME/DATE-TIME`.
         resume: Continue from the newest checkpoint of the run directory; without an `output`,
             of the newest run of this name that did not finish. If there is no such run yet,
-            start one. Defaults to `False`.
+            start one. A finished run is trained further, where the recipe has more steps than it
+            has done. Defaults to `False`.
         accept_changes: Continue even if the recipe or the data were changed. Defaults to `False`.
         profile: The first and the last step of a TensorBoard profile. Defaults to `None`: none.
         command: The command that was typed, for the record. Defaults to `""`.
         started: What `time.perf_counter()` said when the command began; until now it imported.
             Defaults to `None`: it begins now.
+        verbose: Whether all keys of the recipe are shown, and not only what was changed. Defaults
+            to `False`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Returns:
@@ -79,8 +86,10 @@ def finetune(
     imported = time.perf_counter()
     started = imported if started is None else started
     report = report or Report()
-    run = resuming.find_run(output, name) if resume else None
+    run = resuming.find_run(output, name, recipe) if resume else None
     computed = resuming.computed_by(run, recipe) if run else None
+    # Before the chief writes into the run.
+    further = resuming.further(run, recipe) if run else frozenset()
     # Before anything else: threads, and some strategies, must come before TensorFlow's first
     # operation.
     too_late = prepare_process_for(recipe, computed)
@@ -96,8 +105,7 @@ def finetune(
         )
     if run is None and output is not None:
         Run(output).refuse_existing()
-    report.heading(f"Recipe {name}")
-    report.yaml(recipe.to_yaml())
+    summary.show_recipe(report, recipe, name, title, run=run, verbose=verbose)
     for line in too_late:
         report.line(line)
     job = prepare(recipe, report, where, computed=computed)
@@ -116,8 +124,10 @@ def finetune(
     with run.locked() if chief else nullcontext():
         checkpoint = None
         if begun:
-            checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, report)
+            checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, further, report)
         if chief:
+            # Until it is written again, the run says that it did not finish.
+            run.metrics.unlink(missing_ok=True)
             _record(run, job, command, checkpoint)
         report.heading(f"Training into {run.path}" if run else "Training")
         if job.needs_reference:
@@ -154,7 +164,7 @@ def finetune(
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
-    summary.show_results(report, job, run, metrics, timing, found)
+    summary.show_results(report, job, run, metrics, timing, found, checkpoint)
     return run
 
 
@@ -177,6 +187,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         "precision": job.precision,
         **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
+        "contents": job.task.contents(job.data),
     }
     if switched_off := off_that_change_numbers():
         environment["switched_off"] = switched_off
@@ -188,21 +199,31 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
 
 
 def _checkpoint_to_resume_from(
-    run: Run, job: Job, accept_changes: bool, report: Report
+    run: Run, job: Job, accept_changes: bool, further: frozenset[str], report: Report
 ) -> Checkpoint | None:
     """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
         checkpoint = CheckpointStore(run.checkpoints, warn=report.line).newest()
+    if checkpoint is None and run.metrics.is_file():
+        raise RunError(
+            "No checkpoint of the finished run can be read",
+            where=str(run.checkpoints),
+            fix="start a new training from its weights, with "
+            f"--set model.preset={run.path} and another --output",
+        )
     if checkpoint is None:
         report.line(f"{run.path} has no checkpoint yet: the training starts from scratch")
         return None
-    found = resuming.changes(checkpoint, job)
+    found = resuming.changes(checkpoint, job, further)
     if not accept_changes:
         resuming.refuse_changes(found, run)
     for change in found:
         report.line(f"accepted: {change}")
     checkpoint = resuming.in_plan(checkpoint, job)
+    resuming.refuse_past_the_end(checkpoint, job, changed=bool(found or further))
     report.line(f"continuing after step {checkpoint.step} of {job.steps}")
+    if further:
+        report.line(resuming.describe_further(checkpoint, job))
     return checkpoint
 
 
@@ -269,7 +290,7 @@ def _train(
             job.model,
             job.data.train,
             job.plan,
-            training.epochs,
+            job.epochs,
             first_step=done,
             seed=training.seed,
         )
@@ -278,7 +299,7 @@ def _train(
             with asked_to_stop(on_signal) as caught, store or nullcontext():
                 job.model.fit(
                     batches,
-                    epochs=training.epochs,
+                    epochs=job.epochs,
                     steps_per_epoch=job.plan.steps,
                     callbacks=callbacks,
                     verbose=0,
@@ -299,9 +320,12 @@ def _train(
                 where=f"step {job.model.steps_done + 1}",
                 fix="see the log of the worker that ended first; start all again with --resume",
             ) from error
-    report.line(f"{len(monitor.shapes)} shapes were {'compiled' if job.xla else 'used'}")
+    shapes = counted(len(monitor.shapes), "shape was", "shapes were")
+    report.line(f"{shapes} {'compiled' if job.xla else 'used'}")
+    if validation and training.early_stopping:
+        report.line(summary.kept_by_early_stopping(job, validation))
     if chief:
-        training_curve(log.rows, run.curve)
+        training_curve(log.rows, run.curve, summary.learning_rates(job, log.rows, done))
     metrics = {
         "train": monitor.epoch_metrics,
         "validation": validation.result if validation else {},
@@ -310,7 +334,9 @@ def _train(
     observed.listeners.ended(metrics)
     timing = {**first.timing, "trace_seconds": round(job.model.trace_seconds, 3)}
     if (first_uses := monitor.first_use_seconds()) is not None:
-        timing["compile_seconds"] = round(max(first_uses - job.model.trace_seconds, 0), 3)
+        # Where XLA compiles nothing, it is what TensorFlow does when it first sees a length.
+        what = "compile" if job.xla or job.model.fused else "first_use"
+        timing[f"{what}_seconds"] = round(max(first_uses - job.model.trace_seconds, 0), 3)
     return metrics, {**timing, **monitor.timing()}
 
 

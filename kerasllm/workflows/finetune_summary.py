@@ -2,18 +2,80 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from kerasllm import recipe as recipes
 from kerasllm.data.batch_plan import BatchPlan
 from kerasllm.distribution.strategies import describe
+from kerasllm.errors import RecipeError
 from kerasllm.models.layers import trainable_share
+from kerasllm.plurals import counted
+from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run
 from kerasllm.tasks.task import Evaluation
+from kerasllm.training.checkpoints import Checkpoint
+from kerasllm.training.validation import Validation
+from kerasllm.workflows.job import schedule_of
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
     from kerasllm.workflows.job import Job
+
+# From fewer rows little is learned.
+_FEW_ROWS = 20
+_CURVE_POINTS = 400
+
+
+def show_recipe(
+    report: Report,
+    recipe: WholeRecipe,
+    name: str,
+    title: str | None = None,
+    *,
+    run: Run | None = None,
+    verbose: bool = False,
+) -> None:
+    """Shows what a recipe sets otherwise than what it is made of; all of it, if verbose.
+
+    Args:
+        report: Where to.
+        recipe: The recipe.
+        name: Its name; that of a shipped one, if there is no title.
+        title: Its file. Defaults to `None`: its name is shown.
+        run: The run that is resumed by it. Defaults to `None`.
+        verbose: Whether all keys are shown. Defaults to `False`.
+    """
+    shown = title or name
+    # Of a recipe that Python code made, only the task is known.
+    report.heading(f"Recipe {shown}" if shown != "finetune" else f"Recipe of {recipe.task}")
+    if verbose:
+        report.yaml(recipe.to_yaml())
+        return
+    base, of_base = None, "default"
+    if run is not None:
+        # Of an older version its file may not be a recipe any more.
+        with suppress(RecipeError):
+            base = recipes.load(run.recipe, recipes.older_settings(run.recipe))
+            of_base = "was"
+    elif title is None and name in recipes.names():
+        base, of_base = recipes.load(name), f"in {name}"
+    changes = recipe.changes_from(base)
+    report.facts(
+        [(key, f"{_value(now)}  ({of_base}: {_value(old)})") for key, (now, old) in changes.items()]
+    )
+    rest = "all other keys" if changes else "all keys"
+    where = "their defaults" if base is None else "as they were" if run else f"as in {name}"
+    report.line(f"{rest} are {where}: see the run's recipe.yaml, or --verbose")
+
+
+def _value(value: object) -> str:
+    """Returns a value of a recipe as a line of YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def show_data(report: Report, job: Job) -> None:
@@ -25,6 +87,12 @@ def show_data(report: Report, job: Job) -> None:
         report.show(table)
     for remark in shown.remarks:
         report.line(remark)
+    rows = len(job.data.train)
+    if rows < _FEW_ROWS:
+        report.line(
+            f"warning: only {counted(rows, 'row')} to train on: so few teach a model little, and "
+            "what is measured may be chance"
+        )
 
 
 def show_plan(report: Report, job: Job) -> None:
@@ -44,12 +112,19 @@ def show_plan(report: Report, job: Job) -> None:
             ("devices", describe(job.strategy)),
             ("precision", f"{job.precision}, {_xla(job)}"),
             ("optimizer", _optimizer(job)),
-            ("rows", f"{len(job.data.train):,} to train on, {training.epochs} x"),
-            ("steps", f"{job.steps:,} of {job.plan.batch_size} rows{cut}"),
+            ("rows", f"{len(job.data.train):,} to train on, {_passes(job)}"),
+            ("steps", f"{job.steps:,} of {counted(job.plan.batch_size, 'row')}{cut}"),
             ("shapes", f"{job.plan.batch_size} x {_widths(plan)} tokens"),
             ("padding", _padding(plan)),
         ]
     )
+
+
+def _passes(job: Job) -> str:
+    """Returns how often the training data are passed over, as in `2 x` or `1.43 x`."""
+    passes = job.steps / job.plan.steps
+    limited = job.steps < job.plan.steps * job.recipe.training.epochs
+    return f"{passes:.3g} x" + (", by training.max_steps" if limited else "")
 
 
 def show_results(
@@ -59,18 +134,25 @@ def show_results(
     metrics: dict,
     timing: dict,
     found: Evaluation | None,
+    resumed: Checkpoint | None = None,
 ) -> None:
-    """Shows the final metrics, what the task says of the test data, and what to do next."""
+    """Shows the final metrics, what the task says of the test data, and what to do next.
+
+    Args:
+        report: Where to.
+        job: The job.
+        run: Its run.
+        metrics: The metrics by the part of the data.
+        timing: Seconds, steps and tokens.
+        found: What was measured on the test data, if there are any.
+        resumed: The checkpoint that the training was resumed from. Defaults to `None`.
+    """
     report.heading("Results")
     parts = {name: metrics[name] for name in ("validation", "test") if metrics[name]}
     if parts:
         for table in job.task.tables(parts):
             report.show(table)
-    report.line(
-        f"trained {timing['steps']:,} steps in {timing['train_seconds']:.1f} s: "
-        f"{timing['tokens_per_second']:,.0f} real tokens/s, {timing['padding']:.1%} padding; "
-        f"{timing['total_seconds']:.1f} s in all"
-    )
+    report.line(_trained(timing, resumed))
     report.line(_before_and_after(timing))
     if found is not None:
         _show_mistakes(report, job.task.mistakes(job.recipe, job.data, found))
@@ -82,6 +164,56 @@ def show_results(
             *job.task.next_steps(run),
             ("watch the curves", f"tensorboard --logdir {run.tensorboard}"),
         ]
+    )
+
+
+def kept_by_early_stopping(job: Job, validation: Validation) -> str:
+    """Says what early stopping watched, what it kept, and when it ended the training."""
+    metric = job.recipe.training.early_stopping.metric
+    value = validation.result[metric]
+    epoch = validation.best_step / job.plan.steps
+    done = job.model.steps_done
+    end = "went to its end" if done >= job.steps else "was ended"
+    return (
+        f"early stopping kept the weights of step {validation.best_step:,} (epoch {epoch:.3g}): "
+        f"validation {job.task.metrics.get(metric, metric)} {value:.4f} was the best; the training "
+        f"{end} at step {done:,} of {job.steps:,}"
+    )
+
+
+def learning_rates(job: Job, rows: Sequence[Mapping], done: int) -> list[tuple[int, float]]:
+    """Returns steps and their learning rates, close enough for a curve that reaches its peak.
+
+    Args:
+        job: The job.
+        rows: The rows of the log; steps before a resume had the schedule of then.
+        done: Steps that were done before a resume.
+    """
+    logged = [
+        (row["step"], row["learning_rate"])
+        for row in rows
+        if "learning_rate" in row and row["step"] <= done
+    ]
+    last = job.model.steps_done
+    steps = {round(each) for each in np.linspace(done + 1, last, min(_CURVE_POINTS, last - done))}
+    steps |= {each for each in (job.warmup_steps, job.warmup_steps + 1) if done < each <= last}
+    schedule = schedule_of(job.recipe.training, job.steps)
+    # The first step is number 1, and has the rate of 0.
+    return logged + [(step, float(schedule(step - 1))) for step in sorted(steps)]
+
+
+def _trained(timing: Mapping, resumed: Checkpoint | None) -> str:
+    """Returns the steps and their time, those before a resume apart from those of this process."""
+    steps, seconds = timing["steps"], timing["train_seconds"]
+    speed = f"{timing['tokens_per_second']:,.0f} real tokens/s, {timing['padding']:.1%} padding"
+    if resumed is None:
+        done = f"trained {counted(steps, 'step')} in {seconds:.1f} s"
+        return f"{done}: {speed}; {timing['total_seconds']:.1f} s in all"
+    before = resumed.state["states"]["monitor"]["seconds"]
+    return (
+        f"trained {counted(steps - resumed.step, 'step')} in {seconds - before:.1f} s, after "
+        f"{counted(resumed.step, 'step')} in {before:.1f} s before it was resumed: {speed}; this "
+        f"command took {timing['total_seconds']:.1f} s"
     )
 
 
@@ -105,6 +237,7 @@ def _before_and_after(timing: dict) -> str:
         ("load", "load_seconds"),
         ("trace", "trace_seconds"),
         ("compile", "compile_seconds"),
+        ("first steps", "first_use_seconds"),
         ("save", "save_seconds"),
         ("test", "test_seconds"),
     ]
@@ -124,7 +257,7 @@ def _optimizer(job: Job) -> str:
     training = job.recipe.training
     return (
         f"{training.optimizer}, learning rate {training.learning_rate:g}, "
-        f"{training.schedule} after {job.warmup_steps} steps of warm-up"
+        f"{training.schedule} after {counted(job.warmup_steps, 'step')} of warm-up"
     )
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.workflows.trained import Trained, open_generator_source
+from kerasllm.plurals import counted
+
+if TYPE_CHECKING:
+    from kerasllm.generation.text import TextGenerator
 
 
 @dataclass(frozen=True)
@@ -26,34 +32,39 @@ class Prompt:
 
 
 def generate(
-    source: str | Path,
+    source: str | Path | Trained,
     prompts: Iterable[Prompt],
     settings: GenerationSettings,
     *,
-    chat: bool = False,
+    chat: bool | None = None,
     batch_size: int = 8,
     adapter: str | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Iterator[dict]:
     """Generates what follows each prompt, in memory that does not grow with their number.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         prompts: The prompts.
         settings: How.
-        chat: Whether a text is a user's message, to be answered by the chat template. Defaults to
-            `False`.
+        chat: Whether a text is a user's message, to which the chat template is applied. Defaults to
+            `None`: if the model was tuned on conversations.
         batch_size: The most prompts that are computed together. Defaults to `8`.
         adapter: The folder of an adapter. Defaults to `None`.
+        notify: Called with a line when the chat template is applied by default, and when texts are
+            empty. Defaults to nothing.
 
     Yields:
         For each prompt, in the order given: `prompt` as given, `text`, the number of its `tokens`,
-        `finish_reason` (`"stop"` or `"length"`) and `seed`.
+        `finish_reason` (`"stop"` or `"length"`), `seed`, and `chat`: whether the chat template was
+        applied.
 
     Raises:
         KerasllmError: If the model or a prompt is refused.
     """
     generator = open_generator(source, settings, batch_size=batch_size, adapter=adapter)
-    prompts = iter(prompts)
+    chat = _applies_template(generator, chat, notify)
+    prompts, total, empty, all_chats = iter(prompts), 0, 0, True
     # Prompts of a like length are computed together: many are looked at, to find such.
     while chunk := list(itertools.islice(prompts, 8 * batch_size)):
         answers = {}
@@ -61,43 +72,93 @@ def generate(
             some = [i for i, prompt in enumerate(chunk) if _is_chat(prompt, chat) == as_chat]
             ids = [encode(generator, chunk[i], as_chat, settings) for i in some]
             answers.update(zip(some, generator.generate(ids, chat=as_chat)))
+        total += len(chunk)
         for i, prompt in enumerate(chunk):
+            as_chat = _is_chat(prompt, chat)
+            if is_empty(answers[i].text):
+                empty, all_chats = empty + 1, all_chats and as_chat
             yield {
                 "prompt": prompt.content,
                 "text": answers[i].text,
                 "tokens": len(answers[i].tokens),
                 "finish_reason": answers[i].finish_reason,
                 "seed": settings.seed,
+                "chat": as_chat,
             }
+    if empty:
+        notify(_why_empty(generator, all_chats, empty, total))
 
 
 def stream(
-    source: str | Path,
+    source: str | Path | Trained,
     prompt: Prompt,
     settings: GenerationSettings,
     *,
-    chat: bool = False,
+    chat: bool | None = None,
     adapter: str | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
     """Generates what follows one prompt and gives its text in pieces, as it is computed.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         prompt: The prompt.
         settings: How.
         chat: As in `generate`.
         adapter: The folder of an adapter. Defaults to `None`.
+        notify: As in `generate`.
     """
     generator = open_generator(source, settings, batch_size=1, adapter=adapter)
-    as_chat = _is_chat(prompt, chat)
-    yield from generator.stream(encode(generator, prompt, as_chat, settings), chat=as_chat)
+    as_chat = _is_chat(prompt, _applies_template(generator, chat, notify))
+    empty = True
+    for piece in generator.stream(encode(generator, prompt, as_chat, settings), chat=as_chat):
+        empty = empty and is_empty(piece)
+        yield piece
+    if empty:
+        notify(_why_empty(generator, as_chat, 1, 1))
+
+
+def is_empty(text: str) -> bool:
+    """Returns whether a text that was generated has nothing to show."""
+    return not text.strip()
+
+
+def _applies_template(
+    generator: TextGenerator, chat: bool | None, notify: Callable[[str], None]
+) -> bool:
+    """Returns whether prompts are messages of a user, and says so where nobody asked for it."""
+    if chat is None and generator.chats:
+        notify(
+            "The model was tuned on conversations: its chat template is applied to each prompt. "
+            "--no-chat continues the text instead."
+        )
+    return generator.chats if chat is None else chat
+
+
+def _why_empty(generator: TextGenerator, chat: bool, count: int, total: int) -> str:
+    """Returns what to know of texts that are empty, and what to do.
+
+    Args:
+        generator: What wrote them.
+        chat: Whether the chat template was applied to their prompts.
+        count: How many are empty.
+        total: How many were written.
+    """
+    which = "The text is" if total == 1 else f"{count:,} of {counted(total, 'text')} are"
+    if generator.has_chat_template and not chat:
+        fix = "apply its chat template with --chat, or draw other texts with --temperature 0.8"
+    elif chat:
+        fix = "draw other texts with --temperature 0.8, or try --no-chat"
+    else:
+        fix = "draw other texts with --temperature 0.8, or begin the text with a longer prompt"
+    return f"{which} empty: the model ended without writing a word. To get one, {fix}."
 
 
 def open_generator(source, settings, *, batch_size: int, adapter: str | None = None):
     """Opens the model of a run or a preset, to generate with it.
 
     Args:
-        source: A run directory or a preset.
+        source: A run directory, a preset, or what `open_trained` gave.
         settings: How.
         batch_size: The most prompts that are computed together.
         adapter: The folder of an adapter. Defaults to `None`.
@@ -105,11 +166,9 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    from kerasllm.generation.text import TextGenerator
-    from kerasllm.workflows.trained import open_generator_source
-
-    model = open_generator_source(source).open(adapter=adapter)
-    return TextGenerator(model, settings, batch_size=batch_size)
+    return open_generator_source(source).generator(
+        settings, batch_size=batch_size, adapter=adapter
+    )
 
 
 def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:
@@ -121,7 +180,7 @@ def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) 
             raise CommandError(
                 "The model has no chat template",
                 where=prompt.where,
-                fix="leave out --chat and give the whole text with --prompt, or use a model that "
+                fix="use --no-chat and give the whole text with --prompt, or use a model that "
                 "was tuned on conversations",
             )
         content = prompt.content
@@ -177,7 +236,7 @@ def _row(line: str, where: str) -> str | list[dict]:
     if isinstance(prompt, str) and messages is None:
         return prompt
     if prompt is None and isinstance(messages, list):
-        return _checked(messages, where)
+        return checked(messages, where)
     raise DataError(
         "The line must be an object with a text `prompt` or a list `messages`, not both. Received: "
         f"{line[:80]}",
@@ -186,8 +245,12 @@ def _row(line: str, where: str) -> str | list[dict]:
     )
 
 
-def _checked(messages: list, where: str) -> list[dict]:
-    """Returns the messages of a conversation that the model can answer."""
+def checked(messages: list, where: str) -> list[dict]:
+    """Returns the messages of a conversation, if the model can answer them.
+
+    Raises:
+        DataError: If it cannot.
+    """
     for number, message in enumerate(messages, start=1):
         parts = message if isinstance(message, dict) else {}
         role, content = parts.get("role"), parts.get("content")

@@ -62,7 +62,12 @@ class Job:
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
-        return self.plan.steps * self.recipe.training.epochs
+        return steps_of(self.recipe.training, self.plan.steps)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the steps take; the last one may end early, see `training.max_steps`."""
+        return -(-self.steps // self.plan.steps)
 
     @property
     def warmup_steps(self) -> int:
@@ -172,6 +177,7 @@ def prepare(
             where="data.buckets",
             fix="lower data.buckets, raise training.max_shapes, or set training.xla=false",
         )
+    _refuse_end_within_execution(training, plan.steps)
     timing = {"data_seconds": round(read - started, 3)}
     slices = min(
         computed.get("slices", slices_of(recipe)),
@@ -184,6 +190,45 @@ def prepare(
         compile_model(job)
     timing["load_seconds"] = round(time.perf_counter() - read, 3)
     return job
+
+
+def steps_of(training: Any, epoch: int) -> int:
+    """Returns the optimizer steps of a whole training.
+
+    Args:
+        training: The section `training` of a recipe.
+        epoch: Steps of an epoch.
+    """
+    steps = epoch * training.epochs
+    return steps if training.max_steps is None else min(steps, training.max_steps)
+
+
+def schedule_of(training: Any, steps: int) -> WarmupSchedule:
+    """Returns the learning rate of each step.
+
+    Args:
+        training: The section `training` of a recipe.
+        steps: All steps of the training.
+    """
+    warmup = warmup_steps(training.warmup, steps)
+    return WarmupSchedule(
+        training.learning_rate, steps, warmup, training.schedule, training.power
+    )
+
+
+def _refuse_end_within_execution(training: Any, epoch: int) -> None:
+    """Refuses a last step that Python would not see; executions begin again with each epoch."""
+    size, most = training.steps_per_execution, training.max_steps
+    if most is None or most >= epoch * training.epochs:
+        return
+    whole, rest = divmod(most, epoch)
+    if rest % size:
+        near = whole * epoch + rest // size * size or min(size, epoch)
+        raise RecipeError(
+            f"max_steps {most} is within an execution of {size} steps",
+            where="training.max_steps",
+            fix=f"set training.max_steps={near}, or training.steps_per_execution=1",
+        )
 
 
 def prepare_process_for(recipe: WholeRecipe, computed: Mapping[str, Any] | None = None) -> list[str]:
@@ -232,9 +277,7 @@ def compile_model(job: Job) -> None:
     rates = None
     if training.layer_decay < 1:
         rates = layer_rates(layer_depths(job.model.task), training.layer_decay)
-    schedule = WarmupSchedule(
-        training.learning_rate, job.steps, job.warmup_steps, training.schedule, training.power
-    )
+    schedule = schedule_of(training, job.steps)
     optimizer = build_optimizer(
         training.optimizer,
         schedule,

@@ -10,6 +10,7 @@ import keras
 from kerasllm.training.listeners import Listener, Listeners
 from kerasllm.training.monitor import StepMonitor
 from kerasllm.training.nan_guard import NonFiniteGuard
+from kerasllm.training.step_limit import StepLimit
 from kerasllm.training.validation import Validation
 from kerasllm.workflows.job import Job
 from kerasllm.workflows.report import Report
@@ -23,18 +24,20 @@ class Observed:
         guard: Ends the training where the loss or the gradients are not finite.
         monitor: Measures it.
         validation: Validates, or `None` where there is nothing to validate on.
+        limit: Ends it after its last step.
         listeners: What is told of its events.
     """
 
     guard: NonFiniteGuard
     monitor: StepMonitor
     validation: Validation | None
+    limit: StepLimit
     listeners: Listeners
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks, in the order in which they go to `fit`."""
-        found = [self.guard, self.monitor, self.validation]
+        found = [self.guard, self.monitor, self.validation, self.limit]
         return [callback for callback in found if callback is not None]
 
 
@@ -54,7 +57,7 @@ def observe(job: Job, report: Report, listeners: Sequence[Listener]) -> Observed
     guard = NonFiniteGuard(
         skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
     )
-    return Observed(guard, monitor, _validation(job, told), told)
+    return Observed(guard, monitor, _validation(job, told), StepLimit(job.steps), told)
 
 
 class _Clock(Listener):
@@ -82,5 +85,6 @@ def _validation(job: Job, listeners: Listeners) -> Validation | None:
         higher_is_better=metric not in job.task.lower_is_better,
         patience=stopping.patience if stopping else None,
         min_delta=stopping.min_delta if stopping else 0.0,
+        on_begin=lambda step: listeners.validating(step, len(job.data.validation)),
         on_result=listeners.validated,
     )

@@ -41,10 +41,12 @@ def plan(
     recipe: WholeRecipe,
     *,
     name: str = "finetune",
+    title: str | None = None,
     replicas: int | None = None,
     device_bytes: int | None = None,
     output: str | Path | None = None,
     step: bool = True,
+    verbose: bool = False,
     report: Report | None = None,
 ) -> dict:
     """Shows what a training would do, makes one real step of it, and writes no run.
@@ -52,6 +54,7 @@ def plan(
     Args:
         recipe: The recipe.
         name: Name of the recipe. Defaults to `"finetune"`.
+        title: The file of the recipe, for its heading. Defaults to `None`: its name.
         replicas: Replicas of the machines that the job is meant for. Defaults to `None`: those of
             this one, or 8 for a TPU that is not here.
         device_bytes: Memory of each of their devices. Defaults to `None`: what this machine's
@@ -59,6 +62,8 @@ def plan(
         output: Where the run would be. Defaults to `None`: below the current folder.
         step: Whether to make one step, on this machine's devices or on virtual ones. Defaults to
             `True`.
+        verbose: Whether all keys of the recipe are shown, and not only what was changed. Defaults
+            to `False`.
         report: Where it is shown. Defaults to `None`: stderr.
 
     Returns:
@@ -74,8 +79,7 @@ def plan(
     report = (report or Report()) if is_chief(where) else Report.silent()
     if not target.here:
         recipe = _for_target(recipe, target)
-    report.heading(f"Recipe {name}")
-    report.yaml(recipe.to_yaml())
+    summary.show_recipe(report, recipe, name, title, verbose=verbose)
     for line in too_late:
         report.line(line)
     job = prepare(recipe, report, where, one_shape=target.kind == "tpu", computed=computed)
@@ -162,7 +166,7 @@ def _batches(job: Job, target: Target) -> dict:
         "micro_batch": rows // training.accumulate,
         "filled_rows": rows * target.replicas - job.plan.batch_size,
         "steps_per_epoch": job.plan.steps,
-        "epochs": training.epochs,
+        "epochs": job.epochs,
         "steps": job.steps,
         "lengths": job.plan.boundaries.tolist(),
         "xla": job.xla,

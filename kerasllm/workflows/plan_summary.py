@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from kerasllm.plurals import counted
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows.job import Job
 from kerasllm.workflows.report import Report
@@ -51,18 +52,20 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         found: What `plan` returns.
     """
     summary.show_plan(report, job)
-    report.heading(f"On {target.kind} with {target.replicas} replicas" if not target.here else "Batches")
+    elsewhere = f"On {target.kind} with {counted(target.replicas, 'replica')}"
+    report.heading("Batches" if target.here else elsewhere)
     accumulate = job.recipe.training.accumulate
-    fill = f" ({found['filled_rows']} padding rows of weight 0)" if found["filled_rows"] else ""
+    filled = counted(found["filled_rows"], "padding row")
+    fill = f" ({filled} of weight 0)" if found["filled_rows"] else ""
     report.facts(
         [
-            ("global batch", f"{found['global_batch']} rows"),
+            ("global batch", counted(found["global_batch"], "row")),
             (
                 "per replica",
-                f"{found['replica_batch']} rows on each of {target.replicas}{fill}"
+                f"{counted(found['replica_batch'], 'row')} on each of {target.replicas}{fill}"
                 + (f", in {accumulate} micro-batches of {found['micro_batch']}" * (accumulate > 1)),
             ),
-            ("steps", f"{found['epochs']} x {found['steps_per_epoch']:,} = {found['steps']:,}"),
+            ("steps", _steps(found)),
             ("compiled", _compiled(found)),
         ]
     )
@@ -109,14 +112,21 @@ def size(count: int) -> str:
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
-    return f"{count} bytes"
+    return counted(count, "byte")
+
+
+def _steps(found: dict) -> str:
+    all_steps = found["epochs"] * found["steps_per_epoch"]
+    steps = f"{found['epochs']} x {found['steps_per_epoch']:,} = {all_steps:,}"
+    if all_steps == found["steps"]:
+        return steps
+    return f"{steps}, ended after {found['steps']:,} by training.max_steps"
 
 
 def _compiled(found: dict) -> str:
     if not found["xla"]:
         return "nothing: XLA is off"
-    lengths = found["lengths"]
-    return f"{len(lengths)} shape{'s' * (len(lengths) > 1)} on each replica, by XLA"
+    return f"{counted(len(found['lengths']), 'shape')} on each replica, by XLA"
 
 
 def _memory_table(memory: dict) -> Table:

@@ -49,7 +49,7 @@ def predict(
     if not task.predicts:
         raise RunError(
             f"The model of this run labels no texts: its task is {task.name}",
-            where=str(trained.run.path),
+            where=str(trained.source),
             fix="write texts with `kerasllm generate`, measure it with `kerasllm evaluate`",
         )
     model = trained.open()

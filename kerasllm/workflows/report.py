@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,18 +12,24 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
+from kerasllm.plurals import counted
 from kerasllm.training.listeners import Listener
+from kerasllm.workflows.notebook_report import NotebookProgress, html_of, show_html
 
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
+# Of the progress bar, and of what stands beside it but for the values: the time left, spaces.
+_BAR_WIDTH, _REST_WIDTH = 12, 10
 # What a row says besides loss and metrics.
 _NOT_METRICS = {
     "step",
@@ -36,6 +44,8 @@ _NOT_METRICS = {
     "seconds",
     "skipped",
 }
+# What is copied as a whole.
+_COMMANDS = ("kerasllm ", "tensorboard ")
 # What is shown of a validation, where it was measured.
 _VALIDATED = {
     "loss": "loss",
@@ -56,8 +66,9 @@ class Report:
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True, highlight=False)
         if not self.console.is_terminal:
-            # A log file has no width that tables must fit.
-            self.console.width = max(self.console.width, _LOG_WIDTH)
+            # A log file has no width that tables must fit, unless the user says so.
+            if "COLUMNS" not in os.environ:
+                self.console.width = max(self.console.width, _LOG_WIDTH)
 
     @classmethod
     def silent(cls) -> Report:
@@ -65,7 +76,9 @@ class Report:
         return cls(Console(quiet=True))
 
     def line(self, text: str = "") -> None:
-        """Prints a line."""
+        """Prints a line; on a terminal it is broken between words."""
+        if self.console.is_terminal:
+            text = _wrapped(text, self.console.width)
         self.console.print(text, markup=False, soft_wrap=True)
 
     def heading(self, text: str) -> None:
@@ -74,21 +87,23 @@ class Report:
         self.console.print(text, style="bold", markup=False, soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
-        """Prints a rich table or the like."""
-        self.console.print(renderable)
+        """Prints a rich table or the like; in a notebook as an HTML table."""
+        if self._in_notebook:
+            show_html(html_of(renderable))
+        else:
+            self.console.print(renderable)
 
     def yaml(self, text: str) -> None:
         """Prints YAML in colours."""
         self.console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
-        """Prints names and values in two columns."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        """Prints names and values in two columns; commands and paths stay whole, to be copied."""
+        indent = max((len(name) for name, _ in facts), default=0) + 2
         for name, value in facts:
-            table.add_row(name, Text(value))
-        self.console.print(table)
+            value = _wrapped(value, self.console.width - indent).replace("\n", "\n" + " " * indent)
+            line = Text.assemble((f"{name:{indent}}", "dim"), value)
+            self.console.print(line, soft_wrap=True)
 
     @contextmanager
     def busy(self, text: str) -> Iterator[Busy]:
@@ -108,14 +123,20 @@ class Report:
         """
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[values]}", markup=False),
+            BarColumn(bar_width=_BAR_WIDTH),
+            _Values(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with self._progress(*columns, expand=True) as progress:
             yield TrainingProgress(self, progress, steps, done)
 
-    def _progress(self, *columns, expand: bool = False) -> Progress:
+    @property
+    def _in_notebook(self) -> bool:
+        return self.console.is_jupyter and not self.console.quiet
+
+    def _progress(self, *columns, expand: bool = False) -> Progress | NotebookProgress:
+        if self._in_notebook:
+            return NotebookProgress()
         return Progress(
             *columns,
             console=self.console,
@@ -143,6 +164,14 @@ class Busy:
             self._report.line(text)
 
 
+class _Values(ProgressColumn):
+    """What is said beside the bar of a training, and how long it takes where that is not known."""
+
+    def render(self, task: Task) -> Text:
+        text, since = task.fields["values"], task.fields["since"]
+        return Text(text if since is None else f"{text}, {_duration(time.monotonic() - since)}")
+
+
 class TrainingProgress(Listener):
     """A training that is under way; made by `Report.training`."""
 
@@ -151,8 +180,10 @@ class TrainingProgress(Listener):
         self._progress = progress
         self._steps = steps
         self._task = progress.add_task(
-            "", total=steps, completed=done, values="tracing the first step"
+            "", total=steps, completed=done, values="tracing the first step", since=None
         )
+        self._validating = (0.0, 0)
+        self._validation_seconds: float | None = None
 
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -167,7 +198,9 @@ class TrainingProgress(Listener):
         if "validation" in row:
             return
         values = describe_row(row)
-        self._progress.update(self._task, values=values)
+        room = self._report.console.width - len(f"step {self._steps}/{self._steps}")
+        fitting = describe_row(row, room - _BAR_WIDTH - _REST_WIDTH)
+        self._progress.update(self._task, values=fitting, since=None, refresh=True)
         if self._progress.disable:
             left = ""
             if row["step"] > 1:
@@ -175,13 +208,28 @@ class TrainingProgress(Listener):
                 left = f"  {_duration((self._steps - row['step']) * rate)} left"
             self._report.line(f"step {row['step']}/{self._steps}  {values}{left}")
 
+    def validating(self, step: int, rows: int) -> None:
+        """Says that a validation begins; off a terminal where it may take long."""
+        self._validating = (time.monotonic(), rows)
+        values, since = f"validating on {counted(rows, 'row')}", self._validating[0]
+        self._progress.update(
+            self._task, completed=step, values=values, since=since, refresh=True
+        )
+        took = self._validation_seconds
+        if self._progress.disable and (took is None or took > _SECONDS_BETWEEN_LINES):
+            self._report.line(f"step {step}/{self._steps}  {values}")
+
     def validated(self, step: int, metrics: dict) -> None:
-        """Prints the result of a validation."""
+        """Prints the result of a validation, and its speed where it took long."""
+        began, rows = self._validating
+        took = self._validation_seconds = time.monotonic() - began
         shown = "".join(
             f"  {name} {metrics[key]:.4f}" for key, name in _VALIDATED.items() if key in metrics
         )
+        if took > _SECONDS_BETWEEN_LINES:
+            shown += f"  in {took:.0f} s, {rows / took:,.0f} rows/s"
+        self._progress.update(self._task, values="", since=None)
         self._report.line(f"step {step}/{self._steps}  validation{shown}")
-
 
     def samples(self, step: int, samples: Sequence[tuple[str, str]]) -> None:
         """Prints the model's continuations of some prompts."""
@@ -190,13 +238,33 @@ class TrainingProgress(Listener):
             self._report.line(f"step {step}/{self._steps}  sample  {said}")
 
 
-def describe_row(row: dict) -> str:
-    """Returns a logged row in words: loss, metrics, learning rate and real tokens per second."""
-    metrics = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in _NOT_METRICS)
+def describe_row(row: dict, width: int | None = None) -> str:
+    """Returns a logged row in words: loss, metrics, learning rate and real tokens per second.
+
+    Args:
+        row: The row.
+        width: Characters that there is room for; what comes last is left out. Defaults to `None`:
+            all is said.
+    """
     waits = f", {row['input_wait']:.0%} waiting for data" if row["input_wait"] > 0.05 else ""
-    return (
-        f"loss {row['loss']:.4f}{metrics}  lr {row['learning_rate']:.2e}  "
-        f"{row['tokens_per_second']:,.0f} tokens/s{waits}"
+    parts = [f"loss {row['loss']:.4f}"]
+    parts += [f"{name} {row[name]:.4f}" for name in row if name not in _NOT_METRICS]
+    parts.append(f"lr {row['learning_rate']:.2e}")
+    parts.append(f"{row['tokens_per_second']:,.0f} tokens/s{waits}")
+    while width is not None and len(parts) > 1 and len("  ".join(parts)) > width:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Returns a text broken between words; a path or a command that is longer stays whole."""
+    return "\n".join(
+        line
+        if len(line) <= width or line.lstrip().startswith(_COMMANDS)
+        else "\n".join(
+            textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
+        )
+        for line in text.split("\n")
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
-from kerasllm.errors import RunError
-from kerasllm.recipe import WholeRecipe
+from kerasllm.errors import RecipeError, RunError
+from kerasllm.plurals import counted
+from kerasllm.recipe import WholeRecipe, load, older_settings
 from kerasllm.recipe.lora import same_lora
 from kerasllm.run import Run
 from kerasllm.tasks.task import task_of
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
-from kerasllm.workflows.job import Job
+from kerasllm.workflows.job import Job, schedule_of, steps_of
 
 # What may differ without a word: it changes how a training runs and not what it computes.
 _FREE = {
@@ -33,17 +37,23 @@ _FREE = {
 COMPUTED = ("fused", "xla", "slices")
 # What the number of slices follows from, beside the machine.
 _DECIDES_SLICES = ("training.batch_size", "training.accumulate")
+# What may be changed to train a finished run further.
+_FURTHER = ("training.epochs", "training.max_steps", "training.early_stopping")
 
 
-def find_run(output: str | Path | None, name: str) -> Run | None:
+def find_run(
+    output: str | Path | None, name: str, recipe: WholeRecipe | None = None
+) -> Run | None:
     """Returns the run to resume, or `None` if there is none yet.
 
     Args:
         output: The run directory. `None` takes the newest below `runs/NAME` that did not finish.
         name: Name of the recipe.
+        recipe: What it is resumed by: where this has more steps than a finished run has done, that
+            run is trained further. Defaults to `None`: a finished run is refused.
 
     Raises:
-        RunError: If the directory holds a finished run, or something that is not a run.
+        RunError: If the directory holds a finished run that has no step left to do.
     """
     if output is None:
         paths = sorted((Path("runs") / name).glob("*/recipe.yaml"))
@@ -51,12 +61,92 @@ def find_run(output: str | Path | None, name: str) -> Run | None:
         return unfinished[-1] if unfinished else None
     run = Run(output)
     if run.metrics.is_file():
-        raise RunError(
-            "The run has finished, there is nothing to resume",
-            where=str(run.path),
-            fix="choose another directory with --output",
-        )
+        _refuse_without_steps(run, recipe)
     return run if run.recipe.is_file() else None
+
+
+def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
+    """Refuses a finished run, unless the recipe was changed so that it has more steps."""
+    state = CheckpointStore(run.checkpoints).newest_state()
+    if state is None:
+        fix = "it has no checkpoint to continue from: start a new training from its weights, with "
+        fix += f"--set model.preset={run.path} and another --output"
+    else:
+        done = state["states"]["monitor"]["steps"]
+        if recipe is not None and further(run, recipe):
+            _refuse_stopped_early(run, recipe, state)
+            if steps_of(recipe.training, state["steps_per_epoch"]) > done:
+                return
+        epochs = -(-done // state["steps_per_epoch"]) + 1
+        more = f"--set training.epochs={max(epochs, state['recipe']['training']['epochs'] + 1)}"
+        if recipe is not None and _waited(state) >= _patience(recipe):
+            more += " --set training.early_stopping=null"
+        fix = (
+            f"train it further, with more epochs than it had: {more}; or choose another directory "
+            "with --output"
+        )
+    raise RunError(
+        "The run has finished, there is nothing to resume", where=str(run.path), fix=fix
+    )
+
+
+def _refuse_stopped_early(run: Run, recipe: WholeRecipe, state: dict) -> None:
+    """Refuses what early stopping would end again before its first step."""
+    waited = _waited(state)
+    if waited >= _patience(recipe):
+        raise RunError(
+            f"Early stopping has ended the run at step {state['states']['monitor']['steps']}: "
+            f"{counted(waited, 'evaluation')} without a better "
+            f"{recipe.training.early_stopping.metric}",
+            where=str(run.path),
+            fix="train it further with --set training.early_stopping=null, or with --set "
+            f"training.early_stopping.patience={waited + 2}",
+        )
+
+
+def _waited(state: dict) -> int:
+    """Returns for how many evaluations early stopping has waited at a checkpoint."""
+    if state["recipe"]["training"].get("early_stopping") is None:
+        return 0
+    return state["states"].get("validation", {}).get("_waited", 0)
+
+
+def _patience(recipe: WholeRecipe) -> float:
+    stopping = recipe.training.early_stopping
+    return math.inf if stopping is None else stopping.patience
+
+
+def further(run: Run, recipe: WholeRecipe) -> frozenset[str]:
+    """Returns the keys by which a run is trained further than its newest checkpoint was meant to.
+
+    Of a finished run those are the keys that were changed; of one that was interrupted while it was
+    trained further, those that its recipe has since then. They need not be accepted.
+    """
+    state = CheckpointStore(run.checkpoints).newest_state()
+    if state is None:
+        return frozenset()
+    before, now = _flat(_complete(state["recipe"], recipe)), _flat(recipe.model_dump())
+    changed = frozenset(key for key in _FURTHER if before.get(key) != now[key])
+    if not changed or run.metrics.is_file():
+        return changed
+    written = _flat(load(run.recipe, older_settings(run.recipe)).model_dump())
+    return frozenset(key for key in changed if written.get(key) == now[key])
+
+
+def describe_further(checkpoint: Checkpoint, job: Job) -> str:
+    """Says how much longer a run is trained, and what that does to the learning rate."""
+    then, step = checkpoint.state, checkpoint.step
+    training = _complete(then["recipe"], job.recipe)["training"]
+    before = SimpleNamespace(**{**job.recipe.training.model_dump(), **training})
+    steps = steps_of(before, then["steps_per_epoch"])
+    old = float(schedule_of(before, steps)(step))
+    new = float(schedule_of(job.recipe.training, job.steps)(step))
+    rate = f"stays at {new:.2e}" if old == new else f"jumps from {old:.2e} to {new:.2e}"
+    schedule = job.recipe.training.schedule
+    return (
+        f"trained further: {job.steps:,} steps in place of {steps:,}; at step {step + 1:,} the "
+        f"learning rate {rate} ({schedule}, now over all {job.steps:,})"
+    )
 
 
 def facts_of(job: Job) -> dict:
@@ -92,13 +182,19 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
     return {key: state[key] for key in kept if key in state}
 
 
-def changes(checkpoint: Checkpoint, job: Job) -> list[str]:
-    """Returns what differs between a checkpoint's training and a job, in words."""
+def changes(checkpoint: Checkpoint, job: Job, free: Collection[str] = ()) -> list[str]:
+    """Returns what differs between a checkpoint's training and a job, in words.
+
+    Args:
+        checkpoint: The checkpoint.
+        job: The job that resumes from it.
+        free: Keys that may differ, besides those that change no number. Defaults to none.
+    """
     then, now = checkpoint.state, facts_of(job)
     before, after = _flat(_complete(then["recipe"], job.recipe)), _flat(now["recipe"])
     found = [
         f"{key} was {before.get(key)}, and is {after.get(key)}"
-        for key in sorted({*before, *after} - _FREE)
+        for key in sorted({*before, *after} - _FREE - {*free})
         if _differ(key, before.get(key), after.get(key))
     ]
     found += [
@@ -126,7 +222,7 @@ def _complete(before: dict, recipe: WholeRecipe) -> dict:
             before[section].setdefault(name, value)
     try:
         return type(recipe).model_validate(before).model_dump()
-    except ValueError:
+    except RecipeError:
         # A key that is gone, or has other values today, is a change that is told.
         return before
 
@@ -162,6 +258,19 @@ def refuse_changes(found: list[str], run: Run) -> None:
             where=str(run.path),
             fix="continue with the original settings and data, or accept the changes with "
             "--accept-changes",
+        )
+
+
+def refuse_past_the_end(checkpoint: Checkpoint, job: Job, changed: bool) -> None:
+    """Refuses a checkpoint that is at or after the end of a job that was changed."""
+    at_end_of_epoch = not checkpoint.step % job.plan.steps
+    if checkpoint.step < job.steps or not changed:
+        return
+    if checkpoint.step > job.steps or not at_end_of_epoch:
+        raise RunError(
+            f"The run has done {checkpoint.step} steps, and would end after {job.steps}",
+            where=f"step {checkpoint.step}",
+            fix="raise training.epochs or training.max_steps",
         )
 
 

@@ -8,13 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasllm.errors import RunError
+from kerasllm.errors import CommandError, RunError
 from kerasllm.recipe import load
 from kerasllm.run import Run
 from kerasllm.tasks.task import Task, task_of, task_of_presets
 
 if TYPE_CHECKING:
     import keras
+
+    from kerasllm.generation.settings import GenerationSettings
+    from kerasllm.generation.text import TextGenerator
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,37 @@ class Trained:
     def buckets(self) -> int:
         """The most lengths that batches are padded to."""
         return self.recipe.data.buckets if self.recipe else 16
+
+    def test_data(self) -> str | list[str]:
+        """Returns the files of the run's own test data, as its recipe names them.
+
+        Raises:
+            CommandError: If it has none, they are not there, or this is a preset.
+        """
+        if self.run is None or self.recipe is None:
+            raise CommandError(
+                "This is not a run directory, and a preset has no test data of its own",
+                where=str(self.source),
+                fix="say what to measure it on: --data FILE",
+            )
+        data = self.recipe.data
+        if data.test is None:
+            validated = data.validation or (data.validation_split and data.train)
+            part = "" if data.validation else "a part of "
+            known = f"; its validation data were {part}{_files(validated)}" if validated else ""
+            raise CommandError(
+                "The run has no test data of its own",
+                where=f"data.test in {self.run.recipe}",
+                fix=f"say what to measure it on: --data FILE{known}",
+            )
+        gone = [name for name in _listed(data.test) if _is_file_that_is_gone(name)]
+        if gone:
+            raise CommandError(
+                "The run's own test data are not here",
+                where=f"{gone[0]}: data.test in {self.run.recipe}",
+                fix="change to the folder that the training ran in, or give --data FILE",
+            )
+        return data.test
 
     def open(
         self,
@@ -77,6 +111,89 @@ class Trained:
             progress=progress,
         )
 
+    def generator(
+        self,
+        settings: GenerationSettings,
+        *,
+        batch_size: int = 8,
+        adapter: str | Path | None = None,
+    ) -> TextGenerator:
+        """Loads the model to generate with it.
+
+        Args:
+            settings: How.
+            batch_size: The most prompts that are computed together. Defaults to `8`.
+            adapter: As for `open`. Defaults to `None`.
+        """
+        from kerasllm.generation.text import TextGenerator
+
+        return TextGenerator(self.open(adapter=adapter), settings, batch_size=batch_size)
+
+
+class KeptOpen(Trained):
+    """Keeps its model, which is loaded once, and what was compiled to generate with it."""
+
+    @cached_property
+    def model(self) -> keras.Model:
+        return super().open()
+
+    def open(
+        self,
+        *,
+        precision: str | None = None,
+        adapter: str | Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> keras.Model:
+        if precision or adapter:
+            return super().open(precision=precision, adapter=adapter, progress=progress)
+        return self.model
+
+    def generator(
+        self,
+        settings: GenerationSettings,
+        *,
+        batch_size: int = 8,
+        adapter: str | Path | None = None,
+    ) -> TextGenerator:
+        if adapter:
+            return super().generator(settings, batch_size=batch_size, adapter=adapter)
+        weights = _some_of(self.model)
+        generator, read = self._generators.get(batch_size, (None, weights))
+        if generator is None:
+            generator = super().generator(settings, batch_size=batch_size)
+        elif read != weights:
+            # The user trained it, or set its weights.
+            generator.generator.refresh()
+        generator.settings = settings
+        self._generators[batch_size] = (generator, weights)
+        return generator
+
+    @cached_property
+    def _generators(self) -> dict[int, tuple[TextGenerator, bytes]]:
+        return {}
+
+
+def _some_of(model: keras.Model) -> bytes:
+    """Returns the first numbers of each weight, of which a training leaves few as they were."""
+    import keras
+
+    firsts = (keras.ops.reshape(weight, [-1])[:4] for weight in model.weights)
+    return b"".join(keras.ops.convert_to_numpy(first).tobytes() for first in firsts)
+
+
+def _listed(spec: str | list[str]) -> list[str]:
+    return [spec] if isinstance(spec, str) else spec
+
+
+def _files(spec: str | list[str]) -> str:
+    return ", ".join(_listed(spec))
+
+
+def _is_file_that_is_gone(name: str) -> bool:
+    """Returns whether a name is that of a file, and not of a glob or a data set, which is gone."""
+    is_file = ":" not in name and not any(sign in name for sign in "*?[")
+    return is_file and not Path(name).expanduser().exists()
+
 
 def is_run(source: str | Path) -> bool:
     """Returns whether a name is that of a run directory, rather than of a preset."""
@@ -105,17 +222,17 @@ def open_trained(source: str | Path) -> Trained:
     return Trained(source, None, None, task_of_presets())
 
 
-def open_generator_source(source: str | Path) -> Trained:
-    """Opens a run whose model writes text, or a preset.
+def open_generator_source(source: str | Path | Trained) -> Trained:
+    """Opens a run whose model writes text, or a preset; takes what is open already as well.
 
     Raises:
         RunError: If it is a run of another kind.
     """
-    trained = open_trained(source)
+    trained = source if isinstance(source, Trained) else open_trained(source)
     if not trained.task.generates:
         raise RunError(
             f"The run trained a model of the task {trained.task.name}, which writes no text",
-            where=str(trained.run.path),
+            where=str(trained.source),
             fix="use `kerasllm predict` with it, or give the run of a language model",
         )
     return trained

@@ -34,6 +34,11 @@ def test_a_system_message_counts(chat):
     assert lines[1] == told != lines[0]
 
 
+def test_an_empty_answer_is_explained(chat):
+    result = chat("word1", options=("--stop", "w", "--stop", "<"))
+    assert result.out == "" and "The answer is empty" in result.err
+
+
 def test_an_unknown_command_is_explained(chat):
     result = chat("/what")
     assert "no command /what" in result.err and "/reset" in result.err and not result.out

@@ -1,6 +1,7 @@
 """`kerasllm evaluate`: tables for people, one JSON object for programs."""
 
 import json
+import shutil
 
 import pytest
 
@@ -20,6 +21,32 @@ def test_tables_for_people(kerasllm, toy_run, toy_data):
     assert result.status == 0
     for words in ("accuracy", "precision", "recall", "negative", "positive", "true \\ predicted"):
         assert words in result.out
+
+
+def test_without_data_it_is_the_runs_own_test_data(kerasllm, toy_run):
+    result = kerasllm("evaluate", toy_run, "--json")
+    own = str(toy_run.parent / "test.csv")
+    assert result.status == 0 and f"on the run's own test data: {own}" in result.err
+    classes = json.loads(result.out)["per_class"].values()
+    assert sum(one["support"] for one in classes) == 60
+    assert "test.csv" in kerasllm("evaluate", toy_run).out
+
+
+def test_where_its_own_data_are_gone_it_says_what_to_do(kerasllm, toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace(str(toy_run.parent / "test.csv"), "gone.csv"))
+    result = kerasllm("evaluate", run)
+    assert result.status == 2 and "test data are not here" in result.err
+    assert f"gone.csv: data.test in {run / 'recipe.yaml'}" in result.err and "--data" in result.err
+
+
+def test_without_data_of_its_own_it_is_asked_for(kerasllm, toy_language_model, toy_data):
+    result = kerasllm("evaluate", toy_language_model)
+    assert result.status == 2 and "has no test data of its own" in result.err
+    assert "--data FILE; its validation data were a part of" in result.err
+    result = kerasllm("evaluate", toy_data / "no_run")
+    assert result.status == 2 and "not a run directory" in result.err and "--data" in result.err
 
 
 @pytest.mark.parametrize(

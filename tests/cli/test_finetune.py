@@ -55,6 +55,54 @@ def test_a_dry_run_of_a_recipe_file_leaves_nothing(kerasllm, toy_data, toy_prese
     assert not (toy_data / "run").exists()
 
 
+def test_columns_are_named_as_for_predict_and_evaluate(kerasllm, toy_data, toy_preset):
+    rows = [(number, text, label) for number, (text, label) in enumerate(toy_rows(40))]
+    write_csv(toy_data / "odd.csv", rows, ("id", "what, they=wrote", "#topic"))
+    command = _command(toy_data, toy_preset)
+    files = ("--train", toy_data / "odd.csv", "--set", "data.test=null", "--dry-run")
+    columns = ("--text", "what, they=wrote", "--label", "#topic")
+    result = kerasllm(*command, *files, *columns)
+    assert result.status == 0
+    shown = " ".join(result.err.split())
+    assert "data.text what, they=wrote (in bert_cls: null)" in shown
+    assert "data.label #topic (in bert_cls: null)" in shown
+
+
+def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_preset):
+    write_csv(toy_data / "few.csv", [*toy_rows(12), ("uneven , and it ends", "mixed")])
+    settings = ("--set", "data.test=null", "--set", "data.validation_split=0", "--dry-run")
+    command = _command(toy_data, toy_preset)
+    result = kerasllm(*command, "--train", toy_data / "few.csv", *settings)
+    shown = " ".join(result.err.split())
+    assert result.status == 0 and "13 rows, " in shown
+    assert "warning: only 13 rows to train on" in shown
+    assert "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "words"),
+    [
+        ("gpt_dpo", "--text", ["preference", "data.text", "leave --text out"]),
+        ("gpt_lm", "--label", ["causal_lm", "data.label", "--text names a column"]),
+        ("gpt_lm", "--text-pair", ["data.text_pair", "leave --text-pair out"]),
+    ],
+)
+def test_columns_that_a_task_does_not_have_are_refused(kerasllm, recipe, option, words):
+    result = kerasllm("finetune", "--recipe", recipe, option, "body")
+    assert result.status == 2
+    for word in words:
+        assert word in result.err
+
+
+def test_several_label_columns_are_named_one_by_one():
+    from kerasllm.cli.recipe_options import load_recipe
+
+    options = dict.fromkeys(("train", "validation", "test", "overrides", "label"), ())
+    options |= dict.fromkeys(("seed", "strategy", "text", "text_pair"))
+    options["label"] = ("joy", "fear")
+    assert load_recipe("multi_label_cls", options).data.label == ["joy", "fear"]
+
+
 def test_a_batch_larger_than_the_data_is_not_filled_with_padding(finetune):
     settings = ("training.batch_size=100000000", "training.accumulate=5", "training.epochs=1")
     result = finetune(*(f"--set={setting}" for setting in settings))

@@ -17,8 +17,9 @@ def test_each_prompt_gets_an_object_in_order(kerasllm, opened, tmp_path):  # noq
     rows = [json.loads(line) for line in result.out.splitlines()]
     assert [row["prompt"] for row in rows] == prompts
     for row in rows:
-        assert row.keys() == {"prompt", "text", "tokens", "finish_reason", "seed"}
+        assert row.keys() == {"prompt", "text", "tokens", "finish_reason", "seed", "chat"}
         assert row["seed"] == 4 and row["finish_reason"] in ("stop", "length")
+        assert row["chat"] is False
     # Alone it is the same.
     alone = kerasllm("generate", "tiny", "--prompt", prompts[1], "--json", *told)
     assert json.loads(alone.out) == rows[1]
@@ -45,6 +46,46 @@ def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):  #
     assert chat["prompt"] == messages and plain["text"] != chat["text"]
     asked = kerasllm("generate", "tiny", "--prompt", "word1", "--chat", *told)
     assert json.loads(asked.out)["text"] == chat["text"]
+
+
+def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypatch):  # noqa: F811
+    told = ["generate", "tiny", "--prompt", "word1", "--max-new-tokens", 6, "--seed", 1, "--json"]
+    plain, chat = kerasllm(*told), kerasllm(*told, "--chat")
+    assert not plain.err and not chat.err  # Nothing is applied that was not asked for.
+    monkeypatch.setattr(opened, "conversational", True, raising=False)
+    answered = kerasllm(*told)
+    assert answered.out == chat.out and json.loads(answered.out)["chat"] is True
+    assert "its chat template is applied" in answered.err and "--no-chat" in answered.err
+    back = kerasllm(*told, "--no-chat")
+    assert back.out == plain.out and not back.err
+    # On a terminal, too.
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    streamed = kerasllm(*told[:-1])
+    assert streamed.out.strip() == json.loads(chat.out)["text"].strip()
+    assert streamed.err == answered.err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    ("option", "advice"), [("--no-chat", "with --chat"), ("--chat", "try --no-chat")]
+)
+def test_an_empty_text_is_explained(kerasllm, opened, monkeypatch, terminal, option, advice):  # noqa: F811
+    told = ["generate", "tiny", "--prompt", "word1", option, "--stop", "w", "--stop", "<"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    result = kerasllm(*told)
+    assert result.status == 0 and result.out == ""
+    assert result.err.startswith("The text is empty: ") and advice in result.err
+    assert len(result.err.splitlines()) == 1
+    row = json.loads(kerasllm(*told, "--json").out)
+    assert row["text"] == "" and row["chat"] is (option == "--chat")
+
+
+def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path):  # noqa: F811
+    told = ["generate", "tiny", "--prompt", "word1", "--prompt", "word2", "--stop", "w"]
+    result = kerasllm(*told)
+    assert "2 of 2 texts are empty" in result.err and result.out.count("(no text)") == 2
+    one = kerasllm("generate", "tiny", "--prompt", "word1", "--output", tmp_path / "one.jsonl")
+    assert one.err.startswith("1 text in ")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from kerasllm.compression.distill import DistilledClassifier, with_hidden_states
 from kerasllm.compression.student import even_layers, student_from, student_of
 from kerasllm.data.labels import Labels
 from kerasllm.errors import RecipeError
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models import TextClassifier, bert_classifier
 from tests.toy import save_toy_preset
 
 
@@ -24,7 +24,7 @@ def preset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(preset) -> TextClassifier:
     keras.utils.set_random_seed(0)
-    return bert_classifier(preset, labels=["no", "yes"], max_length=32)
+    return bert_classifier(preset, labels=["no", "yes"], max_length=32, precision="float32")
 
 
 def batch(rows: int = 8) -> tuple:
@@ -99,7 +99,7 @@ def test_the_loss_is_that_of_labels_logits_and_hidden_states(teacher):
 
 
 def test_it_learns_alike_in_micro_batches_and_leaves_the_teacher_alone(toy_preset):
-    teacher = bert_classifier(toy_preset, labels=["no", "yes"])
+    teacher = bert_classifier(toy_preset, labels=["no", "yes"], precision="float32")
     before = [np.asarray(weight) for weight in teacher.task.weights]
     x, y, weight = batch()
     results = []

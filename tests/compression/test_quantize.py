@@ -9,7 +9,7 @@ import pytest
 
 from kerasllm.compression.quantize import quantize
 from kerasllm.errors import RecipeError
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models import TextClassifier, bert_classifier
 from kerasllm.recipe.compression import Quantization
 from tests.toy import save_toy_preset
 
@@ -26,7 +26,7 @@ def preset(tmp_path_factory) -> Path:
 @pytest.fixture
 def model(preset) -> TextClassifier:
     keras.utils.set_random_seed(0)
-    made = bert_classifier(preset, 2)
+    made = bert_classifier(preset, 2, precision="float32")
     head = made.task.layers[-1]
     head.kernel.assign(20 * head.kernel)
     return made
@@ -61,7 +61,7 @@ def test_a_quantized_model_is_saved_and_loads_to_the_same_numbers(method, model,
     rounding = TOLERANCES["int8"] * np.abs(after).max()
     np.testing.assert_allclose(alone(inputs()), after, atol=rounding)
 
-    loaded = TextClassifier.from_preset(tmp_path / "saved")
+    loaded = TextClassifier.from_preset(tmp_path / "saved", precision="float32")
     np.testing.assert_allclose(loaded(inputs()), after, atol=1e-5)
     assert all(weight.dtype == "float32" for weight in loaded.task.weights)
     fast = TextClassifier.from_preset(tmp_path / "saved", precision="mixed_bfloat16")
@@ -73,7 +73,7 @@ def test_a_quantized_model_is_saved_and_loads_to_the_same_numbers(method, model,
 def test_gptq_and_awq_look_at_the_same_tokens_each_time(preset):
     def kernels():
         keras.utils.set_random_seed(0)
-        backbone = bert_classifier(preset, 2).task.backbone
+        backbone = bert_classifier(preset, 2, precision="float32").task.backbone
         settings = Quantization(method="awq", group_size=8)
         quantize(backbone, settings, inputs())
         return [np.asarray(weight) for weight in backbone.weights]

@@ -1,5 +1,6 @@
 """Labels keep their names, and one that was never seen is refused with its place."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,47 @@ def test_one_label_is_enough_where_texts_may_have_none():
     assert Labels.learn(["toxic"], several=True).names == ("toxic",)
     with pytest.raises(DataError, match="No row has a label"):
         Labels.learn([], several=True)
+
+
+@pytest.mark.parametrize(
+    "listed, raw",
+    [
+        ([1, 2], ("1", "2")),
+        (np.arange(2), ("0", "1")),
+        ([False, True], ("false", "true")),
+        (np.array([True, False]), ("true", "false")),
+        ([1.0, 2.5], ("1", "2.5")),
+        (["a ", "b"], ("a", "b")),
+        (range(2), ("0", "1")),
+    ],
+)
+def test_labels_that_a_user_lists_are_as_data_files_write_them(listed, raw):
+    labels = Labels.of(listed)
+    assert labels.raw == labels.names == raw
+    assert labels.encode(list(raw)).tolist() == [0, 1]
+
+
+def test_labels_with_their_names():
+    labels = Labels.of({0: "neg", 1: "pos"})
+    assert labels.raw == ("0", "1") and labels.names == ("neg", "pos")
+    assert Labels.of(labels) is labels
+    assert Labels([1, np.int64(2)], [True, "b"]) == Labels(["1", "2"], ["true", "b"])
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["a", "b", "a"], r"'a' 2 times[\s\S]*sorted\(set"),
+        ([1, "1"], "'1' 2 times"),
+        ({0: "a", 1: "a"}, "'a' 2 times"),
+        ("negative", "brackets"),
+        ({"a", "b"}, r"sorted\(set"),
+        (["a", None], "None"),
+        (["a", ["b"]], "no label"),
+        ([], "empty"),
+        (3, "num_classes"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_with_advice(labels, told):
+    with pytest.raises(DataError, match=told):
+        Labels.of(labels)

@@ -99,6 +99,19 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
 
 
+def test_the_rate_reaches_its_peak_and_the_best_loss_is_in_the_legend():
+    rows = run_of(25, evaluations=3)
+    figure = training_curve_figure(rows, [(1, 0.1), (13, 1.3), (250, 0.0)])
+    losses, rates = figure.axes
+    assert max(rates.lines[0].get_ydata()) == 1.3
+    assert texts(losses) == []
+    legend = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert legend == ["validation, best 0.5000 at step 83", "training"] or legend == [
+        "training",
+        "validation, best 0.5000 at step 83",
+    ]
+
+
 def texts(axes):
     return [text.get_text() for text in axes.texts]
 

@@ -8,7 +8,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kerasllm.evaluation.classification import classification_report
-from kerasllm.evaluation.tables import ConfusionTable, metrics_table, per_class_table
+from kerasllm.evaluation.tables import (
+    ConfusionTable,
+    balance_table,
+    metrics_table,
+    per_class_table,
+)
 
 
 def shown(table, width=100):
@@ -45,6 +50,25 @@ def test_every_class_has_its_line(report):
     lines = [line.split() for line in shown(per_class_table(report)).splitlines()]
     assert ["bad", "0.5000", "0.6667", "0.5714", "3", "50.0%"] in lines
     assert ["good", "0.5000", "0.3333", "0.4000", "3", "50.0%"] in lines
+
+
+def test_many_classes_are_sorted_by_their_rows_and_say_so():
+    scores = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    few = {f"class {n}": {**scores, "support": n} for n in range(3)}
+    text = shown(per_class_table({"per_class": few}))
+    assert text.index("class 0") < text.index("class 2") and "first" not in text
+    many = {f"class {n}": {**scores, "support": 10 * n} for n in range(9)}
+    text = shown(per_class_table({"per_class": many}))
+    assert text.index("class 8") < text.index("class 7") < text.index("class 0")
+    assert "the classes with most rows first" in text
+
+
+def test_numbers_of_a_balance_stay_whole_in_80_columns():
+    names = [f"a label of a length that leaves no room {n}" for n in range(3)]
+    counts = {part: np.full(3, 1_234_567) for part in ("train", "validation", "test")}
+    text = shown(balance_table(counts, names, np.ones(3)), width=80)
+    assert text.count("1,234,567 (33.3%)") == 9 and "validation" in text
+    assert max(map(cell_len, text.splitlines())) <= 80
 
 
 def test_a_small_matrix_is_shown_whole():
@@ -116,8 +140,10 @@ def test_on_a_narrow_screen_names_are_cut_and_numbers_are_not(names, width, coun
     confusion = shown(ConfusionTable(matrix, names), width)
     for line in (by_class + confusion).splitlines():
         assert cell_len(line) <= width
-    for line in by_class.splitlines()[-len(names) - 1 : -1]:
-        assert line.split()[-5:-1] == ["1.0000", "1.0000", "1.0000", "1"]
+    lines = [line.split() for line in by_class.splitlines() if line.rstrip().endswith("%")]
+    assert len(lines) == len(names)
+    for words in lines:
+        assert words[-5:-1] == ["1.0000", "1.0000", "1.0000", "1"]
     assert str(count) in confusion or f"{count:,}" in confusion
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kerasllm.export import formats
-from kerasllm.export.formats import FORMATS, Format, Listed
+from kerasllm.export.formats import FORMATS, Engine, Format, Listed
 
 
 class Echo(Format):
@@ -25,6 +25,9 @@ class Echo(Format):
         assert (folder / "weights.bin").is_file()
         self.sources.append(source)
         return source.expected + self.error
+
+    def engine(self):
+        return Engine("an echo")
 
     def usage(self, source, options):
         return "Look at `weights.bin`."

@@ -42,7 +42,7 @@ def classifier(name: str) -> tuple[Source, dict]:
     folder = REFERENCE / "classifiers" / name
     expected = np.load(folder / "expected.npz")
     texts = [str(text) for text in expected["texts"]]
-    model = TextClassifier.from_preset(folder)
+    model = TextClassifier.from_preset(folder, precision="float32")
     source = Source(find("text_classification"), model, name, 40, texts)
     return source, dict(expected)
 

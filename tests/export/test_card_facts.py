@@ -58,6 +58,7 @@ def run_of_alice(tmp_path) -> Run:
         "seed": 7,
         "data": {"train": "a" * 64, "test": "b" * 64},
         "rows": {"train": 900, "validation": 100, "test": 50},
+        "contents": {"train": "900 rows"},
         "versions": {"keras": "3.15.1"},
     }
     run.environment.write_text(json.dumps(environment))
@@ -73,8 +74,14 @@ def test_a_run_is_told_without_its_owner(run_of_alice):
         "files": ["a.csv", "b.csv"],
         "fingerprint": "a" * 64,
         "rows": 900,
+        "contents": "900 rows",
     }
-    assert facts["data"]["validation"] == {"files": [], "fingerprint": None, "rows": 100}
+    assert facts["data"]["validation"] == {
+        "files": [],
+        "fingerprint": None,
+        "rows": 100,
+        "contents": None,
+    }
     assert facts["base"] == "bert" and facts["licence"] is None and facts["seed"] == 7
     assert facts["metrics"]["test"]["accuracy"] == 0.9
 

@@ -49,7 +49,7 @@ def exports(tmp_path_factory, toy_run, toy_language_model):
 
 @pytest.fixture(scope="module")
 def classifier(toy_run):
-    return TextClassifier.from_preset(toy_run / "model")
+    return TextClassifier.from_preset(toy_run / "model", precision="float32")
 
 
 @pytest.mark.parametrize("kind", ["classifier", "language_model"])

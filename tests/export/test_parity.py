@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from kerasllm.errors import JobError
+from kerasllm.export.formats import Engine
 from kerasllm.export.parity import FILE_NAME, compare, refuse_if_broken, write_report
 from kerasllm.tasks.task import Head
 
@@ -98,6 +99,11 @@ def test_what_is_compared_with_itself_holds(values):
     assert parity.holds and parity.largest_difference == parity.mean_difference == 0
 
 
+def test_a_library_is_named_with_its_version():
+    engine = Engine.of("numpy", "keras-hub")
+    assert engine.foreign and f"numpy {np.__version__} and keras-hub " in engine.name
+
+
 def test_the_error_names_the_numbers_and_what_would_do():
     good, bad = compared(EXPECTED), compared(EXPECTED[::-1])
     refuse_if_broken("litert", [good])
@@ -110,8 +116,12 @@ def test_the_error_names_the_numbers_and_what_would_do():
 
 def test_the_report_is_json_without_nan(tmp_path):
     broken = np.full_like(EXPECTED, np.nan)
-    write_report(tmp_path, "onnx", "text_classification", HEAD, "4 rows", [compared(broken)])
+    engine = Engine.own("transformers")
+    broken = [compared(broken)]
+    write_report(tmp_path, "onnx", "text_classification", HEAD, "4 rows", engine, broken)
     report = json.loads((tmp_path / FILE_NAME).read_text())
+    assert report["run_by"].startswith("kerasllm, which read back its own files: transformers is")
+    assert report["run_by_foreign_library"] is False
     assert report["format"] == "onnx" and report["rows_from"] == "4 rows"
     assert report["compared"] == "the probabilities" and report["head"]["labels"] == ["no", "yes"]
     assert report["results"][0]["largest_difference"] is None

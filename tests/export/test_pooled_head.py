@@ -19,7 +19,7 @@ from kerasllm.export.formats import Options, load_format
 from kerasllm.export.parity import compare
 from kerasllm.export.source import Source
 from kerasllm.export.transformers import has_transformers
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 from kerasllm.tasks.task import find
 
 TEXTS = [
@@ -34,7 +34,12 @@ OPTIONS = Options()
 @pytest.fixture(scope="module")
 def source(toy_preset):
     model = bert_classifier(
-        toy_preset, labels=["bad", "good"], pooling="mean", max_length=24, dropout=0.0
+        toy_preset,
+        labels=["bad", "good"],
+        pooling="mean",
+        max_length=24,
+        dropout=0.0,
+        precision="float32",
     )
     dense = model.task.output_dense
     dense.kernel.assign(np.random.default_rng(3).normal(0, 1, dense.kernel.shape))

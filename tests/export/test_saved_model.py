@@ -31,7 +31,7 @@ def exported(tmp_path_factory, toy_run):
 
 @pytest.fixture(scope="module")
 def classifier(toy_run):
-    return TextClassifier.from_preset(toy_run / "model")
+    return TextClassifier.from_preset(toy_run / "model", precision="float32")
 
 
 @pytest.fixture(scope="module")

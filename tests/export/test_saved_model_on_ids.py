@@ -18,7 +18,7 @@ from kerasllm.export.source import Source
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
 from kerasllm.models.decoder import load_causal_lm
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 from kerasllm.tasks.task import find
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
@@ -60,7 +60,7 @@ def test_it_is_told_and_the_ids_give_the_models_text(normalizing, tmp_path):
 
 def test_a_classifier_of_sentence_pieces(tmp_path):
     albert = Path(__file__).parents[1] / "reference" / "albert"
-    model = bert_classifier(albert, labels=["bad", "good"])
+    model = bert_classifier(albert, labels=["bad", "good"], precision="float32")
     rows = ["a good film", "bad", "the whale and the sea, and all that is in it"]
     source = Source(find("text_classification"), model, "albert", 16, rows)
     assert "token ids" in FORMAT.remarks(source)[0]

@@ -59,6 +59,23 @@ def test_draws_follow_the_probabilities_and_never_take_what_is_filtered():
     assert ends.numpy().tolist() == [0, 3]
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_few_functions_are_compiled_for_any_top_k(reference, xla):
+    samplers = {}
+    for k in (*range(1, 40), 10**9):
+        settings = GenerationSettings(top_k=k)
+        sampler = sampling.Sampler.of(settings)
+        choose = tf.function(sampler.choose, jit_compile=xla)
+        choose = samplers.setdefault(sampler, choose)
+        if k in (1, 3, 4, 10**9):
+            logits, uniform = tf.constant(reference["logits"]), np.float32([0.99])
+            uniform = np.repeat(uniform, len(logits))
+            found = choose(logits, (), tf.constant(sampling.numbers_of(settings)), uniform)
+            expected = sampling.draw(sampling.keep_top_k(logits, k), uniform)
+            np.testing.assert_array_equal(found, expected)
+    assert len(samplers) == 8
+
+
 def test_decoding_is_greedy_without_sampling_options():
     assert not GenerationSettings().samples and not GenerationSettings(temperature=0.0).samples
     assert not GenerationSettings(temperature=0, top_p=0.9).samples

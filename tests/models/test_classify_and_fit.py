@@ -24,7 +24,9 @@ def data(toy_data, toy_preset):
 @pytest.fixture
 def model(data, toy_preset):
     keras.utils.set_random_seed(0)
-    model = bert_classifier(toy_preset, labels=data.labels, dropout=0.0, max_length=64)
+    model = bert_classifier(
+        toy_preset, labels=data.labels, dropout=0.0, max_length=64, precision="float32"
+    )
     model.compile(keras.optimizers.Adam(5e-3))
     return model
 

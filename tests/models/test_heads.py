@@ -19,7 +19,7 @@ from kerasllm.models import encoder
 from kerasllm.models.heads import PooledTextClassifier, scale_outputs
 from kerasllm.models.huggingface.encoder_layout import head_tensors
 from kerasllm.models.layers import ignores_padding, layer_depths, parts_of, trainable_share
-from kerasllm.models.text_classifier import TextClassifier, bert_classifier
+from kerasllm.models import TextClassifier, bert_classifier
 from kerasllm.recipe.compression import Quantization
 
 MASKED = [name for name in families.NAMES if name not in ("f_net", "roformer_v2")]
@@ -293,7 +293,7 @@ def test_outputs_are_scaled_in_the_last_layer(preset, name, pooling, tmp_path):
 
 
 def test_scaling_reaches_the_packed_forward_pass(preset):
-    model = bert_classifier(preset("bert"), labels=["a", "b"], pooling="mean")
+    model = bert_classifier(preset("bert"), labels=["a", "b"], pooling="mean", precision="float32")
     inputs = families.inputs_of(model.task)
     lengths = inputs["padding_mask"].sum(1).astype("int32")
     before = model.packed(inputs, lengths).numpy()
@@ -318,10 +318,12 @@ def test_what_cannot_be_scaled_is_refused(preset):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_classifier_keeps_its_pooling(preset, pooling, tmp_path):
-    model = bert_classifier(preset("roberta"), labels=["no", "yes"], pooling=pooling)
+    model = bert_classifier(
+        preset("roberta"), labels=["no", "yes"], pooling=pooling, precision="float32"
+    )
     assert model.pooling == pooling
     model.save_to_preset(tmp_path)
-    loaded = TextClassifier.from_preset(tmp_path)
+    loaded = TextClassifier.from_preset(tmp_path, precision="float32")
     assert loaded.pooling == pooling and loaded.labels.names == ("no", "yes")
     np.testing.assert_allclose(logits_of(loaded.task), logits_of(model.task), atol=1e-6)
     # A new classifier from it pools as it did.

@@ -10,7 +10,7 @@ from huggingface_hub.utils import filter_repo_objects
 from kerasllm.errors import PresetError
 from kerasllm.models import hub
 from kerasllm.models.pooling import pooling_of
-from kerasllm.models.text_classifier import bert_classifier
+from kerasllm.models import bert_classifier
 
 _OFF = {
     "pooling_mode_cls_token": False,

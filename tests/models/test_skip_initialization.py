@@ -58,7 +58,7 @@ def test_a_preset_that_lacks_weights_is_refused_and_not_left_at_zeros(toy_preset
         stored.visit(names.append)
         del stored[next(name for name in names if "dense" in name and name.endswith("vars/0"))]
     with pytest.raises(PresetError, match="could not be loaded"):
-        bert_classifier(folder, num_classes=2)
+        bert_classifier(folder, num_classes=2, precision="float32")
 
 
 def test_constants_are_what_they_are():
@@ -69,7 +69,7 @@ def test_constants_are_what_they_are():
 def test_a_loaded_model_is_what_it_was_without(toy_preset, monkeypatch):
     def weights() -> list[np.ndarray]:
         keras.utils.set_random_seed(0)
-        model = bert_classifier(toy_preset, num_classes=2)
+        model = bert_classifier(toy_preset, num_classes=2, precision="float32")
         return [weight.numpy() for weight in model.task.weights]
 
     found = weights()

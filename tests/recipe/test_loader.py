@@ -106,7 +106,7 @@ def test_labels_are_the_texts_that_were_written(write):
         ("training: {layer_decay: 0}", "training.layer_decay: expected a number above 0, 1 at"),
         ("training: {xla: maybe}", "training.xla: expected auto, true or false. .* maybe"),
         ("training: {seed: 4294967296}", "training.seed: expected a whole number from 0"),
-        ("training: 3", "training: expected a mapping with epochs, batch_size, "),
+        ("training: 3", "training: expected a mapping with epochs, max_steps, batch_size, "),
         ("training: {early_stopping: {metric: f1}}", "early_stopping.metric: expected loss, acc"),
         ("model: {dropout: 1}", "model.dropout: expected a number from 0 to below 1"),
         ("model: {preset: ''}", 'model.preset: expected a text. Received: ""'),
@@ -189,7 +189,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(write, setting, m
     error = refused(write(""), setting)
     assert error.what.startswith("unknown key")
     assert error.where == f"--set {setting}"
-    assert error.fix == f"did you mean {meant}?"
+    assert error.fix.startswith(f"did you mean {meant}?")
 
 
 def test_an_unknown_key_like_no_other_is_answered_with_the_keys_there_are(write):

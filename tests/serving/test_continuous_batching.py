@@ -1,14 +1,22 @@
 """Answers that share a batch are those that each would get alone, whenever they come and go."""
 
+import numpy as np
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.serving.continuous_batching import (
     Asked,
     InTurnDecoding,
     TogetherDecoding,
+    _choice,
+    _chosen,
+    _opened,
     decoding_for,
 )
-from tests.generation.models import prompts, tiny
+from tests.generation.models import VOCABULARY, prompts, tiny
 
 SETTINGS = [
     GenerationSettings(max_new_tokens=12),
@@ -16,6 +24,18 @@ SETTINGS = [
     GenerationSettings(max_new_tokens=9, temperature=1.0, top_p=0.7, seed=4),
     GenerationSettings(max_new_tokens=1),
     GenerationSettings(max_new_tokens=16, top_p=0.5, seed=5),
+    GenerationSettings(max_new_tokens=7, repetition_penalty=1.8),
+    GenerationSettings(max_new_tokens=8, temperature=1.5, top_k=3, seed=6),
+    GenerationSettings(max_new_tokens=8, temperature=1.2, min_p=0.3, seed=7),
+    GenerationSettings(
+        max_new_tokens=10,
+        temperature=1.3,
+        top_k=1000,
+        top_p=0.9,
+        min_p=0.05,
+        repetition_penalty=0.7,
+        seed=8,
+    ),
 ]
 
 
@@ -25,7 +45,7 @@ def test_rows_come_and_go_and_compute_what_they_would_alone(monkeypatch):
     generator = Generator(tiny("mistral"))
     decoding = decoding_for(generator)
     assert isinstance(decoding, TogetherDecoding)
-    asked = list(zip(prompts((3, 11, 7, 15, 7)), SETTINGS))
+    asked = list(zip(prompts((3, 11, 7, 15, 7, 9, 4, 6, 12)), SETTINGS))
     expected = [generator.generate([prompt], how)[0].tokens for prompt, how in asked]
     made: dict[int, list[int]] = {}
     waiting = list(range(len(asked)))
@@ -47,6 +67,58 @@ def test_rows_come_and_go_and_compute_what_they_would_alone(monkeypatch):
     decoding.remove([key for key, tokens in enumerate(expected) if len(tokens) == 1])
     found = decoding.step()
     assert all(found[key] == tokens[1:2] for key, tokens in enumerate(expected) if tokens[1:])
+
+
+_ANY = st.builds(
+    GenerationSettings,
+    temperature=st.sampled_from([0, 0.5, 1, 1.7]),
+    top_k=st.sampled_from([None, 1, 2, 7, VOCABULARY, 500]),
+    top_p=st.sampled_from([None, 0.3, 0.9]),
+    min_p=st.sampled_from([None, 0.02, 0.4]),
+    repetition_penalty=st.sampled_from([1.0, 0.6, 1.3]),
+    seed=st.integers(0, 9),
+)
+
+
+@given(st.lists(_ANY, min_size=1, max_size=5), st.integers(0, 99))
+def test_each_row_is_chosen_by_its_own_settings(settings, seed):
+    """By the formulas of transformers, in NumPy, a row at a time."""
+    random = np.random.default_rng(seed)
+    asked = [
+        Asked(number, random.integers(0, VOCABULARY, 5).tolist(), how)
+        for number, how in enumerate(settings)
+    ]
+    logits = random.normal(0, 2, (len(asked), VOCABULARY)).astype(np.float32)
+    rows = [_opened(one, VOCABULARY) for one in asked]
+    found = _chosen(tf.constant(logits), *_choice(rows)).numpy()
+    for row, one, token in zip(rows, asked, found, strict=True):
+        assert token == _by_formula(logits[one.key].astype(float), one, row.uniform[0])
+
+
+def _by_formula(logits, asked, uniform) -> int:
+    how = asked.settings
+    seen = list(set(asked.prompt))
+    penalty = how.repetition_penalty
+    logits[seen] = np.where(logits[seen] < 0, logits[seen] * penalty, logits[seen] / penalty)
+    if not how.temperature:
+        return int(np.argmax(logits))
+    logits = logits / how.temperature
+    order = np.argsort(-logits)
+    kept = order[: how.top_k]
+    chances = _softmax(logits[kept])
+    if how.top_p is not None:
+        # As many as it takes to reach the sum.
+        kept = kept[: 1 + int((np.cumsum(chances) < how.top_p).sum())]
+        chances = _softmax(logits[kept])
+    kept = kept[chances >= (how.min_p or 0) * chances.max()]
+    chances = np.zeros(len(logits))
+    chances[kept] = _softmax(logits[kept])
+    return int(np.searchsorted(np.cumsum(chances), uniform * (1 - 1e-6), side="right"))
+
+
+def _softmax(logits):
+    exponents = np.exp(logits - logits.max())
+    return exponents / exponents.sum()
 
 
 def _whole(made: dict[int, list[int]]) -> set[int]:

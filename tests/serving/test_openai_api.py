@@ -148,7 +148,11 @@ def test_what_is_harmless_or_says_nothing_is_ignored(sdk, server):
         ({"top_logprobs": 0}, 400, "top_logprobs", "unsupported_parameter"),
         ({"presence_penalty": 0.5}, 400, "presence_penalty", "unsupported_parameter"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", None),
-        ({"top_k": 3}, 400, "top_k", "unknown_parameter"),
+        ({"top_kk": 3}, 400, "top_kk", "unknown_parameter"),
+        ({"top_k": -2}, 400, "top_k", None),
+        ({"top_k": 1.5}, 400, "top_k", None),
+        ({"min_p": 1.1}, 400, "min_p", None),
+        ({"repetition_penalty": 0}, 400, "repetition_penalty", None),
         ({"\ud800": 3}, 400, None, None),
         ({"messages": None}, 400, "messages", None),
         ({"messages": []}, 400, "messages", None),
@@ -223,9 +227,93 @@ def test_a_bad_body_is_refused_and_the_server_continues(server, body, status):
     assert server.post(CHAT, asked("word1", max_tokens=1)).status == 200
 
 
-@pytest.mark.parametrize("prompt", [None, "", 3, ["a", "b"], [1, 2], "\ud800"])
+@pytest.mark.parametrize(
+    "prompt",
+    [None, "", 3, "\ud800", [], ["a", ""], ["a", 1], [1, 99], [1, -1], [[1], []], ["w " * 50, "a"]],
+)
 def test_a_bad_prompt_is_refused(server, prompt):
-    assert server.post(COMPLETE, {"prompt": prompt}).json["error"]["param"] == "prompt"
+    answer = server.post(COMPLETE, {"prompt": prompt})
+    assert answer.status == 400 and answer.json["error"]["param"] == "prompt"
+
+
+def test_too_many_prompts_are_refused(server):
+    answer = server.post(COMPLETE, {"prompt": ["a"] * (LIMITS.instances + 1)})
+    assert answer.status == 413 and answer.json["error"]["param"] == "prompt"
+
+
+def test_the_fields_of_other_servers_choose_as_generate_does(sdk, alone):
+    filters = {"top_k": 4, "min_p": 0.05, "repetition_penalty": 1.6}
+    how = {"temperature": 1.5, "seed": 3}
+    wanted = alone("word3 word4", max_new_tokens=9, **how, **filters).text
+    assert wanted != alone("word3 word4", max_new_tokens=9, **how).text
+    body = {**asked("word3 word4"), **how, "max_tokens": 9, "extra_body": filters}
+    found = sdk.chat.completions.create(model="tiny", **body)
+    assert found.choices[0].message.content == wanted
+    greedy = {"repetition_penalty": 2.5, "top_k": -1, "min_p": 0}
+    body = {**asked("word1"), "max_tokens": 9, "extra_body": greedy}
+    found = sdk.chat.completions.create(model="tiny", **body)
+    wanted = alone("word1", max_new_tokens=9, repetition_penalty=2.5).text
+    assert found.choices[0].message.content == wanted
+
+
+PROMPTS = ["word1 word2", "word3", "word1 word2 word7 word8", "word3"]
+
+
+def test_each_of_a_list_of_prompts_has_a_choice(sdk, writer):  # noqa: F811
+    how = {"model": "tiny", "temperature": 0, "max_tokens": 7}
+    single = [sdk.completions.create(prompt=prompt, **how) for prompt in PROMPTS]
+    found = sdk.completions.create(prompt=PROMPTS, **how)
+    assert [choice.index for choice in found.choices] == [0, 1, 2, 3]
+    for choice, one in zip(found.choices, single, strict=True):
+        assert choice.text == one.choices[0].text
+        assert choice.finish_reason == one.choices[0].finish_reason
+    for count in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert getattr(found.usage, count) == sum(getattr(one.usage, count) for one in single)
+    # As token ids they are what they are: no start token comes before them.
+    tokens = [[0, *writer.tokenizer.encode_whole(prompt)] for prompt in PROMPTS]
+    again = sdk.completions.create(prompt=tokens, **how)
+    assert [choice.text for choice in again.choices] == [choice.text for choice in found.choices]
+    alone_again = sdk.completions.create(prompt=tokens[0], **how)
+    assert alone_again.choices[0].text == found.choices[0].text
+
+
+def test_equal_prompts_of_a_list_are_drawn_apart(sdk):
+    how = {"model": "tiny", "temperature": 1.8, "max_tokens": 10, "seed": 11}
+    both = sdk.completions.create(prompt=["word1", "word1"], **how).choices
+    assert both[0].text != both[1].text
+    assert both[0].text == sdk.completions.create(prompt="word1", **how).choices[0].text
+
+
+def test_a_list_of_prompts_is_streamed_by_index(sdk):
+    how = {"model": "tiny", "prompt": PROMPTS, "temperature": 0, "max_tokens": 7}
+    whole = sdk.completions.create(**how)
+    stream = sdk.completions.create(stream=True, stream_options={"include_usage": True}, **how)
+    texts, reasons, chunks = [""] * 4, [[] for _ in PROMPTS], list(stream)
+    for chunk in chunks[:-1]:
+        (choice,) = chunk.choices
+        assert not reasons[choice.index]  # Nothing comes after the end.
+        texts[choice.index] += choice.text
+        reasons[choice.index] += [choice.finish_reason] if choice.finish_reason else []
+    assert texts == [choice.text for choice in whole.choices]
+    assert reasons == [[choice.finish_reason] for choice in whole.choices]
+    assert chunks[-1].usage == whole.usage and not chunks[-1].choices
+    # They are written side by side, not one after another.
+    order = [chunk.choices[0].index for chunk in chunks[:-1]]
+    assert order != sorted(order)
+
+
+def test_a_request_of_many_prompts_does_not_hold_up_one(server, steps):
+    ended = []
+
+    def ask(name: str, prompts: list[str]) -> None:
+        server.post(COMPLETE, {"prompt": prompts, "max_tokens": 6, "temperature": 0})
+        ended.append(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(ask, "many", ["word5"] * 5 * LIMITS.batch)
+        until(lambda: steps)
+        pool.submit(ask, "one", ["word6"])
+    assert ended == ["one", "many"]
 
 
 def test_models_are_listed_and_the_rest_is_not_there(server, sdk):

@@ -12,7 +12,7 @@ from kerasllm.tasks.task import InputText, Instance
 _FIELDS = (
     "instances inputs signature_name text b64 messages role content type prompt max_tokens stop "
     "max_completion_tokens temperature top_p seed stream stream_options include_usage n logprobs "
-    "tools response_format user model other text_pair words \ud800"
+    "tools response_format user model other text_pair words top_k min_p repetition_penalty \ud800"
 ).split()
 _LEAVES = st.one_of(
     st.none(),
@@ -62,9 +62,13 @@ def test_a_body_is_read_or_refused(parse, body):
     temperature=st.floats(0, 2),
     top_p=st.floats(0, 1),
     seed=st.integers(-(2**63), 2**63 - 1),
+    top_k=st.integers(-1),
+    min_p=st.floats(0, 1),
+    penalty=st.floats(0, exclude_min=True, allow_infinity=False),
 )
-def test_what_is_in_range_is_taken(text, tokens, temperature, top_p, seed):
+def test_what_is_in_range_is_taken(text, tokens, temperature, top_p, seed, top_k, min_p, penalty):
     how = {"max_tokens": tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    how |= {"top_k": top_k, "min_p": min_p, "repetition_penalty": penalty}
     messages = [{"role": "user", "content": text}]
     settings = parse_chat({"messages": messages, **how}, "tiny", 20).settings
     assert settings.max_new_tokens == tokens and settings.samples == (temperature > 0)

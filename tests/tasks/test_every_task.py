@@ -90,7 +90,7 @@ def trained(request, tmp_path_factory, preset_of) -> ToyRun:
     loaded = recipes.load(toy.recipe, [*toy.overrides, *_TRAINING])
     assert loaded.task == name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kerasllm.workflows.finetune.training_curve", lambda rows, path: None)
+        patch.setattr("kerasllm.workflows.finetune.training_curve", lambda *arguments: None)
         yield ToyRun(toy, loaded, task, _finetune(loaded, folder / "run"))
 
 

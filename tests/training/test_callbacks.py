@@ -11,7 +11,7 @@ from kerasllm.training.monitor import StepMonitor
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.schedules import WarmupSchedule
 from kerasllm.training.validation import Validation
-from tests.training.tiny import tiny_batches, tiny_model, weights_of
+from tests.training.tiny import small_model, tiny_batches, tiny_model, weights_of
 
 
 def fit(model, callbacks, epochs=4):
@@ -130,6 +130,63 @@ def test_the_rows_of_the_monitor_add_up():
     assert timing["train_seconds"] == pytest.approx(rows[-1]["seconds"])
 
 
+class Largest(keras.metrics.Metric):
+    """The largest label so far: no mean, and no sum."""
+
+    def __init__(self):
+        super().__init__(name="largest")
+        self.value = self.add_variable((), "zeros", name="largest")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        largest = keras.ops.max(keras.ops.cast(y_true, "float32"))
+        self.value.assign(keras.ops.maximum(self.value, largest))
+
+    def result(self):
+        return self.value
+
+
+class RootMean(keras.metrics.Mean):
+    """The root of the mean label."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_true, sample_weight)
+
+    def result(self):
+        return keras.ops.sqrt(super().result())
+
+
+def test_loss_and_metrics_of_a_row_are_those_since_the_row_before():
+    rows = []
+    monitor = StepMonitor(
+        lambda epoch: plan_batches(np.full(24, 8), 8, np.array([8])), 2, on_row=rows.append
+    )
+    model = small_model()
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    metrics = [accuracy, RootMean(name="root"), Largest()]
+    model.compile(keras.optimizers.SGD(0.0), metrics=metrics)
+    batches = tiny_batches()
+    # Nothing is learned: a batch measures the same in training as alone.
+    alone = [model.evaluate(batches.skip(k).take(1), return_dict=True, verbose=0) for k in range(3)]
+    history = model.fit(
+        batches, epochs=2, callbacks=[monitor], validation_data=batches, verbose=0
+    ).history
+    rows = [row for row in rows if "validation" not in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 6]
+    for row, batch in zip(rows[:4], (0, 1, 2, 0)):
+        for name in ("loss", "accuracy", "root"):
+            assert row[name] == pytest.approx(alone[batch][name], rel=1e-4)
+    # Rows count alike in a metric, whatever they weigh.
+    weights = [float((batch[2].numpy() != 0).sum()) for batch in batches]
+    both = sum(weights[k] * alone[k]["accuracy"] for k in (1, 2)) / sum(weights[1:])
+    assert rows[4]["accuracy"] == pytest.approx(both, rel=1e-4)
+    # What is no mean is that of the epoch, at its end.
+    assert ["largest" in row for row in rows] == [False, False, True, False, True]
+    # Keras sees the epoch's own.
+    whole = sum(w * one["accuracy"] for w, one in zip(weights, alone)) / sum(weights)
+    assert history["accuracy"] == pytest.approx([whole, whole], rel=1e-4)
+    assert monitor.epoch_metrics["accuracy"] == pytest.approx(whole, rel=1e-4)
+
+
 def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatch):
     seconds = [0]
     monkeypatch.setattr("kerasllm.training.monitor.time.perf_counter", lambda: seconds[0])
@@ -212,6 +269,22 @@ def test_the_learning_rate_of_a_row_is_that_of_its_step():
     fit(model, [monitor], epochs=2)
     expected = [float(schedule(step)) for step in range(6)]
     assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
+
+
+def test_early_stopping_that_begins_with_a_resume_keeps_what_it_has_seen():
+    model = compiled(learning_rate=0.1)
+    results = iter([0.1, 0.9, 0.5, 0.7, 0.6])
+    before = Validation(lambda: {"loss": next(results)})
+    fit(model, [before], epochs=2)
+    watching = Validation(lambda: {"loss": next(results)}, patience=2)
+    watching.set_state(before.get_state())
+    kept = []
+    watching._on_result = lambda step, result: kept.append(weights_of(model))
+    model.fit(tiny_batches(), epochs=5, initial_epoch=2, callbacks=[watching], verbose=0)
+    # The best of those that it has seen, 0.5, and not the 0.1 whose weights are gone.
+    assert (watching.best_step, watching.result) == (9, {"loss": 0.5})
+    for ours, best in zip(weights_of(model), kept[0], strict=True):
+        np.testing.assert_array_equal(ours, best)
 
 
 def test_a_second_fit_starts_afresh():

@@ -76,7 +76,15 @@ def test_workers_whose_clocks_differ_save_once_and_a_step_later(model, tmp_path,
     store = Saved(tmp_path)
     passing = Each(lambda step: clock.__setitem__(0, clock[0] + 1))
     fit(model, passing, Checkpoints(store, minutes=4, workers=2))
-    assert [step for step, _ in store.asked] == [5, 10]
+    # And once at the end, so that the training can be continued.
+    assert [step for step, _ in store.asked] == [5, 10, 12]
+
+
+def test_the_last_step_is_saved_where_checkpoints_are_wanted(model, tmp_path):
+    for every, asked in ((500, [(12, False)]), (None, []), (12, [(12, False)])):
+        store = Saved(tmp_path / str(every))
+        fit(model, Checkpoints(store, every=every))
+        assert store.asked == asked
 
 
 def test_the_best_one_stays(model, tmp_path):

@@ -59,7 +59,7 @@ def test_the_card_tells_all_but_the_machine(echo, toy_run, tmp_path):
         assert told in card
     assert f"learning_rate: {recipe.training.learning_rate}" in card
     fingerprint = json.loads(Run(toy_run).environment.read_text())["data"]["test"]
-    assert f"| test | `test.csv` | 60 | `{fingerprint[:12]}` |" in card
+    assert f"| test | `test.csv` | 60 rows | `{fingerprint[:12]}` |" in card
     for kept in (str(toy_run.parent), "/tmp", "pytest"):
         assert kept not in card
 
@@ -164,7 +164,7 @@ def test_conversations_are_written_in_the_chat_template(toy_language_model, tmp_
     said = []
     rows, rows_from = sample_rows(task_of(recipe), model, recipe, 2, warn=said.append)
     assert rows[0] == "User: sea?\nAssistant:"
-    assert rows_from == "the first 2 rows of chats.jsonl (train)"
+    assert rows_from == "the first 2 conversations of chats.jsonl (train)"
     assert len(said) == 1 and "whether it changed since the training is not known" in said[0]
 
     pairs = tmp_path / "pairs.jsonl"
@@ -173,7 +173,7 @@ def test_conversations_are_written_in_the_chat_template(toy_language_model, tmp_
     recipe = load("gpt_dpo", [f"data.train={pairs}", f"data.test={pairs}"])
     rows, rows_from = sample_rows(task_of(recipe), model, recipe, None)
     assert rows == ["User: sea?\nAssistant:"]
-    assert rows_from == "all 1 rows of pairs.jsonl (test)"
+    assert rows_from == "the only pair of pairs.jsonl (test)"
 
 
 def test_data_that_are_gone_give_way_to_bundled_data(echo, toy_run, tmp_path):

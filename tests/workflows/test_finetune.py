@@ -160,7 +160,7 @@ def test_a_run_can_be_repeated_from_its_own_recipe(toy_run, tmp_path):
 def test_it_says_what_it_will_do_and_what_came_of_it(toy_data, toy_preset):
     _, shown = run_toy(toy_data, toy_preset, "training.epochs=1")
     for words in (
-        "learning_rate: 0.005",
+        "training.learning_rate  0.005  (default: 5e-05)",
         "240 rows",
         "24 rows held out of train, stratified",
         "7 of 32 rows",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import keras_hub
 import numpy as np
@@ -11,8 +12,10 @@ from rich.console import Console
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.adapters import load_adapter
 from kerasllm.models.decoder import load_causal_lm
+from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import load
 from kerasllm.run import Run
+from kerasllm.tasks.task import task_of
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.trained import open_trained
@@ -113,7 +116,7 @@ def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < 0.7 * losses[0]
     assert run.read_metrics()["test"]["loss"] < 0.7 * losses[0]
-    assert "texts in 32 tokens, which do not see each other" in shown
+    assert "conversations in 32 tokens, which do not see each other" in shown
     assert "what the assistant says" in shown
 
     config = json.loads((run.adapter / "adapter_config.json").read_text())
@@ -129,6 +132,31 @@ def test_an_adapter_learns_conversations_and_is_saved_and_merged(
     before = logits_of(load_causal_lm(preset), ids)
     assert np.abs(before - logits_of(merged, ids)).max() > 0.1
     assert merged.chat_template is not None
+    contents = run.read_environment()["contents"]
+    assert contents["train"].startswith("54 conversations, ")
+    assert contents["validation"].startswith("6 conversations, ")
+    assert contents["test"].startswith("12 conversations, ")
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in run.path.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.stat().st_mode & 0o666 != 0o666 & ~umask]
+    # So that a prompt is answered; of a text it is continued.
+    assert merged.conversational and not adapted.conversational
+
+
+def test_the_plan_counts_the_parameters_of_a_quantized_base(toy_language_model, tmp_path):
+    preset = Run(toy_language_model).model
+    recipe = load("gpt_sft_lora", [*chat_settings(tmp_path, preset), "model.quantize=int4"])
+    task = task_of(recipe)
+    model = task.build(recipe, task.load(recipe), "float32")
+    whole = load_causal_lm(preset).backbone.count_params()
+    assert model.adapters.base.parameters == whole
+    train, total = trainable_share(model.task)
+    embeddings = sum(np.prod(v.shape) for v in model.backbone.token_embedding.variables)
+    embeddings += sum(np.prod(v.shape) for v in model.backbone.position_embedding.variables)
+    assert total == whole + train - embeddings  # which train beside the adapter
+    facts = dict(task.model_facts(recipe, model))
+    assert facts["base"].startswith(f"{whole:,} parameters in ") and "4 bits" in facts["base"]
 
 
 @pytest.mark.parametrize(

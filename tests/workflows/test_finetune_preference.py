@@ -108,11 +108,12 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_ends_the_same(
     assert f"kerasllm generate {run.path}" in shown
 
     assert json.loads((run.adapter / "adapter_config.json").read_text())["r"] == 16
-    assert load_causal_lm(run.model).chat_template is not None
+    tuned = load_causal_lm(run.model)
+    assert tuned.chat_template is not None and tuned.conversational
 
     exported = export(run.path, "keras_hub", output=tmp_path / "exported", report=Report.silent())
     assert exported.parity[0].holds and exported.parity[0].agreement == 1
-    assert "13 rows of test.jsonl" in (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert "13 pairs of test.jsonl" in (exported.folder / "README.md").read_text(encoding="utf-8")
 
     copy = stopped_at(run.path, 4, "stopped")
     scored.clear()

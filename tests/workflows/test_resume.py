@@ -37,7 +37,7 @@ AVERAGED = ("training.ema=0.9", "training.accumulate=2")
 def quick(session_cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERASLLM_CACHE", str(session_cache))
-        patch.setattr("kerasllm.workflows.finetune.training_curve", lambda rows, path: None)
+        patch.setattr("kerasllm.workflows.finetune.training_curve", lambda *arguments: None)
         yield
 
 

@@ -18,11 +18,12 @@ from kerasllm.data.chat.shapes import BadRow, known_shapes, read_row, shape_of
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.records import records
+from kerasllm.data.readers.records import first_keys, records
 from kerasllm.data.readers.sources import places
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
+from kerasllm.plurals import counted
 
 # Raise it when the same file and settings would give other tokens than before.
 _VERSION = 1
@@ -61,12 +62,34 @@ class Counts:
         return cls(**store.remarks[0])
 
     def __str__(self) -> str:
-        said = [f"{self.read:,} conversations"]
+        said = [counted(self.read, "conversation")]
         said += [f"{self.cut:,} cut"] * (self.cut > 0)
         said += [f"{self.dropped:,} dropped as too long"] * (self.dropped > 0)
         said += [f"{self.split:,} split into {self.pieces:,}"] * (self.split > 0)
-        said += [f"{self.skipped:,} bad rows skipped"] * (self.skipped > 0)
+        said += [f"{counted(self.skipped, 'bad row')} skipped"] * (self.skipped > 0)
         return ", ".join(said)
+
+
+def holds_conversations(
+    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
+) -> bool:
+    """Tells by the keys of the first rows whether files hold conversations, or else texts.
+
+    Args:
+        spec: As for `open_conversations`, and text files.
+        split: The part that `starter:NAME` means. Defaults to `"train"`.
+
+    Raises:
+        DataError: If they hold preferences.
+    """
+    shape = shape_of(first_keys(spec, split))
+    if shape == "preference":
+        raise DataError(
+            "The rows are preferences: each has an answer that was chosen and one that was rejected",
+            where="data.train",
+            fix="train on them with a recipe whose task is preference, such as gpt_dpo",
+        )
+    return shape is not None
 
 
 def open_conversations(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from kerasllm.data import starters
+from kerasllm.data.tables import shown_name
 from kerasllm.errors import DataError
 
 BLOCK = 1 << 20
@@ -125,7 +126,7 @@ def _find(spec: str, split: str) -> list[DataFile]:
 
 def _find_local(path: str) -> list[DataFile]:
     if os.path.isfile(path):
-        return [DataFile(path, path)]
+        return [DataFile(shown_name(path), path)]
     if os.path.isdir(path):
         raise _directory(path)
     if os.path.exists(path):

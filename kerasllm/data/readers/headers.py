@@ -200,14 +200,14 @@ def unclear(file: DataFile, first: Sequence[str], *, labelled: bool = True) -> D
     fields = ", ".join(f"{place}: {shown(field)}" for place, field in enumerate(first[:20]))
     if labelled:
         fix = (
-            "name the columns by number: --set data.text=NUMBER and data.label=NUMBER (for two "
-            "texts also data.text_pair=NUMBER; evaluate: --text, --label, --text-pair)"
+            "name the columns by number: --text NUMBER and --label NUMBER (for two texts also "
+            "--text-pair NUMBER; in a recipe: data.text, data.label, data.text_pair)"
         )
     else:
         longest = max(range(len(first)), key=lambda place: len(first[place]))
         fix = (
             f"name the column by number, such as --text {longest} (for two texts also "
-            "--text-pair NUMBER; finetune: --set data.text=NUMBER)"
+            "--text-pair NUMBER)"
         )
     return DataError(
         "The first line looks like a row, not a header, and which column is which is not clear",

@@ -2,4 +2,6 @@
 
 from kerasllm._lazy import lazy_names
 
-__getattr__ = lazy_names(__name__, dict.fromkeys(("Adapter", "add_adapter", "load_adapter"), "adapter"))
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__, dict.fromkeys(("Adapter", "add_adapter", "load_adapter"), "adapter")
+)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasllm.distribution.memory import bytes_of
 from kerasllm.errors import PresetError, RecipeError
-from kerasllm.models import decoders
+from kerasllm.models import decoders, presets
 from kerasllm.models.adapters.base import base_of, frozen_layers, prepare
 from kerasllm.models.adapters.fused_layers import join, layout_of, split
 from kerasllm.models.adapters.low_rank import LowRank, add_update, thaw
@@ -30,6 +30,7 @@ class Adapter:
         backbone: The decoder that it is attached to.
         name: What it is called there.
         settings: What its updates are made like.
+        conversational: Whether it was tuned on conversations; may be set.
         base: The `fingerprint`, `bytes` and `parameters` of the backbone without adapters.
         bytes: The size of the backbone's weights with this one.
     """
@@ -45,6 +46,7 @@ class Adapter:
         self.backbone = backbone
         self.name = name
         self.settings = settings
+        self.conversational = False
         self.base = base_of(backbone)
         self.bytes = bytes_of(backbone.variables)
         self._layers = dict(layers)
@@ -63,8 +65,10 @@ class Adapter:
 
         Args:
             folder: Made if need be.
-            base_name: The name or path of the base, for readers of the folder. Defaults to `None`.
+            base_name: The preset that is the base. Where its name on the Hugging Face hub is known,
+                `peft` is told that, so that it finds the base by itself. Defaults to `None`.
         """
+        hub_id, revision = (None, None) if base_name is None else presets.hub_id(base_name)
         tensors, modules = decoders.tensors(self.backbone), decoders.modules(self.backbone)
         whole = {name: tensors[name].to_huggingface() for name in self._whole}
         embeddings = _embeddings_of(self.backbone)
@@ -76,10 +80,13 @@ class Adapter:
             {name: join(modules[name].layers, self.name) for name in self._layers},
             whole,
             base_name=base_name,
+            hub_id=hub_id,
+            revision=revision,
             fan_in_fan_out=any(modules[name].transposed for name in self._layers),
             fingerprint=self.base.fingerprint,
+            conversational=self.conversational,
         )
-        write_adapter(adapter, folder)
+        write_adapter(adapter, folder, modules=[module_of(name) for name in tensors])
 
     def merge(self) -> None:
         """Puts all active adapters of the backbone into its kernels, in float32, and ends them.
@@ -146,7 +153,7 @@ def add_adapter(
     rank: int = 8,
     alpha: float = 16,
     dropout: float = 0.0,
-    targets: Sequence[str] = ("q_proj", "v_proj"),
+    targets: Sequence[str] = ("query", "value"),
     rank_stabilized: bool = False,
     dora: bool = False,
     train: Sequence[str] = (),
@@ -162,7 +169,8 @@ def add_adapter(
         rank: The width of the two matrices of a layer. Defaults to `8`.
         alpha: An update is scaled by `alpha / rank`. Defaults to `16`.
         dropout: The rate at which inputs of an update are dropped. Defaults to `0.0`.
-        targets: The layers that get one, see `find_targets`. Defaults to `("q_proj", "v_proj")`.
+        targets: The layers that get one, see `find_targets`. Defaults to `("query", "value")`, of
+            the attention, whatever the family calls them.
         rank_stabilized: Whether to scale by `alpha / sqrt(rank)`. Defaults to `False`.
         dora: Whether magnitude and direction of each output train apart. Defaults to `False`.
         train: Further layers that train whole, such as `norm`, `embeddings`. Defaults to `()`.
@@ -249,7 +257,9 @@ def load_adapter(
                     update.magnitude.assign(part.magnitude)
     for tensor, value in whole.items():
         tensors[tensor].assign(value)
-    return Adapter(backbone, name, stored.settings, layers, list(whole))
+    adapter = Adapter(backbone, name, stored.settings, layers, list(whole))
+    adapter.conversational = stored.conversational
+    return adapter
 
 
 def _check_pairs(stored: PeftAdapter, modules: Mapping, where: str) -> dict:

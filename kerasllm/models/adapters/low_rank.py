@@ -78,6 +78,14 @@ class _Frozen:
             return super().kernel
         return self.layout.kernel(self.quantized.dequantized(self.compute_dtype))
 
+    @property
+    def parameter_count(self) -> int:
+        """How many parameters it has, updates included, in however few bits they are held."""
+        updates = [each for update in self.updates.values() for each in update.variables]
+        learned = updates if self.bias is None else [*updates, self.bias]
+        own = self.layout.inputs * self.layout.outputs
+        return own + sum(math.prod(each.shape) for each in learned)
+
     def call(self, inputs, training=None):
         rows = self.layout.rows(inputs)
         base = self._multiply(rows)

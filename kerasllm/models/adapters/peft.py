@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from kerasllm.errors import PresetError
 from kerasllm.models.adapters.low_rank import LowRank
-from kerasllm.models.adapters.targets import ends_with
+from kerasllm.models.adapters.targets import ends_with, module_of
 from kerasllm.models.huggingface.stored import StoredTensor
+from kerasllm.safetensors_file import save_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -67,22 +67,28 @@ class PeftAdapter:
         settings: What all layers share; rank and alpha are those of most of them.
         pairs: By the name of the module.
         whole: The tensors of layers that trained whole, by their names.
-        base_name: The name or path of the base, if it has one.
+        base_name: The preset or path of the base, if it has one.
+        hub_id: The base's `OWNER/NAME` on the Hugging Face hub, if it is known.
+        revision: Its revision there, if one was named.
         fan_in_fan_out: Whether the base keeps its matrices as `[inputs, outputs]`.
         fingerprint: Of the base's weights, if kerasllm wrote the adapter.
         expects: Which modules must have a pair, as PEFT writes it: the ends of their names, one
             pattern, or `None` where nothing says.
         ties_embeddings: Whether the output layer follows the embeddings if they trained.
+        conversational: Whether it was tuned on conversations, if kerasllm wrote it.
     """
 
     settings: LowRank
     pairs: Mapping[str, Pair]
     whole: Mapping[str, np.ndarray] = field(default_factory=dict)
     base_name: str | None = None
+    hub_id: str | None = None
+    revision: str | None = None
     fan_in_fan_out: bool = False
     fingerprint: str | None = None
     expects: tuple[str, ...] | str | None = None
     ties_embeddings: bool = False
+    conversational: bool = False
 
     def missing(self, modules: Iterable[str]) -> list[str]:
         """Returns those modules of a base that must have a pair, and have none."""
@@ -95,8 +101,16 @@ class PeftAdapter:
         return [name for name in named if name not in self.pairs]
 
 
-def write_adapter(adapter: PeftAdapter, folder: str | Path) -> None:
-    """Writes an adapter so that `peft` opens it."""
+def write_adapter(adapter: PeftAdapter, folder: str | Path, modules: Iterable[str] = ()) -> None:
+    """Writes an adapter so that `peft` opens it.
+
+    Args:
+        adapter: The adapter.
+        folder: Made if need be.
+        modules: The names of all modules of the base that hold tensors. Where they show that short
+            names (`q_proj`) select the adapter's modules and no others, short names are written.
+            Defaults to `()`: whole names are.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors, ranks, alphas, blocks = {}, {}, {}, {}
@@ -115,7 +129,8 @@ def write_adapter(adapter: PeftAdapter, folder: str | Path) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": adapter.base_name,
+        "base_model_name_or_path": adapter.hub_id or adapter.base_name,
+        "revision": adapter.revision,
         "r": adapter.settings.rank,
         "lora_alpha": adapter.settings.alpha,
         "lora_dropout": adapter.settings.dropout,
@@ -123,21 +138,59 @@ def write_adapter(adapter: PeftAdapter, folder: str | Path) -> None:
         "use_dora": adapter.settings.dora,
         "bias": "none",
         "fan_in_fan_out": adapter.fan_in_fan_out,
-        # Whole names: an end of one may fit layers that have no update.
-        "target_modules": sorted(adapter.pairs),
-        "modules_to_save": sorted({name.rpartition(".")[0] for name in adapter.whole}) or None,
-        "rank_pattern": ranks,
-        "alpha_pattern": alphas,
+        "target_modules": _short(adapter.pairs, modules, ends_with),
+        # Here PEFT looks at the last letters alone: `norm` selects `input_layernorm`, too.
+        "modules_to_save": _short(map(module_of, adapter.whole), modules, str.endswith) or None,
+        "rank_pattern": _patterns(ranks, modules),
+        "alpha_pattern": _patterns(alphas, modules),
         "init_lora_weights": True,
         "inference_mode": True,
     }
     metadata = {"format": "pt", "kerasllm_blocks": json.dumps(blocks)}
     if adapter.fingerprint:
         metadata["kerasllm_base"] = adapter.fingerprint
+    if adapter.base_name:
+        metadata["kerasllm_preset"] = str(adapter.base_name)
+    if adapter.conversational:
+        metadata["kerasllm_conversational"] = "true"
     held = {name: np.ascontiguousarray(value, "float32") for name, value in tensors.items()}
-    safetensors.numpy.save_file(held, folder / WEIGHTS, metadata=metadata)
+    save_tensors(held, folder / WEIGHTS, metadata)
     text = json.dumps(config, indent=2, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _short(
+    chosen: Iterable[str], modules: Iterable[str], selects: Callable[[str, str], bool]
+) -> list[str]:
+    """Returns the fewest names that select some modules of a base, and no others.
+
+    Args:
+        chosen: The names of those modules.
+        modules: The names of all modules; with none, the whole names are returned.
+        selects: Whether a module is selected by a name, as PEFT has it.
+    """
+    chosen, modules = sorted({*chosen}), {*modules}
+    if not modules:
+        return chosen
+    others, short = modules - {*chosen}, set()
+    for name in chosen:
+        steps = name.split(".")
+        ends = (".".join(steps[start:]) for start in reversed(range(len(steps))))
+        end = next((e for e in ends if not any(selects(other, e) for other in others)), name)
+        # With a layer's number in it, a name is of one module and no shorter list.
+        if any(step.isdigit() for step in end.split(".")):
+            return chosen
+        short.add(end)
+    return sorted(short)
+
+
+def _patterns(values: Mapping[str, float], modules: Iterable[str]) -> dict[str, float]:
+    """Returns the values of modules by the fewest names that select those of each value."""
+    found = {}
+    for value in dict.fromkeys(values.values()):
+        named = [name for name, own in values.items() if own == value]
+        found |= dict.fromkeys(_short(named, modules, ends_with), value)
+    return found
 
 
 def read_adapter(folder: str | Path) -> PeftAdapter:
@@ -176,11 +229,12 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
         settings,
         pairs,
         whole,
-        base_name=config.get("base_model_name_or_path"),
+        base_name=metadata.get("kerasllm_preset") or config.get("base_model_name_or_path"),
         fan_in_fan_out=bool(config.get("fan_in_fan_out")),
         fingerprint=metadata.get("kerasllm_base"),
         expects=_expected(config),
         ties_embeddings=bool(config.get("ensure_weight_tying")),
+        conversational=metadata.get("kerasllm_conversational") == "true",
     )
 
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
 from kerasllm.errors import PresetError
 from kerasllm.models.huggingface.stored import WEIGHTS, StoredTensor, list_tensors
+from kerasllm.safetensors_file import save_tensors
 
 # Names that KerasHub's importer asks for, before it looks for a longer name with the same end.
 _PREFIXES = {
@@ -82,9 +82,7 @@ def stage_weights(folder: Path, config: Mapping, target: Path) -> bool:
         tensors[name] = change(tensors)
     if fresh_pooler:
         tensors.update(_new_pooler(expected, poolers))
-    safetensors.numpy.save_file(
-        {prefix + name: tensor for name, tensor in tensors.items()}, target / WEIGHTS
-    )
+    save_tensors({prefix + name: tensor for name, tensor in tensors.items()}, target / WEIGHTS)
     return fresh_pooler
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 import tensorflow as tf
 
 from kerasllm.errors import PresetError
@@ -24,6 +23,7 @@ from kerasllm.models.tensorflow_checkpoints.encoders import (
     ObjectEncoder,
     ScopedEncoder,
 )
+from kerasllm.safetensors_file import save_tensors
 
 Shape = tuple[int, ...]
 
@@ -59,7 +59,7 @@ def convert_weights(checkpoint: Path, config: Mapping, target: Path) -> None:
             where=str(checkpoint.parent),
             fix="copy all its files again: one is broken, or they do not belong together",
         ) from error
-    safetensors.numpy.save_file(tensors, target / WEIGHTS)
+    save_tensors(tensors, target / WEIGHTS)
 
 
 def _find_encoder(

