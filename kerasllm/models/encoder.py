@@ -32,7 +32,7 @@ from kerasllm.models.heads import (
 from kerasllm.models.huggingface.heads import (
     assign_head,
     dropouts,
-    is_classifier,
+    has_head,
     label_names,
     longest_text,
 )
@@ -162,9 +162,7 @@ def is_trained(folder: str | Path) -> bool:
     folder = Path(folder)
     if any((folder / name).is_file() for name in (HEAD_FACTS, "task.json")):
         return True
-    if not huggingface.is_huggingface(folder):
-        return False
-    return is_classifier(huggingface.read_config(folder / huggingface.CONFIG))
+    return huggingface.is_huggingface(folder) and has_head(folder)
 
 
 def save_task(task: keras_hub.models.TextClassifier, folder: str | Path) -> None:

@@ -32,7 +32,7 @@ class NotebookProgress:
         self._total: int | None = None
         self._completed = 0
         self._first = 0
-        self._values = ""
+        self._values = self._now = ""
         self._began = self._shown = 0.0
 
     def __enter__(self) -> NotebookProgress:
@@ -66,12 +66,16 @@ class NotebookProgress:
         description: str | None = None,
         completed: int | None = None,
         values: str | None = None,
+        since: float | None = None,
         **_: object,
     ) -> None:
         """Shows how far it is; see `rich.progress.Progress.update`."""
         self._description = self._description if description is None else description
         self._completed = self._completed if completed is None else completed
-        self._values = self._values if values is None else values
+        # What was measured last stays, also at the end; that it is validating goes.
+        if values and since is None:
+            self._values = values
+        self._now = values if values and since is not None else ""
         if time.monotonic() - self._shown > _SECONDS_BETWEEN_UPDATES:
             self._show(self._html())
 
@@ -80,7 +84,7 @@ class NotebookProgress:
         self._display.update(_Html(shown))
 
     def _html(self) -> str:
-        texts = [self._description, self._values]
+        texts = [self._description, self._now or self._values]
         if not self._total:
             return f"<pre>{html.escape('  '.join(filter(None, texts)))}</pre>"
         done = self._completed - self._first

@@ -488,7 +488,7 @@ def test_a_loss_class_that_is_not_registered(preset):
     assert fits(model, TEXTS, NAMES, epochs=8, batch_size=16)["accuracy"][-1] > 0.9
 
 
-@pytest.mark.parametrize("loss", ["mse", "binary_crossentropy", keras.losses.Hinge()], ids=str)
+@pytest.mark.parametrize("loss", ["mse", "binary_crossentropy", keras.losses.Hinge()], ids="abc")
 def test_a_loss_for_another_problem_is_refused(model, loss):
     with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
         model.compile("adam", loss=loss)

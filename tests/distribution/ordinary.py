@@ -45,12 +45,13 @@ def datasets_and_arrays(scope) -> dict:
             data, options = (tiny_batches(rows=ROWS),), {}
             inputs = tiny_batches(rows=ROWS).map(lambda x, y, weight: x)
         else:
-            data, options = (x, y, weight), {"batch_size": 8}
+            data, options = (x, y), {"batch_size": 8, "sample_weight": weight}
             inputs = x
         model.fit(*data, epochs=2, verbose=0, **options, **({"shuffle": False} if options else {}))
         results[f"{name}/weights"] = np.concatenate([w.ravel() for w in weights_of(model)])
         measured = model.evaluate(*data, verbose=0, return_dict=True, **options)
         results[f"{name}/measured"] = [measured["loss"], measured["accuracy"]]
+        options.pop("sample_weight", None)
         results[f"{name}/outputs"] = model.predict(inputs, verbose=0, **options)
     # One row is fewer than the replicas.
     results["one row"] = model.predict({key: part[:1] for key, part in x.items()}, verbose=0)
@@ -59,7 +60,8 @@ def datasets_and_arrays(scope) -> dict:
 
 def shuffled_arrays(scope) -> dict:
     model = new_model(scope)
-    model.fit(*arrays(), batch_size=8, epochs=2, verbose=0)
+    x, y, weight = arrays()
+    model.fit(x, y, sample_weight=weight, batch_size=8, epochs=2, verbose=0)
     return {"shuffled": np.concatenate([w.ravel() for w in weights_of(model)])}
 
 

@@ -30,6 +30,11 @@ def is_classifier(config: Mapping) -> bool:
     )
 
 
+def has_head(folder: Path) -> bool:
+    """Returns whether a folder says that it holds a trained classifier; see `is_classifier`."""
+    return is_classifier(read_config(folder / CONFIG))
+
+
 def problem_of(config: Mapping, where: str) -> str:
     """Returns what a classifier's outputs are: `"single_label"`, `"multi_label"`, `"regression"`.
 
