@@ -346,7 +346,7 @@ class TextClassifier(TextModel):
 
     @contextmanager
     def in_own_unit(self) -> Iterator[None]:
-        """Gives scores in their own unit inside a `with`, as after `fit`, while it goes on.
+        """Gives scores in their own unit inside a `with`, as after `fit`, while it continues.
 
         What is read or written in between, such as a file of a callback, is as after the training;
         the weights of the head are then exactly those from before.

@@ -1,4 +1,4 @@
-"""TensorFlow and KerasHub imported without a page of notices, whoever imports them."""
+"""Imports TensorFlow and KerasHub without a page of notices, in any module."""
 
 from __future__ import annotations
 

@@ -352,6 +352,7 @@ def test_a_dataset_of_a_frame_and_of_a_table(model):
         Dataset.from_arrow(arrow.Table.from_pandas(frame), text="review", label="stars"),
     ):
         fits(model, dataset)
+        assert dataset.counts == {name: NAMES.count(name) for name in LABELS}
 
 
 def test_a_dataset_of_tf_data(model):
@@ -394,7 +395,9 @@ def test_compile_without_arguments(preset):
 def test_an_optimizer_by_name(preset, name):
     model = classifier(preset)
     model.compile(name)
+    before = model.get_weights()
     fits(model, TEXTS[:16], NAMES[:16])
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
 
 
 def test_an_optimizer_that_has_no_such_name(model):
@@ -1180,4 +1183,5 @@ def test_labels_are_not_for_language_models(toy_language_model):
 
 
 def test_a_result_is_json(model):
-    json.dumps(model.evaluate(TEXTS, NAMES, verbose=0, return_dict=True))
+    found = model.evaluate(TEXTS, NAMES, verbose=0, return_dict=True)
+    assert json.loads(json.dumps(found)) == found
