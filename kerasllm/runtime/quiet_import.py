@@ -18,12 +18,16 @@ _SILENT = 3
 def install() -> None:
     """Makes the import of TensorFlow silent, and sets before it what TensorFlow reads only then.
 
+    Where TensorFlow has been imported already, what it has not read yet is set at once.
+
     From `import kerasllm` on: Keras, KerasHub and a user's own program import TensorFlow as well as
     kerasllm does, and whatever comes first decides. Nothing is hidden but what is written to stderr
     until the import has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`,
     which is set to `3` unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """
-    if "tensorflow" not in sys.modules and not is_off("KERASLLM_QUIET_IMPORT"):
+    if "tensorflow" in sys.modules:
+        _set_before_import()
+    elif not is_off("KERASLLM_QUIET_IMPORT"):
         sys.meta_path.insert(0, _FINDER)
 
 
@@ -50,9 +54,7 @@ class _Loader(SourceFileLoader):
 
     def create_module(self, spec: ModuleSpec) -> None:
         # Before `sys.modules` has it: what sets the flags asks whether TensorFlow is in use.
-        from kerasllm.runtime.startup import set_before_import
-
-        set_before_import()
+        _set_before_import()
 
     def exec_module(self, module) -> None:
         from kerasllm.runtime.startup import silence
@@ -63,6 +65,12 @@ class _Loader(SourceFileLoader):
             return
         with silence():
             super().exec_module(module)
+
+
+def _set_before_import() -> None:
+    from kerasllm.runtime.startup import set_before_import
+
+    set_before_import()
 
 
 _FINDER = _Finder()

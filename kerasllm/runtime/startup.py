@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from kerasllm.runtime import quiet_import
 from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
-from kerasllm.runtime.xla_cache import keep_programs, set_flags
+from kerasllm.runtime.xla_cache import set_flags
 
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
 # asks them for; together they take longer than Keras itself.
@@ -89,7 +89,6 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
 def set_before_import() -> None:
     """Sets what TensorFlow reads when it is imported, or at its first operation."""
     set_flags()
-    keep_programs()
     keep_memory()
 
 

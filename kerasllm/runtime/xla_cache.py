@@ -27,7 +27,7 @@ _PRODUCTS_ALONE = f"{_YNN}individual_dot"
 # XLA ends the process over a flag that it does not know.
 _FIRST_WITH_YNN = (2, 21)
 _FLAG = "--tf_xla_persistent_cache_directory"
-# Of all programs; above it the oldest are forgotten.
+# Of all programs; above it those not used for longest are forgotten.
 _MOST_BYTES = 1 << 30
 # TensorFlow fails where it cannot write one.
 _LEAST_FREE_BYTES = 2 << 30
@@ -38,29 +38,37 @@ _LARGE = (64, 128, 384)
 _late = False
 
 
-def set_flags() -> None:
-    """Makes XLA, which must not have compiled anything yet, reduce without YNNPACK.
+def set_flags() -> Path | None:
+    """Sets what XLA is told, before TensorFlow's first operation and before devices are listed.
 
-    XLA reads its flags when it compiles for the first time. `KERASLLM_XLA_FLAGS=0` leaves them.
-    """
-    global _late
-    own = os.environ.get(_XLA_VARIABLE, "")
-    if is_off("KERASLLM_XLA_FLAGS") or _YNN in own or _tensorflow() < _FIRST_WITH_YNN:
-        return
-    _late = is_started()
-    os.environ[_XLA_VARIABLE] = f"{own} {_PRODUCTS_ALONE}".strip()
-
-
-def keep_programs() -> Path | None:
-    """Makes TensorFlow keep what XLA compiles in the cache folder; before its first operation.
+    XLA, which reads its flags when it compiles for the first time, reduces without YNNPACK; and
+    TensorFlow keeps what it compiles in the cache folder. `KERASLLM_XLA_FLAGS=0` and
+    `KERASLLM_XLA_CACHE=0` leave that.
 
     Returns:
         The folder. `None` where nothing is kept: `TF_XLA_FLAGS` names a folder already, TensorFlow
-        is in use, there is no folder with room, or `KERASLLM_XLA_CACHE=0`.
+        is in use, there is no folder with room, or the switch says so.
     """
+    global _late
+    own = os.environ.get(_XLA_VARIABLE, "")
+    told = is_off("KERASLLM_XLA_FLAGS") or _YNN in own or _tensorflow() < _FIRST_WITH_YNN
+    if not told:
+        os.environ[_XLA_VARIABLE] = f"{own} {_PRODUCTS_ALONE}".strip()
     flags = os.environ.get(_VARIABLE, "")
-    if is_off("KERASLLM_XLA_CACHE") or _FLAG in flags or is_started():
-        return None
+    folder = None if is_off("KERASLLM_XLA_CACHE") or _FLAG in flags else _programs()
+    if folder:
+        os.environ[_VARIABLE] = f"{flags} {_FLAG}={folder}".strip()
+    # Asked last: with the question TensorFlow reads its flags, once for all.
+    if is_started():
+        _late = _late or not told
+        if folder:
+            os.environ[_VARIABLE] = flags
+        folder = None
+    return folder
+
+
+def _programs() -> Path | None:
+    """Returns the folder of the programs, with room for more; `None` where there is none."""
     folder = cache_dir() / "xla" / _machine()
     # TensorFlow takes its flags apart at spaces.
     if any(character.isspace() for character in str(folder)):
@@ -73,7 +81,6 @@ def keep_programs() -> Path | None:
             return None
     except OSError:
         return None
-    os.environ[_VARIABLE] = f"{flags} {_FLAG}={folder}".strip()
     return folder
 
 
@@ -115,10 +122,12 @@ def _reduces_by_ynn() -> bool:
 
 
 def forget_old(folder: Path, most_bytes: int) -> None:
-    """Deletes the oldest programs, until the others fill no more than `most_bytes`."""
+    """Deletes the programs not used for longest, until the rest fill at most `most_bytes`."""
     files = {path: path.stat() for path in folder.iterdir()}
     there = sum(state.st_size for state in files.values())
-    for path in sorted(files, key=lambda path: files[path].st_mtime):
+    # Where the file system keeps no times of access, the oldest.
+    used = {path: max(state.st_atime, state.st_mtime) for path, state in files.items()}
+    for path in sorted(files, key=used.__getitem__):
         if there <= most_bytes:
             break
         path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from kerasllm.runtime import xla_cache
 
 CODE = """
+import kerasllm
 from kerasllm.runtime.startup import import_tensorflow
 import_tensorflow()
 import tensorflow as tf
@@ -17,13 +18,14 @@ print(float(tf.function(lambda x: tf.sin(x) + x, jit_compile=True)(tf.ones([8]))
 """
 
 
-def test_the_next_process_finds_the_program(tmp_path):
+@pytest.mark.parametrize("first", ["kerasllm", "keras"])
+def test_the_next_process_finds_the_program(tmp_path, first):
     environment = {**os.environ, "KERASLLM_CACHE": str(tmp_path)}
     environment.pop("TF_XLA_FLAGS", None)
     found = []
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-c", CODE],
+            [sys.executable, "-c", f"import {first}\n{CODE}"],
             env=environment,
             capture_output=True,
             text=True,
@@ -48,8 +50,7 @@ def untouched(monkeypatch, tmp_path):
 
 
 def test_flags_that_are_set_stay(untouched):
-    xla_cache.set_flags()
-    folder = xla_cache.keep_programs()
+    folder = xla_cache.set_flags()
     assert folder.parent == untouched / "xla" and folder.is_dir()
     flags = os.environ["TF_XLA_FLAGS"].split()
     assert flags == ["--tf_xla_clustering_debug", f"--tf_xla_persistent_cache_directory={folder}"]
@@ -57,7 +58,7 @@ def test_flags_that_are_set_stay(untouched):
     assert xla_cache.calls_at_once()
     os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type=reduce"
     assert not xla_cache.calls_at_once()
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
 
 
 @pytest.mark.parametrize("version", ["2.20.0", "not installed"])
@@ -72,8 +73,7 @@ def test_xla_is_given_no_flag_that_it_does_not_know(untouched, monkeypatch, vers
 def test_switches_leave_the_flags(untouched, monkeypatch):
     monkeypatch.setenv("KERASLLM_XLA_FLAGS", "0")
     monkeypatch.setenv("KERASLLM_XLA_CACHE", "off")
-    xla_cache.set_flags()
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
     assert os.environ["XLA_FLAGS"] == "--xla_dump_max_hlo_modules=1"
     assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
     assert not xla_cache.calls_at_once()
@@ -83,29 +83,27 @@ def test_switches_leave_the_flags(untouched, monkeypatch):
 def test_flags_that_xla_may_not_have_read_are_tried_out(untouched, monkeypatch, too_late):
     monkeypatch.setattr(xla_cache, "is_started", lambda: True)
     monkeypatch.setattr(xla_cache, "_reduces_by_ynn", lambda: too_late)
-    xla_cache.set_flags()
-    assert xla_cache.calls_at_once() is not too_late
     # TensorFlow reads where programs are kept at its first operation.
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
+    assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
+    assert xla_cache.calls_at_once() is not too_late
 
 
 CODE_OF_A_REDUCTION = """
 import os
 import tensorflow as tf
+if {late}:
+    tf.function(lambda x: x + 1, jit_compile=True)(1.0)
 from kerasllm.runtime import xla_cache
 print(xla_cache.is_started())
 tf.constant(1) + 1
 print(xla_cache.is_started())
-if {late}:
-    tf.function(lambda x: x + 1, jit_compile=True)(1.0)
-xla_cache.set_flags()
 print(xla_cache.calls_at_once())
 """
 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_xla_reads_its_flags_when_it_first_compiles(late):
-    """Python code may have used TensorFlow before: what counts is whether it has used XLA."""
     environment = {**os.environ}
     environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
@@ -116,25 +114,27 @@ def test_xla_reads_its_flags_when_it_first_compiles(late):
         check=True,
     )
     supported = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21)
-    assert done.stdout.split() == ["False", "True", str(supported and not late)]
+    assert done.stdout.split() == [str(late), "True", str(supported and not late)]
 
 
 def test_nothing_is_kept_where_it_cannot_be(untouched, monkeypatch):
     monkeypatch.setenv("KERASLLM_CACHE", str(untouched / "with space"))
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
     (untouched / "file").touch()
     monkeypatch.setenv("KERASLLM_CACHE", str(untouched / "file"))
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
     monkeypatch.setenv("KERASLLM_CACHE", str(untouched))
     monkeypatch.setattr(xla_cache, "_LEAST_FREE_BYTES", 1 << 60)
-    assert xla_cache.keep_programs() is None
+    assert xla_cache.set_flags() is None
     assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
 
 
-def test_the_oldest_programs_are_forgotten(tmp_path):
+def test_the_programs_not_used_for_longest_are_forgotten(tmp_path):
     for age in range(4):
         path = tmp_path / f"{age}.pb"
         path.write_bytes(bytes(100))
         os.utime(path, (1e9 - age, 1e9 - age))
+    # It was read since.
+    os.utime(tmp_path / "3.pb", (1e9 - 0.5, 1e9 - 3))
     xla_cache.forget_old(tmp_path, 250)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.pb", "1.pb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.pb", "3.pb"]
