@@ -1,12 +1,21 @@
-"""Jinja for templates that came with a download: nothing to reach out of, nor to run for ever."""
+"""Compiles and renders the chat templates that came with a download, in a process of its own.
+
+Jinja's sandbox keeps a template from reaching out. It bounds neither time nor memory: constants are
+folded while a template is compiled, and loops in each other never end. So this file is run as a
+program, by `kerasllm.data.chat.template_sandbox`, in a process with limits that hold whatever the
+template does. It needs Jinja and the standard library alone, as it must be there in no time.
+"""
 
 from __future__ import annotations
 
+import collections
 import datetime
 import json
-import re
+import resource
+import struct
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import jinja2
 from jinja2 import nodes
@@ -15,47 +24,47 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from kerasllm.errors import DataError
-
-# No template that is meant well comes near: a conversation has a hundred messages, not a hundred thousand.
+# No template that is meant well comes near: a conversation has a hundred messages, not a hundred
+# thousand.
 _MOST_STEPS = 100_000
 _LONGEST = 1 << 24
 _LARGEST_POWER = 64
+# Compiled templates that are kept.
+_MOST_KEPT = 32
+# Of the counter of steps: a name that the source does not hold, so that it cannot be set.
+_COUNTER = "count_step"
 
-_GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+MEMORY = 512 << 20
+"""Bytes that the process may take, beside what it has when it begins."""
+
+SECONDS = 5
+"""How long compiling or rendering a template may take."""
+
+LENGTH = struct.Struct("<I")
+"""How a message begins: with the number of its bytes."""
 
 
-class SandboxedTemplate:
-    """A chat template as transformers compiles it, with limits.
+class Renderer:
+    """A chat template as transformers compiles it.
 
     Args:
         source: The Jinja source.
-        where: The place to name in errors. Defaults to `None`.
-
-    Attributes:
-        has_generation_blocks: Whether the template marks by `{% generation %}` what the assistant
-            says.
 
     Raises:
-        DataError: The source is not Jinja.
+        jinja2.TemplateSyntaxError: The source is not Jinja.
     """
 
-    def __init__(self, source: str, where: str | None = None):
+    def __init__(self, source: str):
+        counter = _COUNTER
+        while counter in source:
+            counter += "_"
         self._environment = _Environment(
+            counter,
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[_GenerationBlocks, _StepCounter, loopcontrols],
         )
-        try:
-            self._template = self._environment.from_string(source)
-        except (jinja2.TemplateSyntaxError, RecursionError) as error:
-            line = getattr(error, "lineno", None)
-            raise DataError(
-                f"The chat template is not valid Jinja: {error}",
-                where=f"{where}:{line}" if where and line else where,
-                fix="correct the template, or choose a built-in one",
-            ) from error
-        self.has_generation_blocks = bool(_GENERATION_BLOCK.search(source))
+        self._template = self._environment.from_string(source)
 
     def render(self, variables: Mapping[str, Any], marks: tuple[str, str] | None = None) -> str:
         """Returns the text that the template makes.
@@ -63,23 +72,28 @@ class SandboxedTemplate:
         Args:
             variables: What the template can see, plain JSON values.
             marks: What to put before and after each `{% generation %}` block. Defaults to `None`.
-
-        Raises:
-            DataError: The template fails, or does what a template may not.
         """
         self._environment.marks = marks
         self._environment.steps = 0
-        try:
-            return self._template.render(variables)
-        except SecurityError as error:
-            what = f"The chat template does what a template may not: {error}"
-        except jinja2.TemplateError as error:
-            what = f"The chat template refuses the conversation: {error}"
-        except RecursionError:
-            what = "The chat template calls itself without an end"
-        except Exception as error:  # whatever Python makes of the template's expressions
-            what = f"The chat template fails: {type(error).__name__}: {error}"
-        raise DataError(what, fix="correct the conversation, or choose another template")
+        text = self._template.render(variables)
+        if len(text) > _LONGEST:
+            raise SecurityError(f"it writes {len(text):,} characters")
+        return text
+
+
+def what_went_wrong(error: BaseException) -> str:
+    """Says in words why a template was not compiled or not rendered."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"The chat template is not valid Jinja: {error}"
+    if isinstance(error, SecurityError):
+        return f"The chat template does what a template may not: {error}"
+    if isinstance(error, jinja2.TemplateError):
+        return f"The chat template refuses the conversation: {error}"
+    if isinstance(error, RecursionError):
+        return "The chat template calls itself without an end"
+    if isinstance(error, MemoryError):
+        return f"The chat template takes more than {MEMORY >> 20} MB of memory"
+    return f"The chat template fails: {type(error).__name__}: {error}"
 
 
 class _StepCounter(Extension):
@@ -100,7 +114,7 @@ class _StepCounter(Extension):
                 counted = False
                 line = token.lineno
                 yield Token(line, "variable_begin", "{{")
-                yield Token(line, "name", "count_step")
+                yield Token(line, "name", self.environment.counter)
                 yield Token(line, "lparen", "(")
                 yield Token(line, "rparen", ")")
                 yield Token(line, "variable_end", "}}")
@@ -128,7 +142,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["*", "**"])
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, counter: str, **kwargs: Any):
+        # The extensions ask for it.
+        self.counter = counter
         super().__init__(**kwargs)
         self.marks: tuple[str, str] | None = None
         self.steps = 0
@@ -137,8 +153,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals.update(
             raise_exception=_raise_exception,
             strftime_now=lambda form: datetime.datetime.now().strftime(form),
-            count_step=self._count_step,
         )
+        self.globals[counter] = self._count_step
         self.filters["tojson"] = _to_json
 
     def call_binop(
@@ -179,3 +195,61 @@ def _to_json(
         separators=separators,
         sort_keys=sort_keys,
     )
+
+
+# The process
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until there are no more.
+
+    A request is the object `{"source", "variables", "marks"}` in JSON; without `variables` the
+    template is only compiled. An answer is `{"text"}`, or `{"error", "line"}`.
+    """
+    kept: collections.OrderedDict[str, Renderer] = collections.OrderedDict()
+    while head := requests.read(LENGTH.size):
+        content = requests.read(*LENGTH.unpack(head))
+        _limit_time()
+        try:
+            answer = {"text": _answer(kept, **json.loads(content))}
+        except Exception as error:
+            answer = {"error": what_went_wrong(error), "line": getattr(error, "lineno", None)}
+        content = json.dumps(answer).encode()
+        answers.write(LENGTH.pack(len(content)) + content)
+        answers.flush()
+
+
+def _answer(
+    kept: collections.OrderedDict[str, Renderer],
+    source: str,
+    variables: dict | None,
+    marks: list[str] | None,
+) -> str | None:
+    renderer = kept.pop(source, None) or Renderer(source)
+    kept[source] = renderer
+    if len(kept) > _MOST_KEPT:
+        kept.popitem(last=False)
+    return None if variables is None else renderer.render(variables, marks)
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        # Only Linux says, and only Linux keeps the limit.
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+
+
+def _limit_time() -> None:
+    """Ends the process where a request takes too long and nobody waits for it any more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + SECONDS + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    _limit_memory()
+    serve(sys.stdin.buffer, sys.stdout.buffer)
