@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasllm.data.problems import SAMPLE, Problem, detect_problem, parse_one_hot
+from kerasllm.data.detection import detect_problem
+from kerasllm.data.label_cells import parse_one_hot
+from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.problems import Problem
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Row, format_of, json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
