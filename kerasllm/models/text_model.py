@@ -15,7 +15,7 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.dataset import ARGUMENTS, Dataset
 from kerasllm.data.pipeline import needs_one_shape
-from kerasllm.data.problems import shown
+from kerasllm.data.label_cells import shown
 from kerasllm.data.rows import Rows
 from kerasllm.data.texts import (
     checked_texts,
