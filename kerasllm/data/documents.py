@@ -84,7 +84,7 @@ class Documents:
         on_bad_row: str = "error",
     ):
         specs = [spec] if isinstance(spec, (str, os.PathLike)) else list(spec)
-        found = find_files([one for part in specs for one in _files_of(part)], split)
+        found = find_files([one for part in specs for one in files_of(part)], split)
         self._on_bad_row = on_bad_row
         # Rows are what a source reads; it checks its own files.
         self._readers = [
@@ -240,8 +240,12 @@ def open_documents(
     return store
 
 
-def _files_of(spec: str | os.PathLike) -> list[str]:
-    """Returns what a spec stands for: the text files of a folder, or itself."""
+def files_of(spec: str | os.PathLike) -> list[str]:
+    """Returns what a spec stands for: the text files of a folder, or itself.
+
+    Raises:
+        DataError: If a folder holds none.
+    """
     path = os.path.expanduser(os.fspath(spec))
     if not os.path.isdir(path):
         return [os.fspath(spec)]
