@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,7 +143,7 @@ def record_rows(
     from kerasllm.data.readers.records import first_keys, records
 
     files = find_files(spec, split)
-    shapes = [shape_of(first_keys(file.name, split)) if format == "auto" else format
+    shapes = [shape_of(first_keys([file], split)) if format == "auto" else format
               for file in files]  # fmt: skip
     for file, shape in zip(files, shapes):
         if shape is None:
@@ -221,15 +220,11 @@ def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
     """
     from kerasllm.data.readers.sources import Source
 
-    spec = list(spec) if isinstance(spec, (list, tuple)) else [spec]
-    if any(os.path.isdir(os.path.expanduser(one)) for one in spec):
-        from kerasllm.data.documents import files_of
-
-        spec = [file for one in spec for file in files_of(one)]
-    if all(file.suffix in TEXT_FILES for file in find_files(spec, split)):
-        return passage_rows(spec, split)
+    files = find_files(spec, split, preferred="text")
+    if all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
     return labelled_rows(
-        Source(spec, split=split, text=text, labelled=False, on_bad_row="skip")
+        Source(files, split=split, text=text, labelled=False, on_bad_row="skip")
     )
 
 
@@ -257,16 +252,13 @@ def rows_of_files(
     from kerasllm.data.readers.records import first_keys
     from kerasllm.data.readers.sources import Source
 
-    listed = list(spec) if isinstance(spec, (list, tuple)) else [spec]
-    if any(os.path.isdir(os.path.expanduser(one)) for one in listed):
-        return text_rows(listed, split)
-    files = find_files(listed, split)
+    files = find_files(spec, split, preferred="text")
     if all(file.suffix in TEXT_FILES for file in files):
-        return passage_rows(listed, split)
+        return passage_rows(files, split)
     named = text or text_pair or label
-    keys = [] if named or files[0].suffix == ".csv" else first_keys(files[0].name, split)
+    keys = [] if named or files[0].suffix == ".csv" else first_keys([files[0]], split)
     if shape_of(keys) is not None:
-        return record_rows(spec, split)
+        return record_rows(files, split)
     options = {
         "split": split,
         "text": text,
@@ -274,11 +266,11 @@ def rows_of_files(
         "on_bad_row": "skip",
     }
     if like is not None and like.problem is None:
-        return labelled_rows(Source(spec, labelled=False, **options))
+        return labelled_rows(Source(files, labelled=False, **options))
     try:
-        source = Source(spec, label=label, problem=(like and like.problem) or "auto", **options)
+        source = Source(files, label=label, problem=(like and like.problem) or "auto", **options)
     except DataError as error:
         if label or "No label column" not in str(error):
             raise
-        source = Source(spec, labelled=False, **options)
+        source = Source(files, labelled=False, **options)
     return labelled_rows(source)
