@@ -1,7 +1,7 @@
 """Files of rows and what was predicted for them: csv, tsv, jsonl and parquet, written row by row.
 
-Each class writes into a folder, and what was committed there survives the process: a position, which
-`commit` returns and `position` takes, says how far. `finish` gives the file that it has become.
+Each class writes into a folder, and what was committed there survives the process: `commit` returns
+a position, from which another process continues. `finish` returns the file that it has become.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from kerasllm.data.report.rows import ReportRows
     from kerasllm.run import Run
 
 ENTRY_POINTS = "kerasllm.tasks"
@@ -393,6 +394,24 @@ class Task(abc.ABC):
         Raises:
             KerasllmError: If the preset or the data is refused.
         """
+
+    def report_rows(self, recipe: Any, part: str) -> ReportRows | None:
+        """Returns the rows of a part of the data as `kerasllm data report` checks them.
+
+        The rows are texts with a label and a place, and no model or tokenizer is loaded; rows that
+        cannot be used are counted, not refused. `kerasllm.data.report.rows` has readers.
+
+        Args:
+            recipe: A recipe of this task.
+            part: `train`, `validation` or `test`, of which the recipe names files.
+
+        Returns:
+            The rows; `None`, the default, where a report on such data is not known.
+
+        Raises:
+            DataError: If a file is missing, or holds other data.
+        """
+        return None
 
     @abc.abstractmethod
     def build(self, recipe: Any, data: TaskData, precision: str) -> keras.Model:

@@ -40,6 +40,7 @@ from kerasllm.tasks.task import (
 if TYPE_CHECKING:
     from kerasllm.data.classification import ClassificationData as Loaded
     from kerasllm.data.examples import Examples
+    from kerasllm.data.report.rows import ReportRows
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
@@ -314,6 +315,16 @@ class TextClassification(Task):
                 fix="give --validation FILE, or set data.validation_split above 0",
             )
         return data
+
+    def report_rows(self, recipe: ClassificationRecipe, part: str) -> ReportRows:
+        from kerasllm.data.classification import source_of
+        from kerasllm.data.report.rows import labelled_rows
+
+        data = recipe.data.model_copy(update={"on_bad_row": "skip"})
+        train = source_of(data, data.train, "train")
+        if part == "train":
+            return labelled_rows(train)
+        return labelled_rows(source_of(data, getattr(data, part), part, train))
 
     def build(self, recipe: ClassificationRecipe, data: Loaded, precision: str) -> TextClassifier:
         from kerasllm.models import trained_heads

@@ -213,8 +213,8 @@ class _FileRows:
             self.columns = form.columns(file)
             self.rows = self._json
         else:
-            names = form.columns(file) if reading.header else [""] * len(form.first_lines(file, 1)[0])
-            self.columns = _distinct(names)
+            fields = form.columns(file) if reading.header else form.first_lines(file, 1)[0]
+            self.columns = _distinct(fields if reading.header else [""] * len(fields))
             self.rows = self._table
 
     def _lines(self, keep: Sequence[str]) -> Iterator:
@@ -347,10 +347,8 @@ class _Types:
         import pyarrow as pa
 
         self._infer()
-        types = ((name, self._found.get(name)) for name in columns)
-        return pa.schema(
-            [(n, pa.string() if kind is None or pa.types.is_null(kind) else kind) for n, kind in types]
-        )
+        types = [(name, self._found.get(name, pa.null())) for name in columns]
+        return pa.schema([(n, pa.string() if pa.types.is_null(kind) else kind) for n, kind in types])
 
     def _infer(self) -> None:
         import pyarrow as pa
