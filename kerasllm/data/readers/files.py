@@ -36,12 +36,14 @@ class DataFile:
         path: The path within its file system.
         filesystem: A `pyarrow.fs.FileSystem`. Defaults to `None`: this machine's own.
         label_names: What the labels mean, where the file is a bundled one. Defaults to `None`.
+        encoding: The encoding of its text. Defaults to `None`: UTF-8.
     """
 
     name: str
     path: str
     filesystem: Any = None
     label_names: Mapping[str, str] | None = None
+    encoding: str | None = None
 
     @property
     def compressed(self) -> bool:
@@ -81,6 +83,13 @@ class DataFile:
             if not isinstance(stream, io.BufferedReader):
                 stream = stack.enter_context(io.BufferedReader(stream, BLOCK))
             yield stream
+
+
+def read_as(files: Sequence[DataFile], encoding: str | None) -> list[DataFile]:
+    """Returns files whose text is read in an encoding; `None` leaves them as they are."""
+    if encoding is None:
+        return list(files)
+    return [dataclasses.replace(file, encoding=encoding) for file in files]
 
 
 def find_files(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[DataFile]:

@@ -14,6 +14,7 @@ from kerasllm.data.readers.columns import (
     common_pair,
     find_column,
 )
+from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
@@ -210,7 +211,7 @@ def _other_texts(
     free = [name for name in names if name and name not in taken and names.count(name) == 1]
     for name in free[:_MOST_COLUMNS]:
         try:
-            rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)
+            rows = itertools.islice(form.rows(file, Columns((name,)), Notes()), _ROWS_TO_COMPARE)
             values = [row[0] for _, row, bad in rows if not bad]
         except DataError:
             # Parquet: the column holds no strings.
@@ -276,10 +277,18 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
         for number in numbers:
             _check_width(file, str(number), number, lines[0])
         return first
+    own: list[tuple[str, ...]] = []
     for role, found in (("text", layout.texts), ("label", layout.labels)):
-        for name in found:
+        own.append(tuple(_in_capitals(name, names) for name in found))
+        for name in own[-1]:
             check_column(role, name, names, file)
-    return Columns(layout.texts, layout.labels)
+    return Columns(*own)
+
+
+def _in_capitals(name: str, names: Sequence[str]) -> str:
+    """A name as a file writes it: `Text` for `text`, where it has no `text`."""
+    alike = [one for one in names if one.lower() == name.lower()]
+    return alike[0] if name not in names and len(alike) == 1 else name
 
 
 def _check_width(file: DataFile, name: str, number: int, fields: Sequence[str]) -> None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import json_kind, json_records
+from kerasllm.data.readers.json_files import Record, json_records, listed_records
 from kerasllm.data.readers.parquet import parquet_records
-from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
-
-Record = tuple[int, dict | None, str | None]
 
 # A key may be missing in some rows.
 _ROWS_FOR_KEYS = 100
-_SPACE = re.compile(r"\s*")
 
 
 def records(file: DataFile) -> Iterator[Record]:
@@ -59,6 +53,12 @@ def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
         return []
     file = find_files(first, split)[0]
     if file.suffix not in _READERS:
+        return []
+    rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
+    return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
+
+
+_READERS:
         return []
     rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
     return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
@@ -107,6 +107,6 @@ def _listed(file: DataFile) -> Iterator[Record]:
 _READERS: dict[str, Callable[[DataFile], Iterator[Record]]] = {
     ".jsonl": json_records,
     ".ndjson": json_records,
-    ".json": _listed,
+    ".json": listed_records,
     ".parquet": parquet_records,
 }
