@@ -216,12 +216,12 @@ class _QuotedRecords:
         file = self._lines.file
         if self._notes is not None:
             self._notes.add("rows that go over several lines", f"{file.name}:{line}")
-        width = len(fields)
-        if width == 1:
-            return
         if self._habits is None:
-            self._habits = _habits(file, self._dialect, width)
-        if not swallows_rows(fields, self._habits, self._dialect.delimiter):
+            records = _first_records(file, self._dialect)
+            width = len(records[0] if records else fields)
+            self._habits = Habits(records[1:], width, self._dialect.delimiter)
+        width = self._habits.width
+        if width == 1 or not swallows_rows(fields, self._habits, self._dialect.delimiter):
             return
         column = next(place for place, field in enumerate(fields) if "\n" in field)
         if _always_quoted(file, self._dialect, column, width):
@@ -240,7 +240,7 @@ class _QuotedRecords:
 
 
 def _first_records(file: DataFile, dialect: Dialect) -> list[list[str]]:
-    """The first records after the header that are one line each."""
+    """The first records that are one line each, the header among them."""
     lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
     reader, found, line = dialect.records(lines), [], 0
     while True:
@@ -249,14 +249,10 @@ def _first_records(file: DataFile, dialect: Dialect) -> list[list[str]]:
         except csv.Error:
             fields = None
         except StopIteration:
-            return found[1:]
+            return found
         if fields and reader.line_num == line + 1:
             found.append(fields)
         line = reader.line_num
-
-
-def _habits(file: DataFile, dialect: Dialect, width: int) -> Habits:
-    return Habits(_first_records(file, dialect), width, dialect.delimiter)
 
 
 def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) -> bool:

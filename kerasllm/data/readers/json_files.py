@@ -18,8 +18,8 @@ Record = tuple[int, dict | None, str | None]
 # A list begins in the first line that is not blank.
 _LINES_TO_LOOK_AT = 10
 _SPACE = re.compile(r"\s*")
-# A list of objects, or one without any; lists one a line hold something else.
-_LIST_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\{|\]\s*\Z|\Z)")
+# Lists one a line hold something else.
+_LIST_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\{|\Z)")
 
 
 def json_records(file: DataFile) -> Iterator[Record]:

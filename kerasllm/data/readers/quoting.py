@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.swallowed import Habits
+from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import TextLines
 
 LINES = 10_000
@@ -81,8 +81,9 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
         elif any(end in field for field in inside for end in "\t\r\n"):
             # Two texts, the one with a quote at its start and the next with one at its end, make a
             # field too; as raw lines they have the right number of fields, or look like rows.
-            if all(line.count("\t") + 1 == width for line in raw) or any(
-                map(habits.looks_like_a_row, raw[:-1])
+            plain = [field.strip('"') for field in fields]
+            if all(line.count("\t") + 1 == width for line in raw) or (
+                not all_quoted and swallows_rows(plain, habits, "\t")
             ):
                 stray += 1
             else:
@@ -106,9 +107,11 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
 
 
 def _habits(records: Sequence[tuple[int, str, list[str]]]) -> Habits:
-    """What the rows without quotes look like."""
-    rows = [record.rstrip("\r\n").split("\t") for _, record, _ in records if '"' not in record]
-    return Habits(rows[1:], len(rows[0]) if rows else 0, "\t")
+    """What the rows of a line look like, the header left out."""
+    lines = (raw_fields(record) for _, record, raw in records if len(raw) == 1)
+    rows = [[field.strip('"') for field in fields] for fields in lines if fields]
+    width = len(raw_fields(records[0][1]) or ()) if records else 0
+    return Habits(rows[1:], width, "\t")
 
 
 def _records(file: DataFile, skipped: int) -> Iterator[tuple[int, str, list[str]]]:

@@ -58,52 +58,6 @@ def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
     return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
 
 
-_READERS:
-        return []
-    rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
-    return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
-
-
-def _listed(file: DataFile) -> Iterator[Record]:
-    """Reads a list of objects, or objects one after the other, each with the line it begins in."""
-    lines = TextLines(file)
-    text = "".join(lines)
-    if lines.problems:
-        line, problem = lines.take_problem()
-        raise DataError(
-            f"The file cannot be read: {problem}",
-            where=f"{file.name}:{line}",
-            fix="save it as UTF-8",
-        )
-    decoder = json.JSONDecoder()
-    place, line, counted = _SPACE.match(text).end(), 1, 0
-    in_list = text.startswith("[", place)
-    place = _SPACE.match(text, place + in_list).end()
-    while place < len(text) and not text.startswith("]", place):
-        line, counted = line + text.count("\n", counted, place), place
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"The file is not JSON from here on: {error}",
-                where=f"{file.name}:{line}",
-                fix='write a list of objects, [{"messages": [...]}, ...], or one a line',
-            ) from error
-        if isinstance(value, dict):
-            yield line, value, None
-        else:
-            yield line, None, f"{json_kind(value)}, where a JSON object is expected"
-        place = _SPACE.match(text, end).end()
-        if text.startswith(",", place):
-            place = _SPACE.match(text, place + 1).end()
-    if in_list and place >= len(text):
-        raise DataError(
-            "The list in the file has no end",
-            where=f"{file.name}:{line}",
-            fix="copy or download it again; it ends with ]",
-        )
-
-
 _READERS: dict[str, Callable[[DataFile], Iterator[Record]]] = {
     ".jsonl": json_records,
     ".ndjson": json_records,

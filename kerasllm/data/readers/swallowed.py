@@ -23,10 +23,13 @@ class Habits:
         rows: Rows that are sound, of which those of another width are left out.
         width: The number of columns.
         delimiter: What stands between the fields of a line.
+
+    Attributes:
+        width: As given.
     """
 
     def __init__(self, rows: Iterable[Sequence[str]], width: int, delimiter: str):
-        self._width, self._delimiter = width, delimiter
+        self.width, self._delimiter = width, delimiter
         self._count = 0
         self._seen: list[set[str]] = [set() for _ in range(width)]
         for row in rows:
@@ -43,10 +46,16 @@ class Habits:
             # No column of numbers or labels.
             self._seen[place].add("a text")
 
-    def looks_like_a_row(self, line: str) -> bool:
-        """Whether a line of a text has the number of fields of a row, and values like a row's."""
+    def looks_like_a_row(self, line: str, telling: range | None = None) -> bool:
+        """Whether a line of a text has the number of fields of a row, and values like a row's.
+
+        Args:
+            line: The line.
+            telling: The columns of which one must have a value like a row's, not just none unlike.
+                Defaults to `None`: any.
+        """
         fields = line.rstrip("\r\n").split(self._delimiter)
-        if len(fields) != self._width:
+        if len(fields) != self.width:
             return False
         alike = False
         for place, value in enumerate(fields):
@@ -56,9 +65,9 @@ class Habits:
             if all(map(is_number, seen)):
                 if not self._is_like(value, seen) or self._is_thousands(fields, place):
                     return False
-                alike = True
+                alike = alike or telling is None or place in telling
             elif value in seen:
-                alike = True
+                alike = alike or telling is None or place in telling
             elif self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
                 return False
         return alike
@@ -88,8 +97,17 @@ def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool
         habits: What rows of the table look like; values of this record are added.
         delimiter: What stands between fields.
     """
+    over = [place for place, field in enumerate(fields) if "\n" in field]
+    if not over:
+        return False
     for place, field in enumerate(fields):
-        if "\n" not in field:
+        if place not in over and len(fields) == habits.width:
             habits.add(place, field)
-    lines = delimiter.join(fields).split("\n")
-    return any(map(habits.looks_like_a_row, lines[:-1]))
+    first, *between, last = delimiter.join(fields).split("\n")
+    # What comes before the text in its first line, and after it in its last, are fields in any
+    # case.
+    return (
+        habits.looks_like_a_row(first, range(over[0] + 1, len(fields)))
+        or habits.looks_like_a_row(last, range(over[-1]))
+        or any(map(habits.looks_like_a_row, between))
+    )
