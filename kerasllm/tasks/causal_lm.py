@@ -122,12 +122,18 @@ class CausalData(Section):
         None, description="as train; null: a part of train (validation_split)"
     )
     test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
-    format: Literal["auto", "text", "messages", "prompt_completion", "alpaca", "sharegpt"] = Field(
-        "auto", description="what a row looks like; auto: by its keys"
-    )
+    format: Literal[
+        "auto", "text", "conversations", "messages", "prompt_completion", "alpaca", "sharegpt"
+    ] = Field("auto", description="what a row holds; auto: told by its columns, or else plain text")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
+    prompt: Text | None = Field(
+        None, description="column of what the user says; null: found by common names"
+    )
+    response: Text | None = Field(
+        None, description="column of what the assistant says; null: found by common names"
+    )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out: of a text its end, of conversations any"
+        0.1, description="part of train to hold out: of one text its end, of rows a sample"
     )
     vocabulary_size: Annotated[int, Field(ge=257, lt=2**31), "a whole number, 257 or more"] = Field(
         4096, description="tokens of the tokenizer that a new model gets, trained on its text"
@@ -273,9 +279,10 @@ class CausalLanguageModelling(Task):
             tokenizer, template = load_text_side(preset, notify)
         elif conversations:
             raise DataError(
-                "A new model cannot begin with conversations",
+                "A new model cannot begin with conversations, which the rows look like",
                 where="data.train",
-                fix="name model.preset, or train on plain text first",
+                fix="tune a pretrained model on them: --recipe gpt_sft_lora; or train on one column "
+                "as plain text: --set data.text=COLUMN",
             )
         packs = _packs(recipe)
         if conversations:
@@ -551,11 +558,27 @@ class CausalLanguageModelling(Task):
 
 
 def _are_conversations(data: CausalData) -> bool:
-    """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
+    """Tells by a recipe's format, or by the columns of the first rows, what the data are."""
     from kerasllm.data.chat.conversations import holds_conversations
 
-    if data.format != "auto" or data.text is not None:
-        return data.format not in ("auto", "text")
+    named = data.prompt is not None or data.response is not None
+    if data.text is not None and (named or data.format not in ("auto", "text", "conversations")):
+        raise RecipeError(
+            "data.text is the column of plain text, and the recipe asks for conversations",
+            where="data.text",
+            fix="for plain text, remove data.prompt and data.response and set data.format=text; "
+            "for conversations, remove data.text",
+        )
+    if named and data.format == "text":
+        raise RecipeError(
+            "data.prompt and data.response are columns of conversations, and data.format is text",
+            where="data.format",
+            fix="set data.format=conversations, or name the column of the texts: data.text",
+        )
+    if data.text is not None:
+        return False
+    if named or data.format != "auto":
+        return data.format != "text"
     return holds_conversations(data.train)
 
 
