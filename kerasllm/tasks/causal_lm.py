@@ -375,7 +375,7 @@ class CausalLanguageModelling(Task):
         from kerasllm.data.multiple_choice import read_questions
         from kerasllm.models.multiple_choice import TEMPLATE
 
-        kind = _kind_of(spec, options)
+        kind = _kind_of(spec, options, recipe and recipe.data)
         _check_length(model, options.max_length)
         if kind == "questions with choices":
             template = options.template or TEMPLATE
@@ -452,7 +452,7 @@ class CausalLanguageModelling(Task):
             merged.save_to_preset(folder)
 
     def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
-        from kerasllm.data.language_models import remarks
+        from kerasllm.data.language_models import columns_of, remarks
 
         noun = "conversation" if data.conversations else "text"
         facts = [(part, _part(recipe, data, part, noun)) for part in data.parts]
@@ -460,6 +460,7 @@ class CausalLanguageModelling(Task):
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
             what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
+            facts += [("columns", read) for read in [columns_of(data.stores["train"])] if read]
             facts.append(("chat template", data.template.name))
             facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
         facts.append(("rows", _rows(recipe, data)))
@@ -636,7 +637,8 @@ def _conversations(
     """Returns conversations, and what a user should know of how they were read."""
     from kerasllm.data.chat.conversations import Counts, open_conversations
     from kerasllm.data.chat.templates import choose_template
-    from kerasllm.data.loading import remarks
+    from kerasllm.data.language_models import remarks
+    from kerasllm.data.readers.records import first_keys
     from kerasllm.data.sequences import whole_rows
     from kerasllm.environment import store_dir
 
@@ -656,10 +658,11 @@ def _conversations(
         max_length=length,
         system=trained.system if trained else None,
         on_bad_row=trained.on_bad_row if trained else "error",
+        **_named(trained, first_keys(data, "test")),
         folder=store_dir(),
         notify=notify,
     )
-    found, counts = remarks(store), Counts.of(store)
+    found, counts = remarks(store, None) + Counts.of(store).remarks, Counts.of(store)
     if counts.cut or counts.dropped:
         found.append(f"of more than {length:,} tokens: {counts}")
     facts = {"conversations": len(store), "max_length": length}
@@ -673,6 +676,13 @@ def _length(model: CausalLM, options: EvaluateOptions, trained: Any | None) -> i
     if trained is not None:
         return trained.max_length
     return min(model.max_length or _LONGEST_WINDOW, _LONGEST_WINDOW)
+
+
+def _named(trained: Any | None, keys: Sequence[str]) -> dict[str, str]:
+    """Returns the columns that the recipe of a run names, if other data have them too."""
+    found = {name: getattr(trained, name, None) for name in ("prompt", "response")}
+    found = {name: column for name, column in found.items() if column is not None}
+    return found if {*found.values()} <= {*keys} else {}
 
 
 def _check_length(model: CausalLM, length: int | None) -> None:
@@ -699,23 +709,18 @@ def _of_texts(sequences: Sequences, scores) -> list[dict]:
     return rows
 
 
-def _kind_of(data: str | Sequence[str], options: EvaluateOptions) -> str:
-    """Returns what the rows of some files are, by the keys of the first ones."""
-    from kerasllm.data.chat.shapes import shape_of
+def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any | None) -> str:
+    """Returns what the rows of some files are, by the columns of the first ones."""
+    from kerasllm.data.chat.conversations import holds_conversations
     from kerasllm.data.multiple_choice import KEYS
     from kerasllm.data.readers.records import first_keys
 
     keys = [] if options.text else first_keys(data, "test")
+    plain = getattr(trained, "format", None) == "text" or getattr(trained, "text", None) in keys
     kind = "texts"
     if {*KEYS[:2]} <= {*keys}:
         kind = "questions with choices"
-    elif (shape := shape_of(keys)) == "preference":
-        raise DataError(
-            "The rows are preferences: an answer that was chosen, and one that was rejected",
-            where=str(data if isinstance(data, str) else data[0]),
-            fix="give texts, conversations, or questions with choices",
-        )
-    elif shape:
+    elif keys and not plain and (_named(trained, keys) or holds_conversations(data, "test")):
         kind = "conversations"
     for option, used in _FOR.items():
         if getattr(options, option) is not None and used != kind:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import itertools
 import os
 import re
@@ -109,6 +109,7 @@ class ConversationFiles:
 
     Attributes:
         files: The names of the files.
+        file_remarks: What a user should know of how they were found, a list.
         counts: What became of the rows, once they have been read.
         bad_rows: The first bad rows: file, line, why.
 
@@ -130,6 +131,7 @@ class ConversationFiles:
     ):
         self._files = find_files(spec, split)
         self.files = tuple(file.name for file in self._files)
+        self.file_remarks = self._files.remarks
         self._format = "auto" if format == CONVERSATIONS else format
         self._named = {"prompt": prompt, "response": response}
         self._system = system
@@ -144,11 +146,7 @@ class ConversationFiles:
     @property
     def fingerprint(self) -> list[str]:
         """The names of the files and sha256 of what is in them."""
-        digests = []
-        for file in self._files:
-            with file.open() as stream:
-                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-        return [*self.files, *digests]
+        return [*self.files, *(file.sha256() for file in self._files)]
 
     def batches(self, rows_of: Callable[[Any, Counts], list[Encoded]]) -> Iterator[pa.RecordBatch]:
         """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
@@ -170,6 +168,14 @@ class ConversationFiles:
                 where=places(self.bad_rows, self.counts.skipped) or ", ".join(self.files),
                 fix="correct the files, or allow longer rows: --set data.max_length=N",
             )
+
+    def conversations(self) -> Iterator[Any]:
+        """Yields what each row of all files holds, bad ones left out."""
+        for file, shape in zip(self._files, self._shapes, strict=True):
+            for _, row, problem in records(file):
+                with contextlib.suppress(BadRow):
+                    if not problem:
+                        yield self._conversation(row, shape)
 
     @property
     def is_revised(self) -> bool:

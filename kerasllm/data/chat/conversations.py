@@ -43,22 +43,40 @@ def holds_conversations(
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
+    kind = kind_of_rows(spec, split)
+    if kind == "pair":
+        raise DataError(
+            "The rows are preferences: each has an answer that was chosen and one that was rejected",
+            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
+            fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
+        )
+    return kind == "conversation"
+
+
+def kind_of_rows(
+    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
+) -> str:
+    """Tells by the columns of the first rows what each is: `text`, `conversation` or `pair`.
+
+    Args:
+        spec: As for `holds_conversations`.
+        split: The same. Defaults to `"train"`.
+
+    Raises:
+        DataError: If several columns could be the prompt, or the response.
+    """
     shapes = [_shape_of(keys) for keys in dict.fromkeys(first_rows(spec, split))]
     found = [shape for shape in shapes if isinstance(shape, Shape)]
     if any(shape.name == "preference" for shape in found):
-        raise DataError(
-            "The rows are preferences: each has an answer that was chosen and one that was rejected",
-            where="data.train",
-            fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
-        )
+        return "pair"
     unclear = [shape for shape in shapes if isinstance(shape, UnclearShape)]
     if unclear and not found:
         raise DataError(
             f"The rows look like conversations, but {unclear[0]}",
             where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
-            fix=f"{NAME_COLUMNS}; or plain text, {PLAIN_TEXT}",
+            fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}",
         )
-    return any(shape.certain for shape in found)
+    return "conversation" if any(shape.certain for shape in found) else "text"
 
 
 def _shape_of(keys: Sequence[str]) -> Shape | UnclearShape | None:
@@ -238,7 +256,7 @@ def _open(
             notify(f"tokenizing {names}: {rows:,}")
 
     made_by = [tokenizer.fingerprint, template.fingerprint, template.stop]
-    return open_or_write(
+    store = open_or_write(
         ["conversations", _VERSION, reader.fingerprint, reader.settings, made_by, settings],
         lambda: reader.batches(rows_of),
         reader.files,
@@ -251,6 +269,8 @@ def _open(
         ],
         is_revised=lambda store: store.remarks[0].get("revised"),
     )
+    store.file_remarks = reader.file_remarks
+    return store
 
 
 def _split(

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from kerasllm.data.problems import is_number, shown
+from kerasllm.data.label_cells import is_number, shown
 from kerasllm.data.readers.columns import (
     COMMON_NAMES,
     COMMON_PAIRS,
