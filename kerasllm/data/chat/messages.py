@@ -148,7 +148,8 @@ def check_messages(
         notes[JOINED] += 1
     own = found[:1] if found and found[0]["role"] == "system" else []
     _check_turns(found[len(own) :], numbers[len(own) :], answered)
-    if system and not own:
+    system = without_mark(system or "")
+    if system.strip() and not own:
         found.insert(0, {"role": "system", "content": system})
     return found
 
@@ -167,19 +168,19 @@ def to_answer(value: Any, name: str = "messages") -> Messages:
 
 
 def _check_turns(turns: Messages, numbers: Sequence[int], answered: bool) -> None:
+    if not turns:
+        raise BadRow(f"the {'assistant' if answered else 'user'} says nothing")
+    last = turns[-1]["role"]
+    if not answered and last != "user":
+        raise BadRow("the conversation must end with a message of the user, which is answered")
     for place, (number, message) in enumerate(zip(numbers, turns, strict=True)):
         expected = ("user", "assistant")[place % 2]
         if message["role"] != expected:
             raise BadRow(
                 f"message {number} is the {message['role']}'s, where the {expected}'s is expected"
             )
-    if not turns:
-        raise BadRow(f"the {'assistant' if answered else 'user'} says nothing")
-    last = turns[-1]["role"]
     if answered and last != "assistant":
         raise BadRow("the conversation ends on the user, with no answer to learn")
-    if not answered and last != "user":
-        raise BadRow("the conversation ends on the assistant, with no message to answer")
 
 
 def _joins(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
