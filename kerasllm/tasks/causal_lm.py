@@ -29,6 +29,7 @@ from kerasllm.tasks.task import (
 if TYPE_CHECKING:
     from kerasllm.data.language_models import LanguageModelData
     from kerasllm.data.multiple_choice import Question
+    from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.sequences import Sequences
     from kerasllm.models.causal_lm import CausalLM
     from kerasllm.run import Run
@@ -289,6 +290,14 @@ class CausalLanguageModelling(Task):
             template = choose_template(data.chat_template, template, tokenizer, preset)
         read = load_conversations if conversations else load_texts
         return read(recipe, tokenizer, template, packs, store_dir(), notify)
+
+    def report_rows(self, recipe: CausalRecipe, part: str) -> ReportRows:
+        from kerasllm.data.report.rows import record_rows, text_rows
+
+        data = recipe.data
+        if _are_conversations(data):
+            return record_rows(getattr(data, part), part, format=data.format, system=data.system)
+        return text_rows(getattr(data, part), part, text=data.text)
 
     def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
         from kerasllm.models.adapters import add_adapter, load_adapter
