@@ -44,8 +44,8 @@ def read_questions(
     """Reads files of questions.
 
     A row is `{"question": ..., "choices": [...], "answer": ...}`. The answer is the number of the
-    right choice, from 0; its text; or its letter, A for the first. Files: jsonl, json (a list), csv,
-    tsv and parquet.
+    right choice, from 0; its text; or its letter, A for the first. Files: jsonl, json (a list),
+    csv, tsv and parquet.
 
     Args:
         spec: A path, a glob, an address, or a sequence of these.

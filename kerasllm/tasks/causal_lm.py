@@ -282,8 +282,8 @@ class CausalLanguageModelling(Task):
             raise DataError(
                 "A new model cannot begin with conversations, which the rows look like",
                 where="data.train",
-                fix="tune a pretrained model on them: --recipe gpt_sft_lora; or train on one column "
-                "as plain text: --set data.text=COLUMN",
+                fix="tune a pretrained model on them: --recipe gpt_sft_lora; or train on one "
+                "column as plain text: --set data.text=COLUMN",
             )
         packs = _packs(recipe)
         if conversations:

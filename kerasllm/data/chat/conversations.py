@@ -46,7 +46,7 @@ def holds_conversations(
     kind = kind_of_rows(spec, split)
     if kind == "pair":
         raise DataError(
-            "The rows are preferences: each has an answer that was chosen and one that was rejected",
+            "The rows are preferences: an answer that was chosen, and one that was rejected",
             where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
             fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
         )
@@ -108,8 +108,8 @@ def open_conversations(
 
     Shapes: `messages` (`[{"role", "content"}, ...]`), `prompt_completion` (`prompt` and
     `completion`, `question` and `answer`, ...), `alpaca` (`instruction`, `input`, `output`) and
-    `sharegpt` (`conversations`, `[{"from", "value"}, ...]`); see `kerasllm.data.chat.shapes`. Files:
-    jsonl, json (a list), csv, tsv and parquet.
+    `sharegpt` (`conversations`, `[{"from", "value"}, ...]`); see `kerasllm.data.chat.shapes`.
+    Files: jsonl, json (a list), csv, tsv and parquet.
 
     Args:
         spec: A path, a glob, an address, `starter:chat`, or a sequence of these.

@@ -42,7 +42,8 @@ def records(file: DataFile) -> Iterator[Record]:
             f"A '{file.suffix}' file holds no conversations",
             where=file.name,
             fix=f"known: {' '.join(_READERS)}, and all but .parquet compressed "
-            f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with --set data.format=text",
+            f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with "
+            "--set data.format=text",
         )
     return reader(file)
 
@@ -78,7 +79,9 @@ def first_rows(
     if file.suffix not in _READERS:
         return []
     rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
-    return [tuple(key for key, value in (row or {}).items() if value is not None) for _, row, _ in rows]
+    return [
+        tuple(key for key, value in (row or {}).items() if value is not None) for _, row, _ in rows
+    ]
 
 
 def _listed(file: DataFile) -> Iterator[Record]:
