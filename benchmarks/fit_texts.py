@@ -50,7 +50,7 @@ def main() -> int:
                 if turn:
                     found[name].append(seconds)
                     fit, whole = seconds
-                    print(f"{turn}/{turns} {name}: fit {fit:.1f} s, whole {whole:.1f} s")
+                    print(f"{turn}/{turns} {name}: fit {fit:.1f} s, whole {whole:.1f} s", flush=True)
     for place, what in enumerate(("fit", "whole process")):
         command, python = (
             statistics.median(each[place] for each in found[name]) for name in found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasllm.data.problems import label_text
+from kerasllm.data.label_cells import label_text
 from kerasllm.errors import DataError
 
 FILE_NAME = "labels.json"

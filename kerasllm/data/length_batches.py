@@ -37,6 +37,7 @@ def map_by_length(
     compute: Callable[[np.ndarray], np.ndarray],
     *,
     workers: int = 1,
+    notify: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Computes something of every row, in batches of similar length.
 
@@ -46,6 +47,8 @@ def map_by_length(
         compute: Takes the numbers of a batch's rows, int64, the longest of them last; returns an
             array with an entry for each, of the same shape and dtype in every batch.
         workers: Threads that compute a batch each. Defaults to `1`: the calling thread alone.
+        notify: Called with the number of each batch that is done, in their order. Defaults to
+            `None`.
 
     Returns:
         What `compute` returned, `[rows, ...]`, in the order of `lengths`. An array of shape `[0]`
@@ -63,12 +66,17 @@ def map_by_length(
     """
     batches = list(in_length_batches(lengths, batch_size))
     if workers == 1 or len(batches) < 2:
-        return _restored(len(lengths), batches, map(compute, batches))
+        return _restored(len(lengths), batches, map(compute, batches), notify)
     with ThreadPoolExecutor(workers) as threads:
-        return _restored(len(lengths), batches, threads.map(compute, batches))
+        return _restored(len(lengths), batches, threads.map(compute, batches), notify)
 
 
-def _restored(count: int, batches: list[np.ndarray], outputs: Iterator[np.ndarray]) -> np.ndarray:
+def _restored(
+    count: int,
+    batches: list[np.ndarray],
+    outputs: Iterator[np.ndarray],
+    notify: Callable[[int], None] | None,
+) -> np.ndarray:
     """Returns the outputs of batches of rows in the order of the rows, `[count, ...]`."""
     found = np.empty(0)
     for number, (rows, output) in enumerate(zip(batches, outputs, strict=True)):
@@ -80,4 +88,6 @@ def _restored(count: int, batches: list[np.ndarray], outputs: Iterator[np.ndarra
         if number == 0:
             found = np.empty((count, *output.shape[1:]), output.dtype)
         found[rows] = output
+        if notify is not None:
+            notify(number)
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasllm.data.problems import shown
+from kerasllm.data.label_cells import shown
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:

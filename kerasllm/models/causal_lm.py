@@ -379,9 +379,9 @@ class CausalLM(TextModel):
         self.pad_to = self.sequence_length if rows.is_packed else None
         return rows, validation
 
-    def predict_texts(self, texts: Sequence[str]) -> np.ndarray:
-        ids, lengths = self._ids_of(texts)
-        return self.predict({"token_ids": ids}, verbose=0)
+    def predict_texts(self, texts: Sequence[str], callbacks: keras.callbacks.CallbackList):
+        ids, _ = self._ids_of(texts)
+        return self.predict({"token_ids": ids}, callbacks=callbacks)
 
     def log_likelihood(self, texts: Sequence[str]) -> np.ndarray:
         """Returns how likely the model finds texts.

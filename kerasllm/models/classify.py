@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
@@ -23,7 +24,6 @@ from kerasllm.evaluation.multi_label import sigmoid
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.runtime.threads import operations_at_once
 
-PREDICTION_BATCH_SIZE = 64
 PREDICTION_BUCKETS = 16
 # One is prepared, and ends on fewer cores than there are, while the other is computed.
 _BATCHES_AT_A_TIME = 2
@@ -35,6 +35,7 @@ def predict_logits(
     *,
     buckets: int = PREDICTION_BUCKETS,
     packed: bool = True,
+    notify: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Returns the logits of some rows, float32 `[rows, classes]`, in the order of the rows.
 
@@ -45,13 +46,15 @@ def predict_logits(
         tokens: The rows.
         buckets: The most lengths to pad to. Defaults to `16`.
         packed: Whether only the real tokens are computed, where the model can. Defaults to `True`.
+        notify: Called with the number of each batch of `model.prediction_batch` rows that is
+            done. Defaults to `None`.
     """
     if packed and len(tokens.lengths) and (forward := model.packed) is not None:
-        return _packed_logits(model, forward, tokens)
+        return _packed_logits(model, forward, tokens, notify)
     strategy = model.distribute_strategy
     if needs_one_shape(strategy):
         buckets = 1
-    plan = EpochPlans(tokens.lengths, PREDICTION_BATCH_SIZE, buckets, pad_to=model.pad_to)()
+    plan = EpochPlans(tokens.lengths, model.prediction_batch, buckets, pad_to=model.pad_to)()
     batches = prediction_dataset(
         tokens,
         plan,
@@ -59,13 +62,18 @@ def predict_logits(
         pad_id=model.tokenizer.pad_token_id,
         strategy=strategy,
     )
-    outputs = model.predict(batches, verbose=0)
+    done = keras.callbacks.LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: notify and notify(batch)
+    )
+    outputs = model.predict(batches, verbose=0, callbacks=[done])
     logits = np.empty((len(tokens.lengths), *outputs.shape[1:]), outputs.dtype)
     logits[prediction_rows(plan, strategy)] = outputs
     return logits
 
 
-def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> np.ndarray:
+def _packed_logits(
+    model: TextClassifier, forward: Callable, tokens: Tokens, notify: Callable | None
+) -> np.ndarray:
     pad_id = model.tokenizer.pad_token_id
 
     def compute(rows: np.ndarray) -> np.ndarray:
@@ -74,7 +82,9 @@ def _packed_logits(model: TextClassifier, forward: Callable, tokens: Tokens) -> 
         return np.asarray(forward(inputs, lengths), np.float32)
 
     workers = max(_BATCHES_AT_A_TIME, operations_at_once())
-    return map_by_length(tokens.lengths, PREDICTION_BATCH_SIZE, compute, workers=workers)
+    return map_by_length(
+        tokens.lengths, model.prediction_batch, compute, workers=workers, notify=notify
+    )
 
 
 def tokenize(model: TextClassifier, texts: Sequence[str | tuple[str, str]]) -> TokensInMemory:

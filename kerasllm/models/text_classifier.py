@@ -83,6 +83,7 @@ class TextClassifier(TextModel):
     """
 
     learning_rate = 1e-4
+    prediction_batch = 64
 
     def __init__(
         self,
@@ -307,12 +308,19 @@ class TextClassifier(TextModel):
             texts, self._labels_of(y), text_pairs=pairs, sample_weight=sample_weight
         )
 
-    def predict_texts(self, texts: Sequence[Any]) -> np.ndarray:
+    def predict_texts(self, texts: Sequence[Any], callbacks: keras.callbacks.CallbackList):
         from kerasllm.models.classify import predict_logits, scores, tokenize
 
         if not texts:
             raise ValueError("There are no texts to predict for.")
-        logits = predict_logits(self, tokenize(self, texts))
+        callbacks.on_predict_begin()
+
+        def notify(batch: int) -> None:
+            callbacks.on_predict_batch_begin(batch)
+            callbacks.on_predict_batch_end(batch)
+
+        logits = predict_logits(self, tokenize(self, texts), notify=notify)
+        callbacks.on_predict_end()
         if self.outputs.problem == "regression":
             return scores(self, logits).astype(np.float32)[:, None]
         return logits

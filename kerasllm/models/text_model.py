@@ -15,7 +15,7 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.dataset import ARGUMENTS, Dataset
 from kerasllm.data.pipeline import needs_one_shape
-from kerasllm.data.problems import shown
+from kerasllm.data.label_cells import shown
 from kerasllm.data.rows import Rows
 from kerasllm.data.texts import (
     checked_texts,
@@ -51,9 +51,11 @@ class TextModel(FineTunedModel):
 
     Attributes:
         sliced: Whether a CPU may compute a batch in slices, a core each.
+        prediction_batch: Texts that `predict` computes at a time.
     """
 
     sliced = True
+    prediction_batch = 32
 
     @abc.abstractmethod
     def encode(self, dataset: Dataset, *, train: bool = False) -> Rows:
@@ -68,8 +70,10 @@ class TextModel(FineTunedModel):
         """
 
     @abc.abstractmethod
-    def predict_texts(self, texts: Sequence[Any]) -> np.ndarray:
-        """Returns the outputs for some texts, in their order."""
+    def predict_texts(
+        self, texts: Sequence[Any], callbacks: keras.callbacks.CallbackList
+    ) -> np.ndarray:
+        """Returns the outputs for some texts, in their order; tells the callbacks of each batch."""
 
     def fit(
         self,
@@ -133,6 +137,7 @@ class TextModel(FineTunedModel):
         held_out = _unpacked(validation_data)
         texts = self.reads(x)
         if not texts and not (held_out and self.reads(held_out[0])):
+            self._refuse_numbers(x)
             return super().fit(
                 x,
                 y,
@@ -199,6 +204,7 @@ class TextModel(FineTunedModel):
         """
         options = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
         if not self.reads(x):
+            self._refuse_numbers(x)
             return super().evaluate(
                 x, y, batch_size, sample_weight=sample_weight, steps=steps, **options
             )
@@ -222,22 +228,19 @@ class TextModel(FineTunedModel):
         Args:
             x: Texts: a list, an array, a Series, a `tf.data.Dataset` of them, or a
                 `kerasllm.Dataset`; see the class. Of a model that reads two, pairs of texts, or
-                a tuple of two lists.
-            callbacks: Of texts, their `on_predict_begin` and `on_predict_end` are called.
+                a tuple of two lists. Batches of texts are in the order of their lengths.
         """
         if hasattr(x, "__next__") and not is_pipeline(x):
             x = _without_texts(x)
         if not self.reads(x):
+            self._refuse_numbers(x)
             return super().predict(x, batch_size, verbose, steps, callbacks)
         texts = self.texts_of(x, steps)
         if steps is not None and not is_pipeline(x):
             texts = texts[: steps * (batch_size or 32)]
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(callbacks, model=self)
-        callbacks.on_predict_begin()
-        outputs = self.predict_texts(texts)
-        callbacks.on_predict_end({"outputs": outputs})
-        return outputs
+        batches = -(-len(texts) // self.prediction_batch)
+        callbacks = self._callbacks(callbacks, verbose, epochs=1, steps=batches)
+        return self.predict_texts(texts, callbacks)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         x, y, sample_weight = self._one(x, y, sample_weight, class_weight)
@@ -295,6 +298,15 @@ class TextModel(FineTunedModel):
             first = tf.nest.flatten(spec[0] if isinstance(spec, tuple) else spec)
             return isinstance(first[0], tf.TensorSpec) and first[0].dtype == tf.string
         return is_text(x)
+
+    def _refuse_numbers(self, x: Any) -> None:
+        batches = isinstance(x, (Mapping, PlannedBatches)) or makes_batches(x)
+        if x is not None and not batches:
+            raise ValueError(
+                "`x` must be texts, as a list, an array or a `tf.data.Dataset` of strings, or the "
+                "dictionary of token ids that `model.preprocessor` makes of them. "
+                f"Received: {shown(x)}"
+            )
 
     def texts_of(self, x: Any, steps: int | None = None) -> list:
         """Returns the texts of what `predict` is given, as a list.

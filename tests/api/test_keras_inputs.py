@@ -146,13 +146,28 @@ def test_iterators_of_texts_are_refused_and_of_batches_are_not(model):
     assert len(model.predict(iter([batch, batch]), verbose=0, steps=2)) == 8
 
 
-def test_the_callbacks_of_predict(model):
+def test_the_callbacks_of_predict(model, decoder, capsys):
     seen = []
-    callback = keras.callbacks.LambdaCallback(on_train_begin=None)
+    callback = keras.callbacks.LambdaCallback(
+        on_predict_batch_begin=lambda batch, logs: seen.append(f"begin {batch}"),
+        on_predict_batch_end=lambda batch, logs: seen.append(f"end {batch}"),
+    )
     callback.on_predict_begin = lambda logs=None: seen.append("begin")
     callback.on_predict_end = lambda logs=None: seen.append("end")
-    model.predict(TEXTS, callbacks=[callback], verbose=0)
-    assert seen == ["begin", "end"]
+    for texts, own in ((TEXTS * 5, model), (["the sea"] * 48, decoder)):
+        own.predict(texts, callbacks=[callback], verbose=0)
+        assert seen == ["begin", "begin 0", "end 0", "begin 1", "end 1", "end"]
+        seen.clear()
+        assert not capsys.readouterr().out
+        own.predict(texts, verbose=2)
+        assert "2/2 - " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], np.arange(3), [[0.5], [1.0]]])
+def test_numbers_are_no_texts(model, numbers):
+    for call in (model.predict, model.evaluate, model.fit):
+        with pytest.raises(ValueError, match="^`x` must be texts"):
+            call(numbers)
 
 
 def test_predict_reads_the_columns_that_fit_reads(model):

@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasllm.data.problems import (
-    KINDS,
-    SEPARATORS,
-    Problem,
-    detect_problem,
-    label_text,
-    parse_one_hot,
-)
+from kerasllm.data.detection import detect_problem
+from kerasllm.data.label_cells import label_text, parse_one_hot
+from kerasllm.data.label_column import SEPARATORS
+from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
 

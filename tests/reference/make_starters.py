@@ -19,7 +19,7 @@ from pathlib import Path
 
 import kerasllm
 from kerasllm.data.labels import read_label_names
-from kerasllm.data.problems import label_text
+from kerasllm.data.label_cells import label_text
 from kerasllm.data.readers.sources import Source
 
 STARTER = Path(kerasllm.__file__).parent / "data" / "starter"

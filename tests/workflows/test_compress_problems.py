@@ -70,8 +70,17 @@ def train(tmp_path_factory, toy_preset):
     return train
 
 
-@pytest.mark.parametrize("method", ["prune", "distill"])
-@pytest.mark.parametrize("kind", HEADLINES)
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("pair", "distill"),
+        ("several labels", "prune"),
+        ("score", "distill"),
+        pytest.param("pair", "prune", marks=pytest.mark.slow),
+        pytest.param("several labels", "distill", marks=pytest.mark.slow),
+        pytest.param("score", "prune", marks=pytest.mark.slow),
+    ],
+)
 def test_a_retrained_model_keeps_what_its_outputs_mean(train, kind, method, tmp_path):
     trained = train(kind)
     metrics = compressed(trained, method, tmp_path / "small")

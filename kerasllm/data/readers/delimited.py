@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kerasllm.data.problems import shown
+from kerasllm.data.label_cells import shown
 from kerasllm.data.readers.dialects import LINES, Dialect, unescape
 from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
@@ -36,13 +36,14 @@ def table_first_lines(file: DataFile, count: int, dialect: Dialect) -> list[list
 
 
 def table_rows(
-    file: DataFile, columns: Columns, notes: Notes, dialect: Dialect
+    file: DataFile, columns: Columns, notes: Notes | None = None, *, dialect: Dialect
 ) -> Iterator[tuple[int, Sequence[str], str | None]]:
     """Yields line, values and problem of each row.
 
     Left out, and noted, are rows whose fields are all empty, as spreadsheets write them, and lines
     that repeat the header, as in files that were joined.
     """
+    notes = notes or Notes()
     records, rows, header = _open(file, dialect, columns.header, notes)
     places = [
         header.index(column) if isinstance(column, str) else column
@@ -67,18 +68,19 @@ def table_rows(
                 continue
         if len(fields) == width:
             yield line, [fields[place] for place in places], None
-        elif _fits(fields, header, width, places):
+        elif _fits(fields, header, width):
+            fields = [*fields, *[""] * width][:width]
             yield line, [fields[place] for place in places], None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
             yield line, (), Fault(problem + records.span(line), FIELDS)
 
 
-def _fits(fields: Sequence[str], header: Sequence[str], width: int, places: list[int]) -> bool:
+def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
     """Whether a row differs from the header in empty fields at its end alone."""
     while header and width and not header[width - 1]:
         width -= 1
-    return len(fields) >= width and not any(fields[width:]) and max(places) < len(fields)
+    return len(fields) >= width and not any(fields[width:])
 
 
 def _is_header(
@@ -110,7 +112,7 @@ def _wrong_width(fields: Sequence[str], width: int, header: bool, dialect: Diale
 def _open(
     file: DataFile, dialect: Dialect, header: bool = True, notes: Notes | None = None
 ) -> tuple[_QuotedRecords | _PlainRecords, Iterator[Record], list[str]]:
-    """How records are read, those after the header, and the header; it is empty for an empty file."""
+    """How records are read, those after the header, and the header: empty for an empty file."""
     kind = _QuotedRecords if dialect.quoted else _PlainRecords
     records = kind(TextLines(file), dialect, notes)
     rows = iter(records)
@@ -128,9 +130,9 @@ def _open(
 
 
 class _PlainRecords:
-    """Yields line, fields and problem of each record: a line, cut at its tabs. Quotes are characters.
+    """Yields line, fields and problem of each record: a line, cut at its delimiters.
 
-    A line with nothing on it is no record.
+    Quotes are characters. A line with nothing on it is no record.
     """
 
     def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):

@@ -97,7 +97,8 @@ def detect_dialect(file: DataFile, delimiter: str | None = None) -> Dialect:
     found = delimiter or (separator[1] if separator else _delimiter(lines, usual))
     remarks = []
     if found != usual and not delimiter:
-        remarks.append(f"{file.name} is read with {DELIMITERS.get(found, found)} between its fields")
+        between = DELIMITERS.get(found, found)
+        remarks.append(f"{file.name} is read with {between} between its fields")
     if found == "\t":
         quoting = detect_quoting(file, skipped)
         remarks += [quoting.remark] * bool(quoting.remark)

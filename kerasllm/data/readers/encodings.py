@@ -194,7 +194,8 @@ class AsUtf8(io.RawIOBase):
     def __init__(self, stream: BinaryIO, encoding: str):
         wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)("strict" if wide else "surrogateescape")
+        errors = "strict" if wide else "surrogateescape"
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
         self._rest = b""
         self._returns: bool | None = None
 

@@ -14,11 +14,12 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from kerasllm.data.readers import compression
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.json_files import Record, json_records, listed_records
+from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
@@ -53,7 +54,8 @@ class Format:
         name: The format's name, which changes when the same bytes are read in another way.
         columns: Takes a file and returns the names of its columns in order, none for an empty
             file. `None` for a format without columns.
-        rows: Takes a file, the columns to read, and where to note what is met; yields rows.
+        rows: Takes a file, the columns to read, and `Notes` of what is met (or `None`, the
+            default); yields rows.
         first_lines: Takes a file and a number, and returns the fields of so many first records,
             the header among them. Defaults to `None`: columns have names in any case.
         remarks: What a user should know of how the file is read. Defaults to `()`.
@@ -61,7 +63,7 @@ class Format:
 
     name: str
     columns: Callable[[DataFile], list[str]] | None
-    rows: Callable[[DataFile, Columns, Notes], Iterator[Row]]
+    rows: Callable[..., Iterator[Row]]
     first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -88,8 +90,10 @@ def format_of(file: DataFile, delimiter: str | None = None) -> Format:
     if file.suffix == ".parquet":
         fix = "unpack it: a Parquet file is compressed inside"
     else:
-        known = " ".join((*TABLES, *FORMATS))
-        fix = f"known: {known}, and all but .parquet followed by .gz"
+        fix = (
+            f"known: {' '.join((*TABLES, *FORMATS))}, and all but .parquet compressed "
+            f"({' '.join(compression.SUFFIXES)} .zip)"
+        )
     raise DataError(
         f"The suffix of a file tells its format, and '{file.suffix}' is not known",
         where=file.name,
@@ -113,11 +117,9 @@ def _table(file: DataFile, delimiter: str | None) -> Format:
 
 # json and jsonl
 
-_Reader = Callable[[DataFile], Iterator[Record]]
 
-
-def _json_columns(file: DataFile, reader: _Reader) -> list[str]:
-    records = list(itertools.islice(reader(file), _ROWS_FOR_COLUMNS))
+def _json_columns(file: DataFile) -> list[str]:
+    records = list(itertools.islice(json_records(file), _ROWS_FOR_COLUMNS))
     columns = dict.fromkeys(key for _, record, _ in records for key in record or ())
     if records and not columns:
         line, _, problem = records[0]
@@ -129,9 +131,11 @@ def _json_columns(file: DataFile, reader: _Reader) -> list[str]:
     return list(columns)
 
 
-def _json_rows(file: DataFile, columns: Columns, notes: Notes, reader: _Reader) -> Iterator[Row]:
+def _json_rows(
+    file: DataFile, columns: Columns, notes: Notes | None = None
+) -> Iterator[Row]:
     keys = (*columns.texts, *columns.labels)
-    for line, record, problem in reader(file):
+    for line, record, problem in json_records(file):
         if problem is not None:
             yield line, (), problem
             continue
@@ -143,22 +147,16 @@ def _json_rows(file: DataFile, columns: Columns, notes: Notes, reader: _Reader) 
             yield line, (), Fault(what, MISSING_KEY)
 
 
-def _json(name: str, reader: _Reader) -> Format:
-    return Format(
-        name,
-        functools.partial(_json_columns, reader=reader),
-        functools.partial(_json_rows, reader=reader),
-    )
-
-
 # parquet and txt
 
 
-def _parquet_rows(file: DataFile, columns: Columns, notes: Notes) -> Iterator[Row]:
+def _parquet_rows(
+    file: DataFile, columns: Columns, notes: Notes | None = None
+) -> Iterator[Row]:
     return parquet_rows(file, columns)
 
 
-def _txt_rows(file: DataFile, columns: Columns, notes: Notes) -> Iterator[Row]:
+def _txt_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> Iterator[Row]:
     lines = TextLines(file)
     for number, line in enumerate(lines, start=1):
         if lines.problems:
@@ -170,11 +168,11 @@ def _txt_rows(file: DataFile, columns: Columns, notes: Notes) -> Iterator[Row]:
 TABLES = (".csv", ".tsv")
 """The suffixes of tables, whose first lines tell how they are read."""
 
-_JSONL = _json("jsonl", json_records)
+_JSONL = Format("jsonl", _json_columns, _json_rows)
 FORMATS = {
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
-    ".json": _json("json", listed_records),
+    ".json": Format("json", _json_columns, _json_rows),
     ".parquet": Format("parquet", parquet_columns, _parquet_rows),
     ".txt": Format("txt", None, _txt_rows),
 }

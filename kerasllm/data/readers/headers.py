@@ -6,7 +6,8 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from kerasllm.data.problems import detect_problem, is_number, shown
+from kerasllm.data.detection import detect_problem
+from kerasllm.data.label_cells import is_number, shown
 from kerasllm.data.readers.columns import COMMON_NAMES, COMMON_PAIRS
 from kerasllm.data.readers.files import DataFile
 from kerasllm.errors import DataError

@@ -25,6 +25,8 @@ _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\{|\Z)")
 def json_records(file: DataFile) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
+    A `.json` file may also have one after the other, over any number of lines.
+
     Args:
         file: The file.
 
@@ -35,17 +37,11 @@ def json_records(file: DataFile) -> Iterator[Record]:
     Raises:
         DataError: The file cannot be read on.
     """
+    if file.suffix == ".json":
+        return _listed(file)
     start = list(itertools.islice(TextLines(file), _LINES_TO_LOOK_AT))
     first = next((line for line in start if line.strip()), "")
     return _listed(file) if _LIST_OF_OBJECTS.match(first) else _lines(file)
-
-
-def listed_records(file: DataFile) -> Iterator[Record]:
-    """Yields the objects of a file that has a list of them, or one after the other.
-
-    Args, yields and raises as `json_records`.
-    """
-    return _listed(file)
 
 
 def json_kind(value: Any) -> str:

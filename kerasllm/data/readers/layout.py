@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from kerasllm.data.problems import is_number, shown
+from kerasllm.data.label_cells import is_number, shown
 from kerasllm.data.readers.columns import (
     COMMON_NAMES,
     COMMON_PAIRS,
@@ -14,7 +14,6 @@ from kerasllm.data.readers.columns import (
     common_pair,
     find_column,
 )
-from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
@@ -211,7 +210,7 @@ def _other_texts(
     free = [name for name in names if name and name not in taken and names.count(name) == 1]
     for name in free[:_MOST_COLUMNS]:
         try:
-            rows = itertools.islice(form.rows(file, Columns((name,)), Notes()), _ROWS_TO_COMPARE)
+            rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)
             values = [row[0] for _, row, bad in rows if not bad]
         except DataError:
             # Parquet: the column holds no strings.

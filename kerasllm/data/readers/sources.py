@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasllm.data.problems import SAMPLE, Problem, detect_problem, parse_one_hot
+from kerasllm.data.detection import detect_problem
+from kerasllm.data.label_cells import parse_one_hot
+from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.problems import Problem
 from kerasllm.data.readers.faults import (
     BROKEN_BYTES,
     EMPTY_LABEL,
@@ -24,8 +27,8 @@ from kerasllm.data.readers.faults import (
     Notes,
     reason_of,
 )
-from kerasllm.data.readers.files import BLOCK, find_files, read_as
-from kerasllm.data.readers.formats import Row, format_of
+from kerasllm.data.readers.files import DataFile, find_files, read_as
+from kerasllm.data.readers.formats import Columns, Format, Row, format_of
 from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.errors import DataError
@@ -69,11 +72,11 @@ class Source:
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.json` (a list of objects),
     `.parquet`, and `.txt` for texts without labels (a text a line); each but Parquet also with
-    `.gz`. Text is UTF-8 unless `encoding` names another. What separates the fields of a table, and
-    how its quotes are written, is detected (see `detect_dialect`). A `.tsv` that was written with
-    quotes is read with them (see `detect_quoting`); in any other, as in the tables of GLUE, a `"`
-    is a character and a row is a line. All files are checked when the source is made; rows are
-    read by `batches`.
+    `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text is UTF-8 unless `encoding` names another. What
+    separates the fields of a table, and how its quotes are written, is detected (see
+    `detect_dialect`). A `.tsv` that was written with quotes is read with them (see
+    `detect_quoting`); in any other, as in the tables of GLUE, a `"` is a character and a row is a
+    line. All files are checked when the source is made; rows are read by `batches`.
 
     Columns of a csv or tsv file without a header are named by their numbers, counted from 0 (`"3"`
     or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. This
@@ -83,8 +86,8 @@ class Source:
     its label is empty, or if its label does not fit the problem.
 
     Args:
-        spec: A path, a glob, an address (`s3://`, `gs://`, `hdfs://`, `file://`), `starter:NAME`
-            for bundled data, or a sequence of these.
+        spec: What `find_files` takes: a path, a folder, a glob, an address, `starter:NAME`, or a
+            sequence of these.
         split: `"train"`, `"validation"` or `"test"`: the part that `starter:NAME` means. Defaults
             to `"train"`.
         text: The column of the texts. Defaults to `None`: the first common name that is there.
@@ -137,7 +140,7 @@ class Source:
 
     def __init__(
         self,
-        spec: str | os.PathLike | Sequence[str | os.PathLike],
+        spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
         *,
         split: str = "train",
         text: str | None = None,
@@ -170,7 +173,8 @@ class Source:
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
         self.label_names = self._common_label_names()
-        self.remarks = [remark for form in self._formats for remark in form.remarks]
+        self.remarks = [*self._files.remarks]
+        self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
         self.bad_row_reasons: Counter[str] = Counter()
@@ -200,13 +204,19 @@ class Source:
             read.append(more)
         total = hashlib.sha256(json.dumps(read).encode())
         for file, form in zip(self._files, self._formats):
-            content = hashlib.sha256()
-            with file.open() as stream:
-                while block := stream.read(BLOCK):
-                    content.update(block)
-            packed = "gz" if file.compressed else "plain"
-            total.update(f"{form.name} {packed} {content.hexdigest()}\n".encode())
+            packed = file.compression or "plain"
+            total.update(f"{form.name} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
+
+    @property
+    def readings(self) -> list[tuple[DataFile, Format, Columns]]:
+        """Each file, its format, and the columns that are read of it."""
+        return list(zip(self._files, self._formats, self._layout.files, strict=True))
+
+    @property
+    def local_files(self) -> list[str]:
+        """The paths of those files that lie on this machine."""
+        return [file.path for file in self._files if file.filesystem is None]
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
@@ -363,7 +373,7 @@ class Source:
 
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]
-        return self._formats[index].rows(self._files[index], columns, notes or Notes())
+        return self._formats[index].rows(self._files[index], columns, notes)
 
     def _file_batches(self, index: int, rows: int) -> Iterator[RowBatch]:
         file = self.files[index]
@@ -387,9 +397,9 @@ class Source:
         for line, values, problem in self._rows(index, self.notes):
             target = None
             if not problem:
-                problem = _text_problem("text", values[0])
+                problem = text_problem("text", values[0])
                 if paired:
-                    problem = problem or _text_problem("second text", values[1])
+                    problem = problem or text_problem("second text", values[1])
                 if self.problem and not problem:
                     target, problem = self._target(values[width:])
             if problem:
@@ -446,8 +456,13 @@ class Source:
         return target, None
 
 
-def _text_problem(role: str, value: Any) -> str | None:
-    """What is wrong with a text."""
+def text_problem(role: str, value: Any) -> str | None:
+    """Says what is wrong with a value that should be a text, or returns `None`.
+
+    Args:
+        role: What the text is, for the message.
+        value: The value.
+    """
     if type(value) is str:
         if not value or value.isspace():
             return Fault(f"the {role} is empty", EMPTY_TEXT)

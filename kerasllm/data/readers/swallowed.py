@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kerasllm.data.problems import is_number
+from kerasllm.data.label_cells import is_number
 
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40

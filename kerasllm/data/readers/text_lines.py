@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 
 from kerasllm.data.readers import encodings
+from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
 from kerasllm.data.readers.faults import BROKEN_BYTES, NUL, Fault
 from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.errors import DataError
@@ -22,14 +21,17 @@ _BOM = "\ufeff"
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("gzip-compressed", "give it a name that ends in .gz"),
-    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or export it as csv"),
+    b"\x28\xb5\x2f\xfd": ("zstd-compressed", "give it a name that ends in .zst"),
+    b"\xfd7zX": ("xz-compressed", "give it a name that ends in .xz"),
+    b"PK\x03\x04": (
+        "a zip archive or a spreadsheet",
+        "give an archive a name that ends in .zip; export a spreadsheet as csv",
+    ),
     b"\xd0\xcf\x11\xe0": ("a spreadsheet or document of Microsoft Office", "export it as csv"),
     b"PAR1": ("a Parquet file", "give it a name that ends in .parquet"),
     b"ARROW1": ("an Arrow file", "write it as Parquet"),
     b"SQLite format 3": ("an SQLite database", "export the table as csv"),
     b"%PDF-": ("a PDF document", "extract its text first"),
-    b"\x28\xb5\x2f\xfd": ("zstd-compressed", "unpack it: `zstd -d FILE`"),
-    b"\xfd7zXZ": ("xz-compressed", "unpack it: `xz -d FILE`"),
     b"\x80\x04\x95": ("a pickle of Python, which is never read", "write it as Parquet or csv"),
 }
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -102,15 +104,16 @@ class TextLines:
                 fix="copy it again, or name its encoding with --set data.encoding=NAME "
                 "(evaluate, predict: --encoding NAME)",
             ) from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (OSError, *DAMAGE) as error:
+            packed = self.file.compression or ("zip" if self.file.member else "")
+            if packed and is_damage(error):
+                raise DataError(
+                    f"The {CHECKS[packed].split()[0]} file is cut short or damaged: {error}",
+                    where=f"{self.file.name}, after line {number}",
+                    fix=f"copy or download it again; `{CHECKS[packed]} FILE` checks it",
+                ) from error
             raise DataError(
-                f"The gzip file is cut short or damaged: {error}",
-                where=f"{self.file.name}, after line {number}",
-                fix="copy or download it again; `gzip -t FILE` checks it",
-            ) from error
-        except OSError as error:
-            raise DataError(
-                f"Reading failed: {error.strerror or error}",
+                f"Reading failed: {getattr(error, 'strerror', None) or error}",
                 where=f"{self.file.name}, after line {number}",
                 fix="check the disk or the network, then try again",
             ) from error

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kerasllm.data.problems import label_text
+from kerasllm.data.label_cells import label_text
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
