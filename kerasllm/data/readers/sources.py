@@ -59,7 +59,8 @@ class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
-    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text must be UTF-8. A `.tsv`
+    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a
+    `.zip`. Text must be UTF-8. A `.tsv`
     that was written with quotes is read with them (see `detect_quoting`); in any other, as in the
     tables of GLUE, a `"` is a character and a row is a line. All files are checked when the source
     is made; rows are read by `batches`.
