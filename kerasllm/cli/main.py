@@ -25,6 +25,7 @@ _VERBS = {
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
     "compress": "Make a smaller model of a run.",
+    "data": "Report on data, clean and convert them.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",
     "launch": "Run finetune in several worker processes.",

@@ -17,7 +17,7 @@ from kerasllm.data.label_cells import parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Row, format_of, json_kind
+from kerasllm.data.readers.formats import Columns, Format, Row, format_of, json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.errors import DataError
 
@@ -181,6 +181,16 @@ class Source:
             packed = file.compression or "plain"
             total.update(f"{form.name} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
+
+    @property
+    def readings(self) -> list[tuple[DataFile, Format, Columns]]:
+        """Each file, its format, and the columns that are read of it."""
+        return list(zip(self._files, self._formats, self._layout.files, strict=True))
+
+    @property
+    def local_files(self) -> list[str]:
+        """The paths of those files that lie on this machine."""
+        return [file.path for file in self._files if file.filesystem is None]
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
@@ -355,9 +365,9 @@ class Source:
         for line, values, problem in self._rows(index):
             target = None
             if not problem:
-                problem = _text_problem("text", values[0])
+                problem = text_problem("text", values[0])
                 if paired:
-                    problem = problem or _text_problem("second text", values[1])
+                    problem = problem or text_problem("second text", values[1])
                 if self.problem and not problem:
                     target, problem = self._target(values[width:])
             if problem:
@@ -409,8 +419,13 @@ class Source:
         return target, None
 
 
-def _text_problem(role: str, value: Any) -> str | None:
-    """What is wrong with a text."""
+def text_problem(role: str, value: Any) -> str | None:
+    """Says what is wrong with a value that should be a text, or returns `None`.
+
+    Args:
+        role: What the text is, for the message.
+        value: The value.
+    """
     if type(value) is str:
         if not value or value.isspace():
             return f"the {role} is empty"
