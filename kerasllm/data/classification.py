@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.examples import Examples
-from kerasllm.data.labels import Labels, read_label_names
-from kerasllm.data.loading import open_tokens, place_of
 from kerasllm.data.detection import check_detected
+from kerasllm.data.examples import Examples
 from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.labels import Labels, read_label_names
+from kerasllm.data.loading import open_tokens, place_of, reading_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified
@@ -167,6 +167,7 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         problem=train.problem if train is not None else recipe.problem,
         label_separator=recipe.label_separator,
         on_bad_row=recipe.on_bad_row,
+        **reading_of(recipe),
     )
     if train is not None and (source.pair_column is None) != (train.pair_column is None):
         raise DataError(

@@ -65,6 +65,7 @@ class TextLines:
     def __iter__(self) -> Iterator[str]:
         number = 0
         encoding = self.file.encoding
+        name = "UTF-8" if encoding is None or encodings.is_utf8(encoding) else encoding
         try:
             with self.file.open_unpacked() as stream:
                 start = stream.peek(BLOCK)
@@ -73,7 +74,7 @@ class TextLines:
                     raise encodings.another_encoding(self.file, found, 1, _first_line(start, found))
                 if encoding is not None:
                     encodings.refuse_if_utf8(self.file, encoding, start)
-                if encoding is not None or (b"\n" not in start and b"\r" in start):
+                if name != "UTF-8" or (b"\n" not in start and b"\r" in start):
                     raw_stream = encodings.AsUtf8(stream, encoding or "utf-8")
                     stream = io.BufferedReader(raw_stream, BLOCK)
                 longest, problems, bom = LONGEST, self.problems, _BOM
@@ -89,7 +90,7 @@ class TextLines:
                         line = raw.decode()
                     except UnicodeDecodeError as error:
                         self._refuse_other_encoding(number, raw)
-                        message = describe_broken_byte(error, encoding or "UTF-8")
+                        message = describe_broken_byte(error, name)
                         problems[number] = Fault(message, BROKEN_BYTES)
                         line = raw.decode(errors="replace")
                     if "\0" in line:
