@@ -117,16 +117,21 @@ def detect_dialect(file: DataFile) -> Dialect:
 def _delimiter(lines: Sequence[str], usual: str) -> str:
     """What separates the fields: what usually does, unless another fits and it does not."""
     rows = _rows(lines, usual)
-    if len(rows[0]) > 1 and _share(rows) >= _MOST:
+    fits = len(rows[0]) > 1 and _share(rows) >= _MOST
+    if fits and _makes_sense(rows):
         return usual
-    best, share = usual, _share(rows) if len(rows[0]) > 1 else 0.0
+    best, share = usual, 0.0 if fits or len(rows[0]) == 1 else _share(rows)
     for other in DELIMITERS:
         rows = _rows(lines, other)
-        if other == usual or len(rows[0]) < 2 or _share(rows) < max(_NEARLY_ALL, share):
+        if other == usual or len(rows[0]) == 1 or _share(rows) < _NEARLY_ALL:
             continue
-        if (has_known_name(rows[0]) or _has_labels(rows)) and _share(rows) > share:
+        if _share(rows) > share and _makes_sense(rows):
             best, share = other, _share(rows)
     return best
+
+
+def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
+    return has_known_name(rows[0]) or _has_labels(rows)
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
