@@ -90,8 +90,7 @@ class TextLines:
                         line = raw.decode()
                     except UnicodeDecodeError as error:
                         self._refuse_other_encoding(number, raw)
-                        message = describe_broken_byte(error, name)
-                        problems[number] = Fault(message, BROKEN_BYTES)
+                        problems[number] = describe_broken_byte(error, name)
                         line = raw.decode(errors="replace")
                     if "\0" in line:
                         at = line.index("\0") + 1
@@ -167,7 +166,7 @@ def _first_line(start: bytes, encoding: str) -> bytes:
     return "".join(line).encode(encoding)
 
 
-def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> str:
+def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> Fault:
     """Says which byte of a line is not UTF-8, and where: columns count characters, from 1."""
     raw, at = error.object, error.start
     column = len(raw[:at].decode().removeprefix(_BOM)) + 1
@@ -175,4 +174,4 @@ def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> 
     if encoding != "UTF-8":
         # The bytes of the line are no longer those of the file.
         place = f"at column {column}"
-    return f"byte 0x{raw[at]:02x} {place} is not {encoding}"
+    return Fault(f"byte 0x{raw[at]:02x} {place} is not {encoding}", BROKEN_BYTES)
