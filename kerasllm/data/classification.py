@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.examples import Examples
-from kerasllm.data.labels import Labels, read_label_names
-from kerasllm.data.loading import open_tokens, place_of
 from kerasllm.data.detection import check_detected
+from kerasllm.data.examples import Examples
 from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.label_names import read_label_names
+from kerasllm.data.labels import Labels
+from kerasllm.data.loading import open_tokens, place_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified

@@ -11,17 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.label_cells import (
-    BOOLEANS,
     MISSING,
-    ONE_HOT,
     QUOTED_LIST,
-    is_number,
     label_text,
     listed,
     parts_of,
     shown,
     unquoted,
 )
+from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number
 from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
@@ -116,7 +114,8 @@ class LabelColumn:
         return self._detect_labels()
 
     def are_booleans(self) -> bool:
-        return bool(self.counts) and all(text.lower() in BOOLEANS for text in self.counts)
+        found = {text.lower() for text in self.counts}
+        return found <= set(ONE_HOT) and bool(found & set(BOOLEANS))
 
     @functools.cached_property
     def written(self) -> dict[str, list]:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasllm.data.labels import Labels, read_label_names
+from kerasllm.data.label_names import read_label_names
+from kerasllm.data.labels import Labels
 from kerasllm.errors import DataError
 
 
