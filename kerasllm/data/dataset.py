@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,10 +130,8 @@ class Dataset:
         """
         from kerasllm.data.readers.files import find_files
 
-        several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-        if not any(Path(each).is_dir() for each in several):
-            with worded_for_python(ARGUMENTS):
-                find_files(files, options.get("split", "train"))
+        with worded_for_python(ARGUMENTS):
+            find_files(files, options.get("split", "train"), preferred="text")
         return cls(files, **options)
 
     @classmethod

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data import starters
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
@@ -50,11 +49,12 @@ class Document:
 class Documents:
     """Texts in the order of their files, read as they are needed.
 
-    A `.txt` or `.md` file is one document (also as `.gz`), a folder stands for all such files in
-    it and below, sorted by name; each row of a csv, tsv, jsonl or parquet file is a document.
+    A `.txt` or `.md` file is one document (also compressed), a folder or a zip archive stands for
+    all such files in it and below, sorted by name, but for hidden ones; each row of a csv, tsv,
+    jsonl or parquet file is a document.
 
     Args:
-        spec: As for `Source`, and folders.
+        spec: As for `Source`.
         split: `"train"`, `"validation"` or `"test"`, the part that `starter:NAME` means. Defaults
             to `"train"`.
         text: The column of the texts, where files have columns. Defaults to `None`: found by
@@ -63,6 +63,7 @@ class Documents:
 
     Attributes:
         files: The names of the files.
+        remarks: What a user should know of how they were found, a list.
 
     Raises:
         DataError: A file is missing, empty or in no known format.
@@ -83,17 +84,16 @@ class Documents:
         text: str | None = None,
         on_bad_row: str = "error",
     ):
-        specs = [spec] if isinstance(spec, (str, os.PathLike)) else list(spec)
-        found = find_files([one for part in specs for one in _files_of(part)], split)
+        found = find_files(spec, split, preferred="text")
+        self.remarks = found.remarks
         self._on_bad_row = on_bad_row
         # Rows are what a source reads; it checks its own files.
         self._readers = [
             file
             if file.suffix in TEXT_FILES
-            else Source(_spec_of(file), split=split, text=text, labelled=False,
-                        on_bad_row=on_bad_row)
+            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row)
             for file in found
-        ]  # fmt: skip
+        ]
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
@@ -237,42 +237,14 @@ def open_documents(
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
+    store.file_remarks = documents.remarks
     return store
-
-
-def _files_of(spec: str | os.PathLike) -> list[str]:
-    """Returns what a spec stands for: the text files of a folder, or itself."""
-    path = os.path.expanduser(os.fspath(spec))
-    if not os.path.isdir(path):
-        return [os.fspath(spec)]
-    files = sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if name.lower().removesuffix(".gz").endswith(TEXT_FILES)
-    )
-    if not files:
-        raise DataError(
-            f"The folder holds no {' or '.join(TEXT_FILES)} file",
-            where=path,
-            fix=f"name the files, for example '{path.rstrip('/')}/*.jsonl'",
-        )
-    return files
-
-
-def _spec_of(file: DataFile) -> str:
-    # A bundled file, and one elsewhere, is found by its name; a table has a name of its own.
-    elsewhere = file.filesystem is not None or file.name.startswith(starters.PREFIX)
-    return file.name if elsewhere else file.path
 
 
 def _digest(reader: DataFile | Source) -> str:
     if isinstance(reader, Source):
         return reader.fingerprint
-    import hashlib
-
-    with reader.open() as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return reader.sha256()
 
 
 def _parts_of(file: DataFile, number: int) -> Iterator[Document]:

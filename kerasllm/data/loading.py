@@ -52,8 +52,8 @@ def open_tokens(
 
 
 def remarks(store: TokenStore) -> list[str]:
-    """Returns what a user should know of how a store was made: rows left out, damage repaired."""
-    found = []
+    """Returns what a user should know of how a store was made: what was left out or repaired."""
+    found = list(store.file_remarks)
     if store.skipped:
         file, line, why = store.skipped_rows[0]
         found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")

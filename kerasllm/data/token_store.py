@@ -291,6 +291,7 @@ class TokenStore:
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
         remarks: What else was noted when the rows were read, a list.
+        file_remarks: What a user should know of how the files were found, a list.
         has_trained: Whether the rows have a loss mask: which of their tokens count in the loss.
 
     Raises:
@@ -305,6 +306,7 @@ class TokenStore:
         self._mapped, schema, self._batches, self._files, remarks = read_token_file(self.path)
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
+        self.file_remarks: Sequence[str] = ()
         self._first_rows = np.cumsum([0, *(len(batch) for batch in self._batches)])
         self._types = {
             field.name.removeprefix(COLUMN_PREFIX): field.type

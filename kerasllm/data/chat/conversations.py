@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -252,6 +251,7 @@ class _Reader:
         _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
         self._files = find_files(spec, split)
         self.files = tuple(file.name for file in self._files)
+        self.file_remarks = self._files.remarks
         self._system = system
         self._refuse = on_bad_row == "error"
         self._shapes = [_shape(file, format, preferences) for file in self._files]
@@ -262,11 +262,7 @@ class _Reader:
     @property
     def fingerprint(self) -> list[str]:
         """The names of the files and sha256 of what is in them."""
-        digests = []
-        for file in self._files:
-            with file.open() as stream:
-                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-        return [*self.files, *digests]
+        return [*self.files, *(file.sha256() for file in self._files)]
 
     def batches(self, rows_of: Callable[[Any, Counts], list[_Encoded]]) -> Iterator[pa.RecordBatch]:
         """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
@@ -336,7 +332,7 @@ def _open(
             notify(f"tokenizing {names}: {rows:,}")
 
     made_by = [tokenizer.fingerprint, template.fingerprint, template.stop]
-    return open_or_write(
+    store = open_or_write(
         ["conversations", _VERSION, reader.fingerprint, reader.settings, made_by, settings],
         lambda: reader.batches(rows_of),
         reader.files,
@@ -348,6 +344,8 @@ def _open(
             dataclasses.asdict(reader.counts),
         ],
     )
+    store.file_remarks = reader.file_remarks
+    return store
 
 
 def _shape(file: DataFile, format: str, preferences: bool) -> str:

@@ -1,61 +1,61 @@
-"""Jinja for templates that came with a download: nothing to reach out of, nor to run for ever."""
+"""Chat templates that came with a download: nothing to reach out of, to fill, nor to run for ever."""
 
 from __future__ import annotations
 
-import datetime
+import atexit
+import functools
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.lexer import Token, TokenStream
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
-
+from kerasllm.data.chat import template_rendering
+from kerasllm.data.chat.template_rendering import LENGTH, MEMORY, SECONDS
 from kerasllm.errors import DataError
 
-# No template that is meant well comes near: a conversation has a hundred messages, not a hundred thousand.
-_MOST_STEPS = 100_000
-_LONGEST = 1 << 24
-_LARGEST_POWER = 64
-
 _GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_FIX = "correct the conversation, or choose another template"
+_CHOOSE = "correct the template, or choose a built-in one"
 
 
 class SandboxedTemplate:
-    """A chat template as transformers compiles it, with limits.
+    """A chat template as transformers compiles it, with limits of time and memory.
+
+    It is compiled and rendered in a process of its own, which all templates share and which stays
+    for the next one. A template that once took too long or too much is refused from then on.
 
     Args:
         source: The Jinja source.
         where: The place to name in errors. Defaults to `None`.
+        trusted: Whether the source is kerasllm's own: it is rendered in this process, which is
+            faster. Defaults to `False`.
 
     Attributes:
         has_generation_blocks: Whether the template marks by `{% generation %}` what the assistant
             says.
 
     Raises:
-        DataError: The source is not Jinja.
+        DataError: The source is not Jinja, or its compilation takes too much.
     """
 
-    def __init__(self, source: str, where: str | None = None):
-        self._environment = _Environment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[_GenerationBlocks, _StepCounter, loopcontrols],
-        )
-        try:
-            self._template = self._environment.from_string(source)
-        except (jinja2.TemplateSyntaxError, RecursionError) as error:
-            line = getattr(error, "lineno", None)
-            raise DataError(
-                f"The chat template is not valid Jinja: {error}",
-                where=f"{where}:{line}" if where and line else where,
-                fix="correct the template, or choose a built-in one",
-            ) from error
+    def __init__(self, source: str, where: str | None = None, *, trusted: bool = False):
+        self._source = source
+        self._refused: str | None = None
+        self._renderer = template_rendering.Renderer(source) if trusted else None
         self.has_generation_blocks = bool(_GENERATION_BLOCK.search(source))
+        if not trusted:
+            answer = self._ask(None, None)
+            if "error" in answer:
+                line = answer.get("line")
+                place = f"{where}:{line}" if where and line else where
+                raise DataError(answer["error"], where=place, fix=_CHOOSE)
 
     def render(self, variables: Mapping[str, Any], marks: tuple[str, str] | None = None) -> str:
         """Returns the text that the template makes.
@@ -67,115 +67,97 @@ class SandboxedTemplate:
         Raises:
             DataError: The template fails, or does what a template may not.
         """
-        self._environment.marks = marks
-        self._environment.steps = 0
+        if self._renderer is not None:
+            try:
+                return self._renderer.render(variables, marks)
+            except Exception as error:
+                raise DataError(template_rendering.what_went_wrong(error), fix=_FIX) from error
+        answer = self._ask(variables, marks)
+        if "error" in answer:
+            raise DataError(answer["error"], fix=_FIX)
+        return answer["text"]
+
+    def _ask(self, variables: Mapping | None, marks: tuple[str, str] | None) -> dict:
+        if self._refused is not None:
+            return {"error": self._refused}
         try:
-            return self._template.render(variables)
-        except SecurityError as error:
-            what = f"The chat template does what a template may not: {error}"
-        except jinja2.TemplateError as error:
-            what = f"The chat template refuses the conversation: {error}"
-        except RecursionError:
-            what = "The chat template calls itself without an end"
-        except Exception as error:  # whatever Python makes of the template's expressions
-            what = f"The chat template fails: {type(error).__name__}: {error}"
-        raise DataError(what, fix="correct the conversation, or choose another template")
+            request = json.dumps({"source": self._source, "variables": variables, "marks": marks})
+        except (RecursionError, ValueError, TypeError) as error:
+            return {"error": f"The conversation cannot be given to a chat template: {error}"}
+        answer = _process().ask(request.encode())
+        if answer is None:
+            self._refused = (
+                f"The chat template takes more than {SECONDS} seconds or {MEMORY >> 20} MB of memory"
+            )
+            return {"error": self._refused}
+        return answer
 
 
-class _StepCounter(Extension):
-    """Counts the turns of loops and the calls of macros.
+class _Process:
+    """The process that renders templates, begun with the first one, and again where it ended."""
 
-    Jinja has no limit for them, and a few loops in each other never end.
-    """
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        atexit.register(self._end)
 
-    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
-        """Puts a call of the counter at the beginning of each body."""
-        counted = False
-        before = None
-        for token in stream:
-            yield token
-            if before == "block_begin":
-                counted = token.test_any("name:for", "name:macro")
-            if token.type == "block_end" and counted:
-                counted = False
-                line = token.lineno
-                yield Token(line, "variable_begin", "{{")
-                yield Token(line, "name", "count_step")
-                yield Token(line, "lparen", "(")
-                yield Token(line, "rparen", ")")
-                yield Token(line, "variable_end", "}}")
-            before = token.type
+    def ask(self, request: bytes) -> dict | None:
+        """Returns the answer; `None` where the process had to be ended, or ended itself."""
+        with self._lock:
+            # It may have been ended since it was last asked, by the system or by somebody.
+            if self._process is None or self._process.poll() is not None:
+                self._process = _begin()
+            try:
+                self._process.stdin.write(LENGTH.pack(len(request)) + request)
+                self._process.stdin.flush()
+                return json.loads(self._read(time.monotonic() + SECONDS))
+            except (OSError, TimeoutError, EOFError):
+                self._end()
+                return None
+            except BaseException:
+                # Ctrl-C: an answer that is still to come would be taken for the next one's.
+                self._end()
+                raise
 
+    def _read(self, deadline: float) -> bytes:
+        size = LENGTH.unpack(self._read_bytes(LENGTH.size, deadline))[0]
+        return self._read_bytes(size, deadline)
 
-class _GenerationBlocks(Extension):
-    """The blocks `{% generation %}` ... `{% endgeneration %}` of transformers."""
+    def _read_bytes(self, size: int, deadline: float) -> bytes:
+        stream, found = self._process.stdout.fileno(), bytearray()
+        while len(found) < size:
+            if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimeoutError
+            if not (block := os.read(stream, size - len(found))):
+                raise EOFError
+            found += block
+        return bytes(found)
 
-    tags: ClassVar = {"generation"}
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Reads a block; its text goes through `_marked`."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
-
-    def _marked(self, caller: Any) -> str:
-        start, end = self.environment.marks or ("", "")
-        return f"{start}{caller()}{end}"
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """What transformers gives to a template, and no more."""
-
-    intercepted_binops = frozenset(["*", "**"])
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.marks: tuple[str, str] | None = None
-        self.steps = 0
-        # It writes as much text as it is asked to.
-        self.globals.pop("lipsum")
-        self.globals.update(
-            raise_exception=_raise_exception,
-            strftime_now=lambda form: datetime.datetime.now().strftime(form),
-            count_step=self._count_step,
-        )
-        self.filters["tojson"] = _to_json
-
-    def call_binop(
-        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
-    ) -> Any:
-        """Multiplies, unless the result would fill the memory."""
-        numbers = [side for side in (left, right) if isinstance(side, (int, float))]
-        sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
-        if operator == "**" and any(abs(number) > _LARGEST_POWER for number in numbers):
-            raise SecurityError(f"it asks for {left} ** {right}")
-        if sizes and numbers and sizes[0] * numbers[0] > _LONGEST:
-            raise SecurityError(f"it repeats {sizes[0]} items {numbers[0]} times")
-        return super().call_binop(context, operator, left, right)
-
-    def _count_step(self) -> str:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise SecurityError(f"its loops take more than {_MOST_STEPS:,} turns")
-        return ""
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            process.stdin = process.stdout = None
 
 
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+@functools.cache
+def _process_of(pid: int) -> _Process:
+    return _Process()
 
 
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja's own escapes HTML, which no model expects."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+def _process() -> _Process:
+    # After a fork the parent's belongs to the parent.
+    return _process_of(os.getpid())
+
+
+def _begin() -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-P", str(Path(template_rendering.__file__))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        # Ctrl-C is for the program that waits.
+        start_new_session=True,
     )

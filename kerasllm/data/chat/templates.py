@@ -122,7 +122,7 @@ class ChatTemplate:
         self.name = name
         self.stop = tuple(dict.fromkeys(stop))
         self._variables = dict(variables or {})
-        self._template = SandboxedTemplate(source, where)
+        self._template = SandboxedTemplate(source, where, trusted=source in BUILT_IN.values())
         content = json.dumps([source, self._variables], sort_keys=True)
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 

@@ -7,14 +7,15 @@ import dataclasses
 import difflib
 import fnmatch
 import glob
-import gzip
+import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from kerasllm.data import starters
+from kerasllm.data.readers import archives, compression, folders
 from kerasllm.data.tables import shown_name
 from kerasllm.errors import DataError
 
@@ -36,23 +37,30 @@ class DataFile:
         path: The path within its file system.
         filesystem: A `pyarrow.fs.FileSystem`. Defaults to `None`: this machine's own.
         label_names: What the labels mean, where the file is a bundled one. Defaults to `None`.
+        member: The member that is meant, where the path is that of a zip archive. Defaults to
+            `None`.
     """
 
     name: str
     path: str
     filesystem: Any = None
     label_names: Mapping[str, str] | None = None
+    member: str | None = None
+
+    @property
+    def compression(self) -> str:
+        """The lower-case suffix of compression, without its dot: `gz`; `""` of a plain file."""
+        return compression.split_name(self.member or self.path)[1].removeprefix(".")
 
     @property
     def compressed(self) -> bool:
-        """Whether the name ends in .gz."""
-        return self.path.lower().endswith(".gz")
+        """Whether the bytes must be unpacked before they can be read at any position."""
+        return bool(self.compression or self.member)
 
     @property
     def suffix(self) -> str:
-        """The lower-case suffix, without .gz: `.csv`."""
-        path = self.path.lower().removesuffix(".gz")
-        return os.path.splitext(path)[1]
+        """The lower-case suffix, without that of compression: `.csv`."""
+        return os.path.splitext(compression.split_name(self.member or self.path)[0])[1]
 
     def open(self) -> BinaryIO:
         """Opens the bytes as they are stored; they can be read at any position.
@@ -61,6 +69,8 @@ class DataFile:
             DataError: The file cannot be opened.
         """
         try:
+            if self.member is not None:
+                return archives.open_member(self.path, self.name, self.member)
             if self.filesystem is None:
                 return open(self.path, "rb", buffering=BLOCK)
             return self.filesystem.open_input_file(self.path)
@@ -73,37 +83,88 @@ class DataFile:
 
     @contextlib.contextmanager
     def open_unpacked(self) -> Iterator[BinaryIO]:
-        """Opens the bytes for reading in order, and unpacks them if the name ends in .gz."""
+        """Opens the bytes for reading in order, and unpacks them if the name says so."""
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(self.open())
-            if self.compressed:
-                stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+            if self.compression:
+                packed = compression.unpacked(stream, f".{self.compression}")
+                stream = stack.enter_context(packed)
             if not isinstance(stream, io.BufferedReader):
                 stream = stack.enter_context(io.BufferedReader(stream, BLOCK))
             yield stream
 
+    def sha256(self) -> str:
+        """Returns the sha256, in hex, of the bytes as they are stored.
 
-def find_files(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[DataFile]:
+        Raises:
+            DataError: They cannot be read.
+        """
+        try:
+            with self.open() as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except (OSError, *compression.DAMAGE) as error:
+            raise DataError(
+                f"Reading failed: {getattr(error, 'strerror', None) or error}",
+                where=self.name,
+                fix="check the disk or the network, then try again",
+            ) from error
+
+
+class FoundFiles(list[DataFile]):
+    """The files that a spec means.
+
+    Attributes:
+        remarks: What a user should know of how they were found, such as what was left out.
+    """
+
+    def __init__(self, files: Iterable[DataFile] = (), remarks: Iterable[str] = ()):
+        super().__init__(files)
+        self.remarks = list(remarks)
+
+
+def find_files(
+    spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
+    split: str,
+    *,
+    preferred: str | None = None,
+) -> FoundFiles:
     """Finds the files that a spec means.
 
+    A folder means all files in it and below, which must be of one kind; so does a zip archive.
+    Hidden files and folders (`.git`, `__MACOSX`, `_SUCCESS`) are left out, of globs too. Where all
+    files of a folder name a split in their paths, those of the split that is asked for are taken.
+
     Args:
-        spec: A path, a glob (`*`, `?`, `[...]`, `**`), an address (`s3://`, `gs://`, `hdfs://`,
-            `file://`, with `*`, `[...]` and `**`), `starter:NAME`, or a sequence of these.
-        split: `"train"`, `"validation"` or `"test"`: the part of a bundled data set.
+        spec: A path, a folder, a glob (`*`, `?`, `[...]`, `**`), an address (`s3://`, `gs://`,
+            `hdfs://`, `file://`, with `*`, `[...]` and `**`), `starter:NAME`, a file that was found
+            before, or a sequence of these.
+        split: `"train"`, `"validation"` or `"test"`: the part of a bundled data set, or of a
+            folder.
+        preferred: The kind of files that is taken of a folder that holds several; see
+            `folders.KINDS`. Defaults to `None`: such a folder is refused.
 
     Returns:
-        The files: specs in the order given, the files of one glob sorted by name.
+        The files: specs in the order given, the files of one glob or folder sorted by name.
 
     Raises:
         DataError: A spec that is no file, matches none, or gives a file a second time.
     """
-    specs = [spec] if isinstance(spec, (str, os.PathLike)) else list(spec)
-    if not specs or not all(os.fspath(one) for one in specs):
+    specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
+    if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
         raise DataError("No data file is given", fix="give a file, a glob, or starter:NAME")
-    files = [file for one in specs for file in _find(os.fspath(one), split)]
+    files = FoundFiles()
+    for one in specs:
+        if isinstance(one, DataFile):
+            files.append(one)
+            continue
+        found = _find(os.fspath(one), split, preferred)
+        files += found
+        files.remarks += found.remarks
     seen = set()
     for file in files:
-        place = os.path.realpath(file.path) if file.filesystem is None else file.name
+        place = file.name
+        if file.filesystem is None:
+            place = (os.path.realpath(file.path), file.member)
         if place in seen:
             raise DataError(
                 "The same file is given twice, which would train on its rows twice",
@@ -114,32 +175,38 @@ def find_files(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
     return files
 
 
-def _find(spec: str, split: str) -> list[DataFile]:
+def _find(spec: str, split: str, preferred: str | None) -> FoundFiles:
     if spec.startswith(starters.PREFIX):
         name, path, label_names = starters.find_starter(spec, split)
-        return [DataFile(name, str(path), label_names=label_names)]
+        return FoundFiles([DataFile(name, str(path), label_names=label_names)])
     scheme = _SCHEME.match(spec)
     if scheme:
-        return _find_remote(spec, scheme[1].lower())
-    return _find_local(os.path.expanduser(spec))
+        return _find_remote(spec, scheme[1].lower(), split, preferred)
+    return _find_local(os.path.expanduser(spec), split, preferred)
 
 
-def _find_local(path: str) -> list[DataFile]:
+def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
     if os.path.isfile(path):
-        return [DataFile(shown_name(path), path)]
+        return _opened_archives([path], split, preferred)
     if os.path.isdir(path):
-        raise _directory(path)
+        chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
+        return FoundFiles((DataFile(one, one) for one in _below(path, chosen)), remarks)
     if os.path.exists(path):
         raise DataError(
             "This is a pipe or a device, not a file; data is read more than once",
             where=path,
             fix="write the data to a file first",
         )
-    if any(character in path for character in "*?["):
-        matches = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-        if not matches:
-            raise _no_match(path)
-        return [DataFile(match, match) for match in matches]
+    if magic := re.search(r"[*?\[]", path):
+        folder = path[: path.rfind("/", 0, magic.start()) + 1]
+        matches = glob.glob(path, recursive=True, include_hidden=True)
+        names = [match[len(folder) :] for match in matches if os.path.isfile(match)]
+        kept, hidden = folders.without_hidden(names, path[len(folder) :])
+        if not kept:
+            raise _no_match(path, hidden)
+        found = _opened_archives([folder + name for name in kept], split, preferred)
+        found.remarks += folders.left_out(hidden, "hidden")
+        return found
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise DataError(
@@ -157,7 +224,37 @@ def _find_local(path: str) -> list[DataFile]:
     )
 
 
-def _find_remote(uri: str, scheme: str) -> list[DataFile]:
+def _opened_archives(paths: Iterable[str], split: str, preferred: str | None) -> FoundFiles:
+    """The files; of a zip archive those in it."""
+    found = FoundFiles()
+    for path in paths:
+        name = shown_name(path)
+        if not path.lower().endswith(archives.SUFFIX):
+            found.append(DataFile(name, path))
+            continue
+        chosen, remarks = archives.members(path, name, split, preferred)
+        found += [DataFile(f"{name}/{member}", path, member=member) for member in chosen]
+        found.remarks += remarks
+    return found
+
+
+def _names_below(folder: str) -> list[str]:
+    """The paths of all files below a folder, relative to it; a hidden folder is one name."""
+    names = []
+    for place, inner, files in os.walk(folder):
+        start = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        start = "" if start == "./" else start
+        names += [start + name for name in files]
+        names += [f"{start}{name}/" for name in inner if folders.is_hidden(name)]
+        inner[:] = [name for name in inner if not folders.is_hidden(name)]
+    return names
+
+
+def _below(folder: str, names: Iterable[str]) -> list[str]:
+    return [os.path.join(folder, name) for name in names]
+
+
+def _find_remote(uri: str, scheme: str, split: str, preferred: str | None) -> FoundFiles:
     if scheme not in REMOTE:
         raise DataError(
             f"Addresses that start with {scheme}:// cannot be read",
@@ -176,9 +273,13 @@ def _find_remote(uri: str, scheme: str) -> list[DataFile]:
         if magic:
             path = path.rstrip("/")
             found = _match_remote(filesystem, path, address[len(base) :])
-            if not found:
-                raise _no_match(uri)
-            return [DataFile(base + inner, f"{path}/{inner}", filesystem) for inner in found]
+            kept, hidden = folders.without_hidden(found, address[len(base) :])
+            if not kept:
+                raise _no_match(uri, hidden)
+            return FoundFiles(
+                (DataFile(base + inner, f"{path}/{inner}", filesystem) for inner in kept),
+                folders.left_out(hidden, "hidden"),
+            )
         kind = filesystem.get_file_info([path])[0].type
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(
@@ -188,10 +289,14 @@ def _find_remote(uri: str, scheme: str) -> list[DataFile]:
             "(a space is written %20 in an address)",
         ) from error
     if kind == fs.FileType.Directory:
-        raise _directory(uri)
+        path, base = path.rstrip("/"), address.rstrip("/")
+        found = _match_remote(filesystem, path, "**/*")
+        chosen, remarks = folders.choose(found, split, uri, preferred)
+        files = (DataFile(f"{base}/{name}", f"{path}/{name}", filesystem) for name in chosen)
+        return FoundFiles(files, remarks)
     if kind != fs.FileType.File:
         raise DataError("The file does not exist", where=uri, fix="check the address")
-    return [DataFile(uri, path, filesystem)]
+    return FoundFiles([DataFile(uri, path, filesystem)])
 
 
 def _match_remote(filesystem: Any, folder: str, pattern: str) -> list[str]:
@@ -219,17 +324,9 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     )
 
 
-def _directory(name: str) -> DataError:
+def _no_match(pattern: str, hidden: Sequence[str] = ()) -> DataError:
     return DataError(
-        "This is a directory, not a data file",
-        where=name,
-        fix=f"name the files, for example '{name.rstrip('/')}/*.csv'",
-    )
-
-
-def _no_match(pattern: str) -> DataError:
-    return DataError(
-        "The pattern matches no file",
+        "The pattern matches no file" + " but hidden ones" * bool(hidden),
         where=pattern,
         fix="check the folder and the suffix; `**/` reaches into sub-folders",
     )

@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from kerasllm.data.readers import compression
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
 from kerasllm.data.readers.quoting import detect_quoting
@@ -84,7 +85,10 @@ def format_of(file: DataFile) -> Format:
     elif file.suffix == ".json":
         fix = "if it holds one JSON object a line, give it a name that ends in .jsonl"
     else:
-        fix = f"known: {' '.join(FORMATS)}, and all but .parquet followed by .gz"
+        fix = (
+            f"known: {' '.join(FORMATS)}, and all but .parquet compressed "
+            f"({' '.join(compression.SUFFIXES)} .zip)"
+        )
     raise DataError(
         f"The suffix of a file tells its format, and '{file.suffix}' is not known",
         where=file.name,

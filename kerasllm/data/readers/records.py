@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from kerasllm.data.readers import compression
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import json_kind, json_records
 from kerasllm.data.readers.parquet import parquet_records
@@ -26,7 +27,7 @@ def records(file: DataFile) -> Iterator[Record]:
 
     Args:
         file: A `.jsonl`, `.ndjson`, `.json` (a list of objects) or `.parquet` file; all but the
-            last also with `.gz`.
+            last also compressed.
 
     Yields:
         Line (or row number), object, and what is wrong with the row; the object is then `None`.
@@ -39,7 +40,8 @@ def records(file: DataFile) -> Iterator[Record]:
         raise DataError(
             f"A '{file.suffix}' file holds no conversations",
             where=file.name,
-            fix=f"known: {' '.join(_READERS)}, and all but .parquet followed by .gz",
+            fix=f"known: {' '.join(_READERS)}, and all but .parquet compressed "
+            f"({' '.join(compression.SUFFIXES)} .zip)",
         )
     return reader(file)
 
@@ -48,16 +50,14 @@ def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
     """Returns the keys of the first rows of some files, which tell what the rows are.
 
     Args:
-        spec: As for `find_files`, and folders.
+        spec: As for `find_files`.
         split: The part that `starter:NAME` means.
 
     Returns:
-        The keys in the first file; none for a folder and for files whose rows are no objects.
+        The keys in the first file; none for files whose rows are no objects.
     """
     first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
-    if os.path.isdir(os.path.expanduser(first)):
-        return []
-    file = find_files(first, split)[0]
+    file = find_files(first, split, preferred="text")[0]
     if file.suffix not in _READERS:
         return []
     rows = itertools.islice(records(file), _ROWS_FOR_KEYS)

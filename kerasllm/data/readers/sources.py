@@ -16,7 +16,7 @@ from kerasllm.data.detection import detect_problem
 from kerasllm.data.label_cells import parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.files import BLOCK, find_files
+from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Row, format_of, json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.errors import DataError
@@ -59,7 +59,7 @@ class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
-    without labels (a text a line); each but Parquet also with `.gz`. Text must be UTF-8. A `.tsv`
+    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text must be UTF-8. A `.tsv`
     that was written with quotes is read with them (see `detect_quoting`); in any other, as in the
     tables of GLUE, a `"` is a character and a row is a line. All files are checked when the source
     is made; rows are read by `batches`.
@@ -72,8 +72,8 @@ class Source:
     its label is empty, or if its label does not fit the problem.
 
     Args:
-        spec: A path, a glob, an address (`s3://`, `gs://`, `hdfs://`, `file://`), `starter:NAME`
-            for bundled data, or a sequence of these.
+        spec: What `find_files` takes: a path, a folder, a glob, an address, `starter:NAME`, or a
+            sequence of these.
         split: `"train"`, `"validation"` or `"test"`: the part that `starter:NAME` means. Defaults
             to `"train"`.
         text: The column of the texts. Defaults to `None`: the first common name that is there.
@@ -119,7 +119,7 @@ class Source:
 
     def __init__(
         self,
-        spec: str | os.PathLike | Sequence[str | os.PathLike],
+        spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
         *,
         split: str = "train",
         text: str | None = None,
@@ -148,7 +148,8 @@ class Source:
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
         self.label_names = self._common_label_names()
-        self.remarks = [form.remark for form in self._formats if form.remark]
+        self.remarks = [*self._files.remarks]
+        self.remarks += [form.remark for form in self._formats if form.remark]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
         for index in range(len(self._files)):
@@ -176,12 +177,8 @@ class Source:
             read.append(more)
         total = hashlib.sha256(json.dumps(read).encode())
         for file, form in zip(self._files, self._formats):
-            content = hashlib.sha256()
-            with file.open() as stream:
-                while block := stream.read(BLOCK):
-                    content.update(block)
-            packed = "gz" if file.compressed else "plain"
-            total.update(f"{form.name} {packed} {content.hexdigest()}\n".encode())
+            packed = file.compression or "plain"
+            total.update(f"{form.name} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import zlib
 from collections.abc import Iterator
 
+from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
 from kerasllm.data.readers.files import DataFile
 from kerasllm.errors import DataError
 
@@ -16,7 +15,12 @@ feeds are broken would be one endless line otherwise, and would fill the memory.
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("gzip-compressed", "give it a name that ends in .gz"),
-    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or export it as csv"),
+    b"\x28\xb5\x2f\xfd": ("zstd-compressed", "give it a name that ends in .zst"),
+    b"\xfd7zX": ("xz-compressed", "give it a name that ends in .xz"),
+    b"PK\x03\x04": (
+        "a zip archive or a spreadsheet",
+        "give an archive a name that ends in .zip; export a spreadsheet as csv",
+    ),
     b"PAR1": ("a Parquet file", "give it a name that ends in .parquet"),
     b"\xff\xfe": ("UTF-16 text", "save it as UTF-8"),
     b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
@@ -64,15 +68,16 @@ class TextLines:
                         at = line.index("\0") + 1
                         self.problems.setdefault(number, f"a NUL byte at column {at}")
                     yield line if number > 1 else line.removeprefix("\ufeff")
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (OSError, *DAMAGE) as error:
+            packed = self.file.compression or ("zip" if self.file.member else "")
+            if packed and is_damage(error):
+                raise DataError(
+                    f"The {CHECKS[packed].split()[0]} file is cut short or damaged: {error}",
+                    where=f"{self.file.name}, after line {number}",
+                    fix=f"copy or download it again; `{CHECKS[packed]} FILE` checks it",
+                ) from error
             raise DataError(
-                f"The gzip file is cut short or damaged: {error}",
-                where=f"{self.file.name}, after line {number}",
-                fix="copy or download it again; `gzip -t FILE` checks it",
-            ) from error
-        except OSError as error:
-            raise DataError(
-                f"Reading failed: {error.strerror or error}",
+                f"Reading failed: {getattr(error, 'strerror', None) or error}",
                 where=f"{self.file.name}, after line {number}",
                 fix="check the disk or the network, then try again",
             ) from error

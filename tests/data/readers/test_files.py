@@ -65,12 +65,6 @@ def test_a_missing_file(folder):
     assert "nor does its folder" in refusal(folder / "none" / "a.csv").what
 
 
-def test_a_directory(folder):
-    error = refusal(folder)
-    assert "directory" in error.what and f"'{folder}/*.csv'" in error.fix
-    assert "directory" in refusal(f"file://{folder}/sub").what
-
-
 def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     assert "pipe" in refusal(tmp_path / "pipe.csv").what

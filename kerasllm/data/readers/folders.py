@@ -1,0 +1,179 @@
+"""Which files of a folder, an archive or a glob are data: names in, names out."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePosixPath
+
+from kerasllm.data.readers.compression import split_name
+from kerasllm.errors import DataError
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+}
+"""Suffix to the kind of a file; files of one kind are read together."""
+
+_NAMES_SHOWN = 3
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
+_WORDS = re.compile(r"[a-z]+")
+# What tells of data and is none, unless there is nothing else.
+_ABOUT = re.compile(
+    r"(readme|licen[cs]e|notice|changelog|dataset_infos?|dataset_dict|state)\.[a-z]+", re.IGNORECASE
+)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path has a part that systems and tools keep for themselves.
+
+    Names that start with a dot (`.git`, `.ipynb_checkpoints`, `.DS_Store`) and with an underscore
+    (`_SUCCESS`, `_temporary`, `__MACOSX`), as Spark, Hadoop and Arrow leave them out too.
+
+    Args:
+        name: A path within a folder, its parts separated by `/`.
+    """
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def kind_of(name: str) -> str | None:
+    """Returns the kind of a file by its name, see `KINDS`; `None` if it is no data."""
+    return KINDS.get(PurePosixPath(split_name(name)[0]).suffix)
+
+
+def without_hidden(names: Iterable[str], pattern: str = "") -> tuple[list[str], list[str]]:
+    """Leaves hidden files out, but for those whose pattern asks for them (`_*.csv`).
+
+    Args:
+        names: Paths within a folder.
+        pattern: The glob that found them. Defaults to `""`.
+
+    Returns:
+        The names that stay, sorted, and those that are left out.
+    """
+    asked = [part for part in pattern.split("/") if part.startswith((".", "_"))]
+
+    def stays(part: str) -> bool:
+        return not is_hidden(part) or any(fnmatch.fnmatchcase(part, each) for each in asked)
+
+    kept, hidden = [], []
+    for name in sorted(names):
+        (kept if all(map(stays, name.split("/"))) else hidden).append(name)
+    return kept, hidden
+
+
+def choose(
+    names: Collection[str], split: str, where: str, preferred: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Chooses the files of a folder that are read as one: those of one kind, of one split.
+
+    Where every file's path names a split (`train-00000.parquet`, `test/part-0.csv`) and not all
+    the same one, those of the split that is asked for are taken.
+
+    Args:
+        names: Paths within the folder, their parts separated by `/`.
+        split: `"train"`, `"validation"` or `"test"`.
+        where: The folder, for messages.
+        preferred: The kind that is taken where there are several. Defaults to `None`.
+
+    Returns:
+        The names, sorted, and remarks on what was left out.
+
+    Raises:
+        DataError: There are none, or files of several kinds.
+    """
+    kept, hidden = without_hidden(names)
+    remarks = left_out(hidden, "hidden")
+    kinds = {
+        name: kind
+        for name in kept
+        if (kind := kind_of(name)) and (preferred == "text" or not name.lower().endswith(".md"))
+    }
+    about = {name for name in kinds if _ABOUT.fullmatch(PurePosixPath(name).name)}
+    if kinds.keys() - about:
+        kinds = {name: kind for name, kind in kinds.items() if name not in about}
+    found = Counter(kinds.values())
+    if not found:
+        also = f"; it holds {_some(kept)}" if kept else "; all its files are hidden" * bool(hidden)
+        raise DataError(
+            f"The folder holds no data file{also}",
+            where=where,
+            fix=f"known: {' '.join(KINDS)}, also compressed",
+        )
+    kind = preferred if preferred in found else next(iter(found))
+    if len(found) > 1 and kind != preferred:
+        shown = ", ".join(f"{count} {name}" for name, count in found.most_common())
+        raise DataError(
+            f"The folder holds files of several kinds: {shown}",
+            where=where,
+            fix=f"name those that are meant, for example '{where.rstrip('/')}/"
+            f"*{_common_suffix(kinds, found.most_common(1)[0][0])}'",
+        )
+    remarks += left_out([name for name in kept if kinds.get(name) != kind], "other")
+    chosen = [name for name in kept if kinds.get(name) == kind]
+    return _of_split(chosen, split, where, remarks), remarks
+
+
+def left_out(names: Sequence[str], what: str) -> list[str]:
+    """Returns the remark on files that were left out; none if there are none.
+
+    Args:
+        names: The files.
+        what: What they are: `"hidden"` or `"other"`.
+    """
+    if not names:
+        return []
+    one, several = {
+        "hidden": ("hidden file or folder was", "hidden files or folders were"),
+        "other": ("other file was", "other files were"),
+    }[what]
+    count = f"1 {one}" if len(names) == 1 else f"{len(names):,} {several}"
+    return [f"{count} left out: {_some(names)}"]
+
+
+def _of_split(names: list[str], split: str, where: str, remarks: list[str]) -> list[str]:
+    splits = {name: _split_of(name) for name in names}
+    there = set(splits.values())
+    if None in there or len(there) < 2:
+        return names
+    chosen = [name for name in names if splits[name] == split]
+    if not chosen:
+        raise DataError(
+            f"The folder holds the splits {' and '.join(sorted(there))}, and no {split} data",
+            where=where,
+            fix="name the files that are meant",
+        )
+    others = sorted(there - {split})
+    remarks.append(
+        f"the files of the split '{split}' are read: {_some(chosen)}; not {', '.join(others)}"
+    )
+    return chosen
+
+
+def _split_of(name: str) -> str | None:
+    """The split that a path names, by the last word in it that does."""
+    words = (_SPLIT_OF.get(word) for word in reversed(_WORDS.findall(name.lower())))
+    return next(filter(None, words), None)
+
+
+def _common_suffix(kinds: dict[str, str], kind: str) -> str:
+    names = (PurePosixPath(name).name for name, each in kinds.items() if each == kind)
+    return "".join(PurePosixPath(split_name(next(names))[0]).suffixes[-1:])
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown + (f" and {len(names) - _NAMES_SHOWN:,} more" if names[_NAMES_SHOWN:] else "")
