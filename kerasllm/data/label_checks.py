@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kerasllm.data.label_forms import is_number, visible
 from kerasllm.data.labels import Labels
@@ -26,23 +26,25 @@ _LOOK_ALIKES = str.maketrans("авекмнорстухіјѕԁһαβεικμνο
 _PUNCTUATION = " .,;:!?…'\"`´‘’“”«»"
 _BETWEEN_WORDS = re.compile(r"(?<=\w)[_\-\s]+(?=\w)")
 # What YAML reads as the text that it is, also within brackets.
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*|-?[1-9][0-9]*|0")
+_PLAIN = re.compile(
+    r"(?!(null|true|false|yes|no|on|off|nan)\Z)[a-z][a-z0-9_]*|-?[1-9][0-9]*|0", re.IGNORECASE
+)
 
 
 def check_labels(
     counts: Mapping[str, int],
     labels: Labels,
     *,
-    named: Iterable[str] = (),
+    named: Mapping[str, str] | None = None,
     where: str = "",
     locate: Callable[[str], str] | None = None,
 ) -> list[str]:
-    """Finds labels of different classes that look alike, and labels that may mean that there is none.
+    """Finds labels of different classes that look alike, and labels that may mean none.
 
     Args:
         counts: How many rows have each label, as the data writes it.
         labels: The classes.
-        named: Labels that the user has named, and which so are meant. Defaults to `()`.
+        named: Labels that the user has named, and which so are meant. Defaults to `None`: none.
         where: The files, for messages. Defaults to `""`.
         locate: Gives the place of the first row that has a label. Defaults to `None`.
 
@@ -57,22 +59,22 @@ def check_labels(
     >>> check_labels({"spam": 8, "Spam": 2, "ham": 9}, Labels.learn(["spam", "Spam", "ham"]))[0]
     "warning: labels that look alike are different classes: 'spam' (8 rows) and 'Spam' (2 rows)..."
     """
+    named = named or {}
     found = {label: count for label, count in counts.items() if label in labels}
     if unseen := _groups(found, labels, lambda label: {visible(label)}):
         first = unseen[0]
         raise DataError(
-            "Labels differ in nothing that can be seen (zero-width characters, spaces, the form of "
-            f"letters with accents): {_shown(unseen, found, ascii)}",
+            "Labels differ in nothing that can be seen (zero-width characters, spaces, the form "
+            f"of letters with accents): {_shown(unseen, found, ascii)}",
             where=(locate(first[-1]) if locate else "") or where,
-            fix=f"correct the labels, or make them one: {_merged(unseen, ascii_only=True)}",
+            fix=f"correct the labels, or make them one: {_merged(unseen, named)}",
         )
     remarks = []
     if alike := _groups(found, labels, _likeness):
         remarks.append(
             "warning: labels that look alike are different classes: "
-            f"{_shown(alike, found, repr)}; if they are one, correct them, or: {_merged(alike)}"
+            f"{_shown(alike, found, repr)}; if they are one, correct them, or: {_merged(alike, named)}"
         )
-    named = set(named)
     missing = [label for label in found if label not in named and _means_none(label, found)]
     if missing:
         those = ", ".join(f"{label!r} ({counted(found[label], 'row')})" for label in missing)
@@ -84,14 +86,12 @@ def check_labels(
     return remarks
 
 
-def setting(key: str, value: Mapping[str, str] | Sequence[str], *, ascii_only: bool = False) -> str:
+def setting(key: str, value: Mapping[str, str] | Sequence[str]) -> str:
     """Returns the option that sets a key of a recipe, quoted for a shell.
 
     Args:
         key: The key.
-        value: Labels, or the name of each.
-        ascii_only: Whether other characters are escaped, so that they are seen. Defaults to
-            `False`.
+        value: Labels, or the name of each. What cannot be seen in them is escaped.
 
     Example:
 
@@ -100,7 +100,9 @@ def setting(key: str, value: Mapping[str, str] | Sequence[str], *, ascii_only: b
     """
 
     def written(text: str) -> str:
-        return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=ascii_only)
+        if _PLAIN.fullmatch(text):
+            return text
+        return json.dumps(text, ensure_ascii=visible(text) != text)
 
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{written(label)}: {written(name)}" for label, name in value.items())
@@ -149,7 +151,11 @@ def _shown(groups: Sequence[Sequence[str]], counts: Mapping[str, int], show: Cal
     return "; ".join(found) + (f"; and {more} more" if more > 0 else "")
 
 
-def _merged(groups: Sequence[Sequence[str]], *, ascii_only: bool = False) -> str:
-    """The setting that makes each group one class, by the name of its most frequent label."""
-    names = {label: group[0] for group in groups for label in reversed(group)}
-    return setting("data.label_names", names, ascii_only=ascii_only)
+def _merged(groups: Sequence[Sequence[str]], named: Mapping[str, str]) -> str:
+    """The setting that makes each group one class, beside the names that there are."""
+    names = dict(named)
+    for group in groups:
+        meant = next((label for label in group if visible(label) == label), group[0])
+        name = names.get(meant, meant)
+        names |= dict.fromkeys((*group, name), name)
+    return setting("data.label_names", names)

@@ -99,3 +99,11 @@ def written_otherwise(found: set[str]) -> dict[str, str]:
         for label, form in forms.items()
         if form != label and (booleans or times[form] > 1)
     }
+
+
+def sort_key(label: str) -> tuple:
+    """Sorts whole numbers by value and before all other labels."""
+    try:
+        return (0, int(label), label)
+    except ValueError:
+        return (1, 0, label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kerasllm.data.label_forms import forms_of
+from kerasllm.data.label_forms import forms_of, sort_key
 from kerasllm.errors import DataError
 
 
@@ -94,7 +94,8 @@ def named_classes(
     merged = {label: raw[name] for name, labels in classes.items() for label in labels}
     also = {alias: merged[label] for alias, label in aliases.items()}
     also |= {label: first for label, first in merged.items() if label != first}
-    return list(raw.values()), list(raw), also
+    names_in_order = sorted(raw, key=lambda name: sort_key(raw[name]))
+    return [raw[name] for name in names_in_order], names_in_order, also
 
 
 def _label_of(key: str, found: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasllm.data.label_cells import label_text
-from kerasllm.data.label_forms import ONE_HOT, forms_of, written_otherwise
+from kerasllm.data.label_forms import ONE_HOT, forms_of, sort_key, written_otherwise
 from kerasllm.data.label_names import named_classes
 from kerasllm.errors import DataError
 from kerasllm.plurals import counted
@@ -182,7 +182,7 @@ class Labels:
         """
         found = set(labels)
         aliases = written_otherwise(found)
-        found = sorted({aliases.get(label, label) for label in found}, key=_sort_key)
+        found = sorted({aliases.get(label, label) for label in found}, key=sort_key)
         if not found:
             raise DataError(
                 "No row has a label",
@@ -391,11 +391,3 @@ def _checked(label: Any) -> str:
             fix='give strings, numbers or booleans, as in labels=["negative", "positive"]',
         )
     return found
-
-
-def _sort_key(label: str) -> tuple:
-    """Sorts whole numbers by value and before all other labels."""
-    try:
-        return (0, int(label), label)
-    except ValueError:
-        return (1, 0, label)

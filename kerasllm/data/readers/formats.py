@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kerasllm.data.readers import compression
+from kerasllm.data.readers.class_labels import ClassLabels
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
+from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
 from kerasllm.data.readers.quoting import detect_quoting
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import DataError
@@ -58,6 +59,8 @@ class Format:
         first_lines: Takes a file and a number, and returns the fields of so many first records,
             the header among them. Defaults to `None`: columns have names in any case.
         remark: What a user should know of how the file is read. Defaults to `""`.
+        class_labels: Takes a file and a column, and returns the names that the file has for the
+            numbers in it, if any. Defaults to `None`: such files have no names.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Format:
     rows: Callable[[DataFile, Columns], Iterator[Row]]
     first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
     remark: str = ""
+    class_labels: Callable[[DataFile, str], ClassLabels | None] | None = None
 
 
 def format_of(file: DataFile) -> Format:
@@ -319,7 +323,9 @@ FORMATS = {
     ".tsv": _delimited("tsv without quotes", "\t", quoted=False),
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
-    ".parquet": Format("parquet", parquet_columns, parquet_rows),
+    ".parquet": Format(
+        "parquet", parquet_columns, parquet_rows, class_labels=parquet_class_labels
+    ),
     ".txt": Format("txt", None, _txt_rows),
 }
 """Suffix to format."""

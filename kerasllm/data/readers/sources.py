@@ -7,18 +7,21 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasllm.data.detection import detect_problem
-from kerasllm.data.label_cells import parse_one_hot
+from kerasllm.data.label_cells import label_text, parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
+from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Row, format_of, json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
+from kerasllm.data.readers.repaired import repaired
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
@@ -87,6 +90,8 @@ class Source:
             it; the `problem` of another source makes this one read its labels in the same way.
             Defaults to `"auto"`.
         label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
+        ignore_labels: Labels that mean that there is none: such rows are left out, and counted in
+            `unlabelled`. Of several labels, they are left out of a row's. Defaults to `()`.
         on_bad_row: `"error"` refuses a file that has bad rows, after reading all of it, and names
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
 
@@ -101,10 +106,13 @@ class Source:
         unread_texts: Columns that hold texts too, where the columns were found by their names.
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
-        label_names: What the labels of a bundled data set mean, or `None`.
+        label_names: What the labels of a bundled data set mean, or those of a Parquet file that
+            names its classes (`datasets.ClassLabel`); or `None`.
         remarks: What a user should know of how the files are read, a list.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
+        bad_row_labels: After reading, how many bad rows have each label, where it can be read.
+        unlabelled: After reading, how many rows were left out for a label that means none.
 
     Raises:
         DataError: A file is missing, empty, in no known format, or lacks a column; or what to
@@ -128,6 +136,7 @@ class Source:
         labelled: bool = True,
         problem: str | Problem = "auto",
         label_separator: str | None = None,
+        ignore_labels: Iterable[str] = (),
         on_bad_row: str = "error",
     ):
         if on_bad_row not in ("error", "skip"):
@@ -147,11 +156,17 @@ class Source:
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
-        self.label_names = self._common_label_names()
+        classes = self._class_labels()
+        self.label_names = classes.by_label if classes else self._common_label_names()
+        self._ignored = {label_text(label) for label in ignore_labels}
+        if classes and classes.unlabelled:
+            self._ignored.add(UNLABELLED)
         self.remarks = [*self._files.remarks]
         self.remarks += [form.remark for form in self._formats if form.remark]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.bad_row_labels: Counter[str] = Counter()
+        self.unlabelled: Counter[str] = Counter()
         for index in range(len(self._files)):
             self._refuse_if_no_rows(index)
         self.problem = self._find_problem(problem, label_separator) if labelled else None
@@ -168,7 +183,10 @@ class Source:
             "pair": self.pair_column,
             "labels": self.label_columns[1:] and self.label_columns,
             "headerless": self.headerless,
+            "ignored": sorted(self._ignored),
         }
+        if not self._ignored:
+            del more["ignored"]
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
         if self.problem and self.problem.one_hot:
@@ -194,11 +212,15 @@ class Source:
         """
         self.bad_rows = []
         self.bad_row_count = 0
+        self.bad_row_labels = Counter()
+        self.unlabelled = Counter()
         empty = True
         for index in range(len(self._files)):
             for batch in self._file_batches(index, rows):
                 empty = False
                 yield batch
+        if empty and self.unlabelled and not self.bad_row_count:
+            raise self._all_unlabelled()
         if empty:
             raise DataError(
                 f"No row can be used: all {self.bad_row_count:,} are bad",
@@ -297,7 +319,7 @@ class Source:
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
                 for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad:
+                    if not bad and not self._is_unlabelled(row[place:]):
                         lines.append(f"{file}:{line}")
                         yield row[place]
 
@@ -309,6 +331,33 @@ class Source:
             where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
             places=lines,
             of_one_label=self._lists_columns,
+        )
+
+    def _class_labels(self) -> ClassLabels | None:
+        """The names of the classes, where files have them; all that do must have the same."""
+        if not self._labelled or self.label_column is None:
+            return None
+        found = {
+            file.name: classes
+            for file, form in zip(self._files, self._formats, strict=True)
+            if form.class_labels and (classes := form.class_labels(file, self.label_column))
+        }
+        if len({classes.names for classes in found.values()}) > 1:
+            told = {classes.names: file for file, classes in found.items()}
+            raise DataError(
+                f"The numbers in the column '{self.label_column}' mean other classes in each file",
+                where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
+                fix="write the names of the classes into the column, in place of their numbers",
+            )
+        return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
+
+    def _all_unlabelled(self) -> DataError:
+        held = ", ".join(self.unlabelled)
+        return DataError(
+            f"No row has a label: all {sum(self.unlabelled.values()):,} hold {held}, which means "
+            "that there is none",
+            where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
+            fix="give data with labels; kerasllm predict reads texts without labels",
         )
 
     def _common_label_names(self) -> dict[str, str] | None:
@@ -339,6 +388,8 @@ class Source:
         width = 1 + paired
         texts, pairs, targets, lines = [], [], [], []
         characters = 0
+        # Lines of bad rows whose labels the reader could not give.
+        unread: set[int] = set()
 
         def batch() -> RowBatch:
             kind = self.problem and self.problem.kind
@@ -353,6 +404,9 @@ class Source:
 
         for line, values, problem in self._rows(index):
             target = None
+            if self._ignored and not problem and self._is_unlabelled(values[width:]):
+                self.unlabelled[label_text(_first(values[width]))] += 1
+                continue
             if not problem:
                 problem = _text_problem("text", values[0])
                 if paired:
@@ -363,6 +417,11 @@ class Source:
                 self.bad_row_count += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file, line, problem))
+                if not refuse and self.problem:
+                    if values:
+                        self._count_bad_label(values[width:])
+                    else:
+                        unread.add(line)
             if problem or (refuse and self.bad_row_count):
                 continue
             texts.append(values[0])
@@ -390,6 +449,34 @@ class Source:
             )
         if texts:
             yield batch()
+        if unread:
+            self._count_unread_labels(index, unread)
+
+    def _count_bad_label(self, values: Sequence[Any]) -> None:
+        target, problem = self._target(values)
+        if not problem and type(target) is not float:
+            self.bad_row_labels.update((target,) if type(target) is str else target)
+
+    def _count_unread_labels(self, index: int, lines: set[int]) -> None:
+        """Reads the labels of bad rows with what can be read of them."""
+        if self.problem.kind == "regression" or self._formats[index].name == "parquet":
+            return
+        rows = self._formats[index].rows(repaired(self._files[index]), self._layout.files[index])
+        width = len(self._layout.texts)
+        for line, values, problem in rows:
+            if line in lines and not problem and not self._is_unlabelled(values[width:]):
+                if not any("\ufffd" in str(value) for value in values[width:]):
+                    self._count_bad_label(values[width:])
+
+    def _is_unlabelled(self, values: Sequence[Any]) -> bool:
+        """Whether a row has nothing but labels that mean none."""
+        if not self._ignored or len(values) > 1:
+            return False
+        held = values[0] if isinstance(values[0], list) else values
+        try:
+            return bool(held) and all(label_text(value) in self._ignored for value in held)
+        except TypeError:
+            return False
 
     def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
         """What is predicted for a row, and what is wrong with its label."""
@@ -398,6 +485,8 @@ class Source:
                 target = parse_one_hot(values, self.label_columns)
             else:
                 target = self.problem.parse(values[0])
+                if self._ignored and type(target) is tuple:
+                    target = tuple(label for label in target if label not in self._ignored)
         except ValueError as error:
             return None, str(error)
         if type(target) is float:
@@ -406,6 +495,10 @@ class Source:
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
 
 
 def _text_problem(role: str, value: Any) -> str | None:
