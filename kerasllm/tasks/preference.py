@@ -24,6 +24,7 @@ from kerasllm.tasks.task import DataFacts, Evaluation, Headline
 
 if TYPE_CHECKING:
     from kerasllm.data.language_models import LanguageModelData
+    from kerasllm.data.report.rows import ReportRows
     from kerasllm.models.preference_lm import PreferenceLM
 
 
@@ -139,6 +140,11 @@ class PreferenceTuning(CausalLanguageModelling):
     }
     opens_presets = False
     compressions = ()
+
+    def report_rows(self, recipe: PreferenceRecipe, part: str) -> ReportRows:
+        from kerasllm.data.report.rows import record_rows
+
+        return record_rows(getattr(recipe.data, part), part, system=recipe.data.system)
 
     def load(
         self, recipe: PreferenceRecipe, notify: Callable[[str], None] | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -19,7 +21,7 @@ from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Row, format_of, json_kind
+from kerasllm.data.readers.formats import Columns, Format, Row, format_of, json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.data.readers.repaired import repaired
 from kerasllm.errors import DataError
@@ -62,7 +64,8 @@ class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
-    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text must be UTF-8. A `.tsv`
+    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a
+    `.zip`. Text must be UTF-8. A `.tsv`
     that was written with quotes is read with them (see `detect_quoting`); in any other, as in the
     tables of GLUE, a `"` is a character and a row is a line. All files are checked when the source
     is made; rows are read by `batches`.
@@ -198,6 +201,16 @@ class Source:
             packed = file.compression or "plain"
             total.update(f"{form.name} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
+
+    @property
+    def readings(self) -> list[tuple[DataFile, Format, Columns]]:
+        """Each file, its format, and the columns that are read of it."""
+        return list(zip(self._files, self._formats, self._layout.files, strict=True))
+
+    @property
+    def local_files(self) -> list[str]:
+        """The paths of those files that lie on this machine."""
+        return [file.path for file in self._files if file.filesystem is None]
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
@@ -408,9 +421,9 @@ class Source:
                 self.unlabelled[label_text(_first(values[width]))] += 1
                 continue
             if not problem:
-                problem = _text_problem("text", values[0])
+                problem = text_problem("text", values[0])
                 if paired:
-                    problem = problem or _text_problem("second text", values[1])
+                    problem = problem or text_problem("second text", values[1])
                 if self.problem and not problem:
                     target, problem = self._target(values[width:])
             if problem:
@@ -462,11 +475,15 @@ class Source:
         if self.problem.kind == "regression" or self._formats[index].name == "parquet":
             return
         rows = self._formats[index].rows(repaired(self._files[index]), self._layout.files[index])
-        width = len(self._layout.texts)
-        for line, values, problem in rows:
-            if line in lines and not problem and not self._is_unlabelled(values[width:]):
-                if not any("\ufffd" in str(value) for value in values[width:]):
-                    self._count_bad_label(values[width:])
+        width, bad = len(self._layout.texts), sorted(lines)
+        end = (sys.maxsize, (), None)
+        for (line, values, problem), following in itertools.pairwise(itertools.chain(rows, [end])):
+            # What is bad may be in any line of a row.
+            first, last = (bisect.bisect_left(bad, each) for each in (line, following[0]))
+            if first == last or problem or self._is_unlabelled(values[width:]):
+                continue
+            if not any("\ufffd" in str(value) for value in values[width:]):
+                self._count_bad_label(values[width:])
 
     def _is_unlabelled(self, values: Sequence[Any]) -> bool:
         """Whether a row has nothing but labels that mean none."""
@@ -501,8 +518,13 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-def _text_problem(role: str, value: Any) -> str | None:
-    """What is wrong with a text."""
+def text_problem(role: str, value: Any) -> str | None:
+    """Says what is wrong with a value that should be a text, or returns `None`.
+
+    Args:
+        role: What the text is, for the message.
+        value: The value.
+    """
     if type(value) is str:
         if not value or value.isspace():
             return f"the {role} is empty"

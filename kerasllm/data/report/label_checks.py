@@ -1,0 +1,77 @@
+"""Labels: how they are distributed, which look alike, which stand in one part alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_NUMBER = re.compile(r"[-+]?0*(\d+)(?:\.0*)?")
+_BUCKETS = 20
+
+
+def look_alike(labels: Mapping[str, int]) -> list[list[str]]:
+    """Returns labels that a reader takes for one, in groups, the most frequent of each first.
+
+    They differ in case, in how Unicode writes an accent, in space and characters that are not
+    seen, or as 1 and 01 do.
+
+    Args:
+        labels: Rows by label.
+
+    Example:
+
+    >>> look_alike({"spam": 9, "Spam": 1, "ham": 5})
+    [['spam', 'Spam']]
+    """
+    groups = defaultdict(list)
+    for label in sorted(labels, key=lambda label: -labels[label]):
+        groups[_essence(label)].append(label)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _essence(label: str) -> str:
+    label = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label)).casefold().strip()
+    if number := _NUMBER.fullmatch(label):
+        return f"{'-' * label.startswith('-')}{number[1]}"
+    return re.sub(r"[\s_-]+", " ", label).strip() or label
+
+
+def only_in_one_part(parts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
+    """Returns labels that are in one part alone, by the part.
+
+    Args:
+        parts: Rows by label, of each part.
+
+    Example:
+
+    >>> only_in_one_part({"train": {"a": 5, "b": 5}, "test": {"a": 2, "c": 1}})
+    {'train': ['b'], 'test': ['c']}
+    """
+    if len(parts) < 2:
+        return {}
+    places = Counter(label for counts in parts.values() for label in counts)
+    alone = {
+        part: [label for label in counts if places[label] == 1] for part, counts in parts.items()
+    }
+    return {part: labels for part, labels in alone.items() if labels}
+
+
+def labels_of(label: str | tuple[str, ...]) -> Iterable[str]:
+    """Returns the classes of a row that has one, or several."""
+    return label if isinstance(label, tuple) else (label,)
+
+
+def histogram(values: np.ndarray) -> dict[str, list[float]]:
+    """Returns the counts of numbers in up to 20 ranges, and the edges of these."""
+    if not len(values):
+        return {"counts": [], "edges": []}
+    whole = np.all(values == np.round(values))
+    width = float(values.max() - values.min())
+    bins = int(min(_BUCKETS, max(width, 1))) if whole else _BUCKETS
+    counts, edges = np.histogram(values, bins=bins)
+    return {"counts": counts.tolist(), "edges": [round(float(edge), 4) for edge in edges]}

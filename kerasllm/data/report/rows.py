@@ -1,0 +1,276 @@
+"""The rows that a data report reads: texts, a label, and the place where they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    from kerasllm.data.readers.sources import Source
+
+TEXT_FILES = (".txt", ".md")
+"""Suffixes of files of plain text, whose rows are passages."""
+
+Label = str | tuple[str, ...] | float | None
+
+_CHUNK = 4096
+_CHUNK_CHARACTERS = 1 << 22
+_BAD_KEPT = 1000
+
+
+class ReportRow(NamedTuple):
+    """A row, as a report sees it.
+
+    Attributes:
+        texts: Its texts: one, two of a pair, or what each message of a conversation says.
+        label: A class, several classes, a score, or `None`.
+        file: The number of its file in `ReportRows.files`.
+        line: The line that it begins in, or its number in a Parquet file.
+    """
+
+    texts: tuple[str, ...]
+    label: Label
+    file: int
+    line: int
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used: its file, its line, and why."""
+
+    file: str
+    line: int
+    why: str
+
+
+@dataclasses.dataclass(eq=False)
+class ReportRows:
+    """The rows of a part of the data, read again each time that they are iterated.
+
+    Args:
+        files: The names of the files.
+        read_as: What is read of them, in words.
+        read: Yields the rows; what it cannot use it gives to the function that it is called with.
+        noun: What a row is, such as `"conversation"`. Defaults to `"row"`.
+        problem: What the labels are: `"single_label"`, `"multi_label"`, `"regression"`, or `None`
+            where there are none. Defaults to `None`.
+
+    Attributes:
+        bad: After reading, the first 1,000 rows that cannot be used.
+        bad_count: After reading, how many cannot be used.
+
+    Example:
+
+    >>> rows = labelled_rows(Source("starter:movie_reviews", split="test"))
+    >>> next(iter(rows)).label
+    '1'
+    """
+
+    files: Sequence[str]
+    read_as: str
+    read: Callable[[Callable[[str, int, str], None]], Iterator[ReportRow]]
+    noun: str = "row"
+    problem: str | None = None
+    bad: list[BadRow] = dataclasses.field(default_factory=list)
+    bad_count: int = 0
+
+    def __iter__(self) -> Iterator[ReportRow]:
+        self.bad, self.bad_count = [], 0
+        return self.read(self._note)
+
+    def chunks(self) -> Iterator[list[ReportRow]]:
+        """Yields the rows, thousands at a time; fewer where they are long."""
+        held: list[ReportRow] = []
+        characters = 0
+        for row in self:
+            held.append(row)
+            characters += sum(map(len, row.texts))
+            if len(held) >= _CHUNK or characters >= _CHUNK_CHARACTERS:
+                yield held
+                held, characters = [], 0
+        if held:
+            yield held
+
+    def _note(self, file: str, line: int, why: str) -> None:
+        self.bad_count += 1
+        if len(self.bad) < _BAD_KEPT:
+            self.bad.append(BadRow(file, line, why))
+
+
+def labelled_rows(source: Source) -> ReportRows:
+    """Returns the rows of a source of texts, with or without labels.
+
+    Args:
+        source: Read with `on_bad_row="skip"`, so that bad rows are counted.
+    """
+
+    def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        for batch in source.batches():
+            texts = zip(batch.texts) if batch.pairs is None else zip(batch.texts, batch.pairs)
+            targets = itertools.repeat(None) if batch.targets is None else batch.targets
+            for text, target, line in zip(texts, targets, batch.lines.tolist()):
+                yield ReportRow(text, target, batch.file, line)
+        for place in source.bad_rows:
+            bad(*place)
+        for _ in range(source.bad_row_count - len(source.bad_rows)):
+            bad("", 0, "")
+
+    problem = source.problem.kind if source.problem else None
+    return ReportRows(source.files, source.description(), read, problem=problem)
+
+
+def record_rows(
+    spec: Any, split: str, *, format: str = "auto", system: str | None = None
+) -> ReportRows:
+    """Returns conversations or preferences, with what each message says as the texts.
+
+    Args:
+        spec: The files.
+        split: The part that `starter:NAME` means.
+        format: The shape of the rows. Defaults to `"auto"`: told by their keys.
+        system: What the system says where it says nothing. Defaults to `None`.
+
+    Raises:
+        DataError: If a file holds no conversations.
+    """
+    from kerasllm.data.chat.shapes import BadRow as NoConversation
+    from kerasllm.data.chat.shapes import known_shapes, read_row, shape_of
+    from kerasllm.data.readers.records import first_keys, records
+
+    files = find_files(spec, split)
+    shapes = [shape_of(first_keys([file], split)) if format == "auto" else format
+              for file in files]  # fmt: skip
+    for file, shape in zip(files, shapes):
+        if shape is None:
+            raise DataError(
+                "The rows are in no known shape",
+                where=file.name,
+                fix=f"known shapes and their keys: {known_shapes()}",
+            )
+
+    def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        for number, (file, shape) in enumerate(zip(files, shapes)):
+            for line, row, problem in records(file):
+                try:
+                    if problem:
+                        raise NoConversation(problem)
+                    found = read_row(row, shape, system)
+                except NoConversation as error:
+                    bad(file.name, line, str(error))
+                    continue
+                yield ReportRow(_said(found), None, number, line)
+
+    noun = "preference" if "preference" in shapes else "conversation"
+    read_as = f"{noun}s ({', '.join(dict.fromkeys(shape for shape in shapes if shape))})"
+    return ReportRows([file.name for file in files], read_as, read, noun=noun)
+
+
+def _said(found: Any) -> tuple[str, ...]:
+    """Returns what is said in a conversation; of a preference both endings."""
+    if not hasattr(found, "chosen"):
+        return tuple(str(message["content"]) for message in found)
+    ends = [*found.chosen, *found.rejected[found.prompt :]]
+    return tuple(str(message["content"]) for message in ends)
+
+
+def passage_rows(spec: Any, split: str) -> ReportRows:
+    """Returns the passages of plain text files: what stands between blank lines.
+
+    Args:
+        spec: The files, of `TEXT_FILES`.
+        split: The part that `starter:NAME` means.
+    """
+    files = find_files(spec, split)
+
+    def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        for number, file in enumerate(files):
+            held: list[str] = []
+            first, size = 1, 0
+            lines = TextLines(file)
+            for line, text in enumerate(itertools.chain(lines, ("",)), start=1):
+                if lines.problems:
+                    bad(file.name, *lines.take_problem())
+                    continue
+                # A text without blank lines is cut too.
+                if text.strip() and size < _CHUNK_CHARACTERS:
+                    first = first if held else line
+                    held.append(text)
+                    size += len(text)
+                elif held:
+                    yield ReportRow(("".join(held).strip(),), None, number, first)
+                    held, size = [text] if text.strip() else [], 0
+                    first = line
+
+    return ReportRows([file.name for file in files], "passages of plain text", read, noun="passage")
+
+
+def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
+    """Returns plain texts: the passages of text files, of a folder too, or a column of a table.
+
+    Args:
+        spec: The files.
+        split: The part that `starter:NAME` means.
+        text: The column of the texts, in files that have columns. Defaults to `None`: found by
+            common names.
+    """
+    from kerasllm.data.readers.sources import Source
+
+    files = find_files(spec, split, preferred="text")
+    if all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
+    return labelled_rows(
+        Source(files, split=split, text=text, labelled=False, on_bad_row="skip")
+    )
+
+
+def rows_of_files(
+    spec: Any, split: str = "train", *, text: str | None = None, text_pair: str | None = None,
+    label: Any = None, like: ReportRows | None = None,
+) -> ReportRows:  # fmt: skip
+    """Returns the rows of files of which no recipe tells what they hold.
+
+    Conversations and preferences are told by their keys; files of plain text are read in passages;
+    any other file is a table of texts, with labels where there is a column of them.
+
+    Args:
+        spec: The files.
+        split: The part that `starter:NAME` means. Defaults to `"train"`.
+        text: The column of the texts. Defaults to `None`: found by common names.
+        text_pair: The column of the second texts. Defaults to `None`: found.
+        label: The column of the labels, or several. Defaults to `None`: found, if there is one.
+        like: The training data, whose kind of labels the others have. Defaults to `None`.
+
+    Raises:
+        DataError: If a file is missing, or no text is found in it.
+    """
+    from kerasllm.data.chat.shapes import shape_of
+    from kerasllm.data.readers.records import first_keys
+    from kerasllm.data.readers.sources import Source
+
+    files = find_files(spec, split, preferred="text")
+    if all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
+    named = text or text_pair or label
+    keys = [] if named or files[0].suffix == ".csv" else first_keys([files[0]], split)
+    if shape_of(keys) is not None:
+        return record_rows(files, split)
+    options = {
+        "split": split,
+        "text": text,
+        "text_pair": text_pair or (None if text else "auto"),
+        "on_bad_row": "skip",
+    }
+    if like is not None and like.problem is None:
+        return labelled_rows(Source(files, labelled=False, **options))
+    try:
+        source = Source(files, label=label, problem=(like and like.problem) or "auto", **options)
+    except DataError as error:
+        if label or "No label column" not in str(error):
+            raise
+        source = Source(files, labelled=False, **options)
+    return labelled_rows(source)

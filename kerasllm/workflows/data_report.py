@@ -1,0 +1,272 @@
+"""`kerasllm data report`: what is in the data of a training, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from kerasllm.data.report.findings import GRAVITIES, Finding
+from kerasllm.data.report.report import DataReport, make_report
+from kerasllm.data.report.rows import ReportRows, rows_of_files
+from kerasllm.data.report.scan import Lengths
+from kerasllm.errors import CommandError
+from kerasllm.plurals import counted
+from kerasllm.recipe import WholeRecipe
+from kerasllm.tasks.task import PARTS, task_of
+from kerasllm.workflows.report import Report
+
+# Longer than any text; a tokenizer wants a limit.
+_UNCUT = 1 << 30
+_MOST_LABELS = 12
+_MOST_LANGUAGES = 5
+_MOST_PLACES = 3
+_STYLES = {"wrong": "bold red", "harmful": "yellow", "notable": "cyan"}
+
+
+def data_report(
+    files: Mapping[str, Sequence[str]],
+    recipe: WholeRecipe | None = None,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> DataReport:
+    """Reads the data of a training and looks for what is wrong with them.
+
+    Args:
+        files: Files by part, where there is no recipe; the training data first.
+        recipe: A recipe, whose data are read as its task reads them. Defaults to `None`: what the
+            files hold is told by their columns.
+        columns: `text`, `text_pair` and `label`, where there is no recipe. Defaults to `None`:
+            found by common names.
+        report: Where progress is shown. Defaults to `None`: stderr.
+
+    Raises:
+        KerasllmError: If the files cannot be read.
+
+    Example:
+
+    ```python
+    found = data_report({"train": ["reviews.csv"], "test": ["test.csv"]})
+    print([finding.title for finding in found.findings])
+    ```
+    """
+    report = report or Report()
+    with report.busy("reading the data") as busy:
+        if recipe is None:
+            parts = _parts_of_files(files, columns or {})
+            return make_report(parts, notify=busy.update)
+        parts = parts_of(recipe)
+        lengths, empty = _token_lengths(recipe, busy.update)
+        return make_report(
+            parts,
+            lengths=lengths,
+            max_length=recipe.data.max_length if lengths and _cuts(parts) else None,
+            empty_length=empty,
+            notify=busy.update,
+        )
+
+
+def parts_of(recipe: WholeRecipe) -> dict[str, ReportRows]:
+    """Returns the rows of the parts of a recipe's data, by name.
+
+    Raises:
+        CommandError: If the recipe's task has no rows for a report.
+        DataError: If a file is missing, or holds other data.
+    """
+    task = task_of(recipe)
+    parts = {
+        part: task.report_rows(recipe, part)
+        for part in PARTS
+        if getattr(recipe.data, part) is not None
+    }
+    if any(rows is None for rows in parts.values()):
+        raise CommandError(
+            f"The task {recipe.task} has no report on its data",
+            where="--recipe",
+            fix="leave --recipe out: the files are then read as tables of texts",
+        )
+    return parts
+
+
+def _parts_of_files(
+    files: Mapping[str, Sequence[str]], columns: Mapping[str, Any]
+) -> dict[str, ReportRows]:
+    parts: dict[str, ReportRows] = {}
+    for part, spec in files.items():
+        parts[part] = rows_of_files(spec, part, like=next(iter(parts.values()), None), **columns)
+    return parts
+
+
+def _cuts(parts: Mapping[str, ReportRows]) -> bool:
+    """Whether what is longer than `max_length` is cut; a long text becomes several blocks."""
+    return all(rows.noun != "passage" for rows in parts.values())
+
+
+def _token_lengths(
+    recipe: WholeRecipe, notify: Callable[[str], None]
+) -> tuple[Lengths | None, int]:
+    """Returns what counts tokens, and those of an empty text; `None` without a tokenizer here."""
+    preset = recipe.model.preset
+    if preset is None:
+        return None, 0
+    from kerasllm.models import presets
+
+    if preset in presets.PRESETS and not presets.is_cached(preset):
+        notify(f"the tokenizer of {preset} is not fetched yet: words are counted")
+        return None, 0
+    notify(f"loading the tokenizer of {preset}")
+    if task_of(recipe).preset_kind == "encoder":
+        from kerasllm.models.encoder import load_tokenizer
+
+        tokenizer = load_tokenizer(preset, notify)
+    else:
+        from kerasllm.models.decoder import load_text_side
+
+        tokenizer, _ = load_text_side(preset, notify)
+    empty = int(tokenizer.encode([""], _UNCUT)[1][-1])
+
+    def lengths(rows: Sequence[tuple[str, ...]]) -> np.ndarray:
+        texts = [text for row in rows for text in row]
+        sizes = np.diff(tokenizer.encode(texts, _UNCUT)[1]) - empty
+        firsts = np.cumsum([0, *(len(row) for row in rows[:-1])])
+        return np.add.reduceat(sizes, firsts) + empty
+
+    return lengths, empty
+
+
+# Showing
+
+
+def show(found: DataReport, report: Report) -> None:
+    """Prints a report on a terminal of 80 columns or more."""
+    parts = found.describe_parts()
+    report.heading("Data")
+    report.show(_parts_table(parts))
+    for part, facts in parts.items():
+        report.line(f"{part} is read as {facts['read_as']}")
+    if labels := {part: facts["labels"] for part, facts in parts.items() if "labels" in facts}:
+        report.line()
+        report.show(_labels_table(labels, {part: facts["rows"] for part, facts in parts.items()}))
+    if any("scores" in facts for facts in parts.values()):
+        report.line()
+        report.show(
+            _spread_table("scores", {part: facts["scores"] for part, facts in parts.items()})
+        )
+    report.line()
+    report.show(
+        _spread_table(found.unit, {part: facts["lengths"] for part, facts in parts.items()})
+    )
+    if counts := found.languages():
+        total = counts.total()
+        shown = [
+            f"{language} {count / total:.1%}"
+            for language, count in counts.most_common(_MOST_LANGUAGES)
+        ]
+        report.line()
+        report.line(f"languages of {total:,} texts that are long enough: {', '.join(shown)}")
+    _show_findings(found, report)
+    for missing in found.missing:
+        report.line(f"not checked: {missing}")
+
+
+def _show_findings(found: DataReport, report: Report) -> None:
+    if not found.findings:
+        report.heading("Nothing was found that is wrong with the data")
+        return
+    report.heading("What to look at, the most important first")
+    texts = found.texts()
+    for number, finding in enumerate(found.findings, start=1):
+        gravity = GRAVITIES[finding.gravity]
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            f"{number:>2}.",
+            Text.assemble((f"{gravity}: ", _STYLES[gravity]), (_safe(finding.title), "bold")),
+        )
+        report.show(line)
+        for rows in finding.shown:
+            for row in rows:
+                report.show(_one_line(_example(found, finding, row, texts[row])))
+        for place in finding.places[:_MOST_PLACES]:
+            report.show(_one_line(Text(f"    {_safe(place)}", "dim")))
+        report.line(f"    do: {finding.advice}")
+
+
+def _example(found: DataReport, finding: Finding, row: int, read: Any) -> Text:
+    shown = found.example(finding, row, read)
+    label = shown.get("label")
+    label = "|".join(label) if isinstance(label, list) else label
+    given = f" [{label}]" if "label" in shown else ""
+    note = f" ({shown['note']})" if "note" in shown else ""
+    place, text = shown["place"], shown.get("text", "")
+    return Text.assemble((f"    {_safe(place)}{_safe(given)}{_safe(note)}  ", "dim"), _safe(text))
+
+
+def _one_line(text: Text) -> Table:
+    """Returns a text that is cut where the screen ends."""
+    table = Table.grid()
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_row(text)
+    return table
+
+
+def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("part", "rows", "cannot be used", names=("files",))
+    for part, facts in parts.items():
+        files = facts["files"]
+        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        rows = counted(facts["rows"], facts["noun"])
+        table.add_row(part, rows, f"{facts['unusable']:,}", Text(_safe(files[0]) + more))
+    return table
+
+
+def _labels_table(labels: Mapping[str, Mapping[str, int]], rows: Mapping[str, int]) -> Table:
+    table = _table("label", *labels)
+    total = {label: sum(of.get(label, 0) for of in labels.values()) for of in labels.values()
+             for label in of}  # fmt: skip
+    ordered = sorted(total, key=lambda label: -total[label])
+    for label in ordered[:_MOST_LABELS]:
+        cells = (_share(of.get(label, 0), rows[part]) for part, of in labels.items())
+        table.add_row(Text(_safe(label), overflow="ellipsis", no_wrap=True), *cells)
+    if rest := ordered[_MOST_LABELS:]:
+        cells = (
+            _share(sum(of.get(label, 0) for label in rest), rows[part])
+            for part, of in labels.items()
+        )
+        table.add_row(f"{len(rest)} more labels", *cells)
+    return table
+
+
+def _spread_table(unit: str, parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    cut = any("cut" in facts for facts in parts.values())
+    table = _table(unit, "least", "median", "95%", "most", *(["cut"] if cut else []))
+    for part, facts in parts.items():
+        if "most" in facts:
+            cells = [f"{facts[key]:,g}" for key in ("least", "median", "p95", "most")]
+            cells += [f"{facts.get('cut', 0):,}"] if cut else []
+            table.add_row(part, *cells)
+    return table
+
+
+def _table(first: str, *numbers: str, names: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(first, max_width=32)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _share(count: int, rows: int) -> str:
+    return f"{count:,} ({count / max(rows, 1):.1%})"
+
+
+def _safe(text: str) -> str:
+    """Data must not act on the terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in str(text))
+
+

@@ -1,0 +1,62 @@
+"""`kerasllm data`: reports, and data in other forms."""
+
+import csv
+import json
+
+import pytest
+
+from kerasllm.cli.main import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command, and returns its status, stdout and stderr."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return command
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    path = tmp_path / "reviews.csv"
+    rows = [(f"film number {n} was {'good' if n % 2 else 'dull'} to the end", n % 2)
+            for n in range(40)]  # fmt: skip
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("review", "stars"), *rows, rows[0], ("[bold]ann@ex.org", 1)])
+    return path
+
+
+def test_a_report_fits_80_columns_and_begins_with_what_is_wrong(run, reviews, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = run("data", "report", reviews, "--test", reviews.parent / "reviews*.csv")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert " 1. wrong: 42 rows of test (100.0%) are in train too" in out
+    assert "ann@" not in out
+
+
+def test_json_is_one_object_alone_on_stdout(run, reviews):
+    status, out, _ = run("data", "report", reviews, "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["parts"]["train"]["rows"] == 42
+    assert "duplicates" in [one["kind"] for one in report["findings"]]
+
+
+def test_columns_and_mistakes(run, reviews):
+    assert run("data", "report", reviews, "--text", "review", "--label", "stars")[0] == 0
+    status, _, err = run("data", "report", reviews, "--text", "body")
+    assert status == 2 and "body" in err
+    assert run("data", "report")[0] == 2
+    assert run("data", "report", reviews.parent / "none.csv")[0] == 2
+
+
+def test_a_recipe_tells_how_its_data_are_read(run):
+    status, out, _ = run("data", "report", "--recipe", "gpt_lm", "--json")
+    assert status == 0
+    assert json.loads(out)["parts"]["train"]["noun"] == "passage"
