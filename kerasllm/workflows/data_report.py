@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,36 @@ def _token_lengths(
     return lengths, empty
 
 
+def write_html(found: DataReport, path: str, report: Report) -> None:
+    """Writes a report as a page with pictures, and tells where.
+
+    Raises:
+        CommandError: If it cannot be written.
+    """
+    from kerasllm.data.report.html import html_of
+
+    files = [name for rows in found.scan.parts.values() for name in rows.files]
+    try:
+        Path(path).write_text(html_of(found, f"Data report: {files[0]}"), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", where="--html") from error
+    report.line(f"the report is {path}")
+
+
+def write_clean(found: DataReport, path: str, report: Report) -> None:
+    """Writes a cleaned copy of the training data, and tells what was left out.
+
+    Raises:
+        KerasllmError: If it cannot be written, or would be written over the data.
+    """
+    from kerasllm.data.report.clean import clean
+
+    counts, listed = clean(found, path)
+    what = "; ".join(f"{why}: {count:,}" for why, count in counts.most_common())
+    rows = counted(counts.total(), "row was", "rows were")
+    report.line(f"{path}: {rows} left out{' (' + what + ')' if what else ''}, listed in {listed}")
+
+
 # Showing
 
 
@@ -181,18 +212,14 @@ def _show_findings(found: DataReport, report: Report) -> None:
     texts = found.texts()
     for number, finding in enumerate(found.findings, start=1):
         gravity = GRAVITIES[finding.gravity]
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            f"{number:>2}.",
-            Text.assemble((f"{gravity}: ", _STYLES[gravity]), (_safe(finding.title), "bold")),
-        )
-        report.show(line)
+        title = Text.assemble((f"{gravity}: ", _STYLES[gravity]), (_safe(finding.title), "bold"))
+        report.show(_hanging(f"{number:>2}.", title))
         for rows in finding.shown:
             for row in rows:
                 report.show(_one_line(_example(found, finding, row, texts[row])))
         for place in finding.places[:_MOST_PLACES]:
             report.show(_one_line(Text(f"    {_safe(place)}", "dim")))
-        report.line(f"    do: {finding.advice}")
+        report.show(_hanging("    do:", Text(finding.advice)))
 
 
 def _example(found: DataReport, finding: Finding, row: int, read: Any) -> Text:
@@ -203,6 +230,13 @@ def _example(found: DataReport, finding: Finding, row: int, read: Any) -> Text:
     note = f" ({shown['note']})" if "note" in shown else ""
     place, text = shown["place"], shown.get("text", "")
     return Text.assemble((f"    {_safe(place)}{_safe(given)}{_safe(note)}  ", "dim"), _safe(text))
+
+
+def _hanging(first: str, text: Text) -> Table:
+    """Returns a text that is broken between words, its lines below each other."""
+    table = Table.grid(padding=(0, 1))
+    table.add_row(first, text)
+    return table
 
 
 def _one_line(text: Text) -> Table:

@@ -110,6 +110,8 @@ def finetune(
         report.line(line)
     job = prepare(recipe, report, where, computed=computed)
     summary.show_data(report, job)
+    if run is None and (leak := summary.refused_leak(job)):
+        raise leak
     summary.show_plan(report, job)
 
     if profile and profile[0] > job.steps:
