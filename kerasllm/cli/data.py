@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from kerasllm.cli.recipe_options import load_recipe
+from kerasllm.cli.startup import import_tensorflow
 
 _COLUMNS = (
     click.option("--text", metavar="COLUMN", help="Column of the texts."),
@@ -51,6 +52,11 @@ def data() -> None:
     help="Change a key of the recipe, as data.max_length=64.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Look for wrong labels too, with a small encoder: minutes for tens of thousands of rows.",
+)
 @click.option("--html", metavar="FILE", help="Write the report as a page with pictures.")
 @click.option(
     "--fix",
@@ -67,6 +73,7 @@ def report(
     label: tuple[str, ...],
     overrides: tuple[str, ...],
     as_json: bool,
+    deep: bool,
     html: str | None,
     fix: str | None,
 ) -> None:
@@ -88,16 +95,21 @@ def report(
             **dict(text=text, text_pair=text_pair, label=label, seed=None, strategy=None),
         }
         loaded = load_recipe(recipe, options)
+        # For its tokenizer.
+        import_tensorflow()
     elif overrides:
         raise click.UsageError("--set changes a recipe: name one with --recipe.")
     from kerasllm.workflows.data_report import data_report, show, write_clean, write_html
     from kerasllm.workflows.report import Report
 
     parts = {"train": files, "validation": validation, "test": test}
+    if deep:
+        import_tensorflow()
     found = data_report(
         {part: spec for part, spec in parts.items() if spec},
         loaded,
         columns={"text": text, "text_pair": text_pair, "label": list(label) or None},
+        deep=deep,
     )
     if as_json:
         click.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=2))
