@@ -451,12 +451,13 @@ class Dataset:
         return _Read(rows, np.asarray(targets), kind, Counter(targets), source.label_names)
 
     def _count_unlabelled(self) -> int:
+        from kerasllm.data.chat.conversations import holds_conversations
         from kerasllm.data.documents import Documents
         from kerasllm.data.readers.files import find_files
-        from kerasllm.data.readers.records import first_keys, records
+        from kerasllm.data.readers.records import records
 
         split, text = self.columns["split"], self.columns["text"]
-        if first_keys(self.files, split):
+        if text is None and holds_conversations(self.files, split):
             files = find_files(self.files, split)
             return sum(1 for file in files for _ in records(file))
         documents = Documents(self.files, split=split, text=text, on_bad_row=self.on_bad_row)

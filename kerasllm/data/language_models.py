@@ -24,6 +24,7 @@ from kerasllm.data.sequences import (
 from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore
 from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
+from kerasllm.plurals import counted
 
 
 @dataclass(eq=False)
@@ -190,9 +191,25 @@ def open_conversation_rows(
         train_on_prompt=data.train_on_prompt,
         system=data.system,
         on_bad_row=data.on_bad_row,
+        prompt=data.prompt,
+        response=data.response,
         folder=folder,
         notify=notify,
     )
+
+
+def columns_of(store: TokenStore) -> str | None:
+    """Says in words which columns of conversations were read, and as what; `None` if unknown."""
+    counts = Counts.of(store)
+    if not counts.shapes:
+        return None
+    several = len(counts.shapes) > 1
+    read = [
+        f"{columns} ({counted(count, 'row')})" if several else columns
+        for columns, count in counts.shapes.items()
+    ]
+    unread = f"; not read: {', '.join(counts.unread)}" if counts.unread else ""
+    return "; ".join(read) + unread
 
 
 def remarks(store: TokenStore, kind: str | None) -> list[str]:
@@ -200,6 +217,7 @@ def remarks(store: TokenStore, kind: str | None) -> list[str]:
     found = loading.remarks(store)
     if kind:
         counts = Counts.of(store)
+        found += counts.remarks
         for count, what in (
             (counts.cut, "were cut to data.max_length"),
             (counts.dropped, "were dropped, as they are longer than data.max_length"),

@@ -129,8 +129,12 @@ def open_or_write(
     folder: str | os.PathLike,
     progress: Callable[[int], None] | None = None,
     remarks: Callable[[], object] = lambda: [0, []],
+    is_revised: Callable[[TokenStore], bool | None] | None = None,
 ) -> TokenStore:
     """Returns the store of an identity, written now if there is none.
+
+    Where a reader has learned to read some rows in another way, `is_revised` keeps the stores of
+    all others, and with them the fingerprints by which unfinished runs tell their data.
 
     Args:
         identity: All that decides what is in the store, as JSON values.
@@ -140,21 +144,36 @@ def open_or_write(
         progress: Called with the number of rows done. Defaults to `None`.
         remarks: Called after the last row: `[bad rows left out, the first of them, ...]`, and
             whatever else is to be kept as `TokenStore.remarks`. Defaults to none left out.
+        is_revised: Takes a store and tells whether its rows are others than earlier versions read
+            of the same identity; its fingerprint is then another. `None` of a store that was
+            written by such a version: it is written again. Defaults to `None`: all versions read
+            the same rows.
 
     Raises:
         JobError: If the store cannot be written, for one because the disk is full.
     """
-    fingerprint = hashlib.sha256(json.dumps([_VERSION, identity]).encode()).hexdigest()
-    path = Path(folder) / f"{fingerprint}.arrow"
-    store, damage = _open(path)
+    path = Path(folder) / f"{_fingerprint(identity)}.arrow"
+
+    def find() -> tuple[TokenStore | None, str | None]:
+        store, damage = _open(path)
+        by_earlier = store is not None and is_revised is not None and is_revised(store) is None
+        return (None, damage) if by_earlier else (store, damage)
+
+    store, damage = find()
     if store is None:
         with _one_at_a_time(path.parent):
             # While this process waited, another may have made it.
-            store, damage = _open(path)
+            store, damage = find()
             if store is None:
                 write_token_file(path, batches(), list(files), progress, remarks=remarks)
                 store = TokenStore(path, damage=damage)
+    if is_revised is not None and is_revised(store):
+        store.fingerprint = _fingerprint([identity, "revised"])
     return store
+
+
+def _fingerprint(identity: object) -> str:
+    return hashlib.sha256(json.dumps([_VERSION, identity]).encode()).hexdigest()
 
 
 def row_batch(

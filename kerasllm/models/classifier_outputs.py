@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +129,14 @@ def read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
 
 def reads_pairs(folder: str | Path) -> bool:
     """Returns whether a saved classifier reads two texts."""
+    path = os.path.join(folder, OUTPUTS)
     try:
-        facts = json.loads((Path(folder) / OUTPUTS).read_text(encoding="utf-8"))
-        return bool(facts["pair"])
+        return _pair_in(path, os.stat(path).st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+@functools.lru_cache(maxsize=8)
+def _pair_in(path: str, changed: int) -> bool:
+    """Reads it once: it is asked for each line of a file."""
+    return bool(json.loads(Path(path).read_text(encoding="utf-8"))["pair"])

@@ -26,7 +26,10 @@ def install() -> None:
     which is set to `3` unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """
     if "tensorflow" in sys.modules:
+        from kerasllm.runtime import xla_cache
+
         _set_before_import()
+        xla_cache.wait()
     elif not is_off("KERASLLM_QUIET_IMPORT"):
         sys.meta_path.insert(0, _FINDER)
 
@@ -57,14 +60,16 @@ class _Loader(SourceFileLoader):
         _set_before_import()
 
     def exec_module(self, module) -> None:
+        from kerasllm.runtime import xla_cache
         from kerasllm.runtime.startup import silence
 
         level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", str(_SILENT))
         if level.isdecimal() and int(level) < _SILENT:
             super().exec_module(module)
-            return
-        with silence():
-            super().exec_module(module)
+        else:
+            with silence():
+                super().exec_module(module)
+        xla_cache.wait()
 
 
 def _set_before_import() -> None:

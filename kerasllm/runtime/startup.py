@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from kerasllm.runtime import quiet_import
+from kerasllm.runtime import quiet_import, xla_cache
 from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
-from kerasllm.runtime.xla_cache import set_flags
 
 # Keras and TensorFlow import these where they are installed, for wrappers and pictures that no verb
 # asks them for; together they take longer than Keras itself.
@@ -42,13 +41,14 @@ def prepare_process(
         lean: As for `import_tensorflow`. Defaults to `False`.
 
     Returns:
-        A line for each setting that came too late.
+        A line for each setting that came too late, and for what is not used.
     """
     import_tensorflow(debug=debug, lean=lean)
     from kerasllm.runtime.gpu_memory import set_gpu_memory
     from kerasllm.runtime.threads import set_threads
 
-    return [line for line in (set_gpu_memory(gpu_memory), set_threads(slices)) if line]
+    found = (xla_cache.refused(), set_gpu_memory(gpu_memory), set_threads(slices))
+    return [line for line in found if line]
 
 
 def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
@@ -84,11 +84,12 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
             stack.enter_context(_no_collection())
         for name in quiet_import.PACKAGES:
             importlib.import_module(name)
+        xla_cache.wait()
 
 
 def set_before_import() -> None:
     """Sets what TensorFlow reads when it is imported, or at its first operation."""
-    set_flags()
+    xla_cache.set_flags()
     keep_memory()
 
 

@@ -6,15 +6,19 @@ layer and each length of a batch: together tens of seconds, which only the first
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import os
 import platform
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 
 from kerasllm.environment import cache_dir, versions
+from kerasllm.runtime import program_files
 from kerasllm.runtime.switches import is_off
 
 _VARIABLE = "TF_XLA_FLAGS"
@@ -34,6 +38,12 @@ _LEAST_FREE_BYTES = 2 << 30
 # A reduction as large as those that XLA leaves to YNNPACK.
 _LARGE = (64, 128, 384)
 
+# Seconds.
+_RECORD_EVERY = 10.0
+
+_check: threading.Thread | None = None
+# Why the folder is not used.
+_refused: str | None = None
 # Whether XLA may have read its flags before they were set here.
 _late = False
 
@@ -63,12 +73,47 @@ def set_flags() -> Path | None:
         _late = _late or not told
         if folder:
             os.environ[_VARIABLE] = flags
-        folder = None
+        return None
+    if folder:
+        _look_after(folder)
     return folder
+
+
+def wait() -> None:
+    """Waits until the programs that are kept were checked; before the first one is used."""
+    if _check is not None:
+        _check.join()
+
+
+def refused() -> str | None:
+    """Returns why a folder of programs is not used, in words; `None` where it is."""
+    return _refused
+
+
+def _look_after(folder: Path) -> None:
+    """Checks the programs while TensorFlow is imported, and records new ones as they come."""
+    global _check
+
+    def check() -> None:
+        program_files.forget_old(folder, _MOST_BYTES)
+        program_files.check(folder)
+
+    def record() -> None:
+        _check.join()
+        while True:
+            time.sleep(_RECORD_EVERY)
+            program_files.record(folder)
+
+    _check = threading.Thread(target=check, daemon=True)
+    _check.start()
+    # A process that is killed has recorded most of them.
+    threading.Thread(target=record, daemon=True).start()
+    atexit.register(program_files.record, folder)
 
 
 def _programs() -> Path | None:
     """Returns the folder of the programs, with room for more; `None` where there is none."""
+    global _refused
     folder = cache_dir() / "xla" / _machine()
     # TensorFlow takes its flags apart at spaces.
     if any(character.isspace() for character in str(folder)):
@@ -76,8 +121,8 @@ def _programs() -> Path | None:
     try:
         # They are run: nobody else may write there.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        forget_old(folder, _MOST_BYTES)
-        if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
+        _refused = program_files.why_not_trusted(folder)
+        if _refused or shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
             return None
     except OSError:
         return None
@@ -119,19 +164,6 @@ def _reduces_by_ynn() -> bool:
     total = tf.function(lambda x: tf.reduce_sum(x, -1), jit_compile=True, autograph=False)
     spec = tf.TensorSpec(_LARGE, tf.float32)
     return "ynn" in total.experimental_get_compiler_ir(spec)(stage="optimized_hlo")
-
-
-def forget_old(folder: Path, most_bytes: int) -> None:
-    """Deletes the programs not used for longest, until the rest fill at most `most_bytes`."""
-    files = {path: path.stat() for path in folder.iterdir()}
-    there = sum(state.st_size for state in files.values())
-    # Where the file system keeps no times of access, the oldest.
-    used = {path: max(state.st_atime, state.st_mtime) for path, state in files.items()}
-    for path in sorted(files, key=used.__getitem__):
-        if there <= most_bytes:
-            break
-        path.unlink(missing_ok=True)
-        there -= files[path].st_size
 
 
 def _tensorflow() -> tuple[int, ...]:

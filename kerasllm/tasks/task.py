@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from kerasllm.errors import RecipeError
-from kerasllm.recipe.schema import WholeRecipe
+from kerasllm.errors import DataError, RecipeError
 from kerasllm.plurals import counted
+from kerasllm.recipe.schema import WholeRecipe
 
 if TYPE_CHECKING:
     import keras
@@ -532,10 +532,8 @@ class Task(abc.ABC):
         """Returns the headline of a model, by what was measured of it."""
         return self.headline
 
-    def inputs(
-        self, trained: Any, spec: str | Sequence[str], options: PredictOptions
-    ) -> Iterator[Any]:
-        """Reads files for `kerasllm predict --input`; yields what `predict` takes.
+    def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
+        """Returns files for `kerasllm predict --input`, a `kerasllm.data.readers.sources.Source`.
 
         Args:
             trained: The run, a `kerasllm.workflows.trained.Trained`.
@@ -548,9 +546,33 @@ class Task(abc.ABC):
         from kerasllm.data.readers.sources import Source
 
         column = options.text or getattr(trained.recipe.data, "text", None)
-        source = Source(spec, split="test", text=column, labelled=False)
+        return Source(spec, split="test", text=column, labelled=False)
+
+    def input_of(self, trained: Any, texts: Sequence[str]) -> Any:
+        """Returns what `predict` takes of the texts of a row of a `source`.
+
+        Raises:
+            DataError: If it cannot be predicted for.
+        """
+        return texts[0] if len(texts) == 1 else tuple(texts)
+
+    def inputs(
+        self, trained: Any, spec: str | Sequence[str], options: PredictOptions
+    ) -> Iterator[Any]:
+        """Yields what `predict` takes of the rows of files, by `source` and `input_of`.
+
+        Raises:
+            DataError: If a file or a row is refused.
+        """
+        source = self.source(trained, spec, options)
         for batch in source.batches():
-            yield from batch.texts
+            for place, text in enumerate(batch.texts):
+                texts = (text,) if batch.pairs is None else (text, batch.pairs[place])
+                try:
+                    yield self.input_of(trained, texts)
+                except DataError as error:
+                    where = f"{source.files[batch.file]}:{batch.lines[place]}"
+                    raise DataError(error.what, where=where, fix=error.fix) from None
 
     def parse(self, trained: Any, texts: Sequence[str]) -> list[Any]:
         """Returns what `predict` takes of the texts of a command line."""
@@ -579,14 +601,22 @@ class Task(abc.ABC):
             options: What the user said besides. Defaults to `None`: nothing.
 
         Yields:
-            A dict for each input, in the order given, as `json.dumps` takes it.
-
+            A dict for each input, in the order given, as `json.dumps` takes it. The texts of the
+            input are under `text` and `text_pair`: a file that keeps the columns of its rows has
+            them already.
         """
         raise NotImplementedError(f"{self.name} has no `predict`, and must say so by `predicts`.")
 
-    def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a prediction as the columns of a line of csv."""
+    def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as columns of a file that has types, such as Parquet.
+
+        A column's values have one type, or are `None`.
+        """
         return dict(prediction)
+
+    def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as the columns of a line of csv: those of `columns`, as text."""
+        return self.columns(prediction)
 
     def line(self, prediction: Mapping[str, Any]) -> str:
         """Returns a prediction as a line for the terminal, its fields separated by tabs."""

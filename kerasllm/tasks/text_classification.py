@@ -18,6 +18,7 @@ from kerasllm.recipe.types import (
     Files,
     LabelNames,
     LabelWeights,
+    Location,
     Section,
     Share,
     Text,
@@ -70,7 +71,7 @@ _FEW_ROWS = 200
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
 
-    preset: Text = Field(
+    preset: Location = Field(
         "minilm_l6_en_uncased",
         description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
     )
@@ -520,37 +521,21 @@ class TextClassification(Task):
         metrics = evaluation.metrics
         return {"reliability": reliability_figure(metrics)} if "reliability" in metrics else {}
 
-    def inputs(
-        self,
-        trained: Any,
-        spec: str | Sequence[str],
-        options: PredictOptions,
-    ) -> Iterator[str | tuple[str, str]]:
+    def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
         from kerasllm.data.readers.sources import Source
-
-        data = trained.recipe.data
         from kerasllm.models.classifier_outputs import reads_pairs
 
-        pair = reads_pairs(trained.folder)
+        data, pair = trained.recipe.data, reads_pairs(trained.folder)
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
         source = Source(spec, split="test", text=text, text_pair=text_pair, labelled=False)
-        if pair and source.text_column is None:
-            # A .txt file has no columns: its lines are those of stdin.
-            yield from self._pairs_of_lines(trained, source)
-            return
-        _refuse_single_texts(source, pair)
-        for batch in source.batches():
-            yield from zip(batch.texts, batch.pairs, strict=True) if pair else batch.texts
+        # A .txt file has no columns: its lines are those of stdin.
+        if source.text_column is not None:
+            _refuse_single_texts(source, pair)
+        return source
 
-    def _pairs_of_lines(self, trained: Any, source: Any) -> Iterator[tuple[str, str]]:
-        for batch in source.batches():
-            for text, line in zip(batch.texts, batch.lines, strict=True):
-                try:
-                    yield self.parse_line(trained, text)
-                except DataError as error:
-                    where = f"{source.files[batch.file]}:{line}"
-                    raise DataError(error.what, where=where, fix=error.fix) from None
+    def input_of(self, trained: Any, texts: Sequence[str]) -> str | tuple[str, str]:
+        return self.parse_line(trained, texts[0]) if len(texts) == 1 else (texts[0], texts[1])
 
     def parse(self, trained: Any, texts: Sequence[str]) -> list[str | tuple[str, str]]:
         from kerasllm.models.classifier_outputs import reads_pairs
@@ -604,16 +589,21 @@ class TextClassification(Task):
                 found["label"] = None
             yield found
 
-    def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         chances = prediction.get("probabilities", {})
-        columns = {name: prediction[name] for name in ("text", "text_pair") if name in prediction}
-        if "labels" in prediction:
-            columns["labels"] = "|".join(prediction["labels"])
-        elif "label" in prediction:
-            columns["label"] = prediction["label"] or ""
+        found = {name: each for name, each in prediction.items() if name != "probabilities"}
+        return found | {f"probability_{name}": each for name, each in chances.items()}
+
+    def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        columns = self.columns(prediction)
+        if "labels" in columns:
+            columns["labels"] = "|".join(columns["labels"])
+        elif "label" in columns:
+            columns["label"] = columns["label"] or ""
         else:
-            columns["score"] = f"{prediction['score']:.6g}"
-        return columns | {f"probability_{name}": f"{each:.6f}" for name, each in chances.items()}
+            columns["score"] = f"{columns['score']:.6g}"
+        chances = (name for name in columns if name.startswith("probability_"))
+        return columns | {name: f"{columns[name]:.6f}" for name in chances}
 
     def line(self, prediction: Mapping[str, Any]) -> str:
         texts = [prediction[name] for name in ("text", "text_pair") if name in prediction]

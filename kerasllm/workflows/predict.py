@@ -45,12 +45,16 @@ def predict(
     ```
     """
     trained = run if isinstance(run, Trained) else open_run(run)
-    task = trained.task
-    if not task.predicts:
+    refuse_unless_it_predicts(trained)
+    model, buckets = trained.open(), trained.buckets
+    yield from trained.task.predict(model, inputs, buckets=buckets, chunk=chunk, options=options)
+
+
+def refuse_unless_it_predicts(trained: Trained) -> None:
+    """Raises a `RunError` if the model predicts nothing."""
+    if not trained.task.predicts:
         raise RunError(
-            f"The model of this run labels no texts: its task is {task.name}",
+            f"The model of this run labels no texts: its task is {trained.task.name}",
             where=str(trained.source),
             fix="write texts with `kerasllm generate`, measure it with `kerasllm evaluate`",
         )
-    model = trained.open()
-    yield from task.predict(model, inputs, buckets=trained.buckets, chunk=chunk, options=options)

@@ -28,6 +28,7 @@ from kerasllm.workflows.notebook_report import NotebookProgress, html_of, show_h
 
 _LOG_WIDTH = 120
 _SECONDS_BETWEEN_LINES = 5
+_SECONDS_BETWEEN_ROWS = 30
 # Of the progress bar, and of what stands beside it but for the values: the time left, spaces.
 _BAR_WIDTH, _REST_WIDTH = 12, 10
 # What a row says besides loss and metrics.
@@ -130,6 +131,23 @@ class Report:
         with self._progress(*columns, expand=True) as progress:
             yield TrainingProgress(self, progress, steps, done)
 
+    @contextmanager
+    def rows(self, rows: int, done: int = 0) -> Iterator[RowsProgress]:
+        """Shows a progress bar with rows a second and the time left.
+
+        Args:
+            rows: All rows.
+            done: Rows that were done before. Defaults to `0`.
+        """
+        columns = (
+            TextColumn("{task.completed:,} of {task.total:,} rows"),
+            BarColumn(bar_width=_BAR_WIDTH),
+            TextColumn("{task.fields[values]}", table_column=Column(ratio=1, no_wrap=True)),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        with self._progress(*columns, expand=True) as progress:
+            yield RowsProgress(self, progress, rows, done)
+
     @property
     def _in_notebook(self) -> bool:
         return self.console.is_jupyter and not self.console.quiet
@@ -162,6 +180,31 @@ class Busy:
         if self._progress.disable and time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             self._report.line(text)
+
+
+class RowsProgress:
+    """Rows that are computed; made by `Report.rows`."""
+
+    def __init__(self, report: Report, progress: Progress, rows: int, done: int):
+        self._report, self._progress, self._rows, self._before = report, progress, rows, done
+        self._task = progress.add_task("", total=rows, completed=done, values="loading the model")
+        self._began = self._said = time.monotonic()
+
+    def begin(self) -> None:
+        """Says that the first row is being computed: from now on time counts."""
+        self._began = self._said = time.monotonic()
+        self._progress.update(self._task, values="computing the first rows", refresh=True)
+
+    def done(self, rows: int) -> None:
+        """Takes how many rows are done; off a terminal a line is printed now and then."""
+        now = time.monotonic()
+        rate = (rows - self._before) / max(now - self._began, 1e-6)
+        values = f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.2g} rows/s"
+        self._progress.update(self._task, completed=rows, values=values)
+        if self._progress.disable and now - self._said > _SECONDS_BETWEEN_ROWS:
+            self._said = now
+            left = _duration((self._rows - rows) / rate)
+            self._report.line(f"{rows:,} of {self._rows:,} rows  {values}  {left} left")
 
 
 class _Values(ProgressColumn):

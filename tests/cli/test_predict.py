@@ -5,16 +5,15 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from pyarrow import parquet
 
-from kerasllm.cli.predict import _writer
-from kerasllm.data.readers.sources import Source
 from kerasllm.run import Run
+from tests.toy import toy_rows
 
 
 @pytest.fixture
@@ -65,8 +64,20 @@ def test_a_file_holds_every_prediction(kerasllm, toy_run, toy_data, suffix):
 )
 def test_bad_stdin_is_refused(kerasllm, toy_run, stdin, content, words):
     stdin(content)
-    result = kerasllm("predict", toy_run)
+    result = kerasllm("predict", toy_run, "--on-bad-row", "error")
     assert result.status == 2 and words in result.err
+
+
+def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
+    stdin(b"good\n\n\xff\nbad\n")
+    found = kerasllm("predict", toy_run)
+    assert [line.split("\t")[0] for line in found.out.splitlines()] == [
+        "positive", "-", "-", "negative",
+    ]  # fmt: skip
+    assert found.status == 0 and "stdin:2: the text is empty" in found.err
+    stdin(b"\n \n")
+    none = kerasllm("predict", toy_run)
+    assert none.status == 2 and "No row can be used" in none.err and not none.out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,10 @@ def test_bad_stdin_is_refused(kerasllm, toy_run, stdin, content, words):
         (["a", "--output", "x.pdf"], ".jsonl"),
         (["a", "--output", "no_such_folder/x.csv"], "not there"),
         (["a", "--output", "folder.csv"], "is a directory"),
+        (["a", "--output", "x.parquet.gz"], ".jsonl"),
+        (["a", "--keep", "id"], "Only files have columns"),
+        (["a", "--resume"], "give --output"),
+        (["a", "--resume", "--output", "x.csv"], "Only a prediction from files"),
     ],
 )
 def test_what_cannot_be_done_is_refused(
@@ -89,12 +104,114 @@ def test_what_cannot_be_done_is_refused(
     assert result.status == 2 and words in result.err and not result.out
 
 
-def test_a_bad_row_leaves_no_file(kerasllm, toy_run, toy_data):
-    (toy_data / "texts.csv").write_text("text\ngood\n \n")
-    output = toy_data / "out.csv"
-    result = kerasllm("predict", toy_run, "--input", toy_data / "texts.csv", "--output", output)
-    assert result.status == 2 and "texts.csv:3" in result.err
-    assert not [path for path in toy_data.iterdir() if "out.csv" in path.name]
+ROWS = [("7", "a good film", "x"), ("8", " ", "y"), ("9", "a bad film", "z")]
+
+
+@pytest.fixture
+def rows_csv(tmp_path):
+    """A file with an id, an empty text, and a column that a prediction has too."""
+    with open(tmp_path / "rows.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("id", "text", "label"), *ROWS])
+    return tmp_path / "rows.csv"
+
+
+def _read(path):
+    if path.suffix == ".parquet":
+        return parquet.read_table(path).to_pylist()
+    with open(path, newline="") as file:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in file]
+        return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, toy_run, rows_csv, suffix):
+    output = rows_csv.with_name(f"out.{suffix}")
+    result = kerasllm("predict", toy_run, "--input", rows_csv, "--output", output)
+    assert result.status == 0 and "2 predictions" in result.err and "1 bad row" in result.err
+    rows = _read(output)
+    assert [(row["id"], row["text"], row["label"]) for row in rows] == ROWS
+    assert list(rows[0])[:4] == ["id", "text", "label", "predicted_label"]
+    labels = [row["predicted_label"] or "" for row in rows]
+    assert labels == ["positive", "", "negative"]
+    assert rows[1]["error"] == f"{rows_csv}:3: the text is empty" and not rows[0].get("error")
+    assert sorted(path.name for path in rows_csv.parent.iterdir()) == [f"out.{suffix}", "rows.csv"]
+
+
+def test_columns_are_kept_as_named_and_the_id_is_first(kerasllm, toy_run, rows_csv):
+    output = rows_csv.with_name("out.csv")
+    files = ("--input", rows_csv, "--output", output)
+    kerasllm("predict", toy_run, *files, "--keep", "text", "--id", "id")
+    assert list(_read(output)[0])[:3] == ["id", "text", "label"]
+    assert [row["label"] for row in _read(output)] == ["positive", "", "negative"]
+    refused = kerasllm("predict", toy_run, *files, "--keep", "idd")
+    assert refused.status == 2 and "did you mean id?" in refused.err
+    printed = kerasllm("predict", toy_run, "--input", rows_csv, "--id", "id", "--json")
+    assert [json.loads(line)["id"] for line in printed.out.splitlines()] == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize(("what", "count"), [("skip", 2), ("error", 0)])
+def test_a_bad_row_can_be_left_out_or_end_the_command(kerasllm, toy_run, rows_csv, what, count):
+    output = rows_csv.with_name("out.csv")
+    files = ("--input", rows_csv, "--output", output)
+    result = kerasllm("predict", toy_run, *files, "--on-bad-row", what)
+    assert "rows.csv:3: the text is empty" in result.err
+    if what == "error":
+        assert result.status == 2
+        assert [path.name for path in rows_csv.parent.iterdir()] == ["rows.csv"]
+    else:
+        assert [row["id"] for row in _read(output)] == ["7", "9"]
+
+
+@pytest.mark.parametrize("way", ["same", "relative", "symlink", "hard link"])
+def test_the_input_is_never_the_output(kerasllm, toy_run, rows_csv, monkeypatch, way):
+    monkeypatch.chdir(rows_csv.parent)
+    output, before = rows_csv, rows_csv.read_bytes()
+    if way == "relative":
+        output = f"../{rows_csv.parent.name}/rows.csv"
+    elif way != "same":
+        output = rows_csv.with_name("other.csv")
+        output.hardlink_to(rows_csv) if way == "hard link" else output.symlink_to(rows_csv)
+    result = kerasllm("predict", toy_run, "--input", "rows.csv", "--output", output)
+    assert result.status == 2 and "The output is the input" in result.err
+    assert rows_csv.read_bytes() == before
+
+
+def test_a_prediction_that_was_killed_is_resumed(kerasllm, toy_run, tmp_path, monkeypatch):
+    from kerasllm.workflows import predict as workflow
+
+    texts = [text for text, _ in toy_rows(40, seed=3)]
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts))
+    )
+    files = ("--input", tmp_path / "in.jsonl", "--output")
+    monkeypatch.setattr(workflow, "CHUNK", 8)
+    whole = tmp_path / "whole.jsonl"
+    kerasllm("predict", toy_run, *files, whole)
+    output = tmp_path / "out.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "predict", _terminated_after(20, workflow.predict))
+        killed = kerasllm("predict", toy_run, *files, output)
+    assert killed.status == 143 and "16 of 40 rows" in killed.err and "--resume" in killed.err
+    assert not output.exists() and (tmp_path / "out.jsonl.partial").is_dir()
+    again = kerasllm("predict", toy_run, *files, output)
+    assert again.status == 2 and "--resume" in again.err
+    other = kerasllm("predict", toy_run, *files, output, "--resume", "--id", "id")
+    assert other.status == 2 and "the options changed" in other.err
+    resumed = kerasllm("predict", toy_run, *files, output, "--resume")
+    assert resumed.status == 0 and "continuing after 16 of 40 rows" in resumed.err
+    assert output.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def _terminated_after(count, predict):
+    def predict_and_end(*arguments, **options):
+        for number, prediction in enumerate(predict(*arguments, **options)):
+            if number == count:
+                signal.raise_signal(signal.SIGTERM)
+            yield prediction
+
+    return predict_and_end
 
 
 def _one_label(model):
@@ -155,28 +272,6 @@ def _with_repo():
 
     root = os.path.dirname(os.path.dirname(kerasllm.__file__))
     return {**os.environ, "PYTHONPATH": root}
-
-
-@given(
-    rows=st.lists(
-        st.tuples(st.text('a "\t\n\r,é', min_size=1).filter(str.strip), st.text('a "\t\n|')),
-        min_size=1,
-    )
-)
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@pytest.mark.parametrize("suffix", ["tsv", "csv"])
-def test_any_texts_that_are_written_are_read_back(tmp_path, suffix, rows):
-    class Flat:
-        flat = staticmethod(dict)
-
-    output = tmp_path / f"out.{suffix}"
-    with _writer(str(output), False, Flat) as write:
-        for text, label in rows:
-            write({"text": text, "label": label, "probability_a": "0.500000"})
-    batches = list(Source(output, text="text", labelled=False).batches())
-    assert [text for batch in batches for text in batch.texts] == [text for text, _ in rows]
 
 
 def test_a_tsv_of_predictions_has_quotes_only_where_it_must(kerasllm, toy_run, toy_data):

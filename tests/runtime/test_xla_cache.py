@@ -18,25 +18,36 @@ print(float(tf.function(lambda x: tf.sin(x) + x, jit_compile=True)(tf.ones([8]))
 """
 
 
-@pytest.mark.parametrize("first", ["kerasllm", "keras"])
-def test_the_next_process_finds_the_program(tmp_path, first):
-    environment = {**os.environ, "KERASLLM_CACHE": str(tmp_path)}
+def run(folder, first="kerasllm") -> str:
+    environment = {**os.environ, "KERASLLM_CACHE": str(folder)}
     environment.pop("TF_XLA_FLAGS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {first}\n{CODE}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("first", ["kerasllm", "keras"])
+def test_the_next_process_finds_the_program_and_compiles_a_damaged_one_again(tmp_path, first):
     found = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {first}\n{CODE}"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        programs = {path: path.stat().st_mtime_ns for path in tmp_path.glob("xla/*/*.pb")}
-        found.append((done.stdout, programs))
+        said = run(tmp_path, first)
+        found.append((said, {path: path.stat().st_mtime_ns for path in tmp_path.glob("xla/*/*")}))
     assert found[0] == found[1]
-    assert found[0][0].startswith("1.84") and len(found[0][1]) == 1
+    assert found[0][0].startswith("1.84")
     (folder,) = (tmp_path / "xla").iterdir()
     assert folder.stat().st_mode & 0o077 == 0
+    program, checksum = sorted(folder.iterdir())
+    assert checksum.name == f"{program.name}.sha256"
+    content = bytearray(program.read_bytes())
+    content[len(content) // 2] ^= 1
+    program.write_bytes(content)
+    assert run(tmp_path, first) == said
+    assert program.read_bytes() != content and checksum.is_file()
 
 
 @pytest.fixture
@@ -46,6 +57,8 @@ def untouched(monkeypatch, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_max_hlo_modules=1")
     monkeypatch.setattr(xla_cache, "is_started", lambda: False)
     monkeypatch.setattr(xla_cache, "_late", False)
+    monkeypatch.setattr(xla_cache, "_refused", None)
+    monkeypatch.setattr(xla_cache, "_look_after", lambda folder: None)
     return tmp_path
 
 
@@ -129,12 +142,11 @@ def test_nothing_is_kept_where_it_cannot_be(untouched, monkeypatch):
     assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_clustering_debug"
 
 
-def test_the_programs_not_used_for_longest_are_forgotten(tmp_path):
-    for age in range(4):
-        path = tmp_path / f"{age}.pb"
-        path.write_bytes(bytes(100))
-        os.utime(path, (1e9 - age, 1e9 - age))
-    # It was read since.
-    os.utime(tmp_path / "3.pb", (1e9 - 0.5, 1e9 - 3))
-    xla_cache.forget_old(tmp_path, 250)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.pb", "3.pb"]
+def test_a_folder_that_others_may_write_to_is_refused(untouched):
+    folder = xla_cache.set_flags()
+    os.environ["TF_XLA_FLAGS"] = ""
+    folder.chmod(0o770)
+    assert xla_cache.set_flags() is None
+    assert f"chmod go-w {folder}" in xla_cache.refused()
+    folder.chmod(0o700)
+    assert xla_cache.set_flags() == folder and xla_cache.refused() is None

@@ -32,13 +32,44 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
         _check_types(file, parquet.schema_arrow, columns)
         try:
             for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
-                found = [_values(batch.column(name)) for name in names]
+                found = [values_of(batch.column(name)) for name in names]
                 for row, values in enumerate(zip(*found, strict=True), start=done + 1):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
                     if broken is None:
                         yield row, values, None
                     else:
                         yield row, (), describe_broken_byte(broken)
+                done += batch.num_rows
+        except (OSError, pyarrow.ArrowException) as error:
+            raise _damaged(file, done, error) from error
+
+
+def parquet_batches(
+    file: DataFile, columns: Columns, keep: Sequence[str]
+) -> Iterator[tuple[int, Any, list[Sequence | str]]]:
+    """Yields consecutive rows together, with other columns as they are stored.
+
+    Args:
+        file: The file.
+        columns: The columns of the texts.
+        keep: Other columns, or the same.
+
+    Yields:
+        The number of the first row, a `pyarrow.RecordBatch` with the columns to keep, and for each
+        row the values of the texts, or a string: why they cannot be read.
+    """
+    import pyarrow
+
+    done, texts = 0, list(columns.texts)
+    with _open(file) as parquet:
+        _check_types(file, parquet.schema_arrow, columns)
+        try:
+            for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys([*keep, *texts]))):
+                found: list[Sequence | str] = []
+                for values in zip(*(values_of(batch.column(name)) for name in texts), strict=True):
+                    broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
+                    found.append(values if broken is None else describe_broken_byte(broken))
+                yield done + 1, batch.select(list(keep)), found
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error
@@ -89,7 +120,7 @@ def _open(file: DataFile) -> Iterator[Any]:
         yield opened
 
 
-def _values(column: Any) -> list:
+def values_of(column: Any) -> list:
     """The values of a column; the error in place of those that hold broken bytes."""
     import numpy as np
     from pyarrow import types

@@ -1,0 +1,385 @@
+"""Whole rows of files: the texts that a model reads, and all other columns as they stand."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import difflib
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.formats import Columns, Format
+from kerasllm.data.readers.json_files import json_records
+from kerasllm.data.readers.parquet import parquet_batches, values_of
+from kerasllm.data.readers.sources import Source, places, text_problem
+from kerasllm.errors import CommandError, DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BAD_ROWS_KEPT = 1000
+# Values whose type is inferred together.
+_BLOCK = 8192
+
+
+class WholeRow(NamedTuple):
+    """A row of a file, good or bad.
+
+    Attributes:
+        number: Its number among the rows of all files, from 0.
+        where: `file:line`, or `file:row` of a Parquet file.
+        input: What the model reads: what `WholeRows.input_of` made of the texts; `None` of a bad
+            row.
+        kept: The columns that are kept, by name; those that could not be read are missing.
+        problem: Why nothing can be predicted for it; `None` of a good row.
+    """
+
+    number: int
+    where: str
+    input: Any
+    kept: Mapping[str, Any]
+    problem: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What one pass over all rows found.
+
+    Attributes:
+        rows: How many there are.
+        bad_count: How many of them are bad.
+        bad: The first 1,000 of those: `(file, line, why)`.
+        columns: The columns that are kept, in order.
+        schema: Their types, a `pyarrow.Schema`; `None` where nobody asked for them.
+    """
+
+    rows: int
+    bad_count: int
+    bad: Sequence[tuple[str, int, str]]
+    columns: Sequence[str]
+    schema: pa.Schema | None = None
+
+    def refuse(self, *, any_bad: bool, description: str) -> None:
+        """Refuses files without a good row, and with `any_bad` files with a bad one.
+
+        Args:
+            any_bad: Whether a single bad row is too many.
+            description: The columns that are read, in words.
+
+        Raises:
+            DataError: So many rows are bad.
+        """
+        if self.bad_count == self.rows:
+            raise DataError(
+                f"No row can be used: all {self.rows:,} are bad",
+                where=places(self.bad, self.bad_count),
+                fix="check the files, and that the columns are the right ones: " + description,
+            )
+        if any_bad and self.bad_count:
+            are = "1 row is" if self.bad_count == 1 else f"{self.bad_count:,} rows are"
+            raise DataError(
+                f"{are} bad, of {self.rows:,}",
+                where=places(self.bad, self.bad_count),
+                fix="correct them; --on-bad-row empty gives them an empty prediction and its "
+                "reason, --on-bad-row skip leaves them out",
+            )
+
+
+class WholeRows:
+    """The rows of a source, in memory that does not grow with them.
+
+    Args:
+        source: The files; only its texts are read as it reads them.
+        input_of: Makes of the texts of a row what the model reads; raises a `DataError` if it
+            cannot.
+        keep: The columns to keep, in this order. Defaults to `None`: all, in the order of the
+            files.
+
+    Attributes:
+        has_columns: Whether a file has columns: a `.txt` file has none.
+
+    Raises:
+        CommandError: A column to keep is not there; of jsonl files this is told by `survey`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        input_of: Callable[[Sequence[str]], Any],
+        keep: Sequence[str] | None = None,
+    ):
+        self._source, self._input_of, self._keep = source, input_of, keep
+        self._files = [_FileRows(*each) for each in source.readings]
+        self.has_columns = any(file.columns for file in self._files)
+        if not any(file.open_ended for file in self._files):
+            self._check(self._known_columns())
+
+    def __iter__(self) -> Iterator[WholeRow]:
+        return self.after(0)
+
+    def after(self, number: int) -> Iterator[WholeRow]:
+        """Yields the rows from a number on."""
+        numbers = itertools.count()
+        for file in self._files:
+            kept = file.columns if self._keep is None else self._keep
+            for line, texts, others, problem in file.rows(kept):
+                row = next(numbers)
+                if row < number:
+                    continue
+                found = None
+                if problem is None:
+                    found, problem = self._input(texts)
+                yield WholeRow(row, f"{file.name}:{line}", found, others, problem)
+
+    def survey(self, *, typed: bool = False) -> Survey:
+        """Reads all rows once: how many, which are bad, which columns there are.
+
+        Args:
+            typed: Whether the types of the columns are found out, for a format that has types.
+                Defaults to `False`.
+
+        Raises:
+            CommandError: A column to keep is not there.
+            DataError: A file cannot be read to its end.
+        """
+        rows = bad_count = 0
+        bad: list[tuple[str, int, str]] = []
+        columns = dict.fromkeys(self._known_columns())
+        types = _Types()
+        for file in self._files:
+            kept = file.columns if self._keep is None else self._keep
+            for line, texts, others, problem in file.rows(kept):
+                rows += 1
+                problem = problem or self._input(texts)[1]
+                if problem is not None:
+                    bad_count += 1
+                    if len(bad) < _BAD_ROWS_KEPT:
+                        bad.append((file.name, line, problem))
+                if file.open_ended:
+                    columns.update(dict.fromkeys(others))
+                    if typed:
+                        types.add(others)
+            if file.schema is not None:
+                types.known(file.schema)
+        if self._keep is not None:
+            self._check(columns)
+            columns = dict.fromkeys(self._keep)
+        return Survey(rows, bad_count, bad, list(columns), types.schema(columns) if typed else None)
+
+    def _input(self, texts: Sequence[Any]) -> tuple[Any, str | None]:
+        roles = ("text",) if len(texts) == 1 else ("text", "second text")
+        for role, text in zip(roles, texts, strict=True):
+            if problem := text_problem(role, text):
+                return None, problem
+        try:
+            return self._input_of(texts), None
+        except DataError as error:
+            return None, error.what
+
+    def _known_columns(self) -> list[str]:
+        return list(dict.fromkeys(name for file in self._files for name in file.columns))
+
+    def _check(self, there: Sequence[str] | Mapping[str, Any]) -> None:
+        for name in self._keep or ():
+            if name not in there:
+                near = difflib.get_close_matches(name, there, n=1)
+                raise CommandError(
+                    f"There is no column '{name}' to keep",
+                    where=", ".join(self._source.files[:3]),
+                    fix=(f"did you mean {near[0]}? " if near else "")
+                    + f"columns there: {', '.join(map(repr, there)) or 'none'}",
+                )
+
+
+class _FileRows:
+    """The rows of one file: line, texts, columns that are kept, and problem of each."""
+
+    def __init__(self, file: DataFile, form: Format, reading: Columns):
+        self.name, self._file, self._form, self._reading = file.name, file, form, reading
+        self.schema: pa.Schema | None = None
+        kind = file.suffix
+        # Rows of jsonl may bring keys that the first ones have not.
+        self.open_ended = kind in (".jsonl", ".ndjson", ".json")
+        if form.columns is None:
+            self.columns: list[str] = []
+            self.rows = self._lines
+        elif kind == ".parquet":
+            self.columns = form.columns(file)
+            self.rows = self._parquet
+        elif self.open_ended:
+            self.columns = form.columns(file)
+            self.rows = self._json
+        else:
+            fields = form.columns(file) if reading.header else form.first_lines(file, 1)[0]
+            self.columns = _distinct(fields if reading.header else [""] * len(fields))
+            self.rows = self._table
+
+    def _lines(self, keep: Sequence[str]) -> Iterator:
+        for line, values, problem in self._form.rows(self._file, self._reading):
+            yield line, values, {}, problem
+
+    def _table(self, keep: Sequence[str]) -> Iterator:
+        names = self.columns
+        at = [each if isinstance(each, int) else names.index(each) for each in self._reading.texts]
+        kept = [(name, names.index(name)) for name in keep if name in names]
+        everything = Columns(tuple(range(len(names))), header=self._reading.header)
+        for line, fields, problem in self._form.rows(self._file, everything):
+            if problem is not None:
+                yield line, (), {}, problem
+                continue
+            yield line, [fields[place] for place in at], {n: fields[i] for n, i in kept}, None
+
+    def _json(self, keep: Sequence[str]) -> Iterator:
+        texts, all_keys = self._reading.texts, keep is self.columns
+        for line, record, problem in json_records(self._file):
+            if problem is not None:
+                yield line, (), {}, problem
+                continue
+            others = record if all_keys else {key: record[key] for key in keep if key in record}
+            missing = next((key for key in texts if key not in record), None)
+            if missing is not None:
+                there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
+                yield line, (), others, f"no key '{missing}' (keys there: {there})"
+                continue
+            yield line, [record[key] for key in texts], others, None
+
+    def _parquet(self, keep: Sequence[str]) -> Iterator:
+        kept = [name for name in keep if name in self.columns]
+        for first, batch, texts in parquet_batches(self._file, self._reading, kept):
+            columns = ArrowColumns(batch)
+            self.schema = batch.schema
+            for row, values in enumerate(texts):
+                problem = None if not isinstance(values, str) else values
+                yield first + row, values, ArrowRow(columns, row), problem
+
+
+class ArrowColumns:
+    """Columns of consecutive rows of a Parquet file.
+
+    Args:
+        batch: A `pyarrow.RecordBatch`.
+    """
+
+    def __init__(self, batch: pa.RecordBatch):
+        self.batch = batch
+
+    @functools.cached_property
+    def values(self) -> dict[str, list]:
+        """The values by column, as JSON and csv can hold them."""
+        batch = self.batch
+        return {name: _plain(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+
+
+class ArrowRow(Mapping[str, Any]):
+    """A row of `ArrowColumns`, whose types are kept where the output has types.
+
+    Args:
+        columns: The columns.
+        row: Its number in them.
+    """
+
+    def __init__(self, columns: ArrowColumns, row: int):
+        self.columns, self.row = columns, row
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns.values[name][self.row]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns.batch.schema.names)
+
+    def __len__(self) -> int:
+        return self.columns.batch.num_columns
+
+
+def _plain(column: pa.Array) -> list:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_temporal(column.type):
+        return column.cast(pa.string()).to_pylist()
+    return [_plain_value(value) for value in values_of(column)]
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, UnicodeDecodeError):
+        return value.object.decode(errors="replace")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Returns the names of columns; without a name or with one that is taken they get a number."""
+    found: list[str] = []
+    for place, name in enumerate(names):
+        name = name or f"column_{place}"
+        first = name not in found
+        found.append(name if first else f"{name}_{found.count(name) + 1}")
+    return found
+
+
+class _Types:
+    """The types of columns whose values come from JSON, and those that a file has."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] = {}
+        self._block: dict[str, list] = {}
+        self._count = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes a row of values."""
+        for name, value in row.items():
+            self._block.setdefault(name, []).append(value)
+        self._count += 1
+        if self._count == _BLOCK:
+            self._infer()
+
+    def known(self, schema: pa.Schema) -> None:
+        """Takes the types that a file has."""
+        for field in schema:
+            self._merge(field.name, field.type)
+
+    def schema(self, columns: Sequence[str] | Mapping[str, Any]) -> pa.Schema:
+        """Returns the types of columns; strings where nothing is known."""
+        import pyarrow as pa
+
+        self._infer()
+        types = [(name, self._found.get(name, pa.null())) for name in columns]
+        return pa.schema([(n, pa.string() if pa.types.is_null(kind) else kind) for n, kind in types])
+
+    def _infer(self) -> None:
+        import pyarrow as pa
+
+        for name, values in self._block.items():
+            try:
+                self._merge(name, _writable(pa.array(values).type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                # Written as JSON.
+                self._found[name] = pa.string()
+        self._block, self._count = {}, 0
+
+    def _merge(self, name: str, kind: pa.DataType) -> None:
+        import pyarrow as pa
+
+        before = self._found.setdefault(name, kind)
+        if before != kind:
+            schemas = [pa.schema([(name, each)]) for each in (before, kind)]
+            try:
+                self._found[name] = pa.unify_schemas(schemas, promote_options="permissive")[0].type
+            except pa.ArrowException:
+                self._found[name] = pa.string()
+
+
+def _writable(kind: pa.DataType) -> pa.DataType:
+    """Returns a type, if Parquet has it: it has no object without keys."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind) and not kind.num_fields:
+        raise pa.ArrowInvalid("an object without keys")
+    for place in range(kind.num_fields):
+        _writable(kind.field(place).type)
+    return kind
