@@ -132,7 +132,7 @@ def report(
     help="The file to write: .jsonl, .csv (or .gz of them) or .parquet.",
 )
 @column_options
-@click.option("--lines", is_flag=True, help="Make a row of each line of a text file, not of the file.")
+@click.option("--lines", is_flag=True, help="Make each line of a text file a row.")
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),

@@ -89,8 +89,7 @@ def convert(
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:
             raise DataError("There is no row to write", where=", ".join(reading.names))
-        written = [DataFile(path.name, str(part), None)]
-        _compare(written[0], path, reading)
+        _compare(part, path, suffix, reading)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -219,7 +218,7 @@ def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
         raise CommandError(f"{path} is a folder", where="--output", fix="name a file in it")
     mine = os.path.realpath(path)
     for file in files:
-        if file.filesystem is None and os.path.realpath(file.path) == mine:
+        if os.path.realpath(file.path) == mine:
             raise CommandError(
                 "The output is one of the files that are read", where=str(path), fix="name another"
             )
@@ -299,14 +298,12 @@ def _cell(value: Any) -> str:
 # Comparing
 
 
-def _compare(written: DataFile, path: Path, reading: _Reading) -> None:
+def _compare(written: Path, path: Path, suffix: str, reading: _Reading) -> None:
     """Reads what was written, and makes sure that it is what was read."""
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     rows = total = 0
-    for _, row, problem in _records_again(written, suffix, path.name.lower().endswith(".gz")):
-        if problem is None:
-            rows += 1
-            total = (total + _checksum(row)) & _MASK
+    for row in _written(written, suffix, path.name.lower().endswith(".gz")):
+        rows += 1
+        total = (total + _checksum(row)) & _MASK
     if (rows, total) != (reading.rows, reading.sum):
         raise DataError(
             f"What was written is not what was read: {rows:,} rows for {reading.rows:,}",
@@ -315,21 +312,17 @@ def _compare(written: DataFile, path: Path, reading: _Reading) -> None:
         )
 
 
-def _records_again(file: DataFile, suffix: str, packed: bool) -> Iterator:
-    import pyarrow.parquet as pq
-
+def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
     if suffix == ".parquet":
-        for batch in pq.ParquetFile(file.path).iter_batches():
-            yield from ((0, row, None) for row in batch.to_pylist())
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
         return
-    opened = gzip.open(file.path, "rt", encoding="utf-8", newline="") if packed else open(
-        file.path, encoding="utf-8", newline=""
-    )  # fmt: skip
-    with opened as stream:
-        if suffix == ".jsonl":
-            yield from ((0, json.loads(line), None) for line in stream)
-            return
-        yield from ((0, row, None) for row in csv.DictReader(stream))
+    with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
+        path, encoding="utf-8", newline=""
+    ) as stream:
+        yield from map(json.loads, stream) if suffix == ".jsonl" else csv.DictReader(stream)
 
 
 def _checksum(row: Mapping[str, Any]) -> int:

@@ -196,7 +196,7 @@ def _label_noise(
             wrong,
             [(row,) for row in wrong[:_MOST_NOISE]],
             notes=notes,
-            facts={"share": round(noise.share, 4), "suggested": [notes[row] for row in wrong[:1000]]},
+            facts={"share": round(noise.share, 4)},
         )
     ]
 

@@ -43,7 +43,9 @@ def read(path):
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.jsonl", "in.parquet"])
-@pytest.mark.parametrize("target", ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz", "out.jsonl.gz"])
+@pytest.mark.parametrize(
+    "target", ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz", "out.jsonl.gz"]
+)
 def test_every_format_into_every_other(tmp_path, source, target):
     done = convert(write(tmp_path / source), tmp_path / target)
     assert (done.rows, done.columns, done.skipped) == (4, ("text", "label", "id"), 0)

@@ -18,7 +18,7 @@ def settings(tmp_path, toy_preset, monkeypatch):
     rows = [row for row in toy_rows(120) if len(row[0].split()) > 10]
     write_csv(tmp_path / "train.csv", rows)
     write_csv(tmp_path / "test.csv", [*toy_rows(20, seed=1), *rows[:3]])
-    return toy_settings(tmp_path, toy_preset)
+    return [*toy_settings(tmp_path, toy_preset), "data.validation_split=0"]
 
 
 def test_a_leak_stops_the_training_before_there_is_a_run(tmp_path, settings):

@@ -11,13 +11,17 @@ from kerasllm.data.report.report import DataReport
 from kerasllm.plurals import counted
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; color: #222 }
 h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 2.2rem }
 table { border-collapse: collapse; width: 100%; font-size: 14px }
-td, th { text-align: left; padding: .2rem .6rem .2rem 0; vertical-align: top; border-bottom: 1px solid #eee }
+td, th { text-align: left; padding: .2rem .6rem .2rem 0; vertical-align: top;
+  border-bottom: 1px solid #eee }
 td.number, th.number { text-align: right } td.place { white-space: nowrap; color: #777 }
-svg text { font: 11px system-ui, sans-serif; fill: #444 } svg .mark { stroke: #b33; stroke-dasharray: 3 3 }
-.legend span { margin-right: 1rem } .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
+svg text { font: 11px system-ui, sans-serif; fill: #444 }
+svg .mark { stroke: #b33; stroke-dasharray: 3 3 }
+.legend span { margin-right: 1rem }
+.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 .finding { border-left: 4px solid #999; padding: .1rem 1rem; margin: 1rem 0 }
 .wrong { border-color: #b33 } .harmful { border-color: #e08a2e } .notable { border-color: #3b6fb6 }
 .gravity { text-transform: uppercase; font-size: 11px; letter-spacing: .06em; color: #777 }
@@ -40,7 +44,8 @@ def html_of(found: DataReport, title: str = "Data report") -> str:
     if labels := {part: facts["labels"] for part, facts in parts.items() if "labels" in facts}:
         body += ["<h2>Labels</h2>", bars(labels)]
     if scores := {part: facts["scores"] for part, facts in parts.items() if "scores" in facts}:
-        body += ["<h2>Scores</h2>", histogram({part: of["histogram"] for part, of in scores.items()})]
+        histograms = {part: of["histogram"] for part, of in scores.items()}
+        body += ["<h2>Scores</h2>", histogram(histograms)]
     body += [
         f"<h2>Lengths, in {escape(found.unit)}</h2>",
         histogram(
@@ -66,7 +71,8 @@ def html_of(found: DataReport, title: str = "Data report") -> str:
 def _parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{escape(part)}</td><td class=number>{counted(facts['rows'], facts['noun'])}</td>"
-        f"<td class=number>{facts['unusable']:,}</td><td>{escape(', '.join(facts['files'][:5]))}</td>"
+        f"<td class=number>{facts['unusable']:,}</td>"
+        f"<td>{escape(', '.join(facts['files'][:5]))}</td>"
         f"<td>{escape(facts['read_as'])}</td></tr>"
         for part, facts in parts.items()
     )

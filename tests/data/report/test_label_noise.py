@@ -42,14 +42,14 @@ def test_the_joint_is_that_of_the_paper(seed):
 def test_planted_errors_come_first():
     random = np.random.default_rng(0)
     true = random.integers(0, 3, 900)
-    features = random.normal(0, 1, (900, 20)) + 2.5 * np.eye(3, 20)[true]
+    features = random.normal(0, 1, (900, 20)) + 3.5 * np.eye(3, 20)[true]
     labels = true.copy()
     planted = random.choice(900, 45, replace=False)
     labels[planted] = (labels[planted] + 1) % 3
     found = confident_learning(cross_validated(features, labels), labels)
     first = found.rows[:45]
-    assert len(set(first.tolist()) & set(planted.tolist())) >= 36
     right = np.isin(first, planted)
+    assert right.sum() >= 30 and right.mean() > 0.9
     assert (found.suggested[:45][right] == true[first[right]]).mean() > 0.95
     assert found.share == pytest.approx(0.05, abs=0.04)
 
