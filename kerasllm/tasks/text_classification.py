@@ -18,6 +18,7 @@ from kerasllm.recipe.types import (
     Files,
     LabelNames,
     LabelWeights,
+    Location,
     Section,
     Share,
     Text,
@@ -70,7 +71,7 @@ _FEW_ROWS = 200
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
 
-    preset: Text = Field(
+    preset: Location = Field(
         "minilm_l6_en_uncased",
         description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
     )

@@ -18,6 +18,7 @@ from kerasllm.models.layers import layer_depths
 from kerasllm.recipe import WholeRecipe
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.runtime.threads import slices_for
+from kerasllm.storage import told
 from kerasllm.tasks.task import Evaluation, Task, task_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
@@ -150,7 +151,8 @@ def prepare(
     task = task_of(recipe)
     started = time.perf_counter()
     with report.busy("reading the data") as busy:
-        data = task.load(recipe, busy.update)
+        with told(busy.update):
+            data = task.load(recipe, busy.update)
         if training.early_stopping and data.validation is None:
             raise CommandError(
                 "Early stopping needs validation data, and there is none",
