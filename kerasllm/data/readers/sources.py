@@ -215,8 +215,8 @@ class Source:
 
     @property
     def local_files(self) -> list[str]:
-        """The paths of those files that lie on this machine."""
-        return [file.path for file in self._files if file.filesystem is None]
+        """The paths of the files, which are on this machine; those from elsewhere in the cache."""
+        return [file.path for file in self._files]
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
