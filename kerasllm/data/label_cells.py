@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number, visible
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 
 MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?")
 """What stands for a missing number, in lower case; among words each may be a class."""

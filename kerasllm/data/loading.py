@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kerasllm.data.readers.faults import counted_reasons
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer
@@ -56,7 +57,12 @@ def remarks(store: TokenStore) -> list[str]:
     found = list(store.file_remarks)
     if store.skipped:
         file, line, why = store.skipped_rows[0]
-        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
+        noted = store.remarks[0] if store.remarks else {}
+        reasons = noted.get("skipped_reasons") if isinstance(noted, Mapping) else None
+        told = f" ({counted_reasons(reasons)})" if reasons else ""
+        found.append(
+            f"{store.skipped:,} bad rows were skipped{told}, the first at {file}:{line}: {why}"
+        )
     if store.damage:
         found.append(f"the tokens were read again; {store.damage}")
     return found

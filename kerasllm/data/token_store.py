@@ -124,6 +124,7 @@ def open_or_build(
             source.bad_row_count,
             source.bad_rows[:SKIPPED_KEPT],
             {
+                "skipped_reasons": dict(getattr(source, "bad_row_reasons", {})),
                 "skipped_labels": dict(getattr(source, "bad_row_labels", {})),
                 "unlabelled": dict(getattr(source, "unlabelled", {})),
             },

@@ -149,6 +149,9 @@ class ClassificationData(Section):
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row without text or label does to the run"
     )
+    leaks: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+    )
 
     @field_validator("label")
     @classmethod

@@ -101,6 +101,8 @@ def plan(
             found["step"] = _made(job, run, batch)
     found["warnings"] = warnings
     found["problems"] = _problems(found)
+    if leak := summary.refused_leak(job):
+        found["problems"].append(f"data: {leak.what}")
     plan_summary.show(report, job, target, found)
     return found
 

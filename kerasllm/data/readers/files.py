@@ -36,12 +36,14 @@ class DataFile:
         label_names: What the labels mean, where the file is a bundled one. Defaults to `None`.
         member: The member that is meant, where the path is that of a zip archive. Defaults to
             `None`.
+        encoding: The encoding of its text. Defaults to `None`: UTF-8.
     """
 
     name: str
     path: str
     label_names: Mapping[str, str] | None = None
     member: str | None = None
+    encoding: str | None = None
 
     @property
     def compression(self) -> str:
@@ -114,6 +116,14 @@ class FoundFiles(list[DataFile]):
     def __init__(self, files: Iterable[DataFile] = (), remarks: Iterable[str] = ()):
         super().__init__(files)
         self.remarks = list(remarks)
+
+
+def read_as(files: FoundFiles, encoding: str | None) -> FoundFiles:
+    """Returns files whose text is read in an encoding; `None` leaves them as they are."""
+    if encoding is None:
+        return files
+    named = (dataclasses.replace(file, encoding=encoding) for file in files)
+    return FoundFiles(named, files.remarks)
 
 
 def find_files(

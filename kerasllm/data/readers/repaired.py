@@ -13,26 +13,31 @@ from kerasllm.data.readers.files import BLOCK, DataFile
 
 
 def repaired(file: DataFile) -> DataFile:
-    """Returns a file with U+FFFD for what is not UTF-8, and a space for NUL, line by line.
+    """Returns a file in UTF-8 with U+FFFD for what cannot be decoded, and a space for NUL.
+
+    Its lines are those of the file.
 
     Args:
         file: A file of text.
     """
     own = {field.name: getattr(file, field.name) for field in dataclasses.fields(file)}
-    return _Repaired(**own)
+    return _Repaired(**own | {"encoding": None}, written_in=file.encoding or "utf-8")
 
 
+@dataclasses.dataclass(frozen=True)
 class _Repaired(DataFile):
+    written_in: str = "utf-8"
+
     @contextlib.contextmanager
     def open_unpacked(self) -> Iterator[BinaryIO]:
         with super().open_unpacked() as stream:
-            yield io.BufferedReader(_RepairedStream(stream), BLOCK)
+            yield io.BufferedReader(_RepairedStream(stream, self.written_in), BLOCK)
 
 
 class _RepairedStream(io.RawIOBase):
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: BinaryIO, encoding: str):
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
         self._left = b""
 
     def readable(self) -> bool:

@@ -89,12 +89,12 @@ def test_a_file_given_twice(folder, monkeypatch):
     assert "given twice" in refusal(["a.csv", folder / "sub" / ".." / "a.csv"]).what
 
 
-@pytest.mark.parametrize("name", ["data.json", "data.xlsx", "data", "data.gz", "data.parquet.gz"])
+@pytest.mark.parametrize("name", ["data.xlsx", "data", "data.gz", "data.parquet.gz"])
 def test_an_unknown_suffix(tmp_path, name):
     (tmp_path / name).write_text(ROW)
     error = refusal(tmp_path / name)
     assert "is not known" in error.what and error.where.endswith(name)
-    expected = {"data.json": ".jsonl", "data.parquet.gz": "unpack it"}.get(name, ".csv .tsv .jsonl")
+    expected = {"data.parquet.gz": "unpack it"}.get(name, ".csv .tsv .jsonl")
     assert expected in error.fix
 
 
