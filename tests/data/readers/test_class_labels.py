@@ -128,15 +128,15 @@ def test_scores_among_labels_that_mean_none(tmp_path):
 
 def test_labels_of_skipped_rows_are_counted(tmp_path):
     path = tmp_path / "a.csv"
-    rows = [b"win \xa3,spam", b",spam", b"hi,ham", b'"a\nb \xa3",spam', b"n\0,ham"]
-    rows += [b"x,y,z", b"\xa3,\xa3"]
+    rows = [b"caf\xc3\xa9 \xa3,spam", b",spam", b"hi,ham", b'"a\nb \0",spam', b"n\0,ham"]
+    rows += [b"x,y,z", b"\0,\xc3\xa9\xa3"]
     path.write_bytes(b"text,label\n" + b"\n".join(rows) + b"\n")
     source = Source(path, on_bad_row="skip")
     assert labels_of(source) == ["ham"]
     assert source.bad_row_count == 6
     assert source.bad_row_labels == {"spam": 3, "ham": 1}, "of two rows it cannot be read"
     path = tmp_path / "a.jsonl"
-    rows = [b'{"text": "\xa3", "label": "spam"}', b'{"text": "a", "label": "ham"}', b'{"label": 1}']
+    rows = [b'{"text": "\xc3\xa9\xa3", "label": "spam"}', b'{"text": "a", "label": "ham"}', b'{"label": 1}']
     path.write_bytes(b"\n".join(rows) + b"\n")
     source = Source(path, on_bad_row="skip")
     assert labels_of(source) == ["ham"] and source.bad_row_labels == {"spam": 1}
