@@ -104,6 +104,9 @@ def open_or_build(
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
+    if source.on_bad_row == "skip":
+        # Stores of earlier versions do not know what was skipped.
+        read.append("skipped labels are counted")
     if not hasattr(columns, "__qualname__") and identity is None:
         raise TypeError(
             "columns must be a function, or identity must tell it from others. "
@@ -120,7 +123,12 @@ def open_or_build(
         remarks=lambda: [
             source.bad_row_count,
             source.bad_rows[:SKIPPED_KEPT],
-            {"revised": False, **getattr(source, "noted", {})},
+            {
+                "revised": False,
+                **getattr(source, "noted", {}),
+                "skipped_labels": dict(getattr(source, "bad_row_labels", {})),
+                "unlabelled": dict(getattr(source, "unlabelled", {})),
+            },
         ],
         is_revised=lambda store: store.noted.get("revised"),
     )

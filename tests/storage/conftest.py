@@ -14,7 +14,7 @@ def s3_of_session():
 
 @pytest.fixture
 def s3(s3_of_session, monkeypatch):
-    """An S3 server with an empty bucket `bucket`, named by the environment as AWS' tools read it."""
+    """An S3 server with an empty bucket `bucket`, named by the variables of AWS' tools."""
     server, client = s3_of_session, s3_of_session.client
     client.create_bucket(Bucket="bucket")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
