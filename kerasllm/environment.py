@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from kerasllm.addresses import redact
 from kerasllm.errors import CommandError
 
 PACKAGES = (
@@ -115,7 +116,7 @@ def describe_environment(command: str, seed: int, fingerprints: dict[str, str]) 
 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": redact(command),
         "seed": seed,
         "data": fingerprints,
         "versions": versions(),

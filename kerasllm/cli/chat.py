@@ -59,7 +59,8 @@ def _lines() -> Iterator[str]:
             continue
         if not typed and not line:
             return
-        yield line.rstrip("\r\n")
+        # A file that is piped in may begin with a byte-order mark.
+        yield line.rstrip("\r\n").lstrip("\ufeff")
 
 
 def _obey(conversation, command: str, rest: str) -> str:

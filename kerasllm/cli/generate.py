@@ -93,6 +93,7 @@ def _show(pieces: Iterator[str]) -> None:
 
 
 def _prompts(texts: tuple[str, ...], input: str | None) -> list:
+    from kerasllm.data.chat.messages import without_mark
     from kerasllm.workflows.generate import Prompt, read_prompts
 
     if bool(texts) == bool(input):
@@ -100,6 +101,7 @@ def _prompts(texts: tuple[str, ...], input: str | None) -> list:
         raise CommandError(f"Prompts come from one place. Received: {what}", fix="give one of them")
     if input:
         return list(read_prompts(input))
+    texts = tuple(map(without_mark, texts))
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise CommandError(f"Prompt {number} is empty", where="--prompt", fix="leave it out")

@@ -13,6 +13,7 @@ from kerasllm.data import loading
 from kerasllm.data.chat.conversations import Counts, open_conversations
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents, open_documents
+from kerasllm.data.loading import files_of
 from kerasllm.data.pairs import Pairs
 from kerasllm.data.sequences import (
     Sequences,
@@ -24,6 +25,7 @@ from kerasllm.data.sequences import (
 from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore
 from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
+from kerasllm.plurals import counted
 
 
 @dataclass(eq=False)
@@ -78,7 +80,7 @@ def load_texts(
     documents = {
         part: Documents(spec, split=part, text=data.text, on_bad_row=data.on_bad_row)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     share = 0.0 if "validation" in documents else data.validation_split
     stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
@@ -136,7 +138,7 @@ def load_conversations(
     stores = {
         part: open_conversation_rows(data, spec, tokenizer, template, part, folder, notify)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     chosen = {part: np.arange(len(store)) for part, store in stores.items()}
     held_out = stores.get("validation")
@@ -190,9 +192,25 @@ def open_conversation_rows(
         train_on_prompt=data.train_on_prompt,
         system=data.system,
         on_bad_row=data.on_bad_row,
+        prompt=data.prompt,
+        response=data.response,
         folder=folder,
         notify=notify,
     )
+
+
+def columns_of(store: TokenStore) -> str | None:
+    """Says in words which columns of conversations were read, and as what; `None` if unknown."""
+    counts = Counts.of(store)
+    if not counts.shapes:
+        return None
+    several = len(counts.shapes) > 1
+    read = [
+        f"{columns} ({counted(count, 'row')})" if several else columns
+        for columns, count in counts.shapes.items()
+    ]
+    unread = f"; not read: {', '.join(counts.unread)}" if counts.unread else ""
+    return "; ".join(read) + unread
 
 
 def remarks(store: TokenStore, kind: str | None) -> list[str]:
@@ -200,6 +218,7 @@ def remarks(store: TokenStore, kind: str | None) -> list[str]:
     found = loading.remarks(store)
     if kind:
         counts = Counts.of(store)
+        found += counts.remarks
         for count, what in (
             (counts.cut, "were cut to data.max_length"),
             (counts.dropped, "were dropped, as they are longer than data.max_length"),

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasllm.data.chat.shapes import BadRow
+from kerasllm.data.chat.messages import BadRow, read_list
 from kerasllm.data.readers.files import find_files
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.errors import DataError
@@ -44,8 +44,8 @@ def read_questions(
     """Reads files of questions.
 
     A row is `{"question": ..., "choices": [...], "answer": ...}`. The answer is the number of the
-    right choice, from 0; its text; or its letter, A for the first. Files: jsonl, json (a list) and
-    parquet.
+    right choice, from 0; its text; or its letter, A for the first. Files: jsonl, json (a list),
+    csv, tsv and parquet.
 
     Args:
         spec: A path, a glob, an address, or a sequence of these.
@@ -87,6 +87,8 @@ def _question(row: Mapping[str, Any], file: str, line: int) -> Question:
     if missing:
         raise BadRow(f"no {' and no '.join(map(repr, missing))}")
     choices = row["choices"]
+    # As a csv file has them.
+    choices = (read_list(choices) or choices) if isinstance(choices, str) else choices
     if not isinstance(choices, list):
         raise BadRow(f"'choices' is {json_kind(choices)}, where a list is expected")
     if len(choices) < 2:
@@ -111,6 +113,8 @@ def _number_of(answer: Any, choices: Sequence[str]) -> int:
     if isinstance(answer, str):
         if answer.strip() in choices:
             return choices.index(answer.strip())
+        if answer.strip() in map(str, range(len(choices))):
+            return int(answer)
         letter = answer.strip().upper()
         if len(letter) == 1 and letter in string.ascii_uppercase[: len(choices)]:
             return string.ascii_uppercase.index(letter)

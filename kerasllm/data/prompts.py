@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kerasllm.data.chat.shapes import BadRow, read_row, shape_of
+from kerasllm.data.chat.conversation_files import ConversationFiles
+from kerasllm.data.chat.conversations import kind_of_rows
+from kerasllm.data.chat.shapes import Preference
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents
-from kerasllm.data.readers.files import find_files
-from kerasllm.data.readers.records import first_keys, records
 
 # What a prompt is: longer ones would make large models slow to compare.
 _PROMPT_TOKENS = 64
@@ -37,18 +37,24 @@ def prompts_of(
     """
     text = getattr(data, "text", None)
     plain = text is not None or getattr(data, "format", "auto") == "text"
-    shape = None if plain else shape_of(first_keys(spec, split))
-    if shape is None:
+    kind = "text" if plain else kind_of_rows(spec, split)
+    if kind == "text":
         documents = Documents(spec, split=split, text=text, on_bad_row="skip")
         texts, files = _paragraphs(documents), documents.files
     else:
-        found = find_files(spec, split)
-        files = tuple(file.name for file in found)
-        system = getattr(data, "system", None)
-        texts = (text for file in found for text in _asked(file, shape, system, model))
+        found = ConversationFiles(
+            spec,
+            split,
+            getattr(data, "format", "auto"),
+            getattr(data, "system", None),
+            "skip",
+            prompt=getattr(data, "prompt", None),
+            response=getattr(data, "response", None),
+            preferences=kind == "pair",
+        )
+        texts, files = _asked(found, model), found.files
     limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
-    noun = {None: "paragraph", "preference": "pair"}.get(shape, "conversation")
-    return _cut(texts, model, limit), files, noun
+    return _cut(texts, model, limit), files, "paragraph" if kind == "text" else kind
 
 
 def _paragraphs(documents: Documents) -> Iterator[str]:
@@ -59,15 +65,10 @@ def _paragraphs(documents: Documents) -> Iterator[str]:
                 yield text
 
 
-def _asked(file, shape: str, system: str | None, model: Any) -> Iterator[str]:
-    for _, row, problem in records(file):
-        try:
-            found = None if problem else read_row(row, shape, system)
-        except BadRow:
-            continue
-        if found is None:
-            continue
-        messages = found.chosen[: found.prompt] if shape == "preference" else found[:-1]
+def _asked(files: ConversationFiles, model: Any) -> Iterator[str]:
+    for found in files.conversations():
+        pair = isinstance(found, Preference)
+        messages = found.chosen[: found.prompt] if pair else found[:-1]
         yield _written(messages, model.chat_template, model.tokenizer.start_token)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,6 +104,9 @@ def open_or_build(
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
+    if source.on_bad_row == "skip":
+        # Stores of earlier versions do not know what was skipped.
+        read.append("skipped labels are counted")
     if not hasattr(columns, "__qualname__") and identity is None:
         raise TypeError(
             "columns must be a function, or identity must tell it from others. "
@@ -117,7 +120,17 @@ def open_or_build(
         source.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [source.bad_row_count, source.bad_rows[:SKIPPED_KEPT]],
+        remarks=lambda: [
+            source.bad_row_count,
+            source.bad_rows[:SKIPPED_KEPT],
+            {
+                "revised": False,
+                **getattr(source, "noted", {}),
+                "skipped_labels": dict(getattr(source, "bad_row_labels", {})),
+                "unlabelled": dict(getattr(source, "unlabelled", {})),
+            },
+        ],
+        is_revised=lambda store: store.noted.get("revised"),
     )
 
 
@@ -129,8 +142,12 @@ def open_or_write(
     folder: str | os.PathLike,
     progress: Callable[[int], None] | None = None,
     remarks: Callable[[], object] = lambda: [0, []],
+    is_revised: Callable[[TokenStore], bool | None] | None = None,
 ) -> TokenStore:
     """Returns the store of an identity, written now if there is none.
+
+    Where a reader has learned to read some rows in another way, `is_revised` keeps the stores of
+    all others, and with them the fingerprints by which unfinished runs tell their data.
 
     Args:
         identity: All that decides what is in the store, as JSON values.
@@ -140,21 +157,36 @@ def open_or_write(
         progress: Called with the number of rows done. Defaults to `None`.
         remarks: Called after the last row: `[bad rows left out, the first of them, ...]`, and
             whatever else is to be kept as `TokenStore.remarks`. Defaults to none left out.
+        is_revised: Takes a store and tells whether its rows are others than earlier versions read
+            of the same identity; its fingerprint is then another. `None` of a store that was
+            written by such a version: it is written again. Defaults to `None`: all versions read
+            the same rows.
 
     Raises:
         JobError: If the store cannot be written, for one because the disk is full.
     """
-    fingerprint = hashlib.sha256(json.dumps([_VERSION, identity]).encode()).hexdigest()
-    path = Path(folder) / f"{fingerprint}.arrow"
-    store, damage = _open(path)
+    path = Path(folder) / f"{_fingerprint(identity)}.arrow"
+
+    def find() -> tuple[TokenStore | None, str | None]:
+        store, damage = _open(path)
+        by_earlier = store is not None and is_revised is not None and is_revised(store) is None
+        return (None, damage) if by_earlier else (store, damage)
+
+    store, damage = find()
     if store is None:
         with _one_at_a_time(path.parent):
             # While this process waited, another may have made it.
-            store, damage = _open(path)
+            store, damage = find()
             if store is None:
                 write_token_file(path, batches(), list(files), progress, remarks=remarks)
                 store = TokenStore(path, damage=damage)
+    if is_revised is not None and is_revised(store):
+        store.fingerprint = _fingerprint([identity, "revised"])
     return store
+
+
+def _fingerprint(identity: object) -> str:
+    return hashlib.sha256(json.dumps([_VERSION, identity]).encode()).hexdigest()
 
 
 def row_batch(
@@ -291,6 +323,8 @@ class TokenStore:
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
         remarks: What else was noted when the rows were read, a list.
+        noted: What was noted by name, the mapping among the remarks: for one, `skipped_reasons` and
+            `notes` of a `Source`.
         file_remarks: What a user should know of how the files were found, a list.
         has_trained: Whether the rows have a loss mask: which of their tokens count in the loss.
 
@@ -306,6 +340,8 @@ class TokenStore:
         self._mapped, schema, self._batches, self._files, remarks = read_token_file(self.path)
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
+        found = (one for one in self.remarks if isinstance(one, dict))
+        self.noted: Mapping[str, Any] = next(found, {})
         self.file_remarks: Sequence[str] = ()
         self._first_rows = np.cumsum([0, *(len(batch) for batch in self._batches)])
         self._types = {

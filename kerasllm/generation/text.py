@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import DataError
 
 from kerasllm.generation.generator import Generator
@@ -72,8 +73,11 @@ class TextGenerator:
         return self._conversational and self.has_chat_template
 
     def encode(self, prompt: str) -> list[int]:
-        """Returns the tokens of a prompt, after the start token if the tokenizer has one."""
-        ids = self.tokenizer.encode_whole(prompt)
+        """Returns the tokens of a prompt, after the start token if the tokenizer has one.
+
+        A byte-order mark at its beginning is of the file that it comes from, and is left out.
+        """
+        ids = self.tokenizer.encode_whole(without_mark(prompt))
         start = self.tokenizer.start_token_id
         return ids if start is None else [start, *ids]
 
@@ -199,8 +203,10 @@ def generate_for_model(
             "The model has no chat template, which makes a text of a conversation",
             fix="give a text, or set model.chat_template",
         )
-    encode = generator.encode_chat if chat else generator.encode
-    tokens = [encode(prompt) for prompt in prompts]
+    if chat:
+        tokens = [generator.encode_chat(_to_answer(n, each)) for n, each in enumerate(prompts)]
+    else:
+        tokens = [generator.encode(prompt) for prompt in prompts]
     texts = [""] * len(tokens)
     for room in sorted({_room(ids, max_length, settings) for ids in tokens}):
         chosen = [
@@ -216,6 +222,13 @@ def generate_for_model(
     if not chat and not strip_prompt:
         texts = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
     return texts[0] if alone else texts
+
+
+def _to_answer(number: int, messages: Any) -> list[dict]:
+    try:
+        return to_answer(messages)
+    except BadRow as error:
+        raise DataError(f"Conversation {number} cannot be answered: {error}") from None
 
 
 def _room(tokens: Sequence[int], max_length: int | None, settings: GenerationSettings) -> int:

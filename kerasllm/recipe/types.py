@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasllm.addresses import take_credentials
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.yaml_file import Written
 
@@ -23,9 +25,11 @@ WholeNumber = Annotated[int, Field(ge=0, lt=2**31), "a whole number from 0 to 21
 Positive = Annotated[float, Field(gt=0), "a number above 0"]
 NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
+# An address enters a recipe without the credentials that it was given with.
+Location = Annotated[str, Field(min_length=1), AfterValidator(take_credentials), "a text"]
 Files = Annotated[
-    Text | Annotated[list[Text], Field(min_length=1)],
-    "a file, a glob, starter:NAME or a list of these",
+    Location | Annotated[list[Location], Field(min_length=1)],
+    "a file, a glob, a folder, an address, starter:NAME or a list of these",
 ]
 LabelNames = Annotated[
     Text | Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)],
@@ -35,6 +39,32 @@ LabelNames = Annotated[
 LabelWeights = Annotated[
     dict[Text, Positive], Field(min_length=1), "a mapping of labels to numbers above 0"
 ]
+
+
+def known_encoding(name: str) -> str:
+    """Returns the name of an encoding of text that Python knows.
+
+    Raises:
+        ValueError: It knows none, or no encoding of text, such as base64.
+    """
+    try:
+        "a".encode(name)
+    except (LookupError, UnicodeError, TypeError):
+        raise ValueError(f"unknown encoding: {name}") from None
+    return name
+
+
+Encoding = Annotated[
+    str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
+]
+Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+# Keys of the section `data` that tasks share: how the text of files is read.
+ENCODING = Field(
+    None, description="encoding of the files' text; null: UTF-8, or refused with its name"
+)
+DELIMITER = Field(
+    None, description="what separates fields of csv and tsv; null: detected, and shown"
+)
 
 
 class Section(BaseModel):

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasllm.data.chat.messages import BadRow, check_messages, role_of, text_of_part
 from kerasllm.serving.requests import brief
 from kerasllm.serving.validation import refused
 from kerasllm.tasks.task import valid_unicode
@@ -127,9 +128,8 @@ def _are_tokens(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(each) is int for each in value)
 
 
-def _modern_role(role: Any) -> Any:
-    # OpenAI's later name for what instructs the model.
-    return "system" if role == "developer" else role
+def _known_role(role: Any) -> Any:
+    return role_of(role) or role
 
 
 def _parts(content: Any) -> Any:
@@ -137,10 +137,10 @@ def _parts(content: Any) -> Any:
 
 
 def _text_of_part(part: Any) -> str:
-    fields = part if isinstance(part, dict) else {}
-    if fields.get("type") != "text" or not isinstance(fields.get("text"), str):
+    text = text_of_part(part)
+    if text is None:
         raise refused(f"must be a text part. Received: {brief(part)}")
-    return fields["text"]
+    return text
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -177,7 +177,7 @@ class Message(BaseModel, extra="allow", json_schema_extra=_tidy):
 
     role: Annotated[
         Literal["system", "user", "assistant"],
-        BeforeValidator(_modern_role),
+        BeforeValidator(_known_role),
         WithJsonSchema({"enum": ["system", "developer", "user", "assistant"]}),
         "system, user or assistant",
     ]
@@ -291,10 +291,13 @@ class ChatBody(Body):
 
     @field_validator("messages")
     @classmethod
-    def _last_one_is_answered(cls, messages: list[Message]) -> list[Message]:
-        if messages[-1].role == "assistant":
-            raise refused("must not end with the assistant's: the last message is answered")
-        return messages
+    def _are_a_conversation(cls, messages: list[Message]) -> list[Message]:
+        given = [{"role": each.role, "content": each.content} for each in messages]
+        try:
+            read = check_messages(given, answered=False)
+        except BadRow as error:
+            raise refused(f"cannot be answered: {error}") from None
+        return [Message(**each) for each in read]
 
     @field_validator("max_tokens")
     @classmethod

@@ -14,7 +14,19 @@ from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
-from kerasllm.recipe.types import Count, Files, Section, Share, Text, WholeNumber
+from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
+    Count,
+    Delimiter,
+    Encoding,
+    Files,
+    Location,
+    Section,
+    Share,
+    Text,
+    WholeNumber,
+)
 from kerasllm.tasks.task import (
     Api,
     DataFacts,
@@ -49,7 +61,7 @@ _FOR = {
 class CausalModel(Section):
     """Which model, and how much of it trains."""
 
-    preset: Text | None = Field(
+    preset: Location | None = Field(
         None,
         description="name in `kerasllm presets list`, hf://, pypi://, folder, run, .gguf; null: a "
         "new GPT-2",
@@ -123,12 +135,18 @@ class CausalData(Section):
         None, description="as train; null: a part of train (validation_split)"
     )
     test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
-    format: Literal["auto", "text", "messages", "prompt_completion", "alpaca", "sharegpt"] = Field(
-        "auto", description="what a row looks like; auto: by its keys"
-    )
+    format: Literal[
+        "auto", "text", "conversations", "messages", "prompt_completion", "alpaca", "sharegpt"
+    ] = Field("auto", description="what a row holds; auto: told by its columns, or else plain text")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
+    prompt: Text | None = Field(
+        None, description="column of what the user says; null: found by common names"
+    )
+    response: Text | None = Field(
+        None, description="column of what the assistant says; null: found by common names"
+    )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out: of a text its end, of conversations any"
+        0.1, description="part of train to hold out: of one text its end, of rows a sample"
     )
     vocabulary_size: Annotated[int, Field(ge=257, lt=2**31), "a whole number, 257 or more"] = Field(
         4096, description="tokens of the tokenizer that a new model gets, trained on its text"
@@ -150,8 +168,13 @@ class CausalData(Section):
     too_long: Literal["cut", "drop", "split"] = Field(
         "cut", description="what to do with conversations above max_length"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
+    )
+    leaks: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse", description="what test rows that are in train too, above 1%, do to the run"
     )
 
 
@@ -274,9 +297,10 @@ class CausalLanguageModelling(Task):
             tokenizer, template = load_text_side(preset, notify)
         elif conversations:
             raise DataError(
-                "A new model cannot begin with conversations",
+                "A new model cannot begin with conversations, which the rows look like",
                 where="data.train",
-                fix="name model.preset, or train on plain text first",
+                fix="tune a pretrained model on them: --recipe gpt_sft_lora; or train on one "
+                "column as plain text: --set data.text=COLUMN",
             )
         packs = _packs(recipe)
         if conversations:
@@ -285,12 +309,14 @@ class CausalLanguageModelling(Task):
         return read(recipe, tokenizer, template, packs, store_dir(), notify)
 
     def report_rows(self, recipe: CausalRecipe, part: str) -> ReportRows:
+        from kerasllm.data.loading import files_of
         from kerasllm.data.report.rows import record_rows, text_rows
 
         data = recipe.data
+        files = files_of(data, part)
         if _are_conversations(data):
-            return record_rows(getattr(data, part), part, format=data.format, system=data.system)
-        return text_rows(getattr(data, part), part, text=data.text)
+            return record_rows(files, part, format=data.format, system=data.system)
+        return text_rows(files, part, text=data.text)
 
     def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
         from kerasllm.models.adapters import add_adapter, load_adapter
@@ -374,10 +400,14 @@ class CausalLanguageModelling(Task):
         options: EvaluateOptions,
         notify: Callable[[str], None],
     ) -> tuple[Questions | Measured, list[str]]:
+        from kerasllm.data.loading import reading_of
         from kerasllm.data.multiple_choice import read_questions
+        from kerasllm.data.readers.files import read_as
         from kerasllm.models.multiple_choice import TEMPLATE
 
-        kind = _kind_of(spec, options)
+        reading = reading_of(recipe and recipe.data, options)
+        spec = read_as(spec, "test", preferred="text", **reading)
+        kind = _kind_of(spec, options, recipe and recipe.data)
         _check_length(model, options.max_length)
         if kind == "questions with choices":
             template = options.template or TEMPLATE
@@ -454,7 +484,7 @@ class CausalLanguageModelling(Task):
             merged.save_to_preset(folder)
 
     def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
-        from kerasllm.data.language_models import remarks
+        from kerasllm.data.language_models import columns_of, remarks
 
         noun = "conversation" if data.conversations else "text"
         facts = [(part, _part(recipe, data, part, noun)) for part in data.parts]
@@ -462,6 +492,7 @@ class CausalLanguageModelling(Task):
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
             what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
+            facts += [("columns", read) for read in [columns_of(data.stores["train"])] if read]
             facts.append(("chat template", data.template.name))
             facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
         facts.append(("rows", _rows(recipe, data)))
@@ -563,12 +594,29 @@ class CausalLanguageModelling(Task):
 
 
 def _are_conversations(data: CausalData) -> bool:
-    """Tells by a recipe's format, or by the keys of the first rows, what the training data are."""
+    """Tells by a recipe's format, or by the columns of the first rows, what the data are."""
     from kerasllm.data.chat.conversations import holds_conversations
+    from kerasllm.data.loading import files_of
 
-    if data.format != "auto" or data.text is not None:
-        return data.format not in ("auto", "text")
-    return holds_conversations(data.train)
+    named = data.prompt is not None or data.response is not None
+    if data.text is not None and (named or data.format not in ("auto", "text", "conversations")):
+        raise RecipeError(
+            "data.text is the column of plain text, and the recipe asks for conversations",
+            where="data.text",
+            fix="for plain text, remove data.prompt and data.response and set data.format=text; "
+            "for conversations, remove data.text",
+        )
+    if named and data.format == "text":
+        raise RecipeError(
+            "data.prompt and data.response are columns of conversations, and data.format is text",
+            where="data.format",
+            fix="set data.format=conversations, or name the column of the texts: data.text",
+        )
+    if data.text is not None:
+        return False
+    if named or data.format != "auto":
+        return data.format != "text"
+    return holds_conversations(files_of(data, "train"))
 
 
 def _packs(recipe: CausalRecipe) -> bool:
@@ -625,7 +673,8 @@ def _conversations(
     """Returns conversations, and what a user should know of how they were read."""
     from kerasllm.data.chat.conversations import Counts, open_conversations
     from kerasllm.data.chat.templates import choose_template
-    from kerasllm.data.loading import remarks
+    from kerasllm.data.language_models import remarks
+    from kerasllm.data.readers.records import first_keys
     from kerasllm.data.sequences import whole_rows
     from kerasllm.environment import store_dir
 
@@ -645,10 +694,11 @@ def _conversations(
         max_length=length,
         system=trained.system if trained else None,
         on_bad_row=trained.on_bad_row if trained else "error",
+        **_named(trained, first_keys(data, "test")),
         folder=store_dir(),
         notify=notify,
     )
-    found, counts = remarks(store), Counts.of(store)
+    found, counts = remarks(store, None) + Counts.of(store).remarks, Counts.of(store)
     if counts.cut or counts.dropped:
         found.append(f"of more than {length:,} tokens: {counts}")
     facts = {"conversations": len(store), "max_length": length}
@@ -662,6 +712,13 @@ def _length(model: CausalLM, options: EvaluateOptions, trained: Any | None) -> i
     if trained is not None:
         return trained.max_length
     return min(model.max_length or _LONGEST_WINDOW, _LONGEST_WINDOW)
+
+
+def _named(trained: Any | None, keys: Sequence[str]) -> dict[str, str]:
+    """Returns the columns that the recipe of a run names, if other data have them too."""
+    found = {name: getattr(trained, name, None) for name in ("prompt", "response")}
+    found = {name: column for name, column in found.items() if column is not None}
+    return found if {*found.values()} <= {*keys} else {}
 
 
 def _check_length(model: CausalLM, length: int | None) -> None:
@@ -688,23 +745,18 @@ def _of_texts(sequences: Sequences, scores) -> list[dict]:
     return rows
 
 
-def _kind_of(data: str | Sequence[str], options: EvaluateOptions) -> str:
-    """Returns what the rows of some files are, by the keys of the first ones."""
-    from kerasllm.data.chat.shapes import shape_of
+def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any | None) -> str:
+    """Returns what the rows of some files are, by the columns of the first ones."""
+    from kerasllm.data.chat.conversations import holds_conversations
     from kerasllm.data.multiple_choice import KEYS
     from kerasllm.data.readers.records import first_keys
 
     keys = [] if options.text else first_keys(data, "test")
+    plain = getattr(trained, "format", None) == "text" or getattr(trained, "text", None) in keys
     kind = "texts"
     if {*KEYS[:2]} <= {*keys}:
         kind = "questions with choices"
-    elif (shape := shape_of(keys)) == "preference":
-        raise DataError(
-            "The rows are preferences: an answer that was chosen, and one that was rejected",
-            where=str(data if isinstance(data, str) else data[0]),
-            fix="give texts, conversations, or questions with choices",
-        )
-    elif shape:
+    elif keys and not plain and (_named(trained, keys) or holds_conversations(data, "test")):
         kind = "conversations"
     for option, used in _FOR.items():
         if getattr(options, option) is not None and used != kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from kerasllm.data.chat.messages import without_mark
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.workflows.generate import open_generator
@@ -60,7 +61,7 @@ class Conversation:
             DataError: If the message alone is too long; the conversation then stays as it was.
         """
         before = list(self.turns)
-        self.turns.append({"role": "user", "content": message})
+        self.turns.append({"role": "user", "content": without_mark(message)})
         try:
             ids = self._fitting()
         except DataError:
@@ -89,7 +90,8 @@ class Conversation:
         longest = self._generator.generator.longest
         self.dropped = 0
         while True:
-            start = [] if self.system is None else [{"role": "system", "content": self.system}]
+            system = without_mark(self.system or "")
+            start = [{"role": "system", "content": system}] if system.strip() else []
             ids = self._generator.encode_chat(start + self.turns)
             # Half of the positions are for the answer, at most.
             answer = 0 if longest is None else min(self._settings.max_new_tokens, longest // 2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.workflows.trained import Trained, open_generator_source
@@ -184,8 +185,9 @@ def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) 
                 "was tuned on conversations",
             )
         content = prompt.content
-        messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
-        ids = generator.encode_chat(messages)
+        if isinstance(content, str):
+            content = [{"role": "user", "content": without_mark(content)}]
+        ids = generator.encode_chat(content)
     generator.generator.room(ids, settings, prompt.where)
     return ids
 
@@ -219,6 +221,7 @@ def read_prompts(path: str | Path) -> Iterator[Prompt]:
             line = raw.decode("utf-8")
         except UnicodeDecodeError:
             raise DataError("The line is not UTF-8", where=where, fix="convert the file") from None
+        line = without_mark(line)
         content = _row(line, where) if path.suffix == ".jsonl" else line
         if not content or (isinstance(content, str) and not content.strip()):
             raise DataError("The prompt is empty", where=where, fix="leave the line out")
@@ -231,11 +234,11 @@ def _row(line: str, where: str) -> str | list[dict]:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"The line is not JSON: {error}", where=where) from None
-    row = row if isinstance(row, dict) else {}
+    row = {key.lower(): value for key, value in row.items()} if isinstance(row, dict) else {}
     prompt, messages = row.get("prompt"), row.get("messages")
     if isinstance(prompt, str) and messages is None:
-        return prompt
-    if prompt is None and isinstance(messages, list):
+        return without_mark(prompt)
+    if prompt is None and isinstance(messages, (list, str)):
         return checked(messages, where)
     raise DataError(
         "The line must be an object with a text `prompt` or a list `messages`, not both. Received: "
@@ -251,20 +254,14 @@ def checked(messages: list, where: str) -> list[dict]:
     Raises:
         DataError: If it cannot.
     """
-    for number, message in enumerate(messages, start=1):
-        parts = message if isinstance(message, dict) else {}
-        role, content = parts.get("role"), parts.get("content")
-        if role not in ("system", "user", "assistant") or not isinstance(content, str):
-            raise DataError(
-                f"Message {number} must have a role (system, user, assistant) and a text as "
-                f"content. Received: {str(message)[:80]}",
-                where=where,
-            )
-    if not messages or messages[-1]["role"] != "user":
+    try:
+        return to_answer(messages)
+    except BadRow as error:
         raise DataError(
-            "The conversation must end with a message of the user, which is answered", where=where
-        )
-    return messages
+            f"The messages are no conversation to answer: {error}",
+            where=where,
+            fix='write [{"role": "user", "content": "..."}, ...]; the last message is the user\'s',
+        ) from None
 
 
 def _is_chat(prompt: Prompt, chat: bool) -> bool:

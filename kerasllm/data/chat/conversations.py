@@ -4,91 +4,87 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from kerasllm.data.chat.shapes import BadRow, known_shapes, read_row, shape_of
+from kerasllm.data.chat.conversation_files import (
+    NAME_COLUMNS,
+    PLAIN_TEXT,
+    ConversationFiles,
+    Counts,
+    Encoded,
+)
+from kerasllm.data.chat.messages import BadRow
+from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
-from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.records import first_keys, records
-from kerasllm.data.readers.sources import places
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
+from kerasllm.data.readers.records import first_rows
+from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
-from kerasllm.plurals import counted
 
 # Raise it when the same file and settings would give other tokens than before.
 _VERSION = 1
-
-# Rows whose keys together tell the shape: a key may be missing in some.
-_ROWS_FOR_SHAPE = 100
-_ROWS_PER_BATCH = 1024
-_BAD_ROWS_KEPT = 1000
-
-_Encoded = tuple[np.ndarray, np.ndarray]
-
-
-@dataclasses.dataclass
-class Counts:
-    """What became of the conversations of some files.
-
-    Args:
-        read: Conversations (or pairs of them) that were read, bad rows not counted.
-        cut: Those that lost their end, to fit.
-        dropped: Those that were left out, as nothing to train on would have fitted.
-        split: Those that were split between turns.
-        pieces: What those became.
-        skipped: Bad rows that were left out.
-    """
-
-    read: int = 0
-    cut: int = 0
-    dropped: int = 0
-    split: int = 0
-    pieces: int = 0
-    skipped: int = 0
-
-    @classmethod
-    def of(cls, store: TokenStore) -> Counts:
-        """Returns what a store of conversations remembers, also when it is used again."""
-        return cls(**store.remarks[0])
-
-    def __str__(self) -> str:
-        said = [counted(self.read, "conversation")]
-        said += [f"{self.cut:,} cut"] * (self.cut > 0)
-        said += [f"{self.dropped:,} dropped as too long"] * (self.dropped > 0)
-        said += [f"{self.split:,} split into {self.pieces:,}"] * (self.split > 0)
-        said += [f"{counted(self.skipped, 'bad row')} skipped"] * (self.skipped > 0)
-        return ", ".join(said)
 
 
 def holds_conversations(
     spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
 ) -> bool:
-    """Tells by the keys of the first rows whether files hold conversations, or else texts.
+    """Tells by the columns of the first rows whether files hold conversations, or else texts.
+
+    With a column `text`, names that are common elsewhere (`question`, `answer`) mean nothing.
 
     Args:
         spec: As for `open_conversations`, and text files.
         split: The part that `starter:NAME` means. Defaults to `"train"`.
 
     Raises:
-        DataError: If they hold preferences.
+        DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
-    shape = shape_of(first_keys(spec, split))
-    if shape == "preference":
+    kind = kind_of_rows(spec, split)
+    if kind == "pair":
         raise DataError(
-            "The rows are preferences: each has an answer that was chosen and one that was rejected",
-            where="data.train",
-            fix="train on them with a recipe whose task is preference, such as gpt_dpo",
+            "The rows are preferences: an answer that was chosen, and one that was rejected",
+            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
+            fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
         )
-    return shape is not None
+    return kind == "conversation"
+
+
+def kind_of_rows(
+    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
+) -> str:
+    """Tells by the columns of the first rows what each is: `text`, `conversation` or `pair`.
+
+    Args:
+        spec: As for `holds_conversations`.
+        split: The same. Defaults to `"train"`.
+
+    Raises:
+        DataError: If several columns could be the prompt, or the response.
+    """
+    shapes = [_shape_of(keys) for keys in dict.fromkeys(first_rows(spec, split))]
+    found = [shape for shape in shapes if isinstance(shape, Shape)]
+    if any(shape.name == "preference" for shape in found):
+        return "pair"
+    unclear = [shape for shape in shapes if isinstance(shape, UnclearShape)]
+    if unclear and not found:
+        raise DataError(
+            f"The rows look like conversations, but {unclear[0]}",
+            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
+            fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}",
+        )
+    return "conversation" if any(shape.certain for shape in found) else "text"
+
+
+def _shape_of(keys: Sequence[str]) -> Shape | UnclearShape | None:
+    try:
+        return find_shape(keys)
+    except UnclearShape as error:
+        # A column that is called text is the text, whatever else is there.
+        return None if "text" in map(str.lower, keys) else error
 
 
 def open_conversations(
@@ -104,13 +100,16 @@ def open_conversations(
     train_on_prompt: bool = False,
     system: str | None = None,
     on_bad_row: str = "error",
+    prompt: str | None = None,
+    response: str | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
     """Returns the tokens of conversations, from the store if they were read before.
 
-    Shapes: `messages` (`[{"role", "content"}, ...]`), `prompt_completion` (`prompt`,
-    `completion`), `alpaca` (`instruction`, `input`, `output`) and `sharegpt` (`conversations`,
-    `[{"from", "value"}, ...]`). Files: jsonl, json (a list) and parquet.
+    Shapes: `messages` (`[{"role", "content"}, ...]`), `prompt_completion` (`prompt` and
+    `completion`, `question` and `answer`, ...), `alpaca` (`instruction`, `input`, `output`) and
+    `sharegpt` (`conversations`, `[{"from", "value"}, ...]`); see `kerasllm.data.chat.shapes`.
+    Files: jsonl, json (a list), csv, tsv and parquet.
 
     Args:
         spec: A path, a glob, an address, `starter:chat`, or a sequence of these.
@@ -120,8 +119,8 @@ def open_conversations(
         folder: Where stores are kept.
         split: `"train"`, `"validation"` or `"test"`: the part that `starter:NAME` means. Defaults
             to `"train"`.
-        format: The shape of the rows, or `"auto"`, which tells it by their keys. Defaults to
-            `"auto"`.
+        format: The shape of the rows, or `"auto"` or `"conversations"`, which tell it row by row by
+            the columns. Defaults to `"auto"`.
         too_long: What becomes of a conversation of more tokens: `"cut"` cuts its end off,
             `"drop"` leaves it out, `"split"` makes several of it, each of whole turns and with
             the system's message (a turn that is too long by itself is cut). Where nothing to
@@ -131,6 +130,8 @@ def open_conversations(
         system: What the system says where a conversation has no such message. Defaults to `None`.
         on_bad_row: `"error"` refuses files that have bad rows and names the first ones, `"skip"`
             leaves them out. Defaults to `"error"`.
+        prompt: The column of what the user says. Defaults to `None`: found by common names.
+        response: The column of what the assistant says. Defaults to `None`: found by common names.
         notify: Called with what is being done. Defaults to `None`.
 
     Returns:
@@ -148,10 +149,13 @@ def open_conversations(
     ```
     """
     _check_choice("too_long", too_long, ("cut", "drop", "split"))
-    reader = _Reader(spec, split, format, system, on_bad_row, preferences=False)
+    _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
+    reader = ConversationFiles(
+        spec, split, format, system, on_bad_row, prompt=prompt, response=response
+    )
     encode = functools.partial(encode_conversation, template, tokenizer)
 
-    def rows_of(messages: list[dict], counts: Counts) -> list[_Encoded]:
+    def rows_of(messages: list[dict], counts: Counts) -> list[Encoded]:
         row = encode(messages, train_on_prompt)
         if not row[1].any():
             raise BadRow("the chat template marks nothing that the assistant says")
@@ -214,9 +218,10 @@ def open_preferences(
         DataError: As for `open_conversations`.
     """
     _check_choice("too_long", too_long, ("cut", "drop"))
-    reader = _Reader(spec, split, "preference", system, on_bad_row, preferences=True)
+    _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
+    reader = ConversationFiles(spec, split, "auto", system, on_bad_row, preferences=True)
 
-    def rows_of(pair: Any, counts: Counts) -> list[_Encoded]:
+    def rows_of(pair: Any, counts: Counts) -> list[Encoded]:
         rows = [
             encode_conversation(template, tokenizer, messages, first=pair.prompt)
             for messages in (pair.chosen, pair.rejected)
@@ -235,90 +240,9 @@ def open_preferences(
     return _open(reader, rows_of, tokenizer, template, [max_length, too_long], folder, notify)
 
 
-class _Reader:
-    """Files of conversations, and the bad rows in them."""
-
-    def __init__(
-        self,
-        spec: str | os.PathLike | Sequence[str | os.PathLike],
-        split: str,
-        format: str,
-        system: str | None,
-        on_bad_row: str,
-        *,
-        preferences: bool,
-    ):
-        _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
-        self._files = find_files(spec, split)
-        self.files = tuple(file.name for file in self._files)
-        self.file_remarks = self._files.remarks
-        self._system = system
-        self._refuse = on_bad_row == "error"
-        self._shapes = [_shape(file, format, preferences) for file in self._files]
-        self.settings = [format, system, on_bad_row, preferences]
-        self.counts = Counts()
-        self.bad_rows: list[tuple[str, int, str]] = []
-
-    @property
-    def fingerprint(self) -> list[str]:
-        """The names of the files and sha256 of what is in them."""
-        return [*self.files, *(file.sha256() for file in self._files)]
-
-    def batches(self, rows_of: Callable[[Any, Counts], list[_Encoded]]) -> Iterator[pa.RecordBatch]:
-        """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
-        self.counts, self.bad_rows = Counts(), []
-        kept = 0
-        for number in range(len(self._files)):
-            for batch in self._file_batches(number, rows_of):
-                kept += len(batch)
-                yield batch
-        if not kept:
-            dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
-            raise DataError(
-                f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
-                where=places(self.bad_rows, self.counts.skipped) or ", ".join(self.files),
-                fix="correct the files, or allow longer rows: --set data.max_length=N",
-            )
-
-    def _file_batches(
-        self, number: int, rows_of: Callable[[Any, Counts], list[_Encoded]]
-    ) -> Iterator[pa.RecordBatch]:
-        held: list[_Encoded] = []
-        lines: list[int] = []
-        name = self.files[number]
-        for line, row, problem in records(self._files[number]):
-            rows = []
-            try:
-                if problem:
-                    raise BadRow(problem)
-                conversation = read_row(row, self._shapes[number], self._system)
-                rows = rows_of(conversation, self.counts)
-                self.counts.read += 1
-            except (BadRow, DataError) as error:
-                self.counts.skipped += 1
-                if len(self.bad_rows) < _BAD_ROWS_KEPT:
-                    self.bad_rows.append((name, line, str(getattr(error, "what", error))))
-            if self._refuse and self.counts.skipped:
-                continue
-            held += rows
-            lines += [line] * len(rows)
-            if len(held) >= _ROWS_PER_BATCH:
-                yield _batch(held, number, lines)
-                held, lines = [], []
-        if self._refuse and self.counts.skipped:
-            count = self.counts.skipped
-            raise DataError(
-                f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}",
-                where=places(self.bad_rows, count),
-                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
-            )
-        if held:
-            yield _batch(held, number, lines)
-
-
 def _open(
-    reader: _Reader,
-    rows_of: Callable[[Any, Counts], list[_Encoded]],
+    reader: ConversationFiles,
+    rows_of: Callable[[Any, Counts], list[Encoded]],
     tokenizer: TokenizerJson,
     template: ChatTemplate,
     settings: list,
@@ -341,47 +265,17 @@ def _open(
         remarks=lambda: [
             reader.counts.skipped,
             reader.bad_rows[:SKIPPED_KEPT],
-            dataclasses.asdict(reader.counts),
+            dataclasses.asdict(reader.counts) | {"revised": reader.is_revised},
         ],
+        is_revised=lambda store: store.remarks[0].get("revised"),
     )
     store.file_remarks = reader.file_remarks
     return store
 
 
-def _shape(file: DataFile, format: str, preferences: bool) -> str:
-    """Tells the shape of a file's rows by the keys of the first ones."""
-    first = list(itertools.islice(records(file), _ROWS_FOR_SHAPE))
-    if not first:
-        raise DataError("The file is empty", where=file.name, fix="give a file with rows")
-    keys = dict.fromkeys(key for _, row, _ in first for key in row or ())
-    found = shape_of(keys) if format in ("auto", "preference") else format
-    if found is None and not keys:
-        line, _, problem = first[0]
-        raise DataError(
-            f"There is no row in the file's first lines: {problem or 'an object without keys'}",
-            where=f"{file.name}:{line}",
-            fix='write one object a line: {"messages": [...]}',
-        )
-    if found is None:
-        raise DataError(
-            f"The rows are in no known shape; their keys are {', '.join(map(repr, keys))}",
-            where=file.name,
-            fix=f"known shapes and their keys: {known_shapes()}",
-        )
-    if (found == "preference") != preferences:
-        raise DataError(
-            f"The rows are in the shape '{found}'",
-            where=file.name,
-            fix="preference tuning needs chosen and rejected in each row"
-            if preferences
-            else "rows with chosen and rejected are for preference tuning (DPO)",
-        )
-    return found
-
-
 def _split(
-    messages: list[dict], encode: Callable[[list[dict]], _Encoded], max_length: int
-) -> list[_Encoded]:
+    messages: list[dict], encode: Callable[[list[dict]], Encoded], max_length: int
+) -> list[Encoded]:
     """Makes conversations of whole exchanges, as many in each as fit."""
     system = messages[:1] if messages[0]["role"] == "system" else []
     turns = messages[len(system) :]
@@ -397,14 +291,8 @@ def _split(
     return [*rows, best]
 
 
-def _cut(row: _Encoded, max_length: int) -> _Encoded:
+def _cut(row: Encoded, max_length: int) -> Encoded:
     return row[0][:max_length], row[1][:max_length]
-
-
-def _batch(rows: list[_Encoded], file: int, lines: list[int]) -> pa.RecordBatch:
-    offsets = np.cumsum([0, *(len(ids) for ids, _ in rows)])
-    ids, trained = (np.concatenate(parts) for parts in zip(*rows))
-    return row_batch(ids, offsets, file, np.array(lines, np.int64), trained=trained)
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

@@ -1,31 +1,44 @@
-"""The shapes in which files hold conversations, and what makes a conversation one."""
+"""The shapes in which rows hold conversations, told by the names of their columns."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kerasllm.data.readers.formats import json_kind
-from kerasllm.data.readers.sources import surrogate_problem
+from kerasllm.data.chat.messages import (
+    NUMBER,
+    BadRow,
+    Messages,
+    check_messages,
+    parse_messages,
+    read_list,
+)
+from kerasllm.data.readers.json_files import json_kind
 
-Messages = list[dict[str, Any]]
-
-_ROLES = ("system", "user", "assistant")
-_SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "assistant": "assistant",
-}
-
-
-class BadRow(ValueError):
-    """A row that is no conversation; the message says why."""
+_LISTS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue")
+_PROMPTS = (
+    *("prompt", "question", "query", "instruction", "input", "message", "problem", "request"),
+    *("user_prompt", "user_message"),
+)
+_RESPONSES = ("completion", "response", "answer", "output", "reply", "solution", "generation")
+# What the prompt is about, after it.
+_CONTEXTS = ("input", "context")
+_SYSTEMS = ("system", "system_prompt", "system_message")
+# Names that stand for a prompt or a response in company of each other alone.
+_PAIRS = (
+    *(("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot")),
+    *(("user", "bot"), ("user_message", "assistant_message"), ("inputs", "targets")),
+    *(("input", "target"), ("context", "response")),
+)
+_LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
+# With these an answer is the number or the letter of a choice.
+_CHOICES = ("choices", "options")
+_CHOSEN, _REJECTED = "chosen", "rejected"
+# What any row may be called, if it has such a column.
+_PLAIN = "text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,31 +56,144 @@ class Preference:
     prompt: int
 
 
-def shape_of(keys: Collection[str]) -> str | None:
-    """Names the shape of rows with these keys, or returns `None`.
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a row holds, and in which columns.
 
     Args:
-        keys: The keys of the rows.
+        name: `messages`, `sharegpt`, `alpaca`, `prompt_completion` or `preference`.
+        columns: What a column holds, and its name, in the order in which they are read: of
+            `messages`, or `system`, `user` and `assistant`, or `prompt`, `chosen` and `rejected`.
+        certain: Whether the names can mean nothing else. Defaults to `True`.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    certain: bool = True
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{role} '{key}'" if role != key else f"'{key}'" for role, key in self.columns
+        )
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """The columns that tell the shape from others; a row may lack the rest."""
+        return (self.name, *self.needed)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether versions before aliases read the same columns."""
+        return tuple(key for _, key in self.columns) in _OLD[self.name]
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that no row may lack: the first of each role but the system's."""
+        roles = {role: key for role, key in reversed(self.columns)}
+        return [key for role, key in roles.items() if role not in ("system", "prompt")]
+
+
+class UnclearShape(ValueError):
+    """Several columns could be the prompt, or the response; the message names them.
+
+    Args:
+        role: `"prompt"` or `"response"`.
+        columns: The columns.
+    """
+
+    def __init__(self, role: str, columns: Sequence[str]):
+        several = " and ".join(f"'{column}'" for column in columns)
+        super().__init__(f"the columns {several} could each be the {role}")
+        self.role = role
+        self.columns = columns
+
+
+def find_shape(
+    keys: Collection[str],
+    format: str = "auto",
+    *,
+    prompt: str | None = None,
+    response: str | None = None,
+) -> Shape | None:
+    """Tells the shape of rows by the names of their columns, in any case.
+
+    Args:
+        keys: The names.
+        format: The name of a shape that is wanted, or `"auto"`. Defaults to `"auto"`.
+        prompt: The column of what the user says. Defaults to `None`: it is found.
+        response: The column of what the assistant says. Defaults to `None`: it is found.
+
+    Returns:
+        The shape, or `None` if the names tell none.
+
+    Raises:
+        UnclearShape: If more than one column could be the prompt, or the response.
+
+    Example:
+        >>> str(find_shape(["id", "system_prompt", "question", "response"]))
+        "system 'system_prompt', user 'question', assistant 'response'"
+    """
+    names: dict[str, str] = {}
+    for key in keys:
+        names.setdefault(_plain(key), key)
+    named = prompt is not None or response is not None
+    finders = {
+        "preference": _find_preference,
+        "messages": _find_messages,
+        "sharegpt": _find_messages,
+        "alpaca": _find_alpaca,
+        "prompt_completion": _find_prompt_completion,
+    }
+    if named:
+        return _find_pair(names, prompt, response)
+    if format == "auto":
+        found = next(filter(None, (find(names) for find in finders.values())), None)
+        return found or _find_pair(names)
+    found = finders[format](names)
+    if found is None and format in ("alpaca", "prompt_completion"):
+        found = _find_pair(names)
+    return found and dataclasses.replace(found, name=format)
+
+
+def shape_of(keys: Collection[str]) -> str | None:
+    """Names the shape of rows with these columns, or returns `None`.
+
+    Args:
+        keys: The names of the columns.
 
     Example:
         >>> shape_of(["instruction", "input", "output"])
         'alpaca'
     """
-    return next((name for name, (needed, _) in _SHAPES.items() if needed <= set(keys)), None)
+    try:
+        found = find_shape(keys)
+    except UnclearShape:
+        return None
+    return found and found.name
 
 
 def known_shapes() -> str:
-    """The names of the shapes with the keys that they need, for an error."""
-    return "; ".join(f"{name}: {', '.join(sorted(keys))}" for name, (keys, _) in _SHAPES.items())
+    """The names of the shapes with the columns that they need, for an error."""
+    return (
+        "messages: messages; sharegpt: conversations; alpaca: instruction, output; "
+        f"prompt_completion: one of {', '.join(_PROMPTS)} with one of {', '.join(_RESPONSES)}; "
+        f"preference: chosen, rejected; beside them {', '.join(_SYSTEMS)}, {', '.join(_CONTEXTS)}"
+    )
 
 
-def read_row(row: Mapping[str, Any], shape: str, system: str | None = None) -> Any:
+def read_row(
+    row: Mapping[str, Any],
+    shape: str | Shape,
+    system: str | None = None,
+    notes: Counter[str] | None = None,
+) -> Any:
     """Reads a conversation.
 
     Args:
         row: The row.
-        shape: One of the names that `shape_of` gives.
+        shape: What `find_shape` gives, or the name of a shape.
         system: What the system says in a conversation where it says nothing. Defaults to `None`.
+        notes: Counts what was read in another form than it has. Defaults to `None`.
 
     Returns:
         The messages, or a `Preference` if that is the shape.
@@ -75,16 +201,181 @@ def read_row(row: Mapping[str, Any], shape: str, system: str | None = None) -> A
     Raises:
         BadRow: If it is no conversation that ends with the assistant.
     """
-    needed, read = _SHAPES[shape]
-    missing = [key for key in sorted(needed) if row.get(key) is None]
+    if isinstance(shape, str):
+        found = find_shape(row, shape)
+        if found is None:
+            missing = [key for key in _OWN_KEYS[shape] if row.get(key) is None]
+            raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
+        shape = found
+    missing = [key for key in shape.needed if row.get(key) is None]
     if missing:
         raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
-    found = read(row)
-    for messages in found if shape == "preference" else (found,):
-        if system and messages and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": system})
-        _check(messages)
-    return _compared(*found) if shape == "preference" else found
+    notes = Counter() if notes is None else notes
+    if shape.name == "preference":
+        sides = [
+            check_messages(side, answered=True, system=system, notes=notes)
+            for side in _preference(row, shape, notes)
+        ]
+        return _compared(*sides)
+    read = _messages if shape.columns[0][0] == "messages" else _pair
+    return check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
+
+
+_OLD = {
+    "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
+    "messages": (("messages",),),
+    "sharegpt": (("conversations",), ("conversations", "system")),
+    "alpaca": tuple(
+        (*system, "instruction", *more, "output")
+        for system in ((), ("system",))
+        for more in ((), ("input",))
+    ),
+    "prompt_completion": (("prompt", "completion"),),
+}
+_OWN_KEYS = {
+    "preference": (_CHOSEN, _REJECTED),
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "alpaca": ("instruction", "output"),
+    "prompt_completion": ("prompt", "completion"),
+}
+
+
+def _plain(key: str) -> str:
+    """A name as it is looked for: `System Prompt` is `system_prompt`."""
+    return key.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _system(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(("system", names[name]) for name in _SYSTEMS if name in names)[:1]
+
+
+def _find_preference(names: Mapping[str, str]) -> Shape | None:
+    if not {_CHOSEN, _REJECTED} <= names.keys():
+        return None
+    asked = [names[name] for name in ("prompt", "question", "instruction") if name in names][:1]
+    columns = (*_system(names), *(("prompt", key) for key in asked))
+    return Shape(
+        "preference", (*columns, (_CHOSEN, names[_CHOSEN]), (_REJECTED, names[_REJECTED]))
+    )
+
+
+def _find_messages(names: Mapping[str, str]) -> Shape | None:
+    for name in _LISTS:
+        if name in names:
+            shape = "messages" if name == "messages" else "sharegpt"
+            columns = (("messages", names[name]), *_system(names))
+            return Shape(shape, columns, certain=name in ("messages", "conversations"))
+    return None
+
+
+def _find_alpaca(names: Mapping[str, str]) -> Shape | None:
+    if not {"instruction", "output"} <= names.keys():
+        return None
+    more = tuple(("user", names[name]) for name in _CONTEXTS if name in names)[:1]
+    columns = (*_system(names), ("user", names["instruction"]), *more)
+    return Shape("alpaca", (*columns, ("assistant", names["output"])))
+
+
+def _find_prompt_completion(names: Mapping[str, str]) -> Shape | None:
+    if not {"prompt", "completion"} <= names.keys():
+        return None
+    pair = (("user", names["prompt"]), ("assistant", names["completion"]))
+    return Shape("prompt_completion", (*_system(names), *pair))
+
+
+def _find_pair(
+    names: Mapping[str, str], prompt: str | None = None, response: str | None = None
+) -> Shape | None:
+    """Finds a column of prompts and one of responses, of which one or both may be named."""
+    known = [key for key in (prompt, response) if key is not None]
+    if prompt is None:
+        free = [name for name in _PROMPTS if name in names and names[name] not in known]
+        # Beside another prompt it is what that is about.
+        if len(free) > 1 and "input" in free and "instruction" in free:
+            free.remove("input")
+        prompts = [names[name] for name in free]
+    else:
+        prompts = [prompt]
+    responses = [names[name] for name in _RESPONSES if name in names and names[name] not in known]
+    responses = responses if response is None else [response]
+    if not known and not (prompts and responses):
+        pairs = [(names[p], names[r]) for p, r in _PAIRS if {p, r} <= names.keys()]
+        if len(pairs) != 1:
+            return None
+        prompts, responses = ([key] for key in pairs[0])
+    if not prompts or not responses or (not known and {*_CHOICES} & names.keys()):
+        return None
+    for role, found in (("prompt", prompts), ("response", responses)):
+        if len(found) > 1:
+            raise UnclearShape(role, found)
+    taken = (prompts[0], responses[0])
+    more = tuple(
+        ("user", names[name])
+        for name in _CONTEXTS
+        if name in names and names[name] not in taken and prompt is None
+    )
+    columns = (*_system(names), ("user", prompts[0]), *more, ("assistant", responses[0]))
+    alpaca = _plain(prompts[0]) == "instruction"
+    return Shape(
+        "alpaca" if alpaca else "prompt_completion",
+        columns,
+        certain=bool(known) or _PLAIN not in names,
+    )
+
+
+def _messages(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
+    (_, key), *_ = shape.columns
+    messages = parse_messages(row[key], key, notes)
+    own = bool(messages) and messages[0]["role"] == "system" and messages[0]["content"].strip()
+    return messages if own else [*_said(row, shape, "system", notes), *messages]
+
+
+def _pair(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
+    roles = ("system", "user", "assistant")
+    return [message for role in roles for message in _said(row, shape, role, notes)]
+
+
+def _preference(
+    row: Mapping[str, Any], shape: Shape, notes: Counter[str]
+) -> tuple[Messages, Messages]:
+    prompt = _said(row, shape, "prompt", notes)
+
+    def whole(key: str) -> Messages:
+        said = _said(row, shape, key, notes)
+        # Some rows repeat the prompt in both.
+        if said and said[0]["role"] != "assistant":
+            if said[: len(prompt)] != prompt:
+                raise BadRow(f"{key!r} begins with another prompt than 'prompt'")
+            return said
+        return [dict(message) for message in prompt] + said
+
+    system = _said(row, shape, "system", notes)
+    return [*system, *whole(_CHOSEN)], [*system, *whole(_REJECTED)]
+
+
+def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) -> Messages:
+    """What a row says in the columns of a role: a text, or a list of messages."""
+    speaker = {"prompt": "user", _CHOSEN: "assistant", _REJECTED: "assistant"}.get(role, role)
+    parts = []
+    for place, key in enumerate(key for each, key in shape.columns if each == role):
+        value = row.get(key)
+        # What a prompt is about is seldom there in each row.
+        if value is None or (value == "" and (place or role == "system")):
+            continue
+        if isinstance(value, str):
+            listed = read_list(value) if _LIST_OF_OBJECTS.match(value) else None
+            if not (listed and all(isinstance(one, Mapping) for one in listed)):
+                parts.append(value)
+                continue
+            value = listed
+        if isinstance(value, (list, tuple)):
+            return parse_messages(value, key, notes)
+        if not isinstance(value, (bool, int, float)) or role in (_CHOSEN, _REJECTED):
+            raise BadRow(f"{key!r} is {json_kind(value)}, where a string is expected")
+        notes[NUMBER] += 1
+        parts.append(str(value).lower() if isinstance(value, bool) else repr(value))
+    return [{"role": speaker, "content": "\n\n".join(parts)}] if parts else []
 
 
 def _compared(chosen: Messages, rejected: Messages) -> Preference:
@@ -97,151 +388,5 @@ def _compared(chosen: Messages, rejected: Messages) -> Preference:
     return Preference(chosen, rejected, shared)
 
 
-def _check(messages: Messages) -> None:
-    """Refuses what is no conversation of a user and an assistant that the assistant ends."""
-    if not messages:
-        raise BadRow("the conversation is empty")
-    turns = messages[messages[0]["role"] == "system" :]
-    first = len(messages) - len(turns) + 1
-    for number, message in enumerate(messages, start=1):
-        role, content = message["role"], message["content"]
-        if not content.strip():
-            raise BadRow(f"message {number} ({role}) is empty")
-        problem = surrogate_problem(f"message {number}", content)
-        if problem:
-            raise BadRow(problem)
-    for number, message in enumerate(turns, start=first):
-        expected = ("user", "assistant")[(number - first) % 2]
-        if message["role"] != expected:
-            raise BadRow(
-                f"message {number} is the {message['role']}'s, where the {expected}'s is expected"
-            )
-    if not turns:
-        raise BadRow("the assistant says nothing")
-    if turns[-1]["role"] != "assistant":
-        raise BadRow("the conversation ends on the user, with no answer to learn")
-
-
-def _messages(row: Mapping[str, Any]) -> Messages:
-    return _listed(row["messages"], "messages")
-
-
-def _prompt_and_completion(row: Mapping[str, Any]) -> Messages:
-    return _said(row, "prompt", "user") + _said(row, "completion", "assistant")
-
-
-def _alpaca(row: Mapping[str, Any]) -> Messages:
-    asked = _text(row, "instruction")
-    if row.get("input"):
-        asked += "\n\n" + _text(row, "input")
-    answer = _text(row, "output")
-    return [
-        *_system_of(row),
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": answer},
-    ]
-
-
-def _sharegpt(row: Mapping[str, Any]) -> Messages:
-    messages = []
-    for number, one in enumerate(_list(row["conversations"], "conversations"), start=1):
-        if not isinstance(one, Mapping):
-            raise BadRow(f"message {number} is {json_kind(one)}, where an object is expected")
-        if "role" in one and "from" not in one:
-            messages += _listed([one], "conversations")
-            continue
-        role = one.get("from")
-        if role not in _SHAREGPT_ROLES:
-            raise BadRow(
-                f"message {number} is from {role!r}, where one of "
-                f"{', '.join(_SHAREGPT_ROLES)} is expected"
-            )
-        content = one.get("value")
-        if not isinstance(content, str):
-            raise BadRow(f"the value of message {number} is {json_kind(content)}, not a string")
-        messages.append({"role": _SHAREGPT_ROLES[role], "content": content})
-    return (
-        messages
-        if messages[:1] and messages[0]["role"] == "system"
-        else ([*_system_of(row), *messages])
-    )
-
-
-def _preference(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
-    prompt = _said(row, "prompt", "user") if row.get("prompt") is not None else []
-
-    def whole(key: str) -> Messages:
-        said = _said(row, key, "assistant")
-        # Some rows repeat the prompt in both.
-        if said and said[0]["role"] != "assistant":
-            if said[: len(prompt)] != prompt:
-                raise BadRow(f"{key!r} begins with another prompt than 'prompt'")
-            return said
-        return [dict(message) for message in prompt] + said
-
-    return whole("chosen"), whole("rejected")
-
-
-def _system_of(row: Mapping[str, Any]) -> Messages:
-    return [{"role": "system", "content": _text(row, "system")}] if row.get("system") else []
-
-
-def _said(row: Mapping[str, Any], key: str, role: str) -> Messages:
-    """A text, or a list of messages."""
-    value = row[key]
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    return _listed(value, key)
-
-
-def _listed(value: Any, key: str) -> Messages:
-    """A list of messages with roles."""
-    messages = []
-    for number, one in enumerate(_list(value, key), start=1):
-        if not isinstance(one, Mapping):
-            raise BadRow(f"message {number} is {json_kind(one)}, where an object is expected")
-        role = one.get("role")
-        if role not in _ROLES:
-            raise BadRow(f"the role of message {number} is {role!r}; known are {', '.join(_ROLES)}")
-        # Parquet writes the keys that other rows have.
-        more = {name: part for name, part in one.items() if part is not None}
-        if more.get("tool_calls"):
-            raise BadRow(f"message {number} calls tools, which kerasllm does not train on")
-        messages.append({**more, "content": _content(one.get("content"), number)})
-    return messages
-
-
-def _content(value: Any, number: int) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        parts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
-        if all(isinstance(part, str) for part in parts):
-            return "".join(parts)
-        raise BadRow(f"message {number} holds more than text")
-    if not isinstance(value, str):
-        raise BadRow(f"the content of message {number} is {json_kind(value)}, not a string")
-    return value
-
-
-def _list(value: Any, key: str) -> Sequence[Any]:
-    if isinstance(value, list):
-        return value
-    raise BadRow(f"{key!r} is {json_kind(value)}, where a list of messages is expected")
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    if isinstance(row[key], str):
-        return row[key]
-    raise BadRow(f"{key!r} is {json_kind(row[key])}, where a string is expected")
-
-
 def _keys(row: Mapping[str, Any]) -> str:
     return ", ".join(map(repr, list(row)[:10])) or "none"
-
-
-_SHAPES: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Any]]] = {
-    "preference": ({"chosen", "rejected"}, _preference),
-    "messages": ({"messages"}, _messages),
-    "sharegpt": ({"conversations"}, _sharegpt),
-    "alpaca": ({"instruction", "output"}, _alpaca),
-    "prompt_completion": ({"prompt", "completion"}, _prompt_and_completion),
-}

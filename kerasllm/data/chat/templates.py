@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasllm.data.chat.messages import without_mark
 from kerasllm.data.chat.template_sandbox import SandboxedTemplate
 from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, TokenizerJson
@@ -189,6 +190,7 @@ def own(source: str, tokenizer: TokenizerJson, *, where: str | None = None) -> C
         tokenizer: The tokenizer, whose special tokens the template names.
         where: The place to name in errors. Defaults to `None`.
     """
+    source = without_mark(source)
     end = tokenizer.named_tokens.get("eos_token")
     stop = [text for name, texts in _STOPS.items() if name != "plain" for text in texts]
     stop = [text for text in stop if text in source] + ([end] if end else [])

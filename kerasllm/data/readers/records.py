@@ -1,33 +1,29 @@
-"""Rows that are objects with keys: jsonl, json and parquet."""
+"""Rows that are objects with keys: jsonl, json, parquet, and the tables with a header."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
+from kerasllm.data.readers.columns import check_column
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import json_kind, json_records
+from kerasllm.data.readers.formats import Columns, format_of
+from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records
-from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
-
-Record = tuple[int, dict | None, str | None]
 
 # A key may be missing in some rows.
 _ROWS_FOR_KEYS = 100
-_SPACE = re.compile(r"\s*")
 
 
 def records(file: DataFile) -> Iterator[Record]:
     """Yields the rows of a file.
 
     Args:
-        file: A `.jsonl`, `.ndjson`, `.json` (a list of objects) or `.parquet` file; all but the
-            last also compressed.
+        file: A `.jsonl`, `.ndjson`, `.json` (a list of objects), `.csv`, `.tsv` or `.parquet` file;
+            all but the last also compressed.
 
     Yields:
         Line (or row number), object, and what is wrong with the row; the object is then `None`.
@@ -41,7 +37,8 @@ def records(file: DataFile) -> Iterator[Record]:
             f"A '{file.suffix}' file holds no conversations",
             where=file.name,
             fix=f"known: {' '.join(_READERS)}, and all but .parquet compressed "
-            f"({' '.join(compression.SUFFIXES)} .zip)",
+            f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with "
+            "--set data.format=text",
         )
     return reader(file)
 
@@ -56,57 +53,47 @@ def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
     Returns:
         The keys in the first file; none for files whose rows are no objects.
     """
+    return list(dict.fromkeys(key for keys in first_rows(spec, split) for key in keys))
+
+
+def first_rows(
+    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str
+) -> list[tuple[str, ...]]:
+    """Returns the keys of each of the first rows of some files that have a value.
+
+    Args:
+        spec: As for `find_files`, and folders.
+        split: The part that `starter:NAME` means.
+
+    Returns:
+        The keys in the first file, row by row; none for a folder and for files whose rows are no
+        objects.
+    """
     first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
     file = find_files(first, split, preferred="text")[0]
     if file.suffix not in _READERS:
         return []
     rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
-    return list(dict.fromkeys(key for _, row, _ in rows for key in row or ()))
+    return [
+        tuple(key for key, value in (row or {}).items() if value is not None) for _, row, _ in rows
+    ]
 
 
-def _listed(file: DataFile) -> Iterator[Record]:
-    """Reads a list of objects, or objects one after the other, each with the line it begins in."""
-    lines = TextLines(file)
-    text = "".join(lines)
-    if lines.problems:
-        line, problem = lines.take_problem()
-        raise DataError(
-            f"The file cannot be read: {problem}",
-            where=f"{file.name}:{line}",
-            fix="save it as UTF-8",
-        )
-    decoder = json.JSONDecoder()
-    place, line, counted = _SPACE.match(text).end(), 1, 0
-    in_list = text.startswith("[", place)
-    place = _SPACE.match(text, place + in_list).end()
-    while place < len(text) and not text.startswith("]", place):
-        line, counted = line + text.count("\n", counted, place), place
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"The file is not JSON from here on: {error}",
-                where=f"{file.name}:{line}",
-                fix='write a list of objects, [{"messages": [...]}, ...], or one a line',
-            ) from error
-        if isinstance(value, dict):
-            yield line, value, None
-        else:
-            yield line, None, f"{json_kind(value)}, where a JSON object is expected"
-        place = _SPACE.match(text, end).end()
-        if text.startswith(",", place):
-            place = _SPACE.match(text, place + 1).end()
-    if in_list and place >= len(text):
-        raise DataError(
-            "The list in the file has no end",
-            where=f"{file.name}:{line}",
-            fix="copy or download it again; it ends with ]",
-        )
+def _table(file: DataFile) -> Iterator[Record]:
+    """Reads the rows of a table by the names in its header."""
+    form = format_of(file)
+    names = [name for name in form.columns(file) if name]
+    for name in names:
+        check_column("data", name, names, file)
+    for line, values, problem in form.rows(file, Columns(tuple(names))) if names else ():
+        yield line, None if problem else dict(zip(names, values, strict=True)), problem
 
 
 _READERS: dict[str, Callable[[DataFile], Iterator[Record]]] = {
     ".jsonl": json_records,
     ".ndjson": json_records,
-    ".json": _listed,
+    ".json": json_records,
     ".parquet": parquet_records,
+    ".csv": _table,
+    ".tsv": _table,
 }

@@ -119,7 +119,6 @@ def test_a_system_message_is_added_where_there_is_none():
         ({"messages": []}, "empty"),
         ({"messages": [{"role": "system", "content": "a"}]}, "assistant says nothing"),
         ({"messages": said("a", "b")[::-1]}, "message 1 is the assistant's"),
-        ({"messages": [*said("a", "b"), *said("a", "b")[1:]]}, "message 3 is the assistant's"),
         ({"messages": [*ASKED, {"role": "system", "content": "x"}]}, "message 3 is the system's"),
         ({"messages": [{"role": "bot", "content": "a"}]}, "role of message 1 is 'bot'"),
         ({"messages": [{"content": "a"}]}, "role of message 1 is None"),
@@ -189,17 +188,89 @@ def test_a_template_that_fails_names_the_line_and_what_it_said(open_rows):
 
 
 def test_rows_in_no_known_shape_are_refused_by_their_keys(open_rows):
-    with pytest.raises(DataError, match="'question', 'reply'") as error:
-        open_rows([{"question": "a", "reply": "b"}])
+    with pytest.raises(DataError, match="'topic', 'remark'") as error:
+        open_rows([{"topic": "a", "remark": "b"}])
     assert "alpaca: instruction, output" in error.value.fix
+    assert "data.prompt=COLUMN" in error.value.fix and "data.format=text" in error.value.fix
     with pytest.raises(DataError, match="shape 'preference'"):
         open_rows([{"chosen": "a", "rejected": "b"}])
     with pytest.raises(DataError, match="file is empty"):
         open_rows([])
     with pytest.raises(DataError, match="no row in the file's first lines"):
         open_rows(["[]"])
-    with pytest.raises(DataError, match=r"A '\.csv' file holds no conversations"):
+    with pytest.raises(DataError, match="file is empty"):
         open_rows(["prompt,completion"], name="chat.csv")
+    with pytest.raises(DataError, match=r"A '\.txt' file holds no conversations") as error:
+        open_rows(["prompt,completion"], name="chat.txt")
+    assert "data.format=text" in error.value.fix
+
+
+def test_every_format_holds_conversations(tmp_path):
+    rows = [{"Question": 'a "b"', "Answer": "1\n2"}, {"Question": "c", "Answer": "d"}]
+    said_there = [said('a "b"', "1\n2"), said("c", "d")]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text('Question,Answer\n"a ""b""","1\n2"\nc,d\n')
+    (tmp_path / "a.tsv").write_text('Question\tAnswer\n"a ""b"""\t"1\n2"\nc\td\n')
+    for suffix in ("json", "jsonl", "parquet", "csv", "tsv"):
+        store = open_conversations(
+            tmp_path / f"a.{suffix}", TOY, CHATML, max_length=99, folder=tmp_path / "tokens"
+        )
+        assert texts_of(store) == [CHATML.render(messages) for messages in said_there], suffix
+        assert Counts.of(store).shapes == {"user 'Question', assistant 'Answer'": 2}
+
+
+def test_columns_are_named_where_names_do_not_tell(open_rows):
+    rows = [{"topic": "a", "remark": "b", "id": 1}]
+    store = open_rows(rows, prompt="topic", response="remark")
+    assert texts_of(store) == [CHATML.render(said("a", "b"))]
+    assert Counts.of(store).unread == ["id"]
+    with pytest.raises(DataError, match="no prompt column 'topik'") as error:
+        open_rows(rows, prompt="topik", response="remark")
+    assert "data.prompt=topic" in error.value.fix
+    rows = [{"question": "a", "answer": "b", "solution": "c"}]
+    with pytest.raises(DataError, match="'answer' and 'solution' could each be the response"):
+        open_rows(rows)
+    store = open_rows(rows, response="solution")
+    assert texts_of(store) == [CHATML.render(said("a", "c"))]
+
+
+def test_rows_of_several_shapes_are_read_each_by_its_own(open_rows, tmp_path):
+    rows = [SHAPES["messages"], {"question": "Where?", "answer": "Here."}, *SHAPES.values()]
+    store = open_rows(rows)
+    assert texts_of(store) == [CHATML.render(ASKED)] * 6
+    assert sum(Counts.of(store).shapes.values()) == 6 and len(Counts.of(store).shapes) == 5
+    assert any("of another shape" in remark for remark in Counts.of(store).remarks)
+    parquet.write_table(pa.Table.from_pylist(rows[1:3]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="1 row is bad") as error:
+        open_rows([*rows, {"title": "a", "body": "b"}], name="other.jsonl")
+    assert "other.jsonl:7" in error.value.where and "'title', 'body'" in error.value.where
+
+
+def test_bad_rows_are_counted_by_reason(open_rows):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    rows = [SHAPES["messages"], {"messages": said("a")}, {"messages": [*said("a"), call]}]
+    rows.append({"messages": [*said("a", "b", "c"), {"role": "tool", "content": "3"}]})
+    rows.append({"messages": said("a", "b", "c")})
+    store = open_rows(rows, on_bad_row="skip")
+    assert Counts.of(store).reasons == {
+        "the conversation ends on the user, with no answer to learn": 2,
+        "message N calls tools, which is not supported": 1,
+        "message N is of a tool, which is not supported": 1,
+    }
+    assert "2 x the conversation ends on the user" in Counts.of(store).remarks[-1]
+
+
+def test_only_rows_that_are_read_in_a_new_way_have_a_new_fingerprint(open_rows, tmp_path):
+    """An unfinished run tells its data by it."""
+    plain = open_rows([SHAPES["messages"]])
+    assert plain.fingerprint == plain.path.stem and not plain.reused
+    assert open_rows([SHAPES["messages"]]).reused
+    changed = open_rows([{"messages": [{"role": "system", "content": ""}, *ASKED]}])
+    assert changed.fingerprint != changed.path.stem
+    again = open_rows([{"messages": [{"role": "system", "content": ""}, *ASKED]}])
+    assert again.reused and again.fingerprint == changed.fingerprint
 
 
 def test_files_may_be_json_gzip_or_parquet(tmp_path):

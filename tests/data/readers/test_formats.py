@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerasllm.data.readers import formats, text_lines
+from kerasllm.data.readers import dialects, text_lines
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
@@ -137,7 +137,7 @@ def test_a_quote_that_is_never_closed(tmp_path):
 def test_a_quote_that_swallows_more_than_fits(tmp_path, monkeypatch):
     import csv
 
-    monkeypatch.setattr(formats, "LONGEST", 1 << 18)
+    monkeypatch.setattr(dialects, "LONGEST", 1 << 18)
     before = csv.field_size_limit(1)
     try:
         error = refusal(tmp_path / "data.csv", b'text,label\na,1\n"b,2\n' + b"c,3\n" * 100_000)
@@ -203,12 +203,28 @@ def test_malformed_json_lines(tmp_path):
     assert reasons[4] == "no key 'text' (keys there: 'Text', 'label')"
 
 
-def test_a_json_array_is_no_jsonl(tmp_path):
-    error = refusal(tmp_path / "data.jsonl", b'[\n {\n  "text": "a",\n  "label": 1\n }\n]\n')
-    assert "no row in the file's first lines: not JSON" in error.what
-    error = refusal(tmp_path / "data.jsonl", b'[{"text": "a", "label": 1}]\n')
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[\n {\n  "text": "a",\n  "label": 1\n },\n {"text": "b", "label": 2}\n]\n',
+        b'\n[{"text": "a", "label": 1}, {"text": "b", "label": 2}]',
+        b'{"text": "a", "label": 1}\n{"text": "b", "label": 2}\n',
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "json.gz"])
+def test_a_list_of_objects_is_read_under_any_name(tmp_path, content, suffix):
+    content = gzip.compress(content) if suffix.endswith("gz") else content
+    assert bad_rows(tmp_path / f"data.{suffix}", content) == (["1", "2"], [])
+
+
+def test_lists_without_objects_are_refused(tmp_path):
+    error = refusal(tmp_path / "data.jsonl", b'["a", 1]\n["b", 2]\n')
     assert "a list, where a JSON object is expected" in error.what
     assert error.where.endswith("data.jsonl:1") and "one object a line" in error.fix
+    error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1},\n{"text": "b"')
+    assert "not JSON from here on" in error.what and error.where.endswith("data.json:2")
+    error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1}]\n[]\n')
+    assert "more after the end of the list" in error.what and error.where.endswith("data.json:2")
 
 
 # parquet
@@ -251,3 +267,30 @@ def test_a_parquet_file_that_is_broken(tmp_path):
     assert "damaged" in error.what and "after row" in error.where
     packed = tmp_path / "data.parquet.gz"
     assert "compressed inside" in refusal(packed, gzip.compress(content)).fix
+
+
+# Files that are something else
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
+DENIED = b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>\n'
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet", "csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "what", "fix"),
+    [(POINTER, "a pointer of git-lfs", "git lfs pull"), (PAGE, "a web page", "/resolve/"),
+     (DENIED, "a web page (XML)", "download the data itself")],
+)  # fmt: skip
+def test_pages_and_pointers_are_named(tmp_path, suffix, content, what, fix):
+    content = gzip.compress(content) if suffix.endswith("gz") else content
+    error = refusal(tmp_path / f"data.{suffix}", content)
+    assert what in error.what and fix in error.fix
+
+
+def test_pages_are_texts_where_texts_are_asked_for(tmp_path):
+    (tmp_path / "page.txt").write_bytes(PAGE)
+    (tmp_path / "pointer.txt").write_bytes(POINTER)
+    assert sum(map(len, Source(tmp_path / "page.txt", labelled=False, on_bad_row="skip").batches()))
+    assert "git-lfs" in refusal(tmp_path / "pointer.txt", labelled=False).what

@@ -1,0 +1,329 @@
+"""Files of conversations: the shape of each row, the bad rows, and what was read in which form."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kerasllm.data.chat.messages import BadRow
+from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
+from kerasllm.data.readers.columns import check_column
+from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.records import records
+from kerasllm.data.readers.sources import places
+from kerasllm.data.token_store import TokenStore, row_batch
+from kerasllm.errors import DataError
+from kerasllm.plurals import counted
+
+CONVERSATIONS = "conversations"
+"""The format of rows of any shape that is a conversation."""
+
+NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=COLUMN"
+PLAIN_TEXT = "--set data.format=text --set data.text=COLUMN"
+
+# Rows whose columns together tell the shape: a key may be missing in some.
+_ROWS_FOR_SHAPE = 100
+_ROWS_PER_BATCH = 1024
+_BAD_ROWS_KEPT = 1000
+_MOST_REASONS = 5
+_OF_ANOTHER_SHAPE = "row|of another shape than most"
+
+Encoded = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass
+class Counts:
+    """What became of the conversations of some files.
+
+    Args:
+        read: Conversations (or pairs of them) that were read, bad rows not counted.
+        cut: Those that lost their end, to fit.
+        dropped: Those that were left out, as nothing to train on would have fitted.
+        split: Those that were split between turns.
+        pieces: What those became.
+        skipped: Bad rows that were left out.
+        shapes: How many rows had which columns of which shape, the most frequent first.
+        unread: Columns that were not read, and fields of messages that the template does not read.
+        notes: How often something was read in another form than it has.
+        reasons: How many rows are bad for which reason.
+    """
+
+    read: int = 0
+    cut: int = 0
+    dropped: int = 0
+    split: int = 0
+    pieces: int = 0
+    skipped: int = 0
+    shapes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    unread: list[str] = dataclasses.field(default_factory=list, compare=False)
+    notes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, store: TokenStore) -> Counts:
+        """Returns what a store of conversations remembers, also when it is used again."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in store.remarks[0].items() if name in known})
+
+    def __str__(self) -> str:
+        said = [counted(self.read, "conversation")]
+        said += [f"{self.cut:,} cut"] * (self.cut > 0)
+        said += [f"{self.dropped:,} dropped as too long"] * (self.dropped > 0)
+        said += [f"{self.split:,} split into {self.pieces:,}"] * (self.split > 0)
+        said += [f"{counted(self.skipped, 'bad row')} skipped"] * (self.skipped > 0)
+        return ", ".join(said)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the forms in which rows were read, and of the bad ones."""
+        found = []
+        for note, count in self.notes.items():
+            noun, _, rest = note.partition("|")
+            found.append(f"{counted(count, noun)} {rest}")
+        if len(self.reasons) > 1:
+            found.append(f"why rows are bad: {reasons_in_words(self.reasons)}")
+        return found
+
+
+class ConversationFiles:
+    """Files of conversations, or of preferences.
+
+    Args:
+        spec: See `kerasllm.data.chat.conversations.open_conversations`.
+        split: The same.
+        format: The same.
+        system: The same.
+        on_bad_row: The same.
+        prompt: The same. Defaults to `None`.
+        response: The same. Defaults to `None`.
+        preferences: Whether each row holds a chosen and a rejected conversation.
+
+    Attributes:
+        files: The names of the files.
+        file_remarks: What a user should know of how they were found, a list.
+        counts: What became of the rows, once they have been read.
+        bad_rows: The first bad rows: file, line, why.
+
+    Raises:
+        DataError: If a file is missing or holds no such rows.
+    """
+
+    def __init__(
+        self,
+        spec: str | os.PathLike | Sequence[str | os.PathLike],
+        split: str,
+        format: str,
+        system: str | None,
+        on_bad_row: str,
+        *,
+        prompt: str | None = None,
+        response: str | None = None,
+        preferences: bool = False,
+    ):
+        self._files = find_files(spec, split)
+        self.files = tuple(file.name for file in self._files)
+        self.file_remarks = self._files.remarks
+        self._format = "auto" if format == CONVERSATIONS else format
+        self._named = {"prompt": prompt, "response": response}
+        self._system = system
+        self._refuse = on_bad_row == "error"
+        self._preferences = preferences
+        self._shapes = [self._shape_of(file) for file in self._files]
+        self.settings: list = [self._format, system, on_bad_row, preferences]
+        if prompt is not None or response is not None:
+            self.settings.append(self._named)
+        self._begin()
+
+    @property
+    def fingerprint(self) -> list[str]:
+        """The names of the files and sha256 of what is in them."""
+        return [*self.files, *(file.sha256() for file in self._files)]
+
+    def batches(self, rows_of: Callable[[Any, Counts], list[Encoded]]) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
+        self._begin()
+        kept = 0
+        for number in range(len(self._files)):
+            for batch in self._file_batches(number, rows_of):
+                kept += len(batch)
+                yield batch
+        read = Counter({str(shape): count for shape, count in self._read.items()})
+        self.counts.shapes = dict(read.most_common())
+        columns = {column for shape in self._read for _, column in shape.columns}
+        self.counts.unread = [*(key for key in self._keys if key not in columns)]
+        self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
+        if not kept:
+            dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
+            raise DataError(
+                f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
+                where=places(self.bad_rows, self.counts.skipped) or ", ".join(self.files),
+                fix="correct the files, or allow longer rows: --set data.max_length=N",
+            )
+
+    def conversations(self) -> Iterator[Any]:
+        """Yields what each row of all files holds, bad ones left out."""
+        for file, shape in zip(self._files, self._shapes, strict=True):
+            for _, row, problem in records(file):
+                with contextlib.suppress(BadRow):
+                    if not problem:
+                        yield self._conversation(row, shape)
+
+    @property
+    def is_revised(self) -> bool:
+        """Whether earlier versions would have read the rows in another way, or not at all."""
+        return bool(self.notes) or not all(shape.is_old for shape in self._read)
+
+    def _begin(self) -> None:
+        self.counts, self.bad_rows = Counts(), []
+        self.notes: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._read: Counter[Shape] = Counter()
+        self._keys: dict[str, None] = {}
+        self._known: dict[tuple[str, ...], Shape | str | None] = {}
+
+    def _file_batches(
+        self, number: int, rows_of: Callable[[Any, Counts], list[Encoded]]
+    ) -> Iterator[pa.RecordBatch]:
+        held: list[Encoded] = []
+        lines: list[int] = []
+        name = self.files[number]
+        before = self.counts.skipped
+        for line, row, problem in records(self._files[number]):
+            rows = []
+            try:
+                if problem:
+                    raise BadRow(problem)
+                rows = rows_of(self._conversation(row, self._shapes[number]), self.counts)
+                self.counts.read += 1
+            except (BadRow, DataError) as error:
+                self._note_bad(name, line, str(getattr(error, "what", error)))
+            if self._refuse and self.counts.skipped:
+                continue
+            held += rows
+            lines += [line] * len(rows)
+            if len(held) >= _ROWS_PER_BATCH:
+                yield _batch(held, number, lines)
+                held, lines = [], []
+        if self._refuse and (count := self.counts.skipped - before):
+            why = f": {reasons_in_words(self._reasons)}" if len(self._reasons) > 1 else ""
+            raise DataError(
+                f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
+                where=places(self.bad_rows, count),
+                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
+            )
+        if held:
+            yield _batch(held, number, lines)
+
+    def _conversation(self, row: dict, main: Shape) -> Any:
+        """Reads a row by its own shape, or else by that of most rows."""
+        keys = tuple(key for key, value in row.items() if value is not None)
+        if keys not in self._known:
+            self._known[keys] = self._own_shape(keys)
+            self._keys.update(dict.fromkeys(keys))
+        shape = self._known[keys]
+        if isinstance(shape, str):
+            raise BadRow(shape)
+        shape = shape or main
+        if (shape.name == "preference") != self._preferences:
+            raise BadRow(f"the row is in the shape '{shape.name}'")
+        notes: Counter[str] = Counter()
+        found = read_row(row, shape, self._system, notes)
+        if shape.kind != main.kind:
+            notes[_OF_ANOTHER_SHAPE] += 1
+        self.notes.update(notes)
+        self._read[shape] += 1
+        return found
+
+    def _own_shape(self, keys: Sequence[str]) -> Shape | str | None:
+        try:
+            return find_shape(keys, self._format, **self._named)
+        except UnclearShape as error:
+            return str(error)
+
+    def _note_bad(self, name: str, line: int, why: str) -> None:
+        self.counts.skipped += 1
+        self._reasons[_kind_of(why)] += 1
+        if len(self.bad_rows) < _BAD_ROWS_KEPT:
+            self.bad_rows.append((name, line, why))
+
+    def _shape_of(self, file: DataFile) -> Shape:
+        """Tells the shape of most of a file's first rows, by their columns."""
+        first = list(itertools.islice(records(file), _ROWS_FOR_SHAPE))
+        if not first:
+            raise DataError("The file is empty", where=file.name, fix="give a file with rows")
+        keys = list(dict.fromkeys(key for _, row, _ in first for key in row or ()))
+        if not keys:
+            line, _, problem = first[0]
+            raise DataError(
+                f"There is no row in the file's first lines: {problem or 'an object without keys'}",
+                where=f"{file.name}:{line}",
+                fix='write one object a line: {"messages": [...]}',
+            )
+        for role, column in self._named.items():
+            if column is not None:
+                check_column(role, column, keys, file)
+        own = Counter()
+        for _, row, _ in first:
+            there = tuple(key for key, value in (row or {}).items() if value is not None)
+            own[self._own_shape(there)] += 1
+        known = [shape for shape, _ in own.most_common() if isinstance(shape, Shape)]
+        found = known[0] if known else self._own_shape(keys)
+        if not isinstance(found, Shape):
+            raise _unknown(file, keys, found, self._preferences)
+        if (found.name == "preference") != self._preferences:
+            raise DataError(
+                f"The rows are in the shape '{found.name}'",
+                where=file.name,
+                fix="preference tuning needs chosen and rejected in each row"
+                if self._preferences
+                else "rows with chosen and rejected are for preference tuning (DPO): "
+                "--recipe gpt_dpo",
+            )
+        return found
+
+
+def reasons_in_words(reasons: dict[str, int]) -> str:
+    """Returns why rows are bad, the most frequent reasons first."""
+    found = Counter(reasons).most_common()
+    said = [f"{count:,} x {why}" for why, count in found[:_MOST_REASONS]]
+    rest = sum(count for _, count in found[_MOST_REASONS:])
+    return ", ".join(said + [f"{rest:,} for other reasons"] * (rest > 0))
+
+
+def _kind_of(why: str) -> str:
+    """A reason without what is of one row alone."""
+    why = re.sub(r"\(keys there: .*\)", "", why)
+    return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", why)).strip()
+
+
+def _unknown(file: DataFile, keys: Sequence[str], why: str | None, preferences: bool) -> DataError:
+    listed = ", ".join(map(repr, keys))
+    if preferences:
+        return DataError(
+            f"The rows are no preferences; their columns are {listed}",
+            where=file.name,
+            fix="preference tuning needs chosen and rejected in each row, and prompt if they do "
+            "not begin with it",
+        )
+    if why:
+        return DataError(f"In the rows {why}", where=file.name, fix=NAME_COLUMNS)
+    return DataError(
+        f"The rows are in no known shape; their columns are {listed}",
+        where=file.name,
+        fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}; known shapes: {known_shapes()}",
+    )
+
+
+def _batch(rows: list[Encoded], file: int, lines: list[int]) -> pa.RecordBatch:
+    offsets = np.cumsum([0, *(len(ids) for ids, _ in rows)])
+    ids, trained = (np.concatenate(parts) for parts in zip(*rows))
+    return row_batch(ids, offsets, file, np.array(lines, np.int64), trained=trained)

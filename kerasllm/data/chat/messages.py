@@ -1,0 +1,274 @@
+"""The one reader of messages: for training, evaluation, generation, chat and the server."""
+
+from __future__ import annotations
+
+import ast
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kerasllm.data.readers.json_files import json_kind
+from kerasllm.data.readers.sources import surrogate_problem
+
+Messages = list[dict[str, Any]]
+
+ROLES = ("system", "user", "assistant")
+# OpenAI's later name for what instructs the model.
+_DEVELOPER = {"developer": "system"}
+_SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "assistant": "assistant",
+}
+_TOOLS = ("tool", "function")
+_CALLS = ("tool_calls", "function_call")
+_FIELDS = frozenset(("role", "content", "from", "value", "weight", *_CALLS))
+# Between messages of one role that follow each other.
+_JOINT = "\n\n"
+
+EMPTY_SYSTEM = "empty system message|left out"
+JOINED = "conversation|with consecutive messages of one role, which were joined"
+FROM_STRING = "list|of messages read from a string"
+MARKED = "byte-order mark|removed"
+NUMBER = "number|read as text"
+
+
+class BadRow(ValueError):
+    """A row that is no conversation; the message says why."""
+
+
+def without_mark(text: str) -> str:
+    """Returns a text without the byte-order marks that it begins with: they are of its file."""
+    return text.lstrip("\ufeff")
+
+
+def role_of(role: Any) -> str | None:
+    """Returns a role of OpenAI's format as chat templates know it, or `None` for any other."""
+    name = role.lower() if isinstance(role, str) else None
+    name = _DEVELOPER.get(name, name)
+    return name if name in ROLES else None
+
+
+def text_of_part(part: Any) -> str | None:
+    """Returns the text of a part of a content, or `None` for an image and the like."""
+    if not isinstance(part, Mapping) or part.get("type") not in (None, "text"):
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
+def parse_messages(
+    value: Any, name: str = "messages", notes: Counter[str] | None = None
+) -> Messages:
+    """Reads a list of messages in the forms in which people have them.
+
+    A message has `role` and `content`, or `from` and `value` (ShareGPT); a content is a text or
+    parts of it. The list may be written in a string, as JSON or as Python shows it.
+
+    Args:
+        value: The list.
+        name: What errors call it. Defaults to `"messages"`.
+        notes: Counts what was read in another form than it has. Defaults to `None`.
+
+    Returns:
+        `{"role": ..., "content": ...}` with the fields that a message has besides.
+
+    Raises:
+        BadRow: If it is no such list. Which message may follow which is left to `check_messages`.
+
+    Example:
+        >>> parse_messages([{"role": "Developer", "content": [{"type": "text", "text": "Hi"}]}])
+        [{'role': 'system', 'content': 'Hi'}]
+    """
+    return [_message(one, n) for n, one in enumerate(as_list(value, name, notes), start=1)]
+
+
+def check_messages(
+    messages: Messages,
+    *,
+    answered: bool,
+    system: str | None = None,
+    notes: Counter[str] | None = None,
+) -> Messages:
+    """Returns the messages of a conversation as a chat template takes them.
+
+    Empty system messages are left out, and messages of one role that follow each other are joined
+    by an empty line. Then a conversation is a system message or none, and what user and assistant
+    say in turns.
+
+    Args:
+        messages: What `parse_messages` gave.
+        answered: Whether the assistant ends it, as in training; else the user does, whom the model
+            is to answer.
+        system: The system message of a conversation that has none. Defaults to `None`.
+        notes: Counts what was changed. Defaults to `None`.
+
+    Raises:
+        BadRow: If it is no such conversation.
+
+    Example:
+        >>> hello = [{"role": "user", "content": "Hello"}, {"role": "user", "content": "you"}]
+        >>> check_messages(hello, answered=False)
+        [{'role': 'user', 'content': 'Hello\\n\\nyou'}]
+    """
+    if not messages:
+        raise BadRow("the conversation is empty")
+    notes = Counter() if notes is None else notes
+    found: Messages = []
+    numbers: list[int] = []
+    joined = False
+    for number, message in enumerate(messages, start=1):
+        role, content = message["role"], without_mark(message["content"])
+        if content != message["content"]:
+            notes[MARKED] += 1
+            message = {**message, "content": content}
+        if not content.strip():
+            if role == "system":
+                notes[EMPTY_SYSTEM] += 1
+                continue
+            # A model may have written nothing: the conversation can be continued all the same.
+            if answered or role == "user":
+                raise BadRow(f"message {number} ({role}) is empty")
+        if problem := surrogate_problem(f"message {number}", content):
+            raise BadRow(problem)
+        if found and _joins(found[-1], message):
+            joined = True
+            found[-1] = {**found[-1], "content": found[-1]["content"] + _JOINT + content}
+        else:
+            found.append(message)
+            numbers.append(number)
+    if joined:
+        notes[JOINED] += 1
+    own = found[:1] if found and found[0]["role"] == "system" else []
+    _check_turns(found[len(own) :], numbers[len(own) :], answered)
+    system = without_mark(system or "")
+    if system.strip() and not own:
+        found.insert(0, {"role": "system", "content": system})
+    return found
+
+
+def to_answer(value: Any, name: str = "messages") -> Messages:
+    """Reads a conversation that a model is to answer.
+
+    Args:
+        value: The list of messages.
+        name: What errors call it. Defaults to `"messages"`.
+
+    Raises:
+        BadRow: If it is none, or does not end with the user.
+    """
+    return check_messages(parse_messages(value, name), answered=False)
+
+
+def _check_turns(turns: Messages, numbers: Sequence[int], answered: bool) -> None:
+    if not turns:
+        raise BadRow(f"the {'assistant' if answered else 'user'} says nothing")
+    last = turns[-1]["role"]
+    if not answered and last != "user":
+        raise BadRow("the conversation must end with a message of the user, which is answered")
+    for place, (number, message) in enumerate(zip(numbers, turns, strict=True)):
+        expected = ("user", "assistant")[place % 2]
+        if message["role"] != expected:
+            raise BadRow(
+                f"message {number} is the {message['role']}'s, where the {expected}'s is expected"
+            )
+    if answered and last != "assistant":
+        raise BadRow("the conversation ends on the user, with no answer to learn")
+
+
+def _joins(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    # A part that counts in the loss and one that does not stay apart.
+    return first["role"] == second["role"] and first.get("weight", 1) == second.get("weight", 1)
+
+
+def _message(one: Any, number: int) -> dict[str, Any]:
+    if not isinstance(one, Mapping):
+        raise BadRow(f"message {number} is {json_kind(one)}, where an object is expected")
+    # Parquet writes the keys that other rows have.
+    fields = {_field(key): part for key, part in one.items() if part is not None}
+    if "from" in fields and "role" not in fields:
+        return _of_sharegpt(fields, number)
+    given = fields.get("role")
+    if isinstance(given, str) and given.lower() in _TOOLS:
+        raise BadRow(f"message {number} is of a {given.lower()}, which is not supported")
+    role = role_of(given)
+    if role is None:
+        raise BadRow(f"the role of message {number} is {given!r}; known are {', '.join(ROLES)}")
+    for call in _CALLS:
+        # Servers write an empty list where none is called.
+        if fields.pop(call, None):
+            raise BadRow(f"message {number} calls tools, which is not supported")
+    if "weight" in fields and fields["weight"] not in (0, 1):
+        raise BadRow(f"the weight of message {number} is {fields['weight']!r}, not 0 or 1")
+    return {**fields, "role": role, "content": _content(fields.get("content"), number)}
+
+
+def _of_sharegpt(fields: Mapping[str, Any], number: int) -> dict[str, Any]:
+    said_by = fields["from"]
+    role = _SHAREGPT_ROLES.get(said_by.lower()) if isinstance(said_by, str) else None
+    if role is None:
+        raise BadRow(
+            f"message {number} is from {said_by!r}, where one of {', '.join(_SHAREGPT_ROLES)} is "
+            "expected"
+        )
+    content = fields.get("value", fields.get("content"))
+    if not isinstance(content, str):
+        raise BadRow(f"the value of message {number} is {json_kind(content)}, not a string")
+    return {"role": role, "content": content}
+
+
+def _field(key: str) -> str:
+    return key.lower() if key.lower() in _FIELDS else key
+
+
+def _content(value: Any, number: int) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        parts = [text_of_part(part) for part in value]
+        if all(part is not None for part in parts):
+            return "".join(parts)
+        raise BadRow(f"message {number} holds more than text")
+    if not isinstance(value, str):
+        raise BadRow(f"the content of message {number} is {json_kind(value)}, not a string")
+    return value
+
+
+def as_list(value: Any, name: str, notes: Counter[str] | None = None) -> Sequence[Any]:
+    """Returns a list, also if it is written in a string, as csv files have it.
+
+    Args:
+        value: The list, or JSON or Python of it.
+        name: What errors call it.
+        notes: Counts lists that were strings. Defaults to `None`.
+
+    Raises:
+        BadRow: If it is none.
+    """
+    found = read_list(value) if isinstance(value, str) else value
+    if not isinstance(found, (list, tuple)):
+        raise BadRow(f"{name!r} is {json_kind(value)}, where a list of messages is expected")
+    if found is not value and notes is not None:
+        notes[FROM_STRING] += 1
+    return found
+
+
+def read_list(text: str) -> list[Any] | None:
+    """Returns the list that a string holds as JSON, or as Python shows it; `None` for no list."""
+    if not text.lstrip().startswith("["):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings():
+                # Of escapes that a text is free to hold.
+                warnings.simplefilter("ignore")
+                found = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else None
+    return None

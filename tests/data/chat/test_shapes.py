@@ -1,0 +1,140 @@
+"""Rows in the shapes in which people have conversations are told by their columns."""
+
+import json
+
+import pytest
+
+from kerasllm.data.chat.conversations import holds_conversations, kind_of_rows
+from kerasllm.data.chat.messages import EMPTY_SYSTEM, FROM_STRING, JOINED, MARKED, NUMBER, BadRow
+from kerasllm.data.chat.shapes import UnclearShape, find_shape, read_row
+from kerasllm.errors import DataError
+
+
+def said(*contents, system=None):
+    messages = [{"role": "system", "content": system}] if system else []
+    return messages + [
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)
+    ]
+
+
+def read(row, **options):
+    return read_row(row, find_shape(row, **options))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Q", "answer": "A"},  # GSM8K
+        {"prompt": "Q", "response": "A"},
+        {"prompt": "Q", "completion": "A"},
+        {"Prompt": "Q", "Response": "A"},
+        {"INSTRUCTION": "Q", "OUTPUT": "A"},
+        {"input": "Q", "output": "A"},
+        {"query": "Q", "answer": "A"},
+        {"query": "Q", "response": "A", "original_question": "q"},  # MetaMath
+        {"problem": "Q", "solution": "A"},  # MATH
+        {"message": "Q", "reply": "A"},
+        {"user": "Q", "assistant": "A"},
+        {"inputs": "Q", "targets": "A"},  # FLAN
+        {"Context": "Q", "Response": "A"},
+        {"instruction": "Q", "context": "", "response": "A", "category": "qa"},  # Dolly
+        {"instruction": "Q", "input": "", "output": "A", "text": "Below is..."},  # Alpaca
+        {"conversation": said("Q", "A")},
+        {"Messages": [{"Role": "User", "Content": "Q"}, {"Role": "Assistant", "Content": "A"}]},
+        {"messages": json.dumps(said("Q", "A"))},
+        {"messages": repr(said("Q", "A"))},
+        {"prompt": said("Q"), "completion": said("Q", "A")[1:]},
+        {"prompt": json.dumps(said("Q")), "completion": "A"},
+        {"conversations": [{"from": "Human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+    ],
+    ids=lambda row: "-".join(row),
+)
+def test_common_shapes_are_conversations(row):
+    assert read(row) == said("Q", "A")
+
+
+def test_system_and_context_are_read_where_they_are():
+    orca = {"id": "1", "system_prompt": "S", "question": "Q", "response": "A"}
+    assert read(orca) == said("Q", "A", system="S")
+    assert str(find_shape(orca)) == (
+        "system 'system_prompt', user 'question', assistant 'response'"
+    )
+    dolly = {"instruction": "Q", "context": "C", "response": "A"}
+    assert read(dolly) == said("Q\n\nC", "A")
+    assert read({"system": "S", "messages": said("Q", "A")}) == said("Q", "A", system="S")
+    assert read({"System Prompt": "", "question": "Q", "answer": "A"}) == said("Q", "A")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["title", "content"],
+        ["content"],
+        ["message"],
+        ["title", "body"],
+        ["text", "label"],
+        ["question", "choices", "answer"],
+        ["sentence1", "sentence2"],
+        ["answer"],
+    ],
+)
+def test_other_columns_tell_no_conversation(keys):
+    assert find_shape(keys) is None
+
+
+def test_two_columns_for_one_role_are_not_guessed_between():
+    with pytest.raises(UnclearShape, match="'answer' and 'solution' could each be the response"):
+        find_shape(["question", "answer", "solution"])
+    found = find_shape(["question", "answer", "solution"], response="answer")
+    assert str(found) == "user 'question', assistant 'answer'"
+
+
+@pytest.mark.parametrize(
+    ("messages", "found", "note"),
+    [
+        ([{"role": "system", "content": ""}, *said("Q", "A")], said("Q", "A"), EMPTY_SYSTEM),
+        ([{"role": "system", "content": None or " "}, *said("Q", "A")], said("Q", "A"), None),
+        ([*said("Q"), *said("R"), *said("", "A")[1:]], said("Q\n\nR", "A"), JOINED),
+        ([*said("Q", "A"), *said("", "B")[1:]], said("Q", "A\n\nB"), JOINED),
+        ([{"role": "developer", "content": "S"}, *said("Q", "A")],
+         said("Q", "A", system="S"), None),
+        (said("\ufeffQ", "A"), said("Q", "A"), MARKED),
+        (json.dumps(said("Q", "A")), said("Q", "A"), FROM_STRING),
+    ],
+)  # fmt: skip
+def test_messages_are_read_in_the_forms_that_people_have(messages, found, note):
+    from collections import Counter
+
+    notes = Counter()
+    assert read_row({"messages": messages}, "messages", notes=notes) == found
+    assert note is None or notes == {note: 1}
+
+
+def test_numbers_are_texts():
+    from collections import Counter
+
+    notes = Counter()
+    row = {"prompt": 3, "completion": 4.5}
+    assert read_row(row, find_shape(row), notes=notes) == said("3", "4.5")
+    assert notes == {NUMBER: 2}
+    row = {"question": "Is it?", "answer": True}
+    assert read(row) == said("Is it?", "true")
+    with pytest.raises(BadRow, match="no 'completion'"):
+        read({"prompt": "a", "completion": None})
+
+
+def test_a_text_column_is_the_text_where_other_names_mean_little(tmp_path):
+    def written(row):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(json.dumps(row) + "\n")
+        return path
+
+    assert holds_conversations(written({"question": "a", "answer": "b"}))
+    assert not holds_conversations(written({"question": "a", "answer": "b", "text": "c"}))
+    assert holds_conversations(written({"instruction": "a", "output": "b", "text": "c"}))
+    assert kind_of_rows(written({"chosen": "a", "rejected": "b"})) == "pair"
+    with pytest.raises(DataError, match="could each be the response") as error:
+        holds_conversations(written({"question": "a", "answer": "b", "solution": "c"}))
+    assert "data.response=COLUMN" in error.value.fix
+    (tmp_path / "rows.csv").write_text("question,answer\na,b\n")
+    assert holds_conversations(tmp_path / "rows.csv")
