@@ -18,7 +18,7 @@ from kerasllm.data.label_checks import check_labels, setting
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.label_names import read_label_names
 from kerasllm.data.labels import Labels
-from kerasllm.data.loading import open_tokens, place_of
+from kerasllm.data.loading import open_tokens, place_of, reading_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source, places
 from kerasllm.data.split import split_label_sets, split_stratified
@@ -185,6 +185,7 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         # Recipes of tasks of other packages may not have it.
         ignore_labels=getattr(recipe, "ignore_labels", None) or (),
         on_bad_row=recipe.on_bad_row,
+        **reading_of(recipe),
     )
     if train is not None and (source.pair_column is None) != (train.pair_column is None):
         raise DataError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
@@ -52,6 +55,7 @@ class Documents:
     A `.txt` or `.md` file is one document (also compressed), a folder or a zip archive stands for
     all such files in it and below, sorted by name, but for hidden ones; each row of a csv, tsv,
     jsonl or parquet file is a document.
+    Rows with an empty text, which corpora have between paragraphs, are left out and counted.
 
     Args:
         spec: As for `Source`.
@@ -91,12 +95,20 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES
-            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row)
+            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
+                        skip_empty=True)
             for file in found
-        ]
+        ]  # fmt: skip
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.bad_row_reasons: Counter[str] = Counter()
+        self.notes = Notes()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What a store keeps of how the texts were read: see `Source.noted`."""
+        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
 
     @property
     def fingerprint(self) -> str:
@@ -110,6 +122,7 @@ class Documents:
 
     def __iter__(self) -> Iterator[Document]:
         self.bad_rows, self.bad_row_count = [], 0
+        self.bad_row_reasons, self.notes = Counter(), Notes()
         for number, reader in enumerate(self._readers):
             if isinstance(reader, DataFile):
                 yield from _parts_of(reader, number)
@@ -119,6 +132,8 @@ class Documents:
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
+            self.bad_row_reasons += reader.bad_row_reasons
+            self.notes.include(reader.notes)
 
     def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
         """Cuts off the end of the text, at the end of a line, to measure on.
@@ -233,7 +248,12 @@ def open_documents(
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [documents.bad_row_count, documents.bad_rows[:SKIPPED_KEPT], size],
+        remarks=lambda: [
+            documents.bad_row_count,
+            documents.bad_rows[:SKIPPED_KEPT],
+            size,
+            documents.noted,
+        ],
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
@@ -258,7 +278,8 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
             raise DataError(
                 f"The text cannot be read: {problem}",
                 where=f"{file.name}:{place}",
-                fix="convert the file to UTF-8",
+                fix="convert the file to UTF-8, or name its encoding with --set "
+                "data.encoding=NAME (evaluate, predict: --encoding NAME)",
             )
         if characters + len(text) > _PART_CHARACTERS and held:
             yield Document("".join(held), number, first, begins=begins, ends=False)

@@ -14,7 +14,11 @@ from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
 from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
     Count,
+    Delimiter,
+    Encoding,
     Files,
     LabelNames,
     LabelWeights,
@@ -146,6 +150,8 @@ class ClassificationData(Section):
     class_weights: Literal["balanced"] | LabelWeights | None = Field(
         None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row without text or label does to the run"
     )
@@ -297,7 +303,7 @@ class TextClassification(Task):
     }
     lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
     evaluate_options = ("text", "text_pair", "label")
-    predict_options = ("text", "text_pair", "abstain_below")
+    predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
     # What early stopping may watch, by the problem.
@@ -534,13 +540,21 @@ class TextClassification(Task):
         return {"reliability": reliability_figure(metrics)} if "reliability" in metrics else {}
 
     def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
+        from kerasllm.data.loading import reading_of
         from kerasllm.data.readers.sources import Source
         from kerasllm.models.classifier_outputs import reads_pairs
 
         data, pair = trained.recipe.data, reads_pairs(trained.folder)
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
-        source = Source(spec, split="test", text=text, text_pair=text_pair, labelled=False)
+        source = Source(
+            spec,
+            split="test",
+            text=text,
+            text_pair=text_pair,
+            labelled=False,
+            **reading_of(data, options),
+        )
         # A .txt file has no columns: its lines are those of stdin.
         if source.text_column is not None:
             _refuse_single_texts(source, pair)
@@ -976,6 +990,7 @@ def _source(
     options: EvaluateOptions,
 ):
     """Returns labelled files, read for a model that is trained."""
+    from kerasllm.data.loading import reading_of
     from kerasllm.data.problems import Problem
     from kerasllm.data.readers.sources import Source
 
@@ -996,6 +1011,7 @@ def _source(
         label_separator=data.label_separator,
         ignore_labels=data.ignore_labels or (),
         on_bad_row=data.on_bad_row,
+        **reading_of(data, options),
     )
     _refuse_single_texts(source, outputs.pair)
     return source

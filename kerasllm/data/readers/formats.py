@@ -18,6 +18,7 @@ from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_labels import ClassLabels
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
+from kerasllm.data.readers.encodings import is_utf8
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_records
@@ -72,23 +73,22 @@ class Format:
     class_labels: Callable[[DataFile, str], ClassLabels | None] | None = None
 
 
-def format_of(file: DataFile, delimiter: str | None = None) -> Format:
+def format_of(file: DataFile) -> Format:
     """The format of a file, by the suffix of its name and, of a table, by its first lines.
 
     Args:
         file: The file.
-        delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
 
     Raises:
         DataError: No format has this suffix, or a table cannot be read.
     """
     form = None
     if file.suffix in TABLES:
-        form = _table(file, delimiter)
+        form = _table(file)
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
     if form is not None:
-        if file.encoding is None or form.name == "parquet":
+        if file.encoding is None or form.name == "parquet" or is_utf8(file.encoding):
             return form
         return dataclasses.replace(form, name=f"{form.name} {file.encoding}")
     if file.suffix == ".parquet":
@@ -108,8 +108,8 @@ def format_of(file: DataFile, delimiter: str | None = None) -> Format:
 # csv and tsv
 
 
-def _table(file: DataFile, delimiter: str | None) -> Format:
-    dialect = detect_dialect(file, delimiter)
+def _table(file: DataFile) -> Format:
+    dialect = detect_dialect(file)
     return Format(
         dialect.name,
         functools.partial(table_columns, dialect=dialect),

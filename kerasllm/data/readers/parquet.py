@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
 from kerasllm.data.readers.files import BLOCK, DataFile
-from kerasllm.data.readers.text_lines import describe_broken_byte
+from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ def _open(file: DataFile) -> Iterator[Any]:
             # With a buffer size, a column is read piece by piece, not a whole row group at once.
             opened = parquet.ParquetFile(stream, buffer_size=BLOCK)
         except (OSError, pyarrow.ArrowException) as error:
+            stream.seek(0)
+            start = stream.read(BLOCK)
+            if not start.startswith(b"PAR1"):
+                refuse_other_formats(file, start)
             raise DataError(
                 f"The file is not Parquet, or it is cut short: {error}",
                 where=file.name,

@@ -28,6 +28,7 @@ from kerasllm.data.readers.faults import (
     TEXT_TYPE,
     Fault,
     Notes,
+    counted_reasons,
     reason_of,
 )
 from kerasllm.data.readers.files import DataFile, find_files, read_as
@@ -166,8 +167,9 @@ class Source:
     ):
         if on_bad_row not in ("error", "skip"):
             raise ValueError(f"on_bad_row must be 'error' or 'skip'. Received: {on_bad_row!r}")
-        self._files = read_as(find_files(spec, split), encoding)
-        self._formats = [format_of(file, delimiter) for file in self._files]
+        named = read_as(spec, split, encoding=encoding, delimiter=delimiter)
+        self._files = find_files(named, split)
+        self._formats = [format_of(file) for file in self._files]
         self._skip_empty = skip_empty
         self._labelled = labelled
         self.on_bad_row = on_bad_row
@@ -226,6 +228,19 @@ class Source:
             packed = file.compression or "plain"
             total.update(f"{form.name} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What a store keeps of how the rows were read, as JSON values.
+
+        `skipped_reasons` holds the number of bad rows by the kind of fault, `notes` sentences, and
+        `revised` tells whether the rows are others than earlier versions read.
+        """
+        return {
+            "skipped_reasons": dict(self.bad_row_reasons),
+            "notes": self.notes.lines(),
+            "revised": self.notes.revised,
+        }
 
     @property
     def readings(self) -> list[tuple[DataFile, Format, Columns]]:
@@ -486,8 +501,10 @@ class Source:
                 characters = 0
         if refuse and self.bad_row_count:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
+            reasons = self.bad_row_reasons if self.bad_row_count > _BAD_ROWS_SHOWN else ()
             raise DataError(
-                f"{rows_are} bad in {file}",
+                f"{rows_are} bad in {file}"
+                + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
