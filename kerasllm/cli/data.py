@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
 
 _COLUMNS = (
@@ -179,3 +180,29 @@ def convert(
     if done.skipped:
         file, line, why = done.bad_rows[0]
         report.line(f"{counted(done.skipped, 'row')} left out, the first at {file}:{line}: {why}")
+
+
+@data.command()
+@recipe_options
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that tokenize, each files of its own.  [default: one for each core]",
+)
+def prepare(recipe: str | None, processes: int | None, verbose: bool, **options) -> None:
+    """Tokenize data ahead, so that a training begins at once.
+
+    \b
+    kerasllm data prepare --recipe gpt_continue --train 'corpus/*.jsonl' --processes 8
+
+    The tokens are those that finetune makes with the same data, preset and lengths, and it finds
+    them in the cache. Several processes share the files; what was broken off continues.
+    """
+    if not recipe:
+        raise click.UsageError(missing_recipe())
+    loaded = load_recipe(recipe, options)
+    import_tensorflow()
+    from kerasllm.workflows.prepare import prepare_data
+
+    prepare_data(loaded, processes=processes or os.cpu_count() or 1)

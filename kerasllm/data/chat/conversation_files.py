@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
 from kerasllm.data.readers.columns import check_column
@@ -152,7 +153,8 @@ class ConversationFiles:
         """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
         self._begin()
         kept = 0
-        for number in range(len(self._files)):
+        mine = shards.mine()
+        for number in range(len(self._files)) if mine is None else [mine]:
             for batch in self._file_batches(number, rows_of):
                 kept += len(batch)
                 yield batch
@@ -161,7 +163,7 @@ class ConversationFiles:
         columns = {column for shape in self._read for _, column in shape.columns}
         self.counts.unread = [*(key for key in self._keys if key not in columns)]
         self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
-        if not kept:
+        if not kept and mine is None:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
             raise DataError(
                 f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",

@@ -218,12 +218,13 @@ class Source:
         """The paths of the files, which are on this machine; those from elsewhere in the cache."""
         return [file.path for file in self._files]
 
-    def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
+    def batches(self, rows: int = 8192, file: int | None = None) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
 
         Args:
             rows: The most rows in a batch; a batch holds rows of one file, and fewer of them where
                 texts are long. Defaults to `8192`.
+            file: The number of the only file that is read. Defaults to `None`: all are.
 
         Raises:
             DataError: A file has bad rows and `on_bad_row` is `"error"`, a file cannot be read to
@@ -234,11 +235,11 @@ class Source:
         self.bad_row_reasons = Counter()
         self.notes = Notes()
         empty = True
-        for index in range(len(self._files)):
+        for index in range(len(self._files)) if file is None else [file]:
             for batch in self._file_batches(index, rows):
                 empty = False
                 yield batch
-        if empty:
+        if empty and file is None:
             left_out = "".join(f"; {line}" for line in self.notes.lines())
             raise DataError(
                 f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
