@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -173,11 +172,18 @@ class ConversationFiles:
 
     def conversations(self) -> Iterator[Any]:
         """Yields what each row of all files holds, bad ones left out."""
-        for file, shape in zip(self._files, self._shapes, strict=True):
-            for _, row, problem in records(file):
-                with contextlib.suppress(BadRow):
-                    if not problem:
-                        yield self._conversation(row, shape)
+        return (found for _, _, found, problem in self.rows() if problem is None)
+
+    def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
+        """Yields of each row the number of its file, its line, what it holds, and what is wrong."""
+        for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
+            for line, row, problem in records(file):
+                found = None
+                try:
+                    found = None if problem else self._conversation(row, shape)
+                except BadRow as error:
+                    problem = str(error)
+                yield number, line, found, problem
 
     @property
     def is_revised(self) -> bool:
