@@ -90,6 +90,20 @@ def check_labels(
     return remarks
 
 
+def look_alike(counts: Mapping[str, int]) -> list[list[str]]:
+    """Returns labels that a reader takes for one, in groups, the most frequent of each first.
+
+    Args:
+        counts: How many rows have each label.
+
+    Example:
+
+    >>> look_alike({"spam": 9, "Spam": 1, "ham": 5})
+    [['spam', 'Spam']]
+    """
+    return _groups(counts, None, lambda label: {visible(label)} | _likeness(label))
+
+
 def setting(key: str, value: Mapping[str, str] | Sequence[str]) -> str:
     """Returns the option that sets a key of a recipe, quoted for a shell.
 
@@ -117,7 +131,7 @@ def setting(key: str, value: Mapping[str, str] | Sequence[str]) -> str:
 
 
 def _groups(
-    counts: Mapping[str, int], labels: Labels, forms: Callable[[str], set]
+    counts: Mapping[str, int], labels: Labels | None, forms: Callable[[str], set]
 ) -> list[list[str]]:
     """Labels of different classes that have a form in common, the most frequent first."""
     groups: dict[object, list[str]] = {}
@@ -127,7 +141,7 @@ def _groups(
     found = {
         tuple(group): None
         for group in groups.values()
-        if len(group) > 1 and len(set(labels.encode(group).tolist())) > 1
+        if len(group) > 1 and (labels is None or len(set(labels.encode(group).tolist())) > 1)
     }
     return [list(group) for group in found]
 

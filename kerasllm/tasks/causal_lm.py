@@ -315,7 +315,8 @@ class CausalLanguageModelling(Task):
         data = recipe.data
         files = files_of(data, part)
         if _are_conversations(data):
-            return record_rows(files, part, format=data.format, system=data.system)
+            named = {"prompt": data.prompt, "response": data.response}
+            return record_rows(files, part, format=data.format, system=data.system, **named)
         return text_rows(files, part, text=data.text)
 
     def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
@@ -528,10 +529,13 @@ class CausalLanguageModelling(Task):
         return [("base", what)]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        from kerasllm.run import shell_word
+
+        path = shell_word(run.path)
         return [
-            ("write a text", f'kerasllm generate {run.path} --prompt "..."'),
-            ("hold a conversation", f"kerasllm chat {run.path}"),
-            ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
+            ("write a text", f'kerasllm generate {path} --prompt "..."'),
+            ("hold a conversation", f"kerasllm chat {path}"),
+            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: CausalLM) -> Head:
