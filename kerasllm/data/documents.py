@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
+from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
@@ -52,6 +56,7 @@ class Documents:
     A `.txt` or `.md` file is one document (also compressed), a folder or a zip archive stands for
     all such files in it and below, sorted by name, but for hidden ones; each row of a csv, tsv,
     jsonl or parquet file is a document.
+    Rows with an empty text, which corpora have between paragraphs, are left out and counted.
 
     Args:
         spec: As for `Source`.
@@ -91,12 +96,22 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES
-            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row)
+            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
+                        skip_empty=True)
             for file in found
-        ]
+        ]  # fmt: skip
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        # Of files that were read to their end.
+        self._characters: dict[int, int] = {}
+        self.bad_row_reasons: Counter[str] = Counter()
+        self.notes = Notes()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What a store keeps of how the texts were read: see `Source.noted`."""
+        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
 
     @property
     def fingerprint(self) -> str:
@@ -109,16 +124,53 @@ class Documents:
         return total.hexdigest()
 
     def __iter__(self) -> Iterator[Document]:
+        self._begin()
+        for number in range(len(self._readers)):
+            yield from self._file(number)
+
+    def _begin(self) -> None:
         self.bad_rows, self.bad_row_count = [], 0
-        for number, reader in enumerate(self._readers):
-            if isinstance(reader, DataFile):
-                yield from _parts_of(reader, number)
-                continue
+        self.bad_row_reasons, self.notes = Counter(), Notes()
+
+    def _file(self, number: int) -> Iterator[Document]:
+        reader, characters = self._readers[number], 0
+        if isinstance(reader, DataFile):
+            for document in _parts_of(reader, number):
+                characters += len(document.text)
+                yield document
+        else:
             for batch in reader.batches():
                 for text, line in zip(batch.texts, batch.lines, strict=True):
+                    characters += len(text)
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
+            self.bad_row_reasons += reader.bad_row_reasons
+            self.notes.include(reader.notes)
+        self._characters[number] = characters
+
+    def with_offsets(self) -> Iterator[tuple[int, Document]]:
+        """Yields documents with the number of characters before each.
+
+        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        """
+        self._begin()
+        at, mine = 0, shards.mine()
+        for number in range(len(self._readers)):
+            if mine is not None and number != mine:
+                if number not in self._characters:
+                    for _ in self._file(number):
+                        pass
+                at += self._characters[number]
+                continue
+            if mine is not None:
+                # What was noted of other files is not of this one.
+                self._begin()
+            for document in self._file(number):
+                yield at, document
+                at += len(document.text)
+            if mine is not None:
+                return
 
     def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
         """Cuts off the end of the text, at the end of a line, to measure on.
@@ -164,12 +216,10 @@ class Stretch:
         return [self.documents.fingerprint, self.documents.files, self.first, self.last]
 
     def __iter__(self) -> Iterator[Document]:
-        at = 0
-        for document in self.documents:
+        for at, document in self.documents.with_offsets():
             size = len(document.text)
             low = max(self.first - at, 0)
             high = size if self.last is None else min(self.last - at, size)
-            at += size
             if high <= 0:
                 return
             if low >= size:
@@ -219,6 +269,7 @@ def open_documents(
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal size
+        size = 0
         for together in _together(stretch):
             size += sum(len(document.text.encode()) for document in together)
             yield _rows(together, tokenizer)
@@ -233,7 +284,12 @@ def open_documents(
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [documents.bad_row_count, documents.bad_rows[:SKIPPED_KEPT], size],
+        remarks=lambda: [
+            documents.bad_row_count,
+            documents.bad_rows[:SKIPPED_KEPT],
+            size,
+            documents.noted,
+        ],
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
@@ -258,7 +314,8 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
             raise DataError(
                 f"The text cannot be read: {problem}",
                 where=f"{file.name}:{place}",
-                fix="convert the file to UTF-8",
+                fix="convert the file to UTF-8, or name its encoding with --set "
+                "data.encoding=NAME (evaluate, predict: --encoding NAME)",
             )
         if characters + len(text) > _PART_CHARACTERS and held:
             yield Document("".join(held), number, first, begins=begins, ends=False)

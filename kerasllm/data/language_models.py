@@ -13,6 +13,7 @@ from kerasllm.data import loading
 from kerasllm.data.chat.conversations import Counts, open_conversations
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents, open_documents
+from kerasllm.data.loading import files_of
 from kerasllm.data.pairs import Pairs
 from kerasllm.data.sequences import (
     Sequences,
@@ -79,7 +80,7 @@ def load_texts(
     documents = {
         part: Documents(spec, split=part, text=data.text, on_bad_row=data.on_bad_row)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     share = 0.0 if "validation" in documents else data.validation_split
     stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
@@ -137,7 +138,7 @@ def load_conversations(
     stores = {
         part: open_conversation_rows(data, spec, tokenizer, template, part, folder, notify)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     chosen = {part: np.arange(len(store)) for part, store in stores.items()}
     held_out = stores.get("validation")
