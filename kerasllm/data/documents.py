@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
@@ -102,6 +103,8 @@ class Documents:
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        # Of files that were read to their end.
+        self._characters: dict[int, int] = {}
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
@@ -122,19 +125,53 @@ class Documents:
         return total.hexdigest()
 
     def __iter__(self) -> Iterator[Document]:
+        self._begin()
+        for number in range(len(self._readers)):
+            yield from self._file(number)
+
+    def _begin(self) -> None:
         self.bad_rows, self.bad_row_count = [], 0
         self.bad_row_reasons, self.notes = Counter(), Notes()
-        for number, reader in enumerate(self._readers):
-            if isinstance(reader, DataFile):
-                yield from _parts_of(reader, number)
-                continue
+
+    def _file(self, number: int) -> Iterator[Document]:
+        reader, characters = self._readers[number], 0
+        if isinstance(reader, DataFile):
+            for document in _parts_of(reader, number):
+                characters += len(document.text)
+                yield document
+        else:
             for batch in reader.batches():
                 for text, line in zip(batch.texts, batch.lines, strict=True):
+                    characters += len(text)
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
             self.bad_row_reasons += reader.bad_row_reasons
             self.notes.include(reader.notes)
+        self._characters[number] = characters
+
+    def with_offsets(self) -> Iterator[tuple[int, Document]]:
+        """Yields documents with the number of characters before each.
+
+        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        """
+        self._begin()
+        at, mine = 0, shards.mine()
+        for number in range(len(self._readers)):
+            if mine is not None and number != mine:
+                if number not in self._characters:
+                    for _ in self._file(number):
+                        pass
+                at += self._characters[number]
+                continue
+            if mine is not None:
+                # What was noted of other files is not of this one.
+                self._begin()
+            for document in self._file(number):
+                yield at, document
+                at += len(document.text)
+            if mine is not None:
+                return
 
     def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
         """Cuts off the end of the text, at the end of a line, to measure on.
@@ -185,12 +222,10 @@ class Stretch:
         return [self.documents.fingerprint, self.documents.files, self.first, self.last]
 
     def __iter__(self) -> Iterator[Document]:
-        at = 0
-        for document in self.documents:
+        for at, document in self.documents.with_offsets():
             size = len(document.text)
             low = max(self.first - at, 0)
             high = size if self.last is None else min(self.last - at, size)
-            at += size
             if high <= 0:
                 return
             if low >= size:
@@ -240,6 +275,7 @@ def open_documents(
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal size
+        size = 0
         for together in _together(stretch):
             size += sum(len(document.text.encode()) for document in together)
             yield _rows(together, tokenizer)

@@ -695,7 +695,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
-        """Returns what a user may do with the run, and the command for it."""
+        """Returns what a user may do with the run, and the command for it.
+
+        A path stands in it as `kerasllm.run.shell_word` gives it.
+        """
 
     # Leaving kerasllm
 

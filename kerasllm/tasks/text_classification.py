@@ -760,12 +760,14 @@ class TextClassification(Task):
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.models.classifier_outputs import reads_pairs
+        from kerasllm.run import shell_word
 
         texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
+        path = shell_word(run.path)
         return [
-            ("try it", f"kerasllm predict {run.path} {texts}"),
-            ("predict a file", f"kerasllm predict {run.path} --input FILE --output out.csv"),
-            ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
+            ("try it", f"kerasllm predict {path} {texts}"),
+            ("predict a file", f"kerasllm predict {path} --input FILE --output out.csv"),
+            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: TextClassifier) -> Head:

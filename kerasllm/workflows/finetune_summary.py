@@ -16,7 +16,7 @@ from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.layers import trainable_share
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
-from kerasllm.run import Run
+from kerasllm.run import Run, shell_word
 from kerasllm.tasks.task import Evaluation
 from kerasllm.training.checkpoints import Checkpoint
 from kerasllm.training.validation import Validation
@@ -181,7 +181,7 @@ def show_results(
             ("the model", str(run.model)),
             ("the curve", str(run.curve)),
             *job.task.next_steps(run),
-            ("watch the curves", f"tensorboard --logdir {run.tensorboard}"),
+            ("watch the curves", f"tensorboard --logdir {shell_word(run.tensorboard)}"),
         ]
     )
 

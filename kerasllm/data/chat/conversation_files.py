@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
 from kerasllm.data.readers.columns import check_column
@@ -152,7 +152,8 @@ class ConversationFiles:
         """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
         self._begin()
         kept = 0
-        for number in range(len(self._files)):
+        mine = shards.mine()
+        for number in range(len(self._files)) if mine is None else [mine]:
             for batch in self._file_batches(number, rows_of):
                 kept += len(batch)
                 yield batch
@@ -161,7 +162,7 @@ class ConversationFiles:
         columns = {column for shape in self._read for _, column in shape.columns}
         self.counts.unread = [*(key for key in self._keys if key not in columns)]
         self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
-        if not kept:
+        if not kept and mine is None:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
             raise DataError(
                 f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
@@ -171,11 +172,18 @@ class ConversationFiles:
 
     def conversations(self) -> Iterator[Any]:
         """Yields what each row of all files holds, bad ones left out."""
-        for file, shape in zip(self._files, self._shapes, strict=True):
-            for _, row, problem in records(file):
-                with contextlib.suppress(BadRow):
-                    if not problem:
-                        yield self._conversation(row, shape)
+        return (found for _, _, found, problem in self.rows() if problem is None)
+
+    def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
+        """Yields of each row the number of its file, its line, what it holds, and what is wrong."""
+        for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
+            for line, row, problem in records(file):
+                found = None
+                try:
+                    found = None if problem else self._conversation(row, shape)
+                except BadRow as error:
+                    problem = str(error)
+                yield number, line, found, problem
 
     @property
     def is_revised(self) -> bool:
