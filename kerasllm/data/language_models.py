@@ -193,6 +193,7 @@ def open_conversation_rows(
         on_bad_row=data.on_bad_row,
         prompt=data.prompt,
         response=data.response,
+        special_tokens=data.special_tokens,
         folder=folder,
         notify=notify,
     )

@@ -152,6 +152,11 @@ class CausalData(Section):
     system: Text | None = Field(
         None, description="system message of conversations that have none; null: none"
     )
+    special_tokens: Literal["once", "text", "keep"] = Field(
+        "once",
+        description="special tokens written in the data; once: not doubled; text: letters; keep: "
+        "as they are",
+    )
     train_on_prompt: bool = Field(False, description="learn what users say as well")
     too_long: Literal["cut", "drop", "split"] = Field(
         "cut", description="what to do with conversations above max_length"
@@ -668,6 +673,7 @@ def _conversations(
         system=trained.system if trained else None,
         on_bad_row=trained.on_bad_row if trained else "error",
         **_named(trained, first_keys(data, "test")),
+        special_tokens=getattr(trained, "special_tokens", "once"),
         folder=store_dir(),
         notify=notify,
     )

@@ -50,6 +50,11 @@ class PreferenceData(Section):
     system: Text | None = Field(
         None, description="system message of conversations that have none; null: none"
     )
+    special_tokens: Literal["once", "text", "keep"] = Field(
+        "once",
+        description="special tokens written in the data; once: not doubled; text: letters; keep: "
+        "as they are",
+    )
     too_long: Literal["cut", "drop"] = Field(
         "cut", description="what to do with pairs above max_length"
     )
@@ -174,6 +179,7 @@ class PreferenceTuning(CausalLanguageModelling):
                 too_long=data.too_long,
                 system=data.system,
                 on_bad_row=data.on_bad_row,
+                special_tokens=data.special_tokens,
                 folder=store_dir(),
                 notify=notify,
             )

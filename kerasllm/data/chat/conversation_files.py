@@ -37,6 +37,8 @@ _BAD_ROWS_KEPT = 1000
 _MOST_REASONS = 5
 _OF_ANOTHER_SHAPE = "row|of another shape than most"
 
+_READ = {"role", "content", "weight"}
+
 Encoded = tuple[np.ndarray, np.ndarray]
 
 
@@ -105,7 +107,10 @@ class ConversationFiles:
         on_bad_row: The same.
         prompt: The same. Defaults to `None`.
         response: The same. Defaults to `None`.
-        preferences: Whether each row holds a chosen and a rejected conversation.
+        preferences: Whether each row holds a chosen and a rejected conversation. Defaults to
+            `False`.
+        template_source: The Jinja source of the chat template: fields of messages that it does not
+            name are not read. Defaults to `""`.
 
     Attributes:
         files: The names of the files.
@@ -128,6 +133,7 @@ class ConversationFiles:
         prompt: str | None = None,
         response: str | None = None,
         preferences: bool = False,
+        template_source: str = "",
     ):
         self._files = find_files(spec, split)
         self.files = tuple(file.name for file in self._files)
@@ -137,6 +143,7 @@ class ConversationFiles:
         self._system = system
         self._refuse = on_bad_row == "error"
         self._preferences = preferences
+        self._template_source = template_source
         self._shapes = [self._shape_of(file) for file in self._files]
         self.settings: list = [self._format, system, on_bad_row, preferences]
         if prompt is not None or response is not None:
@@ -159,7 +166,11 @@ class ConversationFiles:
         read = Counter({str(shape): count for shape, count in self._read.items()})
         self.counts.shapes = dict(read.most_common())
         columns = {column for shape in self._read for _, column in shape.columns}
-        self.counts.unread = [*(key for key in self._keys if key not in columns)]
+        self.counts.unread = [repr(key) for key in self._keys if key not in columns] + [
+            f"'{field}' of messages"
+            for field in self._fields
+            if field not in self._template_source
+        ]
         self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
         if not kept:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
@@ -188,6 +199,7 @@ class ConversationFiles:
         self._reasons: Counter[str] = Counter()
         self._read: Counter[Shape] = Counter()
         self._keys: dict[str, None] = {}
+        self._fields: dict[str, None] = {}
         self._known: dict[tuple[str, ...], Shape | str | None] = {}
 
     def _file_batches(
@@ -240,6 +252,10 @@ class ConversationFiles:
         if shape.kind != main.kind:
             notes[_OF_ANOTHER_SHAPE] += 1
         self.notes.update(notes)
+        for side in (found.chosen, found.rejected) if self._preferences else (found,):
+            for message in side:
+                if len(message) > 2:
+                    self._fields.update(dict.fromkeys(sorted(message.keys() - _READ)))
         self._read[shape] += 1
         return found
 

@@ -225,7 +225,7 @@ def test_columns_are_named_where_names_do_not_tell(open_rows):
     rows = [{"topic": "a", "remark": "b", "id": 1}]
     store = open_rows(rows, prompt="topic", response="remark")
     assert texts_of(store) == [CHATML.render(said("a", "b"))]
-    assert Counts.of(store).unread == ["id"]
+    assert Counts.of(store).unread == ["'id'"]
     with pytest.raises(DataError, match="no prompt column 'topik'") as error:
         open_rows(rows, prompt="topik", response="remark")
     assert "data.prompt=topic" in error.value.fix
