@@ -46,8 +46,9 @@ class LiteralTokens:
         parts = json.loads(content)
         for token in parts.get("added_tokens", ()):
             token["content"] = names.get(token["content"], token["content"])
+        _rename(parts["model"], names)
         self._engine = tokenizers.Tokenizer.from_str(json.dumps(parts, ensure_ascii=False))
-        # Under a new name it has a new id.
+        # One that the vocabulary of the model lacks has a new id under a new name.
         found = {self._engine.token_to_id(name): special[token] for token, name in names.items()}
         self._ids = found
         longest_first = sorted(special, key=len, reverse=True)
@@ -82,6 +83,17 @@ class LiteralTokens:
         spans = spans.astype(np.int64)
         begins, stops = first[spans[:, 0]], last[spans[:, 1]]
         return ids, np.stack([begins, np.maximum(begins, stops)], axis=1)
+
+
+def _rename(model: dict, names: dict[str, str]) -> None:
+    """Renames tokens in the vocabulary, of which a model could make them out of letters."""
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(token, token): id for token, id in vocabulary.items()}
+    elif isinstance(vocabulary, list):
+        model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
 
 
 def _append(pieces: list, starts: list, ends: list, text: str, places: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """Special tokens that data hold are there once, and none ends an answer that nobody ended."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from kerasllm.data.chat.messages import UNWEIGHTED, BadRow
 from kerasllm.data.chat.special_tokens import LETTERS, STRIPPED, WRITTEN, SpecialTokens
 from kerasllm.data.chat.templates import ChatTemplate, built_in
 from kerasllm.data.chat.tokens import encode_conversation
+from kerasllm.data.tokenizers.tokenizer_json import TokenizerJson
 from tests.data.chat.test_conversations import (  # noqa: F401
     ASKED,
     CHATML,
@@ -166,3 +168,16 @@ def test_spans_of_letters_cover_the_text():
     assert ids[0] == TOY.special_tokens["<|im_start|>"] and ids[-1] == END
     assert spans[0].tolist() == [0, 12] and spans[-1].tolist() == [15, 25]
     assert np.all(spans[:, 0] <= spans[:, 1]) and spans.max() == len(text)
+
+
+@pytest.mark.parametrize("name", ["classifiers/albert", "xlm_roberta", "roberta", "bert"])
+def test_letters_and_tokens_are_told_apart_by_every_kind_of_tokenizer(name):
+    """Unigram, byte-level BPE and WordPiece: a piece of the vocabulary may be a special token."""
+    folder = Path(__file__).parents[2] / "reference" / name
+    tokenizer = TokenizerJson((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    literal, token = tokenizer.literal_tokens, next(iter(tokenizer.special_tokens))
+    text = f"Hello  wörld{token} a{token}\n"
+    for one, other in zip(tokenizer.encode_spans(text), literal.encode_spans(text), strict=True):
+        assert one.tolist() == other.tolist()
+    ids, _ = literal.encode_spans(f"a {literal.letter_of(token)} b{token}")
+    assert ids.tolist().count(tokenizer.special_tokens[token]) == 1
