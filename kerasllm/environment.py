@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from kerasllm.addresses import redact
+
 PACKAGES = (
     "kerasllm",
     "tensorflow",
@@ -59,7 +61,7 @@ def describe_environment(command: str, seed: int, fingerprints: dict[str, str]) 
 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": redact(command),
         "seed": seed,
         "data": fingerprints,
         "versions": versions(),

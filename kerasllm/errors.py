@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from kerasllm.addresses import redact
+
 
 class KerasllmError(Exception):
     """An error that is shown to the user as one readable block, never as a traceback.
@@ -20,6 +22,10 @@ class KerasllmError(Exception):
     exit_status = 2
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
+        # No address in a message shows the credentials that it holds.
+        what, where, fix = (
+            redact(part) if isinstance(part, str) else part for part in (what, where, fix)
+        )
         super().__init__(what)
         self.what = what
         self.where = where

@@ -66,6 +66,8 @@ def chat_settings(folder: Path, preset: Path) -> list[str]:
             "model.lora.train": ["embeddings"],
             "data.train": str(write_chats(folder / "chats.jsonl")),
             "data.test": str(write_chats(folder / "test.jsonl", 12)),
+            # There are few different ones.
+            "data.leaks": "warn",
             "data.chat_template": str(template),
             "data.max_length": 32,
             "data.too_long": "cut",

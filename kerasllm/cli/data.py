@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from kerasllm.cli.recipe_options import load_recipe
+from kerasllm.cli.startup import import_tensorflow
 
 _COLUMNS = (
     click.option("--text", metavar="COLUMN", help="Column of the texts."),
@@ -51,6 +52,17 @@ def data() -> None:
     help="Change a key of the recipe, as data.max_length=64.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Look for wrong labels too, with a small encoder: minutes for tens of thousands of rows.",
+)
+@click.option("--html", metavar="FILE", help="Write the report as a page with pictures.")
+@click.option(
+    "--fix",
+    metavar="FILE",
+    help="Write a copy of the training data without duplicates, conflicts, leaks, damaged rows.",
+)
 def report(
     files: tuple[str, ...],
     recipe: str | None,
@@ -61,6 +73,9 @@ def report(
     label: tuple[str, ...],
     overrides: tuple[str, ...],
     as_json: bool,
+    deep: bool,
+    html: str | None,
+    fix: str | None,
 ) -> None:
     """Show what is in data, and what is wrong with them.
 
@@ -80,16 +95,21 @@ def report(
             **dict(text=text, text_pair=text_pair, label=label, seed=None, strategy=None),
         }
         loaded = load_recipe(recipe, options)
+        # For its tokenizer.
+        import_tensorflow()
     elif overrides:
         raise click.UsageError("--set changes a recipe: name one with --recipe.")
-    from kerasllm.workflows.data_report import data_report, show
+    from kerasllm.workflows.data_report import data_report, show, write_clean, write_html
     from kerasllm.workflows.report import Report
 
     parts = {"train": files, "validation": validation, "test": test}
+    if deep:
+        import_tensorflow()
     found = data_report(
         {part: spec for part, spec in parts.items() if spec},
         loaded,
         columns={"text": text, "text_pair": text_pair, "label": list(label) or None},
+        deep=deep,
     )
     if as_json:
         click.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=2))
@@ -97,3 +117,65 @@ def report(
         from rich.console import Console
 
         show(found, Report(Console(highlight=False)))
+    if html:
+        write_html(found, html, Report())
+    if fix:
+        write_clean(found, fix, Report())
+
+
+@data.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="The file to write: .jsonl, .csv (or .gz of them) or .parquet.",
+)
+@column_options
+@click.option("--lines", is_flag=True, help="Make each line of a text file a row.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="What a row that cannot be read does.",
+)
+def convert(
+    files: tuple[str, ...],
+    output: str,
+    text: str | None,
+    text_pair: str | None,
+    label: tuple[str, ...],
+    lines: bool,
+    on_bad_row: str,
+) -> None:
+    """Write data in another format.
+
+    \b
+    kerasllm data convert reviews.tsv --output reviews.jsonl
+    kerasllm data convert 'parts/*.csv.gz' --text body --label topic --output all.parquet
+
+    All columns are kept, or those that are named. What was written is read again and compared with
+    what was read.
+    """
+    from kerasllm.data.convert import convert as write
+    from kerasllm.plurals import counted
+    from kerasllm.workflows.report import Report
+
+    report = Report()
+    with report.busy("converting") as busy:
+        done = write(
+            list(files),
+            output,
+            columns=[column for column in (text, text_pair, *label) if column],
+            lines=lines,
+            on_bad_row=on_bad_row,
+            notify=busy.update,
+        )
+    report.line(
+        f"{output}: {counted(done.rows, 'row')}, each read again and compared; "
+        f"columns {', '.join(done.columns)}"
+    )
+    if done.skipped:
+        file, line, why = done.bad_rows[0]
+        report.line(f"{counted(done.skipped, 'row')} left out, the first at {file}:{line}: {why}")

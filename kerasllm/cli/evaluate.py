@@ -59,6 +59,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
 
     A row of quiz.jsonl is {"question": "...", "choices": ["...", "..."], "answer": 0}.
     """
+    from kerasllm.addresses import take_credentials
     from kerasllm.workflows.trained import open_trained
 
     trained = open_trained(run)
@@ -69,14 +70,15 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
 
     from kerasllm.workflows.evaluate import evaluate as run_evaluate
 
-    metrics = run_evaluate(trained, list(data) or None, **options)
+    given = [take_credentials(one) for one in data]
+    metrics = run_evaluate(trained, given or None, **options)
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
     if own:
-        data = [own] if isinstance(own, str) else own
+        given = [own] if isinstance(own, str) else own
     # The whole paths would leave no room for what stands beside them.
-    named = {", ".join(Path(one).name if Path(one).exists() else one for one in data): metrics}
+    named = {", ".join(Path(one).name if Path(one).exists() else one for one in given): metrics}
     tables = trained.task.tables(named, detailed=True)
     console = Console()
     with console.capture() as shown:

@@ -11,6 +11,7 @@ import traceback
 import click
 
 from kerasllm import __version__
+from kerasllm.addresses import redact
 from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
@@ -101,6 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
             error = ours
+        error.message = redact(error.message)
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -108,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = 130
     except Exception as error:  # noqa: BLE001 - the one place where all errors end
         if debug:
-            traceback.print_exc()
+            click.echo(redact(traceback.format_exc()), err=True, nl=False)
         shown = _as_shown(error)
         title = "Stopped:" if isinstance(shown, Interrupted) else "Error:"
         click.echo(f"{click.style(title, fg='red', bold=True)} {shown}", err=True)

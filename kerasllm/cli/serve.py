@@ -25,6 +25,18 @@ from kerasllm.serving.limits import Limits
     metavar="FILE",
     help="Holds the key that clients must send.  [default: the variable KERASLLM_API_KEY]",
 )
+@click.option(
+    "--allowed-host",
+    metavar="NAME",
+    multiple=True,
+    help="A name of this server, where it asks for no key; may be repeated.",
+)
+@click.option(
+    "--cors",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Whose pages may ask, as https://example.org; may be repeated.",
+)
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
@@ -40,6 +52,8 @@ def serve(
     host: str,
     name: str | None,
     api_key_file: str | None,
+    allowed_host: tuple[str, ...],
+    cors: tuple[str, ...],
     adapter: str | None,
     max_body: str,
     **limits: int | None,
@@ -74,6 +88,8 @@ def serve(
         key=key,
         limits=chosen,
         adapter=adapter,
+        hosts=allowed_host,
+        origins=cors,
         notify=lambda line: click.echo(line, err=True),
         started=lambda served: click.echo(_welcome(served, with_key=key is not None)),
     )

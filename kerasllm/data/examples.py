@@ -64,6 +64,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def store_rows(self) -> np.ndarray:
+        """int `[examples]`, the rows of the store that these are."""
+        return self.rows
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """int `[examples]`, tokens of each example, special tokens included."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 
 BOOLEANS = {"true": True, "false": False}
 """How booleans are written, in lower case."""

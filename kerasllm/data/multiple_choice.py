@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasllm.data.chat.messages import BadRow, read_list
 from kerasllm.data.readers.files import find_files
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.errors import DataError

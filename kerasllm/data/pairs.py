@@ -42,6 +42,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def store_rows(self) -> np.ndarray:
+        """int `[2 * pairs]`, the rows of the store that the answers are."""
+        return self.sides.store_rows
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """int32 `[pairs]`, tokens of the longer answer of each, with its prompt."""

@@ -57,6 +57,11 @@ class Sequences:
             return np.empty(0, np.int32)
         return np.add.reduceat(self.pieces["count"], self.first_pieces[:-1], dtype=np.int32)
 
+    @property
+    def store_rows(self) -> np.ndarray:
+        """int `[texts]`, the rows of the store that pieces are of, each once."""
+        return np.unique(self.pieces["row"])
+
     @cached_property
     def is_packed(self) -> bool:
         """Whether a row holds several pieces, which must not see each other."""

@@ -1,10 +1,11 @@
-"""sha256 digests of a cached preset: written when it is fetched, checked each time it is used."""
+"""sha256 digests of the files of a model: written with them, checked each time it is used."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kerasllm.errors import PresetError
 
@@ -18,9 +19,15 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def write_record(folder: Path) -> None:
-    """Writes down the digests of all files of a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def write_record(*folders: Path) -> None:
+    """Writes down the digests of all files of folders; leaves out folders that are not there."""
+    for folder in folders:
+        if folder.is_dir():
+            _write_record(folder)
+
+
+def _write_record(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
     lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / RECORD).write_text("".join(lines), encoding="utf-8")
 
@@ -50,6 +57,46 @@ def verify(folder: Path, pinned: Mapping[str, str], fix: str) -> None:
         check_file(folder / name, digest, fix)
 
 
+def verify_recorded(folder: Path) -> None:
+    """Checks the files of a model that has a record; files that it does not name are left out.
+
+    Raises:
+        PresetError: A file is missing or was changed since.
+    """
+    if (folder / RECORD).is_file():
+        fix = f"restore the file; if you changed it yourself, delete {RECORD} beside it"
+        expected = _recorded(folder, fix)
+        for name in expected:
+            if not _is_inside(name):
+                raise PresetError(
+                    f"{RECORD} names a file of another folder: {name[:80]!r}",
+                    where=str(folder / RECORD),
+                    fix=fix,
+                )
+        states = tuple(_state(folder / name) for name in (RECORD, *expected))
+        _verify_once(folder.resolve(), tuple(expected.items()), fix, states)
+
+
+@functools.lru_cache(maxsize=32)
+def _verify_once(folder: Path, expected: tuple, fix: str, states: tuple) -> None:
+    """Checks files; not again in this process, where all are as they were."""
+    for name, digest in expected:
+        check_file(folder / name, digest, fix)
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
 def check_file(file: Path, digest: str, fix: str) -> None:
     """Checks the digest of one file."""
     if not file.is_file():
@@ -69,7 +116,7 @@ def _recorded(folder: Path, fix: str) -> dict[str, str]:
         return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise PresetError(
-            f"the cached preset has no readable {RECORD}: it was not fetched whole",
+            f"the folder has no readable {RECORD}: it was not written whole",
             where=str(folder),
             fix=fix,
         ) from error

@@ -296,6 +296,7 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
     if text.startswith("kaggle://"):
         return text
     folder = _model_of(Path(preset).expanduser())
+    digests.verify_recorded(folder)
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
     if Path(f"{folder}.index").is_file():

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.recipe.schema import WholeRecipe, refusal
-from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share, Text
+from kerasllm.recipe.types import Count, Location, NotNegative, Positive, Section, Share, Text
 
 METHODS = ("int8", "int4", "gptq", "awq", "prune", "distill")
 """What `kerasllm compress --method` takes; the recipe of each is `compress_METHOD`."""
@@ -64,7 +64,7 @@ class Student(Section):
     start: Literal["even", "first"] = Field(
         "even", description="which layers of the teacher it begins as: spread evenly, the lowest"
     )
-    preset: Text | None = Field(
+    preset: Location | None = Field(
         None, description="a pretrained model in place of the teacher's layers; null: none"
     )
     dropout: Share = Field(0.1, description="every dropout of the student")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasllm.addresses import take_credentials
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.yaml_file import Written
 
@@ -23,9 +25,11 @@ WholeNumber = Annotated[int, Field(ge=0, lt=2**31), "a whole number from 0 to 21
 Positive = Annotated[float, Field(gt=0), "a number above 0"]
 NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
+# An address enters a recipe without the credentials that it was given with.
+Location = Annotated[str, Field(min_length=1), AfterValidator(take_credentials), "a text"]
 Files = Annotated[
-    Text | Annotated[list[Text], Field(min_length=1)],
-    "a file, a glob, starter:NAME or a list of these",
+    Location | Annotated[list[Location], Field(min_length=1)],
+    "a file, a glob, a folder, an address, starter:NAME or a list of these",
 ]
 LabelNames = Annotated[
     Text | Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)],

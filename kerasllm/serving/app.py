@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -18,10 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kerasllm.serving import docs_page
 from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.openapi import Operation, describe
+from kerasllm.serving.origins import check_origin
 from kerasllm.serving.refusal import Refusal, failed
+from kerasllm.serving.requests import refuse_forms
 
 _log = logging.getLogger(__name__)
 # The description tells what the API is, and nothing of what is asked or answered.
+_STATES = ("/health", "/ready")
 _WITHOUT_KEY = ("/health", "/ready", "/openapi.json", "/docs")
 _STATE = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
 _OWN = (
@@ -73,7 +79,15 @@ class Worker(Protocol):
         """Ends, when all is computed."""
 
 
-def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None = None) -> ASGIApp:
+def build_app(
+    api: Endpoints,
+    worker: Worker,
+    metrics: Metrics,
+    key: str | None = None,
+    *,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
+) -> ASGIApp:
     """Returns the application that serves a model.
 
     Args:
@@ -81,6 +95,9 @@ def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None 
         worker: What computes.
         metrics: What is counted.
         key: What clients must send as `Authorization: Bearer KEY`. Defaults to `None`: nothing.
+        hosts: Names of this server that requests without a key may ask for; see `origins`.
+            Defaults to none beside those that are known.
+        origins: Whose pages may ask, as `https://example.org`. Defaults to none.
     """
     metrics.add_gauge("waiting_requests", "Requests that wait.", lambda: worker.waiting)
 
@@ -113,14 +130,30 @@ def build_app(api: Endpoints, worker: Worker, metrics: Metrics, key: str | None 
         *api.routes,
     ]
     handlers = {HTTPException: refused, Refusal: refused, Exception: refused}
-    return _Gate(Starlette(routes=routes, exception_handlers=handlers), api, metrics, key)
+    middleware = []
+    if origins:
+        allowed = {"allow_origins": origins, "allow_methods": ["GET", "POST"]}
+        headers = ["Authorization", "Content-Type"]
+        middleware.append(Middleware(CORSMiddleware, allow_headers=headers, **allowed))
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+    return _Gate(app, api, metrics, key, hosts, origins)
 
 
 class _Gate:
     """Lets requests with the key in, counts them, and answers those that failed."""
 
-    def __init__(self, app: Starlette, api: Endpoints, metrics: Metrics, key: str | None):
+    def __init__(
+        self,
+        app: Starlette,
+        api: Endpoints,
+        metrics: Metrics,
+        key: str | None,
+        hosts: Sequence[str],
+        origins: Sequence[str],
+    ):
         self._app = app
+        self._hosts = hosts
+        self._origins = origins
         self._api = api
         self._metrics = metrics
         self._key = None if key is None else key.encode()
@@ -134,10 +167,10 @@ class _Gate:
             await send(message)
 
         try:
-            if self._may_enter(scope):
-                await self._app(scope, receive, sending)
-            else:
-                await self._api.error(_wrong_key())(scope, receive, sending)
+            self._check(scope)
+            await self._app(scope, receive, sending)
+        except Refusal as refusal:
+            await self._api.error(refusal)(scope, receive, sending)
         except ClientDisconnect:
             status = _HUNG_UP
         except Exception:
@@ -148,13 +181,21 @@ class _Gate:
             self._metrics.requests.labels(endpoint, str(status)).inc()
             self._metrics.request_seconds.labels(endpoint).observe(time.perf_counter() - started)
 
-    def _may_enter(self, scope: Scope) -> bool:
-        if self._key is None or scope["path"] in _WITHOUT_KEY:
-            return True
-        kind, _, sent = Request(scope).headers.get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and hmac.compare_digest(
-            sent.strip().encode("latin-1"), self._key
-        )
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._key is None:
+            if scope["path"] not in _STATES:
+                check_origin(headers, self._hosts, self._origins)
+                refuse_forms(headers)
+            return
+        # A browser asks without the key whether it may ask with it.
+        asks = scope["method"] == "OPTIONS" and self._origins
+        if scope["path"] in _WITHOUT_KEY or asks:
+            return
+        kind, _, sent = headers.get("authorization", "").partition(" ")
+        sent = sent.strip().encode("latin-1")
+        if kind.lower() != "bearer" or not hmac.compare_digest(sent, self._key):
+            raise _wrong_key()
 
 
 def _wrong_key() -> Refusal:

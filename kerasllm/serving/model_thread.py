@@ -7,6 +7,9 @@ import threading
 from collections import deque
 
 
+_SECONDS_TO_END = 30
+
+
 class ModelThread(abc.ABC):
     """Computes in a thread of its own what others put into `_waiting`.
 
@@ -38,11 +41,12 @@ class ModelThread(abc.ABC):
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread when all that waits is computed."""
+        """Ends the thread when all that waits is computed, or leaves it behind after a while."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        # It ends with the process: a computation that hangs shall not keep it.
+        self._thread.join(_SECONDS_TO_END)
 
     @abc.abstractmethod
     def _run(self) -> None:

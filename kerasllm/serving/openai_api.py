@@ -67,8 +67,8 @@ class OpenAiApi:
         self._writer = writer
         self._limits = limits
         self._created = int(time.time())
-        # Templates and tokenizers may take their time, beside the loop; one at a time.
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
+        # Templates and tokenizers may take their time, beside the loop and beside each other.
+        self._encoding = ThreadPoolExecutor(2, thread_name_prefix="encoding")
 
     @property
     def routes(self) -> list[BaseRoute]:

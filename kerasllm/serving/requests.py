@@ -7,12 +7,14 @@ import json
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from kerasllm.serving.refusal import Refusal
 
 # The last is what `curl -d` says when it is told nothing.
 _CONTENT_TYPES = ("application/json", "application/x-www-form-urlencoded")
+_OF_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 _SECONDS_FOR_BODY = 30
 # A body that is too large is read on up to this many times the limit, and forgotten: a client that
 # is cut off while it sends would not see why.
@@ -69,6 +71,21 @@ async def unless_hung_up(request: Request, work: Awaitable[Result]) -> Result:
     finally:
         working.cancel()
         gone.cancel()
+
+
+def refuse_forms(headers: Headers) -> None:
+    """Refuses what a form of any page can send, without asking first.
+
+    Raises:
+        Refusal: If the body is said to be a form's.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in _OF_FORMS:
+        raise Refusal(
+            415,
+            f"The body must be application/json, and not {kind}: send the header "
+            "`Content-Type: application/json`",
+        )
 
 
 def brief(value: object) -> str:

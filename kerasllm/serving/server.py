@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from kerasllm.errors import CommandError
+from kerasllm.serving.connections import most_connections, protocol
 
 # Answers that take longer than this after SIGTERM are broken off.
 _SECONDS_TO_FINISH = 30
@@ -80,6 +81,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
+            http=protocol(most_connections()),
             timeout_keep_alive=_SECONDS_KEPT,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
         )

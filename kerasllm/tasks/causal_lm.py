@@ -14,7 +14,7 @@ from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
-from kerasllm.recipe.types import Count, Files, Section, Share, Text, WholeNumber
+from kerasllm.recipe.types import Count, Files, Location, Section, Share, Text, WholeNumber
 from kerasllm.tasks.task import (
     Api,
     DataFacts,
@@ -49,7 +49,7 @@ _FOR = {
 class CausalModel(Section):
     """Which model, and how much of it trains."""
 
-    preset: Text | None = Field(
+    preset: Location | None = Field(
         None,
         description="name in `kerasllm presets list`, hf://, pypi://, folder, run, .gguf; null: a "
         "new GPT-2",
@@ -163,6 +163,9 @@ class CausalData(Section):
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
+    )
+    leaks: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse", description="what test rows that are in train too, above 1%, do to the run"
     )
 
 

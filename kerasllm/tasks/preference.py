@@ -61,6 +61,9 @@ class PreferenceData(Section):
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
     )
+    leaks: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+    )
 
 
 class PreferenceEarlyStopping(EarlyStopping):

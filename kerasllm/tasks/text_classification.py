@@ -18,6 +18,7 @@ from kerasllm.recipe.types import (
     Files,
     LabelNames,
     LabelWeights,
+    Location,
     Section,
     Share,
     Text,
@@ -70,7 +71,7 @@ _FEW_ROWS = 200
 class ClassificationModel(Section):
     """Which pretrained model, and how much of it trains."""
 
-    preset: Text = Field(
+    preset: Location = Field(
         "minilm_l6_en_uncased",
         description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
     )
@@ -142,6 +143,9 @@ class ClassificationData(Section):
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row without text or label does to the run"
+    )
+    leaks: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse", description="what test rows that are in train too, above 1%, do to the run"
     )
 
     @field_validator("label")

@@ -17,6 +17,7 @@ from kerasllm.compression.run_model import Subject, recipe_of, subject_of
 from kerasllm.compression.student import student_from, student_of
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
+from kerasllm.models import digests
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe.compression import (
     CompressionRecipe,
@@ -117,6 +118,7 @@ def compress(
         made = _MAKERS[type(recipe)](subject, recipe, inside, report)
         with report.busy("saving the model"):
             subject.task.save(subject.recipe, made.model, inside)
+            digests.write_record(inside.model, inside.adapter)
         comparison, metrics = _compare(subject, recipe.limit, inside, report)
         timing = {**made.timing, "total_seconds": round(time.perf_counter() - started, 3)}
         compression = {"method": method_of(recipe), **comparison.as_json(), **made.facts}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from kerasllm.data.report.findings import GRAVITIES, Finding
+from kerasllm.data.report.findings import GRAVITIES, HARMFUL, Finding, ranked
 from kerasllm.data.report.report import DataReport, make_report
 from kerasllm.data.report.rows import ReportRows, rows_of_files
 from kerasllm.data.report.scan import Lengths
@@ -24,6 +26,10 @@ _UNCUT = 1 << 30
 _MOST_LABELS = 12
 _MOST_LANGUAGES = 5
 _MOST_PLACES = 3
+_MOST_NOISE = 10
+# Of more training rows, evenly spread ones are read by the encoder.
+_MOST_DEEP = 50_000
+_SMALL_ENCODER = "minilm_l6_en_uncased"
 _STYLES = {"wrong": "bold red", "harmful": "yellow", "notable": "cyan"}
 
 
@@ -32,6 +38,7 @@ def data_report(
     recipe: WholeRecipe | None = None,
     *,
     columns: Mapping[str, Any] | None = None,
+    deep: bool = False,
     report: Report | None = None,
 ) -> DataReport:
     """Reads the data of a training and looks for what is wrong with them.
@@ -42,6 +49,8 @@ def data_report(
             files hold is told by their columns.
         columns: `text`, `text_pair` and `label`, where there is no recipe. Defaults to `None`:
             found by common names.
+        deep: Whether labels that are likely wrong are looked for, with a small encoder. Defaults
+            to `False`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
@@ -58,16 +67,21 @@ def data_report(
     with report.busy("reading the data") as busy:
         if recipe is None:
             parts = _parts_of_files(files, columns or {})
-            return make_report(parts, notify=busy.update)
-        parts = parts_of(recipe)
-        lengths, empty = _token_lengths(recipe, busy.update)
-        return make_report(
-            parts,
-            lengths=lengths,
-            max_length=recipe.data.max_length if lengths and _cuts(parts) else None,
-            empty_length=empty,
-            notify=busy.update,
-        )
+            found = make_report(parts, notify=busy.update)
+        else:
+            parts = parts_of(recipe)
+            lengths, empty = _token_lengths(recipe, busy.update)
+            found = make_report(
+                parts,
+                lengths=lengths,
+                max_length=recipe.data.max_length if lengths and _cuts(parts) else None,
+                empty_length=empty,
+                notify=busy.update,
+            )
+        if not deep:
+            return found
+        noise = _label_noise(found, recipe, busy.update)
+        return replace(found, findings=ranked([*found.findings, *noise]))
 
 
 def parts_of(recipe: WholeRecipe) -> dict[str, ReportRows]:
@@ -138,6 +152,85 @@ def _token_lengths(
     return lengths, empty
 
 
+def _label_noise(
+    found: DataReport, recipe: WholeRecipe | None, notify: Callable[[str], None]
+) -> list[Finding]:
+    """Returns the training rows whose label is likely wrong, by a frozen encoder."""
+    from kerasllm.data.report.label_noise import confident_learning, cross_validated, enough_rows
+    from kerasllm.models.sentence_features import sentence_features
+
+    part, rows = next(iter(found.scan.parts.items()))
+    if rows.problem != "single_label":
+        raise CommandError(
+            "Labels that are likely wrong are looked for where each text has one label",
+            where="--deep",
+            fix="leave --deep out, or name the column of the labels with --label",
+        )
+    numbers = np.arange(*found.scan.rows_of(part).indices(len(found.scan))[:2])
+    numbers = numbers[:: -(-len(numbers) // _MOST_DEEP)]
+    numbers = numbers[enough_rows(found.scan.labels[numbers])]
+    names, labels = np.unique(found.scan.labels[numbers], return_inverse=True)
+    if len(names) < 2:
+        return []
+    read = found.scan.read(numbers.tolist())
+    texts = [row.texts if len(row.texts) > 1 else row.texts[0] for row in
+             (read[number] for number in numbers.tolist())]  # fmt: skip
+    encoder = recipe is not None and task_of(recipe).preset_kind == "encoder"
+    features = sentence_features(
+        recipe.model.preset if encoder else _SMALL_ENCODER, texts, notify=notify
+    )
+    noise = confident_learning(cross_validated(features, labels, notify=notify), labels)
+    if not len(noise.rows):
+        return []
+    name_of = [str(found.scan.names[number]) for number in names]
+    wrong = numbers[noise.rows]
+    notes = {row: f"rather {name_of[label]}" for row, label in
+             zip(wrong.tolist(), noise.suggested.tolist())}  # fmt: skip
+    return [
+        Finding(
+            "label_noise",
+            HARMFUL,
+            f"{counted(len(wrong), 'row')} of {part} may have a wrong label; an estimated "
+            f"{noise.share:.1%} of the labels are wrong",
+            "read them, the most likely first, and correct those that are wrong",
+            wrong,
+            [(row,) for row in wrong[:_MOST_NOISE]],
+            notes=notes,
+            facts={"share": round(noise.share, 4)},
+        )
+    ]
+
+
+def write_html(found: DataReport, path: str, report: Report) -> None:
+    """Writes a report as a page with pictures, and tells where.
+
+    Raises:
+        CommandError: If it cannot be written.
+    """
+    from kerasllm.data.report.html import html_of
+
+    files = [name for rows in found.scan.parts.values() for name in rows.files]
+    try:
+        Path(path).write_text(html_of(found, f"Data report: {files[0]}"), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", where="--html") from error
+    report.line(f"the report is {path}")
+
+
+def write_clean(found: DataReport, path: str, report: Report) -> None:
+    """Writes a cleaned copy of the training data, and tells what was left out.
+
+    Raises:
+        KerasllmError: If it cannot be written, or would be written over the data.
+    """
+    from kerasllm.data.report.clean import clean
+
+    counts, listed = clean(found, path)
+    what = "; ".join(f"{why}: {count:,}" for why, count in counts.most_common())
+    rows = counted(counts.total(), "row was", "rows were")
+    report.line(f"{path}: {rows} left out{' (' + what + ')' if what else ''}, listed in {listed}")
+
+
 # Showing
 
 
@@ -181,18 +274,14 @@ def _show_findings(found: DataReport, report: Report) -> None:
     texts = found.texts()
     for number, finding in enumerate(found.findings, start=1):
         gravity = GRAVITIES[finding.gravity]
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            f"{number:>2}.",
-            Text.assemble((f"{gravity}: ", _STYLES[gravity]), (_safe(finding.title), "bold")),
-        )
-        report.show(line)
+        title = Text.assemble((f"{gravity}: ", _STYLES[gravity]), (_safe(finding.title), "bold"))
+        report.show(_hanging(f"{number:>2}.", title))
         for rows in finding.shown:
             for row in rows:
                 report.show(_one_line(_example(found, finding, row, texts[row])))
         for place in finding.places[:_MOST_PLACES]:
             report.show(_one_line(Text(f"    {_safe(place)}", "dim")))
-        report.line(f"    do: {finding.advice}")
+        report.show(_hanging("    do:", Text(finding.advice)))
 
 
 def _example(found: DataReport, finding: Finding, row: int, read: Any) -> Text:
@@ -203,6 +292,13 @@ def _example(found: DataReport, finding: Finding, row: int, read: Any) -> Text:
     note = f" ({shown['note']})" if "note" in shown else ""
     place, text = shown["place"], shown.get("text", "")
     return Text.assemble((f"    {_safe(place)}{_safe(given)}{_safe(note)}  ", "dim"), _safe(text))
+
+
+def _hanging(first: str, text: Text) -> Table:
+    """Returns a text that is broken between words, its lines below each other."""
+    table = Table.grid(padding=(0, 1))
+    table.add_row(first, text)
+    return table
 
 
 def _one_line(text: Text) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kerasllm.errors import CommandError
 from kerasllm.plurals import counted
 from kerasllm.run import write_text
+from kerasllm.storage import told
 from kerasllm.tasks.task import EvaluateOptions
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.trained import Trained, open_trained
@@ -72,7 +73,7 @@ def evaluate(
         data = trained.test_data()
         named = data if isinstance(data, str) else ", ".join(data)
         report.line(f"on the run's own test data: {named}")
-    with report.busy("loading the model") as busy:
+    with report.busy("loading the model") as busy, told(busy.update):
         model = trained.open(adapter=adapter, progress=busy.update)
         rows, remarks = task.rows(
             model, data, trained.recipe, EvaluateOptions(**options), busy.update

@@ -13,6 +13,7 @@ from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError, RunError
 from kerasllm.evaluation.plots import training_curve
+from kerasllm.models import digests
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
@@ -110,6 +111,8 @@ def finetune(
         report.line(line)
     job = prepare(recipe, report, where, computed=computed)
     summary.show_data(report, job)
+    if run is None and (leak := summary.refused_leak(job)):
+        raise leak
     summary.show_plan(report, job)
 
     if profile and profile[0] > job.steps:
@@ -148,6 +151,7 @@ def finetune(
         if chief:
             with report.busy("saving the model"):
                 job.task.save(job.recipe, job.model, run)
+                digests.write_record(run.model, run.adapter)
         saved = time.perf_counter()
         timing["save_seconds"] = round(saved - trained, 3)
         found = None

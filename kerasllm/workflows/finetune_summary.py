@@ -12,7 +12,7 @@ import numpy as np
 from kerasllm import recipe as recipes
 from kerasllm.data.batch_plan import BatchPlan
 from kerasllm.distribution.strategies import describe
-from kerasllm.errors import RecipeError
+from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.layers import trainable_share
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
@@ -87,12 +87,32 @@ def show_data(report: Report, job: Job) -> None:
         report.show(table)
     for remark in shown.remarks:
         report.line(remark)
+    for line in job.checked.lines():
+        report.line(line)
     rows = len(job.data.train)
     if rows < _FEW_ROWS:
         report.line(
             f"warning: only {counted(rows, 'row')} to train on: so few teach a model little, and "
             "what is measured may be chance"
         )
+
+
+def refused_leak(job: Job) -> DataError | None:
+    """Returns why the test data are refused that the model would train on, if they are.
+
+    More than a hundredth of the test rows are then in the training data, and the recipe does not
+    accept it.
+    """
+    refused = job.checked.refused
+    if not refused or getattr(job.recipe.data, "leaks", "warn") != "refuse":
+        return None
+    leak = refused[0]
+    return DataError(
+        f"{leak}: what is measured at the end would be too good",
+        where=", ".join(leak.places),
+        fix="take them out of train (`kerasllm data report TRAIN --test TEST --fix CLEAN` does), "
+        "or accept it with --set data.leaks=warn",
+    )
 
 
 def show_plan(report: Report, job: Job) -> None:

@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import needs_one_shape, replica_rows
+from kerasllm.data.report.before_training import ShortCheck, check_rows
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
 from kerasllm.recipe import WholeRecipe
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.runtime.threads import slices_for
+from kerasllm.storage import told
 from kerasllm.tasks.task import Evaluation, Task, task_of
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
@@ -44,6 +46,7 @@ class Job:
         xla: Whether XLA compiles forward and backward.
         fused: Whether XLA fuses element-wise work on a CPU. `None`: where it is worth its time.
         slices: Slices that a micro-batch is computed in.
+        checked: What was found in the data: leaks, duplicates, labels in conflict.
         timing: Seconds that it took to get ready, by what they were spent on: `data_seconds` and
             `load_seconds`.
     """
@@ -57,6 +60,7 @@ class Job:
     xla: bool
     fused: bool | None = None
     slices: int = 1
+    checked: ShortCheck = ShortCheck()
     timing: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -150,13 +154,15 @@ def prepare(
     task = task_of(recipe)
     started = time.perf_counter()
     with report.busy("reading the data") as busy:
-        data = task.load(recipe, busy.update)
+        with told(busy.update):
+            data = task.load(recipe, busy.update)
         if training.early_stopping and data.validation is None:
             raise CommandError(
                 "Early stopping needs validation data, and there is none",
                 where="training.early_stopping",
                 fix="give --validation FILE, or set data.validation_split above 0",
             )
+        checked = _checked(recipe, data)
         read = time.perf_counter()
         busy.update(f"loading the weights of {recipe.model.preset or 'a new model'}")
         with strategy.scope():
@@ -185,11 +191,18 @@ def prepare(
         max(plan.batch_size // training.accumulate, 1),
     )
     fused = computed.get("fused")
-    job = Job(recipe, strategy, data, model, plan, precision, xla, fused, slices, timing)
+    job = Job(recipe, strategy, data, model, plan, precision, xla, fused, slices, checked, timing)
     with strategy.scope():
         compile_model(job)
     timing["load_seconds"] = round(time.perf_counter() - read, 3)
     return job
+
+
+def _checked(recipe: WholeRecipe, data: Any) -> ShortCheck:
+    """Compares the rows of the parts, unless the recipe wants to know of no leak."""
+    if getattr(recipe.data, "leaks", "warn") == "ignore":
+        return ShortCheck()
+    return check_rows(data.parts, recipe.data.max_length)
 
 
 def steps_of(training: Any, epoch: int) -> int:

@@ -99,6 +99,8 @@ def plan(
         with report.busy("making one step"):
             found["step"] = _made(job, run, batch)
     found["problems"] = _problems(found)
+    if leak := summary.refused_leak(job):
+        found["problems"].append(f"data: {leak.what}")
     plan_summary.show(report, job, target, found)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ def serve(
     key: str | None = None,
     limits: Limits | None = None,
     adapter: str | None = None,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
     notify: Callable[[str], None] = lambda line: None,
     started: Callable[[Served], None] = lambda served: None,
 ) -> None:
@@ -61,6 +63,9 @@ def serve(
         key: What clients must send. Defaults to `None`: nothing.
         limits: How much is taken. Defaults to `None`: see `Limits`.
         adapter: The folder of an adapter, for a model that writes text. Defaults to `None`.
+        hosts: Names of this server that requests without a key may ask for. Defaults to none
+            beside `localhost` and the machine's own.
+        origins: Whose pages may ask, as `https://example.org`. Defaults to none.
         notify: Called with a line before something slow. Defaults to nothing.
         started: Called when requests are answered. Defaults to nothing.
 
@@ -83,7 +88,7 @@ def serve(
         model, metrics = trained.open(adapter=adapter, progress=notify), Metrics()
         api = trained.task.api(model, limits)
         endpoints, worker = endpoints_of(api, name, limits, metrics, notify)
-        app = build_app(endpoints, worker, metrics, key)
+        app = build_app(endpoints, worker, metrics, key, hosts=hosts, origins=origins)
         served = Served(name, address_of(taken), *endpoints.example)
         worker.start()
         try:

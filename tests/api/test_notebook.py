@@ -40,6 +40,7 @@ def cells(tmp_path_factory, toy_preset, session_cache):
     settings = dict(one.split("=", 1) for one in toy_settings(folder, toy_preset))
     settings = {key: json.loads(value) for key, value in settings.items()}
     settings |= {"training.epochs": 1, "data.test": settings.pop("data.train")}
+    settings["data.leaks"] = "warn"
     notebook = nbformat.v4.new_notebook()
     first, *others = CELLS
     sources = [f"settings = {settings!r}\n{first}", *others]

@@ -210,6 +210,11 @@ def test_what_cannot_be_done_is_refused_by_name(server, change, status, param, c
         (b"{", 400),
         (b"[]", 400),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400),
+        (b'{"messages": [{"role": "user", "content": "a", "\\ud800": 1}]}', 400),
+        (b'{"messages": [{"role": "\\ud800", "content": "a"}]}', 400),
+        (b'{"messages": [{"\\ud800": {"\\udfff": 1}}]}', 400),
+        (b'{"stream": true, "stream_options": {"\\ud800": true}}', 400),
+        (b'{"tools": {"\\ud800": []}, "model": "\\ud800"}', 400),
         (b'{"temperature": NaN}', 400),
         (b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
         (asked("word1 " * 5000), 413),
@@ -379,7 +384,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one(server, steps):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_hangs_up_frees_its_place(server, served, steps, stream):
     body = json.dumps(asked("word5", max_tokens=24, stream=stream)).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with closing(server.connect()) as connection:
         connection.sendall(head.encode() + body)
         until(lambda: len(steps) > 2)

@@ -186,6 +186,7 @@ def test_three_classes_named_and_weighted(toy_data, toy_preset):
         toy_preset,
         'data.label_names={"-1": bad, "0": mixed, "1": good}',
         "data.class_weights={mixed: 1.5}",
+        "data.leaks=warn",
         "training.epochs=12",
     )
     report = run.read_metrics()["test"]

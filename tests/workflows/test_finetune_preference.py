@@ -46,6 +46,8 @@ def pair_settings(folder, preset):
         "model.preset": str(preset),
         "data.train": str(write_pairs(folder / "pairs.jsonl")),
         "data.test": str(write_pairs(folder / "test.jsonl", 13)),
+        # There are few different ones.
+        "data.leaks": "warn",
         "data.chat_template": "plain",
         "data.max_length": 32,
         "data.buckets": 1,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.sources import surrogate_problem
 
 Messages = list[dict[str, Any]]

@@ -16,7 +16,7 @@ from kerasllm.data.chat.messages import (
     parse_messages,
     read_list,
 )
-from kerasllm.data.readers.formats import json_kind
+from kerasllm.data.readers.json_files import json_kind
 
 _LISTS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue")
 _PROMPTS = (

@@ -33,6 +33,9 @@ COMMON_PAIRS = (
 )  # fmt: skip
 """Names of two text columns that are looked for, in this order and in any case."""
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What separates the fields of a table, and its name in words."""
+
 _TEXT = COMMON_NAMES["text"][0]
 
 _MOST_SHOWN = 20
@@ -131,7 +134,11 @@ def _listed(columns: Sequence[str]) -> str:
 
 def _separator(columns: Sequence[str]) -> str:
     """A hint where the whole header came out as one column."""
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
+    for separator, name in DELIMITERS.items():
         if len(columns) == 1 and separator in columns[0]:
-            return f"the header looks separated by {name}: a .csv has commas, a .tsv tabs; "
+            written = "tab" if separator == "\t" else separator
+            return (
+                f"the header looks separated by {name}: --set 'data.delimiter={written}' "
+                f"(evaluate, predict: --delimiter '{written}'); "
+            )
     return ""

@@ -12,40 +12,38 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from kerasllm.addresses import WEB, Address, is_address, take_credentials, with_credentials
 from kerasllm.data import starters
 from kerasllm.data.readers import archives, compression, folders
 from kerasllm.data.tables import shown_name
 from kerasllm.errors import DataError
+from kerasllm.storage import Place, StorageError, fetch_all, open_place
 
 BLOCK = 1 << 20
 """Bytes that are read at a time: 1 MB."""
 
-REMOTE = ("s3", "gs", "hdfs", "file")
-"""The schemes of addresses that pyarrow's file systems open here."""
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFile:
-    """One file, here or on a remote file system.
+    """One file on this machine; one from elsewhere was fetched into the cache.
 
     Args:
         name: The name that messages show: the path, the address, or `starter:NAME/PART`.
-        path: The path within its file system.
-        filesystem: A `pyarrow.fs.FileSystem`. Defaults to `None`: this machine's own.
+        path: The path.
         label_names: What the labels mean, where the file is a bundled one. Defaults to `None`.
         member: The member that is meant, where the path is that of a zip archive. Defaults to
             `None`.
+        encoding: The encoding of its text. Defaults to `None`: UTF-8.
     """
 
     name: str
     path: str
-    filesystem: Any = None
     label_names: Mapping[str, str] | None = None
     member: str | None = None
+    encoding: str | None = None
 
     @property
     def compression(self) -> str:
@@ -71,9 +69,7 @@ class DataFile:
         try:
             if self.member is not None:
                 return archives.open_member(self.path, self.name, self.member)
-            if self.filesystem is None:
-                return open(self.path, "rb", buffering=BLOCK)
-            return self.filesystem.open_input_file(self.path)
+            return open(self.path, "rb", buffering=BLOCK)
         except OSError as error:
             raise DataError(
                 f"The file cannot be opened: {error.strerror or error}",
@@ -122,6 +118,14 @@ class FoundFiles(list[DataFile]):
         self.remarks = list(remarks)
 
 
+def read_as(files: FoundFiles, encoding: str | None) -> FoundFiles:
+    """Returns files whose text is read in an encoding; `None` leaves them as they are."""
+    if encoding is None:
+        return files
+    named = (dataclasses.replace(file, encoding=encoding) for file in files)
+    return FoundFiles(named, files.remarks)
+
+
 def find_files(
     spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
     split: str,
@@ -136,8 +140,8 @@ def find_files(
 
     Args:
         spec: A path, a folder, a glob (`*`, `?`, `[...]`, `**`), an address (`s3://`, `gs://`,
-            `hdfs://`, `file://`, with `*`, `[...]` and `**`), `starter:NAME`, a file that was found
-            before, or a sequence of these.
+            `hdfs://`, `abfs://`, `file://`, `hf://datasets/`, with `*`, `[...]` and `**`, and
+            `https://`), `starter:NAME`, a file that was found before, or a sequence of these.
         split: `"train"`, `"validation"` or `"test"`: the part of a bundled data set, or of a
             folder.
         preferred: The kind of files that is taken of a folder that holds several; see
@@ -162,9 +166,7 @@ def find_files(
         files.remarks += found.remarks
     seen = set()
     for file in files:
-        place = file.name
-        if file.filesystem is None:
-            place = (os.path.realpath(file.path), file.member)
+        place = (os.path.realpath(file.path), file.member)
         if place in seen:
             raise DataError(
                 "The same file is given twice, which would train on its rows twice",
@@ -179,9 +181,8 @@ def _find(spec: str, split: str, preferred: str | None) -> FoundFiles:
     if spec.startswith(starters.PREFIX):
         name, path, label_names = starters.find_starter(spec, split)
         return FoundFiles([DataFile(name, str(path), label_names=label_names)])
-    scheme = _SCHEME.match(spec)
-    if scheme:
-        return _find_remote(spec, scheme[1].lower(), split, preferred)
+    if is_address(spec):
+        return _find_remote(spec, split, preferred)
     return _find_local(os.path.expanduser(spec), split, preferred)
 
 
@@ -224,11 +225,13 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
     )
 
 
-def _opened_archives(paths: Iterable[str], split: str, preferred: str | None) -> FoundFiles:
+def _opened_archives(
+    paths: Iterable[str], split: str, preferred: str | None, names: Iterable[str] | None = None
+) -> FoundFiles:
     """The files; of a zip archive those in it."""
     found = FoundFiles()
-    for path in paths:
-        name = shown_name(path)
+    paths = list(paths)
+    for path, name in zip(paths, names or map(shown_name, paths), strict=True):
         if not path.lower().endswith(archives.SUFFIX):
             found.append(DataFile(name, path))
             continue
@@ -254,62 +257,51 @@ def _below(folder: str, names: Iterable[str]) -> list[str]:
     return [os.path.join(folder, name) for name in names]
 
 
-def _find_remote(uri: str, scheme: str, split: str, preferred: str | None) -> FoundFiles:
-    if scheme not in REMOTE:
-        raise DataError(
-            f"Addresses that start with {scheme}:// cannot be read",
-            where=uri,
-            fix=f"download the file first, or use {', '.join(f'{one}://' for one in REMOTE)}",
-        )
-    import pyarrow
-    from pyarrow import fs
-
-    # What follows "?" in an address is options of the file system (`?region=eu-west-1`).
-    address, mark, options = uri.partition("?")
-    magic = re.search(r"[*\[]", address)
-    base = address[: address.rindex("/", 0, magic.start()) + 1] if magic else address
+def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
+    """The files at an address, fetched into the cache where they are not on this machine."""
+    spec = take_credentials(spec)
+    address = Address.parse(with_credentials(spec))
+    # A "?" begins the options.
+    magic = re.search(r"[*\[]", address.path) if address.scheme not in WEB else None
     try:
-        filesystem, path = fs.FileSystem.from_uri(base + mark + options)
         if magic:
-            path = path.rstrip("/")
-            found = _match_remote(filesystem, path, address[len(base) :])
-            kept, hidden = folders.without_hidden(found, address[len(base) :])
-            if not kept:
-                raise _no_match(uri, hidden)
-            return FoundFiles(
-                (DataFile(base + inner, f"{path}/{inner}", filesystem) for inner in kept),
-                folders.left_out(hidden, "hidden"),
-            )
-        kind = filesystem.get_file_info([path])[0].type
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"The address cannot be opened: {str(error).splitlines()[0]}",
-            where=uri,
-            fix="check the address, the network and the credentials "
-            "(a space is written %20 in an address)",
-        ) from error
-    if kind == fs.FileType.Directory:
-        path, base = path.rstrip("/"), address.rstrip("/")
-        found = _match_remote(filesystem, path, "**/*")
-        chosen, remarks = folders.choose(found, split, uri, preferred)
-        files = (DataFile(f"{base}/{name}", f"{path}/{name}", filesystem) for name in chosen)
-        return FoundFiles(files, remarks)
-    if kind != fs.FileType.File:
-        raise DataError("The file does not exist", where=uri, fix="check the address")
-    return FoundFiles([DataFile(uri, path, filesystem)])
-
-
-def _match_remote(filesystem: Any, folder: str, pattern: str) -> list[str]:
-    """The files under a folder that match, as paths relative to it."""
-    from pyarrow import fs
-
-    selector = fs.FileSelector(folder, allow_not_found=True, recursive="/" in pattern)
-    paths = (
-        info.path[len(folder) + 1 :]
-        for info in filesystem.get_file_info(selector)
-        if info.type == fs.FileType.File
+            folder = address.path[: address.path.rindex("/", 0, magic.start()) + 1]
+            parts = address.path[len(folder) :].split("/")
+            place = open_place(dataclasses.replace(address, path=folder))
+            found = [name for name in place.files() if _matches(name.split("/"), parts)]
+            names, hidden = folders.without_hidden(found, "/".join(parts))
+            if not names:
+                raise _no_match(spec, hidden)
+            remarks = folders.left_out(hidden, "hidden")
+        else:
+            place = open_place(address)
+            names, remarks = [""], []
+            if not place.is_file():
+                names, remarks = _of_folder(place, spec, split, preferred)
+        paths = fetch_all(place.fetch, names)
+    except StorageError as error:
+        raise DataError(error.what, where=error.where, fix=error.fix) from error
+    found = _opened_archives(
+        map(str, paths), split, preferred, [place.address_of(name) for name in names]
     )
-    return sorted(path for path in paths if _matches(path.split("/"), pattern.split("/")))
+    found.remarks[:0] = remarks
+    return found
+
+
+def _of_folder(
+    place: Place, where: str, split: str, preferred: str | None
+) -> tuple[list[str], list[str]]:
+    names = place.files()
+    if not names:
+        raise DataError("The file does not exist", where=where, fix="check the address")
+    chosen, remarks = folders.choose(names, split, where, preferred)
+    if where.startswith("hf://") and len(configurations := folders.branches(chosen)) > 1:
+        raise DataError(
+            f"The data set has several configurations: {', '.join(configurations)}",
+            where=where,
+            fix=f"name one of them: {where.rstrip('/')}/{configurations[0]}",
+        )
+    return chosen, remarks
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:

@@ -127,6 +127,15 @@ def choose(
     return _of_split(chosen, split, where, remarks), remarks
 
 
+def branches(names: Iterable[str]) -> list[str]:
+    """Returns the folders that files lie in, but for those that are named by a split or `data`."""
+    found = set()
+    for name in names:
+        parts = [p for p in name.split("/")[:-1] if p != "data" and p.lower() not in _SPLIT_OF]
+        found.add("/".join(parts))
+    return sorted(found)
+
+
 def left_out(names: Sequence[str], what: str) -> list[str]:
     """Returns the remark on files that were left out; none if there are none.
 

@@ -276,10 +276,18 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
         for number in numbers:
             _check_width(file, str(number), number, lines[0])
         return first
+    own: list[tuple[str, ...]] = []
     for role, found in (("text", layout.texts), ("label", layout.labels)):
-        for name in found:
+        own.append(tuple(_in_capitals(name, names) for name in found))
+        for name in own[-1]:
             check_column(role, name, names, file)
-    return Columns(layout.texts, layout.labels)
+    return Columns(*own)
+
+
+def _in_capitals(name: str, names: Sequence[str]) -> str:
+    """A name as a file writes it: `Text` for `text`, where it has no `text`."""
+    alike = [one for one in names if one.lower() == name.lower()]
+    return alike[0] if name not in names and len(alike) == 1 else name
 
 
 def _check_width(file: DataFile, name: str, number: int, fields: Sequence[str]) -> None:

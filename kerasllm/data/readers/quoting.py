@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import TextLines
 
 LINES = 10_000
@@ -18,7 +20,6 @@ _LONGEST_RECORD = 1 << 20
 _MOST_LINES = 1000
 
 _QUOTED = r'"[^"]*(?:""[^"]*)*"'
-_FIELD = re.compile(rf'({_QUOTED}|[^"\t\r\n]*)(\t|\r?\n?\Z)')
 # What is not in quotes, though other fields are.
 _BARE = re.compile(r"NA|[-+]?[0-9.]*([eE][-+]?[0-9]+)?")
 _OPEN = re.compile(r'"[^"]*(?:""[^"]*)*\Z')
@@ -37,7 +38,7 @@ class Quoting:
     remark: str = ""
 
 
-def detect_quoting(file: DataFile) -> Quoting:
+def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
     """Finds out from the first lines of a tsv file whether it was written with quotes.
 
     It was if all fields but numbers are in quotes, the header's too; or if each `"` belongs to a
@@ -47,6 +48,7 @@ def detect_quoting(file: DataFile) -> Quoting:
 
     Args:
         file: The file.
+        skipped: The number of lines before the header. Defaults to `0`.
 
     Raises:
         DataError: The file cannot be read.
@@ -55,8 +57,10 @@ def detect_quoting(file: DataFile) -> Quoting:
     # Fields in quotes that need them, fields in quotes that do not, quotes that are characters.
     needed = bare = stray = 0
     width, first = 0, 0
-    for line, record, raw in _records(file):
-        fields = _fields(record)
+    records = list(_records(file, skipped))
+    habits = _habits(records)
+    for line, record, raw in records:
+        fields = raw_fields(record)
         if fields is None:
             stray += 1
             all_quoted = False
@@ -76,8 +80,11 @@ def detect_quoting(file: DataFile) -> Quoting:
             all_quoted = False
         elif any(end in field for field in inside for end in "\t\r\n"):
             # Two texts, the one with a quote at its start and the next with one at its end, make a
-            # field too; as raw lines they have the right number of fields.
-            if all(number == width for number in raw):
+            # field too; as raw lines they have the right number of fields, or look like rows.
+            plain = [field.strip('"') for field in fields]
+            if all(line.count("\t") + 1 == width for line in raw) or (
+                not all_quoted and swallows_rows(plain, habits, "\t")
+            ):
                 stray += 1
             else:
                 needed += 1
@@ -99,13 +106,21 @@ def detect_quoting(file: DataFile) -> Quoting:
     return Quoting(False)
 
 
-def _records(file: DataFile) -> Iterator[tuple[int, str, list[int]]]:
-    """Yields first line, text, and number of raw fields of each line of the records with quotes.
+def _habits(records: Sequence[tuple[int, str, list[str]]]) -> Habits:
+    """What the rows of a line look like, the header left out."""
+    lines = (raw_fields(record) for _, record, raw in records if len(raw) == 1)
+    rows = [[field.strip('"') for field in fields] for fields in lines if fields]
+    width = len(raw_fields(records[0][1]) or ()) if records else 0
+    return Habits(rows[1:], width, "\t")
+
+
+def _records(file: DataFile, skipped: int) -> Iterator[tuple[int, str, list[str]]]:
+    """Yields first line, text, and raw lines of the records, which are split where quotes allow.
 
     A quote that is opened and not closed within a line opens a record of several lines. A line
     whose quotes are characters is a record.
     """
-    lines = enumerate(itertools.islice(TextLines(file), LINES), start=1)
+    lines = itertools.islice(enumerate(TextLines(file), start=1), skipped, LINES)
     kept: list[tuple[int, str]] = []
 
     def take() -> tuple[int, str] | None:
@@ -116,7 +131,7 @@ def _records(file: DataFile) -> Iterator[tuple[int, str, list[int]]]:
         if not line.strip("\r\n"):
             continue
         record, more = line, []
-        while '"' in record and _fields(record) is None and _is_open(record):
+        while '"' in record and raw_fields(record) is None and _is_open(record):
             # Only a line with a quote can close it.
             while (following := take()) is not None:
                 more.append(following)
@@ -125,23 +140,37 @@ def _records(file: DataFile) -> Iterator[tuple[int, str, list[int]]]:
             record = line + "".join(text for _, text in more)
             if following is None or len(more) >= _MOST_LINES or len(record) > _LONGEST_RECORD:
                 break
-        if _fields(record) is None:
+        if raw_fields(record) is None:
             if number + len(more) == LINES and len(more) < _MOST_LINES and _is_open(record):
                 # It ends after the lines that are checked.
                 return
             record, kept = line, more + kept
             more = []
-        yield number, record, [text.count("\t") + 1 for text in (line, *(t for _, t in more))]
+        yield number, record, [line, *(text for _, text in more)]
 
 
-def _fields(record: str) -> list[str] | None:
-    """The fields of a record with the quotes around them; `None` if some are characters."""
+@functools.cache
+def _field(delimiter: str) -> re.Pattern[str]:
+    mark = re.escape(delimiter)
+    return re.compile(rf'({_QUOTED}|[^"{mark}\r\n]*)({mark}|\r?\n?\Z)')
+
+
+def raw_fields(record: str, delimiter: str = "\t") -> list[str] | None:
+    """Returns the fields of a record with the quotes around them.
+
+    Args:
+        record: A line, or several where a text goes over them.
+        delimiter: What stands between fields. Defaults to a tab.
+
+    Returns:
+        The fields; `None` if some quotes are characters.
+    """
     if '"' not in record:
-        return record.rstrip("\r\n").split("\t")
-    fields, place = [], 0
-    while match := _FIELD.match(record, place):
+        return record.rstrip("\r\n").split(delimiter)
+    fields, place, pattern = [], 0, _field(delimiter)
+    while match := pattern.match(record, place):
         fields.append(match[1])
-        if match[2] != "\t":
+        if match[2] != delimiter:
             return fields
         place = match.end()
     return None
@@ -150,6 +179,6 @@ def _fields(record: str) -> list[str] | None:
 def _is_open(record: str) -> bool:
     """Whether a record ends within a field that a quote has opened."""
     place = 0
-    while (match := _FIELD.match(record, place)) and match[2] == "\t":
+    while (match := _field("\t").match(record, place)) and match[2] == "\t":
         place = match.end()
     return _OPEN.match(record, place) is not None

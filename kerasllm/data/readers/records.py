@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.columns import check_column
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Columns, format_of, json_kind, json_records
+from kerasllm.data.readers.formats import Columns, format_of
+from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records
-from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
-
-Record = tuple[int, dict | None, str | None]
 
 # A key may be missing in some rows.
 _ROWS_FOR_KEYS = 100
-_SPACE = re.compile(r"\s*")
 
 
 def records(file: DataFile) -> Iterator[Record]:
@@ -84,46 +79,6 @@ def first_rows(
     ]
 
 
-def _listed(file: DataFile) -> Iterator[Record]:
-    """Reads a list of objects, or objects one after the other, each with the line it begins in."""
-    lines = TextLines(file)
-    text = "".join(lines)
-    if lines.problems:
-        line, problem = lines.take_problem()
-        raise DataError(
-            f"The file cannot be read: {problem}",
-            where=f"{file.name}:{line}",
-            fix="save it as UTF-8",
-        )
-    decoder = json.JSONDecoder()
-    place, line, counted = _SPACE.match(text).end(), 1, 0
-    in_list = text.startswith("[", place)
-    place = _SPACE.match(text, place + in_list).end()
-    while place < len(text) and not text.startswith("]", place):
-        line, counted = line + text.count("\n", counted, place), place
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"The file is not JSON from here on: {error}",
-                where=f"{file.name}:{line}",
-                fix='write a list of objects, [{"messages": [...]}, ...], or one a line',
-            ) from error
-        if isinstance(value, dict):
-            yield line, value, None
-        else:
-            yield line, None, f"{json_kind(value)}, where a JSON object is expected"
-        place = _SPACE.match(text, end).end()
-        if text.startswith(",", place):
-            place = _SPACE.match(text, place + 1).end()
-    if in_list and place >= len(text):
-        raise DataError(
-            "The list in the file has no end",
-            where=f"{file.name}:{line}",
-            fix="copy or download it again; it ends with ]",
-        )
-
-
 def _table(file: DataFile) -> Iterator[Record]:
     """Reads the rows of a table by the names in its header."""
     form = format_of(file)
@@ -137,7 +92,7 @@ def _table(file: DataFile) -> Iterator[Record]:
 _READERS: dict[str, Callable[[DataFile], Iterator[Record]]] = {
     ".jsonl": json_records,
     ".ndjson": json_records,
-    ".json": _listed,
+    ".json": json_records,
     ".parquet": parquet_records,
     ".csv": _table,
     ".tsv": _table,

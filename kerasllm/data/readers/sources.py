@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,19 @@ from kerasllm.data.detection import detect_problem
 from kerasllm.data.label_cells import parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Columns, Format, Row, format_of, json_kind
+from kerasllm.data.readers.faults import (
+    BROKEN_BYTES,
+    EMPTY_LABEL,
+    EMPTY_TEXT,
+    LABEL,
+    TEXT_TYPE,
+    Fault,
+    Notes,
+    reason_of,
+)
+from kerasllm.data.readers.files import DataFile, find_files, read_as
+from kerasllm.data.readers.formats import Columns, Format, Row, format_of
+from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.errors import DataError
 
@@ -58,11 +70,13 @@ class RowBatch:
 class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
-    Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.parquet`, and `.txt` for texts
-    without labels (a text a line); each but Parquet also with `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text must be UTF-8. A `.tsv`
-    that was written with quotes is read with them (see `detect_quoting`); in any other, as in the
-    tables of GLUE, a `"` is a character and a row is a line. All files are checked when the source
-    is made; rows are read by `batches`.
+    Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.json` (a list of objects),
+    `.parquet`, and `.txt` for texts without labels (a text a line); each but Parquet also with
+    `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text is UTF-8 unless `encoding` names another. What
+    separates the fields of a table, and how its quotes are written, is detected (see
+    `detect_dialect`). A `.tsv` that was written with quotes is read with them (see
+    `detect_quoting`); in any other, as in the tables of GLUE, a `"` is a character and a row is a
+    line. All files are checked when the source is made; rows are read by `batches`.
 
     Columns of a csv or tsv file without a header are named by their numbers, counted from 0 (`"3"`
     or `"column_3"`); where none is named, they are guessed if the first rows leave no doubt. This
@@ -89,6 +103,11 @@ class Source:
         label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
         on_bad_row: `"error"` refuses a file that has bad rows, after reading all of it, and names
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
+        encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
+            refused, and the encoding that it looks like named.
+        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        skip_empty: Whether rows with an empty text are no rows, and left out whatever
+            `on_bad_row` is. Defaults to `False`: they are bad.
 
     Attributes:
         files: The names of the files, as messages show them.
@@ -105,6 +124,8 @@ class Source:
         remarks: What a user should know of how the files are read, a list.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
+        bad_row_reasons: After reading, the number of bad rows by the kind of fault.
+        notes: After reading, what was met that is no fault, such as rows of several lines.
 
     Raises:
         DataError: A file is missing, empty, in no known format, or lacks a column; or what to
@@ -129,11 +150,15 @@ class Source:
         problem: str | Problem = "auto",
         label_separator: str | None = None,
         on_bad_row: str = "error",
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        skip_empty: bool = False,
     ):
         if on_bad_row not in ("error", "skip"):
             raise ValueError(f"on_bad_row must be 'error' or 'skip'. Received: {on_bad_row!r}")
-        self._files = find_files(spec, split)
-        self._formats = [format_of(file) for file in self._files]
+        self._files = read_as(find_files(spec, split), encoding)
+        self._formats = [format_of(file, delimiter) for file in self._files]
+        self._skip_empty = skip_empty
         self._labelled = labelled
         self.on_bad_row = on_bad_row
         self.files = tuple(file.name for file in self._files)
@@ -149,9 +174,11 @@ class Source:
         self.unread_texts = self._layout.unread
         self.label_names = self._common_label_names()
         self.remarks = [*self._files.remarks]
-        self.remarks += [form.remark for form in self._formats if form.remark]
+        self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.bad_row_reasons: Counter[str] = Counter()
+        self.notes = Notes()
         for index in range(len(self._files)):
             self._refuse_if_no_rows(index)
         self.problem = self._find_problem(problem, label_separator) if labelled else None
@@ -188,8 +215,8 @@ class Source:
 
     @property
     def local_files(self) -> list[str]:
-        """The paths of those files that lie on this machine."""
-        return [file.path for file in self._files if file.filesystem is None]
+        """The paths of the files, which are on this machine; those from elsewhere in the cache."""
+        return [file.path for file in self._files]
 
     def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
@@ -204,14 +231,19 @@ class Source:
         """
         self.bad_rows = []
         self.bad_row_count = 0
+        self.bad_row_reasons = Counter()
+        self.notes = Notes()
         empty = True
         for index in range(len(self._files)):
             for batch in self._file_batches(index, rows):
                 empty = False
                 yield batch
         if empty:
+            left_out = "".join(f"; {line}" for line in self.notes.lines())
             raise DataError(
-                f"No row can be used: all {self.bad_row_count:,} are bad",
+                f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
+                if self.bad_row_count
+                else f"There is no row to use{left_out}",
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="check the files, and that the columns are the right ones: "
                 f"{self.description()}",
@@ -339,8 +371,9 @@ class Source:
                 fix="add rows below the header",
             )
 
-    def _rows(self, index: int) -> Iterator[Row]:
-        return self._formats[index].rows(self._files[index], self._layout.files[index])
+    def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
+        columns = self._layout.files[index]
+        return self._formats[index].rows(self._files[index], columns, notes)
 
     def _file_batches(self, index: int, rows: int) -> Iterator[RowBatch]:
         file = self.files[index]
@@ -361,7 +394,7 @@ class Source:
                 targets if kind else None,
             )
 
-        for line, values, problem in self._rows(index):
+        for line, values, problem in self._rows(index, self.notes):
             target = None
             if not problem:
                 problem = text_problem("text", values[0])
@@ -370,7 +403,11 @@ class Source:
                 if self.problem and not problem:
                     target, problem = self._target(values[width:])
             if problem:
+                if self._skip_empty and reason_of(problem) == EMPTY_TEXT:
+                    self.notes.add("empty texts left out", f"{file}:{line}")
+                    continue
                 self.bad_row_count += 1
+                self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file, line, problem))
             if problem or (refuse and self.bad_row_count):
@@ -409,7 +446,8 @@ class Source:
             else:
                 target = self.problem.parse(values[0])
         except ValueError as error:
-            return None, str(error)
+            empty = str(error).startswith("the label is empty")
+            return None, Fault(str(error), EMPTY_LABEL if empty else LABEL)
         if type(target) is float:
             return target, None
         for label in (target,) if type(target) is str else target:
@@ -427,11 +465,11 @@ def text_problem(role: str, value: Any) -> str | None:
     """
     if type(value) is str:
         if not value or value.isspace():
-            return f"the {role} is empty"
+            return Fault(f"the {role} is empty", EMPTY_TEXT)
         return None if value.isascii() else surrogate_problem(role, value)
     if value is None:
-        return f"the {role} is empty"
-    return f"the {role} is {json_kind(value)}, where a string is expected"
+        return Fault(f"the {role} is empty", EMPTY_TEXT)
+    return Fault(f"the {role} is {json_kind(value)}, where a string is expected", TEXT_TYPE)
 
 
 def surrogate_problem(role: str, value: str) -> str | None:
@@ -446,7 +484,8 @@ def surrogate_problem(role: str, value: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        return f"the {role} holds \\u{ord(value[error.start]):x}, which is half a character"
+        what = f"the {role} holds \\u{ord(value[error.start]):x}, which is half a character"
+        return Fault(what, BROKEN_BYTES)
     return None
 
 

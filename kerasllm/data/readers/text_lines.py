@@ -1,17 +1,23 @@
-"""The lines of a text file: strict UTF-8, in memory that does not grow with the file."""
+"""The lines of a text file: strict UTF-8, unless another encoding is named."""
 
 from __future__ import annotations
 
 import functools
+import io
+import re
 from collections.abc import Iterator
 
+from kerasllm.data.readers import encodings
 from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.faults import BROKEN_BYTES, NUL, Fault
+from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.errors import DataError
 
 LONGEST = 1 << 26
 """The most bytes in one line, and characters in one field: 64 MB. A file whose quotes or line
 feeds are broken would be one endless line otherwise, and would fill the memory."""
+
+_BOM = "\ufeff"
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("gzip-compressed", "give it a name that ends in .gz"),
@@ -21,18 +27,28 @@ _OTHER_FORMATS = {
         "a zip archive or a spreadsheet",
         "give an archive a name that ends in .zip; export a spreadsheet as csv",
     ),
+    b"\xd0\xcf\x11\xe0": ("a spreadsheet or document of Microsoft Office", "export it as csv"),
     b"PAR1": ("a Parquet file", "give it a name that ends in .parquet"),
-    b"\xff\xfe": ("UTF-16 text", "save it as UTF-8"),
-    b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
+    b"ARROW1": ("an Arrow file", "write it as Parquet"),
+    b"SQLite format 3": ("an SQLite database", "export the table as csv"),
+    b"%PDF-": ("a PDF document", "extract its text first"),
+    b"\x80\x04\x95": ("a pickle of Python, which is never read", "write it as Parquet or csv"),
 }
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE)
+# Of a page that is named as text, the text is what it holds.
+_TEXTS = (".txt", ".md")
 
 
 class TextLines:
-    """The lines of a UTF-8 file, a byte-order mark at its start left out.
+    """The lines of a text file, without the byte-order marks that begin them.
 
-    A line with broken bytes is still given, so that a reader that joins lines stays in step, and
-    is noted in `problems` (line number to what is wrong), which the reader empties row by row.
-    `ended` turns true when the reader asks for a line after the last.
+    A file is UTF-8 unless `file.encoding` names another; one that is not, and looks like another
+    encoding, is refused. A line with broken bytes is still given, so that a reader that joins lines
+    stays in step, and is noted in `problems` (line number to what is wrong), which the reader
+    empties row by row. `ended` turns true when the reader asks for a line after the last.
+
+    Lines end at a line feed, or, in a file without any, at a carriage return.
 
     Args:
         file: The file; it is opened when iteration starts.
@@ -43,17 +59,27 @@ class TextLines:
 
     def __init__(self, file: DataFile):
         self.file = file
-        self.problems: dict[int, str] = {}
+        self.problems: dict[int, Fault] = {}
         self.ended = False
 
     def __iter__(self) -> Iterator[str]:
         number = 0
+        encoding = self.file.encoding
         try:
             with self.file.open_unpacked() as stream:
-                self._refuse_other_formats(stream.peek(4)[:4])
-                read = functools.partial(stream.readline, LONGEST + 1)
+                start = stream.peek(BLOCK)
+                refuse_other_formats(self.file, start)
+                if encoding is None and (found := encodings.marked(start[:256])):
+                    raise encodings.another_encoding(self.file, found, 1, _first_line(start, found))
+                if encoding is not None:
+                    encodings.refuse_if_utf8(self.file, encoding, start)
+                if encoding is not None or (b"\n" not in start and b"\r" in start):
+                    raw_stream = encodings.AsUtf8(stream, encoding or "utf-8")
+                    stream = io.BufferedReader(raw_stream, BLOCK)
+                longest, problems, bom = LONGEST, self.problems, _BOM
+                read = functools.partial(stream.readline, longest + 1)
                 for number, raw in enumerate(iter(read, b""), start=1):
-                    if len(raw) > LONGEST:
+                    if len(raw) > longest:
                         raise DataError(
                             f"A line is longer than {LONGEST >> 20} MB",
                             where=f"{self.file.name}:{number}",
@@ -62,12 +88,22 @@ class TextLines:
                     try:
                         line = raw.decode()
                     except UnicodeDecodeError as error:
-                        self.problems[number] = describe_broken_byte(error)
+                        self._refuse_other_encoding(number, raw)
+                        message = describe_broken_byte(error, encoding or "UTF-8")
+                        problems[number] = Fault(message, BROKEN_BYTES)
                         line = raw.decode(errors="replace")
                     if "\0" in line:
                         at = line.index("\0") + 1
-                        self.problems.setdefault(number, f"a NUL byte at column {at}")
-                    yield line if number > 1 else line.removeprefix("\ufeff")
+                        fault = Fault(f"a NUL byte at column {at}", NUL)
+                        problems.setdefault(number, fault)
+                    yield line if line[0] != bom else line.lstrip(bom)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"The file cannot be read as {encoding}: {error.reason}",
+                where=f"{self.file.name}, after line {number}",
+                fix="copy it again, or name its encoding with --set data.encoding=NAME "
+                "(evaluate, predict: --encoding NAME)",
+            ) from error
         except (OSError, *DAMAGE) as error:
             packed = self.file.compression or ("zip" if self.file.member else "")
             if packed and is_damage(error):
@@ -83,25 +119,59 @@ class TextLines:
             ) from error
         self.ended = True
 
-    def take_problem(self) -> tuple[int, str]:
+    def take_problem(self) -> tuple[int, Fault]:
         """The line of the first problem noted, and what it is; forgets all that are noted."""
         line = min(self.problems)
         problem = self.problems[line]
         self.problems.clear()
         return line, problem
 
-    def _refuse_other_formats(self, start: bytes) -> None:
-        for magic, (what, fix) in _OTHER_FORMATS.items():
-            if start.startswith(magic):
-                raise DataError(
-                    f"The file is not what its name says: it is {what}",
-                    where=self.file.name,
-                    fix=fix,
-                )
+    def _refuse_other_encoding(self, number: int, raw: bytes) -> None:
+        """Refuses a file whose first broken line shows that it is of another encoding."""
+        if self.file.encoding is None and not self.problems:
+            found = encodings.guess_encoding(self.file, raw)
+            if found is not None:
+                raise encodings.another_encoding(self.file, found, number, raw)
 
 
-def describe_broken_byte(error: UnicodeDecodeError) -> str:
+def refuse_other_formats(file: DataFile, start: bytes) -> None:
+    """Refuses a file that is something else than its name says.
+
+    Args:
+        file: The file.
+        start: Its first bytes.
+
+    Raises:
+        DataError: It is.
+    """
+    found = next((one for magic, one in _OTHER_FORMATS.items() if start.startswith(magic)), None)
+    if start.startswith(_POINTER):
+        found = ("a pointer of git-lfs in place of the data", "get the data: `git lfs pull`")
+    elif file.suffix not in _TEXTS and _PAGE.match(start):
+        found = (
+            "a web page" + " (XML)" * start.lstrip().startswith(b"<?"),
+            "download the data itself; on GitHub and Hugging Face, with /raw/ or /resolve/ in "
+            "place of /blob/",
+        )
+    if found is not None:
+        what, fix = found
+        raise DataError(
+            f"The file is not what its name says: it is {what}", where=file.name, fix=fix
+        )
+
+
+def _first_line(start: bytes, encoding: str) -> bytes:
+    """The first line of a file that is not UTF-8, as far as it is among its first bytes."""
+    line = start[:1000].decode(encoding, errors="ignore").lstrip(_BOM).splitlines()[:1]
+    return "".join(line).encode(encoding)
+
+
+def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> str:
     """Says which byte of a line is not UTF-8, and where: columns count characters, from 1."""
     raw, at = error.object, error.start
-    column = len(raw[:at].decode().removeprefix("\ufeff")) + 1
-    return f"byte 0x{raw[at]:02x} at column {column} (byte {at + 1} of the line) is not UTF-8"
+    column = len(raw[:at].decode().removeprefix(_BOM)) + 1
+    place = f"at column {column} (byte {at + 1} of the line)"
+    if encoding != "UTF-8":
+        # The bytes of the line are no longer those of the file.
+        place = f"at column {column}"
+    return f"byte 0x{raw[at]:02x} {place} is not {encoding}"

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.formats import Columns, Format, json_records
+from kerasllm.data.readers.formats import Columns, Format
+from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.parquet import parquet_batches, values_of
 from kerasllm.data.readers.sources import Source, places, text_problem
 from kerasllm.errors import CommandError, DataError
@@ -202,7 +203,7 @@ class _FileRows:
         self.schema: pa.Schema | None = None
         kind = file.suffix
         # Rows of jsonl may bring keys that the first ones have not.
-        self.open_ended = kind in (".jsonl", ".ndjson")
+        self.open_ended = kind in (".jsonl", ".ndjson", ".json")
         if form.columns is None:
             self.columns: list[str] = []
             self.rows = self._lines

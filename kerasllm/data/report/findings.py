@@ -14,7 +14,8 @@ WRONG, HARMFUL, NOTABLE = 0, 1, 2
 GRAVITIES = ("wrong", "harmful", "notable")
 """The same in words, by number."""
 
-_MOST_EXAMPLES = 3
+# Of a finding that brings no examples; and of one that does.
+_FIRST_ROWS, _MOST_EXAMPLES = 3, 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Finding:
         """The rows of its examples."""
         given = self.examples
         if given is None:
-            given = [(int(row),) for row in self.rows[:_MOST_EXAMPLES]]
+            given = [(int(row),) for row in self.rows[:_FIRST_ROWS]]
         return [tuple(map(int, rows)) for rows in given[:_MOST_EXAMPLES]]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 
 from kerasllm.errors import PresetError
+from kerasllm.models import digests
 from kerasllm.models.adapters.low_rank import LowRank
 from kerasllm.models.adapters.targets import ends_with, module_of
 from kerasllm.models.huggingface.stored import StoredTensor
@@ -201,6 +202,7 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
             not compute, or the tensors do not fit it.
     """
     folder = Path(folder)
+    digests.verify_recorded(folder)
     config = _read_config(folder)
     settings = LowRank(
         rank=config["r"],

@@ -89,8 +89,11 @@ def test_a_column_that_is_there_twice(tmp_path):
 
 def test_another_separator_is_pointed_out(tmp_path):
     path = tmp_path / "data.csv"
-    path.write_text("text;label\na;1\n")
-    assert "separated by semicolons" in refusal(path)
+    path.write_text("satz;urteil\na;1\n")
+    message = refusal(path)
+    assert "separated by semicolons" in message and "--set 'data.delimiter=;'" in message
+    source = Source(path, delimiter=";", text="satz", label="urteil")
+    assert rows(source) == [("a", "1")]
 
 
 def test_all_files_must_have_the_columns(tmp_path):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerasllm.data.readers import formats, text_lines
+from kerasllm.data.readers import dialects, text_lines
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
@@ -137,7 +137,7 @@ def test_a_quote_that_is_never_closed(tmp_path):
 def test_a_quote_that_swallows_more_than_fits(tmp_path, monkeypatch):
     import csv
 
-    monkeypatch.setattr(formats, "LONGEST", 1 << 18)
+    monkeypatch.setattr(dialects, "LONGEST", 1 << 18)
     before = csv.field_size_limit(1)
     try:
         error = refusal(tmp_path / "data.csv", b'text,label\na,1\n"b,2\n' + b"c,3\n" * 100_000)
@@ -203,12 +203,28 @@ def test_malformed_json_lines(tmp_path):
     assert reasons[4] == "no key 'text' (keys there: 'Text', 'label')"
 
 
-def test_a_json_array_is_no_jsonl(tmp_path):
-    error = refusal(tmp_path / "data.jsonl", b'[\n {\n  "text": "a",\n  "label": 1\n }\n]\n')
-    assert "no row in the file's first lines: not JSON" in error.what
-    error = refusal(tmp_path / "data.jsonl", b'[{"text": "a", "label": 1}]\n')
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[\n {\n  "text": "a",\n  "label": 1\n },\n {"text": "b", "label": 2}\n]\n',
+        b'\n[{"text": "a", "label": 1}, {"text": "b", "label": 2}]',
+        b'{"text": "a", "label": 1}\n{"text": "b", "label": 2}\n',
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "json.gz"])
+def test_a_list_of_objects_is_read_under_any_name(tmp_path, content, suffix):
+    content = gzip.compress(content) if suffix.endswith("gz") else content
+    assert bad_rows(tmp_path / f"data.{suffix}", content) == (["1", "2"], [])
+
+
+def test_lists_without_objects_are_refused(tmp_path):
+    error = refusal(tmp_path / "data.jsonl", b'["a", 1]\n["b", 2]\n')
     assert "a list, where a JSON object is expected" in error.what
     assert error.where.endswith("data.jsonl:1") and "one object a line" in error.fix
+    error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1},\n{"text": "b"')
+    assert "not JSON from here on" in error.what and error.where.endswith("data.json:2")
+    error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1}]\n[]\n')
+    assert "more after the end of the list" in error.what and error.where.endswith("data.json:2")
 
 
 # parquet

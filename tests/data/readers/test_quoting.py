@@ -69,7 +69,7 @@ def test_the_two_ways_have_their_own_fingerprints(tmp_path, monkeypatch):
     path.write_bytes(written([('a "b"', 1), ("c", 0)]))
     quoted = Source(path).fingerprint
     monkeypatch.setattr(
-        "kerasllm.data.readers.formats.detect_quoting", lambda file: quoting.Quoting(False)
+        "kerasllm.data.readers.dialects.detect_quoting", lambda *_: quoting.Quoting(False)
     )
     assert Source(path).fingerprint != quoted
 

@@ -21,6 +21,8 @@ def pairs(folder: Path, preset: Path) -> Toy:
             "model.preset": str(preset),
             "data.train": str(_write(folder / "train.jsonl", 40)),
             "data.test": str(_write(folder / "test.jsonl", 8)),
+            # There are few different ones.
+            "data.leaks": "warn",
             "data.chat_template": "plain",
             "data.max_length": 32,
             "data.buckets": 1,

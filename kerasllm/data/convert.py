@@ -1,0 +1,344 @@
+"""Data in another format: all rows and columns of any file that is read, checked after writing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.formats import Columns, format_of
+from kerasllm.data.readers.headers import is_header
+from kerasllm.data.readers.records import Record, records
+from kerasllm.data.readers.sources import places
+from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.errors import CommandError, DataError
+from kerasllm.plurals import counted
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+"""What can be written; the first two also with `.gz`."""
+
+_TABLES = (".csv", ".tsv")
+_TEXTS = (".txt", ".md")
+_HEADER_LINES = 20
+_ROWS_AT_A_TIME = 10_000
+_BAD_KEPT = 1000
+_MASK = (1 << 64) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What `convert` did.
+
+    Args:
+        rows: Rows that were written, each of which was read again and compared.
+        columns: The names of their columns.
+        skipped: Rows that could not be read, and were left out.
+        bad_rows: The first of them: file, line, why.
+    """
+
+    rows: int
+    columns: tuple[str, ...]
+    skipped: int
+    bad_rows: Sequence[tuple[str, int, str]] = ()
+
+
+def convert(
+    spec: str | Sequence[str],
+    output: str | os.PathLike,
+    *,
+    columns: Sequence[str] = (),
+    lines: bool = False,
+    on_bad_row: str = "error",
+    notify: Callable[[str], None] | None = None,
+) -> Converted:
+    """Writes the rows of files in another format.
+
+    Args:
+        spec: Files, globs, folders or `starter:NAME`.
+        output: The file to write, of one of `SUFFIXES`.
+        columns: The columns to keep. Defaults to all.
+        lines: Whether each line of a text file is a row, and not the whole file. Defaults to
+            `False`.
+        on_bad_row: `"error"` refuses files with rows that cannot be read; `"skip"` leaves these
+            out. Defaults to `"error"`.
+        notify: Called with how far it is. Defaults to `None`.
+
+    Raises:
+        CommandError: If the output is one of the files, or of no known format.
+        DataError: If a file cannot be read, lacks a column, or what was written is not what was
+            read.
+
+    Example:
+
+    >>> convert("reviews.csv", "reviews.parquet").rows
+    8049
+    """
+    path = Path(output)
+    files = find_files(spec, "train", preferred="text")
+    suffix = _check_output(path, files)
+    reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
+        if not reading.rows:
+            raise DataError("There is no row to write", where=", ".join(reading.names))
+        _compare(part, path, suffix, reading)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return Converted(reading.rows, tuple(reading.columns), reading.skipped, reading.bad_rows)
+
+
+def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
+    """Yields all rows of a file with all columns: line, row by column, and what is wrong with it.
+
+    Args:
+        file: A file of any format that is read.
+        lines: As for `convert`. Defaults to `False`.
+    """
+    if file.suffix in _TABLES:
+        return _table_records(file)
+    if file.suffix in _TEXTS:
+        return _text_records(file, lines)
+    return records(file)
+
+
+def _table_records(file: DataFile) -> Iterator[Record]:
+    form = format_of(file)
+    header = is_header(form.first_lines(file, _HEADER_LINES))
+    names = form.columns(file)
+    wanted: tuple = tuple(names)
+    if len(set(names)) < len(names) or not header:
+        wanted = tuple(range(len(names)))
+    if not header:
+        names = [f"column_{number}" for number in wanted]
+    for line, values, problem in form.rows(file, Columns(wanted, header=header)):
+        yield line, None if problem else dict(zip(names, values)), problem
+
+
+def _text_records(file: DataFile, lines: bool) -> Iterator[Record]:
+    read = TextLines(file)
+    if lines:
+        for number, line in enumerate(read, start=1):
+            if read.problems:
+                yield number, None, read.take_problem()[1]
+            else:
+                yield number, {"text": line.removesuffix("\n").removesuffix("\r")}, None
+        return
+    text = "".join(read)
+    if read.problems:
+        number, problem = read.take_problem()
+        yield number, None, problem
+    else:
+        yield 1, {"text": text}, None
+
+
+class _Reading:
+    """The rows of some files, how many there were, and a checksum of them."""
+
+    def __init__(self, files, columns, lines, on_bad_row, notify):
+        self.names = [file.name for file in files]
+        self._files = files
+        self._wanted = columns
+        self._lines = lines
+        self._refuse = on_bad_row == "error"
+        self._notify = notify
+        self._start()
+
+    def _start(self) -> None:
+        self.rows = self.skipped = self.sum = 0
+        self.columns: dict[str, None] = {}
+        self.bad_rows: list[tuple[str, int, str]] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._start()
+        for file in self._files:
+            for line, row, problem in records_of(file, lines=self._lines):
+                if problem:
+                    self.skipped += 1
+                    if len(self.bad_rows) < _BAD_KEPT:
+                        self.bad_rows.append((file.name, line, problem))
+                    continue
+                if self._wanted:
+                    row = self._chosen(row, f"{file.name}:{line}")
+                self.columns |= dict.fromkeys(row)
+                self.rows += 1
+                self.sum = (self.sum + _checksum(row)) & _MASK
+                yield row
+                if self._notify and self.rows % _ROWS_AT_A_TIME == 0:
+                    self._notify(f"converting {Path(file.name).name}: {self.rows:,} rows")
+        if self._refuse and self.skipped:
+            raise DataError(
+                f"{counted(self.skipped, 'row')} cannot be read",
+                where=places(self.bad_rows, self.skipped),
+                fix="correct them, or leave them out with --on-bad-row skip",
+            )
+
+    def chunks(self) -> Iterator[list[dict[str, Any]]]:
+        rows = iter(self)
+        while chunk := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
+            yield chunk
+
+    def _chosen(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+        missing = [column for column in self._wanted if column not in row]
+        if missing:
+            raise DataError(
+                f"There is no column {missing[0]!r}",
+                where=where,
+                fix=f"columns there: {', '.join(map(repr, row))}",
+            )
+        return {column: row[column] for column in self._wanted}
+
+
+def _check_output(path: Path, files: Sequence[DataFile]) -> str:
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix not in SUFFIXES or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
+        raise CommandError(
+            f"The suffix of a file tells its format. Received: --output {path}",
+            fix=f"end it with {', '.join(SUFFIXES)}, or .jsonl.gz, .csv.gz",
+        )
+    refuse_input(path, files)
+    return suffix
+
+
+def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
+    """Refuses to write over a file that is read.
+
+    Raises:
+        CommandError: If the path is one of the files, or a folder.
+    """
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder", where="--output", fix="name a file in it")
+    mine = os.path.realpath(path)
+    for file in files:
+        if os.path.realpath(file.path) == mine:
+            raise CommandError(
+                "The output is one of the files that are read", where=str(path), fix="name another"
+            )
+
+
+# Writing
+
+
+def _write_jsonl(path: Path, packed: bool, reading: _Reading) -> None:
+    with _open(path, packed) as stream:
+        for row in reading:
+            stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
+    # A first pass, for the header: rows of a jsonl file need not have the same keys.
+    for _ in reading:
+        pass
+    names = list(reading.columns)
+    with _open(path, packed) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        for row in reading:
+            writer.writerow([_cell(_plain(row.get(name))) for name in names])
+
+
+def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = None
+        for chunk in reading.chunks():
+            found = pa.Table.from_pylist(_complete(chunk)).schema
+            schema = found if schema is None else pa.unify_schemas(
+                [schema, found], promote_options="permissive"
+            )  # fmt: skip
+        if schema is None:
+            return
+        with pq.ParquetWriter(path, schema) as writer:
+            for chunk in reading.chunks():
+                writer.write_table(pa.Table.from_pylist(chunk, schema))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"A column holds values of several types: {str(error).splitlines()[0]}",
+            where=", ".join(reading.names[:3]),
+            fix="write a .jsonl file, which can hold them",
+        ) from error
+
+
+def _complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows with all keys that any has: Arrow takes those of the first."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+_WRITERS = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
+
+
+def _open(path: Path, packed: bool):
+    if packed:
+        return gzip.open(path, "wt", encoding="utf-8", newline="")
+    return open(path, "w", encoding="utf-8", newline="")
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as a csv file has it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, dict, int, float)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+# Comparing
+
+
+def _compare(written: Path, path: Path, suffix: str, reading: _Reading) -> None:
+    """Reads what was written, and makes sure that it is what was read."""
+    rows = total = 0
+    for row in _written(written, suffix, path.name.lower().endswith(".gz")):
+        rows += 1
+        total = (total + _checksum(row)) & _MASK
+    if (rows, total) != (reading.rows, reading.sum):
+        raise DataError(
+            f"What was written is not what was read: {rows:,} rows for {reading.rows:,}",
+            where=str(path),
+            fix="convert to .jsonl, which holds any text" if suffix != ".jsonl" else None,
+        )
+
+
+def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+        return
+    with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
+        path, encoding="utf-8", newline=""
+    ) as stream:
+        yield from map(json.loads, stream) if suffix == ".jsonl" else csv.DictReader(stream)
+
+
+def _checksum(row: Mapping[str, Any]) -> int:
+    """Returns a number for a row, the same in each format: what is empty there is left out."""
+    return hash(frozenset((name, _cell(_plain(value))) for name, value in row.items()
+                          if value is not None and value != ""))  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as it is after a column took the type that all its values have."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            name: _plain(each) for name, each in sorted(value.items()) if each is not None
+        }
+    return value

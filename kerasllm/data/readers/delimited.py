@@ -1,0 +1,273 @@
+"""The readers of csv and tsv files; see formats.py for what a reader yields."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from kerasllm.data.label_cells import shown
+from kerasllm.data.readers.dialects import LINES, Dialect, unescape
+from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
+from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.quoting import raw_fields
+from kerasllm.data.readers.swallowed import Habits, swallows_rows
+from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    from kerasllm.data.readers.formats import Columns
+
+_FEW_ROWS, _NEARLY_ALL = 3, 0.9
+
+Record = tuple[int, list[str] | None, str | None]
+
+
+def table_columns(file: DataFile, dialect: Dialect) -> list[str]:
+    """The names in the header; none for an empty file."""
+    return _open(file, dialect)[2]
+
+
+def table_first_lines(file: DataFile, count: int, dialect: Dialect) -> list[list[str]]:
+    """The fields of so many first records, the header among them."""
+    _, rows, _ = _open(file, dialect, header=False)
+    return [fields for _, fields, _ in itertools.islice(rows, count) if fields is not None]
+
+
+def table_rows(
+    file: DataFile, columns: Columns, notes: Notes | None = None, *, dialect: Dialect
+) -> Iterator[tuple[int, Sequence[str], str | None]]:
+    """Yields line, values and problem of each row.
+
+    Left out, and noted, are rows whose fields are all empty, as spreadsheets write them, and lines
+    that repeat the header, as in files that were joined.
+    """
+    notes = notes or Notes()
+    records, rows, header = _open(file, dialect, columns.header, notes)
+    places = [
+        header.index(column) if isinstance(column, str) else column
+        for column in (*columns.texts, *columns.labels)
+    ]
+    width = len(header)
+    # A column of texts alone may hold its own name.
+    names = frozenset(header) - {""} if len(header) > 1 else frozenset()
+    for line, fields, problem in rows:
+        if problem is not None:
+            yield line, (), problem
+            continue
+        # Without a header, the first row tells how many fields there are.
+        width = width or len(fields)
+        first = fields[0]
+        if width > 1 and (not first or first in names or first.isspace()):
+            if not any(map(str.strip, fields)):
+                notes.add("rows without a value left out", f"{file.name}:{line}")
+                continue
+            if names and _is_header(fields, header, file, line):
+                notes.add("lines that repeat the header left out", f"{file.name}:{line}")
+                continue
+        if len(fields) == width:
+            yield line, [fields[place] for place in places], None
+        elif _fits(fields, header, width):
+            fields = [*fields, *[""] * width][:width]
+            yield line, [fields[place] for place in places], None
+        else:
+            problem = _wrong_width(fields, width, columns.header, dialect)
+            yield line, (), Fault(problem + records.span(line), FIELDS)
+
+
+def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
+    """Whether a row differs from the header in empty fields at its end alone."""
+    while header and width and not header[width - 1]:
+        width -= 1
+    return len(fields) >= width and not any(fields[width:])
+
+
+def _is_header(
+    fields: Sequence[str], header: Sequence[str], file: DataFile, line: int
+) -> bool:
+    found = [field.strip() for field in fields]
+    if found == header:
+        return True
+    if {*found} == {*header} and len(found) == len(header):
+        raise DataError(
+            "The columns change their order in the file: this line names them again",
+            where=f"{file.name}:{line}",
+            fix="split the file there, and give both files",
+        )
+    return False
+
+
+def _wrong_width(fields: Sequence[str], width: int, header: bool, dialect: Dialect) -> str:
+    names = "the header names" if header else "the first line has"
+    count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+    problem = f"{count}, where {names} {width}"
+    if not dialect.quoted and len(fields) < width and '"' in "".join(fields):
+        problem += (
+            " (this .tsv is read without quoting: a text with tabs or line ends belongs in a .csv)"
+        )
+    return problem
+
+
+def _open(
+    file: DataFile, dialect: Dialect, header: bool = True, notes: Notes | None = None
+) -> tuple[_QuotedRecords | _PlainRecords, Iterator[Record], list[str]]:
+    """How records are read, those after the header, and the header: empty for an empty file."""
+    kind = _QuotedRecords if dialect.quoted else _PlainRecords
+    records = kind(TextLines(file), dialect, notes)
+    rows = iter(records)
+    if not header:
+        return records, rows, []
+    line, fields, problem = next(rows, (1, [], None))
+    if problem is not None:
+        raise DataError(
+            f"The header cannot be read: {problem}",
+            where=f"{file.name}:{line}",
+            fix="the first line names the columns; correct it",
+        )
+    names = [name.strip().strip("\ufeff").strip() for name in fields]
+    return records, rows, names if any(names) else []
+
+
+class _PlainRecords:
+    """Yields line, fields and problem of each record: a line, cut at its delimiters.
+
+    Quotes are characters. A line with nothing on it is no record.
+    """
+
+    def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):
+        self._lines = lines
+        self._delimiter, self._skipped = dialect.delimiter, dialect.skipped
+
+    def __iter__(self) -> Iterator[Record]:
+        problems, delimiter = self._lines.problems, self._delimiter
+        for number, line in itertools.islice(enumerate(self._lines, start=1), self._skipped, None):
+            if problems:
+                yield number, None, self._lines.take_problem()[1]
+                continue
+            line = line.rstrip("\n").removesuffix("\r")
+            if line:
+                yield number, line.split(delimiter), None
+
+    def span(self, line: int) -> str:
+        """Nothing: a record is a line."""
+        return ""
+
+
+class _QuotedRecords:
+    """Yields line, fields and problem of each record, which may go over several lines within quotes.
+
+    A line with nothing on it is no record.
+    """
+
+    def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):
+        self._lines, self._dialect, self._notes = lines, dialect, notes
+        self._skipped = dialect.skipped
+        read = itertools.islice(lines, dialect.skipped, None) if dialect.skipped else lines
+        self._reader = dialect.records(read)
+        self._habits: Habits | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        problems, reader, skipped = self._lines.problems, self._reader, self._skipped
+        line = skipped + 1
+        while True:
+            try:
+                for fields in reader:
+                    last = reader.line_num + skipped
+                    if problems:
+                        first, problem = self._lines.take_problem()
+                        yield first, None, problem
+                    elif fields:
+                        if last > line:
+                            self._check_span(fields, line)
+                        yield line, fields, None
+                    line = last + 1
+                return
+            except csv.Error as error:
+                problem = self._problem_of(error, line)
+                problems.clear()
+                yield line, None, problem
+                line = self._last + 1
+
+    @property
+    def _last(self) -> int:
+        """The line that the last record ends in."""
+        return self._reader.line_num + self._skipped
+
+    def _problem_of(self, error: csv.Error, line: int) -> Fault:
+        # Either way the reader is still inside quotes: no row after this can be trusted.
+        if self._lines.ended or "field limit" in str(error):
+            raise DataError(
+                "A quote that is opened in this row is never closed"
+                + ("" if self._lines.ended else f", or a field is over {LONGEST >> 20} MB"),
+                where=f"{self._lines.file.name}:{line}",
+                fix='close it; a quote inside a quoted text is written twice: ""',
+            ) from error
+        what = 'text after a closing quote; a quote inside quotes is written ""'
+        if "new-line character" in str(error):
+            what = "a carriage return outside quotes"
+        return Fault(what + self.span(line), QUOTES)
+
+    def span(self, line: int) -> str:
+        """How far the record that starts in a line goes, if over its end."""
+        last = self._last
+        return f" (the row ends in line {last}: is a quote left open?)" if last > line else ""
+
+    def _check_span(self, fields: list[str], line: int) -> None:
+        """Notes a record of several lines, and refuses it if it has swallowed rows."""
+        file = self._lines.file
+        if self._notes is not None:
+            self._notes.add("rows that go over several lines", f"{file.name}:{line}")
+        if self._habits is None:
+            records = _first_records(file, self._dialect)
+            width = len(records[0] if records else fields)
+            self._habits = Habits(records[1:], width, self._dialect.delimiter)
+        width = self._habits.width
+        if width == 1 or not swallows_rows(fields, self._habits, self._dialect.delimiter):
+            return
+        column = next(place for place, field in enumerate(fields) if "\n" in field)
+        if _always_quoted(file, self._dialect, column, width):
+            return
+        last = self._last
+        raw = list(itertools.islice(TextLines(file), line - 1, last))
+        raise DataError(
+            f"A quote is opened in line {line} and closed in line {last}, and what is between "
+            "looks like rows of their own",
+            where=f"{file.name}:{line}: {shown(raw[0].strip())}\n"
+            f"         {file.name}:{last}: {shown(raw[-1].strip())}",
+            fix='remove the quotes, or write a quote that is part of a text as "" in a text in '
+            "quotes; if it is one text of several lines, put each text of the file in quotes, or "
+            "save it as jsonl or parquet",
+        )
+
+
+def _first_records(file: DataFile, dialect: Dialect) -> list[list[str]]:
+    """The first records that are one line each, the header among them."""
+    lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
+    reader, found, line = dialect.records(lines), [], 0
+    while True:
+        try:
+            fields = next(reader)
+        except csv.Error:
+            fields = None
+        except StopIteration:
+            return found
+        if fields and reader.line_num == line + 1:
+            found.append(fields)
+        line = reader.line_num
+
+
+def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) -> bool:
+    """Whether the first rows have a column in quotes, needed or not.
+
+    In such a file a quote that is left open is an error at once: the next row has quotes too.
+    """
+    lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
+    found = (raw_fields(unescape(line) if dialect.escaped else line, dialect.delimiter)
+             for line in lines)  # fmt: skip
+    rows = (fields for fields in found if fields and len(fields) == width)
+    quoted = [fields[column].lstrip().startswith('"') for fields in rows]
+    # A header in quotes tells it too.
+    return quoted[:1] == [True] or (
+        len(quoted) > _FEW_ROWS and sum(quoted) >= _NEARLY_ALL * len(quoted)
+    )

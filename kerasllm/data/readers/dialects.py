@@ -1,0 +1,194 @@
+"""How a csv or tsv file was written: what separates its fields, how its quotes are to be read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from kerasllm.data.readers.columns import DELIMITERS
+from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.headers import has_known_name
+from kerasllm.data.readers.quoting import detect_quoting
+from kerasllm.data.readers.text_lines import LONGEST, TextLines
+
+LINES = 1000
+"""The number of first lines that are compared."""
+
+# So many of the records have the number of fields of the first, if a delimiter is the right one.
+_MOST, _NEARLY_ALL = 0.8, 0.95
+_FEW_RECORDS = 3
+_WORDS_OF_A_LABEL = 3
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
+_ESCAPED = re.compile(r'\\(["\\]|\r?\n)')
+_PLAIN = {'"': '""'}
+_SPACED = re.compile(r' +"(?:[^"]|"")*"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    r"""How the lines of a table become fields.
+
+    Args:
+        delimiter: What stands between fields.
+        quoted: Whether quotes around a field are no part of it. Defaults to `True`.
+        escaped: Whether a quote in a text is written `\"`, not `""`. Defaults to `False`.
+        spaced: Whether spaces before a field are no part of it. Defaults to `False`.
+        skipped: The number of lines before the header. Defaults to `0`.
+        remarks: What a user should know of it. Defaults to `()`.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    escaped: bool = False
+    spaced: bool = False
+    skipped: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name that differs where the same bytes are read in another way."""
+        if self.delimiter == "\t":
+            name = "tsv with quotes" if self.quoted else "tsv without quotes"
+        else:
+            name = "csv" if self.delimiter == "," else f"csv {self.delimiter}"
+        name += " escaped" * self.escaped + " spaced" * self.spaced
+        return name + f" from line {self.skipped + 1}" * bool(self.skipped)
+
+    def records(self, lines: Iterable[str]) -> csv.reader:
+        """Reads records from lines, of which those before the header were left out."""
+        # The limit is one for the whole process; others may have set it higher.
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+        if self.escaped:
+            lines = (unescape(line) if "\\" in line else line for line in lines)
+        # strict: quotes that do not pair are errors, where the default guesses what was meant.
+        return csv.reader(
+            lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.spaced
+        )
+
+
+def unescape(line: str) -> str:
+    r"""Returns a line with `""` for `\"`, and a backslash for two.
+
+    A line end that is escaped stays, as do others (`\t`), which their writers do not agree on.
+    """
+    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), line)
+
+
+def detect_dialect(file: DataFile, delimiter: str | None = None) -> Dialect:
+    """Finds out from its first lines how a table was written.
+
+    Args:
+        file: The file, of which the suffix tells what separates its fields, unless its lines show
+            that something else does.
+        delimiter: What separates them. Defaults to `None`: detected.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    lines = list(itertools.islice(TextLines(file), LINES))
+    usual = "\t" if file.suffix == ".tsv" else ","
+    separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
+    skipped = 1 if separator else 0
+    lines = lines[skipped:]
+    found = delimiter or (separator[1] if separator else _delimiter(lines, usual))
+    remarks = []
+    if found != usual and not delimiter:
+        between = DELIMITERS.get(found, found)
+        remarks.append(f"{file.name} is read with {between} between its fields")
+    if found == "\t":
+        quoting = detect_quoting(file, skipped)
+        remarks += [quoting.remark] * bool(quoting.remark)
+        return Dialect(found, quoting.quoted, skipped=skipped, remarks=tuple(remarks))
+    escaped, spaced = _quoting(lines, found)
+    if escaped:
+        remarks.append(f'in {file.name}, quotes in a text are escaped by a backslash: \\"')
+    if spaced:
+        remarks.append(f"in {file.name}, spaces before a field are left out")
+    return Dialect(found, True, escaped, spaced, skipped, tuple(remarks))
+
+
+def _delimiter(lines: Sequence[str], usual: str) -> str:
+    """What separates the fields: what usually does, unless another fits and it does not."""
+    rows = _rows(lines, usual)
+    if len(rows[0]) > 1 and _share(rows) >= _MOST:
+        return usual
+    best, share = usual, _share(rows) if len(rows[0]) > 1 else 0.0
+    for other in DELIMITERS:
+        rows = _rows(lines, other)
+        if other == usual or len(rows[0]) < 2 or _share(rows) < max(_NEARLY_ALL, share):
+            continue
+        if (has_known_name(rows[0]) or _has_labels(rows)) and _share(rows) > share:
+            best, share = other, _share(rows)
+    return best
+
+
+def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    if delimiter == "\t":
+        rows = [line.rstrip("\r\n").split("\t") for line in lines if line.strip("\r\n")]
+        return rows or [[""]]
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    return [row for row in _records(reader) if row] or [[""]]
+
+
+def _share(rows: Sequence[Sequence[str]]) -> float:
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+
+
+def _has_labels(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a column has few values that recur, and are short."""
+    rows = [row for row in rows[1:] if len(row) == len(rows[0])]
+    if len(rows) < _FEW_RECORDS:
+        return False
+    for values in zip(*rows):
+        short = all(0 < len(value.split()) <= _WORDS_OF_A_LABEL for value in values)
+        if short and 2 * len(set(values)) <= len(values) + 1:
+            return True
+    return False
+
+
+def _quoting(lines: Sequence[str], delimiter: str) -> tuple[bool, bool]:
+    """Whether quotes are escaped by a backslash, and whether spaces come before them."""
+    text = "".join(lines)
+    plain = faults = None
+    if '\\"' in text or re.search(rf'(?:^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
+        plain, faults = _parsed(lines, Dialect(delimiter))
+    if plain is None:
+        return False, False
+    spaced = any(_SPACED.fullmatch(field) for row in plain for field in row)
+    best, fewest = (False, False), faults
+    for escaped, space in ((False, True), (True, False), (True, True)):
+        if escaped and '\\"' not in text:
+            continue
+        _, found = _parsed(lines, Dialect(delimiter, escaped=escaped, spaced=space))
+        # Without a fault either way, a space before a quote is still no part of the text.
+        if found < fewest or (spaced and not escaped and found == fewest):
+            best, fewest = (escaped, space), found
+    return best
+
+
+def _parsed(lines: Sequence[str], dialect: Dialect) -> tuple[list[list[str]], int]:
+    """The records of some lines, and the number of those that do not fit the first."""
+    reader, rows, faults = dialect.records(lines), [], 0
+    for row in _records(reader):
+        if row is None:
+            faults += 1
+        elif row:
+            rows.append(row)
+    # The last record may go over the end of the lines that are compared.
+    if len(lines) >= LINES - 1 and faults and reader.line_num >= len(lines):
+        faults -= 1
+    return rows, faults + sum(len(row) != len(rows[0]) for row in rows)
+
+
+def _records(reader: csv.reader) -> Iterator[list[str] | None]:
+    while True:
+        try:
+            yield next(reader)
+        except csv.Error:
+            yield None
+        except StopIteration:
+            return

@@ -1,0 +1,84 @@
+"""Why a row cannot be used: a message for the user, and a short name to count by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+BROKEN_BYTES = "broken bytes"
+DUPLICATE_KEY = "duplicate key"
+EMPTY_LABEL = "empty label"
+EMPTY_TEXT = "empty text"
+FIELDS = "wrong number of fields"
+LABEL = "label that does not fit"
+MISSING_KEY = "missing key"
+NOT_AN_OBJECT = "not an object"
+NOT_JSON = "not JSON"
+NUL = "NUL byte"
+OTHER = "other"
+QUOTES = "quotes that do not pair"
+TEXT_TYPE = "text that is no string"
+
+
+class Fault(str):
+    """What is wrong with a row: a message that also knows the kind of fault.
+
+    Args:
+        message: What is wrong, for the user.
+        reason: The kind: one of the names above, which rows that are left out are counted by.
+
+    Example:
+
+    >>> fault = Fault("1 field, where the header names 2", FIELDS)
+    >>> fault, fault.reason
+    ('1 field, where the header names 2', 'wrong number of fields')
+    """
+
+    reason: str
+
+    def __new__(cls, message: str, reason: str) -> Fault:
+        fault = super().__new__(cls, message)
+        fault.reason = reason
+        return fault
+
+
+def reason_of(problem: str) -> str:
+    """Returns what a bad row is counted by."""
+    return getattr(problem, "reason", OTHER)
+
+
+class Notes:
+    """What was met in files that is no fault of a row, counted while they are read.
+
+    Attributes:
+        counts: How often each thing was met, by its name in words.
+        places: Where each was met first, as `file:line`.
+    """
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.places: dict[str, str] = {}
+
+    def add(self, what: str, place: str) -> None:
+        """Counts one more, at `file:line`."""
+        self.counts[what] += 1
+        self.places.setdefault(what, place)
+
+    def lines(self) -> list[str]:
+        """Returns a sentence for each."""
+        return [
+            f"{what}: {count:,}, the first at {self.places[what]}"
+            for what, count in self.counts.items()
+        ]
+
+
+def counted_reasons(reasons: Mapping[str, int]) -> str:
+    """Returns the reasons with their counts in words, the most frequent first.
+
+    Example:
+
+    >>> counted_reasons({"empty text": 2, "not JSON": 1200})
+    '1,200 not JSON, 2 empty text'
+    """
+    found = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in found)

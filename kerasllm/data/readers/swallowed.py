@@ -1,0 +1,113 @@
+"""Rows that a quote left open has swallowed: how they are told from a text of several lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from kerasllm.data.label_cells import is_number
+
+# Values that are longer are texts, not labels or ids.
+_LONGEST_VALUE = 40
+_FEW_ROWS = 4
+_DIGITS = re.compile(r"[0-9]+")
+
+
+class Habits:
+    """What the values of each column of a table look like.
+
+    A column of numbers has numbers of the same forms (`9.99`); a column whose values recur, such
+    as labels, has these values.
+
+    Args:
+        rows: Rows that are sound, of which those of another width are left out.
+        width: The number of columns.
+        delimiter: What stands between the fields of a line.
+
+    Attributes:
+        width: As given.
+    """
+
+    def __init__(self, rows: Iterable[Sequence[str]], width: int, delimiter: str):
+        self.width, self._delimiter = width, delimiter
+        self._count = 0
+        self._seen: list[set[str]] = [set() for _ in range(width)]
+        for row in rows:
+            if len(row) == width:
+                self._count += 1
+                for place, value in enumerate(row):
+                    self.add(place, value)
+
+    def add(self, place: int, value: str) -> None:
+        """Adds a value of a column."""
+        if len(value) <= _LONGEST_VALUE:
+            self._seen[place].add(value)
+        else:
+            # No column of numbers or labels.
+            self._seen[place].add("a text")
+
+    def looks_like_a_row(self, line: str, telling: range | None = None) -> bool:
+        """Whether a line of a text has the number of fields of a row, and values like a row's.
+
+        Args:
+            line: The line.
+            telling: The columns of which one must have a value like a row's, not just none unlike.
+                Defaults to `None`: any.
+        """
+        fields = line.rstrip("\r\n").split(self._delimiter)
+        if len(fields) != self.width:
+            return False
+        alike = False
+        for place, value in enumerate(fields):
+            seen = self._seen[place]
+            if not value or not seen:
+                continue
+            if all(map(is_number, seen)):
+                if not self._is_like(value, seen) or self._is_thousands(fields, place):
+                    return False
+                alike = alike or telling is None or place in telling
+            elif value in seen:
+                alike = alike or telling is None or place in telling
+            elif self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
+                return False
+        return alike
+
+    def _is_like(self, value: str, seen: set[str]) -> bool:
+        return value in seen or (
+            is_number(value) and _DIGITS.sub("9", value) in {_DIGITS.sub("9", one) for one in seen}
+            and len(value) <= max(map(len, seen))
+        )  # fmt: skip
+
+    def _is_thousands(self, fields: Sequence[str], place: int) -> bool:
+        """Whether a comma stands in a number, as in `1,000`."""
+        return (
+            self._delimiter == ","
+            and place > 0
+            and fields[place - 1][-1:].isdigit()
+            and len(fields[place]) == 3
+            and fields[place].isdigit()
+        )
+
+
+def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool:
+    """Whether a record of several lines holds lines that look like rows of their own.
+
+    Args:
+        fields: The fields of the record.
+        habits: What rows of the table look like; values of this record are added.
+        delimiter: What stands between fields.
+    """
+    over = [place for place, field in enumerate(fields) if "\n" in field]
+    if not over:
+        return False
+    for place, field in enumerate(fields):
+        if place not in over and len(fields) == habits.width:
+            habits.add(place, field)
+    first, *between, last = delimiter.join(fields).split("\n")
+    # What comes before the text in its first line, and after it in its last, are fields in any
+    # case.
+    return (
+        habits.looks_like_a_row(first, range(over[0] + 1, len(fields)))
+        or habits.looks_like_a_row(last, range(over[-1]))
+        or any(map(habits.looks_like_a_row, between))
+    )

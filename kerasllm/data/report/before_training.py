@@ -1,0 +1,168 @@
+"""The short check before each training, by the tokens of its rows: repeats, leaks, conflicts.
+
+It reads the token store, not the texts: what is the same to the model is the same here. A million
+rows take a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kerasllm.data.token_store import TokenStore
+from kerasllm.plurals import counted
+
+REFUSED_SHARE = 0.01
+"""The share of the test rows that may be in the training data, by chance."""
+
+# Shorter rows, such as a greeting, are the same by chance.
+_FEWEST_TOKENS = 8
+# Rows that were cut to fewer tokens may be the same up to there alone.
+_FEWEST_CUT = 32
+_TOKENS_AT_A_TIME = 1 << 21
+_PLACES = 3
+_A, _B, _C = (np.uint64(each) for each in
+              (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """Rows of a part that are in the training data too.
+
+    Args:
+        part: The part.
+        rows: How many of its rows.
+        share: The share of its rows.
+        places: `file:line` of some of them.
+    """
+
+    part: str
+    rows: int
+    share: float
+    places: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = counted(self.rows, f"{self.part} row is", f"{self.part} rows are")
+        return f"{rows} in train too ({self.share:.1%})"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortCheck:
+    """What was found before a training.
+
+    Args:
+        leaks: Leaks between the parts.
+        duplicates: Training rows that repeat an earlier one.
+        conflicts: Training rows whose text has other labels elsewhere.
+    """
+
+    leaks: tuple[Leak, ...] = ()
+    duplicates: int = 0
+    conflicts: int = 0
+
+    @property
+    def refused(self) -> list[Leak]:
+        """The leaks by which what is measured at the end would be too good."""
+        return [
+            leak for leak in self.leaks if leak.part == "test" and leak.share > REFUSED_SHARE
+        ]
+
+    def lines(self) -> list[str]:
+        """Returns what to tell, in up to two lines."""
+        found = []
+        if self.leaks:
+            found.append(f"warning: {', '.join(map(str, self.leaks))}")
+        repeats = []
+        if self.duplicates:
+            repeats.append(counted(self.duplicates, "training row repeats", "training rows repeat")
+                           + " an earlier one")  # fmt: skip
+        if self.conflicts:
+            repeats.append(f"{self.conflicts:,} share their text with a row of another label")
+        if repeats:
+            found.append("; ".join(repeats))
+        return found
+
+
+def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> ShortCheck:
+    """Compares the rows of the parts of a training.
+
+    Args:
+        parts: Rows by part, `train` among them; those that have a `store` and `store_rows`, the
+            numbers of their rows in it, are compared.
+        max_length: What longer rows were cut to. Defaults to `None`: none was cut.
+
+    Example:
+
+    >>> check_rows(data.parts).lines()
+    ['warning: 12 test rows are in train too (1.2%)']
+    """
+    hashes = {
+        part: row_hashes(rows.store, rows.store_rows, max_length)
+        for part, rows in parts.items()
+        if hasattr(rows, "store_rows")
+    }
+    if "train" not in hashes:
+        return ShortCheck()
+    train = hashes["train"]
+    leaks = []
+    for part, mine in hashes.items():
+        if part == "train" or not len(mine):
+            continue
+        rows = np.flatnonzero((mine != 0) & np.isin(mine, train))
+        if len(rows):
+            store, numbers = parts[part].store, parts[part].store_rows
+            places = (store.where(int(numbers[row])) for row in rows[:_PLACES])
+            leaks.append(
+                Leak(part, len(rows), len(rows) / len(mine),
+                     tuple(f"{file}:{line}" for file, line in places))  # fmt: skip
+            )
+    usable = np.flatnonzero(train)
+    _, first, group = np.unique(train[usable], return_index=True, return_inverse=True)
+    conflicts = 0
+    labels = getattr(parts["train"], "labels", None)
+    if labels is not None and labels.dtype.kind in "iu":
+        labels = labels[usable]
+        group = group.reshape(-1)
+        differ = labels != labels[first[group]]
+        differ = differ.any(axis=1) if differ.ndim > 1 else differ
+        conflicts = int(np.isin(group, group[differ]).sum())
+    return ShortCheck(tuple(leaks), len(usable) - len(first), conflicts)
+
+
+def row_hashes(
+    store: TokenStore, rows: np.ndarray, max_length: int | None = None
+) -> np.ndarray:
+    """Returns a number for the tokens of each row, uint64 `[rows]`; 0 for rows of few tokens.
+
+    Args:
+        store: The tokens.
+        rows: int `[rows]`, the numbers of the rows.
+        max_length: As for `check_rows`. Defaults to `None`.
+    """
+    lengths = store.lengths[rows].astype(np.int64)
+    found = np.zeros(len(rows), np.uint64)
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(rows):
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + _TOKENS_AT_A_TIME, side="right")), start + 1)
+        mine = lengths[start:stop]
+        ids = store.slices(np.asarray(rows[start:stop], np.int64), np.zeros_like(mine), mine)
+        offsets = np.cumsum(mine) - mine
+        places = np.arange(len(ids)) - np.repeat(offsets, mine)
+        mixed = (ids.astype(np.uint64) + np.uint64(1)) * _A + places.astype(np.uint64) * _B
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= _C
+        mixed ^= mixed >> np.uint64(27)
+        some = mine > 0
+        sums = np.add.reduceat(mixed, offsets[some]) if some.any() else np.empty(0, np.uint64)
+        found[start:stop][some] = sums | np.uint64(1)
+        start = stop
+    found[lengths < _FEWEST_TOKENS] = 0
+    if max_length is not None and max_length < _FEWEST_CUT:
+        found[lengths >= max_length] = 0
+    store.let_go()
+    return found

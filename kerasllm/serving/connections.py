@@ -1,0 +1,92 @@
+"""Connections that send nothing, or ever so slowly, take no place from those that ask."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import OrderedDict
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SECONDS_FOR_HEADERS = 10.0
+"""From the beginning of a connection, or of its next request, to the end of the headers."""
+
+# Files that the process has open beside connections.
+_OTHER_FILES = 256
+_LEAST = 16
+
+
+def most_connections() -> int:
+    """Returns how many connections this process can have, which it may then have.
+
+    A process that has no file descriptor left answers nobody, not even who asks for its health.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft != hard:
+        most = 1 << 16
+        wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        if wanted > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 16
+    return max(_LEAST, soft - _OTHER_FILES)
+
+
+def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protocol]:
+    """Returns the class of a server's connections.
+
+    Args:
+        most: How many there may be. For one more the one is closed that has kept its request back
+            for longest; where all are at work, the new one.
+        seconds: How long the headers of a request may take. Defaults to `10.0`.
+    """
+    silent: OrderedDict[_Connection, None] = OrderedDict()
+
+    class _Connection(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > most:
+                oldest = next(iter(silent), self)
+                oldest._close()
+            if not transport.is_closing():
+                self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_asked():
+                self._unset()
+            elif self._deadline is None:
+                # The first bytes of its next request.
+                self._wait()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if not self.transport.is_closing() and self not in silent and not self._is_asked():
+                silent[self] = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._unset()
+            super().connection_lost(exc)
+
+        def _is_asked(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _wait(self) -> None:
+            silent[self] = None
+            self._deadline = self.loop.call_later(seconds, self._close)
+
+        def _unset(self) -> None:
+            silent.pop(self, None)
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _close(self) -> None:
+            self._unset()
+            self.connections.discard(self)
+            self.transport.abort()
+
+    return _Connection

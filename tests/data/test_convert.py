@@ -1,0 +1,104 @@
+"""Converted data: the rows that were read, all of them, in another format."""
+
+import csv
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kerasllm.data.convert import convert
+from kerasllm.errors import CommandError, DataError
+
+ROWS = [
+    {"text": 'said "no",\nand went', "label": "a", "id": 1},
+    {"text": "café 😀\ttab", "label": "b", "id": 2},
+    {"text": "", "label": "b", "id": 3},
+    {"text": " spaces ", "label": "a", "id": 40},
+]
+
+
+def write(path, rows=ROWS):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="")
+    with opened as file:
+        if ".csv" in path.name:
+            return list(csv.DictReader(file))
+        return [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize("source", ["in.csv", "in.jsonl", "in.parquet"])
+@pytest.mark.parametrize(
+    "target", ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz", "out.jsonl.gz"]
+)
+def test_every_format_into_every_other(tmp_path, source, target):
+    done = convert(write(tmp_path / source), tmp_path / target)
+    assert (done.rows, done.columns, done.skipped) == (4, ("text", "label", "id"), 0)
+    found = [{name: str(value) for name, value in row.items()} for row in read(tmp_path / target)]
+    assert found == [{name: str(value) for name, value in row.items()} for row in ROWS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
+
+
+def test_conversations_keep_their_shape(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "hi"},
+                          {"role": "assistant", "content": "yes", "weight": 0}]},
+            {"messages": [{"role": "user", "content": "x"}], "id": 7}]  # fmt: skip
+    convert(write(tmp_path / "chat.jsonl", rows), tmp_path / "chat.parquet")
+    convert(str(tmp_path / "chat.parquet"), tmp_path / "again.jsonl")
+    assert [row["messages"][0] for row in read(tmp_path / "again.jsonl")] == [
+        {"role": "user", "content": "hi", "weight": None},
+        {"role": "user", "content": "x", "weight": None},
+    ]
+
+
+def test_text_files_are_a_row_each_or_a_row_a_line(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "b.txt").write_text("three\n")
+    files = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    convert(files, tmp_path / "whole.jsonl")
+    assert read(tmp_path / "whole.jsonl") == [{"text": "one\ntwo\n"}, {"text": "three\n"}]
+    assert convert(files, tmp_path / "lines.jsonl", lines=True).rows == 3
+
+
+def test_columns_are_chosen_and_files_without_a_header_numbered(tmp_path):
+    convert(write(tmp_path / "in.csv"), tmp_path / "out.jsonl", columns=["label", "text"])
+    assert list(read(tmp_path / "out.jsonl")[0]) == ["label", "text"]
+    with pytest.raises(DataError, match="no column 'body'"):
+        convert(str(tmp_path / "in.csv"), tmp_path / "out.jsonl", columns=["body"])
+    (tmp_path / "plain.tsv").write_text("1\tgood film\n0\tdull film\n1\ta great one\n")
+    convert(str(tmp_path / "plain.tsv"), tmp_path / "plain.jsonl")
+    assert read(tmp_path / "plain.jsonl")[1] == {"column_0": "0", "column_1": "dull film"}
+
+
+def test_rows_that_cannot_be_read_are_refused_or_counted(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\nnot json\n{"text": "b"}\n')
+    with pytest.raises(DataError, match="1 row cannot be read"):
+        convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    done = convert(str(tmp_path / "in.jsonl"), tmp_path / "out.csv", on_bad_row="skip")
+    assert (done.rows, done.skipped, done.bad_rows[0][1]) == (2, 1, 2)
+
+
+def test_what_a_format_cannot_hold_is_refused(tmp_path):
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": "one"}]
+    with pytest.raises(DataError, match="values of several types"):
+        convert(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    with pytest.raises(CommandError, match="one of the files that are read"):
+        convert(str(tmp_path / "in.jsonl"), tmp_path / "in.jsonl")
+    with pytest.raises(CommandError, match="suffix"):
+        convert(str(tmp_path / "in.jsonl"), tmp_path / "out.xlsx")

@@ -1,0 +1,187 @@
+"""Data on an S3 server, spoken to over the loopback as a real one is."""
+
+import gzip
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kerasllm.data.documents import Documents
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.sources import Source
+from kerasllm.errors import DataError
+from kerasllm.storage import cache, told
+from tests.storage.servers import KEY, SECRET
+
+ROWS = b"text,label\na good one,1\na bad one,0\n"
+
+
+def texts(spec, **options):
+    return [text for batch in Source(spec, **options).batches() for text in batch.texts]
+
+
+def refusal(spec):
+    with pytest.raises(DataError) as caught:
+        find_files(spec, "train")
+    return caught.value
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """The addresses of what is downloaded."""
+    found, download = [], cache._download
+
+    def noted(part, address, *args):
+        found.append(address)
+        return download(part, address, *args)
+
+    monkeypatch.setattr(cache, "_download", noted)
+    return found
+
+
+def test_a_file_reads_like_one_here(s3, tmp_path):
+    s3.put("bucket", "data/my reviews.csv", ROWS)
+    (tmp_path / "a.csv").write_bytes(ROWS)
+    source = Source("s3://bucket/data/my%20reviews.csv")
+    assert source.files == ("s3://bucket/data/my%20reviews.csv",)
+    assert texts("s3://bucket/data/my reviews.csv") == ["a good one", "a bad one"]
+    assert source.fingerprint == Source(tmp_path / "a.csv").fingerprint
+
+
+def test_globs_and_compressed_files(s3):
+    s3.put("bucket", "in/a.csv.gz", gzip.compress(ROWS))
+    s3.put("bucket", "in/deep/b.csv", ROWS)
+    s3.put("bucket", "in/.git/c.csv", ROWS)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("d.csv", ROWS)
+    s3.put("bucket", "in/all.zip", packed.getvalue())
+    found = find_files("s3://bucket/in/**/*.csv*", "train")
+    assert [file.name for file in found] == [
+        "s3://bucket/in/a.csv.gz", "s3://bucket/in/deep/b.csv",
+    ]  # fmt: skip
+    assert found.remarks == ["1 hidden file or folder was left out: .git/c.csv"]
+    assert Source("s3://bucket/in/*.zip").files == ("s3://bucket/in/all.zip/d.csv",)
+    assert len(texts(found)) == 4
+    assert "matches no file" in refusal("s3://bucket/in/*.parquet").what
+
+
+def test_a_folder_that_spark_wrote(s3):
+    for part in range(3):
+        table, sink = pa.table({"text": [f"text {part}"], "label": ["x"]}), io.BytesIO()
+        pq.write_table(table, sink)
+        s3.put("bucket", f"out/part-0000{part}-c0.snappy.parquet", sink.getvalue())
+    s3.put("bucket", "out/_SUCCESS", b"")
+    source = Source("s3://bucket/out/")
+    assert [batch.texts for batch in source.batches()] == [["text 0"], ["text 1"], ["text 2"]]
+    assert source.remarks == ["1 hidden file or folder was left out: _SUCCESS"]
+    assert source.files[0] == "s3://bucket/out/part-00000-c0.snappy.parquet"
+
+
+def test_a_folder_of_texts(s3):
+    s3.put("bucket", "books/a.txt", b"A line.\n")
+    s3.put("bucket", "books/.ipynb_checkpoints/a-checkpoint.txt", b"A line.\n")
+    s3.put("bucket", "books/cover.jpg", b"...")
+    documents = Documents("s3://bucket/books")
+    assert documents.files == ("s3://bucket/books/a.txt",)
+    assert [document.text for document in documents] == ["A line.\n"]
+    assert len(documents.remarks) == 2
+
+
+def test_a_file_is_fetched_once_until_it_changes(s3, downloads):
+    s3.put("bucket", "a.csv", ROWS)
+    told_of = []
+    with told(told_of.append):
+        assert texts("s3://bucket/a.csv") == texts("s3://bucket/a.csv")
+    assert downloads == ["s3://bucket/a.csv"]
+    assert told_of == ["fetching s3://bucket/a.csv, 0.0 MB"]
+    s3.put("bucket", "a.csv", ROWS.replace(b"good", b"fine"))
+    assert texts("s3://bucket/a.csv") == ["a fine one", "a bad one"]
+    assert len(downloads) == 2
+
+
+def test_what_was_damaged_in_the_cache_is_fetched_again(s3, own_cache, downloads):
+    s3.put("bucket", "a.csv", ROWS)
+    (file,) = find_files("s3://bucket/a.csv", "train")
+    damaged = bytearray(ROWS)
+    damaged[15] ^= 1
+    Path(file.path).write_bytes(damaged)
+    os.utime(file.path, ns=(1, 1))
+    assert texts("s3://bucket/a.csv") == ["a good one", "a bad one"]
+    assert len(downloads) == 2
+
+
+def test_a_download_that_broke_is_resumed(s3, own_cache, monkeypatch):
+    content = b"text,label\n" + b"some text,1\n" * 200_000
+    s3.put("bucket", "a.csv", content)
+    monkeypatch.setattr(cache, "_PAUSE", 0.001)
+    opened, kept = [], cache.kept
+
+    def breaking(address, name, version, size, open_at, *args):
+        def broken(place):
+            opened.append(place)
+            stream, at = open_at(place)
+            if len(opened) < 3:
+                read, calls = stream.read, []
+
+                class Stream:
+                    close = stream.close
+
+                    def read(self, size):
+                        calls.append(size)
+                        if len(calls) > 1:
+                            raise cache.BrokenDownload("the connection broke")
+                        return read(size)
+
+                return Stream(), at
+            return stream, at
+
+        return kept(address, name, version, size, broken, *args)
+
+    monkeypatch.setattr(cache, "kept", breaking)
+    (file,) = find_files("s3://bucket/a.csv", "train")
+    assert Path(file.path).read_bytes() == content
+    assert opened == [0, 1 << 20, 2 << 20]
+
+
+def test_what_is_not_there(s3):
+    error = refusal("s3://bucket/none.csv")
+    assert (error.what, error.where) == ("The file does not exist", "s3://bucket/none.csv")
+    assert "S3 has no option 'regoin'" in refusal("s3://bucket/a.csv?regoin=eu").what
+
+
+@pytest.mark.parametrize(
+    "where", ["userinfo", "options", "profile", "endpoint option"]
+)  # fmt: skip
+def test_credentials_by_the_usual_means_stay_hidden(s3, where, monkeypatch, tmp_path):
+    s3.put("bucket", "in/a.csv", ROWS)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    address = "s3://bucket/in/*.csv"
+    if where == "userinfo":
+        spec = f"s3://{KEY}:{SECRET}@bucket/in/*.csv"
+    elif where == "options":
+        spec = f"{address}?access_key={KEY}&secret_key={SECRET}"
+    elif where == "profile":
+        (tmp_path / "credentials").write_text(
+            f"[work]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+        )
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        monkeypatch.setenv("AWS_PROFILE", "work")
+        spec = address
+    else:
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        endpoint = f"?endpoint_override={s3.url.partition('://')[2]}&scheme=http"
+        spec = f"s3://{KEY}:{SECRET}@bucket/in/*.csv{endpoint}"
+    source = Source(spec)
+    assert texts(spec) == ["a good one", "a bad one"]
+    shown = [*source.files, repr(source.__dict__)]
+    for folder, _, names in os.walk(tmp_path / "cache"):
+        shown += [folder, *names]
+        shown += [Path(folder, name).read_text() for name in names]
+    assert not any(KEY in text or SECRET in text for text in shown)
+    assert source.files[0].startswith("s3://bucket/in/a.csv")
