@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
+from kerasllm.data.split import split_stratified
+from kerasllm.data.text_framing import TextFraming
+from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 
@@ -24,7 +27,6 @@ TEXT_FILES = (".txt", ".md")
 _PART_CHARACTERS = 1 << 22
 # So many characters are tokenized together.
 _BATCH_CHARACTERS = 1 << 24
-_UNCUT = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +61,14 @@ class Documents:
             to `"train"`.
         text: The column of the texts, where files have columns. Defaults to `None`: found by
             common names.
-        on_bad_row: As for `Source`. Defaults to `"error"`.
+        on_bad_row: As for `Source`. Defaults to `"error"`. Empty texts, and empty files among
+            others, are left out in any case.
 
     Attributes:
         files: The names of the files.
+        text_column: The column of the texts; `None` where no file has columns.
         remarks: What a user should know of how they were found, a list.
+        notes: After reading, what was left out because it is empty.
 
     Raises:
         DataError: A file is missing, empty or in no known format.
@@ -91,12 +96,22 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES
-            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row)
+            else Source(
+                file,
+                split=split,
+                text=text,
+                labelled=False,
+                on_bad_row=on_bad_row,
+                skip_empty=True,
+            )
             for file in found
         ]
+        columns = [each.text_column for each in self._readers if isinstance(each, Source)]
+        self.text_column = next(filter(None, columns), None)
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.notes = Notes()
 
     @property
     def fingerprint(self) -> str:
@@ -109,29 +124,49 @@ class Documents:
         return total.hexdigest()
 
     def __iter__(self) -> Iterator[Document]:
-        self.bad_rows, self.bad_row_count = [], 0
+        self.bad_rows, self.bad_row_count, self.notes = [], 0, Notes()
         for number, reader in enumerate(self._readers):
             if isinstance(reader, DataFile):
-                yield from _parts_of(reader, number)
+                parts = _parts_of(reader, number)
+                if (first := next(parts, None)) is None:
+                    self._note_empty(reader)
+                    continue
+                yield first
+                yield from parts
                 continue
             for batch in reader.batches():
                 for text, line in zip(batch.texts, batch.lines, strict=True):
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
+            self.notes.add_all(reader.notes)
 
-    def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
-        """Cuts off the end of the text, at the end of a line, to measure on.
+    def cut(
+        self, share: float, seed: int = 0
+    ) -> tuple[Stretch | Sample, Stretch | Sample | None]:
+        """Takes a part of the texts away, to measure on.
+
+        Rows and files are often sorted: of as many texts as give one for the part, a sample is
+        taken. Of fewer, such as one book, it is the end of the text, cut at the end of a line.
 
         Args:
-            share: The part of all characters to cut off, 0 to below 1.
+            share: The part to take away: of all texts, or of all characters; 0 to below 1.
+            seed: Chooses the sample. Defaults to `0`.
 
         Returns:
-            The beginning, and the end; `None` if it would be empty.
+            The rest, and what was taken away; `None` if it would be empty.
         """
         if not share:
             return Stretch(self), None
-        total = sum(len(document.text) for document in self)
+        total = count = 0
+        for document in self:
+            total, count = total + len(document.text), count + document.begins
+        if count * share >= 1 and count > 1:
+            _, chosen = split_stratified(np.zeros(count, np.uint8), share, seed)
+            is_held_out = np.zeros(count, bool)
+            is_held_out[chosen] = True
+            held_out = Sample(self, is_held_out, (share, seed))
+            return Sample(self, ~is_held_out, (share, seed, "the rest")), held_out
         target, at = int(total * (1 - share)), 0
         for document in self:
             if at + len(document.text) > target:
@@ -142,6 +177,43 @@ class Documents:
         if not 0 < at < total:
             return Stretch(self), None
         return Stretch(self, 0, at), Stretch(self, at)
+
+
+    def _note_empty(self, file: DataFile) -> None:
+        if len(self._readers) == 1:
+            raise DataError("The file is empty", where=file.name, fix="give a file with text")
+        self.notes.add("empty files left out", file.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Some of the texts of documents, each whole.
+
+    Args:
+        documents: The documents.
+        chosen: bool `[texts]`, which of them.
+        made_by: What decides which of them, as JSON values.
+    """
+
+    documents: Documents
+    chosen: np.ndarray
+    made_by: tuple
+
+    @property
+    def identity(self) -> list:
+        """All that decides what is in it, as JSON values."""
+        return [self.documents.fingerprint, self.documents.files, "sample", *self.made_by]
+
+    def __iter__(self) -> Iterator[Document]:
+        number = -1
+        for document in self.documents:
+            number += document.begins
+            if self.chosen[number]:
+                yield document
+
+    def texts(self) -> Iterator[str]:
+        """Yields the texts."""
+        return (document.text for document in self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,22 +260,26 @@ class Stretch:
 
 
 def open_documents(
-    stretch: Stretch,
+    stretch: Stretch | Sample,
     tokenizer: TokenizerJson,
     *,
     folder: Path,
+    special_tokens: str = "once",
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
     """Returns the tokens of documents, from the store if they were read before.
 
     A document is a row: the start token (the end token, for tokenizers without one), which the
     first word is predicted from, its tokens and the end token. `TokenStore.remarks` holds the bytes
-    of all texts in UTF-8.
+    of all texts in UTF-8, and what a user should know of how they were read.
 
     Args:
         stretch: The text.
         tokenizer: Turns it into token ids.
         folder: Where stores are kept.
+        special_tokens: `"once"`: the start and the end token that a text has are not added again,
+            and special tokens within it are tokens; `"text"`: all that are written in a text are
+            letters; `"keep"`: all are tokens. Defaults to `"once"`.
         notify: Called with what is being done. Defaults to `None`.
 
     Raises:
@@ -216,24 +292,34 @@ def open_documents(
         )
     documents = stretch.documents
     size = 0
+    framing = TextFraming(tokenizer, special_tokens)
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal size
-        for together in _together(stretch):
+        for together in _together(framing.cleaned(document) for document in stretch):
             size += sum(len(document.text.encode()) for document in together)
-            yield _rows(together, tokenizer)
+            yield framing.rows(together)
 
     def progress(rows: int) -> None:
         if notify:
             notify(f"tokenizing {', '.join(Path(f).name for f in documents.files[:3])}: {rows:,}")
 
     store = open_or_write(
-        ["documents", stretch.identity, tokenizer.fingerprint],
+        [
+            *("documents", stretch.identity, tokenizer.fingerprint),
+            *[special_tokens] * (special_tokens != "once"),
+        ],
         batches,
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [documents.bad_row_count, documents.bad_rows[:SKIPPED_KEPT], size],
+        remarks=lambda: [
+            documents.bad_row_count,
+            documents.bad_rows[:SKIPPED_KEPT],
+            size,
+            {"revised": framing.is_revised, "notes": documents.notes.lines() + framing.remarks},
+        ],
+        is_revised=lambda store: store.remarks[1]["revised"] if store.remarks[1:] else None,
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
@@ -248,7 +334,7 @@ def _digest(reader: DataFile | Source) -> str:
 
 
 def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
-    """Reads a text file, in parts if it is long."""
+    """Reads a text file, in parts if it is long; nothing of an empty one."""
     lines = TextLines(file)
     held, characters, first, line = [], 0, 1, 0
     begins = True
@@ -267,11 +353,11 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
         characters += len(text)
     text = "".join(held)
     if begins and not text.strip():
-        raise DataError("The file is empty", where=file.name, fix="give a file with text")
+        return
     yield Document(text, number, first, begins=begins, ends=True)
 
 
-def _together(stretch: Stretch) -> Iterator[list[Document]]:
+def _together(stretch: Iterable[Document]) -> Iterator[list[Document]]:
     """Yields documents of one file, about as many as are tokenized at once."""
     held, characters = [], 0
     for document in stretch:
@@ -282,18 +368,3 @@ def _together(stretch: Stretch) -> Iterator[list[Document]]:
         characters += len(document.text)
     if held:
         yield held
-
-
-def _rows(documents: list[Document], tokenizer: TokenizerJson) -> pa.RecordBatch:
-    ids, offsets = tokenizer.encode([document.text for document in documents], _UNCUT)
-    begun = tokenizer.start_token_id is not None
-    first = tokenizer.start_token_id if begun else tokenizer.end_of_text_id
-    rows = []
-    for document, start, end in zip(documents, offsets[:-1], offsets[1:], strict=True):
-        row = ids[start + begun : end]
-        before = [first] if document.begins else []
-        after = [tokenizer.end_of_text_id] if document.ends else []
-        rows.append(np.concatenate([before, row, after]).astype(np.int32))
-    sizes = np.cumsum([0, *map(len, rows)])
-    lines = np.array([document.line for document in documents], np.int64)
-    return row_batch(np.concatenate(rows), sizes, documents[0].file, lines)

@@ -83,14 +83,20 @@ def load_texts(
     }
     share = 0.0 if "validation" in documents else data.validation_split
     stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
-    stretches["train"], held_out = documents["train"].cut(share)
+    stretches["train"], held_out = documents["train"].cut(share, seed)
     if held_out is not None:
         stretches["validation"] = held_out
     if tokenizer is None:
         notify("training the tokenizer")
         tokenizer = train_byte_level_bpe(stretches["train"].texts(), data.vocabulary_size)
     stores = {
-        part: open_documents(stretch, tokenizer, folder=folder, notify=notify)
+        part: open_documents(
+            stretch,
+            tokenizer,
+            folder=folder,
+            special_tokens=data.special_tokens,
+            notify=notify,
+        )
         for part, stretch in stretches.items()
     }
 
@@ -216,7 +222,9 @@ def columns_of(store: TokenStore) -> str | None:
 def remarks(store: TokenStore, kind: str | None) -> list[str]:
     """Returns what a user should know of a store's rows; `kind` is what was cut, if anything."""
     found = loading.remarks(store)
-    if kind:
+    if not kind:
+        found += store.remarks[1]["notes"]
+    else:
         counts = Counts.of(store)
         found += counts.remarks
         for count, what in (

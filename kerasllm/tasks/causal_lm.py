@@ -622,7 +622,7 @@ def _windows(
 ) -> tuple[Measured, list[str]]:
     """Returns windows over texts, and what a user should know of how they were read."""
     from kerasllm.data.documents import Documents, open_documents
-    from kerasllm.data.loading import remarks
+    from kerasllm.data.language_models import remarks
     from kerasllm.data.sequences import windows
     from kerasllm.environment import store_dir
 
@@ -641,11 +641,17 @@ def _windows(
         on_bad_row=trained.on_bad_row if trained else "error",
     )
     whole, _ = documents.cut(0.0)
-    store = open_documents(whole, model.tokenizer, folder=store_dir(), notify=notify)
+    store = open_documents(
+        whole,
+        model.tokenizer,
+        folder=store_dir(),
+        special_tokens=getattr(trained, "special_tokens", "once"),
+        notify=notify,
+    )
     size = store.remarks[0]
     sequences = replace(windows(store, length, stride), text_bytes=size)
     facts = {"bytes": size, "max_length": length, "stride": stride}
-    return Measured(sequences, facts), remarks(store)
+    return Measured(sequences, facts), remarks(store, None)
 
 
 def _conversations(
@@ -654,7 +660,7 @@ def _conversations(
     """Returns conversations, and what a user should know of how they were read."""
     from kerasllm.data.chat.conversations import Counts, open_conversations
     from kerasllm.data.chat.templates import choose_template
-    from kerasllm.data.language_models import remarks
+    from kerasllm.data.loading import remarks
     from kerasllm.data.readers.records import first_keys
     from kerasllm.data.sequences import whole_rows
     from kerasllm.environment import store_dir
@@ -680,7 +686,8 @@ def _conversations(
         folder=store_dir(),
         notify=notify,
     )
-    found, counts = remarks(store, None) + Counts.of(store).remarks, Counts.of(store)
+    counts = Counts.of(store)
+    found = remarks(store) + counts.remarks
     if counts.cut or counts.dropped:
         found.append(f"of more than {length:,} tokens: {counts}")
     facts = {"conversations": len(store), "max_length": length}

@@ -64,6 +64,11 @@ class Notes:
         self.counts[what] += 1
         self.places.setdefault(what, place)
 
+    def add_all(self, others: Notes) -> None:
+        """Counts what was met in another place as well."""
+        self.counts.update(others.counts)
+        self.places = {**others.places, **self.places}
+
     def lines(self) -> list[str]:
         """Returns a sentence for each."""
         return [
