@@ -469,15 +469,15 @@ class CausalLanguageModelling(Task):
             merged.save_to_preset(folder)
 
     def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
-        from kerasllm.data.language_models import columns_of, remarks
+        from kerasllm.data.language_models import remarks
 
         noun = "conversation" if data.conversations else "text"
         facts = [(part, _part(recipe, data, part, noun)) for part in data.parts]
+        facts += [("columns", data.columns)] if data.columns else []
         facts.append(("tokenizer", data.tokenizer.description))
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
             what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
-            facts += [("columns", read) for read in [columns_of(data.stores["train"])] if read]
             facts.append(("chat template", data.template.name))
             facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
         facts.append(("rows", _rows(recipe, data)))
@@ -486,6 +486,7 @@ class CausalLanguageModelling(Task):
             for part, store in data.stores.items()
             for remark in remarks(store, "conversations" if data.conversations else None)
         ]
+        found += data.remarks
         return DataFacts(facts, remarks=found)
 
     def contents(self, data: LanguageModelData) -> dict[str, str]:
@@ -766,7 +767,7 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, noun: str) -
     where = getattr(recipe.data, part) or recipe.data.train
     files = where if isinstance(where, str) else ", ".join(where)
     if part == "validation" and recipe.data.validation is None:
-        files = f"the end of {files}"
+        files = f"{data.held_out} of {files}"
     reused = ", reused from the store" if store.reused else ""
     return (
         f"{files}: {counted(len(store), noun)}, {int(store.lengths.sum()):,} tokens{reused}; "

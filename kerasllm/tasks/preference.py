@@ -161,7 +161,7 @@ class PreferenceTuning(CausalLanguageModelling):
 
         from kerasllm.data.chat.conversations import open_preferences
         from kerasllm.data.chat.templates import choose_template
-        from kerasllm.data.language_models import LanguageModelData
+        from kerasllm.data.language_models import LanguageModelData, columns_of, unlike_parts
         from kerasllm.data.pairs import Pairs
         from kerasllm.data.split import split_stratified
         from kerasllm.environment import store_dir
@@ -205,6 +205,8 @@ class PreferenceTuning(CausalLanguageModelling):
             {part: store.fingerprint for part, store in stores.items()},
             conversations=True,
             packs=False,
+            columns=columns_of(stores["train"]),
+            remarks=unlike_parts({part: pairs.lengths for part, pairs in parts.items()}, "pair"),
         )
 
     def build(
@@ -267,6 +269,7 @@ class PreferenceTuning(CausalLanguageModelling):
         from kerasllm.data.language_models import remarks
 
         facts = [(part, _part(recipe, data, part)) for part in data.parts]
+        facts += [("columns", data.columns)] if data.columns else []
         facts.append(("tokenizer", data.tokenizer.description))
         facts.append(("chat template", data.template.name))
         facts.append(("reference", _reference(recipe)))
@@ -278,6 +281,7 @@ class PreferenceTuning(CausalLanguageModelling):
             for part, store in data.stores.items()
             for remark in remarks(store, "pairs")
         ]
+        found += data.remarks
         return DataFacts(facts, remarks=found)
 
 
