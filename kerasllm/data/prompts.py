@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasllm.data.chat.conversation_files import ConversationFiles
 from kerasllm.data.chat.conversations import kind_of_rows
-from kerasllm.data.chat.shapes import Preference
+from kerasllm.data.chat.shapes import Preference, UnclearShape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents
 
@@ -37,7 +37,7 @@ def prompts_of(
     """
     text = getattr(data, "text", None)
     plain = text is not None or getattr(data, "format", "auto") == "text"
-    kind = "text" if plain else kind_of_rows(spec, split)
+    kind = "text" if plain else _kind_of(spec, split, data)
     if kind == "text":
         documents = Documents(spec, split=split, text=text, on_bad_row="skip")
         texts, files = _paragraphs(documents), documents.files
@@ -55,6 +55,15 @@ def prompts_of(
         texts, files = _asked(found, model), found.files
     limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
     return _cut(texts, model, limit), files, "paragraph" if kind == "text" else kind
+
+
+def _kind_of(spec: str | Sequence[str], split: str, data: Any | None) -> str:
+    if getattr(data, "prompt", None) or getattr(data, "response", None):
+        return "conversation"
+    try:
+        return kind_of_rows(spec, split)
+    except UnclearShape:
+        return "text"
 
 
 def _paragraphs(documents: Documents) -> Iterator[str]:

@@ -737,7 +737,8 @@ def _of_texts(sequences: Sequences, scores) -> list[dict]:
 
 def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any | None) -> str:
     """Returns what the rows of some files are, by the columns of the first ones."""
-    from kerasllm.data.chat.conversations import holds_conversations
+    from kerasllm.data.chat.conversations import kind_of_rows
+    from kerasllm.data.chat.shapes import UnclearShape
     from kerasllm.data.multiple_choice import KEYS
     from kerasllm.data.readers.records import first_keys
 
@@ -746,8 +747,25 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any |
     kind = "texts"
     if {*KEYS[:2]} <= {*keys}:
         kind = "questions with choices"
-    elif keys and not plain and (_named(trained, keys) or holds_conversations(data, "test")):
+    elif keys and not plain and _named(trained, keys):
         kind = "conversations"
+    elif keys and not plain:
+        where = str(data if isinstance(data, str) else data[0])
+        try:
+            found = kind_of_rows(data, "test")
+        except UnclearShape as error:
+            raise DataError(
+                f"The rows look like conversations, but {error}",
+                where=where,
+                fix="leave one of them out of the file, or measure plain text: --text COLUMN",
+            ) from None
+        if found == "pair":
+            raise DataError(
+                "The rows are preferences: an answer that was chosen, and one that was rejected",
+                where=where,
+                fix="give texts, conversations, or questions with choices",
+            )
+        kind = "conversations" if found == "conversation" else "texts"
     for option, used in _FOR.items():
         if getattr(options, option) is not None and used != kind:
             raise CommandError(

@@ -27,8 +27,9 @@ from kerasllm.plurals import counted
 CONVERSATIONS = "conversations"
 """The format of rows of any shape that is a conversation."""
 
-NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=COLUMN"
-PLAIN_TEXT = "--set data.format=text --set data.text=COLUMN"
+_NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=COLUMN"
+PLAIN_TEXT = "or read plain text: --set data.format=text --set data.text=COLUMN"
+_NEW_LINE = "\n         "
 
 # Rows whose columns together tell the shape: a key may be missing in some.
 _ROWS_FOR_SHAPE = 100
@@ -200,7 +201,7 @@ class ConversationFiles:
         self._read: Counter[Shape] = Counter()
         self._keys: dict[str, None] = {}
         self._fields: dict[str, None] = {}
-        self._known: dict[tuple[str, ...], Shape | str | None] = {}
+        self._known: dict[tuple[str, ...], Shape | UnclearShape | None] = {}
 
     def _file_batches(
         self, number: int, rows_of: Callable[[Any, Counts], list[Encoded]]
@@ -242,8 +243,8 @@ class ConversationFiles:
             self._known[keys] = self._own_shape(keys)
             self._keys.update(dict.fromkeys(keys))
         shape = self._known[keys]
-        if isinstance(shape, str):
-            raise BadRow(shape)
+        if isinstance(shape, UnclearShape):
+            raise BadRow(str(shape))
         shape = shape or main
         if (shape.name == "preference") != self._preferences:
             raise BadRow(f"the row is in the shape '{shape.name}'")
@@ -259,11 +260,11 @@ class ConversationFiles:
         self._read[shape] += 1
         return found
 
-    def _own_shape(self, keys: Sequence[str]) -> Shape | str | None:
+    def _own_shape(self, keys: Sequence[str]) -> Shape | UnclearShape | None:
         try:
             return find_shape(keys, self._format, **self._named)
         except UnclearShape as error:
-            return str(error)
+            return error
 
     def _note_bad(self, name: str, line: int, why: str) -> None:
         self.counts.skipped += 1
@@ -321,7 +322,9 @@ def _kind_of(why: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", why)).strip()
 
 
-def _unknown(file: DataFile, keys: Sequence[str], why: str | None, preferences: bool) -> DataError:
+def _unknown(
+    file: DataFile, keys: Sequence[str], why: UnclearShape | None, preferences: bool
+) -> DataError:
     listed = ", ".join(map(repr, keys))
     if preferences:
         return DataError(
@@ -330,12 +333,14 @@ def _unknown(file: DataFile, keys: Sequence[str], why: str | None, preferences: 
             fix="preference tuning needs chosen and rejected in each row, and prompt if they do "
             "not begin with it",
         )
-    if why:
-        return DataError(f"In the rows {why}", where=file.name, fix=NAME_COLUMNS)
+    if isinstance(why, UnclearShape):
+        return DataError(f"In the rows {why}", where=file.name, fix=why.fix)
     return DataError(
         f"The rows are in no known shape; their columns are {listed}",
         where=file.name,
-        fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}; known shapes: {known_shapes()}",
+        fix=_NEW_LINE.join(
+            (_NAME_COLUMNS, PLAIN_TEXT, f"or give rows in one of these shapes:{known_shapes()}")
+        ),
     )
 
 

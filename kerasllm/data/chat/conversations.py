@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from kerasllm.data.chat.conversation_files import (
-    NAME_COLUMNS,
     PLAIN_TEXT,
     ConversationFiles,
     Counts,
@@ -46,11 +45,19 @@ def holds_conversations(
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
-    kind = kind_of_rows(spec, split)
+    where = str(spec if isinstance(spec, (str, os.PathLike)) else spec[0])
+    try:
+        kind = kind_of_rows(spec, split)
+    except UnclearShape as error:
+        raise DataError(
+            f"The rows look like conversations, but {error}",
+            where=where,
+            fix=f"{error.fix}; {PLAIN_TEXT}",
+        ) from None
     if kind == "pair":
         raise DataError(
             "The rows are preferences: an answer that was chosen, and one that was rejected",
-            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
+            where=where,
             fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
         )
     return kind == "conversation"
@@ -66,7 +73,7 @@ def kind_of_rows(
         split: The same. Defaults to `"train"`.
 
     Raises:
-        DataError: If several columns could be the prompt, or the response.
+        UnclearShape: If several columns could be the prompt, or the response.
     """
     shapes = [_shape_of(keys) for keys in dict.fromkeys(first_rows(spec, split))]
     found = [shape for shape in shapes if isinstance(shape, Shape)]
@@ -74,11 +81,7 @@ def kind_of_rows(
         return "pair"
     unclear = [shape for shape in shapes if isinstance(shape, UnclearShape)]
     if unclear and not found:
-        raise DataError(
-            f"The rows look like conversations, but {unclear[0]}",
-            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
-            fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}",
-        )
+        raise unclear[0]
     return "conversation" if any(shape.certain for shape in found) else "text"
 
 

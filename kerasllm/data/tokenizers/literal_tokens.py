@@ -1,4 +1,4 @@
-"""Special tokens that are written in a text and mean their letters, beside others that are tokens."""
+"""Special tokens written in a text that mean their letters, beside others that are tokens."""
 
 from __future__ import annotations
 
