@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.examples import Examples
-from kerasllm.data.labels import Labels, read_label_names
-from kerasllm.data.loading import open_tokens, place_of
+from kerasllm.data import loading
 from kerasllm.data.detection import check_detected
+from kerasllm.data.examples import Examples
+from kerasllm.data.label_checks import check_labels, setting
 from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.label_names import read_label_names
+from kerasllm.data.labels import Labels
+from kerasllm.data.loading import open_tokens, place_of, reading_of
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.sources import RowBatch, Source
+from kerasllm.data.readers.sources import RowBatch, Source, places
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
+from kerasllm.plurals import counted
 
 # Where a part of scores is held out, it has its share of each of so many ranges of them.
 _RANGES = 10
+# Labels and files that a message names.
+_SHOWN, _FILES_SHOWN = 6, 3
 # By problem; raise it when the columns of a store would hold something else than before.
 _COLUMNS = {"multi_label": 1, "regression": 2}
 
@@ -46,6 +52,7 @@ class ClassificationData:
         pair: Whether each row has two texts. Defaults to `False`.
         mean: Of a score in the training data. Defaults to `0.0`.
         std: The standard deviation of a score in the training data. Defaults to `1.0`.
+        remarks: What a user should know of the labels, a list.
     """
 
     problem: Problem
@@ -59,6 +66,7 @@ class ClassificationData:
     pair: bool = False
     mean: float = 0.0
     std: float = 1.0
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -107,10 +115,17 @@ def load_data(
         )
         for part, source in sources.items()
     }
+    for part, store in stores.items():
+        _refuse_lost_classes(part, sources[part], store)
     labels = _learn_labels(recipe, train_source, stores["train"])
-    parts = {
-        part: examples_of(store, labels, problem, tokenizer) for part, store in stores.items()
-    }
+    found = _check_labels(recipe, train_source, stores["train"], labels)
+    parts = {}
+    for part, store in stores.items():
+        # Each file may name its own numbers, where the recipe does not.
+        names = None if recipe.label_names or part == "train" else sources[part].label_names
+        parts[part] = examples_of(
+            store, labels.read_as(names), problem, tokenizer, to_ignore="data.ignore_labels"
+        )
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
         split = split_label_sets if problem.kind == "multi_label" else split_stratified
@@ -136,6 +151,7 @@ def load_data(
         pair,
         mean,
         std,
+        found,
     )
 
 
@@ -166,7 +182,10 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         label=own["label"],
         problem=train.problem if train is not None else recipe.problem,
         label_separator=recipe.label_separator,
+        # Recipes of tasks of other packages may not have it.
+        ignore_labels=getattr(recipe, "ignore_labels", None) or (),
         on_bad_row=recipe.on_bad_row,
+        **reading_of(recipe),
     )
     if train is not None and (source.pair_column is None) != (train.pair_column is None):
         raise DataError(
@@ -202,9 +221,22 @@ def target_column(batch: RowBatch) -> dict[str, pa.Array]:
 
 
 def examples_of(
-    store: TokenStore, labels: Labels, problem: Problem, tokenizer: Tokenizer
+    store: TokenStore,
+    labels: Labels,
+    problem: Problem,
+    tokenizer: Tokenizer,
+    *,
+    to_ignore: str | None = None,
 ) -> Examples:
     """Returns the rows of a store with their encoded labels.
+
+    Args:
+        store: The rows.
+        labels: The classes.
+        problem: What is predicted.
+        tokenizer: What the tokens were made with.
+        to_ignore: The setting that leaves rows out by their label, for messages. Defaults to
+            `None`: there is none.
 
     Raises:
         DataError: If a label was not in the training data.
@@ -212,6 +244,7 @@ def examples_of(
     second = {"second_segment": tokenizer.second_segment}
     if problem.kind == "regression":
         return Examples.of(store, store.numbers(LABEL), **second)
+    _refuse_unknown(store, labels, to_ignore)
     if problem.kind == "multi_label":
         return Examples.of(
             store, encode_label_sets(store, labels), label_count=len(labels), **second
@@ -242,17 +275,21 @@ def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
     return classes
 
 
-def as_numbered(labels: Labels, store: TokenStore) -> Labels:
+def as_numbered(
+    labels: Labels, store: TokenStore, names: Mapping[str, str] | None = None
+) -> Labels:
     """Returns the labels as a store has them, where that writes classes as their numbers.
 
     Args:
         labels: The labels of a model.
         store: Rows whose labels are the model's, or `0`, `1`, ... up to their number.
+        names: The names that the files have for such numbers. Defaults to `None`: none.
     """
     found = set(_label_counts(store))
+    own = labels.read_as(names)
     numbers = [str(number) for number in range(len(labels))]
-    if found <= {*labels.raw, *labels.names} or not found <= set(numbers):
-        return labels
+    if all(label in own for label in found) or not found <= set(numbers):
+        return own
     return Labels(numbers, labels.names)
 
 
@@ -303,8 +340,85 @@ def class_weights(
     return named
 
 
+def remarks(store: TokenStore) -> list[str]:
+    """Returns what a user should know of how a store was made, and which labels were left out."""
+    found, noted = loading.remarks(store), _noted(store)
+    lost = noted.get("skipped_labels")
+    if lost:
+        kept = _label_counts(store)
+        shares = [
+            f"{count:,} of {counted(kept.get(label, 0) + count, 'row')} of {label!r}"
+            for label, count in sorted(lost.items(), key=lambda item: -item[1])[:_SHOWN]
+        ]
+        found.append(f"skipped rows by label: {', '.join(shares)}")
+    for label, count in noted.get("unlabelled", {}).items():
+        rows = counted(count, "row has", "rows have")
+        found.append(f"{rows} no label ({label}), and {'is' if count == 1 else 'are'} left out")
+    return found
+
+
+def _noted(store: TokenStore) -> Mapping[str, Mapping[str, int]]:
+    """Returns what was noted of the labels of rows that were left out."""
+    return store.remarks[0] if store.remarks else {}
+
+
+def _refuse_lost_classes(part: str, source: Source, store: TokenStore) -> None:
+    """Stops where most rows of a class are bad and would be skipped."""
+    lost, kept = _noted(store).get("skipped_labels"), None
+    if not lost or source.problem.kind == "regression":
+        return
+    kept = _label_counts(store)
+    most = {label: count for label, count in lost.items() if count > kept.get(label, 0)}
+    if not most:
+        return
+    label = max(most, key=lambda label: (label not in kept, most[label]))
+    others = sum(kept.values()) - kept.get(label, 0)
+    skipped = sum(lost.values()) - most[label]
+    what = "all" if label not in kept else "most"
+    more = f"; most of {counted(len(most) - 1, 'other label')} too" * (len(most) > 1)
+    raise DataError(
+        f"Skipping the bad rows of the {part} data leaves out {what} rows of the label {label!r}: "
+        f"{most[label]:,} of {most[label] + kept.get(label, 0):,}, and {skipped:,} of "
+        f"{others + skipped:,} rows of other labels{more}",
+        where=places(store.skipped_rows, store.skipped),
+        fix="correct these rows; or leave the label out on purpose: "
+        + setting("data.ignore_labels", list(most)[:_SHOWN]),
+    )
+
+
+def _refuse_unknown(store: TokenStore, labels: Labels, to_ignore: str | None) -> None:
+    """Stops at labels that the training data lack, with how many rows have each."""
+    counts = _label_counts(store)
+    unknown = [label for label, _ in counts.most_common() if label not in labels]
+    if not unknown:
+        return
+    error = labels.unknown(unknown, _first_place(store, counts, unknown[0].__eq__), counts)
+    if to_ignore:
+        error.fix += f"; to leave such rows out: {setting(to_ignore, unknown[:_SHOWN])}"
+    raise error
+
+
+def _check_labels(recipe: Any, source: Source, store: TokenStore, labels: Labels) -> list[str]:
+    """Returns warnings of labels that are hardly classes."""
+    if source.problem.kind == "regression":
+        return []
+    counts = _label_counts(store)
+    named = recipe.label_names if isinstance(recipe.label_names, Mapping) else {}
+    return check_labels(
+        counts,
+        labels,
+        named=named,
+        where=_where(source),
+        locate=lambda label: _first_place(store, counts, label.__eq__),
+    )
+
+
+def _where(source: Source) -> str:
+    return ", ".join(source.files[:_FILES_SHOWN]) + ", ..." * (len(source.files) > _FILES_SHOWN)
+
+
 def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
-    where = ", ".join(source.files)
+    where = _where(source)
     kind = source.problem.kind
     if kind == "regression":
         return Labels([source.label_column or "score"])
@@ -326,7 +440,7 @@ def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
     return Labels.learn({*columns, *counts}, names, where=where, several=True)
 
 
-def _label_counts(store: TokenStore) -> dict[str, int]:
+def _label_counts(store: TokenStore) -> Counter[str]:
     """Returns how many rows have each label, whether a row has one or several."""
     counts: Counter[str] = Counter()
     for chunk in store.column(LABEL).chunks:

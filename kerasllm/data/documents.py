@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +56,7 @@ class Documents:
     A `.txt` or `.md` file is one document (also compressed), a folder or a zip archive stands for
     all such files in it and below, sorted by name, but for hidden ones; each row of a csv, tsv,
     jsonl or parquet file is a document.
+    Rows with an empty text, which corpora have between paragraphs, are left out and counted.
 
     Args:
         spec: As for `Source`.
@@ -111,7 +114,13 @@ class Documents:
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What a store keeps of how the texts were read: see `Source.noted`."""
+        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +133,8 @@ class Documents:
         return total.hexdigest()
 
     def __iter__(self) -> Iterator[Document]:
-        self.bad_rows, self.bad_row_count, self.notes = [], 0, Notes()
+        self.bad_rows, self.bad_row_count = [], 0
+        self.bad_row_reasons, self.notes = Counter(), Notes()
         for number, reader in enumerate(self._readers):
             if isinstance(reader, DataFile):
                 parts = _parts_of(reader, number)
@@ -139,7 +149,8 @@ class Documents:
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
-            self.notes.add_all(reader.notes)
+            self.bad_row_reasons += reader.bad_row_reasons
+            self.notes.include(reader.notes)
 
     def cut(
         self, share: float, seed: int = 0
@@ -317,9 +328,13 @@ def open_documents(
             documents.bad_row_count,
             documents.bad_rows[:SKIPPED_KEPT],
             size,
-            {"revised": framing.is_revised, "notes": documents.notes.lines() + framing.remarks},
+            {
+                **documents.noted,
+                "revised": documents.notes.revised or framing.is_revised,
+                "notes": documents.notes.lines() + framing.remarks,
+            },
         ],
-        is_revised=lambda store: store.remarks[1]["revised"] if store.remarks[1:] else None,
+        is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
@@ -344,7 +359,8 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
             raise DataError(
                 f"The text cannot be read: {problem}",
                 where=f"{file.name}:{place}",
-                fix="convert the file to UTF-8",
+                fix="convert the file to UTF-8, or name its encoding with --set "
+                "data.encoding=NAME (evaluate, predict: --encoding NAME)",
             )
         if characters + len(text) > _PART_CHARACTERS and held:
             yield Document("".join(held), number, first, begins=begins, ends=False)

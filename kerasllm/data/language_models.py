@@ -14,6 +14,7 @@ from kerasllm.data.chat.conversations import Counts, open_conversations
 from kerasllm.data.chat.shapes import UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents, Sample, open_documents
+from kerasllm.data.loading import files_of
 from kerasllm.data.pairs import Pairs
 from kerasllm.data.readers.records import first_keys
 from kerasllm.data.sequences import (
@@ -93,7 +94,7 @@ def load_texts(
     documents = {
         part: Documents(spec, split=part, text=data.text, on_bad_row=data.on_bad_row)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     share = 0.0 if "validation" in documents else data.validation_split
     stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
@@ -163,7 +164,7 @@ def load_conversations(
     stores = {
         part: open_conversation_rows(data, spec, tokenizer, template, part, folder, notify)
         for part in ("train", "validation", "test")
-        if (spec := getattr(data, part)) is not None
+        if (spec := files_of(data, part)) is not None
     }
     chosen = {part: np.arange(len(store)) for part, store in stores.items()}
     held_out = stores.get("validation")
@@ -258,7 +259,7 @@ def unlike_parts(lengths: Mapping[str, np.ndarray], noun: str) -> list[str]:
 def _column_of_texts(column: str | None, data: Any) -> str | None:
     if column is None:
         return None
-    others = [repr(key) for key in first_keys(data.train, "train") if key != column]
+    others = [repr(key) for key in first_keys(files_of(data, "train"), "train") if key != column]
     why = "as named" if data.text is not None else "by its name"
     unread = f"; not read: {', '.join(others)}" if others else ""
     return f"{column!r} ({why}), as plain text{unread}"
@@ -269,7 +270,7 @@ def _like_conversations(column: str | None, data: Any) -> list[str]:
     if column is None or data.text is not None:
         return []
     try:
-        shape = find_shape(first_keys(data.train, "train"))
+        shape = find_shape(first_keys(files_of(data, "train"), "train"))
     except UnclearShape as error:
         shape = error
     if shape is None:
@@ -298,9 +299,7 @@ def columns_of(store: TokenStore) -> str | None:
 def remarks(store: TokenStore, kind: str | None) -> list[str]:
     """Returns what a user should know of a store's rows; `kind` is what was cut, if anything."""
     found = loading.remarks(store)
-    if not kind:
-        found += store.remarks[1]["notes"]
-    else:
+    if kind:
         counts = Counts.of(store)
         found += counts.remarks
         for count, what in (

@@ -75,7 +75,9 @@ def _paragraphs(documents: Documents) -> Iterator[str]:
 
 
 def _asked(files: ConversationFiles, model: Any) -> Iterator[str]:
-    for found in files.conversations():
+    for _, _, found, problem in files.rows():
+        if problem:
+            continue
         pair = isinstance(found, Preference)
         messages = found.chosen[: found.prompt] if pair else found[:-1]
         yield _written(messages, model.chat_template, model.tokenizer.start_token)

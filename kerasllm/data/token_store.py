@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,6 +104,9 @@ def open_or_build(
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
+    if source.on_bad_row == "skip":
+        # Stores of earlier versions do not know what was skipped.
+        read.append("skipped labels are counted")
     if not hasattr(columns, "__qualname__") and identity is None:
         raise TypeError(
             "columns must be a function, or identity must tell it from others. "
@@ -117,7 +120,17 @@ def open_or_build(
         source.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [source.bad_row_count, source.bad_rows[:SKIPPED_KEPT]],
+        remarks=lambda: [
+            source.bad_row_count,
+            source.bad_rows[:SKIPPED_KEPT],
+            {
+                "revised": False,
+                **getattr(source, "noted", {}),
+                "skipped_labels": dict(getattr(source, "bad_row_labels", {})),
+                "unlabelled": dict(getattr(source, "unlabelled", {})),
+            },
+        ],
+        is_revised=lambda store: store.noted.get("revised"),
     )
 
 
@@ -310,6 +323,8 @@ class TokenStore:
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
         remarks: What else was noted when the rows were read, a list.
+        noted: What was noted by name, the mapping among the remarks: for one, `skipped_reasons` and
+            `notes` of a `Source`.
         file_remarks: What a user should know of how the files were found, a list.
         has_trained: Whether the rows have a loss mask: which of their tokens count in the loss.
 
@@ -325,6 +340,8 @@ class TokenStore:
         self._mapped, schema, self._batches, self._files, remarks = read_token_file(self.path)
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
+        found = (one for one in self.remarks if isinstance(one, dict))
+        self.noted: Mapping[str, Any] = next(found, {})
         self.file_remarks: Sequence[str] = ()
         self._first_rows = np.cumsum([0, *(len(batch) for batch in self._batches)])
         self._types = {

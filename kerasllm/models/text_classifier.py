@@ -287,7 +287,9 @@ class TextClassifier(TextModel):
         store = open_store(
             source, self.tokenizer, self.max_length, outputs.truncation, store_dir()
         )
-        labels = as_numbered(self.labels, store) if outputs.problem != "regression" else self.labels
+        labels = self.labels
+        if outputs.problem != "regression":
+            labels = as_numbered(labels, store, source.label_names)
         rows = examples_of(store, labels, source.problem, self.tokenizer)
         if dataset.rows is not None:
             rows = rows.take(dataset.rows)

@@ -41,6 +41,32 @@ LabelWeights = Annotated[
 ]
 
 
+def known_encoding(name: str) -> str:
+    """Returns the name of an encoding of text that Python knows.
+
+    Raises:
+        ValueError: It knows none, or no encoding of text, such as base64.
+    """
+    try:
+        "a".encode(name)
+    except (LookupError, UnicodeError, TypeError):
+        raise ValueError(f"unknown encoding: {name}") from None
+    return name
+
+
+Encoding = Annotated[
+    str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
+]
+Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+# Keys of the section `data` that tasks share: how the text of files is read.
+ENCODING = Field(
+    None, description="encoding of the files' text; null: UTF-8, or refused with its name"
+)
+DELIMITER = Field(
+    None, description="what separates fields of csv and tsv; null: detected, and shown"
+)
+
+
 class Section(BaseModel):
     """Keys that belong together. Only the keys of the schema are taken, and none changes later."""
 

@@ -14,7 +14,19 @@ from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
-from kerasllm.recipe.types import Count, Files, Location, Section, Share, Text, WholeNumber
+from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
+    Count,
+    Delimiter,
+    Encoding,
+    Files,
+    Location,
+    Section,
+    Share,
+    Text,
+    WholeNumber,
+)
 from kerasllm.tasks.task import (
     Api,
     DataFacts,
@@ -161,6 +173,8 @@ class CausalData(Section):
     too_long: Literal["cut", "drop", "split"] = Field(
         "cut", description="what to do with conversations above max_length"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
     )
@@ -300,12 +314,15 @@ class CausalLanguageModelling(Task):
         return read(recipe, tokenizer, template, packs, store_dir(), notify)
 
     def report_rows(self, recipe: CausalRecipe, part: str) -> ReportRows:
+        from kerasllm.data.loading import files_of
         from kerasllm.data.report.rows import record_rows, text_rows
 
         data = recipe.data
+        files = files_of(data, part)
         if _are_conversations(data):
-            return record_rows(getattr(data, part), part, format=data.format, system=data.system)
-        return text_rows(getattr(data, part), part, text=data.text)
+            columns = {"prompt": data.prompt, "response": data.response}
+            return record_rows(files, part, format=data.format, system=data.system, **columns)
+        return text_rows(files, part, text=data.text)
 
     def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
         from kerasllm.models.adapters import add_adapter, load_adapter
@@ -389,9 +406,13 @@ class CausalLanguageModelling(Task):
         options: EvaluateOptions,
         notify: Callable[[str], None],
     ) -> tuple[Questions | Measured, list[str]]:
+        from kerasllm.data.loading import reading_of
         from kerasllm.data.multiple_choice import read_questions
+        from kerasllm.data.readers.files import read_as
         from kerasllm.models.multiple_choice import TEMPLATE
 
+        reading = reading_of(recipe and recipe.data, options)
+        spec = read_as(spec, "test", preferred="text", **reading)
         kind = _kind_of(spec, options, recipe and recipe.data)
         _check_length(model, options.max_length)
         if kind == "questions with choices":
@@ -514,10 +535,13 @@ class CausalLanguageModelling(Task):
         return [("base", what)]
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
+        from kerasllm.run import shell_word
+
+        path = shell_word(run.path)
         return [
-            ("write a text", f'kerasllm generate {run.path} --prompt "..."'),
-            ("hold a conversation", f"kerasllm chat {run.path}"),
-            ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
+            ("write a text", f'kerasllm generate {path} --prompt "..."'),
+            ("hold a conversation", f"kerasllm chat {path}"),
+            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: CausalLM) -> Head:
@@ -579,6 +603,7 @@ class CausalLanguageModelling(Task):
 def _are_conversations(data: CausalData) -> bool:
     """Tells by a recipe's format, or by the columns of the first rows, what the data are."""
     from kerasllm.data.chat.conversations import holds_conversations
+    from kerasllm.data.loading import files_of
 
     named = data.prompt is not None or data.response is not None
     if data.text is not None and (named or data.format not in ("auto", "text", "conversations")):
@@ -598,7 +623,7 @@ def _are_conversations(data: CausalData) -> bool:
         return False
     if named or data.format != "auto":
         return data.format != "text"
-    return holds_conversations(data.train)
+    return holds_conversations(files_of(data, "train"))
 
 
 def _packs(recipe: CausalRecipe) -> bool:
@@ -750,7 +775,8 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any |
     elif keys and not plain and _named(trained, keys):
         kind = "conversations"
     elif keys and not plain:
-        where = str(data if isinstance(data, str) else data[0])
+        first = data if isinstance(data, str) else data[0]
+        where = str(getattr(first, "name", first))
         try:
             found = kind_of_rows(data, "test")
         except UnclearShape as error:

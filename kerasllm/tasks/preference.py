@@ -18,7 +18,18 @@ from pydantic import Field, ValidationInfo, field_validator
 from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, needs_validation
-from kerasllm.recipe.types import Count, Files, Positive, Section, Share, Text
+from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
+    Count,
+    Delimiter,
+    Encoding,
+    Files,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
 from kerasllm.tasks.causal_lm import CausalLanguageModelling, CausalModel, CausalTraining
 from kerasllm.tasks.task import DataFacts, Evaluation, Headline
 
@@ -58,6 +69,8 @@ class PreferenceData(Section):
     too_long: Literal["cut", "drop"] = Field(
         "cut", description="what to do with pairs above max_length"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
     )
@@ -150,9 +163,10 @@ class PreferenceTuning(CausalLanguageModelling):
     compressions = ()
 
     def report_rows(self, recipe: PreferenceRecipe, part: str) -> ReportRows:
+        from kerasllm.data.loading import files_of
         from kerasllm.data.report.rows import record_rows
 
-        return record_rows(getattr(recipe.data, part), part, system=recipe.data.system)
+        return record_rows(files_of(recipe.data, part), part, system=recipe.data.system)
 
     def load(
         self, recipe: PreferenceRecipe, notify: Callable[[str], None] | None = None
@@ -162,6 +176,7 @@ class PreferenceTuning(CausalLanguageModelling):
         from kerasllm.data.chat.conversations import open_preferences
         from kerasllm.data.chat.templates import choose_template
         from kerasllm.data.language_models import LanguageModelData, columns_of, unlike_parts
+        from kerasllm.data.loading import files_of
         from kerasllm.data.pairs import Pairs
         from kerasllm.data.split import split_stratified
         from kerasllm.environment import store_dir
@@ -187,7 +202,7 @@ class PreferenceTuning(CausalLanguageModelling):
                 notify=notify,
             )
             for part in ("train", "validation", "test")
-            if (spec := getattr(data, part)) is not None
+            if (spec := files_of(data, part)) is not None
         }
         parts = {part: Pairs(store) for part, store in stores.items()}
         if "validation" not in parts and data.validation_split:

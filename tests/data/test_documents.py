@@ -33,7 +33,7 @@ def texts_of(part):
 def test_blank_rows_are_left_out_and_counted(tmp_path):
     rows, store = tokens_of(write_rows(tmp_path / "a.jsonl", ["", "one", " \n", "two"]))
     assert len(rows) == 2 and store.skipped == 0
-    [note] = store.remarks[1]["notes"]
+    [note] = store.noted["notes"]
     assert note.startswith("empty texts left out: 2, the first at ") and note.endswith("a.jsonl:1")
     assert tokens_of(tmp_path / "a.jsonl")[1].remarks == store.remarks
     with pytest.raises(DataError, match="There is no row to use"):
@@ -79,7 +79,7 @@ def test_a_start_and_an_end_token_in_a_text_are_there_once(tmp_path):
         write_rows(tmp_path / "a.jsonl", ["a", "<|endoftext|>a<|im_end|>", "a<|im_end|>\n"])
     )
     assert rows == [rows[0]] * 3 and rows[0][0] == START and rows[0][-1] == END
-    assert store.remarks[1]["notes"] == [
+    assert store.noted["notes"] == [
         "2 texts begin or end with a special token that is added to each: it is there once"
     ]
     assert store.fingerprint != store.path.stem
@@ -89,7 +89,7 @@ def test_a_start_and_an_end_token_in_a_text_are_there_once(tmp_path):
     assert letters[1].count(START) == letters[1].count(END) == 1
     assert TOY.decode(letters[1][1:-1]) == "<|endoftext|>a<|im_end|>"
     assert "3 special tokens are written within the texts, and read as letters" in (
-        store.remarks[1]["notes"]
+        store.noted["notes"]
     )
 
 
@@ -98,7 +98,7 @@ def test_texts_that_a_token_separates_stay_apart(tmp_path):
     (tmp_path / "a.txt").write_text("one<|im_end|>two")
     [row], store = tokens_of(tmp_path / "a.txt")
     assert row.count(END) == 2 and store.fingerprint == store.path.stem
-    [note] = store.remarks[1]["notes"]
+    [note] = store.noted["notes"]
     assert note.startswith("1 special token is written within the texts, and read as tokens")
     key, _, value = note.rpartition(": ")[2].removeprefix("data.").partition("=")
     [row], _ = tokens_of(tmp_path / "a.txt", **{key: value})

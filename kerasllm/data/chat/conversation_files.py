@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -56,8 +55,8 @@ class Counts:
         skipped: Bad rows that were left out.
         shapes: How many rows had which columns of which shape, the most frequent first.
         unread: Columns that were not read, and fields of messages that the template does not read.
-        notes: How often something was read in another form than it has.
-        reasons: How many rows are bad for which reason.
+        forms: How often something was read in another form than it has.
+        skipped_reasons: How many rows are bad for which reason.
     """
 
     read: int = 0
@@ -68,8 +67,8 @@ class Counts:
     skipped: int = 0
     shapes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
     unread: list[str] = dataclasses.field(default_factory=list, compare=False)
-    notes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
-    reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    forms: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    skipped_reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, store: TokenStore) -> Counts:
@@ -87,13 +86,11 @@ class Counts:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should know of the forms in which rows were read, and of the bad ones."""
+        """What a user should know of the forms in which rows were read."""
         found = []
-        for note, count in self.notes.items():
-            noun, _, rest = note.partition("|")
+        for form, count in self.forms.items():
+            noun, _, rest = form.partition("|")
             found.append(f"{counted(count, noun)} {rest}")
-        if len(self.reasons) > 1:
-            found.append(f"why rows are bad: {reasons_in_words(self.reasons)}")
         return found
 
 
@@ -172,7 +169,8 @@ class ConversationFiles:
             for field in self._fields
             if field not in self._template_source
         ]
-        self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
+        self.counts.forms = dict(self.notes)
+        self.counts.skipped_reasons = dict(self._reasons.most_common())
         if not kept:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
             raise DataError(
@@ -181,13 +179,22 @@ class ConversationFiles:
                 fix="correct the files, or allow longer rows: --set data.max_length=N",
             )
 
-    def conversations(self) -> Iterator[Any]:
-        """Yields what each row of all files holds, bad ones left out."""
-        for file, shape in zip(self._files, self._shapes, strict=True):
-            for _, row, problem in records(file):
-                with contextlib.suppress(BadRow):
-                    if not problem:
-                        yield self._conversation(row, shape)
+    @property
+    def shapes(self) -> list[str]:
+        """The names of the shapes that the first rows of the files have, each once."""
+        return list(dict.fromkeys(shape.name for shape in self._shapes))
+
+    def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
+        """Yields file number, line, what it holds and what is wrong with it, of each row."""
+        for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
+            for line, row, problem in records(file):
+                found = None
+                if not problem:
+                    try:
+                        found = self._conversation(row, shape)
+                    except BadRow as error:
+                        problem = str(error)
+                yield number, line, found, problem
 
     @property
     def is_revised(self) -> bool:

@@ -45,7 +45,8 @@ def holds_conversations(
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
-    where = str(spec if isinstance(spec, (str, os.PathLike)) else spec[0])
+    first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
+    where = str(getattr(first, "name", first))
     try:
         kind = kind_of_rows(spec, split)
     except UnclearShape as error:

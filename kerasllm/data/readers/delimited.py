@@ -64,12 +64,14 @@ def table_rows(
                 notes.add("rows without a value left out", f"{file.name}:{line}")
                 continue
             if names and _is_header(fields, header, file, line):
-                notes.add("lines that repeat the header left out", f"{file.name}:{line}")
+                place = f"{file.name}:{line}"
+                notes.add("lines that repeat the header left out", place, revised=True)
                 continue
         if len(fields) == width:
             yield line, [fields[place] for place in places], None
         elif _fits(fields, header, width):
             fields = [*fields, *[""] * width][:width]
+            notes.revised = True
             yield line, [fields[place] for place in places], None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
@@ -155,7 +157,7 @@ class _PlainRecords:
 
 
 class _QuotedRecords:
-    """Yields line, fields and problem of each record, which may go over several lines within quotes.
+    """Yields line, fields and problem of each record, which may go over lines within quotes.
 
     A line with nothing on it is no record.
     """

@@ -22,6 +22,9 @@ _MOST, _NEARLY_ALL = 0.8, 0.95
 _FEW_RECORDS = 3
 _WORDS_OF_A_LABEL = 3
 
+_TAB = "\t"
+# How a tab may be written in a recipe and on a command line.
+_TABS = ("tab", "\\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 _ESCAPED = re.compile(r'\\(["\\]|\r?\n)')
 _PLAIN = {'"': '""'}
@@ -78,13 +81,12 @@ def unescape(line: str) -> str:
     return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), line)
 
 
-def detect_dialect(file: DataFile, delimiter: str | None = None) -> Dialect:
+def detect_dialect(file: DataFile) -> Dialect:
     """Finds out from its first lines how a table was written.
 
     Args:
-        file: The file, of which the suffix tells what separates its fields, unless its lines show
-            that something else does.
-        delimiter: What separates them. Defaults to `None`: detected.
+        file: The file. What separates its fields is `file.delimiter`; else its suffix tells it,
+            unless its lines show that something else does.
 
     Raises:
         DataError: The file cannot be read.
@@ -94,9 +96,10 @@ def detect_dialect(file: DataFile, delimiter: str | None = None) -> Dialect:
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     skipped = 1 if separator else 0
     lines = lines[skipped:]
-    found = delimiter or (separator[1] if separator else _delimiter(lines, usual))
+    named = _TAB if file.delimiter in _TABS else file.delimiter
+    found = named or (separator[1] if separator else _delimiter(lines, usual))
     remarks = []
-    if found != usual and not delimiter:
+    if found != usual and not named:
         between = DELIMITERS.get(found, found)
         remarks.append(f"{file.name} is read with {between} between its fields")
     if found == "\t":
@@ -114,16 +117,21 @@ def detect_dialect(file: DataFile, delimiter: str | None = None) -> Dialect:
 def _delimiter(lines: Sequence[str], usual: str) -> str:
     """What separates the fields: what usually does, unless another fits and it does not."""
     rows = _rows(lines, usual)
-    if len(rows[0]) > 1 and _share(rows) >= _MOST:
+    fits = len(rows[0]) > 1 and _share(rows) >= _MOST
+    if fits and _makes_sense(rows):
         return usual
-    best, share = usual, _share(rows) if len(rows[0]) > 1 else 0.0
+    best, share = usual, 0.0 if fits or len(rows[0]) == 1 else _share(rows)
     for other in DELIMITERS:
         rows = _rows(lines, other)
-        if other == usual or len(rows[0]) < 2 or _share(rows) < max(_NEARLY_ALL, share):
+        if other == usual or len(rows[0]) == 1 or _share(rows) < _NEARLY_ALL:
             continue
-        if (has_known_name(rows[0]) or _has_labels(rows)) and _share(rows) > share:
+        if _share(rows) > share and _makes_sense(rows):
             best, share = other, _share(rows)
     return best
+
+
+def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
+    return has_known_name(rows[0]) or _has_labels(rows)
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:

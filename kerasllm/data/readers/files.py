@@ -37,6 +37,7 @@ class DataFile:
         member: The member that is meant, where the path is that of a zip archive. Defaults to
             `None`.
         encoding: The encoding of its text. Defaults to `None`: UTF-8.
+        delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DataFile:
     label_names: Mapping[str, str] | None = None
     member: str | None = None
     encoding: str | None = None
+    delimiter: str | None = None
 
     @property
     def compression(self) -> str:
@@ -106,6 +108,10 @@ class DataFile:
             ) from error
 
 
+Spec = str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile]
+"""What names files; see `find_files`."""
+
+
 class FoundFiles(list[DataFile]):
     """The files that a spec means.
 
@@ -118,16 +124,35 @@ class FoundFiles(list[DataFile]):
         self.remarks = list(remarks)
 
 
-def read_as(files: FoundFiles, encoding: str | None) -> FoundFiles:
-    """Returns files whose text is read in an encoding; `None` leaves them as they are."""
-    if encoding is None:
-        return files
-    named = (dataclasses.replace(file, encoding=encoding) for file in files)
+def read_as(
+    spec: Spec,
+    split: str,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    preferred: str | None = None,
+) -> Spec:
+    """Returns what stands for files that are read in an encoding, with a delimiter.
+
+    Args:
+        spec: As for `find_files`.
+        split: As for `find_files`.
+        encoding: The encoding of their text. Defaults to `None`: UTF-8.
+        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        preferred: As for `find_files`. Defaults to `None`.
+
+    Returns:
+        The spec itself where nothing is said of its files, else the files.
+    """
+    if encoding is None and delimiter is None:
+        return spec
+    files = find_files(spec, split, preferred=preferred)
+    named = (dataclasses.replace(file, encoding=encoding, delimiter=delimiter) for file in files)
     return FoundFiles(named, files.remarks)
 
 
 def find_files(
-    spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
+    spec: Spec,
     split: str,
     *,
     preferred: str | None = None,

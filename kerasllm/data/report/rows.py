@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -125,49 +126,39 @@ def labelled_rows(source: Source) -> ReportRows:
 
 
 def record_rows(
-    spec: Any, split: str, *, format: str = "auto", system: str | None = None
+    spec: Any, split: str, *, format: str = "auto", system: str | None = None, **columns: str | None
 ) -> ReportRows:
     """Returns conversations or preferences, with what each message says as the texts.
 
     Args:
         spec: The files.
         split: The part that `starter:NAME` means.
-        format: The shape of the rows. Defaults to `"auto"`: told by their keys.
+        format: The shape of the rows. Defaults to `"auto"`: told by their columns.
         system: What the system says where it says nothing. Defaults to `None`.
+        **columns: `prompt` and `response`, where they are named.
 
     Raises:
         DataError: If a file holds no conversations.
     """
-    from kerasllm.data.chat.shapes import BadRow as NoConversation
-    from kerasllm.data.chat.shapes import known_shapes, read_row, shape_of
-    from kerasllm.data.readers.records import first_keys, records
+    from kerasllm.data.chat.conversation_files import ConversationFiles
+    from kerasllm.data.chat.conversations import kind_of_rows
+    from kerasllm.data.chat.shapes import UnclearShape
 
-    files = find_files(spec, split)
-    shapes = [shape_of(first_keys([file], split)) if format == "auto" else format
-              for file in files]  # fmt: skip
-    for file, shape in zip(files, shapes):
-        if shape is None:
-            raise DataError(
-                "The rows are in no known shape",
-                where=file.name,
-                fix=f"known shapes and their keys: {known_shapes()}",
-            )
+    pairs = False
+    if format == "auto" and not any(columns.values()):
+        with contextlib.suppress(UnclearShape):
+            pairs = kind_of_rows(spec, split) == "pair"
+    files = ConversationFiles(spec, split, format, system, "skip", preferences=pairs, **columns)
 
     def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
-        for number, (file, shape) in enumerate(zip(files, shapes)):
-            for line, row, problem in records(file):
-                try:
-                    if problem:
-                        raise NoConversation(problem)
-                    found = read_row(row, shape, system)
-                except NoConversation as error:
-                    bad(file.name, line, str(error))
-                    continue
+        for number, line, found, problem in files.rows():
+            if problem:
+                bad(files.files[number], line, problem)
+            else:
                 yield ReportRow(_said(found), None, number, line)
 
-    noun = "preference" if "preference" in shapes else "conversation"
-    read_as = f"{noun}s ({', '.join(dict.fromkeys(shape for shape in shapes if shape))})"
-    return ReportRows([file.name for file in files], read_as, read, noun=noun)
+    noun = "preference" if pairs else "conversation"
+    return ReportRows(files.files, f"{noun}s ({', '.join(files.shapes)})", read, noun=noun)
 
 
 def _said(found: Any) -> tuple[str, ...]:
@@ -257,7 +248,8 @@ def rows_of_files(
         return passage_rows(files, split)
     named = text or text_pair or label
     keys = [] if named or files[0].suffix == ".csv" else first_keys([files[0]], split)
-    if shape_of(keys) is not None:
+    # Two texts with a label are pairs.
+    if shape_of(keys) is not None and not {*map(str.lower, keys)} & {"label", "labels"}:
         return record_rows(files, split)
     options = {
         "split": split,

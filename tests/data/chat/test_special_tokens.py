@@ -43,7 +43,7 @@ def test_what_the_template_adds_is_there_once(open_rows, row):  # noqa: F811
     store = open_rows([row])
     assert rows_of(store) == [tokens_of(*ASKED)]
     assert trained_of(store) == ["Here.<|im_end|>"]
-    assert STRIPPED in Counts.of(store).notes and store.fingerprint != store.path.stem
+    assert STRIPPED in Counts.of(store).forms and store.fingerprint != store.path.stem
 
 
 def test_a_prompt_in_the_template_is_taken_as_it_is(open_rows):  # noqa: F811
@@ -55,7 +55,7 @@ def test_a_prompt_in_the_template_is_taken_as_it_is(open_rows):  # noqa: F811
         store = open_rows([{"prompt": prompt, "completion": answer}], system="Not this.")
         assert rows_of(store) == [tokens_of(*whole)]
         assert trained_of(store) == ["Here.<|im_end|>"]
-        assert Counts.of(store).notes[WRITTEN] == 1
+        assert Counts.of(store).forms[WRITTEN] == 1
     pair = {"prompt": prompt, "chosen": "Here.", "rejected": "There.<|im_end|>"}
     store = open_rows([pair], opener=open_preferences)
     assert texts_of(store) == [
@@ -74,7 +74,7 @@ def test_a_prompt_in_a_template_of_words_is_taken_as_it_is(open_rows, name):  # 
     assert texts_of(store) == [template.render(ASKED)]
     # A question that ends in such a word was not made with the template.
     store = open_rows([{"prompt": "What means [/INST]", "completion": "b"}], template=template)
-    assert "What means [/INST]" in texts_of(store)[0] and WRITTEN not in Counts.of(store).notes
+    assert "What means [/INST]" in texts_of(store)[0] and WRITTEN not in Counts.of(store).forms
 
 
 def test_an_end_token_inside_an_answer_is_letters(open_rows):  # noqa: F811
@@ -85,7 +85,7 @@ def test_an_end_token_inside_an_answer_is_letters(open_rows):  # noqa: F811
     assert ids.count(END) == 2  # of the user's turn and of the assistant's
     assert TOY.decode(ids, skip_special=False) == CHATML.render(row["messages"])
     assert trained == answer + "<|im_end|>"
-    assert Counts.of(store).notes == {LETTERS: 2}
+    assert Counts.of(store).forms == {LETTERS: 2}
     assert "2 special tokens within messages read as letters" in Counts.of(store).remarks
     kept = open_rows([row], special_tokens="keep")
     assert rows_of(kept) == [tokens_of(*row["messages"])] and rows_of(kept)[0].count(END) == 3
@@ -110,7 +110,7 @@ def test_letters_are_tokenized_as_any_other_text():
 def test_good_conversations_keep_their_tokens_and_fingerprints(open_rows):  # noqa: F811
     store = open_rows([{"messages": said("a < b", "<b> & </i>")}])
     assert rows_of(store) == [tokens_of(*said("a < b", "<b> & </i>"))]
-    assert not Counts.of(store).notes and store.fingerprint == store.path.stem
+    assert not Counts.of(store).forms and store.fingerprint == store.path.stem
 
 
 def test_a_message_of_special_tokens_alone_is_bad():
@@ -134,7 +134,7 @@ def test_a_weight_of_0_is_not_in_the_loss(open_rows, template):  # noqa: F811
     store = open_rows([{"messages": WEIGHTED}], template=template)
     assert trained_of(store) == ["d<|im_end|>"]
     assert texts_of(store) == [template.render(said("a", "b", "c", "d"))]
-    assert Counts.of(store).notes == {UNWEIGHTED: 1}
+    assert Counts.of(store).forms == {UNWEIGHTED: 1}
     whole = open_rows([{"messages": WEIGHTED}], template=template, train_on_prompt=True)
     assert trained_of(whole) == [texts_of(whole)[0].replace("b<|im_end|>", "")]
     ones = [{**message, "weight": 1} for message in ASKED]
