@@ -7,11 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
@@ -25,6 +25,7 @@ from kerasllm.errors import DataError
 TEXT_FILES = (".txt", ".md")
 """Suffixes of files that are one document each."""
 
+_NOTHING: list = [0, [], {}]
 # A longer file is read in parts that end at a line's end, so that it need not fit in memory.
 _PART_CHARACTERS = 1 << 22
 # So many characters are tokenized together.
@@ -71,7 +72,6 @@ class Documents:
         files: The names of the files.
         text_column: The column of the texts; `None` where no file has columns.
         remarks: What a user should know of how they were found, a list.
-        notes: After reading, what was left out because it is empty.
 
     Raises:
         DataError: A file is missing, empty or in no known format.
@@ -99,28 +99,25 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES
-            else Source(
-                file,
-                split=split,
-                text=text,
-                labelled=False,
-                on_bad_row=on_bad_row,
-                skip_empty=True,
-            )
+            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
+                        skip_empty=True)
             for file in found
-        ]
+        ]  # fmt: skip
         columns = [each.text_column for each in self._readers if isinstance(each, Source)]
         self.text_column = next(filter(None, columns), None)
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        # Characters and texts of files that were read to their end.
+        self._sizes: dict[int, tuple[int, int]] = {}
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
     @property
-    def noted(self) -> dict[str, Any]:
-        """What a store keeps of how the texts were read: see `Source.noted`."""
-        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+    def left_out(self) -> list:
+        """After reading: the number of bad rows, the first of them, and as `Source.noted`."""
+        noted = {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+        return [self.bad_row_count, self.bad_rows[:SKIPPED_KEPT], noted]
 
     @property
     def fingerprint(self) -> str:
@@ -133,24 +130,61 @@ class Documents:
         return total.hexdigest()
 
     def __iter__(self) -> Iterator[Document]:
+        self._begin()
+        for number in range(len(self._readers)):
+            yield from self._file(number)
+
+    def _begin(self) -> None:
         self.bad_rows, self.bad_row_count = [], 0
         self.bad_row_reasons, self.notes = Counter(), Notes()
-        for number, reader in enumerate(self._readers):
-            if isinstance(reader, DataFile):
-                parts = _parts_of(reader, number)
-                if (first := next(parts, None)) is None:
-                    self._note_empty(reader)
-                    continue
-                yield first
-                yield from parts
-                continue
+
+    def _file(self, number: int) -> Iterator[Document]:
+        reader, characters, texts = self._readers[number], 0, 0
+        if isinstance(reader, DataFile):
+            for document in _parts_of(reader, number):
+                characters, texts = characters + len(document.text), 1
+                yield document
+            if not texts:
+                self._note_empty(reader)
+        else:
             for batch in reader.batches():
                 for text, line in zip(batch.texts, batch.lines, strict=True):
+                    characters, texts = characters + len(text), texts + 1
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
             self.bad_row_reasons += reader.bad_row_reasons
             self.notes.include(reader.notes)
+        self._sizes[number] = characters, texts
+
+    def _note_empty(self, file: DataFile) -> None:
+        if len(self._readers) == 1:
+            raise DataError("The file is empty", where=file.name, fix="give a file with text")
+        self.notes.add("empty files left out", file.name)
+
+    def with_offsets(self) -> Iterator[tuple[int, int, Document]]:
+        """Yields documents with the number of characters before each, and its own number.
+
+        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        """
+        self._begin()
+        at, texts, mine = 0, 0, shards.mine()
+        for number in range(len(self._readers)):
+            if mine is not None and number != mine:
+                if number not in self._sizes:
+                    for _ in self._file(number):
+                        pass
+                at, texts = at + self._sizes[number][0], texts + self._sizes[number][1]
+                continue
+            if mine is not None:
+                # What was noted of other files is not of this one.
+                self._begin()
+            for document in self._file(number):
+                texts += document.begins
+                yield at, texts - 1, document
+                at += len(document.text)
+            if mine is not None:
+                return
 
     def cut(
         self, share: float, seed: int = 0
@@ -172,12 +206,13 @@ class Documents:
         total = count = 0
         for document in self:
             total, count = total + len(document.text), count + document.begins
+        left_out = self.left_out
         if count * share >= 1 and count > 1:
             _, chosen = split_stratified(np.zeros(count, np.uint8), share, seed)
             is_held_out = np.zeros(count, bool)
             is_held_out[chosen] = True
-            held_out = Sample(self, is_held_out, (share, seed))
-            return Sample(self, ~is_held_out, (share, seed, "the rest")), held_out
+            rest = Sample(self, ~is_held_out, (share, seed, "the rest"), left_out)
+            return rest, Sample(self, is_held_out, (share, seed), _NOTHING)
         target, at = int(total * (1 - share)), 0
         for document in self:
             if at + len(document.text) > target:
@@ -187,13 +222,8 @@ class Documents:
             at += len(document.text)
         if not 0 < at < total:
             return Stretch(self), None
-        return Stretch(self, 0, at), Stretch(self, at)
-
-
-    def _note_empty(self, file: DataFile) -> None:
-        if len(self._readers) == 1:
-            raise DataError("The file is empty", where=file.name, fix="give a file with text")
-        self.notes.add("empty files left out", file.name)
+        # The beginning does not reach the end of the files; what they lack is told once.
+        return Stretch(self, 0, at, left_out), Stretch(self, at, None, _NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +234,13 @@ class Sample:
         documents: The documents.
         chosen: bool `[texts]`, which of them.
         made_by: What decides which of them, as JSON values.
+        left_out: As for `Stretch`. Defaults to `None`.
     """
 
     documents: Documents
     chosen: np.ndarray
     made_by: tuple
+    left_out: list | None = None
 
     @property
     def identity(self) -> list:
@@ -216,9 +248,7 @@ class Sample:
         return [self.documents.fingerprint, self.documents.files, "sample", *self.made_by]
 
     def __iter__(self) -> Iterator[Document]:
-        number = -1
-        for document in self.documents:
-            number += document.begins
+        for _, number, document in self.documents.with_offsets():
             if self.chosen[number]:
                 yield document
 
@@ -235,11 +265,14 @@ class Stretch:
         documents: The documents.
         first: The first character. Defaults to `0`.
         last: The end, exclusive. Defaults to `None`: the end of the last document.
+        left_out: What to tell of rows that were left out, as `Documents.left_out`. Defaults to
+            `None`: what the documents have noted once they are read.
     """
 
     documents: Documents
     first: int = 0
     last: int | None = None
+    left_out: list | None = None
 
     @property
     def identity(self) -> list:
@@ -247,12 +280,10 @@ class Stretch:
         return [self.documents.fingerprint, self.documents.files, self.first, self.last]
 
     def __iter__(self) -> Iterator[Document]:
-        at = 0
-        for document in self.documents:
+        for at, _, document in self.documents.with_offsets():
             size = len(document.text)
             low = max(self.first - at, 0)
             high = size if self.last is None else min(self.last - at, size)
-            at += size
             if high <= 0:
                 return
             if low >= size:
@@ -307,9 +338,17 @@ def open_documents(
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal size
+        size = 0
+        framing.begin()
         for together in _together(framing.cleaned(document) for document in stretch):
             size += sum(len(document.text.encode()) for document in together)
             yield framing.rows(together)
+
+    def remarks() -> list:
+        count, rows, noted = stretch.left_out or documents.left_out
+        notes = [*noted.get("notes", ()), *framing.remarks]
+        revised = documents.notes.revised or framing.is_revised
+        return [count, rows, size, {**noted, "revised": revised, "notes": notes}]
 
     def progress(rows: int) -> None:
         if notify:
@@ -324,16 +363,7 @@ def open_documents(
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [
-            documents.bad_row_count,
-            documents.bad_rows[:SKIPPED_KEPT],
-            size,
-            {
-                **documents.noted,
-                "revised": documents.notes.revised or framing.is_revised,
-                "notes": documents.notes.lines() + framing.remarks,
-            },
-        ],
+        remarks=remarks,
         is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):

@@ -34,6 +34,10 @@ class TextFraming:
         self._first = tokenizer.start_token_id if self._begun else tokenizer.end_of_text_id
         self._start = tokenizer.start_token if self._begun else tokenizer.end_token
         self._special = re.compile("|".join(map(re.escape, tokenizer.special_tokens)) or "(?!)")
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins to count."""
         self._framed = self._within = 0
 
     @property

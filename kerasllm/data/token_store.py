@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.token_file import (
     COLUMN_PREFIX,
@@ -174,11 +175,14 @@ def open_or_write(
 
     store, damage = find()
     if store is None:
+        shards.write_shards(path, batches, files, remarks)
         with _one_at_a_time(path.parent):
             # While this process waited, another may have made it.
             store, damage = find()
             if store is None:
+                batches, remarks = shards.join_shards(path, files) or (batches, remarks)
                 write_token_file(path, batches(), list(files), progress, remarks=remarks)
+                shards.remove_shards(path)
                 store = TokenStore(path, damage=damage)
     if is_revised is not None and is_revised(store):
         store.fingerprint = _fingerprint([identity, "revised"])
@@ -629,7 +633,7 @@ def _encode(
     truncation: str,
     columns: Callable[[RowBatch], Mapping[str, pa.Array]],
 ) -> Iterator[pa.RecordBatch]:
-    for batch in source.batches():
+    for batch in source.batches() if shards.mine() is None else source.batches(file=shards.mine()):
         kept = dict(columns(batch))
         pairs = getattr(batch, "pairs", None)
         if pairs is None:

@@ -166,7 +166,8 @@ class PreferenceTuning(CausalLanguageModelling):
         from kerasllm.data.loading import files_of
         from kerasllm.data.report.rows import record_rows
 
-        return record_rows(files_of(recipe.data, part), part, system=recipe.data.system)
+        files = files_of(recipe.data, part)
+        return record_rows(files, part, system=recipe.data.system, preferences=True)
 
     def load(
         self, recipe: PreferenceRecipe, notify: Callable[[str], None] | None = None

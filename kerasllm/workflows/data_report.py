@@ -30,6 +30,7 @@ _MOST_NOISE = 10
 # Of more training rows, evenly spread ones are read by the encoder.
 _MOST_DEEP = 50_000
 _SMALL_ENCODER = "minilm_l6_en_uncased"
+_ENCODER_TOKENS = 128
 _STYLES = {"wrong": "bold red", "harmful": "yellow", "notable": "cyan"}
 
 
@@ -175,10 +176,10 @@ def _label_noise(
     read = found.scan.read(numbers.tolist())
     texts = [row.texts if len(row.texts) > 1 else row.texts[0] for row in
              (read[number] for number in numbers.tolist())]  # fmt: skip
-    encoder = recipe is not None and task_of(recipe).preset_kind == "encoder"
-    features = sentence_features(
-        recipe.model.preset if encoder else _SMALL_ENCODER, texts, notify=notify
-    )
+    preset, max_length = _SMALL_ENCODER, _ENCODER_TOKENS
+    if recipe is not None and task_of(recipe).preset_kind == "encoder":
+        preset, max_length = recipe.model.preset, min(recipe.data.max_length, max_length)
+    features = sentence_features(preset, texts, max_length=max_length, notify=notify)
     noise = confident_learning(cross_validated(features, labels, notify=notify), labels)
     if not len(noise.rows):
         return []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
 from kerasllm.data.readers.columns import check_column
@@ -157,7 +158,8 @@ class ConversationFiles:
         """Yields the rows of all files; `rows_of` makes them of what a line of a file holds."""
         self._begin()
         kept = 0
-        for number in range(len(self._files)):
+        mine = shards.mine()
+        for number in range(len(self._files)) if mine is None else [mine]:
             for batch in self._file_batches(number, rows_of):
                 kept += len(batch)
                 yield batch
@@ -171,7 +173,7 @@ class ConversationFiles:
         ]
         self.counts.forms = dict(self.notes)
         self.counts.skipped_reasons = dict(self._reasons.most_common())
-        if not kept:
+        if not kept and mine is None:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
             raise DataError(
                 f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
