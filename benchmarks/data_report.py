@@ -107,7 +107,7 @@ def plant(folder: Path, seed: int) -> tuple[list[str], dict[str, set[str]], set[
     changed("unusable", 10, lambda row, one: ["  " * (one % 2), row[1]])
     mojibake = ("cafÃ©", "donâ€™t", "naÃ¯ve", "â€œwellâ€\x9d", "Â£5", "ÐšÐ¸Ñ‚", "SeÃ±or", "schÃ¶n")
     changed("garbled", 8, lambda row, one: [f"{mojibake[one]} {row[0]}", row[1]])
-    lost = ("\ufffd", "\x07", "\x00"[:0] + "\x1b", "\x92")
+    lost = ("\ufffd", "\x07", "\x1b", "\x92")
     changed("garbled", 4, lambda row, one: [row[0].replace(" ", f" {lost[one]}", 1), row[1]])
     tags = ("<br />", "<p>", "&amp;", '<a href="x">', "<div>", "&nbsp;", "</span>", "&#39;")
     changed("markup", 8, lambda row, one: [f"{row[0]} {tags[one]}", row[1]])
@@ -120,13 +120,15 @@ def plant(folder: Path, seed: int) -> tuple[list[str], dict[str, set[str]], set[
     changed("phone", 4, lambda row, one: [f"{row[0]} call {phones[one]}", row[1]])
     cards = ("4111 1111 1111 1111", "5500-0000-0000-0004", "340000000000009", "4012888888881881")
     changed("card", 4, lambda row, one: [f"{row[0]} {cards[one]}", row[1]])
-    keys = ("AKIA" + "QWERTYUIOPASDFGH", "sk-" + "a1B2c3D4e5F6g7H8i9J0", "password = hunter2hunter2")
+    keys = ("AKIA" + "QWERTYUIOPASDFGH", "sk-" + "a1B2c3D4e5F6g7H8i9J0", "password=hunter2hunter2")
     changed("key", 3, lambda row, one: [f"{row[0]} {keys[one]}", row[1]])
     for one in range(2):
         test[one * 7] = [test[one * 7][0], "shore"]
         fault("label_in_one_part", one * 7, "test")
     # One fault: a mark of the source of some rows of a label.
-    marked = [number for number, row in enumerate(train) if row[1] == "ship"][:300:10]
+    taken = {place for places in faults.values() for place in places}
+    ships = [number for number, row in enumerate(train) if row[1] == "ship"]
+    marked = [number for number in ships[:300:10] if place(number) not in taken]
     for number in marked:
         train[number][0] += " (src:7)"
         allowed.add(place(number))
@@ -162,9 +164,8 @@ def planted_faults(seed: int = 0) -> dict:
         told.setdefault(finding["kind"], set()).update(places)
     hit = {kind: len(places & told.get(kind, set())) for kind, places in faults.items()}
     planted = set().union(*faults.values())
-    alarms = {
-        kind: places - planted - allowed for kind, places in told.items() if places - planted - allowed
-    }
+    known = planted | allowed
+    alarms = {kind: places - known for kind, places in told.items() if places - known}
     return {
         "rows": sum(part["rows"] + part["unusable"] for part in found["parts"].values()),
         "planted": sum(map(len, faults.values())),
