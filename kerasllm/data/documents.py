@@ -109,9 +109,10 @@ class Documents:
         self.notes = Notes()
 
     @property
-    def noted(self) -> dict[str, Any]:
-        """What a store keeps of how the texts were read: see `Source.noted`."""
-        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+    def left_out(self) -> list:
+        """After reading: the number of bad rows, the first of them, and as `Source.noted`."""
+        noted = {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+        return [self.bad_row_count, self.bad_rows[:SKIPPED_KEPT], noted]
 
     @property
     def fingerprint(self) -> str:
@@ -184,6 +185,7 @@ class Documents:
         if not share:
             return Stretch(self), None
         total = sum(len(document.text) for document in self)
+        left_out = self.left_out
         target, at = int(total * (1 - share)), 0
         for document in self:
             if at + len(document.text) > target:
@@ -193,7 +195,8 @@ class Documents:
             at += len(document.text)
         if not 0 < at < total:
             return Stretch(self), None
-        return Stretch(self, 0, at), Stretch(self, at)
+        # The beginning does not reach the end of the files; what they lack is told once.
+        return Stretch(self, 0, at, left_out), Stretch(self, at, None, [0, [], {}])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +207,14 @@ class Stretch:
         documents: The documents.
         first: The first character. Defaults to `0`.
         last: The end, exclusive. Defaults to `None`: the end of the last document.
+        left_out: What to tell of rows that were left out, as `Documents.left_out`. Defaults to
+            `None`: what the documents have noted once they are read.
     """
 
     documents: Documents
     first: int = 0
     last: int | None = None
+    left_out: list | None = None
 
     @property
     def identity(self) -> list:
@@ -274,6 +280,10 @@ def open_documents(
             size += sum(len(document.text.encode()) for document in together)
             yield _rows(together, tokenizer)
 
+    def remarks() -> list:
+        count, rows, noted = stretch.left_out or documents.left_out
+        return [count, rows, size, noted]
+
     def progress(rows: int) -> None:
         if notify:
             notify(f"tokenizing {', '.join(Path(f).name for f in documents.files[:3])}: {rows:,}")
@@ -284,12 +294,7 @@ def open_documents(
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [
-            documents.bad_row_count,
-            documents.bad_rows[:SKIPPED_KEPT],
-            size,
-            documents.noted,
-        ],
+        remarks=remarks,
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))

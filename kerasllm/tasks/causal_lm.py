@@ -21,11 +21,13 @@ from kerasllm.recipe.types import (
     Delimiter,
     Encoding,
     Files,
+    Layers,
     Location,
     Section,
     Share,
     Text,
     WholeNumber,
+    Width,
 )
 from kerasllm.tasks.task import (
     Api,
@@ -66,10 +68,10 @@ class CausalModel(Section):
         description="name in `kerasllm presets list`, hf://, pypi://, folder, run, .gguf; null: a "
         "new GPT-2",
     )
-    layers: Count = Field(6, description="transformer layers of a new model")
-    heads: Count = Field(6, description="attention heads of each layer of a new model")
-    width: Count = Field(384, description="width of a new model, a multiple of heads")
-    feedforward: Count | None = Field(None, description="of a new model; null: 4 x width")
+    layers: Layers = Field(6, description="transformer layers of a new model")
+    heads: Layers = Field(6, description="attention heads of each layer of a new model")
+    width: Width = Field(384, description="width of a new model, a multiple of heads")
+    feedforward: Width | None = Field(None, description="of a new model; null: 4 x width")
     dropout: Share = Field(0.0, description="every dropout of the model")
     freeze: WholeNumber = Field(0, description="N: embeddings and N lowest layers do not train")
     lora: Lora | None = Field(
