@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -379,9 +380,12 @@ class Dataset:
     def labels(self) -> Labels:
         """The classes, for `TextClassifier.from_preset(..., labels=...)`.
 
+        A `UserWarning` tells of labels that look alike, and of those that may mean none.
+
         Raises:
-            DataError: If the rows have no labels, or scores.
+            DataError: If the rows have no labels, or scores; or labels that nobody can tell apart.
         """
+        from kerasllm.data.label_checks import check_labels
         from kerasllm.data.labels import Labels
 
         if not self.counts:
@@ -390,7 +394,12 @@ class Dataset:
             raise DataError("The rows have scores, and no classes", where=str(self.files))
         several = self._read.kind == "multi_label"
         with worded_for_python(ARGUMENTS):
-            return Labels.learn(self._read.counts, self._read.names, several=several)
+            labels = Labels.learn(self._read.counts, self._read.names, several=several)
+            where = str(self.files)
+            found = check_labels(self.counts, labels, where=where, of_recipe=False)
+        for warning in found:
+            warnings.warn(warning.removeprefix("warning: "), UserWarning, stacklevel=2)
+        return labels
 
     @property
     def counts(self) -> dict[str, int]:

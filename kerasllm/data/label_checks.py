@@ -38,6 +38,7 @@ def check_labels(
     named: Mapping[str, str] | None = None,
     where: str = "",
     locate: Callable[[str], str] | None = None,
+    of_recipe: bool = True,
 ) -> list[str]:
     """Finds labels of different classes that look alike, and labels that may mean none.
 
@@ -47,6 +48,7 @@ def check_labels(
         named: Labels that the user has named, and which so are meant. Defaults to `None`: none.
         where: The files, for messages. Defaults to `""`.
         locate: Gives the place of the first row that has a label. Defaults to `None`.
+        of_recipe: Whether there is a recipe, whose settings are a way out. Defaults to `True`.
 
     Returns:
         Warnings, each with the labels, their counts, and what to do.
@@ -67,23 +69,39 @@ def check_labels(
             "Labels differ in nothing that can be seen (zero-width characters, spaces, the form "
             f"of letters with accents): {_shown(unseen, found, ascii)}",
             where=(locate(first[-1]) if locate else "") or where,
-            fix=f"correct the labels, or make them one: {_merged(unseen, named)}",
+            fix="correct the labels"
+            + f", or make them one: {_merged(unseen, named)}" * of_recipe,
         )
     remarks = []
     if alike := _groups(found, labels, _likeness):
         remarks.append(
             "warning: labels that look alike are different classes: "
-            f"{_shown(alike, found, repr)}; if they are one, correct them, or: {_merged(alike, named)}"
+            f"{_shown(alike, found, repr)}; if they are one, correct them"
+            + f", or: {_merged(alike, named)}" * of_recipe
         )
     missing = [label for label in found if label not in named and _means_none(label, found)]
     if missing:
         those = ", ".join(f"{label!r} ({counted(found[label], 'row')})" for label in missing)
         place = f", the first at {locate(missing[0])}" if locate else ""
         remarks.append(
-            f"warning: taken as a label, though it may mean that there is none: {those}{place}; to "
-            f"leave such rows out: {setting('data.ignore_labels', missing)}"
+            f"warning: taken as a label, though it may mean that there is none: {those}{place}"
+            + f"; to leave such rows out: {setting('data.ignore_labels', missing)}" * of_recipe
         )
     return remarks
+
+
+def look_alike(counts: Mapping[str, int]) -> list[list[str]]:
+    """Returns labels that a reader takes for one, in groups, the most frequent of each first.
+
+    Args:
+        counts: How many rows have each label.
+
+    Example:
+
+    >>> look_alike({"spam": 9, "Spam": 1, "ham": 5})
+    [['spam', 'Spam']]
+    """
+    return _groups(counts, None, lambda label: {visible(label)} | _likeness(label))
 
 
 def setting(key: str, value: Mapping[str, str] | Sequence[str]) -> str:
@@ -113,7 +131,7 @@ def setting(key: str, value: Mapping[str, str] | Sequence[str]) -> str:
 
 
 def _groups(
-    counts: Mapping[str, int], labels: Labels, forms: Callable[[str], set]
+    counts: Mapping[str, int], labels: Labels | None, forms: Callable[[str], set]
 ) -> list[list[str]]:
     """Labels of different classes that have a form in common, the most frequent first."""
     groups: dict[object, list[str]] = {}
@@ -123,7 +141,7 @@ def _groups(
     found = {
         tuple(group): None
         for group in groups.values()
-        if len(group) > 1 and len(set(labels.encode(group).tolist())) > 1
+        if len(group) > 1 and (labels is None or len(set(labels.encode(group).tolist())) > 1)
     }
     return [list(group) for group in found]
 

@@ -78,10 +78,14 @@ class Labels:
         return f"Labels({list(self.names)!r})"
 
     def __contains__(self, label: object) -> bool:
-        return isinstance(label, str) and self._number_of(label) is not None
+        return isinstance(label, str) and self.number_of(label) is not None
 
-    def _number_of(self, label: str) -> int | None:
-        """The class of a label, also where another file format writes it in another way."""
+    def number_of(self, label: str) -> int | None:
+        """Returns the class of a label, also where a file writes it in another way.
+
+        Args:
+            label: A label as data writes it, or as it is shown; `None` is returned for others.
+        """
         number = self._numbers.get(label)
         if number is None:
             forms = forms_of(label, booleans=self._are_booleans)

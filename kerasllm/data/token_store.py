@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.token_file import (
     COLUMN_PREFIX,
@@ -174,11 +175,14 @@ def open_or_write(
 
     store, damage = find()
     if store is None:
+        shards.write_shards(path, batches, files, remarks)
         with _one_at_a_time(path.parent):
             # While this process waited, another may have made it.
             store, damage = find()
             if store is None:
+                batches, remarks = shards.join_shards(path, files) or (batches, remarks)
                 write_token_file(path, batches(), list(files), progress, remarks=remarks)
+                shards.remove_shards(path)
                 store = TokenStore(path, damage=damage)
     if is_revised is not None and is_revised(store):
         store.fingerprint = _fingerprint([identity, "revised"])
@@ -522,6 +526,19 @@ class TokenStore:
         first = self._ids.ends(rows, batches)[0] + starts
         return self._ids.values(batches, first, np.asarray(lengths))
 
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the token ids of all rows, thousands of rows at a time.
+
+        Yields:
+            The ids, int32, in the mapped file; and where each row begins and ends in them, int32
+            `[rows + 1]`.
+        """
+        for batch in self._batches:
+            column = batch.column(TOKEN_FIELDS[0][0])
+            offsets = column.offsets.to_numpy()
+            yield column.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]
+        self.let_go()
+
     def trained(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Returns which tokens of pieces of rows count in the loss, as `slices` returns them.
 
@@ -629,7 +646,7 @@ def _encode(
     truncation: str,
     columns: Callable[[RowBatch], Mapping[str, pa.Array]],
 ) -> Iterator[pa.RecordBatch]:
-    for batch in source.batches():
+    for batch in source.batches() if shards.mine() is None else source.batches(file=shards.mine()):
         kept = dict(columns(batch))
         pairs = getattr(batch, "pairs", None)
         if pairs is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kerasllm.data.label_cells import shown
-from kerasllm.data.readers.dialects import LINES, Dialect, unescape
+from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.quoting import raw_fields
@@ -189,6 +189,9 @@ class _QuotedRecords:
                 problem = self._problem_of(error, line)
                 problems.clear()
                 yield line, None, problem
+                # Each line that the quote has swallowed is a row that is lost.
+                for within in range(line + 1, self._last + 1):
+                    yield within, None, Fault(f"within the quotes of line {line}", QUOTES)
                 line = self._last + 1
 
     @property
@@ -265,8 +268,9 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
     In such a file a quote that is left open is an error at once: the next row has quotes too.
     """
     lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
-    found = (raw_fields(unescape(line) if dialect.escaped else line, dialect.delimiter)
-             for line in lines)  # fmt: skip
+    if dialect.escaped:
+        lines = (line.replace('\\"', '""') for line in lines)
+    found = (raw_fields(line, dialect.delimiter) for line in lines)
     rows = (fields for fields in found if fields and len(fields) == width)
     quoted = [fields[column].lstrip().startswith('"') for fields in rows]
     # A header in quotes tells it too.

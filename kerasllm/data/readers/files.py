@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ class DataFile:
             `None`.
         encoding: The encoding of its text. Defaults to `None`: UTF-8.
         delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
+        label: The class of all its texts, where it is a folder of a class. Defaults to `None`.
+        members: The files of a folder of a class, a text each. Defaults to `()`.
     """
 
     name: str
@@ -46,10 +49,14 @@ class DataFile:
     member: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    label: str | None = None
+    members: tuple[DataFile, ...] = ()
 
     @property
     def compression(self) -> str:
         """The lower-case suffix of compression, without its dot: `gz`; `""` of a plain file."""
+        if self.members:
+            return ""
         return compression.split_name(self.member or self.path)[1].removeprefix(".")
 
     @property
@@ -97,6 +104,9 @@ class DataFile:
         Raises:
             DataError: They cannot be read.
         """
+        if self.members:
+            read = [self.label, *(member.sha256() for member in self.members)]
+            return hashlib.sha256(json.dumps(read).encode()).hexdigest()
         try:
             with self.open() as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -162,6 +172,8 @@ def find_files(
     A folder means all files in it and below, which must be of one kind; so does a zip archive.
     Hidden files and folders (`.git`, `__MACOSX`, `_SUCCESS`) are left out, of globs too. Where all
     files of a folder name a split in their paths, those of the split that is asked for are taken.
+    A folder with a folder of texts for each class (`pos/*.txt`, `neg/*.txt`) gives a file for each
+    class.
 
     Args:
         spec: A path, a folder, a glob (`*`, `?`, `[...]`, `**`), an address (`s3://`, `gs://`,
@@ -216,6 +228,9 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         return _opened_archives([path], split, preferred)
     if os.path.isdir(path):
         chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
+        classes, beside = folders.by_class(chosen) if preferred is None else ({}, [])
+        if classes:
+            return _class_folders(path, classes, [*remarks, *folders.left_out(beside, "other")])
         return FoundFiles((DataFile(one, one) for one in _below(path, chosen)), remarks)
     if os.path.exists(path):
         raise DataError(
@@ -248,6 +263,18 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         if near
         else "check the name; a bundled data set is written starter:NAME",
     )
+
+
+def _class_folders(
+    path: str, classes: Mapping[str, Sequence[str]], remarks: Iterable[str]
+) -> FoundFiles:
+    """The folders of the classes, each a file whose members are its texts."""
+    found = FoundFiles(remarks=remarks)
+    for label, names in sorted(classes.items()):
+        members = tuple(DataFile(one, one) for one in _below(path, names))
+        folder = os.path.commonpath([os.path.dirname(one.path) for one in members])
+        found.append(DataFile(folder, folder, label=label, members=members))
+    return found
 
 
 def _opened_archives(

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
+from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.class_labels import ClassLabels
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
@@ -83,7 +84,9 @@ def format_of(file: DataFile) -> Format:
         DataError: No format has this suffix, or a table cannot be read.
     """
     form = None
-    if file.suffix in TABLES:
+    if file.members:
+        form = _CLASS_FOLDER
+    elif file.suffix in TABLES:
         form = _table(file)
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
@@ -172,6 +175,7 @@ def _txt_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> I
 TABLES = (".csv", ".tsv")
 """The suffixes of tables, whose first lines tell how they are read."""
 
+_CLASS_FOLDER = Format("class folder", class_folder_columns, class_folder_rows)
 _JSONL = Format("jsonl", _json_columns, _json_rows)
 FORMATS = {
     ".jsonl": _JSONL,

@@ -252,12 +252,13 @@ class Source:
         """The paths of the files, which are on this machine; those from elsewhere in the cache."""
         return [file.path for file in self._files]
 
-    def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
+    def batches(self, rows: int = 8192, file: int | None = None) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
 
         Args:
             rows: The most rows in a batch; a batch holds rows of one file, and fewer of them where
                 texts are long. Defaults to `8192`.
+            file: The number of the only file that is read. Defaults to `None`: all are.
 
         Raises:
             DataError: A file has bad rows and `on_bad_row` is `"error"`, a file cannot be read to
@@ -270,22 +271,23 @@ class Source:
         self.bad_row_reasons = Counter()
         self.notes = Notes()
         empty = True
-        for index in range(len(self._files)):
+        for index in range(len(self._files)) if file is None else [file]:
             for batch in self._file_batches(index, rows):
                 empty = False
                 yield batch
-        if empty and self.unlabelled and not self.bad_row_count:
+        if not empty or file is not None:
+            return
+        if self.unlabelled and not self.bad_row_count:
             raise self._all_unlabelled()
-        if empty:
-            left_out = "".join(f"; {line}" for line in self.notes.lines())
-            raise DataError(
-                f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
-                if self.bad_row_count
-                else f"There is no row to use{left_out}",
-                where=places(self.bad_rows, self.bad_row_count),
-                fix="check the files, and that the columns are the right ones: "
-                f"{self.description()}",
-            )
+        left_out = "".join(f"; {line}" for line in self.notes.lines())
+        raise DataError(
+            f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
+            if self.bad_row_count
+            else f"There is no row to use{left_out}",
+            where=places(self.bad_rows, self.bad_row_count),
+            fix="check the files, and that the columns are the right ones: "
+            f"{self.description()}",
+        )
 
     def texts_of(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """Reads the texts of some rows again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import re
@@ -77,6 +78,7 @@ class TextLines:
                 if name != "UTF-8" or (b"\n" not in start and b"\r" in start):
                     raw_stream = encodings.AsUtf8(stream, encoding or "utf-8")
                     stream = io.BufferedReader(raw_stream, BLOCK)
+                    refuse_other_formats(self.file, stream.peek(BLOCK))
                 longest, problems, bom = LONGEST, self.problems, _BOM
                 read = functools.partial(stream.readline, longest + 1)
                 for number, raw in enumerate(iter(read, b""), start=1):
@@ -144,6 +146,7 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
     Raises:
         DataError: It is.
     """
+    start = start.removeprefix(codecs.BOM_UTF8)
     found = next((one for magic, one in _OTHER_FORMATS.items() if start.startswith(magic)), None)
     if start.startswith(_POINTER):
         found = ("a pointer of git-lfs in place of the data", "get the data: `git lfs pull`")
