@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 
 from kerasllm.cli.generation_options import generation_options, settings_of
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 from kerasllm.plurals import counted
 
 
 @click.command()
-@click.argument("run", metavar="RUN|PRESET")
+@click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; repeatable.")
 @click.option(
     "--input", metavar="FILE", help="Prompts: .txt, one a line, or .jsonl (prompt or messages)."

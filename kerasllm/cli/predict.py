@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
 from kerasllm.plurals import counted
@@ -23,7 +24,7 @@ _TEXTS = ("text", "text_pair")
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", type=RUN)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
     "--input",

@@ -102,6 +102,14 @@ class Objects(Place):
         with self._refusals(name), self.filesystem.open_input_file(self._inner(name)) as stream:
             return stream.read()
 
+    def copy(self, name: str, target: Path) -> None:
+        """Copies a file to this machine, not by the cache."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._refusals(name), self.filesystem.open_input_file(self._inner(name)) as stream:
+            with open(target, "wb") as file:
+                while block := stream.read(8 * cache.BLOCK):
+                    file.write(block)
+
     def write(self, name: str, source: Path | bytes) -> None:
         """Writes a file, which is there as a whole or not at all.
 
@@ -125,6 +133,11 @@ class Objects(Place):
         """Deletes a file; it is no error if it is not there."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._inner(name))
+
+    def delete_folder(self, name: str) -> None:
+        """Deletes a folder with all that is in it; it is no error if it is not there."""
+        with self._refusals(name), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self._inner(name))
 
     def _inner(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path
