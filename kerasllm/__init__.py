@@ -20,7 +20,7 @@ from kerasllm.runtime import quiet_import
 
 # KerasHub runs on several backends; tf.distribute and tf.data, on which kerasllm is built, need
 # this one. Keras reads the variable when it is first imported.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
 quiet_import.install()
 
 __version__ = "0.1.0"
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from kerasllm.jobs import load as load
     from kerasllm.models.causal_lm import CausalLM as CausalLM
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
-    from kerasllm.models.text_classifier import TextClassifier as TextClassifier
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
+    from kerasllm.models.text_classifier import TextClassifier as TextClassifier
     from kerasllm.trained_model import TrainedModel as TrainedModel
     from kerasllm.training.fit import FineTunedModel as FineTunedModel
 else:

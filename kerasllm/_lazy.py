@@ -6,6 +6,9 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 
+# What imports Keras, on whatever backend it is set to.
+_NEEDS_KERAS = ("kerasllm.models.", "kerasllm.training.")
+
 
 def lazy_names(
     package: str, names: Mapping[str, str]
@@ -26,6 +29,10 @@ def lazy_names(
     def __getattr__(name: str) -> object:
         if name not in names:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        if f"{package}.{names[name]}.".startswith(_NEEDS_KERAS):
+            from kerasllm.environment import refuse_other_keras
+
+            refuse_other_keras()
         if not names[name]:
             return importlib.import_module(f"{package}.{name}")
         return getattr(importlib.import_module(f"{package}.{names[name]}"), name)

@@ -1,15 +1,18 @@
-"""Where kerasllm keeps its cache, and what machine and versions a run was made with."""
+"""Where kerasllm keeps its cache, which Keras it runs on, and what a run was made with."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from kerasllm.addresses import redact
+from kerasllm.errors import CommandError
 
 PACKAGES = (
     "kerasllm",
@@ -28,9 +31,61 @@ def cache_dir() -> Path:
     if folder := os.environ.get("KERASLLM_CACHE"):
         return Path(folder).expanduser()
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "kerasllm"
+        return home() / "Library" / "Caches" / "kerasllm"
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kerasllm"
+    return (Path(base) if base else home() / ".cache") / "kerasllm"
+
+
+def home() -> Path:
+    """Returns the home directory; where a user has none, one that is made for temporary files.
+
+    Containers run as users that no one has entered anywhere. Packages that need a home when they
+    are imported find the same one: `HOME` is set.
+
+    Raises:
+        CommandError: If the folder is another user's.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"kerasllm-{os.getuid()}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    # Anyone can make a folder there, and wait for what is read from it.
+    if not folder.is_dir() or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise CommandError(
+            "There is no home directory, and a folder in its place cannot be made",
+            where=str(folder),
+            fix="set HOME to a folder that can be written",
+        )
+    os.environ["HOME"] = str(folder)
+    return folder
+
+
+def keras_problem() -> CommandError | None:
+    """Returns why the Keras that the environment asks for is not the one that kerasllm runs on."""
+    keras = sys.modules.get("keras")
+    backend = keras.config.backend() if hasattr(keras, "config") else None
+    backend = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        return CommandError(
+            f"kerasllm runs on Keras' TensorFlow backend. Received: KERAS_BACKEND={backend}",
+            where="the environment variable KERAS_BACKEND",
+            fix="unset KERAS_BACKEND, or set it to tensorflow, before Keras is imported",
+        )
+    if (legacy := os.environ.get("TF_USE_LEGACY_KERAS")) in ("1", "true", "True"):
+        return CommandError(
+            f"kerasllm runs on Keras 3, and TF_USE_LEGACY_KERAS={legacy} asks for Keras 2",
+            where="the environment variable TF_USE_LEGACY_KERAS",
+            fix="unset TF_USE_LEGACY_KERAS",
+        )
+    return None
+
+
+def refuse_other_keras() -> None:
+    """Raises the `keras_problem`, if there is one."""
+    if problem := keras_problem():
+        raise problem
 
 
 def store_dir() -> Path:

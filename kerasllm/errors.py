@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from kerasllm.addresses import redact
 
 
+# Of what is shown: a name or a list that came from a file may be a megabyte.
+_LONGEST = 20_000
+_LONGEST_LINE = 4000
+
+
 class KerasllmError(Exception):
     """An error that is shown to the user as one readable block, never as a traceback.
 
@@ -32,12 +37,20 @@ class KerasllmError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        lines = [self.what]
+        lines = [_cut(self.what, _LONGEST)]
         if self.where:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {_cut(self.where, _LONGEST_LINE)}")
         if self.fix:
-            lines.append(f"  do:    {self.fix}")
+            lines.append(f"  do:    {_cut(self.fix, _LONGEST_LINE)}")
         return "\n".join(lines)
+
+
+def _cut(text: str, longest: int) -> str:
+    # Halves of pairs, which no file and no terminal can be written to with, are escaped.
+    text = text.encode(errors="backslashreplace").decode()
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}... ({len(text) - longest:,} characters more)"
 
 
 class CommandError(KerasllmError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,7 +156,7 @@ class Run:
                 "This run did not finish: it has no trained model",
                 where=str(run.path),
                 fix="continue the training: `kerasllm finetune --resume --output "
-                f"{run.path}`",
+                f"{shell_word(run.path)}`",
             )
         return run
 
@@ -170,6 +171,17 @@ class Run:
             if not isinstance(found.get(key, {}), dict):
                 raise _damaged(self.environment, f"{key} is no object")
         return found
+
+
+def shell_word(path: str | Path) -> str:
+    """Returns a path as it is typed in a command: quoted where it must be, and never an option.
+
+    Example:
+        >>> shell_word("my run"), shell_word("-x")
+        ("'my run'", './-x')
+    """
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def write_text(path: Path, text: str) -> None:

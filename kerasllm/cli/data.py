@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import click
 
-from kerasllm.cli.recipe_options import load_recipe
+from kerasllm.cli.file_options import encoding_options
+from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
 
 _COLUMNS = (
@@ -23,7 +25,8 @@ _COLUMNS = (
 
 
 def column_options(command: Callable) -> Callable:
-    """Adds the options that name columns."""
+    """Adds the options that name columns, and how the files are read."""
+    command = encoding_options(command)
     for option in reversed(_COLUMNS):
         command = option(command)
     return command
@@ -71,6 +74,8 @@ def report(
     text: str | None,
     text_pair: str | None,
     label: tuple[str, ...],
+    encoding: str | None,
+    delimiter: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
     deep: bool,
@@ -93,12 +98,14 @@ def report(
         options = {
             **dict(train=files, validation=validation, test=test, overrides=overrides),
             **dict(text=text, text_pair=text_pair, label=label, seed=None, strategy=None),
+            **dict(encoding=encoding, delimiter=delimiter),
         }
         loaded = load_recipe(recipe, options)
         # For its tokenizer.
         import_tensorflow()
     elif overrides:
         raise click.UsageError("--set changes a recipe: name one with --recipe.")
+    from kerasllm.data.readers.files import read_as
     from kerasllm.workflows.data_report import data_report, show, write_clean, write_html
     from kerasllm.workflows.report import Report
 
@@ -106,7 +113,11 @@ def report(
     if deep:
         import_tensorflow()
     found = data_report(
-        {part: spec for part, spec in parts.items() if spec},
+        {
+            part: read_as(spec, part, encoding=encoding, delimiter=delimiter, preferred="text")
+            for part, spec in parts.items()
+            if spec
+        },
         loaded,
         columns={"text": text, "text_pair": text_pair, "label": list(label) or None},
         deep=deep,
@@ -146,6 +157,8 @@ def convert(
     text: str | None,
     text_pair: str | None,
     label: tuple[str, ...],
+    encoding: str | None,
+    delimiter: str | None,
     lines: bool,
     on_bad_row: str,
 ) -> None:
@@ -159,13 +172,14 @@ def convert(
     what was read.
     """
     from kerasllm.data.convert import convert as write
+    from kerasllm.data.readers.files import read_as
     from kerasllm.plurals import counted
     from kerasllm.workflows.report import Report
 
     report = Report()
     with report.busy("converting") as busy:
         done = write(
-            list(files),
+            read_as(files, "train", encoding=encoding, delimiter=delimiter, preferred="text"),
             output,
             columns=[column for column in (text, text_pair, *label) if column],
             lines=lines,
@@ -179,3 +193,29 @@ def convert(
     if done.skipped:
         file, line, why = done.bad_rows[0]
         report.line(f"{counted(done.skipped, 'row')} left out, the first at {file}:{line}: {why}")
+
+
+@data.command()
+@recipe_options
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that tokenize, each files of its own.  [default: one for each core]",
+)
+def prepare(recipe: str | None, processes: int | None, verbose: bool, **options) -> None:
+    """Tokenize data ahead, so that a training begins at once.
+
+    \b
+    kerasllm data prepare --recipe gpt_continue --train 'corpus/*.jsonl' --processes 8
+
+    The tokens are those that finetune makes with the same data, preset and lengths, and it finds
+    them in the cache. Several processes share the files; what was broken off continues.
+    """
+    if not recipe:
+        raise click.UsageError(missing_recipe())
+    loaded = load_recipe(recipe, options)
+    import_tensorflow()
+    from kerasllm.workflows.prepare import prepare_data
+
+    prepare_data(loaded, processes=processes or os.cpu_count() or 1)

@@ -7,6 +7,7 @@ import json
 import click
 
 from kerasllm.cli.startup import import_tensorflow
+from kerasllm.environment import keras_problem
 
 
 @click.command()
@@ -16,7 +17,8 @@ def doctor(as_json: bool) -> None:
 
     Each check is made, not assumed; a failed one says what to do, and the exit status is then 1.
     """
-    import_tensorflow()
+    if keras_problem() is None:
+        import_tensorflow()
     from kerasllm.workflows.doctor import diagnose
 
     checks = diagnose()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 
@@ -26,6 +27,7 @@ from kerasllm.cli.startup import import_tensorflow
     "--text-pair", metavar="COLUMN", help="Column of the second texts.  [default: the recipe's]"
 )
 @click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: the recipe's]")
+@encoding_options
 @click.option(
     "--stride",
     type=int,

@@ -12,6 +12,7 @@ import click
 
 from kerasllm import __version__
 from kerasllm.addresses import redact
+from kerasllm.cli.characters import escape_what_cannot_be_written
 from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
@@ -96,6 +97,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    escape_what_cannot_be_written()
     debug = "--debug" in arguments[:1]
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)

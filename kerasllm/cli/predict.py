@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
@@ -37,6 +38,7 @@ _TEXTS = ("text", "text_pair")
     "--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]"
 )
 @click.option("--text-pair", metavar="COLUMN", help="Column of the second texts in FILE.")
+@encoding_options
 @click.option(
     "--keep",
     multiple=True,

@@ -47,6 +47,12 @@ _OPTIONS = (
         help="Column of the labels: data.label. Repeatable, for a column of 0 and 1 a label.",
     ),
     click.option(
+        "--encoding", metavar="NAME", help="Encoding of the files, as cp1252: data.encoding."
+    ),
+    click.option(
+        "--delimiter", metavar="CHARACTER", help="What separates fields of csv: data.delimiter."
+    ),
+    click.option(
         "--set",
         "overrides",
         multiple=True,
@@ -62,8 +68,8 @@ _OPTIONS = (
         "as --set training.strategy=NAME.",
     ),
 )
-# The options that name columns, by the key of `data` that they set.
-_COLUMNS = ("text", "text_pair", "label")
+# The options that name columns, and how files are read, by the key of `data` that they set.
+_COLUMNS = ("text", "text_pair", "label", "encoding", "delimiter")
 
 
 def recipe_options(command: Callable) -> Callable:

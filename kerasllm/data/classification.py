@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,20 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data.examples import Examples
-from kerasllm.data.labels import Labels, read_label_names
-from kerasllm.data.loading import open_tokens, place_of
-from kerasllm.data.detection import check_detected
-from kerasllm.data.label_column import SAMPLE
+from kerasllm.data.labels import Labels
+from kerasllm.data.loading import open_tokens, reading_of
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified
+from kerasllm.data.stored_labels import (
+    TO_IGNORE,
+    encode_label_sets,
+    encode_labels,
+    find_doubtful_labels,
+    learn_labels,
+    refuse_lost_classes,
+    refuse_unknown,
+)
 from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
@@ -46,6 +52,7 @@ class ClassificationData:
         pair: Whether each row has two texts. Defaults to `False`.
         mean: Of a score in the training data. Defaults to `0.0`.
         std: The standard deviation of a score in the training data. Defaults to `1.0`.
+        remarks: What a user should know of the labels, a list.
     """
 
     problem: Problem
@@ -59,6 +66,7 @@ class ClassificationData:
     pair: bool = False
     mean: float = 0.0
     std: float = 1.0
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -107,10 +115,17 @@ def load_data(
         )
         for part, source in sources.items()
     }
-    labels = _learn_labels(recipe, train_source, stores["train"])
-    parts = {
-        part: examples_of(store, labels, problem, tokenizer) for part, store in stores.items()
-    }
+    for part, store in stores.items():
+        refuse_lost_classes(f"{part} data", sources[part], store, TO_IGNORE)
+    labels = learn_labels(recipe, train_source, stores["train"])
+    found = find_doubtful_labels(recipe, train_source, stores["train"], labels)
+    parts = {}
+    for part, store in stores.items():
+        # Each file may name its own numbers, where the recipe does not.
+        names = None if recipe.label_names or part == "train" else sources[part].label_names
+        parts[part] = examples_of(
+            store, labels.read_as(names), problem, tokenizer, to_ignore=TO_IGNORE
+        )
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
         split = split_label_sets if problem.kind == "multi_label" else split_stratified
@@ -136,6 +151,7 @@ def load_data(
         pair,
         mean,
         std,
+        found,
     )
 
 
@@ -166,7 +182,10 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         label=own["label"],
         problem=train.problem if train is not None else recipe.problem,
         label_separator=recipe.label_separator,
+        # Recipes of tasks of other packages may not have it.
+        ignore_labels=getattr(recipe, "ignore_labels", None) or (),
         on_bad_row=recipe.on_bad_row,
+        **reading_of(recipe),
     )
     if train is not None and (source.pair_column is None) != (train.pair_column is None):
         raise DataError(
@@ -202,9 +221,22 @@ def target_column(batch: RowBatch) -> dict[str, pa.Array]:
 
 
 def examples_of(
-    store: TokenStore, labels: Labels, problem: Problem, tokenizer: Tokenizer
+    store: TokenStore,
+    labels: Labels,
+    problem: Problem,
+    tokenizer: Tokenizer,
+    *,
+    to_ignore: str | None = None,
 ) -> Examples:
     """Returns the rows of a store with their encoded labels.
+
+    Args:
+        store: The rows.
+        labels: The classes.
+        problem: What is predicted.
+        tokenizer: What the tokens were made with.
+        to_ignore: The setting that leaves rows out by their label, for messages. Defaults to
+            `None`: there is none.
 
     Raises:
         DataError: If a label was not in the training data.
@@ -212,74 +244,12 @@ def examples_of(
     second = {"second_segment": tokenizer.second_segment}
     if problem.kind == "regression":
         return Examples.of(store, store.numbers(LABEL), **second)
+    refuse_unknown(store, labels, to_ignore)
     if problem.kind == "multi_label":
         return Examples.of(
             store, encode_label_sets(store, labels), label_count=len(labels), **second
         )
     return Examples.of(store, encode_labels(store, labels), **second)
-
-
-def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
-    """Returns the class of each row of a store, `[rows]`, of the smallest unsigned type.
-
-    Raises:
-        DataError: If a label was not in the training data.
-    """
-    # By distinct label of a few thousand rows at a time: a string for each of a hundred million
-    # rows would fill the memory.
-    place = place_of(store)
-    classes, start = np.empty(len(store), np.min_scalar_type(len(labels) - 1)), 0
-    for chunk in store.labels.chunks:
-        column = chunk.dictionary_encode()
-        rows, first = column.indices.to_numpy(), start
-        found = labels.encode(
-            column.dictionary.to_pylist(),
-            lambda label, rows=rows, first=first: place(first + int(np.argmax(rows == label))),
-        )
-        classes[start : start + len(rows)] = found[rows]
-        start += len(rows)
-    store.let_go()
-    return classes
-
-
-def as_numbered(labels: Labels, store: TokenStore) -> Labels:
-    """Returns the labels as a store has them, where that writes classes as their numbers.
-
-    Args:
-        labels: The labels of a model.
-        store: Rows whose labels are the model's, or `0`, `1`, ... up to their number.
-    """
-    found = set(_label_counts(store))
-    numbers = [str(number) for number in range(len(labels))]
-    if found <= {*labels.raw, *labels.names} or not found <= set(numbers):
-        return labels
-    return Labels(numbers, labels.names)
-
-
-def encode_label_sets(store: TokenStore, labels: Labels) -> np.ndarray:
-    """Returns the labels of each row of a store as bits, uint8 `[rows, bytes]`.
-
-    Raises:
-        DataError: If a label was not in the training data.
-    """
-    place = place_of(store)
-    bits, start = np.empty((len(store), -(-len(labels) // 8)), np.uint8), 0
-    for chunk in store.column(LABEL).chunks:
-        flat = chunk.flatten().dictionary_encode()
-        of_row = np.repeat(np.arange(len(chunk)), chunk.value_lengths().to_numpy())
-        indices, first = flat.indices.to_numpy(), start
-        numbers = labels.encode(
-            flat.dictionary.to_pylist(),
-            lambda label, indices=indices, of_row=of_row, first=first: place(
-                first + int(of_row[np.argmax(indices == label)])
-            ),
-        )
-        given = np.zeros((len(chunk), len(labels)), bool)
-        given[of_row, numbers[indices]] = True
-        bits[start : start + len(chunk)] = np.packbits(given, axis=1)
-        start += len(chunk)
-    store.let_go()
-    return bits
 
 
 def class_weights(
@@ -301,59 +271,6 @@ def class_weights(
     named = np.ones(len(labels), dtype=np.float32)
     named[labels.encode(list(weights), lambda row: "data.class_weights")] = list(weights.values())
     return named
-
-
-def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
-    where = ", ".join(source.files)
-    kind = source.problem.kind
-    if kind == "regression":
-        return Labels([source.label_column or "score"])
-    names = recipe.label_names or source.label_names
-    if isinstance(names, str):
-        names = read_label_names(names)
-    counts = _label_counts(store)
-    detected = recipe.problem == "auto" and recipe.label_separator is None
-    if detected and len(source.label_columns) == 1 and len(store) > SAMPLE:
-        check_detected(
-            source.problem,
-            counts,
-            column=source.label_column,
-            locate=lambda unlike: _first_place(store, counts, unlike),
-        )
-    if kind == "single_label":
-        return Labels.learn(counts, names, where=where)
-    columns = source.label_columns if len(source.label_columns) > 1 else ()
-    return Labels.learn({*columns, *counts}, names, where=where, several=True)
-
-
-def _label_counts(store: TokenStore) -> dict[str, int]:
-    """Returns how many rows have each label, whether a row has one or several."""
-    counts: Counter[str] = Counter()
-    for chunk in store.column(LABEL).chunks:
-        found = (chunk.flatten() if pa.types.is_list(chunk.type) else chunk).value_counts()
-        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist())))
-    store.let_go()
-    return counts
-
-
-def _first_place(
-    store: TokenStore, counts: Mapping[str, int], unlike: Callable[[str], bool] | None
-) -> str:
-    """Returns the place of the first row with a label that a function returns true for.
-
-    Without a function: of the first row after the sample with a label that is not in the sample.
-    """
-    start, seen = 0, set()
-    wanted = {label for label in counts if unlike and unlike(label)}
-    for chunk in store.column(LABEL).chunks:
-        for row, label in enumerate(chunk.to_pylist(), start=start):
-            given = {label} if isinstance(label, str) else set(label)
-            if given & wanted if unlike else row >= SAMPLE and given - seen:
-                return place_of(store)(row)
-            if row < SAMPLE:
-                seen |= given
-        start += len(chunk)
-    return place_of(store)(0)
 
 
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:

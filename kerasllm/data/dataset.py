@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 # Where scores are split, each part has its share of each of so many ranges of them.
 _RANGES = 10
-ARGUMENTS = ("data.text", "data.text_pair", "data.label", "data.label_separator", "data.on_bad_row")
+ARGUMENTS = (
+    *("data.text", "data.text_pair", "data.label", "data.label_separator", "data.on_bad_row"),
+    *("data.encoding", "data.delimiter"),
+)
 """The keys of a recipe that are arguments of a `Dataset`, for messages."""
 
 
@@ -77,9 +81,11 @@ class Dataset:
         label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
         on_bad_row: `"error"` refuses files with bad rows, `"skip"` leaves them out. Defaults to
             `"error"`.
+        encoding: The encoding of the files' text. Defaults to `None`: UTF-8.
+        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
 
     Attributes:
-        files: As given.
+        files: As given, or found where an encoding or a delimiter is named.
         columns: The arguments that name and describe columns, a dict.
         on_bad_row: As given.
         rows: int64, which rows these are of the files'; `None`: all.
@@ -105,8 +111,13 @@ class Dataset:
         label: str | Sequence[str] | None = None,
         label_separator: str | None = None,
         on_bad_row: str = "error",
+        encoding: str | None = None,
+        delimiter: str | None = None,
     ):
-        self.files = files
+        from kerasllm.data.readers.files import read_as
+
+        reading = {"encoding": encoding, "delimiter": delimiter}
+        self.files = read_as(files, split, preferred="text", **reading)
         self.columns: dict[str, Any] = {
             "split": split,
             "text": text,
@@ -369,9 +380,12 @@ class Dataset:
     def labels(self) -> Labels:
         """The classes, for `TextClassifier.from_preset(..., labels=...)`.
 
+        A `UserWarning` tells of labels that look alike, and of those that may mean none.
+
         Raises:
-            DataError: If the rows have no labels, or scores.
+            DataError: If the rows have no labels, or scores; or labels that nobody can tell apart.
         """
+        from kerasllm.data.label_checks import check_labels
         from kerasllm.data.labels import Labels
 
         if not self.counts:
@@ -380,7 +394,12 @@ class Dataset:
             raise DataError("The rows have scores, and no classes", where=str(self.files))
         several = self._read.kind == "multi_label"
         with worded_for_python(ARGUMENTS):
-            return Labels.learn(self._read.counts, self._read.names, several=several)
+            labels = Labels.learn(self._read.counts, self._read.names, several=several)
+            where = str(self.files)
+            found = check_labels(self.counts, labels, where=where, of_recipe=False)
+        for warning in found:
+            warnings.warn(warning.removeprefix("warning: "), UserWarning, stacklevel=2)
+        return labels
 
     @property
     def counts(self) -> dict[str, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kerasllm.data.label_column import SAMPLE, LabelColumn
+from kerasllm.data.label_cells import label_text, shown
+from kerasllm.data.label_column import SAMPLE, SEPARATORS, LabelColumn
+from kerasllm.data.label_forms import ONE_HOT
 from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
@@ -52,9 +54,9 @@ def detect_problem(
         raise ValueError(f"kind must be auto, {', '.join(KINDS)}. Received: {kind!r}")
     column_of = LabelColumn(values, column, where, places)
     if kind in ("auto", "multi_label"):
-        column_of.refuse_one_hot_lists()
+        _refuse_one_hot_lists(column_of)
     if separator is not None and kind in ("auto", "multi_label"):
-        hint = column_of.other_separator(separator)
+        hint = _other_separator(column_of, separator)
         return Problem("multi_label", separator, "data.label_separator is set", hint)
     if kind == "multi_label" and of_one_label and column_of.is_one_hot():
         return Problem(kind, why="each label has a column", one_hot=True)
@@ -114,3 +116,43 @@ def check_detected(
         "the problem was detected from",
         fix=error.fix,
     )
+
+
+def _refuse_one_hot_lists(column: LabelColumn) -> None:
+    """Stops at lists that hold 0 and 1 in the places of labels, which have no names."""
+    lists = [*column.lists, *column.written.values()]
+    if len(lists) * 2 < column.rows or len({len(one) for one in lists}) != 1:
+        return
+    different = set()
+    for one in lists:
+        try:
+            different.add(tuple(label_text(part).lower() for part in one))
+        except TypeError:
+            return
+    size = len(lists[0])
+    if size < 2 or any(part not in ONE_HOT for one in different for part in one):
+        return
+    if len(different) == 1 and len(set(next(iter(different)))) == size:
+        # Always the labels 0 and 1.
+        return
+    raise DataError(
+        f"The label column '{column.name}' holds lists of {size} values that are 0 or 1, one "
+        f"place for each label ({shown(lists[0])}), and the labels have no names there",
+        where=column.where,
+        fix="write the names of the labels (['joy', 'fear']), or a column of 0 and 1 for each "
+        "label: --set 'data.label=[joy, fear, ...]'",
+    )
+
+
+def _other_separator(column: LabelColumn, separator: str) -> str:
+    """Names a cell that has another separator where no cell has the one that is set."""
+    if any(separator in text for text in column.counts):
+        return ""
+    for other in SEPARATORS:
+        held = next((text for text in column.counts if other in text), None)
+        if held is not None and held not in column.written:
+            return (
+                f"no label holds data.label_separator={separator!r}, "
+                f"and {column.placed([held])} holds {other!r}"
+            )
+    return ""

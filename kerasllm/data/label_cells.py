@@ -12,23 +12,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number, visible
 from kerasllm.data.readers.json_files import json_kind
-
-BOOLEANS = {"true": True, "false": False}
-"""How booleans are written, in lower case."""
 
 MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?")
 """What stands for a missing number, in lower case; among words each may be a class."""
-
-ONE_HOT = {"0": False, "1": True, **BOOLEANS}
-"""What a column of 0 and 1 holds, in lower case."""
 
 QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")
 """The start of a list of strings as Python or JSON writes it."""
 
 _LONGEST = 40
 _LARGEST_SCORE = 1e38
-_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _NUMPY_STRINGS = re.compile(rf"(?:{_STRING.pattern})(?:\s+(?:{_STRING.pattern}))+")
@@ -82,11 +76,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is a number as programs write it: `3`, `-0.5`, `1e-3`."""
-    return _NUMBER.fullmatch(text) is not None
-
-
 def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
     try:
         label = label_text(value)
@@ -96,11 +85,15 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
         ) from None
     if not label:
         raise ValueError("the label is empty")
+    if not label.isascii() and not visible(label):
+        raise ValueError(f"the label is empty: {ascii(label)} is nothing that can be seen")
     if numbers and label.lower() in MISSING:
         raise ValueError(
             f"the label is missing: {shown(label)} among numbers (a class needs another name)"
         )
-    return label.lower() if booleans and label.lower() in BOOLEANS else label
+    if booleans and label.lower() in ONE_HOT:
+        return "true" if ONE_HOT[label.lower()] else "false"
+    return label
 
 
 def parse_one_hot(values: Sequence[Any], names: Sequence[str]) -> tuple[str, ...]:

@@ -11,17 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.label_cells import (
-    BOOLEANS,
     MISSING,
-    ONE_HOT,
     QUOTED_LIST,
-    is_number,
     label_text,
     listed,
     parts_of,
     shown,
     unquoted,
 )
+from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number
 from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
@@ -47,8 +45,6 @@ _LONGEST_PART = 40
 
 _SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*\.?[0-9]*|[-+]?\.[0-9]+) ?([%$€£¥]?)")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-_NO_CLASSES = ("nan", "n/a", "null", "#n/a", "<na>")
 
 
 class LabelColumn:
@@ -116,7 +112,8 @@ class LabelColumn:
         return self._detect_labels()
 
     def are_booleans(self) -> bool:
-        return bool(self.counts) and all(text.lower() in BOOLEANS for text in self.counts)
+        found = {text.lower() for text in self.counts}
+        return found <= set(ONE_HOT) and bool(found & set(BOOLEANS))
 
     @functools.cached_property
     def written(self) -> dict[str, list]:
@@ -155,44 +152,6 @@ class LabelColumn:
                         return separator
         return None
 
-    def refuse_one_hot_lists(self) -> None:
-        """Stops at lists that hold 0 and 1 in the places of labels, which have no names."""
-        lists = [*self.lists, *self.written.values()]
-        if len(lists) * 2 < self.rows or len({len(one) for one in lists}) != 1:
-            return
-        different = set()
-        for one in lists:
-            try:
-                different.add(tuple(label_text(part).lower() for part in one))
-            except TypeError:
-                return
-        size = len(lists[0])
-        if size < 2 or any(part not in ONE_HOT for one in different for part in one):
-            return
-        if len(different) == 1 and len(set(next(iter(different)))) == size:
-            # Always the labels 0 and 1.
-            return
-        raise DataError(
-            f"The label column '{self.name}' holds lists of {size} values that are 0 or 1, one "
-            f"place for each label ({shown(lists[0])}), and the labels have no names there",
-            where=self.where,
-            fix="write the names of the labels (['joy', 'fear']), or a column of 0 and 1 for each "
-            "label: --set 'data.label=[joy, fear, ...]'",
-        )
-
-    def other_separator(self, separator: str) -> str:
-        """Names a cell that has another separator where no cell has the one that is set."""
-        if any(separator in text for text in self.counts):
-            return ""
-        for other in SEPARATORS:
-            held = next((text for text in self.counts if other in text), None)
-            if held is not None and held not in self.written:
-                return (
-                    f"no label holds data.label_separator={separator!r}, "
-                    f"and {self._placed([held])} holds {other!r}"
-                )
-        return ""
-
     def is_one_hot(self) -> bool:
         holds = all(text.lower() in ONE_HOT for text in self.counts)
         return holds and bool(self.counts) and not self.lists
@@ -229,7 +188,7 @@ class LabelColumn:
         problem = self._of_numbers()._detect_numbers()
         count = sum(self.odd.values())
         rows = "row has" if count == 1 else "rows have"
-        hint = f"{count:,} {rows} no label: {self._placed(self.odd)}"
+        hint = f"{count:,} {rows} no label: {self.placed(self.odd)}"
         hint += f"; {problem.hint}" * bool(problem.hint)
         return dataclasses.replace(problem, hint=hint)
 
@@ -250,12 +209,12 @@ class LabelColumn:
         return self.unclear(
             "numbers, most of them, and other values",
             KINDS[0],
-            examples=f"{self._placed(self.odd)}: {rows}",
+            examples=f"{self.placed(self.odd)}: {rows}",
             advice=f"to predict a number, correct the other values, or leave {rows} out: "
             "--set data.problem=regression --set data.on_bad_row=skip",
         )
 
-    def _placed(self, texts: Iterable[str]) -> str:
+    def placed(self, texts: Iterable[str]) -> str:
         """Values, and where each of them stands first."""
         texts = list(texts)
         found = []
@@ -374,11 +333,11 @@ class LabelColumn:
         return Problem(
             "single_label",
             why=self._found("label"),
-            hint=self._odd_labels() or self._look_alikes() or self._unsure_lists(),
+            hint=self._odd_labels() or self._unsure_lists(),
         )
 
     def _odd_labels(self) -> str:
-        """Names lists, rare values among numbers, and what may stand for a missing label."""
+        """Names lists, and rare values among numbers."""
         if self.lists:
             return (
                 f"{len(self.lists):,} of the labels are lists ({shown(self.lists[0])}), which "
@@ -386,30 +345,26 @@ class LabelColumn:
             )
         odd = sum(self.odd.values())
         if odd * 10 <= self.rows:
-            return f"all labels but {odd:,} are numbers; taken as labels: {self._placed(self.odd)}"
-        missing = [text for text in self.counts if text.lower() in _NO_CLASSES]
-        if not missing:
-            return ""
-        return f"taken as a label, though it may stand for a missing one: {self._placed(missing)}"
-
-    def _look_alikes(self) -> str:
-        """Names labels that differ in case or in characters that nobody sees."""
-        groups: dict[str, list[str]] = {}
-        for text in self.counts:
-            groups.setdefault(_INVISIBLE.sub("", text).casefold(), []).append(text)
-        alike = next((group for group in groups.values() if len(group) > 1), None)
-        if alike is None:
-            return ""
-        return f"labels that look alike are different: {', '.join(map(ascii, alike))}"
+            return f"all labels but {odd:,} are numbers; taken as labels: {self.placed(self.odd)}"
+        return ""
 
     def _unsure_lists(self) -> str:
         holds = [lambda text: text in self.written]
         holds += [functools.partial(lambda one, text: one in text, one) for one in SEPARATORS]
-        held = next((text for one in holds for text in self.counts if one(text)), None)
+        held = next((found for one in holds if (found := list(filter(one, self.counts)))), None)
         if held is None:
             return ""
+        others = f", as are {len(held) - 1:,} like it" if held[2:] else ", as is 1 like it"
+        rows = _different(sum(self.counts[text] for text in held), "row", "")
+        known = any(
+            {unquoted(part.strip()) for part in text.split(one)} & {*self.counts} - {text}
+            for text in held
+            for one in SEPARATORS
+            if one in text
+        )
         return (
-            f"{shown(held)} is taken as one label; if it is several, set data.problem=multi_label"
+            f"{'warning: ' * known}{shown(held[0])} is taken as one label{others * bool(held[1:])} "
+            f"({rows}); if it is several, set data.problem=multi_label"
         )
 
     def unclear(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,9 +13,15 @@ from typing import Any
 import numpy as np
 
 from kerasllm.data.label_cells import label_text
+from kerasllm.data.label_forms import ONE_HOT, forms_of, sort_key, written_otherwise
+from kerasllm.data.label_names import named_classes
 from kerasllm.errors import DataError
+from kerasllm.plurals import counted
 
 FILE_NAME = "labels.json"
+
+# Labels that a message names.
+_SHOWN = 6
 
 
 class Labels:
@@ -24,6 +31,8 @@ class Labels:
         raw: How each class is written in the training data; numbers and booleans as files write
             them, `"1"` and `"true"`.
         names: How each class is shown. Defaults to `None`: as it is written.
+        aliases: Other ways in which the training data writes classes, and what is in `raw` for
+            each. Defaults to `None`: there are none.
 
     Example:
 
@@ -34,12 +43,19 @@ class Labels:
     array([1, 0], dtype=int32)
     """
 
-    def __init__(self, raw: Sequence[str], names: Sequence[str] | None = None):
+    def __init__(
+        self,
+        raw: Sequence[str],
+        names: Sequence[str] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ):
         self.raw = tuple(map(_written, raw))
         self.names = tuple(map(_written, names)) if names is not None else self.raw
+        self.aliases = dict(aliases or {})
         # Data to evaluate on may use either way of writing; what the training data says wins.
         self._numbers = {name: number for number, name in enumerate(self.names)}
-        self._numbers.update({label: number for number, label in enumerate(self.raw)})
+        numbers = {label: number for number, label in enumerate(self.raw)}
+        self._numbers |= {alias: numbers[label] for alias, label in self.aliases.items()} | numbers
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,6 +76,38 @@ class Labels:
 
     def __repr__(self) -> str:
         return f"Labels({list(self.names)!r})"
+
+    def __contains__(self, label: object) -> bool:
+        return isinstance(label, str) and self.number_of(label) is not None
+
+    def number_of(self, label: str) -> int | None:
+        """Returns the class of a label, also where a file writes it in another way.
+
+        Args:
+            label: A label as data writes it, or as it is shown; `None` is returned for others.
+        """
+        number = self._numbers.get(label)
+        if number is None:
+            forms = forms_of(label, booleans=self._are_booleans)
+            found = {self._forms[form] for form in forms if form in self._forms}
+            number = found.pop() if len(found) == 1 else None
+            if number is not None:
+                # Next time it is found at once.
+                self._numbers[label] = number
+        return number
+
+    @property
+    def _are_booleans(self) -> bool:
+        return len(self) == 2 and {label.lower() for label in self.raw} <= set(ONE_HOT)
+
+    @functools.cached_property
+    def _forms(self) -> dict[tuple, int]:
+        """The class of each form that one class alone has."""
+        forms: dict[tuple, set[int]] = {}
+        for label, number in self._numbers.items():
+            for form in forms_of(label, booleans=self._are_booleans):
+                forms.setdefault(form, set()).add(number)
+        return {form: numbers.pop() for form, numbers in forms.items() if len(numbers) == 1}
 
     @classmethod
     def of(cls, labels: Any) -> Labels:
@@ -136,7 +184,9 @@ class Labels:
         Raises:
             DataError: If there are too few classes, or `names` misses one.
         """
-        found = sorted(set(labels), key=_sort_key)
+        found = set(labels)
+        aliases = written_otherwise(found)
+        found = sorted({aliases.get(label, label) for label in found}, key=sort_key)
         if not found:
             raise DataError(
                 "No row has a label",
@@ -150,18 +200,18 @@ class Labels:
                 fix="check that data.label names the right column",
             )
         if not names:
-            return cls(found)
+            return cls(found, aliases=aliases)
         if not isinstance(names, Mapping):
             return cls._in_order(found, names, where)
-        missing = [label for label in found if label not in names]
-        if missing:
+        found = cls(*named_classes(found, aliases, names, where))
+        if len(found) < 2 and not several:
             raise DataError(
-                f"data.label_names has no name for the label {missing[0]!r}"
-                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                f"data.label_names gives all labels the name {found.names[0]!r}; a classifier "
+                "needs at least two classes",
                 where=where,
-                fix="add it to data.label_names; names there: " + ", ".join(map(repr, names)),
+                fix="give the labels of each class a name of its own",
             )
-        return cls(found, [names[label] for label in found])
+        return found
 
     @classmethod
     def _in_order(cls, found: Sequence[str], names: Sequence[str], where: str) -> Labels:
@@ -195,9 +245,11 @@ class Labels:
         try:
             return np.array([self._numbers[label] for label in labels], dtype=np.int32)
         except KeyError:
-            unknown = [at for at, label in enumerate(labels) if label not in self._numbers]
-        raise self._unknown(
-            labels[unknown[0]], len(unknown), where(unknown[0]) if where else None
+            unknown = [at for at, label in enumerate(labels) if label not in self]
+        if not unknown:
+            return np.array([self._numbers[label] for label in labels], dtype=np.int32)
+        raise self.unknown(
+            [labels[at] for at in unknown], where(unknown[0]) if where else None
         )
 
     def encode_sets(
@@ -221,28 +273,43 @@ class Labels:
         >>> Labels(["fear", "joy", "love"]).encode_sets([("love", "joy"), (), ("fear",)])
         (array([1, 2, 0], dtype=int32), array([0, 2, 2, 3]))
         """
+        unknown = [
+            (row, label) for row, labels in enumerate(sets) for label in labels if label not in self
+        ]
+        if unknown:
+            raise self.unknown(
+                [label for _, label in unknown], where(unknown[0][0]) if where else None
+            )
         flat: list[int] = []
         offsets = np.zeros(len(sets) + 1, np.int64)
-        try:
-            for row, labels in enumerate(sets, start=1):
-                flat += sorted({self._numbers[label] for label in labels})
-                offsets[row] = len(flat)
-        except KeyError:
-            unknown = [
-                (row, label)
-                for row, labels in enumerate(sets)
-                for label in labels
-                if label not in self._numbers
-            ]
-            row, label = unknown[0]
-            raise self._unknown(label, len(unknown), where(row) if where else None) from None
+        for row, labels in enumerate(sets, start=1):
+            flat += sorted({self._numbers[label] for label in labels})
+            offsets[row] = len(flat)
         return np.array(flat, np.int32), offsets
 
-    def _unknown(self, label: str, count: int, where: str | None) -> DataError:
+    def unknown(
+        self,
+        labels: Sequence[str],
+        where: str | None,
+        counts: Mapping[str, int] | None = None,
+    ) -> DataError:
+        """Returns the error of labels that are none of these.
+
+        Args:
+            labels: The labels, the first one first.
+            where: Where the first one stands.
+            counts: How many rows have each. Defaults to `None`: not known.
+        """
+        label, count = labels[0], len(labels)
         near = difflib.get_close_matches(label, [*self.raw, *self.names], n=1)
+        more = f" ({count - 1:,} more are not)" if count > 1 else ""
+        if counts:
+            others = [f"{each!r} ({counted(counts[each], 'row')})" for each in labels[1:_SHOWN]]
+            others += [f"{count - _SHOWN:,} more"] * (count > _SHOWN)
+            more = f" ({counted(counts[label], 'row')})"
+            more += f"; nor {'are' if count > 2 else 'is'} {', '.join(others)}" if others else ""
         return DataError(
-            f"The label {label!r} is not one that the model was trained on"
-            + (f" ({count - 1:,} more are not)" if count > 1 else ""),
+            f"The label {label!r} is not one that the model was trained on{more}",
             where=where,
             fix=(f"did you mean {near[0]!r}? " if near else "")
             + "labels of the training data: "
@@ -253,9 +320,31 @@ class Labels:
             + (", ..." if len(self.raw) > 20 else ""),
         )
 
+    def read_as(self, names: Mapping[str, str] | None) -> Labels:
+        """Returns the labels as a file has them that names its own numbers.
+
+        Args:
+            names: The name of each label of the file; may be other than in the training data.
+
+        Example:
+
+        >>> labels = Labels(["0", "1"], ["negative", "positive"])
+        >>> labels.read_as({"0": "positive", "1": "negative"}).encode(["0", "1"])
+        array([1, 0], dtype=int32)
+        """
+        places = {name: number for number, name in enumerate(self.names)}
+        own = {label: places[name] for label, name in (names or {}).items() if name in places}
+        if all(self._numbers.get(label) == number for label, number in own.items()):
+            return self
+        found = Labels(self.raw, self.names, self.aliases)
+        found._numbers |= own
+        return found
+
     def save(self, folder: Path) -> None:
         """Writes the labels beside a model."""
         value = {"names": list(self.names), "raw": list(self.raw)}
+        if self.aliases:
+            value["aliases"] = self.aliases
         text = json.dumps(value, indent=2, ensure_ascii=False)
         (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -269,7 +358,7 @@ class Labels:
         path = folder / FILE_NAME
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return cls(value["raw"], value["names"])
+            return cls(value["raw"], value["names"], value.get("aliases"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "The label names of this model cannot be read",
@@ -278,62 +367,24 @@ class Labels:
             ) from error
 
 
-def read_label_names(path: str | Path) -> list[str]:
-    """Reads the names of the labels 0, 1, 2... from a text file that has a name a line.
-
-    Args:
-        path: The file, UTF-8; empty lines at its end do not count.
-
-    Returns:
-        The names, in the order of the file.
-
-    Raises:
-        DataError: If the file cannot be read, has no name, an empty line between names, or a name
-            twice.
-    """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, ValueError) else error.strerror
-        raise DataError(
-            f"The names of the labels cannot be read: {reason}",
-            where=str(path),
-            fix="data.label_names names a text file with a name a line",
-        ) from error
-    names = [line.strip() for line in text.rstrip().split("\n")]
-    if names == [""]:
-        raise DataError("The file has no name", where=str(path), fix="write a name a line")
-    seen: dict[str, int] = {}
-    for line, name in enumerate(names, start=1):
-        place = f"{path}:{line}"
-        if not name:
-            raise DataError(
-                "A line between two names is empty, and lines are counted",
-                where=place,
-                fix="write the name of this label, or remove the line",
-            )
-        if name in seen:
-            raise DataError(
-                f"Two labels have the name {name!r}, lines {seen[name]} and {line}",
-                where=place,
-                fix="give each label a name of its own",
-            )
-        seen[name] = line
-    return names
-
-
 def _written(label: Any) -> Any:
     """Returns a label that is no string as data files write it."""
     if isinstance(label, str):
         return str(label)
-    return label_text(label.item() if isinstance(label, np.generic) else label)
+    return label_text(_plain(label))
+
+
+def _plain(label: Any) -> Any:
+    """A value of NumPy as one of Python: 0.1 of a float32, and not 0.10000000149011612."""
+    if isinstance(label, np.floating) and label.itemsize < 8:
+        return float(str(label))
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _checked(label: Any) -> str:
     if hasattr(label, "numpy"):
         label = label.numpy()
-    if isinstance(label, np.generic):
-        label = label.item()
+    label = _plain(label)
     try:
         found = label_text(label.decode() if isinstance(label, bytes) else label)
     except TypeError:
@@ -344,11 +395,3 @@ def _checked(label: Any) -> str:
             fix='give strings, numbers or booleans, as in labels=["negative", "positive"]',
         )
     return found
-
-
-def _sort_key(label: str) -> tuple:
-    """Sorts whole numbers by value and before all other labels."""
-    try:
-        return (0, int(label), label)
-    except ValueError:
-        return (1, 0, label)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from kerasllm.data.readers.faults import counted_reasons
+from kerasllm.data.readers.files import Spec, read_as
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.token_store import TokenStore, open_or_build
 from kerasllm.data.tokenizers import Tokenizer
@@ -51,12 +54,41 @@ def open_tokens(
     return store
 
 
+def reading_of(data: Any, options: Any = None) -> dict[str, str | None]:
+    """Returns how the text of files is read: the encoding, and the delimiter of tables.
+
+    Args:
+        data: The `data` part of a recipe, or `None`.
+        options: What a command was told besides, which goes before. Defaults to `None`.
+    """
+    # Recipes of tasks of other packages may not have these keys.
+    return {
+        key: getattr(options, key, None) or getattr(data, key, None)
+        for key in ("encoding", "delimiter")
+    }
+
+
+def files_of(data: Any, part: str) -> Spec | None:
+    """Returns what a recipe names for a part of its data, to be read as it says.
+
+    Args:
+        data: The `data` part of a recipe.
+        part: `"train"`, `"validation"` or `"test"`.
+    """
+    spec = getattr(data, part)
+    return spec and read_as(spec, part, preferred="text", **reading_of(data))
+
+
 def remarks(store: TokenStore) -> list[str]:
     """Returns what a user should know of how a store was made: what was left out or repaired."""
     found = list(store.file_remarks)
     if store.skipped:
         file, line, why = store.skipped_rows[0]
-        found.append(f"{store.skipped:,} bad rows were skipped, the first at {file}:{line}: {why}")
+        were = "1 bad row was" if store.skipped == 1 else f"{store.skipped:,} bad rows were"
+        reasons = store.noted.get("skipped_reasons")
+        counted = f" ({counted_reasons(reasons)})" if reasons else ""
+        found.append(f"{were} skipped{counted}, the first at {file}:{line}: {why}")
+    found += store.noted.get("notes", ())
     if store.damage:
         found.append(f"the tokens were read again; {store.damage}")
     return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasllm.data.readers.class_labels import class_names, with_class_names
 from kerasllm.environment import cache_dir
 from kerasllm.errors import DataError, JobError
 
@@ -72,8 +73,9 @@ def table_file(data: Any) -> Path:
     import pyarrow as pa
 
     try:
-        table = _as_arrow(data).replace_schema_metadata(None)
+        table = _as_arrow(data)
         _check_names(table.column_names)
+        table = table.replace_schema_metadata(_class_names(table))
         if not len(table):
             raise DataError("The table has no rows", fix="give one with rows")
         path = cache_dir() / _FOLDER / f"{_digest(table)}.parquet"
@@ -154,12 +156,25 @@ def _from_datasets(dataset: Any) -> pa.Table:
     import pyarrow as pa
 
     # Of a data set that was shuffled or filtered, the rows in their order.
-    table = dataset.with_format("arrow")[:]
+    table = dataset.with_format("arrow")[:].replace_schema_metadata(None)
+    numbered = {}
     for place, name in enumerate(table.column_names):
         if labels := _label_names(dataset.features[name]):
-            values = [_named(value, labels) for value in table.column(name).to_pylist()]
+            values = table.column(name).to_pylist()
+            if any(map(_is_unlabelled, values)):
+                # Rows without a label are told by their number, and left out by what reads them.
+                numbered[name] = labels
+                continue
+            values = [_named(value, labels) for value in values]
             table = table.set_column(place, name, pa.array(values))
-    return table
+    return table.replace_schema_metadata(with_class_names({}, numbered)) if numbered else table
+
+
+def _class_names(table: pa.Table) -> dict[bytes, bytes] | None:
+    """Returns the metadata of a table that names classes, and no other."""
+    found = {name: class_names(table.schema.metadata, name) for name in table.column_names}
+    found = {name: names for name, names in found.items() if names}
+    return with_class_names({}, found) if found else None
 
 
 def _label_names(feature: Any) -> list[str] | None:
@@ -177,8 +192,14 @@ def _label_names(feature: Any) -> list[str] | None:
 def _named(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, list):
         return [_named(one, names) for one in value]
-    # -1 says that there is no label.
-    return None if value is None or value < 0 else names[value]
+    return None if value is None else names[value]
+
+
+def _is_unlabelled(value: Any) -> bool:
+    """Whether the number of a class, or one in a list, is -1: there is no label."""
+    if isinstance(value, list):
+        return any(map(_is_unlabelled, value))
+    return value is not None and value < 0
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -197,6 +218,8 @@ def _digest(table: pa.Table) -> str:
     from pyarrow import types
 
     digest = hashlib.sha256()
+    for key, value in (table.schema.metadata or {}).items():
+        digest.update(key + value)
     for name, column in zip(table.column_names, table.columns):
         # Readers round what was float32.
         kind = column.type if types.is_floating(column.type) else ""

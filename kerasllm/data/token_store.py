@@ -9,11 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data import shards
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.token_file import (
     COLUMN_PREFIX,
@@ -104,6 +105,9 @@ def open_or_build(
     """
     # The names of the files too: a message names the place of a row by them.
     read = [source.fingerprint, source.files, source.on_bad_row]
+    if source.on_bad_row == "skip":
+        # Stores of earlier versions do not know what was skipped.
+        read.append("skipped labels are counted")
     if not hasattr(columns, "__qualname__") and identity is None:
         raise TypeError(
             "columns must be a function, or identity must tell it from others. "
@@ -117,7 +121,17 @@ def open_or_build(
         source.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [source.bad_row_count, source.bad_rows[:SKIPPED_KEPT]],
+        remarks=lambda: [
+            source.bad_row_count,
+            source.bad_rows[:SKIPPED_KEPT],
+            {
+                "revised": False,
+                **getattr(source, "noted", {}),
+                "skipped_labels": dict(getattr(source, "bad_row_labels", {})),
+                "unlabelled": dict(getattr(source, "unlabelled", {})),
+            },
+        ],
+        is_revised=lambda store: store.noted.get("revised"),
     )
 
 
@@ -161,11 +175,14 @@ def open_or_write(
 
     store, damage = find()
     if store is None:
+        shards.write_shards(path, batches, files, remarks)
         with _one_at_a_time(path.parent):
             # While this process waited, another may have made it.
             store, damage = find()
             if store is None:
+                batches, remarks = shards.join_shards(path, files) or (batches, remarks)
                 write_token_file(path, batches(), list(files), progress, remarks=remarks)
+                shards.remove_shards(path)
                 store = TokenStore(path, damage=damage)
     if is_revised is not None and is_revised(store):
         store.fingerprint = _fingerprint([identity, "revised"])
@@ -310,6 +327,8 @@ class TokenStore:
         skipped: How many bad rows of the source were left out.
         skipped_rows: The first ten of them: `(file, line, why)`.
         remarks: What else was noted when the rows were read, a list.
+        noted: What was noted by name, the mapping among the remarks: for one, `skipped_reasons` and
+            `notes` of a `Source`.
         file_remarks: What a user should know of how the files were found, a list.
         has_trained: Whether the rows have a loss mask: which of their tokens count in the loss.
 
@@ -325,6 +344,8 @@ class TokenStore:
         self._mapped, schema, self._batches, self._files, remarks = read_token_file(self.path)
         self.skipped, rows, *self.remarks = remarks
         self.skipped_rows = [tuple(row) for row in rows]
+        found = (one for one in self.remarks if isinstance(one, dict))
+        self.noted: Mapping[str, Any] = next(found, {})
         self.file_remarks: Sequence[str] = ()
         self._first_rows = np.cumsum([0, *(len(batch) for batch in self._batches)])
         self._types = {
@@ -505,6 +526,19 @@ class TokenStore:
         first = self._ids.ends(rows, batches)[0] + starts
         return self._ids.values(batches, first, np.asarray(lengths))
 
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the token ids of all rows, thousands of rows at a time.
+
+        Yields:
+            The ids, int32, in the mapped file; and where each row begins and ends in them, int32
+            `[rows + 1]`.
+        """
+        for batch in self._batches:
+            column = batch.column(TOKEN_FIELDS[0][0])
+            offsets = column.offsets.to_numpy()
+            yield column.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]
+        self.let_go()
+
     def trained(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Returns which tokens of pieces of rows count in the loss, as `slices` returns them.
 
@@ -612,7 +646,7 @@ def _encode(
     truncation: str,
     columns: Callable[[RowBatch], Mapping[str, pa.Array]],
 ) -> Iterator[pa.RecordBatch]:
-    for batch in source.batches():
+    for batch in source.batches() if shards.mine() is None else source.batches(file=shards.mine()):
         kept = dict(columns(batch))
         pairs = getattr(batch, "pairs", None)
         if pairs is None:

@@ -25,7 +25,8 @@ _FAIL_GRACE = 10.0
 # The same for workers that were asked to stop: they finish a step and write a checkpoint.
 _STOP_GRACE = 300.0
 # The exit status of a worker that was asked to stop and did so in good order.
-_STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_STOPPED = {128 + number for number in _PASSED_ON}
 _LONGEST_WAIT = 0.2
 _TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
@@ -49,7 +50,8 @@ def launch(command: Sequence[str], workers: int, *, grace: float = _FAIL_GRACE) 
     """Runs a command in several processes that find each other by TF_CONFIG.
 
     Each line of a worker is shown at once, as `[worker 1] ...`: what worker 0 writes to stdout goes
-    to stdout, all else to stderr. SIGINT and SIGTERM are passed on, once; a second SIGINT kills.
+    to stdout, all else to stderr. SIGINT, SIGTERM, SIGHUP (but under `nohup`) and SIGUSR1 are
+    passed on, once; a second SIGINT kills.
     When a worker fails, the others get SIGTERM, and SIGKILL after a grace. Workers do not outlive
     this process, however it ends (on Linux).
 
@@ -74,7 +76,7 @@ def launch(command: Sequence[str], workers: int, *, grace: float = _FAIL_GRACE) 
     # Ends of workers, and signals. A handler may put here: SimpleQueue is reentrant.
     events: queue.SimpleQueue = queue.SimpleQueue()
     team: list[_Worker] = []
-    with _handled(events, signal.SIGINT, signal.SIGTERM):
+    with _handled(events, *_PASSED_ON):
         try:
             addresses = _free_addresses(workers)
             # All of them before the first thread: a process with threads should not fork.
@@ -255,9 +257,13 @@ def _free_addresses(count: int) -> list[str]:
 @contextlib.contextmanager
 def _handled(events: queue.SimpleQueue, *numbers: int) -> Iterator[None]:
     """Makes signals events for the time of a `with` block."""
-    kept = [signal.signal(number, lambda sent, _: events.put(sent)) for number in numbers]
+    kept = {
+        number: signal.signal(number, lambda sent, _: events.put(sent))
+        for number in numbers
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for number, handler in zip(numbers, kept):
+        for number, handler in kept.items():
             signal.signal(number, handler)

@@ -7,6 +7,7 @@ the mean over the tokens, and their first token was never trained to stand for t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -243,6 +244,18 @@ def scale_outputs(
             )
     dense.kernel.assign(_float64(dense.kernel) * factor)
     dense.bias.assign(_float64(dense.bias) * factor + shift)
+
+
+def reorder_outputs(task: keras_hub.models.TextClassifier, order: Sequence[int]) -> None:
+    """Puts a classifier's outputs in another order, by changing its last layer.
+
+    Args:
+        task: As for `scale_outputs`; changed in place.
+        order: The number of the output that each one becomes, `[classes]`.
+    """
+    dense = _last_dense(task)
+    dense.kernel.assign(_float64(dense.kernel)[:, list(order)])
+    dense.bias.assign(_float64(dense.bias)[list(order)])
 
 
 def compute_outputs_in_float32(task: keras_hub.models.TextClassifier) -> None:

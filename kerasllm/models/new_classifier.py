@@ -17,7 +17,7 @@ from kerasllm.models.classifier_outputs import Outputs, outputs_of
 from kerasllm.models.encoder import build_task
 from kerasllm.models.pooling import pooling_of
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.models.trained_heads import copy_head, differences_of
+from kerasllm.models.trained_heads import copy_head, differences_of, have_same_classes
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.precision import resolve_policy
@@ -166,13 +166,15 @@ def build_again(
         ValueError: If an option does not go with the trained head, and nothing asks for another.
     """
     own = trained.labels
-    same = labels is None or list(labels) in (list(own), list(own.raw))
+    exactly = labels is None or list(labels) in (list(own), list(own.raw))
+    same = exactly or have_same_classes(own, Labels.of(labels))
     same = same and num_classes in (None, len(own))
-    if same and (outputs, problem, pair) == (None, None, None) and not {*options} - {"precision"}:
+    as_it_is = (outputs, problem, pair) == (None, None, None) and not {*options} - {"precision"}
+    if same and exactly and as_it_is:
         return trained
     kept = Outputs(trained.outputs.problem, trained.outputs.pair, trained.outputs.truncation)
     meant = outputs_of(outputs, problem, pair, kept if same else None)
-    if same and (meant.problem == "regression") == (kept.problem == "regression"):
+    if same and exactly and (meant.problem == "regression") == (kept.problem == "regression"):
         labels = own
     if options.get("pooling", "auto") == "auto":
         options["pooling"] = trained.pooling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.errors import PresetError
 from kerasllm.models import presets
 from kerasllm.models.classifier_outputs import OUTPUTS
-from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts
+from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts, reorder_outputs
+from kerasllm.models.huggingface import is_huggingface
+from kerasllm.models.huggingface.heads import assign_head, has_head, read_labels, read_problem
 from kerasllm.models.layers import parts_of
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ _LABELS_SHOWN = 6
 
 
 def folder_with_head(preset: str | Path) -> Path | None:
-    """Returns the folder of a classifier that kerasllm saved, of its run or of its `model/`.
+    """Returns the folder of a trained classifier: a run's `model/`, a KerasHub preset that was
+    saved with its task, or a folder in Hugging Face's layout.
 
     Args:
         preset: What `kerasllm.models.presets.resolve` takes.
@@ -34,10 +38,12 @@ def folder_with_head(preset: str | Path) -> Path | None:
         The folder; `None` where the preset is a pretrained encoder alone.
     """
     folder = presets.resolve(preset)
-    if not isinstance(folder, Path) or not (folder / FILE_NAME).is_file():
+    if not isinstance(folder, Path):
         return None
-    has_head = any((folder / name).is_file() for name in (_TASK_WEIGHTS, HEAD_WEIGHTS))
-    return folder if has_head else None
+    if is_huggingface(folder):
+        return folder if has_head(folder) else None
+    found = any((folder / name).is_file() for name in (_TASK_WEIGHTS, HEAD_WEIGHTS))
+    return folder if found else None
 
 
 def differences(folder: Path, model: TextClassifier) -> list[str]:
@@ -47,6 +53,10 @@ def differences(folder: Path, model: TextClassifier) -> list[str]:
         folder: What `folder_with_head` gave.
         model: The model that is to be trained.
     """
+    if is_huggingface(folder):
+        return _differences(read_problem(folder), "cls", read_labels(folder), model)
+    if not (folder / FILE_NAME).is_file():
+        return [f"what its classes are is not known, without {FILE_NAME}"]
     problem = _outputs(folder).get("problem", "single_label")
     return _differences(problem, _pooling(folder), Labels.load(folder), model)
 
@@ -61,10 +71,14 @@ def copy_head(trained: TextClassifier, model: TextClassifier) -> None:
     heads = (parts_of(each.task).head for each in (model, trained))
     for new, old in zip(*heads, strict=True):
         new.set_weights(old.get_weights())
-    own = trained.outputs
+    own, order = trained.outputs, _class_order(trained.labels, model.labels)
+    thresholds = own.thresholds
+    if order and order != sorted(order):
+        reorder_outputs(model.task, order)
+        thresholds = thresholds and tuple(thresholds[number] for number in order)
     model.outputs = dataclasses.replace(
         model.outputs,
-        thresholds=model.outputs.thresholds or own.thresholds,
+        thresholds=model.outputs.thresholds or thresholds,
         temperature=own.temperature,
         mean=own.mean,
         std=own.std,
@@ -78,10 +92,42 @@ def _differences(problem: str, pooling: str, labels: Labels, model: TextClassifi
     found = []
     if pooling != model.pooling:
         found.append(f"the pooling is {model.pooling}, and was {pooling}")
-    if model.outputs.problem != "regression" and model.labels.raw != labels.raw:
-        if model.labels.names != labels.names:
-            found.append(f"the labels are {_listed(model.labels)}, and were {_listed(labels)}")
+    if model.outputs.problem != "regression" and _class_order(labels, model.labels) is None:
+        found.append(_difference_of_labels(labels, model.labels))
     return found
+
+
+def have_same_classes(trained: Labels, labels: Labels) -> bool:
+    """Tells whether labels are those of a trained head, in any order."""
+    return _class_order(trained, labels) is not None
+
+
+def _class_order(trained: Labels, labels: Labels) -> list[int] | None:
+    """Returns the class of a trained head that is each of the labels; `None` if they differ."""
+    if len(trained) != len(labels):
+        return None
+    numbered = tuple(f"LABEL_{number}" for number in range(len(trained)))
+    numbers = tuple(map(str, range(len(trained))))
+    for known, own in (
+        (trained.names, labels.names),
+        (trained.raw, labels.raw),
+        # As transformers names classes without names.
+        (numbers if trained.names == numbered else (), labels.raw),
+    ):
+        if known and set(known) == set(own):
+            return [known.index(label) for label in own]
+    found = [trained.number_of(label) for label in labels.raw]
+    return found if None not in found and len(set(found)) == len(found) else None
+
+
+def _difference_of_labels(trained: Labels, labels: Labels) -> str:
+    new = [label for label in labels.names if label not in trained]
+    gone = [label for label in trained.names if label not in labels]
+    parts = (("new", new), ("not in the data", gone))
+    told = "; ".join(f"{what}: {_listed(names)}" for what, names in parts if names)
+    both = f"the labels are {_listed(labels.names)}, and were {_listed(trained.names)}"
+    many = max(len(labels), len(trained)) > _LABELS_SHOWN
+    return f"{both} ({told})" if many and told else both
 
 
 def load_head(folder: Path, model: TextClassifier) -> None:
@@ -90,6 +136,18 @@ def load_head(folder: Path, model: TextClassifier) -> None:
     Raises:
         PresetError: The file of the head cannot be read, or has other shapes.
     """
+    if is_huggingface(folder):
+        assign_head(model.task, folder)
+        labels = read_labels(folder)
+    else:
+        _load_saved(folder, model)
+        labels = Labels.load(folder)
+    order = _class_order(labels, model.labels)
+    if order and order != sorted(order):
+        reorder_outputs(model.task, order)
+
+
+def _load_saved(folder: Path, model: TextClassifier) -> None:
     if model.pooling == "mean":
         _load_dense(folder / HEAD_WEIGHTS, model.task.output_dense)
         return
@@ -131,7 +189,7 @@ def _pooling(folder: Path) -> str:
     return read_facts(folder)["pooling"] if (folder / HEAD_FACTS).is_file() else "cls"
 
 
-def _listed(labels: Labels) -> str:
-    shown = ", ".join(labels.names[:_LABELS_SHOWN])
-    more = len(labels) - _LABELS_SHOWN
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_LABELS_SHOWN])
+    more = len(names) - _LABELS_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.recipe.schema import WholeRecipe, refusal
-from kerasllm.recipe.types import Count, Location, NotNegative, Positive, Section, Share, Text
+from kerasllm.recipe.types import Count, Layers, Location, NotNegative, Positive, Section, Share, Text
 
 METHODS = ("int8", "int4", "gptq", "awq", "prune", "distill")
 """What `kerasllm compress --method` takes; the recipe of each is `compress_METHOD`."""
@@ -60,7 +60,7 @@ class Pruning(Section):
 class Student(Section):
     """The model that learns from the run's."""
 
-    layers: Count = Field(3, description="transformer layers, taken from the teacher")
+    layers: Layers = Field(3, description="transformer layers, taken from the teacher")
     start: Literal["even", "first"] = Field(
         "even", description="which layers of the teacher it begins as: spread evenly, the lowest"
     )

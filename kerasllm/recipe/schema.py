@@ -22,6 +22,8 @@ from kerasllm.recipe.types import Section
 from kerasllm.recipe.yaml_file import Key, Value, Written
 
 _LONGEST_VALUE_SHOWN = 80
+_MOST_SHOWN = 20
+_MOST_WORDED = 100
 # Likeness, from 0 to 1, below which a known word is no help to who wrote an unknown one.
 _NEAR = 0.6
 
@@ -152,7 +154,9 @@ def together(found: Sequence[RecipeError]) -> RecipeError:
     """Returns one error that tells of all of them."""
     if len(found) == 1:
         return found[0]
-    return RecipeError("\n".join([f"{len(found)} problems", *map(str, found)]))
+    shown = found[:_MOST_SHOWN]
+    more = [f"and {len(found) - len(shown):,} more"] if found[_MOST_SHOWN:] else []
+    return RecipeError("\n".join([f"{len(found):,} problems", *map(str, shown), *more]))
 
 
 def problems(
@@ -168,7 +172,8 @@ def problems(
     known = known_keys(schema)
     found: list[RecipeError] = []
     refused: list[Key] = []
-    for detail in error.errors(include_url=False):
+    # The nearest known key takes its time, and nobody reads a thousand of them.
+    for detail in error.errors(include_url=False)[:_MOST_WORDED]:
         key = _key_of(detail["loc"], written.values)
         if detail["type"] == "refusal":
             context = detail["ctx"]

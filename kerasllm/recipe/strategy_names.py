@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from kerasllm.errors import CommandError
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+# Each has a copy of the model in the memory of one machine.
+_MOST_VIRTUAL = 64
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu", "virtual")
 COMMUNICATIONS = ("auto", "ring", "nccl")
@@ -50,10 +55,10 @@ def check_name(name: str) -> tuple[str, str]:
         )
     if kind == "virtual":
         # isdecimal() alone takes digits of other scripts, too.
-        if not (argument.isascii() and argument.isdecimal() and int(argument) >= 1):
+        if not (_NUMBER.fullmatch(argument) and 1 <= int(argument) <= _MOST_VIRTUAL):
             raise CommandError(
-                f"strategy {name!r} does not say how many devices",
-                fix="give a whole number from 1 up, as in virtual:2",
+                f"strategy {name[:80]!r} does not say how many devices",
+                fix=f"give a whole number from 1 to {_MOST_VIRTUAL}, as in virtual:2",
             )
     elif colon and (kind != "tpu" or not argument):
         raise CommandError(f"unknown strategy {name!r}. Expected: {EXPECTED}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -102,6 +102,13 @@ class Training(Section):
                 "make training.batch_size a multiple of training.accumulate",
             )
         return accumulate
+
+    @field_validator("early_stopping", mode="before")
+    @classmethod
+    def _early_stopping_names_something(cls, stopping: Any) -> Any:
+        if stopping == {}:
+            raise refusal("names no key", "write {patience: 2}, or null")
+        return stopping
 
     @field_validator("warmup")
     @classmethod

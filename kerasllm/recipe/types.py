@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import typing
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -12,6 +14,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -19,8 +22,12 @@ from kerasllm.addresses import take_credentials
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.yaml_file import Written
 
+_UNCLEAR_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*_[0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
+
 Text = Annotated[str, Field(min_length=1), "a text"]
 Count = Annotated[int, Field(ge=1, lt=2**31), "a whole number from 1 to 2147483647"]
+Layers = Annotated[int, Field(ge=1, le=1000), "a whole number from 1 to 1000"]
+Width = Annotated[int, Field(ge=1, le=1 << 17), "a whole number from 1 to 131072"]
 WholeNumber = Annotated[int, Field(ge=0, lt=2**31), "a whole number from 0 to 2147483647"]
 Positive = Annotated[float, Field(gt=0), "a number above 0"]
 NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
@@ -41,10 +48,47 @@ LabelWeights = Annotated[
 ]
 
 
+def known_encoding(name: str) -> str:
+    """Returns the name of an encoding of text that Python knows.
+
+    Raises:
+        ValueError: It knows none, or no encoding of text, such as base64.
+    """
+    try:
+        "a".encode(name)
+    except (LookupError, UnicodeError, TypeError):
+        raise ValueError(f"unknown encoding: {name}") from None
+    return name
+
+
+Encoding = Annotated[
+    str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
+]
+Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+# Keys of the section `data` that tasks share: how the text of files is read.
+ENCODING = Field(
+    None, description="encoding of the files' text; null: UTF-8, or refused with its name"
+)
+DELIMITER = Field(
+    None, description="what separates fields of csv and tsv; null: detected, and shown"
+)
+
+
 class Section(BaseModel):
     """Keys that belong together. Only the keys of the schema are taken, and none changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_one_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `1_000` and `010`, which readers of YAML take for different numbers."""
+        forms = typing.get_args(cls.model_fields[info.field_name].annotation)
+        kinds = {cls.model_fields[info.field_name].annotation, *forms}
+        is_number = kinds & {int, float} and str not in kinds
+        if isinstance(value, str) and is_number and _UNCLEAR_NUMBER.fullmatch(value.strip()):
+            raise ValueError("a number is written without underscores and leading zeros")
+        return value
 
     @model_validator(mode="wrap")
     @classmethod

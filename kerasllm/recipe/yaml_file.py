@@ -232,6 +232,9 @@ def _one_line(key: str, value: Any) -> str:
 
 
 def _text_of(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device, and is read more than once"
+        raise RecipeError(f"the recipe cannot be read: it is {what}", where=str(path))
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)

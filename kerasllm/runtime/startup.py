@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from kerasllm.environment import home, refuse_other_keras
 from kerasllm.runtime import quiet_import, xla_cache
 from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
@@ -69,7 +70,14 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
             missing: it is for processes of kerasllm's own, such as its commands, and not for a
             user's. A package that is imported before stays, and all of them can be imported
             afterwards. Defaults to `False`.
+
+    Raises:
+        CommandError: If the environment asks for another Keras than kerasllm runs on, or has no
+            home directory and no place for one.
     """
+    refuse_other_keras()
+    # KerasHub imports what asks for it.
+    home()
     set_before_import()
     if all(name in sys.modules for name in quiet_import.PACKAGES):
         return

@@ -18,7 +18,18 @@ from pydantic import Field, ValidationInfo, field_validator
 from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, needs_validation
-from kerasllm.recipe.types import Count, Files, Positive, Section, Share, Text
+from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
+    Count,
+    Delimiter,
+    Encoding,
+    Files,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
 from kerasllm.tasks.causal_lm import CausalLanguageModelling, CausalModel, CausalTraining
 from kerasllm.tasks.task import DataFacts, Evaluation, Headline
 
@@ -50,9 +61,16 @@ class PreferenceData(Section):
     system: Text | None = Field(
         None, description="system message of conversations that have none; null: none"
     )
+    special_tokens: Literal["once", "text", "keep"] = Field(
+        "once",
+        description="special tokens written in the data; once: not doubled; text: letters; keep: "
+        "as they are",
+    )
     too_long: Literal["cut", "drop"] = Field(
         "cut", description="what to do with pairs above max_length"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row that cannot be used does to the run"
     )
@@ -145,9 +163,11 @@ class PreferenceTuning(CausalLanguageModelling):
     compressions = ()
 
     def report_rows(self, recipe: PreferenceRecipe, part: str) -> ReportRows:
+        from kerasllm.data.loading import files_of
         from kerasllm.data.report.rows import record_rows
 
-        return record_rows(getattr(recipe.data, part), part, system=recipe.data.system)
+        files = files_of(recipe.data, part)
+        return record_rows(files, part, system=recipe.data.system, preferences=True)
 
     def load(
         self, recipe: PreferenceRecipe, notify: Callable[[str], None] | None = None
@@ -156,7 +176,8 @@ class PreferenceTuning(CausalLanguageModelling):
 
         from kerasllm.data.chat.conversations import open_preferences
         from kerasllm.data.chat.templates import choose_template
-        from kerasllm.data.language_models import LanguageModelData
+        from kerasllm.data.language_models import LanguageModelData, columns_of, unlike_parts
+        from kerasllm.data.loading import files_of
         from kerasllm.data.pairs import Pairs
         from kerasllm.data.split import split_stratified
         from kerasllm.environment import store_dir
@@ -177,11 +198,12 @@ class PreferenceTuning(CausalLanguageModelling):
                 too_long=data.too_long,
                 system=data.system,
                 on_bad_row=data.on_bad_row,
+                special_tokens=data.special_tokens,
                 folder=store_dir(),
                 notify=notify,
             )
             for part in ("train", "validation", "test")
-            if (spec := getattr(data, part)) is not None
+            if (spec := files_of(data, part)) is not None
         }
         parts = {part: Pairs(store) for part, store in stores.items()}
         if "validation" not in parts and data.validation_split:
@@ -199,6 +221,8 @@ class PreferenceTuning(CausalLanguageModelling):
             {part: store.fingerprint for part, store in stores.items()},
             conversations=True,
             packs=False,
+            columns=columns_of(stores["train"]),
+            remarks=unlike_parts({part: pairs.lengths for part, pairs in parts.items()}, "pair"),
         )
 
     def build(
@@ -261,6 +285,7 @@ class PreferenceTuning(CausalLanguageModelling):
         from kerasllm.data.language_models import remarks
 
         facts = [(part, _part(recipe, data, part)) for part in data.parts]
+        facts += [("columns", data.columns)] if data.columns else []
         facts.append(("tokenizer", data.tokenizer.description))
         facts.append(("chat template", data.template.name))
         facts.append(("reference", _reference(recipe)))
@@ -272,6 +297,7 @@ class PreferenceTuning(CausalLanguageModelling):
             for part, store in data.stores.items()
             for remark in remarks(store, "pairs")
         ]
+        found += data.remarks
         return DataFacts(facts, remarks=found)
 
 

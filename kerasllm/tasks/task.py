@@ -127,6 +127,8 @@ class EvaluateOptions:
         text: Column of the texts.
         text_pair: Column of the second texts.
         label: Column of the labels.
+        encoding: Encoding of the files' text.
+        delimiter: What separates the fields of csv and tsv files.
         stride: How many tokens a window over a text moves on.
         max_length: The most tokens of a window or a conversation.
         chat_template: A built-in chat template or a file.
@@ -136,6 +138,8 @@ class EvaluateOptions:
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
     stride: int | None = None
     max_length: int | None = None
     chat_template: str | None = None
@@ -149,11 +153,15 @@ class PredictOptions:
     Attributes:
         text: Column of the texts.
         text_pair: Column of the second texts.
+        encoding: Encoding of the files' text.
+        delimiter: What separates the fields of csv and tsv files.
         abstain_below: The probability below which no label is given.
     """
 
     text: str | None = None
     text_pair: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
     abstain_below: float | None = None
 
 
@@ -543,10 +551,12 @@ class Task(abc.ABC):
         Raises:
             DataError: If a file is missing, broken or lacks a column.
         """
+        from kerasllm.data.loading import reading_of
         from kerasllm.data.readers.sources import Source
 
         column = options.text or getattr(trained.recipe.data, "text", None)
-        return Source(spec, split="test", text=column, labelled=False)
+        reading = reading_of(trained.recipe.data, options)
+        return Source(spec, split="test", text=column, labelled=False, **reading)
 
     def input_of(self, trained: Any, texts: Sequence[str]) -> Any:
         """Returns what `predict` takes of the texts of a row of a `source`.
@@ -685,7 +695,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
-        """Returns what a user may do with the run, and the command for it."""
+        """Returns what a user may do with the run, and the command for it.
+
+        A path stands in it as `kerasllm.run.shell_word` gives it.
+        """
 
     # Leaving kerasllm
 

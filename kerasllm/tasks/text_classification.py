@@ -14,7 +14,11 @@ from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
 from kerasllm.recipe.types import (
+    DELIMITER,
+    ENCODING,
     Count,
+    Delimiter,
+    Encoding,
     Files,
     LabelNames,
     LabelWeights,
@@ -126,7 +130,12 @@ class ClassificationData(Section):
         None, description="what stands between the labels of a cell; null: detected"
     )
     label_names: LabelNames | None = Field(
-        None, description="{label in the data: name to show}; null: labels as they are"
+        None,
+        description="{label in the data: name to show}, one class for one name; null: labels as "
+        "they are",
+    )
+    ignore_labels: Annotated[list[Text], "a list of labels"] | None = Field(
+        None, description="labels that mean none, as [N/A]: such rows are left out; null: none do"
     )
     validation_split: Share = Field(
         0.1, description="part of train to hold out if validation is null, stratified"
@@ -141,6 +150,8 @@ class ClassificationData(Section):
     class_weights: Literal["balanced"] | LabelWeights | None = Field(
         None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
     )
+    encoding: Encoding | None = ENCODING
+    delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="what a row without text or label does to the run"
     )
@@ -163,9 +174,13 @@ class ClassificationData(Section):
     @classmethod
     def _names_differ(cls, label_names):
         label_of: dict[str, str] = {}
-        for label, name in _named(label_names).items():
-            if name in label_of:
-                raise refusal(f"labels {label_of[name]} and {label} are both named {name}")
+        named = _named(label_names)
+        for label, name in named.items():
+            if name in label_of and named.get(name) != name:
+                raise refusal(
+                    f"labels {label_of[name]} and {label} are both named {name}",
+                    f"to make them one class, name it too, as in {name}: {name}",
+                )
             label_of[name] = label
         return label_names
 
@@ -178,7 +193,9 @@ class ClassificationData(Section):
         key_of: dict[str, str] = {}
         for key in weights:
             name = label_names.get(key, key)
-            if name not in label_names.values():
+            # Where names are labels too, labels that are not named keep their own.
+            merged = any(label == own for label, own in label_names.items())
+            if name not in label_names.values() and not merged:
                 known = ", ".join(label_names.values())
                 raise refusal(f"{key} is no label", f"the names in data.label_names are: {known}")
             if name in key_of:
@@ -286,7 +303,7 @@ class TextClassification(Task):
     }
     lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
     evaluate_options = ("text", "text_pair", "label")
-    predict_options = ("text", "text_pair", "abstain_below")
+    predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
     # What early stopping may watch, by the problem.
@@ -449,7 +466,7 @@ class TextClassification(Task):
         notify: Callable[[str], None],
     ) -> tuple[Examples, list[str]]:
         from kerasllm.data.classification import examples_of, open_store
-        from kerasllm.data.loading import remarks
+        from kerasllm.data.stored_labels import remarks
         from kerasllm.environment import store_dir
 
         source = _source(recipe, spec, "test", model, options)
@@ -461,7 +478,9 @@ class TextClassification(Task):
             store_dir(),
             notify,
         )
-        rows = examples_of(store, model.labels, source.problem, model.tokenizer)
+        names = None if recipe and recipe.data.label_names else source.label_names
+        labels = model.labels.read_as(names)
+        rows = examples_of(store, labels, source.problem, model.tokenizer)
         return rows, [*source.remarks, *remarks(store)]
 
     def evaluate(
@@ -522,13 +541,21 @@ class TextClassification(Task):
         return {"reliability": reliability_figure(metrics)} if "reliability" in metrics else {}
 
     def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
+        from kerasllm.data.loading import reading_of
         from kerasllm.data.readers.sources import Source
         from kerasllm.models.classifier_outputs import reads_pairs
 
         data, pair = trained.recipe.data, reads_pairs(trained.folder)
         text_pair = _second_column(pair, options.text_pair, data.text_pair)
         text = options.text or data.text
-        source = Source(spec, split="test", text=text, text_pair=text_pair, labelled=False)
+        source = Source(
+            spec,
+            split="test",
+            text=text,
+            text_pair=text_pair,
+            labelled=False,
+            **reading_of(data, options),
+        )
         # A .txt file has no columns: its lines are those of stdin.
         if source.text_column is not None:
             _refuse_single_texts(source, pair)
@@ -638,7 +665,7 @@ class TextClassification(Task):
             model.save_to_preset(folder)
 
     def facts(self, recipe: ClassificationRecipe, data: Loaded) -> DataFacts:
-        from kerasllm.data.loading import remarks
+        from kerasllm.data.stored_labels import remarks
         from kerasllm.evaluation.tables import balance_table, score_table
 
         source, problem = data.sources["train"], data.problem
@@ -651,6 +678,7 @@ class TextClassification(Task):
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
             found.append(problem.hint)
+        found += data.remarks
         if problem.kind == "multi_label" and data.validation is None:
             found.append("thresholds: 0.5 for all labels, as there is no validation data")
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
@@ -671,6 +699,7 @@ class TextClassification(Task):
         counts = {name: _counts(part, len(data.labels)) for name, part in data.parts.items()}
         rows = {name: len(part) for name, part in data.parts.items()}
         found += _rare(counts["train"], data.labels.names)
+        found += _in_train_alone(counts, data.labels.names, data.sources)
         table = balance_table(counts, data.labels.names, weights, rows)
         return DataFacts(facts, [table], found)
 
@@ -732,12 +761,14 @@ class TextClassification(Task):
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.models.classifier_outputs import reads_pairs
+        from kerasllm.run import shell_word
 
         texts = '"..." "..."' if reads_pairs(run.model) else '"..."'
+        path = shell_word(run.path)
         return [
-            ("try it", f"kerasllm predict {run.path} {texts}"),
-            ("predict a file", f"kerasllm predict {run.path} --input FILE --output out.csv"),
-            ("measure on other data", f"kerasllm evaluate {run.path} --data FILE"),
+            ("try it", f"kerasllm predict {path} {texts}"),
+            ("predict a file", f"kerasllm predict {path} --input FILE --output out.csv"),
+            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: TextClassifier) -> Head:
@@ -962,6 +993,7 @@ def _source(
     options: EvaluateOptions,
 ):
     """Returns labelled files, read for a model that is trained."""
+    from kerasllm.data.loading import reading_of
     from kerasllm.data.problems import Problem
     from kerasllm.data.readers.sources import Source
 
@@ -980,7 +1012,9 @@ def _source(
         label=options.label or data.label,
         problem=problem,
         label_separator=data.label_separator,
+        ignore_labels=data.ignore_labels or (),
         on_bad_row=data.on_bad_row,
+        **reading_of(data, options),
     )
     _refuse_single_texts(source, outputs.pair)
     return source
@@ -1060,6 +1094,22 @@ def _rare(counts: Any, names: Sequence[str]) -> list[str]:
         f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not measured "
         f"well: {shown}{more}"
     ]
+
+
+def _in_train_alone(
+    counts: Mapping[str, Any], names: Sequence[str], sources: Mapping[str, Any]
+) -> list[str]:
+    """Returns a remark on labels that a file to measure on lacks."""
+    found = []
+    for part in ("validation", "test"):
+        if part not in sources:
+            continue
+        lacks = [i for i in range(len(names)) if counts["train"][i] and not counts[part][i]]
+        if lacks:
+            shown = ", ".join(f"{names[i]} ({counts['train'][i]:,})" for i in lacks[:_RARE_SHOWN])
+            more = f" and {len(lacks) - _RARE_SHOWN} more" if len(lacks) > _RARE_SHOWN else ""
+            found.append(f"{part}: it has no row of labels of train (rows there): {shown}{more}")
+    return found
 
 
 def _files(data: Loaded) -> list[tuple[str, str]]:

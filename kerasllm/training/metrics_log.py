@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 
 from kerasllm.run import write_text
 from kerasllm.training.listeners import Listener
 
+_OWN = ("train/", "validation/")
 _NOT_SCALARS = {"step", "epoch", "validation"}
 
 
@@ -21,7 +24,7 @@ class MetricsLog(Listener):
         path: The JSON-lines file. Defaults to `None`: rows are kept in memory only.
         tensorboard: The folder of TensorBoard's event files. Defaults to `None`.
         keep: How many rows of the file to keep when a training resumes; the rest is
-            written again. Defaults to `0`.
+            written again, here and in TensorBoard. Defaults to `0`.
 
     Example:
 
@@ -43,6 +46,7 @@ class MetricsLog(Listener):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]
             self.rows = [json.loads(line) for line in lines]
             write_text(path, "".join(lines))
+            _cut_events(tensorboard, self.rows)
         elif tensorboard.is_dir():
             # Of a run that was killed before there was anything to resume from.
             for file in tensorboard.glob("events.*"):
@@ -76,11 +80,8 @@ class MetricsLog(Listener):
         # A killed run keeps every row that it has shown.
         self._file.flush()
         with self._writer.as_default(step=row["step"]):
-            for name, value in row.items():
-                if name not in _NOT_SCALARS:
-                    tf.summary.scalar(f"train/{name}", value)
-            for name, value in row.get("validation", {}).items():
-                tf.summary.scalar(f"validation/{name}", value)
+            for name, value in _scalars(row).items():
+                tf.summary.scalar(name, value)
 
     def row(self, row):
         """Writes the row."""
@@ -90,3 +91,38 @@ class MetricsLog(Listener):
         """Writes the metrics of a validation that are single numbers."""
         scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
         self.write({"step": step, "validation": scalars})
+
+
+def _scalars(row: Mapping) -> dict[str, float]:
+    """Returns the scalars of a row by their names in TensorBoard."""
+    found = {f"train/{name}": value for name, value in row.items() if name not in _NOT_SCALARS}
+    return found | {f"validation/{name}": x for name, x in row.get("validation", {}).items()}
+
+
+def _cut_events(folder: Path, rows: Sequence[Mapping]) -> None:
+    """Takes out of TensorBoard's files what belongs to rows that are not kept.
+
+    These are written again, and TensorBoard would show both.
+    """
+    kept = {(row["step"], name) for row in rows for name in _scalars(row)}
+    for file in sorted(folder.glob("events.*")):
+        cut, temporary = False, file.with_name(f".{file.name}.tmp")
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for record in _records(file):
+                event = Event.FromString(record)
+                tags = [value.tag for value in event.summary.value]
+                if any(tag.startswith(_OWN) and (event.step, tag) not in kept for tag in tags):
+                    cut = True
+                else:
+                    writer.write(record)
+        # A file with nothing to cut stays as it is: it may end in the midst of a record.
+        os.replace(temporary, file) if cut else temporary.unlink()
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    """Yields the records of a file up to one that a process was killed in."""
+    try:
+        for record in tf.data.TFRecordDataset(str(file)):
+            yield record.numpy()
+    except tf.errors.DataLossError:
+        return

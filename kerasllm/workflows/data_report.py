@@ -30,6 +30,7 @@ _MOST_NOISE = 10
 # Of more training rows, evenly spread ones are read by the encoder.
 _MOST_DEEP = 50_000
 _SMALL_ENCODER = "minilm_l6_en_uncased"
+_ENCODER_TOKENS = 128
 _STYLES = {"wrong": "bold red", "harmful": "yellow", "notable": "cyan"}
 
 
@@ -78,6 +79,9 @@ def data_report(
                 empty_length=empty,
                 notify=busy.update,
             )
+            if lengths is None and recipe.model.preset is not None:
+                words = f"lengths in tokens: kerasllm presets fetch {recipe.model.preset}"
+                found = replace(found, missing=[*found.missing, words])
         if not deep:
             return found
         noise = _label_noise(found, recipe, busy.update)
@@ -127,10 +131,7 @@ def _token_lengths(
     preset = recipe.model.preset
     if preset is None:
         return None, 0
-    from kerasllm.models import presets
-
-    if preset in presets.PRESETS and not presets.is_cached(preset):
-        notify(f"the tokenizer of {preset} is not fetched yet: words are counted")
+    if not _is_here(preset):
         return None, 0
     notify(f"loading the tokenizer of {preset}")
     if task_of(recipe).preset_kind == "encoder":
@@ -175,10 +176,10 @@ def _label_noise(
     read = found.scan.read(numbers.tolist())
     texts = [row.texts if len(row.texts) > 1 else row.texts[0] for row in
              (read[number] for number in numbers.tolist())]  # fmt: skip
-    encoder = recipe is not None and task_of(recipe).preset_kind == "encoder"
-    features = sentence_features(
-        recipe.model.preset if encoder else _SMALL_ENCODER, texts, notify=notify
-    )
+    preset, max_length = _SMALL_ENCODER, _ENCODER_TOKENS
+    if recipe is not None and task_of(recipe).preset_kind == "encoder":
+        preset, max_length = recipe.model.preset, min(recipe.data.max_length, max_length)
+    features = sentence_features(preset, texts, max_length=max_length, notify=notify)
     noise = confident_learning(cross_validated(features, labels, notify=notify), labels)
     if not len(noise.rows):
         return []
@@ -229,6 +230,15 @@ def write_clean(found: DataReport, path: str, report: Report) -> None:
     what = "; ".join(f"{why}: {count:,}" for why, count in counts.most_common())
     rows = counted(counts.total(), "row was", "rows were")
     report.line(f"{path}: {rows} left out{' (' + what + ')' if what else ''}, listed in {listed}")
+
+
+def _is_here(preset: str) -> bool:
+    """Whether a preset need not be fetched: a report does not wait for a download."""
+    from kerasllm.models import presets
+
+    if preset in presets.PRESETS:
+        return presets.is_cached(preset)
+    return Path(preset).expanduser().exists()
 
 
 # Showing

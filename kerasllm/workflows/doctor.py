@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasllm.environment import cache_dir, versions
+from kerasllm.environment import cache_dir, keras_problem, versions
 
 _GIGABYTE = 1e9
 
@@ -35,22 +35,26 @@ class Check:
 
 
 def diagnose() -> list[Check]:
-    """Returns what was found: versions, devices, precision, cache, pip, and a training step."""
+    """Returns what was found: versions, backend, devices, a training step, cache and pip."""
     checks = [Check("system", f"{platform.platform()}, {os.cpu_count()} CPUs", None)]
     for package, version in versions().items():
         missing = version == "not installed"
         fix = "install kerasllm again with pip" if missing else ""
         checks.append(Check(package, version, not missing, fix))
-    for name, check in (
-        ("devices", _devices),
-        ("precision", _precision),
-        ("training step", _training_step),
-        ("XLA", _xla_step),
-        ("cache", _cache),
-        ("pip", _pip),
-    ):
-        checks.append(_tried(name, check))
-    return checks
+    wanted = [("cache", _cache), ("pip", _pip)]
+    if problem := keras_problem():
+        # With another Keras nothing of the rest can be tried.
+        checks.append(Check("backend", problem.what, False, problem.fix or ""))
+    else:
+        checks.append(Check("backend", "Keras 3 on TensorFlow", True))
+        wanted = [
+            ("devices", _devices),
+            ("precision", _precision),
+            ("training step", _training_step),
+            ("XLA", _xla_step),
+            *wanted,
+        ]
+    return checks + [_tried(name, check) for name, check in wanted]
 
 
 def _tried(name: str, check: Callable[[], Check]) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -229,7 +230,7 @@ def _checkpoint_to_resume_from(
             "No checkpoint of the finished run can be read",
             where=str(run.checkpoints),
             fix="start a new training from its weights, with "
-            f"--set model.preset={run.path} and another --output",
+            f"--set {shlex.quote(f'model.preset={run.path}')} and another --output",
         )
     if checkpoint is None:
         report.line(f"{run.path} has no checkpoint yet: the training starts from scratch")

@@ -16,7 +16,7 @@ from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.layers import trainable_share
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
-from kerasllm.run import Run
+from kerasllm.run import Run, shell_word
 from kerasllm.tasks.task import Evaluation
 from kerasllm.training.checkpoints import Checkpoint
 from kerasllm.training.validation import Validation
@@ -78,23 +78,22 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def show_data(report: Report, job: Job) -> None:
-    """Shows the files, and what became of their rows."""
+def show_data(report: Report, job: Job) -> list[str]:
+    """Shows the files, and what became of their rows; returns the warnings among it."""
     report.heading("Data")
     shown = job.task.facts(job.recipe, job.data)
     report.facts(shown.facts)
     for table in shown.tables:
         report.show(table)
-    for remark in shown.remarks:
-        report.line(remark)
-    for line in job.checked.lines():
-        report.line(line)
-    rows = len(job.data.train)
+    remarks, rows = [*shown.remarks, *job.checked.lines()], len(job.data.train)
     if rows < _FEW_ROWS:
-        report.line(
+        remarks.append(
             f"warning: only {counted(rows, 'row')} to train on: so few teach a model little, and "
             "what is measured may be chance"
         )
+    for remark in remarks:
+        report.line(remark)
+    return [remark for remark in remarks if remark.startswith("warning: ")]
 
 
 def refused_leak(job: Job) -> DataError | None:
@@ -182,7 +181,7 @@ def show_results(
             ("the model", str(run.model)),
             ("the curve", str(run.curve)),
             *job.task.next_steps(run),
-            ("watch the curves", f"tensorboard --logdir {run.tensorboard}"),
+            ("watch the curves", f"tensorboard --logdir {shell_word(run.tensorboard)}"),
         ]
     )
 

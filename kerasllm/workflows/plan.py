@@ -69,7 +69,8 @@ def plan(
         report: Where it is shown. Defaults to `None`: stderr.
 
     Returns:
-        What was found, as JSON takes it; `problems` says what would fail, in words.
+        What was found, as JSON takes it; `problems` says what would fail, in words, and `warnings`
+        what the data may not be meant to be.
 
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
@@ -85,7 +86,7 @@ def plan(
     for line in too_late:
         report.line(line)
     job = prepare(recipe, report, where, one_shape=target.kind == "tpu", computed=computed)
-    summary.show_data(report, job)
+    warnings = summary.show_data(report, job)
     inputs = _widest_batch(job, target)
     with report.busy("tracing the step"):
         batch, run = _step(job, inputs)
@@ -100,6 +101,7 @@ def plan(
     if step:
         with report.busy("making one step"):
             found["step"] = _made(job, run, batch)
+    found["warnings"] = warnings
     found["problems"] = _problems(found)
     if leak := summary.refused_leak(job):
         found["problems"].append(f"data: {leak.what}")

@@ -103,6 +103,8 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         report.line()
     for problem in found["problems"]:
         report.line(f"PROBLEM  {problem}")
+    for warning in found["warnings"]:
+        report.line(f"WARNING  {warning.removeprefix('warning: ')}")
     if not found["problems"]:
         report.line("Nothing was found that would fail. No run was written.")
 

@@ -89,7 +89,7 @@ class RemoteRun:
             self._fetch()
 
     def sync(self) -> None:
-        """Brings the store to what is here; warns where that fails, and the next time tries again."""
+        """Brings the store to what is here; warns where that fails: the next time tries again."""
         try:
             self.finish()
         except JobError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
     state = CheckpointStore(run.checkpoints).newest_state()
     if state is None:
         fix = "it has no checkpoint to continue from: start a new training from its weights, with "
-        fix += f"--set model.preset={run.path} and another --output"
+        fix += f"--set {shlex.quote(f'model.preset={run.path}')} and another --output"
     else:
         done = state["states"]["monitor"]["steps"]
         if recipe is not None and further(run, recipe):

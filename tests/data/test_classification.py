@@ -3,9 +3,13 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kerasllm.data.classification import load_data
+from kerasllm.data.readers.class_labels import with_class_names
+from kerasllm.data.stored_labels import remarks
 from kerasllm.errors import DataError
 from kerasllm.models import load_tokenizer
 from kerasllm.tasks.text_classification import ClassificationData as Recipe
@@ -83,3 +87,123 @@ def test_labels_after_the_sample_that_are_as_set_or_as_before(load, options):
     rest = ["0.25", "7"] if options else ["7", "8"]
     data = load(_rest(["0", "1"], rest), **options)
     assert set(data.labels.raw) == {"0", "1", *rest}
+
+
+# One label in several files
+
+
+@pytest.fixture
+def load_files(tmp_path, toy_preset):
+    """Loads files that are written for its arguments, `{name: labels or bytes}`."""
+
+    def load(options=None, **files):
+        named = {}
+        for part, (suffix, rows) in files.items():
+            path = tmp_path / f"{part}.{suffix}"
+            named[part] = str(path)
+            if isinstance(rows, bytes):
+                path.write_bytes(rows)
+            elif suffix == "csv":
+                write_csv(path, [("a good film", label) for label in rows])
+            else:
+                labels, names = rows
+                table = pa.table({"text": ["a good film"] * len(labels), "label": labels})
+                if names:
+                    table = table.replace_schema_metadata(with_class_names({}, {"label": names}))
+                pq.write_table(table, path)
+        recipe = Recipe(validation_split=0.0, **named, **(options or {}))
+        return load_data(recipe, load_tokenizer(toy_preset), folder=tmp_path / "tokens")
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (("csv", ["True", "FALSE"] * 5), ("parquet", (pa.array([True, False]), None))),
+        (("parquet", (pa.array([True, False] * 5), None)), ("csv", ["1", "0"])),
+        (("csv", [1, 0] * 5), ("parquet", (pa.array([True, False]), None))),
+        (("csv", ["1.0", "0.0"] * 5), ("parquet", (pa.array([1, 0], pa.int8()), None))),
+        (("parquet", (pa.array([0.7, 0.1] * 5, pa.float32()), None)), ("csv", ["0.70", "0.1"])),
+        (("csv", ["0.7", "0.1"] * 5), ("parquet", (pa.array([0.7, 0.1], pa.float32()), None))),
+        (("parquet", (pa.array([1, 0] * 5), ["no", "yes"])), ("csv", ["yes", "no"])),
+        (("csv", ["yes", "no"] * 5), ("parquet", (pa.array([0, 1]), ["yes", "no"]))),
+        (
+            ("parquet", (pa.array([1, 0] * 5), ["no", "yes"])),
+            ("parquet", (pa.array([0, 1, -1]), ["yes", "no"])),
+        ),
+    ],
+)
+def test_train_and_test_agree_whatever_their_format(load_files, train, test):
+    data = load_files({"problem": "single_label"}, train=train, test=test)
+    assert len(data.labels) == 2
+    assert data.test.labels.tolist() == [1, 0] == data.train.labels[:2].tolist()
+
+
+def test_class_names_of_a_file_are_shown_and_rows_without_a_label_counted(load_files):
+    data = load_files(train=("parquet", (pa.array([1, 0, -1] * 5), ["no", "yes"])))
+    assert data.labels.names == ("no", "yes") and len(data.train) == 10
+    assert remarks(data.stores["train"]) == ["5 rows have no label (-1), and are left out"]
+
+
+def test_labels_that_the_training_data_lack_are_counted(load_files):
+    with pytest.raises(DataError, match=r"'rage' .*\(3 rows\); nor is 'joy' \(1 row\)") as error:
+        load_files(train=("csv", ["a", "b"] * 5), test=("csv", ["a", "joy", *["rage"] * 3]))
+    assert error.value.where.endswith("test.csv:4")
+    assert "--set 'data.ignore_labels=[rage, joy]'" in error.value.fix
+    data = load_files(
+        {"ignore_labels": ["rage", "joy"]},
+        train=("csv", ["a", "b"] * 5),
+        test=("csv", ["a", "joy", *["rage"] * 3]),
+    )
+    assert len(data.test) == 1
+
+
+def test_labels_that_look_alike_are_told_or_refused(load_files):
+    data = load_files(train=("csv", ["spam", "Spam", "ham"] * 5))
+    assert "'Spam' (5 rows) and 'spam' (5 rows)" in data.remarks[0]
+    with pytest.raises(DataError, match="differ in nothing that can be seen") as error:
+        load_files(train=("csv", ["spam", "spam\u200b", "ham"] * 5))
+    assert error.value.where.endswith("train.csv:3")
+    names = {"spam": "spam", "spam\u200b": "spam"}
+    data = load_files({"label_names": names}, train=("csv", ["spam", "spam\u200b", "ham"] * 5))
+    assert data.labels.names == ("ham", "spam") and not data.remarks
+    assert np.bincount(data.train.labels).tolist() == [5, 10]
+
+
+def lines(*rows):
+    return b"text,label\n" + b"\n".join(rows) + b"\n"
+
+
+def test_losing_most_of_a_class_stops_the_run(load_files):
+    spam = [b"win \0,spam"] * 30 + [b"win,spam"] * 10
+    skip = {"on_bad_row": "skip"}
+    with pytest.raises(DataError, match="most rows of the label 'spam': 30 of 40") as error:
+        load_files(skip, train=("csv", lines(*spam, *[b"hi,ham"] * 39, b",ham")))
+    assert "1 of 40 rows of other labels" in error.value.what
+    assert "a NUL byte" in error.value.where and "data.ignore_labels=[spam]" in error.value.fix
+    with pytest.raises(DataError, match="test data leaves out all rows of the label 'b': 2 of 2"):
+        load_files(
+            skip,
+            train=("csv", ["a", "b"] * 5),
+            test=("csv", lines(b"x,a", b",b", b"\0,b")),
+        )
+
+
+def test_skipped_rows_are_counted_by_label(load_files):
+    rows = [b"win,spam"] * 30 + [b"win \0,spam"] * 10 + [b"hi,ham"] * 3 + [b",ham"]
+    data = load_files({"on_bad_row": "skip"}, train=("csv", lines(*rows)))
+    found = remarks(data.stores["train"])
+    assert "11 bad rows were skipped" in found[0]
+    assert found[1] == "skipped rows by label: 10 of 40 rows of 'spam', 1 of 4 rows of 'ham'"
+
+
+def test_a_number_that_the_file_has_no_name_for(load_files):
+    with pytest.raises(DataError, match="2 classes, no, yes, and 2 rows have .* '7'") as error:
+        load_files(train=("parquet", (pa.array([0, 1, 1, 7, 7]), ["no", "yes"])))
+    assert error.value.where.endswith("train.parquet:4")
+    names = {"0": "no", "1": "yes", "7": "maybe"}
+    data = load_files(
+        {"label_names": names}, train=("parquet", (pa.array([0, 1, 1, 7, 7]), ["no", "yes"]))
+    )
+    assert data.labels.names == ("no", "yes", "maybe")

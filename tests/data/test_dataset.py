@@ -183,3 +183,12 @@ def test_rows_without_labels_have_a_head():
     with pytest.raises(DataError, match="No label column found") as caught:
         dataset.labels
     assert "name it with label=NAME; columns" in str(caught.value)
+
+
+def test_labels_that_look_alike_are_told():
+    texts = ["a", "b", "c", "d"]
+    with pytest.warns(UserWarning, match="look alike .*'spam' .2 rows. and 'Spam' .1 row.") as told:
+        labels = Dataset.from_lists(texts, ["spam", "Spam", "ham", "spam"]).labels
+    assert len(labels) == 3 and "--set" not in str(told[0].message)
+    with pytest.raises(DataError, match="differ in nothing that can be seen"):
+        Dataset.from_lists(texts, ["spam", "spam\u200b", "ham", "spam"]).labels

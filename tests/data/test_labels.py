@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasllm.data.labels import Labels, read_label_names
+from kerasllm.data.label_names import read_label_names
+from kerasllm.data.labels import Labels
 from kerasllm.errors import DataError
 
 
@@ -182,3 +183,89 @@ def test_labels_with_their_names():
 def test_labels_that_cannot_be_are_refused_with_advice(labels, told):
     with pytest.raises(DataError, match=told):
         Labels.of(labels)
+
+
+# One label in several forms
+
+
+@pytest.mark.parametrize(
+    ("found", "raw"),
+    [
+        (["True", "true", "unknown"], ("true", "unknown")),
+        (["True", "False", "true", "false"], ("false", "true")),
+        (["True", "false", "1", "0"], ("false", "true")),
+        (["0.1", "0.10000000149011612", "0.5"], ("0.1", "0.5")),
+        (["True", "False"], ("False", "True")),
+        (["01", "1"], ("01", "1")),
+    ],
+)
+def test_one_value_of_several_formats_is_one_class(found, raw):
+    labels = Labels.learn(found)
+    assert sorted(labels.raw) == sorted(raw)
+    assert len(labels.encode(found)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "classes"),
+    [
+        (["0", "1"], ["True", "false", "1.00", "1e0"], [1, 0, 1, 1]),
+        (["false", "true"], ["1", "0", "True", "FALSE"], [1, 0, 1, 0]),
+        (["caf\u00e9", "tea"], ["cafe\u0301", "tea\u200b"], [0, 1]),
+        (["0.1", "0.2"], ["0.10", "0.10000000149011612", "2e-1"], [0, 0, 1]),
+        (["not spam", "spam"], ["not\xa0spam"], [0]),
+    ],
+)
+def test_other_data_may_write_a_label_in_another_form(trained, given, classes):
+    labels = Labels.learn(trained)
+    assert labels.encode(given).tolist() == classes
+    assert labels.encode_sets([given])[0].tolist() == sorted(set(classes))
+
+
+@pytest.mark.parametrize(
+    ("trained", "given"),
+    [(["0", "1", "2"], "true"), (["07", "8"], "7"), (["spam", "ham"], "Spam"), (["1", "01"], "2")],
+)
+def test_what_may_be_another_label_is_refused(trained, given):
+    with pytest.raises(DataError, match="is not one that the model was trained on"):
+        Labels.learn(trained).encode([given])
+
+
+def test_a_float32_of_numpy_is_what_its_file_says():
+    assert Labels.of(np.float32([0.1, 0.7])).raw == ("0.1", "0.7")
+    assert Labels(np.float32([0.1, 0.7])).raw == ("0.1", "0.7")
+
+
+def test_labels_of_one_name_are_one_class(tmp_path):
+    labels = Labels.learn(["spam", "Spam", "ham"], {"Spam": "spam", "spam": "spam"})
+    assert labels.names == ("ham", "spam") and labels.raw == ("ham", "spam")
+    labels.save(tmp_path)
+    loaded = Labels.load(tmp_path)
+    assert loaded == labels and loaded.encode(["Spam", "spam", "ham"]).tolist() == [1, 1, 0]
+    with pytest.raises(DataError, match="gives all labels the name"):
+        Labels.learn(["spam", "Spam"], {"Spam": "spam", "spam": "spam"})
+
+
+def test_data_may_hold_numbers_and_their_names():
+    labels = Labels.learn(["0", "1", "pos", "neg"], {"0": "neg", "1": "pos"})
+    assert (labels.raw, labels.names) == (("0", "1"), ("neg", "pos"))
+    assert labels.encode(["0", "neg", "pos"]).tolist() == [0, 0, 1]
+
+
+def test_a_name_of_a_boolean_may_be_written_as_in_python():
+    assert Labels.learn(["true", "false"], {"True": "yes", "False": "no"}).names == ("no", "yes")
+
+
+def test_files_that_number_the_classes_otherwise():
+    labels = Labels.learn(["0", "1"], {"0": "neg", "1": "pos"})
+    assert labels.read_as({"0": "pos", "1": "neg"}).encode(["0", "1", "pos"]).tolist() == [1, 0, 1]
+    assert labels.read_as({"0": "neg", "1": "pos"}) is labels
+    stars = Labels.learn(["1", "2", "3"])
+    own = stars.read_as({"0": "1", "1": "2", "2": "3"})
+    assert own.encode(["0", "1", "2"]).tolist() == [0, 1, 2]
+
+
+def test_unknown_labels_are_named_with_their_counts():
+    error = Labels.learn(["a", "b"]).unknown(["x", "y"], "t.csv:3", {"x": 1200, "y": 1})
+    assert "'x' is not one that the model was trained on (1,200 rows); nor is 'y' (1 row)" in str(
+        error
+    )

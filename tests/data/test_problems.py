@@ -106,7 +106,9 @@ def test_a_comma_within_a_label_is_no_separator(values):
 def test_hints():
     assert "1 to 5 are a score" in detect_problem([1, 2, 3, 4, 5] * 9).hint
     assert not detect_problem([0, 1] * 9).hint
-    assert r"'spam', 'Spam', 'spam\u200b'" in detect_problem(["spam", "Spam", "spam\u200b"]).hint
+    assert detect_problem(["joy", "fear", "joy|x", "x/y|z"]).hint.startswith(
+        "warning: 'joy|x' is taken as one label, as is 1 like it (2 rows)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,8 +209,7 @@ def test_none_among_words_is_a_class():
     problem = detect_problem(["joy", "none", "fear"] * 9)
     assert problem.parse("none") == "none" and not problem.hint
     assert detect_problem(["none"] * 3, "single_label").parse("none") == "none"
-    problem = detect_problem(**placed(["joy", "nan", "fear"] * 9))
-    assert problem.parse("nan") == "nan" and "missing one: 'nan' (data.csv:3)" in problem.hint
+    assert detect_problem(["joy", "nan", "fear"] * 9).parse("nan") == "nan"
 
 
 def test_a_word_among_whole_numbers_is_named():
@@ -353,6 +354,12 @@ def test_booleans_are_one_label_however_they_are_written():
     problem = detect_problem([True, False])
     assert [problem.parse(value) for value in (True, "True", "TRUE", " true")] == ["true"] * 4
     assert Problem("single_label").parse("True") == "True"
+    problem = detect_problem([True, "False", 1, "0", "1.0"])
+    assert problem.booleans
+    assert [problem.parse(value) for value in (1, "0", "TRUE", 0.0)] == [
+        "true", "false", "true", "false"
+    ]  # fmt: skip
+    assert not detect_problem(["0", "1"]).booleans
 
 
 def test_a_column_for_each_label():

@@ -1,12 +1,15 @@
 """Tables in memory as files: what is kept, what is refused, and that the same is the same file."""
 
 import os
+import sys
+import types
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from kerasllm.data.readers.class_labels import with_class_names
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import Source
@@ -151,10 +154,67 @@ def test_class_labels_of_datasets_become_their_names():
     data = datasets.Dataset.from_dict(
         {"text": ["a", "b", "c"], "label": [1, 0, -1], "tags": [[1, 0], [], [0]]}, features
     )
-    assert read(data.select([2, 0, 1])) == [
-        {"text": "c", "label": None, "tags": ["no"]},
-        {"text": "a", "label": "yes", "tags": ["yes", "no"]},
+    assert read(data.select([1, 0])) == [
         {"text": "b", "label": "no", "tags": []},
+        {"text": "a", "label": "yes", "tags": ["yes", "no"]},
     ]
+    # -1 says that a row has no label: its class is not known, and it is no bad row.
+    assert [row["label"] for row in read(data.select([2, 0, 1]))] == [-1, 1, 0]
+    source = Source(table_file(data))
+    assert source.label_names == {"0": "no", "1": "yes"}
+    assert next(source.batches()).labels == ["1", "0"] and source.unlabelled == {"-1": 1}
     with pytest.raises(DataError, match=r'dataset\["train"\]'):
         table_file(datasets.DatasetDict({"train": data}))
+
+
+class ClassLabel:
+    """What is needed of `datasets.ClassLabel`."""
+
+    def __init__(self, names):
+        self.names = names
+
+
+class Dataset:
+    """What is needed of `datasets.Dataset`."""
+
+    def __init__(self, table, features):
+        self.table, self.features = table, features
+
+    def with_format(self, _):
+        return self
+
+    def __getitem__(self, rows):
+        return self.table
+
+
+@pytest.fixture
+def datasets(monkeypatch):
+    """Stands for the package, where it is not installed."""
+    module = types.ModuleType("datasets")
+    module.Dataset, module.ClassLabel, module.DatasetDict = Dataset, ClassLabel, dict
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return module
+
+
+def test_rows_of_a_data_set_without_a_label_are_left_out(datasets):
+    features = {"text": None, "label": ClassLabel(["no", "yes"])}
+
+    def source(labels):
+        table = pa.table({"text": ["t"] * len(labels), "label": labels})
+        return Source(table_file(Dataset(table, features)))
+
+    named, numbered, unlabelled = source([1, 0, 1]), source([1, 0, -1]), source([-1, -1])
+    assert next(named.batches()).labels == ["yes", "no", "yes"]
+    assert next(numbered.batches()).labels == ["1", "0"]
+    assert (numbered.label_names, numbered.unlabelled) == ({"0": "no", "1": "yes"}, {"-1": 1})
+    with pytest.raises(DataError, match="all 2 hold -1"):
+        next(unlabelled.batches())
+
+
+def test_an_arrow_table_keeps_its_class_names():
+    table = pa.table({"text": ["a", "b"], "label": [0, 1]})
+    named = table.replace_schema_metadata(with_class_names({b"x": b"y"}, {"label": ["no", "yes"]}))
+    assert Source(table_file(named)).label_names == {"0": "no", "1": "yes"}
+    assert Source(table_file(table)).label_names is None
+    other = table.replace_schema_metadata({b"x": b"y"})
+    assert table_file(table) == table_file(other) != table_file(named)

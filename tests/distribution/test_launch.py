@@ -150,7 +150,7 @@ sys.exit(5)
         assert error.value.exit_status == 5 and 1.0 <= time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_passed_on_and_waited_for(number):
     code = f"""
 import signal

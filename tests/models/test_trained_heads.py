@@ -1,15 +1,21 @@
 """A training that begins with a run keeps its head where the labels are the same, or says why."""
 
+import warnings
+
 import numpy as np
 import pytest
 
+from kerasllm.data.labels import Labels
 from kerasllm.errors import PresetError, RunError
+from kerasllm.export.formats import Options, load_format
+from kerasllm.export.source import Source
 from kerasllm.models import presets
 from kerasllm.models.decoder import load_causal_lm, load_text_side
 from kerasllm.models.new_classifier import bert_classifier
-from kerasllm.models.text_classifier import Outputs
+from kerasllm.models.text_classifier import Outputs, TextClassifier
+from kerasllm.models.trained_heads import have_same_classes
 from kerasllm.recipe import load
-from kerasllm.tasks.task import task_of
+from kerasllm.tasks.task import find, task_of
 from tests.conftest import toy_settings
 from tests.toy import toy_rows, write_csv
 
@@ -66,6 +72,61 @@ def test_a_new_head_is_told_with_what_differs(toy_data, toy_preset, tmp_path):
     write_csv(toy_data / "train.csv", [(text, f"{len(text)}.5") for text, _ in toy_rows(240)])
     _, head = begun_with(tmp_path / "trained", toy_data, *settings, "data.problem=regression")
     assert head == "new: the problem is regression, and was single label"
+
+
+@pytest.fixture(scope="module")
+def trained(toy_preset):
+    return bert_classifier(
+        toy_preset,
+        labels=["positive", "negative"],
+        pooling="cls",
+        precision="float32",
+        max_length=64,
+    )
+
+
+def exported(trained, folder):
+    folder.mkdir(exist_ok=True)
+    source = Source(find("text_classification"), trained, "toy", trained.max_length, [])
+    load_format("transformers").write(source, folder, Options())
+
+
+@pytest.mark.parametrize("write", [lambda trained, to: trained.save_to_preset(to), exported])
+def test_the_head_is_kept_in_the_order_of_the_new_labels(trained, toy_data, tmp_path, write):
+    folder = tmp_path / "trained"
+    write(trained, folder)
+    model, head = begun_with(folder, toy_data)
+    assert head == f"trained, of {folder}" and model.labels.names == ("negative", "positive")
+    np.testing.assert_allclose(logits(model), logits(trained)[:, ::-1], atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        again = TextClassifier.from_preset(folder, labels=["negative", "positive"], dropout=0.2)
+    np.testing.assert_allclose(logits(again), logits(trained)[:, ::-1], atol=1e-2)
+
+
+def test_other_labels_are_named_in_python_and_in_the_plan(trained, toy_data, tmp_path):
+    exported(trained, tmp_path / "trained")
+    write_csv(toy_data / "train.csv", toy_rows(240, ("negative", "mixed")))
+    _, head = begun_with(tmp_path / "trained", toy_data, "data.test=null")
+    assert head == "new: the labels are mixed, negative, and were positive, negative"
+    with pytest.warns(UserWarning, match="head of .* is not used.* were positive, negative"):
+        TextClassifier.from_preset(tmp_path / "trained", labels=["negative", "mixed"])
+
+
+def test_a_head_whose_classes_are_not_known_is_told(trained, toy_data, tmp_path):
+    trained.save_to_preset(tmp_path / "trained")
+    (tmp_path / "trained" / "labels.json").unlink()
+    _, head = begun_with(tmp_path / "trained", toy_data)
+    assert head == "new: what its classes are is not known, without labels.json"
+
+
+def test_the_same_classes_in_other_words():
+    run = Labels(["0", "1"], ["negative", "positive"])
+    for own in (["positive", "negative"], ["1", "0"], ["true", "false"]):
+        assert have_same_classes(run, Labels(own))
+    assert have_same_classes(Labels(["LABEL_0", "LABEL_1"]), Labels(["0", "1"]))
+    for other in (["negative", "mixed"], ["0", "1", "2"], ["1", "2"]):
+        assert not have_same_classes(run, Labels(other))
 
 
 def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_preset, tmp_path):

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import kerasllm
-from kerasllm.data.labels import read_label_names
 from kerasllm.data.label_cells import label_text
+from kerasllm.data.label_names import read_label_names
 from kerasllm.data.readers.sources import Source
 
 STARTER = Path(kerasllm.__file__).parent / "data" / "starter"

@@ -1,10 +1,14 @@
 """What `finetune` says at its end: this command apart from the whole run, and what was kept."""
 
+import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from kerasllm.cli.main import cli
 from kerasllm.recipe import load
+from kerasllm.run import Run, shell_word
 from kerasllm.tasks.task import task_of
 from kerasllm.workflows import finetune_summary as summary
 
@@ -65,3 +69,20 @@ def test_the_curve_of_the_rate_has_its_peak_and_what_was_before_a_resume():
     rates = summary.learning_rates(job(), rows, 20)
     assert rates[0] == (10, 5.0) and [step for step, _ in rates[1:]] == list(range(21, 36))
     assert summary.learning_rates(job(), rows, 35) == [(10, 5.0)]
+
+
+@pytest.mark.parametrize("folder", ["my runs/it's \"a\" $HOME", "-x", "ü; rm *", "plain"])
+@pytest.mark.parametrize("recipe", ["bert_cls", "gpt_lm"])
+def test_the_commands_that_come_next_can_be_typed(folder, recipe, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = Run(folder)
+    for _, command in task_of(load(recipe)).next_steps(run):
+        program, verb, *arguments = shlex.split(command)
+        command = cli.get_command(None, verb)
+        context = command.make_context(verb, arguments)
+        assert program == "kerasllm" and Path(context.params["run"]) == run.path
+        assert "rm" not in context.params.get("texts", ())
+
+
+def test_a_path_is_a_word_of_a_command():
+    assert [shell_word(each) for each in ("a/b", "a b", "-x")] == ["a/b", "'a b'", "./-x"]

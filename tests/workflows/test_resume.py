@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -116,6 +117,11 @@ def test_a_run_that_signals_stop_ends_as_if_they_had_not(folder, toy_preset, nev
         state = CheckpointStore(folder / "stopped" / "checkpoints").read(step).state
         assert state["epoch_ended"] is not at_end
     assert not any("validation" in row for row in rows(folder / "stopped"))
+    # As Slurm's `--signal=USR1` does.
+    with pytest.raises(Interrupted, match="SIGUSR1 after step 9 of 14") as stopped:
+        do = {9: lambda: signal.raise_signal(signal.SIGUSR1)}
+        toy_run(folder, toy_preset, *AVERAGED, output="stopped", resume=True, do=do)
+    assert stopped.value.exit_status == 128 + signal.SIGUSR1
     toy_run(folder, toy_preset, *AVERAGED, output="stopped", resume=True)
     assert_same(folder / "stopped", never_stopped)
 

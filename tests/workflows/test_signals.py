@@ -6,10 +6,19 @@ import sys
 
 import pytest
 
-from kerasllm.workflows.signals import asked_to_stop
+from kerasllm.workflows.signals import Signalled, asked_to_stop, signals_raised
+
+ALL = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.fixture(autouse=True)
+def not_ignored(request):
+    """Where the tests run under `nohup`, SIGHUP is ignored from the start."""
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, inherited))
+
+
+@pytest.mark.parametrize("number", ALL)
 def test_the_first_signal_is_told_and_ends_nothing(number):
     before, told = signal.getsignal(number), []
     with asked_to_stop(told.append) as caught:
@@ -36,3 +45,20 @@ def test_a_second_sigterm_ends_the_process():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stdout == "asked\n" and ended.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("block", [lambda: asked_to_stop(lambda _: None), signals_raised])
+def test_under_nohup_a_hangup_stays_ignored(block):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with block():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_is_raised_where_the_block_is(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Signalled, match=number.name) as raised, signals_raised():
+        signal.raise_signal(number)
+    assert raised.value.signal == number and signal.getsignal(number) is before

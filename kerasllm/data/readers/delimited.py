@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kerasllm.data.label_cells import shown
-from kerasllm.data.readers.dialects import LINES, Dialect, unescape
+from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.quoting import raw_fields
@@ -64,12 +64,14 @@ def table_rows(
                 notes.add("rows without a value left out", f"{file.name}:{line}")
                 continue
             if names and _is_header(fields, header, file, line):
-                notes.add("lines that repeat the header left out", f"{file.name}:{line}")
+                place = f"{file.name}:{line}"
+                notes.add("lines that repeat the header left out", place, revised=True)
                 continue
         if len(fields) == width:
             yield line, [fields[place] for place in places], None
         elif _fits(fields, header, width):
             fields = [*fields, *[""] * width][:width]
+            notes.revised = True
             yield line, [fields[place] for place in places], None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
@@ -155,7 +157,7 @@ class _PlainRecords:
 
 
 class _QuotedRecords:
-    """Yields line, fields and problem of each record, which may go over several lines within quotes.
+    """Yields line, fields and problem of each record, which may go over lines within quotes.
 
     A line with nothing on it is no record.
     """
@@ -187,6 +189,9 @@ class _QuotedRecords:
                 problem = self._problem_of(error, line)
                 problems.clear()
                 yield line, None, problem
+                # Each line that the quote has swallowed is a row that is lost.
+                for within in range(line + 1, self._last + 1):
+                    yield within, None, Fault(f"within the quotes of line {line}", QUOTES)
                 line = self._last + 1
 
     @property
@@ -263,8 +268,9 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
     In such a file a quote that is left open is an error at once: the next row has quotes too.
     """
     lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
-    found = (raw_fields(unescape(line) if dialect.escaped else line, dialect.delimiter)
-             for line in lines)  # fmt: skip
+    if dialect.escaped:
+        lines = (line.replace('\\"', '""') for line in lines)
+    found = (raw_fields(line, dialect.delimiter) for line in lines)
     rows = (fields for fields in found if fields and len(fields) == width)
     quoted = [fields[column].lstrip().startswith('"') for fields in rows]
     # A header in quotes tells it too.

@@ -44,15 +44,9 @@ _HIGH = re.compile(rb"[\x80-\xff]")
 _MULTI_BYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 
-def is_text_encoding(name: str) -> bool:
-    """Whether Python knows an encoding of text by a name."""
-    try:
-        codecs.lookup(name)
-        # What is no encoding of text, such as base64, is refused here.
-        "a".encode(name)
-    except (LookupError, UnicodeError, ValueError):
-        return False
-    return True
+def is_utf8(name: str) -> bool:
+    """Whether an encoding is UTF-8, under whatever name."""
+    return codecs.lookup(name).name in ("utf-8", "utf-8-sig")
 
 
 def marked(start: bytes) -> str | None:
@@ -60,10 +54,10 @@ def marked(start: bytes) -> str | None:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
-    # ASCII in UTF-16 without a mark: every other byte is 0.
-    pairs = start[: len(start) // 2 * 2]
+    # In UTF-16 without a mark, every other byte of what is ASCII is 0.
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if len(pairs) >= 8 and not any(pairs[first::2]) and all(pairs[1 - first :: 2]):
+        zeros, others = start[first::2].count(0), start[1 - first :: 2].count(0)
+        if not others and zeros >= 4 and 2 * zeros >= len(start) // 2:
             return encoding
     return None
 
@@ -90,10 +84,10 @@ def guess_encoding(file: DataFile, line: bytes) -> str | None:
         # The one broken place is a character that was cut at the end of the file.
         if error.reason == "unexpected end of data":
             return None
-    valid = len(_MULTI_BYTE.findall(sample.decode(errors="ignore").encode()))
-    if valid and sample.decode(errors="replace").count("\ufffd") <= 4 * valid:
-        return None
     high = len(_HIGH.findall(sample))
+    # Most bytes beyond ASCII are of whole characters in UTF-8, and by chance a few in others.
+    if 2 * len(_HIGH.findall(sample.decode(errors="ignore").encode())) >= high:
+        return None
     letters = len(_LETTERS.findall(sample))
     if high <= 0.3 * (high + letters):
         return next((name for name in _WESTERN if _reads_as_western(sample, name)), None)
@@ -152,8 +146,8 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         f"The file is not UTF-8; it looks like {name}"
         + (f", in which its line {line} is {shown!r}" if shown else ""),
         where=f"{file.name}:{line}",
-        fix=f"--set data.encoding={encoding} (evaluate, predict: --encoding {encoding}), or "
-        f"convert it: `{command}`",
+        fix=f"name its encoding with --set data.encoding={encoding} (evaluate, predict: --encoding "
+        f"{encoding}), or convert it: `{command}`; named utf-8, such lines are bad rows",
     )
 
 
@@ -164,7 +158,7 @@ def refuse_if_utf8(file: DataFile, encoding: str, start: bytes) -> None:
         DataError: The file is UTF-8.
     """
     plain = codecs.lookup(encoding).name
-    if plain in ("utf-8", "utf-8-sig", "utf-7") or plain.startswith(("utf-16", "utf-32")):
+    if is_utf8(encoding) or plain.startswith(("utf-7", "utf-16", "utf-32")):
         return
     start = start[: start.rfind(b"\n") + 1] or start
     try:
@@ -173,10 +167,10 @@ def refuse_if_utf8(file: DataFile, encoding: str, start: bytes) -> None:
         return
     if len(_MULTI_BYTE.findall(start)) >= 3:
         raise DataError(
-            f"The file is UTF-8, and would be garbled in the encoding that is set: {encoding}",
+            f"The file is UTF-8, and would be garbled if it is read as {encoding}",
             where=file.name,
-            fix="leave data.encoding (--encoding) out; where other files have another encoding, "
-            "convert those to UTF-8",
+            fix="--set data.encoding=utf-8 (evaluate, predict: --encoding utf-8); if other files "
+            f"are in {encoding}, convert those to UTF-8",
         )
 
 

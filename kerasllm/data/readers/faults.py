@@ -53,16 +53,31 @@ class Notes:
     Attributes:
         counts: How often each thing was met, by its name in words.
         places: Where each was met first, as `file:line`.
+        revised: Whether rows were read in another way than earlier versions did.
     """
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
         self.places: dict[str, str] = {}
+        self.revised = False
 
-    def add(self, what: str, place: str) -> None:
-        """Counts one more, at `file:line`."""
+    def add(self, what: str, place: str, *, revised: bool = False) -> None:
+        """Counts one more.
+
+        Args:
+            what: What was met, in words.
+            place: Where, as `file:line`.
+            revised: Whether earlier versions read such rows in another way. Defaults to `False`.
+        """
         self.counts[what] += 1
         self.places.setdefault(what, place)
+        self.revised = self.revised or revised
+
+    def include(self, other: Notes) -> None:
+        """Adds what was met in other files."""
+        self.counts += other.counts
+        self.places = {**other.places, **self.places}
+        self.revised = self.revised or other.revised
 
     def lines(self) -> list[str]:
         """Returns a sentence for each."""

@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ class DataFile:
         member: The member that is meant, where the path is that of a zip archive. Defaults to
             `None`.
         encoding: The encoding of its text. Defaults to `None`: UTF-8.
+        delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
+        label: The class of all its texts, where it is a folder of a class. Defaults to `None`.
+        members: The files of a folder of a class, a text each. Defaults to `()`.
     """
 
     name: str
@@ -44,10 +48,15 @@ class DataFile:
     label_names: Mapping[str, str] | None = None
     member: str | None = None
     encoding: str | None = None
+    delimiter: str | None = None
+    label: str | None = None
+    members: tuple[DataFile, ...] = ()
 
     @property
     def compression(self) -> str:
         """The lower-case suffix of compression, without its dot: `gz`; `""` of a plain file."""
+        if self.members:
+            return ""
         return compression.split_name(self.member or self.path)[1].removeprefix(".")
 
     @property
@@ -95,6 +104,9 @@ class DataFile:
         Raises:
             DataError: They cannot be read.
         """
+        if self.members:
+            read = [self.label, *(member.sha256() for member in self.members)]
+            return hashlib.sha256(json.dumps(read).encode()).hexdigest()
         try:
             with self.open() as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -104,6 +116,10 @@ class DataFile:
                 where=self.name,
                 fix="check the disk or the network, then try again",
             ) from error
+
+
+Spec = str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile]
+"""What names files; see `find_files`."""
 
 
 class FoundFiles(list[DataFile]):
@@ -118,16 +134,35 @@ class FoundFiles(list[DataFile]):
         self.remarks = list(remarks)
 
 
-def read_as(files: FoundFiles, encoding: str | None) -> FoundFiles:
-    """Returns files whose text is read in an encoding; `None` leaves them as they are."""
-    if encoding is None:
-        return files
-    named = (dataclasses.replace(file, encoding=encoding) for file in files)
+def read_as(
+    spec: Spec,
+    split: str,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    preferred: str | None = None,
+) -> Spec:
+    """Returns what stands for files that are read in an encoding, with a delimiter.
+
+    Args:
+        spec: As for `find_files`.
+        split: As for `find_files`.
+        encoding: The encoding of their text. Defaults to `None`: UTF-8.
+        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        preferred: As for `find_files`. Defaults to `None`.
+
+    Returns:
+        The spec itself where nothing is said of its files, else the files.
+    """
+    if encoding is None and delimiter is None:
+        return spec
+    files = find_files(spec, split, preferred=preferred)
+    named = (dataclasses.replace(file, encoding=encoding, delimiter=delimiter) for file in files)
     return FoundFiles(named, files.remarks)
 
 
 def find_files(
-    spec: str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile],
+    spec: Spec,
     split: str,
     *,
     preferred: str | None = None,
@@ -137,6 +172,8 @@ def find_files(
     A folder means all files in it and below, which must be of one kind; so does a zip archive.
     Hidden files and folders (`.git`, `__MACOSX`, `_SUCCESS`) are left out, of globs too. Where all
     files of a folder name a split in their paths, those of the split that is asked for are taken.
+    A folder with a folder of texts for each class (`pos/*.txt`, `neg/*.txt`) gives a file for each
+    class.
 
     Args:
         spec: A path, a folder, a glob (`*`, `?`, `[...]`, `**`), an address (`s3://`, `gs://`,
@@ -191,6 +228,9 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         return _opened_archives([path], split, preferred)
     if os.path.isdir(path):
         chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
+        classes, beside = folders.by_class(chosen) if preferred is None else ({}, [])
+        if classes:
+            return _class_folders(path, classes, [*remarks, *folders.left_out(beside, "other")])
         return FoundFiles((DataFile(one, one) for one in _below(path, chosen)), remarks)
     if os.path.exists(path):
         raise DataError(
@@ -223,6 +263,18 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         if near
         else "check the name; a bundled data set is written starter:NAME",
     )
+
+
+def _class_folders(
+    path: str, classes: Mapping[str, Sequence[str]], remarks: Iterable[str]
+) -> FoundFiles:
+    """The folders of the classes, each a file whose members are its texts."""
+    found = FoundFiles(remarks=remarks)
+    for label, names in sorted(classes.items()):
+        members = tuple(DataFile(one, one) for one in _below(path, names))
+        folder = os.path.commonpath([os.path.dirname(one.path) for one in members])
+        found.append(DataFile(folder, folder, label=label, members=members))
+    return found
 
 
 def _opened_archives(

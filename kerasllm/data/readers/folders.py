@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -24,6 +25,8 @@ KINDS = {
 """Suffix to the kind of a file; files of one kind are read together."""
 
 _NAMES_SHOWN = 3
+# At most one file in so many lies beside the folders of classes.
+_ONE_BESIDE = 10
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -134,6 +137,38 @@ def branches(names: Iterable[str]) -> list[str]:
         parts = [p for p in name.split("/")[:-1] if p != "data" and p.lower() not in _SPLIT_OF]
         found.add("/".join(parts))
     return sorted(found)
+
+
+def by_class(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Tells texts in a folder for each class (`pos/1.txt`, `neg/1.txt`) from other files.
+
+    Args:
+        names: Paths within a folder, their parts separated by `/`.
+
+    Returns:
+        The names by class; none if these are no classes. And the few files beside the folders.
+
+    Example:
+
+    >>> by_class(["neg/1.txt", "pos/1.txt", "pos/2.txt"])
+    ({'neg': ['neg/1.txt'], 'pos': ['pos/1.txt', 'pos/2.txt']}, [])
+    """
+    parts = {name: PurePosixPath(name).parts for name in names}
+    if any(not split_name(name)[0].endswith(".txt") for name in names):
+        return {}, []
+    # What all have in common, such as train/, is no class.
+    common = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    start = len(common.split("/")) if common else 0
+    classes: dict[str, list[str]] = {}
+    beside = []
+    for name in names:
+        if len(parts[name]) < start + 2:
+            beside.append(name)
+        else:
+            classes.setdefault(parts[name][start], []).append(name)
+    if len(classes) < 2 or len(beside) * _ONE_BESIDE > len(names):
+        return {}, []
+    return classes, beside
 
 
 def left_out(names: Sequence[str], what: str) -> list[str]:

@@ -15,12 +15,15 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
+from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
+from kerasllm.data.readers.class_labels import ClassLabels
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
+from kerasllm.data.readers.encodings import is_utf8
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_records
-from kerasllm.data.readers.parquet import parquet_columns, parquet_rows
+from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
@@ -59,6 +62,8 @@ class Format:
         first_lines: Takes a file and a number, and returns the fields of so many first records,
             the header among them. Defaults to `None`: columns have names in any case.
         remarks: What a user should know of how the file is read. Defaults to `()`.
+        class_labels: Takes a file and a column, and returns the names that the file has for the
+            numbers in it, if any. Defaults to `None`: such files have no names.
     """
 
     name: str
@@ -66,25 +71,27 @@ class Format:
     rows: Callable[..., Iterator[Row]]
     first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
     remarks: tuple[str, ...] = ()
+    class_labels: Callable[[DataFile, str], ClassLabels | None] | None = None
 
 
-def format_of(file: DataFile, delimiter: str | None = None) -> Format:
+def format_of(file: DataFile) -> Format:
     """The format of a file, by the suffix of its name and, of a table, by its first lines.
 
     Args:
         file: The file.
-        delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
 
     Raises:
         DataError: No format has this suffix, or a table cannot be read.
     """
     form = None
-    if file.suffix in TABLES:
-        form = _table(file, delimiter)
+    if file.members:
+        form = _CLASS_FOLDER
+    elif file.suffix in TABLES:
+        form = _table(file)
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
     if form is not None:
-        if file.encoding is None or form.name == "parquet":
+        if file.encoding is None or form.name == "parquet" or is_utf8(file.encoding):
             return form
         return dataclasses.replace(form, name=f"{form.name} {file.encoding}")
     if file.suffix == ".parquet":
@@ -104,8 +111,8 @@ def format_of(file: DataFile, delimiter: str | None = None) -> Format:
 # csv and tsv
 
 
-def _table(file: DataFile, delimiter: str | None) -> Format:
-    dialect = detect_dialect(file, delimiter)
+def _table(file: DataFile) -> Format:
+    dialect = detect_dialect(file)
     return Format(
         dialect.name,
         functools.partial(table_columns, dialect=dialect),
@@ -168,12 +175,15 @@ def _txt_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> I
 TABLES = (".csv", ".tsv")
 """The suffixes of tables, whose first lines tell how they are read."""
 
+_CLASS_FOLDER = Format("class folder", class_folder_columns, class_folder_rows)
 _JSONL = Format("jsonl", _json_columns, _json_rows)
 FORMATS = {
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
     ".json": Format("json", _json_columns, _json_rows),
-    ".parquet": Format("parquet", parquet_columns, _parquet_rows),
+    ".parquet": Format(
+        "parquet", parquet_columns, _parquet_rows, class_labels=parquet_class_labels
+    ),
     ".txt": Format("txt", None, _txt_rows),
 }
 """Suffix to format, of the others."""

@@ -105,7 +105,8 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
                 raise DataError(
                     f"A {file.suffix} file holds texts without {missing}",
                     where=file.name,
-                    fix="give a csv, tsv, jsonl or parquet file with a column for each",
+                    fix="give a csv, tsv, jsonl or parquet file with a column for each"
+                    + "; or a folder with a folder of texts for each class" * wanted.labelled,
                 )
             columns.append(Columns((0,)))
             continue

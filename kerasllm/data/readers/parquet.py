@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kerasllm.data.readers.class_labels import ClassLabels, class_names
 from kerasllm.data.readers.files import BLOCK, DataFile
-from kerasllm.data.readers.text_lines import describe_broken_byte
+from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +21,39 @@ def parquet_columns(file: DataFile) -> list[str]:
     """The names of the columns; none if the file has no byte."""
     with _open(file) as parquet:
         return parquet.schema_arrow.names if parquet else []
+
+
+def parquet_class_labels(file: DataFile, column: str) -> ClassLabels | None:
+    """The names of the classes that a column of whole numbers stands for, if the file has them."""
+    from pyarrow import types
+
+    with _open(file) as parquet:
+        names = class_names(parquet.schema_arrow.metadata, column)
+        if names is None:
+            return None
+        kind = parquet.schema_arrow.field(column).type
+        if _is_list(kind):
+            return ClassLabels(names) if types.is_integer(kind.value_type) else None
+        if types.is_integer(kind):
+            return ClassLabels(names, _may_be_negative(parquet, column))
+        return None
+
+
+def _may_be_negative(parquet: Any, column: str) -> bool:
+    metadata = parquet.metadata
+    place = parquet.schema_arrow.get_field_index(column)
+    if metadata.num_columns != len(parquet.schema_arrow.names):
+        # Columns of several values have several places.
+        return True
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group).column(place).statistics
+        if found is None or not found.has_min_max:
+            # All of them may be missing, which is no label either.
+            if found is None or found.null_count != metadata.row_group(group).num_rows:
+                return True
+        elif found.min < 0:
+            return True
+    return False
 
 
 def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequence, str | None]]:
@@ -112,6 +146,10 @@ def _open(file: DataFile) -> Iterator[Any]:
             # With a buffer size, a column is read piece by piece, not a whole row group at once.
             opened = parquet.ParquetFile(stream, buffer_size=BLOCK)
         except (OSError, pyarrow.ArrowException) as error:
+            stream.seek(0)
+            start = stream.read(BLOCK)
+            if not start.startswith(b"PAR1"):
+                refuse_other_formats(file, start)
             raise DataError(
                 f"The file is not Parquet, or it is cut short: {error}",
                 where=file.name,
@@ -129,12 +167,26 @@ def values_of(column: Any) -> list:
         values = column.to_pylist()
     except UnicodeDecodeError:
         return list(map(_value, column))
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    kind = column.type
+    while types.is_dictionary(kind) or _is_list(kind):
+        kind = kind.value_type
     if types.is_float32(kind) or types.is_float16(kind):
         # 0.1 as it was written, not 0.10000000149011612, which is the float64 closest to it.
         rounded = np.dtype(kind.to_pandas_dtype()).type
-        return [value if value is None else float(str(rounded(value))) for value in values]
+
+        def short(value: Any) -> Any:
+            if isinstance(value, list):
+                return list(map(short, value))
+            return value if value is None else float(str(rounded(value)))
+
+        return list(map(short, values))
     return values
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
 def _value(cell: Any) -> Any:
@@ -156,7 +208,7 @@ def _check_types(file: DataFile, schema: Any, columns: Columns) -> None:
         )
 
     def is_label(kind: Any) -> bool:
-        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        if _is_list(kind):
             return is_label(kind.value_type) and not types.is_nested(kind.value_type)
         return (
             is_text(kind)

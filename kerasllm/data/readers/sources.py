@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasllm.data.detection import detect_problem
-from kerasllm.data.label_cells import parse_one_hot
+from kerasllm.data.label_cells import label_text, parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
+from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
 from kerasllm.data.readers.faults import (
     BROKEN_BYTES,
     EMPTY_LABEL,
@@ -25,12 +28,14 @@ from kerasllm.data.readers.faults import (
     TEXT_TYPE,
     Fault,
     Notes,
+    counted_reasons,
     reason_of,
 )
 from kerasllm.data.readers.files import DataFile, find_files, read_as
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
 from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
+from kerasllm.data.readers.repaired import repaired
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
@@ -101,6 +106,8 @@ class Source:
             it; the `problem` of another source makes this one read its labels in the same way.
             Defaults to `"auto"`.
         label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
+        ignore_labels: Labels that mean that there is none: such rows are left out, and counted in
+            `unlabelled`. Of several labels, they are left out of a row's. Defaults to `()`.
         on_bad_row: `"error"` refuses a file that has bad rows, after reading all of it, and names
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
@@ -120,10 +127,13 @@ class Source:
         unread_texts: Columns that hold texts too, where the columns were found by their names.
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
-        label_names: What the labels of a bundled data set mean, or `None`.
+        label_names: What the labels of a bundled data set mean, or those of a Parquet file that
+            names its classes (`datasets.ClassLabel`); or `None`.
         remarks: What a user should know of how the files are read, a list.
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
+        bad_row_labels: After reading, how many bad rows have each label, where it can be read.
+        unlabelled: After reading, how many rows were left out for a label that means none.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
         notes: After reading, what was met that is no fault, such as rows of several lines.
 
@@ -149,6 +159,7 @@ class Source:
         labelled: bool = True,
         problem: str | Problem = "auto",
         label_separator: str | None = None,
+        ignore_labels: Iterable[str] = (),
         on_bad_row: str = "error",
         encoding: str | None = None,
         delimiter: str | None = None,
@@ -156,8 +167,9 @@ class Source:
     ):
         if on_bad_row not in ("error", "skip"):
             raise ValueError(f"on_bad_row must be 'error' or 'skip'. Received: {on_bad_row!r}")
-        self._files = read_as(find_files(spec, split), encoding)
-        self._formats = [format_of(file, delimiter) for file in self._files]
+        named = read_as(spec, split, encoding=encoding, delimiter=delimiter)
+        self._files = find_files(named, split)
+        self._formats = [format_of(file) for file in self._files]
         self._skip_empty = skip_empty
         self._labelled = labelled
         self.on_bad_row = on_bad_row
@@ -172,11 +184,17 @@ class Source:
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
-        self.label_names = self._common_label_names()
+        classes = self._class_labels()
+        self.label_names = classes.by_label if classes else self._common_label_names()
+        self._ignored = {label_text(label) for label in ignore_labels}
+        if classes and classes.unlabelled:
+            self._ignored.add(UNLABELLED)
         self.remarks = [*self._files.remarks]
         self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self.bad_row_labels: Counter[str] = Counter()
+        self.unlabelled: Counter[str] = Counter()
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
         for index in range(len(self._files)):
@@ -195,7 +213,10 @@ class Source:
             "pair": self.pair_column,
             "labels": self.label_columns[1:] and self.label_columns,
             "headerless": self.headerless,
+            "ignored": sorted(self._ignored),
         }
+        if not self._ignored:
+            del more["ignored"]
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
         if self.problem and self.problem.one_hot:
@@ -209,6 +230,19 @@ class Source:
         return total.hexdigest()
 
     @property
+    def noted(self) -> dict[str, Any]:
+        """What a store keeps of how the rows were read, as JSON values.
+
+        `skipped_reasons` holds the number of bad rows by the kind of fault, `notes` sentences, and
+        `revised` tells whether the rows are others than earlier versions read.
+        """
+        return {
+            "skipped_reasons": dict(self.bad_row_reasons),
+            "notes": self.notes.lines(),
+            "revised": self.notes.revised,
+        }
+
+    @property
     def readings(self) -> list[tuple[DataFile, Format, Columns]]:
         """Each file, its format, and the columns that are read of it."""
         return list(zip(self._files, self._formats, self._layout.files, strict=True))
@@ -218,12 +252,13 @@ class Source:
         """The paths of the files, which are on this machine; those from elsewhere in the cache."""
         return [file.path for file in self._files]
 
-    def batches(self, rows: int = 8192) -> Iterator[RowBatch]:
+    def batches(self, rows: int = 8192, file: int | None = None) -> Iterator[RowBatch]:
         """Reads all rows, from the first file's first to the last file's last.
 
         Args:
             rows: The most rows in a batch; a batch holds rows of one file, and fewer of them where
                 texts are long. Defaults to `8192`.
+            file: The number of the only file that is read. Defaults to `None`: all are.
 
         Raises:
             DataError: A file has bad rows and `on_bad_row` is `"error"`, a file cannot be read to
@@ -231,23 +266,28 @@ class Source:
         """
         self.bad_rows = []
         self.bad_row_count = 0
+        self.bad_row_labels = Counter()
+        self.unlabelled = Counter()
         self.bad_row_reasons = Counter()
         self.notes = Notes()
         empty = True
-        for index in range(len(self._files)):
+        for index in range(len(self._files)) if file is None else [file]:
             for batch in self._file_batches(index, rows):
                 empty = False
                 yield batch
-        if empty:
-            left_out = "".join(f"; {line}" for line in self.notes.lines())
-            raise DataError(
-                f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
-                if self.bad_row_count
-                else f"There is no row to use{left_out}",
-                where=places(self.bad_rows, self.bad_row_count),
-                fix="check the files, and that the columns are the right ones: "
-                f"{self.description()}",
-            )
+        if not empty or file is not None:
+            return
+        if self.unlabelled and not self.bad_row_count:
+            raise self._all_unlabelled()
+        left_out = "".join(f"; {line}" for line in self.notes.lines())
+        raise DataError(
+            f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
+            if self.bad_row_count
+            else f"There is no row to use{left_out}",
+            where=places(self.bad_rows, self.bad_row_count),
+            fix="check the files, and that the columns are the right ones: "
+            f"{self.description()}",
+        )
 
     def texts_of(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """Reads the texts of some rows again.
@@ -339,7 +379,7 @@ class Source:
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
                 for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad:
+                    if not bad and not self._is_unlabelled(row[place:]):
                         lines.append(f"{file}:{line}")
                         yield row[place]
 
@@ -351,6 +391,33 @@ class Source:
             where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
             places=lines,
             of_one_label=self._lists_columns,
+        )
+
+    def _class_labels(self) -> ClassLabels | None:
+        """The names of the classes, where files have them; all that do must have the same."""
+        if not self._labelled or self.label_column is None:
+            return None
+        found = {
+            file.name: classes
+            for file, form in zip(self._files, self._formats, strict=True)
+            if form.class_labels and (classes := form.class_labels(file, self.label_column))
+        }
+        if len({classes.names for classes in found.values()}) > 1:
+            told = {classes.names: file for file, classes in found.items()}
+            raise DataError(
+                f"The numbers in the column '{self.label_column}' mean other classes in each file",
+                where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
+                fix="write the names of the classes into the column, in place of their numbers",
+            )
+        return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
+
+    def _all_unlabelled(self) -> DataError:
+        held = ", ".join(self.unlabelled)
+        return DataError(
+            f"No row has a label: all {sum(self.unlabelled.values()):,} hold {held}, which means "
+            "that there is none",
+            where=", ".join(self.files[:3]) + (", ..." if self.files[3:] else ""),
+            fix="give data with labels; kerasllm predict reads texts without labels",
         )
 
     def _common_label_names(self) -> dict[str, str] | None:
@@ -382,6 +449,8 @@ class Source:
         width = 1 + paired
         texts, pairs, targets, lines = [], [], [], []
         characters = 0
+        # Lines of bad rows whose labels the reader could not give.
+        unread: set[int] = set()
 
         def batch() -> RowBatch:
             kind = self.problem and self.problem.kind
@@ -396,6 +465,9 @@ class Source:
 
         for line, values, problem in self._rows(index, self.notes):
             target = None
+            if self._ignored and not problem and self._is_unlabelled(values[width:]):
+                self.unlabelled[label_text(_first(values[width]))] += 1
+                continue
             if not problem:
                 problem = text_problem("text", values[0])
                 if paired:
@@ -410,6 +482,11 @@ class Source:
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file, line, problem))
+                if not refuse and self.problem:
+                    if values:
+                        self._count_bad_label(values[width:])
+                    else:
+                        unread.add(line)
             if problem or (refuse and self.bad_row_count):
                 continue
             texts.append(values[0])
@@ -426,8 +503,10 @@ class Source:
                 characters = 0
         if refuse and self.bad_row_count:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
+            reasons = self.bad_row_reasons if self.bad_row_count > _BAD_ROWS_SHOWN else ()
             raise DataError(
-                f"{rows_are} bad in {file}",
+                f"{rows_are} bad in {file}"
+                + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
@@ -437,6 +516,38 @@ class Source:
             )
         if texts:
             yield batch()
+        if unread:
+            self._count_unread_labels(index, unread)
+
+    def _count_bad_label(self, values: Sequence[Any]) -> None:
+        target, problem = self._target(values)
+        if not problem and type(target) is not float:
+            self.bad_row_labels.update((target,) if type(target) is str else target)
+
+    def _count_unread_labels(self, index: int, lines: set[int]) -> None:
+        """Reads the labels of bad rows with what can be read of them."""
+        if self.problem.kind == "regression" or self._formats[index].name == "parquet":
+            return
+        rows = self._formats[index].rows(repaired(self._files[index]), self._layout.files[index])
+        width, bad = len(self._layout.texts), sorted(lines)
+        end = (sys.maxsize, (), None)
+        for (line, values, problem), following in itertools.pairwise(itertools.chain(rows, [end])):
+            # What is bad may be in any line of a row.
+            first, last = (bisect.bisect_left(bad, each) for each in (line, following[0]))
+            if first == last or problem or self._is_unlabelled(values[width:]):
+                continue
+            if not any("\ufffd" in str(value) for value in values[width:]):
+                self._count_bad_label(values[width:])
+
+    def _is_unlabelled(self, values: Sequence[Any]) -> bool:
+        """Whether a row has nothing but labels that mean none."""
+        if not self._ignored or len(values) > 1:
+            return False
+        held = values[0] if isinstance(values[0], list) else values
+        try:
+            return bool(held) and all(label_text(value) in self._ignored for value in held)
+        except TypeError:
+            return False
 
     def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
         """What is predicted for a row, and what is wrong with its label."""
@@ -445,6 +556,8 @@ class Source:
                 target = parse_one_hot(values, self.label_columns)
             else:
                 target = self.problem.parse(values[0])
+                if self._ignored and type(target) is tuple:
+                    target = tuple(label for label in target if label not in self._ignored)
         except ValueError as error:
             empty = str(error).startswith("the label is empty")
             return None, Fault(str(error), EMPTY_LABEL if empty else LABEL)
@@ -454,6 +567,10 @@ class Source:
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
 
 
 def text_problem(role: str, value: Any) -> str | None:

@@ -10,6 +10,7 @@ from kerasllm.data.label_cells import is_number
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40
 _FEW_ROWS = 4
+_WORD = re.compile(r"\w{1,20}")
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -46,30 +47,39 @@ class Habits:
             # No column of numbers or labels.
             self._seen[place].add("a text")
 
-    def looks_like_a_row(self, line: str, telling: range | None = None) -> bool:
-        """Whether a line of a text has the number of fields of a row, and values like a row's.
+    def likeness(self, line: str, text: int, telling: range | None = None) -> int:
+        """How much a line of a text looks like a row: 0, not; 1, perhaps; 2, clearly.
+
+        It does if it has as many fields as a row, or more, and values like a row's. What may be a
+        number with a comma, as in `1,000` and `1,5`, is no clear sign.
 
         Args:
             line: The line.
+            text: The column of the text, which may hold delimiters.
             telling: The columns of which one must have a value like a row's, not just none unlike.
                 Defaults to `None`: any.
         """
         fields = line.rstrip("\r\n").split(self._delimiter)
-        if len(fields) != self.width:
-            return False
-        alike = False
-        for place, value in enumerate(fields):
-            seen = self._seen[place]
-            if not value or not seen:
+        more = len(fields) - self.width
+        if more < 0:
+            return 0
+        alike = 0
+        for column in range(self.width):
+            place = column if column < text else column + more
+            value, seen = fields[place], self._seen[column]
+            if column == text or not value or not seen:
                 continue
             if all(map(is_number, seen)):
-                if not self._is_like(value, seen) or self._is_thousands(fields, place):
-                    return False
-                alike = alike or telling is None or place in telling
-            elif value in seen:
-                alike = alike or telling is None or place in telling
-            elif self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
-                return False
+                if not self._is_like(value, seen):
+                    return 0
+            elif value not in seen:
+                if self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
+                    return 0
+                # Of few rows, not all labels are known: where these are words, another word is one.
+                if self._count >= _FEW_ROWS or not all(map(_WORD.fullmatch, (value, *seen))):
+                    continue
+            if telling is None or column in telling:
+                alike = max(alike, 1 if self._is_one_number(fields, place) else 2)
         return alike
 
     def _is_like(self, value: str, seen: set[str]) -> bool:
@@ -78,15 +88,10 @@ class Habits:
             and len(value) <= max(map(len, seen))
         )  # fmt: skip
 
-    def _is_thousands(self, fields: Sequence[str], place: int) -> bool:
-        """Whether a comma stands in a number, as in `1,000`."""
-        return (
-            self._delimiter == ","
-            and place > 0
-            and fields[place - 1][-1:].isdigit()
-            and len(fields[place]) == 3
-            and fields[place].isdigit()
-        )
+    def _is_one_number(self, fields: Sequence[str], place: int) -> bool:
+        """Whether a comma stands in a number, as in `1,000` or `1,5`."""
+        before = fields[place - 1][-1:] if place else ""
+        return self._delimiter == "," and before.isdigit() and fields[place][:1].isdigit()
 
 
 def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool:
@@ -106,8 +111,9 @@ def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool
     first, *between, last = delimiter.join(fields).split("\n")
     # What comes before the text in its first line, and after it in its last, are fields in any
     # case.
-    return (
-        habits.looks_like_a_row(first, range(over[0] + 1, len(fields)))
-        or habits.looks_like_a_row(last, range(over[-1]))
-        or any(map(habits.looks_like_a_row, between))
-    )
+    alike = [
+        habits.likeness(first, over[0], range(over[0] + 1, len(fields))),
+        *(habits.likeness(line, over[0]) for line in between),
+    ]
+    before = habits.likeness(last, over[-1], range(over[-1]))
+    return 2 in (*alike, before) or (len(alike) > 1 and all(alike))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import re
@@ -65,6 +66,7 @@ class TextLines:
     def __iter__(self) -> Iterator[str]:
         number = 0
         encoding = self.file.encoding
+        name = "UTF-8" if encoding is None or encodings.is_utf8(encoding) else encoding
         try:
             with self.file.open_unpacked() as stream:
                 start = stream.peek(BLOCK)
@@ -73,9 +75,10 @@ class TextLines:
                     raise encodings.another_encoding(self.file, found, 1, _first_line(start, found))
                 if encoding is not None:
                     encodings.refuse_if_utf8(self.file, encoding, start)
-                if encoding is not None or (b"\n" not in start and b"\r" in start):
+                if name != "UTF-8" or (b"\n" not in start and b"\r" in start):
                     raw_stream = encodings.AsUtf8(stream, encoding or "utf-8")
                     stream = io.BufferedReader(raw_stream, BLOCK)
+                    refuse_other_formats(self.file, stream.peek(BLOCK))
                 longest, problems, bom = LONGEST, self.problems, _BOM
                 read = functools.partial(stream.readline, longest + 1)
                 for number, raw in enumerate(iter(read, b""), start=1):
@@ -89,8 +92,7 @@ class TextLines:
                         line = raw.decode()
                     except UnicodeDecodeError as error:
                         self._refuse_other_encoding(number, raw)
-                        message = describe_broken_byte(error, encoding or "UTF-8")
-                        problems[number] = Fault(message, BROKEN_BYTES)
+                        problems[number] = describe_broken_byte(error, name)
                         line = raw.decode(errors="replace")
                     if "\0" in line:
                         at = line.index("\0") + 1
@@ -144,6 +146,7 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
     Raises:
         DataError: It is.
     """
+    start = start.removeprefix(codecs.BOM_UTF8)
     found = next((one for magic, one in _OTHER_FORMATS.items() if start.startswith(magic)), None)
     if start.startswith(_POINTER):
         found = ("a pointer of git-lfs in place of the data", "get the data: `git lfs pull`")
@@ -166,7 +169,7 @@ def _first_line(start: bytes, encoding: str) -> bytes:
     return "".join(line).encode(encoding)
 
 
-def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> str:
+def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> Fault:
     """Says which byte of a line is not UTF-8, and where: columns count characters, from 1."""
     raw, at = error.object, error.start
     column = len(raw[:at].decode().removeprefix(_BOM)) + 1
@@ -174,4 +177,4 @@ def describe_broken_byte(error: UnicodeDecodeError, encoding: str = "UTF-8") -> 
     if encoding != "UTF-8":
         # The bytes of the line are no longer those of the file.
         place = f"at column {column}"
-    return f"byte 0x{raw[at]:02x} {place} is not {encoding}"
+    return Fault(f"byte 0x{raw[at]:02x} {place} is not {encoding}", BROKEN_BYTES)

@@ -1,44 +1,13 @@
-"""Labels: how they are distributed, which look alike, which stand in one part alone."""
+"""Labels: how they are distributed, and which stand in one part alone."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-_NUMBER = re.compile(r"[-+]?0*(\d+)(?:\.0*)?")
 _BUCKETS = 20
-
-
-def look_alike(labels: Mapping[str, int]) -> list[list[str]]:
-    """Returns labels that a reader takes for one, in groups, the most frequent of each first.
-
-    They differ in case, in how Unicode writes an accent, in space and characters that are not
-    seen, or as 1 and 01 do.
-
-    Args:
-        labels: Rows by label.
-
-    Example:
-
-    >>> look_alike({"spam": 9, "Spam": 1, "ham": 5})
-    [['spam', 'Spam']]
-    """
-    groups = defaultdict(list)
-    for label in sorted(labels, key=lambda label: -labels[label]):
-        groups[_essence(label)].append(label)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _essence(label: str) -> str:
-    label = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label)).casefold().strip()
-    if number := _NUMBER.fullmatch(label):
-        return f"{'-' * label.startswith('-')}{number[1]}"
-    return re.sub(r"[\s_-]+", " ", label).strip() or label
 
 
 def only_in_one_part(parts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasllm.data.label_checks import look_alike
 from kerasllm.data.report import languages, near_duplicates
 from kerasllm.data.report.findings import (
     GRAVITIES,
@@ -20,7 +21,7 @@ from kerasllm.data.report.findings import (
     ranked,
 )
 from kerasllm.data.report.giveaways import giveaways
-from kerasllm.data.report.label_checks import histogram, look_alike, only_in_one_part
+from kerasllm.data.report.label_checks import histogram, only_in_one_part
 from kerasllm.data.report.personal_data import KINDS, masked
 from kerasllm.data.report.repeats import repeats
 from kerasllm.data.report.rows import ReportRow, ReportRows

@@ -19,6 +19,8 @@ TEXT_FILES = (".txt", ".md")
 
 Label = str | tuple[str, ...] | float | None
 
+_TABLES = (".csv", ".tsv")
+_PREFERENCE = "preference"
 _CHUNK = 4096
 _CHUNK_CHARACTERS = 1 << 22
 _BAD_KEPT = 1000
@@ -125,49 +127,45 @@ def labelled_rows(source: Source) -> ReportRows:
 
 
 def record_rows(
-    spec: Any, split: str, *, format: str = "auto", system: str | None = None
+    spec: Any,
+    split: str,
+    *,
+    format: str = "auto",
+    system: str | None = None,
+    prompt: str | None = None,
+    response: str | None = None,
+    preferences: bool = False,
 ) -> ReportRows:
     """Returns conversations or preferences, with what each message says as the texts.
 
     Args:
         spec: The files.
         split: The part that `starter:NAME` means.
-        format: The shape of the rows. Defaults to `"auto"`: told by their keys.
+        format: The shape of the rows. Defaults to `"auto"`: told by their columns.
         system: What the system says where it says nothing. Defaults to `None`.
+        prompt: The column of what is asked. Defaults to `None`: found.
+        response: The column of what is answered. Defaults to `None`: found.
+        preferences: Whether each row has a chosen and a rejected answer. Defaults to `False`.
 
     Raises:
-        DataError: If a file holds no conversations.
+        DataError: If a file holds no such rows.
     """
-    from kerasllm.data.chat.shapes import BadRow as NoConversation
-    from kerasllm.data.chat.shapes import known_shapes, read_row, shape_of
-    from kerasllm.data.readers.records import first_keys, records
+    from kerasllm.data.chat.conversation_files import ConversationFiles
 
-    files = find_files(spec, split)
-    shapes = [shape_of(first_keys([file], split)) if format == "auto" else format
-              for file in files]  # fmt: skip
-    for file, shape in zip(files, shapes):
-        if shape is None:
-            raise DataError(
-                "The rows are in no known shape",
-                where=file.name,
-                fix=f"known shapes and their keys: {known_shapes()}",
-            )
+    files = ConversationFiles(
+        spec, split, format, system, "skip",
+        prompt=prompt, response=response, preferences=preferences,
+    )  # fmt: skip
 
     def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
-        for number, (file, shape) in enumerate(zip(files, shapes)):
-            for line, row, problem in records(file):
-                try:
-                    if problem:
-                        raise NoConversation(problem)
-                    found = read_row(row, shape, system)
-                except NoConversation as error:
-                    bad(file.name, line, str(error))
-                    continue
+        for number, line, found, problem in files.rows():
+            if problem is None:
                 yield ReportRow(_said(found), None, number, line)
+            else:
+                bad(files.files[number], line, problem)
 
-    noun = "preference" if "preference" in shapes else "conversation"
-    read_as = f"{noun}s ({', '.join(dict.fromkeys(shape for shape in shapes if shape))})"
-    return ReportRows([file.name for file in files], read_as, read, noun=noun)
+    noun = "pair" if preferences else "conversation"
+    return ReportRows(files.files, f"{noun}s", read, noun=noun)
 
 
 def _said(found: Any) -> tuple[str, ...]:
@@ -248,29 +246,37 @@ def rows_of_files(
     Raises:
         DataError: If a file is missing, or no text is found in it.
     """
-    from kerasllm.data.chat.shapes import shape_of
-    from kerasllm.data.readers.records import first_keys
     from kerasllm.data.readers.sources import Source
 
     files = find_files(spec, split, preferred="text")
     if all(file.suffix in TEXT_FILES for file in files):
         return passage_rows(files, split)
-    named = text or text_pair or label
-    keys = [] if named or files[0].suffix == ".csv" else first_keys([files[0]], split)
-    if shape_of(keys) is not None:
-        return record_rows(files, split)
+    shape = None if text or text_pair or label else _shape_of(files, split)
+    if shape and files[0].suffix not in _TABLES:
+        return record_rows(files, split, preferences=shape == _PREFERENCE)
     options = {
         "split": split,
         "text": text,
         "text_pair": text_pair or (None if text else "auto"),
         "on_bad_row": "skip",
     }
-    if like is not None and like.problem is None:
-        return labelled_rows(Source(files, labelled=False, **options))
-    try:
-        source = Source(files, label=label, problem=(like and like.problem) or "auto", **options)
-    except DataError as error:
-        if label or "No label column" not in str(error):
-            raise
-        source = Source(files, labelled=False, **options)
-    return labelled_rows(source)
+    if like is None or like.problem is not None:
+        try:
+            problem = like.problem if like and like.problem else "auto"
+            return labelled_rows(Source(files, label=label, problem=problem, **options))
+        except DataError as error:
+            if label or "No label column" not in str(error):
+                raise
+    # A table of questions and answers has no labels either.
+    if shape:
+        return record_rows(files, split, preferences=shape == _PREFERENCE)
+    return labelled_rows(Source(files, labelled=False, **options))
+
+
+def _shape_of(files: Sequence[Any], split: str) -> str | None:
+    """Returns the shape of the conversations that the first rows of files are, if they are any."""
+    from kerasllm.data.chat.shapes import shape_of
+    from kerasllm.data.readers.records import first_rows
+
+    shapes = [shape_of(keys) for keys in dict.fromkeys(first_rows([files[0]], split))]
+    return next((shape for shape in shapes if shape), None)

@@ -267,3 +267,30 @@ def test_a_parquet_file_that_is_broken(tmp_path):
     assert "damaged" in error.what and "after row" in error.where
     packed = tmp_path / "data.parquet.gz"
     assert "compressed inside" in refusal(packed, gzip.compress(content)).fix
+
+
+# Files that are something else
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
+DENIED = b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>\n'
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet", "csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "what", "fix"),
+    [(POINTER, "a pointer of git-lfs", "git lfs pull"), (PAGE, "a web page", "/resolve/"),
+     (DENIED, "a web page (XML)", "download the data itself")],
+)  # fmt: skip
+def test_pages_and_pointers_are_named(tmp_path, suffix, content, what, fix):
+    content = gzip.compress(content) if suffix.endswith("gz") else content
+    error = refusal(tmp_path / f"data.{suffix}", content)
+    assert what in error.what and fix in error.fix
+
+
+def test_pages_are_texts_where_texts_are_asked_for(tmp_path):
+    (tmp_path / "page.txt").write_bytes(PAGE)
+    (tmp_path / "pointer.txt").write_bytes(POINTER)
+    assert sum(map(len, Source(tmp_path / "page.txt", labelled=False, on_bad_row="skip").batches()))
+    assert "git-lfs" in refusal(tmp_path / "pointer.txt", labelled=False).what

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasllm.data.label_cells import label_text
+from kerasllm.data.label_forms import visible
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
@@ -89,7 +90,9 @@ text_values = st.text(
 # True and false are one label however they are written, and these mean that there is none.
 _OTHERWISE = "true false nan n/a na null none nil - ? <na> #n/a".split()
 label_values = text_values.map(str.strip).filter(
-    lambda label: label_text(label) == label and label.lower() not in _OTHERWISE
+    lambda label: (
+        label_text(label) == label and visible(label) and label.lower() not in _OTHERWISE
+    )
 )
 line_values = text_values.map(lambda text: " ".join(text.splitlines()).replace("\t", " ")).filter(
     str.strip

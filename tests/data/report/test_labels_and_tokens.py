@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from kerasllm.data.label_checks import look_alike
 from kerasllm.data.report.giveaways import giveaways
-from kerasllm.data.report.label_checks import histogram, look_alike, only_in_one_part
+from kerasllm.data.report.label_checks import histogram, only_in_one_part
 
 
 def test_labels_that_look_alike():

@@ -1,0 +1,248 @@
+"""Tables as spreadsheets, databases and people write them: delimiters, quotes, blank rows."""
+
+import csv
+import io
+
+import pytest
+
+from kerasllm.data.readers.sources import Source
+from kerasllm.errors import DataError
+
+ROWS = [
+    ("A film, to be fair", "good"), ("Dull; long", "bad"), ("Fine | fair", "good"), ("no", "bad"),
+]  # fmt: skip
+
+
+def read(path, content=None, **options):
+    """Texts with labels, and the source."""
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    source = Source(path, **options)
+    rows = [
+        pair
+        for batch in source.batches()
+        for pair in zip(batch.texts, batch.labels or [None] * len(batch), strict=True)
+    ]
+    return rows, source
+
+
+def refusal(path, content=None, **options):
+    with pytest.raises(DataError) as caught:
+        read(path, content, **options)
+    return caught.value
+
+
+def written(rows, columns=("text", "label"), **options):
+    file = io.StringIO()
+    csv.writer(file, **{"lineterminator": "\n", **options}).writerows([columns, *rows])
+    return file.getvalue()
+
+
+# What separates fields
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "word"), [(";", "semicolons"), ("|", "bars"), ("\t", "tabs"), (",", "commas")]
+)
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("style", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_delimiters_are_detected_and_named(tmp_path, suffix, delimiter, word, style):
+    content = written(ROWS, delimiter=delimiter, quoting=style)
+    found, source = read(tmp_path / f"data.{suffix}", content)
+    assert found == ROWS
+    usual = {"csv": "commas", "tsv": "tabs"}[suffix]
+    named = [remark for remark in source.remarks if f"with {word} between its fields" in remark]
+    assert len(named) == (word != usual)
+
+
+def test_a_delimiter_is_detected_without_known_names_and_without_a_header(tmp_path):
+    rows = [(f"Satz Nummer {n}, {n} mal so lang", "gut" if n % 2 else "schlecht") for n in range(9)]
+    names = ("satz", "urteil")
+    found, _ = read(
+        tmp_path / "a.csv", written(rows, names, delimiter=";"), text="satz", label="urteil"
+    )
+    assert found == rows
+    found, source = read(tmp_path / "b.csv", written(rows[1:], rows[0], delimiter=";"))
+    assert found == rows and source.headerless
+
+
+@pytest.mark.parametrize("content", ["text\nWell; then\nNow; what\nAh; no\n",
+                                     "text\nWell, then\nNow, what, if\nno\n"])  # fmt: skip
+def test_punctuation_in_a_column_of_texts_separates_nothing(tmp_path, content):
+    suffix = "csv" if ";" in content else "tsv"
+    found, _ = read(tmp_path / f"a.{suffix}", content, labelled=False)
+    assert [text for text, _ in found] == content.splitlines()[1:]
+
+
+def test_a_delimiter_that_is_named_wins(tmp_path):
+    path = tmp_path / "data.csv"
+    found, source = read(path, "text,label~topic\nYes, no~a\nNo, yes~b\n",
+                         delimiter="~", text="text,label", label="topic")  # fmt: skip
+    assert found == [("Yes, no", "a"), ("No, yes", "b")]
+    commas = Source(path, delimiter=",", text="text", label="label~topic")
+    assert source.fingerprint != commas.fingerprint
+    for tab in ("tab", "\\t", "\t"):
+        assert read(path, "text\tlabel\na,b\tc\n", delimiter=tab)[0] == [("a,b", "c")]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "sep=;\r"])
+def test_the_line_that_tells_excel_the_separator(tmp_path, line):
+    found, source = read(tmp_path / "data.csv", f"{line}\n" + written(ROWS, delimiter=";"))
+    assert found == ROWS
+    assert next(source.batches()).lines.tolist() == [3, 4, 5, 6]
+
+
+# Blank fields
+
+
+def test_trailing_delimiters(tmp_path):
+    assert read(tmp_path / "a.csv", "text,label\na,x,\nb,y,,\nc,x\n")[0] == [
+        ("a", "x"), ("b", "y"), ("c", "x"),
+    ]  # fmt: skip
+    assert read(tmp_path / "b.csv", "text,label,,\na,x\nb,y,,\nc,x,\n")[0] == [
+        ("a", "x"), ("b", "y"), ("c", "x"),
+    ]  # fmt: skip
+    error = refusal(tmp_path / "c.csv", "text,label\na,x,,z\nb,y\n")
+    assert "4 fields, where the header names 2" in error.where
+
+
+def test_rows_of_delimiters_alone_are_left_out_and_counted(tmp_path):
+    found, source = read(tmp_path / "a.csv", "text,label\na,x\n,\n , \n,,,\nb,y\n,\n")
+    assert found == [("a", "x"), ("b", "y")] and not source.bad_row_count
+    (line,) = source.notes.lines()
+    assert line.startswith("rows without a value left out: 4, the first at")
+    assert line.endswith("a.csv:3")
+
+
+def test_a_row_without_its_text_alone_is_still_bad(tmp_path):
+    error = refusal(tmp_path / "a.csv", "text,label\na,x\n,y\n")
+    assert "a.csv:3: the text is empty" in error.where
+
+
+# A header that comes again
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_files_that_were_joined_repeat_the_header(tmp_path, suffix, mark):
+    delimiter = "\t" if suffix == "tsv" else ","
+    once = mark + written(ROWS[3:], delimiter=delimiter)
+    found, source = read(tmp_path / f"a.{suffix}", once * 3)
+    assert found == ROWS[3:] * 3
+    (line,) = source.notes.lines()
+    assert line.startswith("lines that repeat the header left out: 2") and line.endswith(":3")
+    assert source.noted["revised"], "cached tokens of an earlier version are not used"
+
+
+def test_a_header_in_another_order_is_refused(tmp_path):
+    error = refusal(tmp_path / "a.csv", "text,label\na,x\nlabel,text\ny,b\n")
+    assert "change their order" in error.what and error.where.endswith("a.csv:3")
+
+
+def test_a_text_may_be_the_name_of_its_column(tmp_path):
+    assert read(tmp_path / "a.csv", "text\none\ntext\n", labelled=False)[0][1] == ("text", None)
+    assert read(tmp_path / "b.csv", "text,label\ntext,x\nb,y\n")[0][0] == ("text", "x")
+
+
+# Quotes
+
+
+@pytest.mark.parametrize("rows", [
+    [("1", "Say \"no\", twice"), ("0", "plain")],
+    [("a", "b, c"), ("d", "e")],
+])  # fmt: skip
+def test_a_space_before_a_quote(tmp_path, rows):
+    lines = [f'{label}, "{text.replace(chr(34), chr(34) * 2)}"' for label, text in rows]
+    found, source = read(tmp_path / "a.csv", "\n".join(["label, text", *lines]))
+    assert found == [(text, label) for label, text in rows]
+    assert any("spaces before a field are left out" in remark for remark in source.remarks)
+
+
+def test_a_quote_after_a_comma_within_a_text_is_its_own(tmp_path):
+    rows = [('He said, "no"', "1"), ("plain", "0"), ('And, "yes", or so', "1")]
+    found, source = read(tmp_path / "a.csv", written(rows))
+    assert found == rows and not source.remarks
+
+
+ESCAPED = [('He said \\"no\\", twice', 'He said "no", twice'), ("C:\\\\new", "C:\\new"),
+           ("a \\t stays", "a \\t stays"), ("plain", "plain")]  # fmt: skip
+
+
+def test_quotes_that_are_escaped_by_a_backslash(tmp_path):
+    content = "text,label\n" + "".join(f'"{text}",{n % 2}\n' for n, (text, _) in enumerate(ESCAPED))
+    found, source = read(tmp_path / "a.csv", content)
+    assert [text for text, _ in found] == [text for _, text in ESCAPED]
+    assert any('escaped by a backslash: \\"' in remark for remark in source.remarks)
+
+
+def test_a_backslash_before_the_end_of_a_text_escapes_nothing(tmp_path):
+    rows = [("C:\\", "1"), ('a "b"', "0"), ("D:\\x\\", "1")]
+    found, source = read(tmp_path / "a.csv", written(rows, quoting=csv.QUOTE_ALL))
+    assert found == rows and not source.remarks
+
+
+# Records of several lines
+
+
+SWALLOWED = [
+    'text,label\n"Unclosed at the start,1\na fine row,0\nit ends with a quote",1\nlast,0\n',
+    'text,label\nfirst,spam\n"Unclosed,spam\nfine,ham\nends",spam\nlast,ham\n',
+    'text,label\nfirst,0\n"Unclosed, with a comma,1\nends",1\nlast,0\n',
+    'label,text\n1,first\n0,"Unclosed\n1,fine\n0,ends"\n1,last\n',
+    'id,text\n1,first\n2,"Unclosed\n3,fine\n4,ends"\n5,last\n',
+    'text;label\n"Unclosed;1\na fine row;0\nit ends with a quote";1\nlast;0\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", SWALLOWED)
+@pytest.mark.parametrize("on_bad_row", ["error", "skip"])
+def test_rows_that_a_quote_has_swallowed_are_refused_with_both_lines(
+    tmp_path, content, on_bad_row
+):
+    path = tmp_path / "a.csv"
+    lines = content.splitlines()
+    first = next(number for number, line in enumerate(lines, 1) if '"' in line)
+    last = max(number for number, line in enumerate(lines, 1) if '"' in line)
+    error = refusal(path, content, labelled="label" in content, on_bad_row=on_bad_row)
+    assert f"opened in line {first} and closed in line {last}" in error.what
+    assert f"{path}:{first}: {lines[first - 1]!r}" in error.where
+    assert f"{path}:{last}: {lines[last - 1]!r}" in error.where
+
+
+def test_the_advice_for_swallowed_rows_works(tmp_path):
+    path = tmp_path / "a.csv"
+    plain = SWALLOWED[0].replace('"', "")
+    assert len(read(path, plain)[0]) == 4
+    text = "Unclosed at the start,1\na fine row,0\nit ends with a quote"
+    rows = [(text, "1"), ("last", "0"), ("more", "1"), ("and more", "0")]
+    found, source = read(path, written(rows, quoting=csv.QUOTE_ALL))
+    assert found == rows and source.notes.counts["rows that go over several lines"] == 1
+
+
+@pytest.mark.parametrize("text", [
+    "Dear all,\nthank you,\nbye", "It cost 1,000\nand I love it", "two\n\n\nlines", "a\n1",
+    "one, two\nthree, four\nfive, six", "Said: yes, no\nand no", '"quoted"\nand on',
+])  # fmt: skip
+@pytest.mark.parametrize("order", [1, -1])
+def test_texts_of_several_lines_are_read_and_counted(tmp_path, text, order):
+    rows = [(text, "1"), ("one line", "0"), (text, "0"), ("another", "1")]
+    content = written([row[::order] for row in rows], ("text", "label")[::order])
+    found, source = read(tmp_path / "a.csv", content)
+    assert found == rows
+    (line,) = source.notes.lines()
+    assert line.startswith("rows that go over several lines: 2, the first at")
+
+
+@pytest.mark.parametrize("content", [
+    'text\tlabel\n"Unclosed at the start\t1\na fine row\t0\nit ends with a quote"\t1\nlast\t0\n',
+    'text\tlabel\n"Unclosed\t1\nno tab here\nends"\t0\nlast\t1\nmore\t0\n',
+    'text\tlabel\nfirst\tspam\n"Unclosed\tspam\nno tab\nends"\tham\nlast\tham\n',
+])  # fmt: skip
+def test_rows_of_a_tsv_are_not_joined(tmp_path, content):
+    path = tmp_path / "a.tsv"
+    path.write_text(content)
+    source = Source(path, on_bad_row="skip")
+    texts = [text for batch in source.batches() for text in batch.texts]
+    expected = [line.split("\t")[0] for line in content.splitlines()[1:] if "\t" in line]
+    assert texts == expected
+    assert source.bad_row_count == content.count("\n") - 1 - len(texts)
