@@ -19,6 +19,7 @@ from kerasllm.cli.row_options import (
     output_of,
     row_options,
 )
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", metavar="RUN|PRESET")
+@click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; repeatable.")
 @click.option(
     "--input",

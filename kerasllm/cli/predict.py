@@ -18,6 +18,7 @@ from kerasllm.cli.row_options import (
     output_of,
     row_options,
 )
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
 
@@ -32,7 +33,7 @@ _TEXTS = ("text", "text_pair")
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", type=RUN)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
     "--input",
