@@ -35,6 +35,7 @@ _NEW_LINE = "\n         "
 _ROWS_FOR_SHAPE = 100
 _ROWS_PER_BATCH = 1024
 _BAD_ROWS_KEPT = 1000
+_BAD_ROWS_SHOWN = 5
 _MOST_REASONS = 5
 _OF_ANOTHER_SHAPE = "row|of another shape than most"
 
@@ -169,7 +170,7 @@ class ConversationFiles:
         self.counts.unread = [repr(key) for key in self._keys if key not in columns] + [
             f"'{field}' of messages"
             for field in self._fields
-            if field not in self._template_source
+            if not re.search(rf"\b{re.escape(field)}\b", self._template_source)
         ]
         self.counts.forms = dict(self.notes)
         self.counts.skipped_reasons = dict(self._reasons.most_common())
@@ -236,7 +237,9 @@ class ConversationFiles:
                 yield _batch(held, number, lines)
                 held, lines = [], []
         if self._refuse and (count := self.counts.skipped - before):
-            why = f": {reasons_in_words(self._reasons)}" if len(self._reasons) > 1 else ""
+            # Few are all shown with their reasons.
+            several = len(self._reasons) > 1 and count > _BAD_ROWS_SHOWN
+            why = f": {reasons_in_words(self._reasons)}" if several else ""
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),

@@ -165,6 +165,8 @@ def test_fields_that_the_template_does_not_read_are_named_once(open_rows):  # no
     rows = [{"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [], "id": n}
             for n in range(3)]  # fmt: skip
     assert Counts.of(open_rows(rows)).unread == ["'tools'", "'id'", "'name' of messages"]
+    other = ChatTemplate("{# namespace #}" + CHATML.source, stop=CHATML.stop)
+    assert "'name' of messages" in Counts.of(open_rows(rows, template=other)).unread
     reads = ChatTemplate("{# name #}" + CHATML.source, stop=CHATML.stop)
     assert Counts.of(open_rows(rows, template=reads)).unread == ["'tools'", "'id'"]
 
