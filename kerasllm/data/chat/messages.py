@@ -38,6 +38,7 @@ JOINED = "conversation|with consecutive messages of one role, which were joined"
 FROM_STRING = "list|of messages read from a string"
 MARKED = "byte-order mark|removed"
 NUMBER = "number|read as text"
+UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
 
 class BadRow(ValueError):
@@ -146,6 +147,11 @@ def check_messages(
             numbers.append(number)
     if joined:
         notes[JOINED] += 1
+    unweighted = [one for one in found if one["role"] == "assistant" and not one.get("weight", 1)]
+    if answered and unweighted:
+        if len(unweighted) == sum(message["role"] == "assistant" for message in found):
+            raise BadRow("all that the assistant says has a weight of 0")
+        notes[UNWEIGHTED] += len(unweighted)
     own = found[:1] if found and found[0]["role"] == "system" else []
     _check_turns(found[len(own) :], numbers[len(own) :], answered)
     system = without_mark(system or "")

@@ -104,8 +104,7 @@ class UnclearShape(ValueError):
     def __init__(self, role: str, columns: Sequence[str]):
         several = " and ".join(f"'{column}'" for column in columns)
         super().__init__(f"the columns {several} could each be the {role}")
-        self.role = role
-        self.columns = columns
+        self.fix = f"name it: --set data.{role}={columns[0]}, or {' or '.join(columns[1:])}"
 
 
 def find_shape(
@@ -173,12 +172,18 @@ def shape_of(keys: Collection[str]) -> str | None:
 
 
 def known_shapes() -> str:
-    """The names of the shapes with the columns that they need, for an error."""
-    return (
-        "messages: messages; sharegpt: conversations; alpaca: instruction, output; "
-        f"prompt_completion: one of {', '.join(_PROMPTS)} with one of {', '.join(_RESPONSES)}; "
-        f"preference: chosen, rejected; beside them {', '.join(_SYSTEMS)}, {', '.join(_CONTEXTS)}"
+    """The names of the shapes with the columns that they need, a line each, for an error."""
+    shapes = (
+        "messages: messages",
+        "sharegpt: conversations",
+        "alpaca: instruction, output (or response); and input or context",
+        f"prompt_completion: one of {', '.join(_PROMPTS[:5])},",
+        f"  {', '.join(_PROMPTS[5:])},",
+        f"  with one of {', '.join(_RESPONSES)}",
+        "preference: chosen, rejected; and prompt",
+        f"and beside any of them {', '.join(_SYSTEMS)}",
     )
+    return "".join(f"\n           {shape}" for shape in shapes)
 
 
 def read_row(

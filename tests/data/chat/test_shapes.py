@@ -135,6 +135,6 @@ def test_a_text_column_is_the_text_where_other_names_mean_little(tmp_path):
     assert kind_of_rows(written({"chosen": "a", "rejected": "b"})) == "pair"
     with pytest.raises(DataError, match="could each be the response") as error:
         holds_conversations(written({"question": "a", "answer": "b", "solution": "c"}))
-    assert "data.response=COLUMN" in error.value.fix
+    assert "--set data.response=answer, or solution" in error.value.fix
     (tmp_path / "rows.csv").write_text("question,answer\na,b\n")
     assert holds_conversations(tmp_path / "rows.csv")
