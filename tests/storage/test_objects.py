@@ -92,6 +92,21 @@ def test_a_folder_of_texts(s3):
     assert len(documents.remarks) == 2
 
 
+def test_a_folder_for_each_class(s3, tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("pos/1.txt", "pos/2.txt", "neg/1.txt"):
+            s3.put("bucket", f"in/{name}", name.encode())
+            archive.writestr(name, name)
+    (tmp_path / "in.zip").write_bytes(packed.getvalue())
+    for spec in ("s3://bucket/in", f"{tmp_path}/in.zip"):
+        source = Source(spec)
+        assert source.files == (f"{spec}/neg", f"{spec}/pos")
+        assert [(b.labels, b.texts) for b in source.batches()] == [
+            (["neg"], ["neg/1.txt"]), (["pos", "pos"], ["pos/1.txt", "pos/2.txt"]),
+        ]  # fmt: skip
+
+
 def test_a_file_is_fetched_once_until_it_changes(s3, downloads):
     s3.put("bucket", "a.csv", ROWS)
     told_of = []
