@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from kerasllm.workflows import generate as workflow
+from kerasllm.workflows import predict_file
 from tests.generation.conftest import opened, writer  # noqa: F401
 
 
@@ -166,6 +167,7 @@ def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_pat
 def test_texts_that_were_interrupted_are_resumed_as_they_began(
     kerasllm, opened, tmp_path, monkeypatch  # noqa: F811
 ):
+    monkeypatch.setattr(predict_file, "SECONDS_BETWEEN_COMMITS", 0)
     (tmp_path / "prompts.txt").write_text("".join(f"word{i % 9} word1\n" for i in range(20)))
     told = ["generate", "tiny", "--input", tmp_path / "prompts.txt", "--max-new-tokens", 4]
     told += ["--batch-size", 1, "--temperature", 1.0, "--output", tmp_path / "out.jsonl"]
