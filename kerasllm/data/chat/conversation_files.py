@@ -174,6 +174,10 @@ class ConversationFiles:
         """Yields what each row of all files holds, bad ones left out."""
         return (found for _, _, found, problem in self.rows() if problem is None)
 
+    def description(self) -> str:
+        """Says in words which columns most rows are read from."""
+        return "; ".join(dict.fromkeys(map(str, self._shapes)))
+
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
         """Yields of each row the number of its file, its line, what it holds, and what is wrong."""
         for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
