@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ def table_rows(
         header.index(column) if isinstance(column, str) else column
         for column in (*columns.texts, *columns.labels)
     ]
+    # Of one place, it would return the field and not a tuple of it.
+    chosen = operator.itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
     width = len(header)
     # A column of texts alone may hold its own name.
     names = frozenset(header) - {""} if len(header) > 1 else frozenset()
@@ -68,11 +71,11 @@ def table_rows(
                 notes.add("lines that repeat the header left out", place, revised=True)
                 continue
         if len(fields) == width:
-            yield line, [fields[place] for place in places], None
+            yield line, chosen(fields), None
         elif _fits(fields, header, width):
             fields = [*fields, *[""] * width][:width]
             notes.revised = True
-            yield line, [fields[place] for place in places], None
+            yield line, chosen(fields), None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
             yield line, (), Fault(problem + records.span(line), FIELDS)
