@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kerasllm.errors import RunError
+from kerasllm.json_files import read_json_file
 
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
@@ -219,7 +220,7 @@ def read_json(path: Path) -> dict:
         RunError: If the file holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except ValueError as error:  # of JSON, and of UTF-8
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
