@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import DataError, KerasllmError, RecipeError, RunError, worded_for_python
+from kerasllm.models.remote import local
 from kerasllm.run import Run
 from kerasllm.tasks.task import PARTS, task_of
 from kerasllm.trained_model import TrainedModel
+from kerasllm.workflows import remote_run
 from kerasllm.workflows.trained import is_run, open_run, open_trained
 
 if TYPE_CHECKING:
@@ -124,8 +126,8 @@ def load(source: str | Path) -> TrainedModel:
     """Opens a trained model; its weights are read when they are first needed.
 
     Args:
-        source: A run directory; or a preset of a language model: a name, `hf://OWNER/NAME`, a
-            folder or a GGUF file.
+        source: A run directory, or its address on an object store; or a preset of a language
+            model: a name, `hf://OWNER/NAME`, a folder or a GGUF file.
 
     Raises:
         KerasllmError: If there is no such run or preset, or the run did not finish.
@@ -137,6 +139,7 @@ def load(source: str | Path) -> TrainedModel:
     ```
     """
     with worded_for_python():
+        source = local(source)
         folder = Path(source).expanduser()
         if folder.name == "model" and is_run(folder.parent):
             folder = folder.parent
@@ -184,6 +187,8 @@ def _of_run(output: str | Path | None, resume: bool) -> Path:
             fix='name one, as in kerasllm.finetune("bert_cls"); or resume a run with resume=True '
             "and its directory as output",
         )
+    if remote_run.is_remote(output):
+        return remote_run.read_recipe(str(output))
     run = Run(output)
     if not run.recipe.is_file():
         raise RunError(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from kerasllm.addresses import is_address
 from kerasllm.errors import RunError
 from kerasllm.json_files import read_json_file
 
@@ -29,6 +30,12 @@ class Run:
     """
 
     def __init__(self, path: str | Path):
+        if is_address(path):
+            raise RunError(
+                "This run directory must be a folder of this machine",
+                where=str(path),
+                fix="name a folder; finetune writes to an address, evaluate and others read one",
+            )
         self.path = Path(path)
         self.recipe = self.path / "recipe.yaml"
         self.environment = self.path / "environment.json"

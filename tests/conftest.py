@@ -14,6 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.storage.fixtures import own_cache, s3, s3_of_session, web  # noqa: F401
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.toy_language_model import book_settings
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from kerasllm.cli.generation_options import generation_options, settings_of
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import DataError
 
@@ -18,7 +19,7 @@ last message, /quit or Ctrl-D ends; Ctrl-C stops an answer."
 
 
 @click.command()
-@click.argument("run", metavar="RUN|PRESET")
+@click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option("--system", metavar="TEXT", help="What the model is told before all else.")
 @generation_options(max_new_tokens=512)
 def chat(run: str, system: str | None, adapter: str | None, **options) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from kerasllm import aliases
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option(
     "--method",
     metavar="NAME",

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from kerasllm.cli.file_options import encoding_options
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 
 
 @click.command()
-@click.argument("run", metavar="RUN|PRESET")
+@click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option(
     "--data",
     multiple=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kerasllm.addresses import is_address, redact
 from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options, title_of
 from kerasllm.cli.startup import import_tensorflow
 
@@ -60,7 +61,7 @@ def finetune(
     source = _recipe(recipe, resume, output)
     loaded = load_recipe(source, options, of_run=recipe is None)
     name = Path(recipe).stem if recipe else "finetune"
-    title = title_of(source)
+    title = title_of(source) if recipe or not is_address(output) else redact(f"{output}")
 
     import_tensorflow()
     if dry_run:
@@ -94,7 +95,10 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
         raise click.UsageError(missing_recipe())
     from kerasllm.errors import RunError
     from kerasllm.run import Run
+    from kerasllm.workflows import remote_run
 
+    if remote_run.is_remote(output):
+        return remote_run.read_recipe(output)
     run = Run(output)
     if not run.recipe.is_file():
         raise RunError(

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasllm.cli.generation_options import generation_options, settings_of
+from kerasllm.cli.row_options import (
+    OUTPUT_HELP,
+    answer_files,
+    answer_texts,
+    columns_to_keep,
+    output_of,
+    row_options,
+)
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
-from kerasllm.plurals import counted
+
+if TYPE_CHECKING:
+    from kerasllm.data.answer_files import Answer
+    from kerasllm.data.readers.whole_rows import WholeRow
+    from kerasllm.workflows.partial_output import Output
+    from kerasllm.workflows.predict_file import Predictor
 
 
 @click.command()
-@click.argument("run", metavar="RUN|PRESET")
+@click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; repeatable.")
 @click.option(
-    "--input", metavar="FILE", help="Prompts: .txt, one a line, or .jsonl (prompt or messages)."
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="FILE",
+    help="Prompts: .txt, one a line, or csv, tsv, jsonl, parquet with `prompt` or `messages`.",
 )
-@click.option("--output", metavar="FILE", help="Write a .jsonl file, not stdout.")
+@click.option("--text", metavar="COLUMN", help="Column of the prompts in FILE.")
+@row_options
+@click.option("--output", metavar="FILE", help=OUTPUT_HELP)
 @click.option(
     "--chat/--no-chat",
     default=None,
@@ -40,7 +59,12 @@ from kerasllm.plurals import counted
 def generate(
     run: str,
     texts: tuple[str, ...],
-    input: str | None,
+    inputs: tuple[str, ...],
+    text: str | None,
+    keep: tuple[str, ...],
+    identifier: str | None,
+    on_bad_row: str,
+    resume: bool,
     output: str | None,
     chat: bool | None,
     batch_size: int,
@@ -53,29 +77,108 @@ def generate(
     \b
     kerasllm generate my_run --prompt "Call me" --top-p 0.9
     kerasllm generate smollm2_135m_instruct --chat --prompt "Name three whales."
-    kerasllm generate my_run --input prompts.txt --output texts.jsonl
+    kerasllm generate my_run --input prompts.jsonl --output texts.jsonl --resume
 
     Without --temperature, --top-k, --top-p and --min-p, the most likely token is taken each time.
 
     A run that was trained on conversations answers a prompt, by its chat template; --no-chat
     continues the text instead. Any other model, a preset with a chat template too, continues the
     text unless --chat is given: nothing in its files tells what it was tuned on.
+
+    A file of texts has a row for each row of FILE, in order, as that of `kerasllm predict`.
     """
-    settings = settings_of(**options)
     if batch_size < 1:
         raise CommandError(f"--batch-size must be 1 or more. Received: {batch_size}")
-    from kerasllm.workflows import generate as workflow
-
-    prompts = _prompts(texts, input)
-    with _writer(output, as_json, many=len(texts) != 1) as write:
+    if bool(texts) == bool(inputs):
+        what = "both --prompt and --input" if texts else "neither --prompt nor --input"
+        raise CommandError(f"Prompts come from one place. Received: {what}", fix="give one of them")
+    target = output_of(output, resume, inputs)
+    kept = columns_to_keep(identifier, keep, of_files=bool(inputs))
+    if target is not None and options["seed"] is None:
+        # What is resumed draws as it began.
+        options["seed"] = target.noted().get("seed")
+    settings = settings_of(**options)
+    told = {"chat": chat, "adapter": adapter, "notify": _tell}
+    if inputs:
+        how = (settings, chat, batch_size)
+        _generate_files(run, inputs, text, kept, on_bad_row, target, as_json, how, told)
+        return
+    rows = _rows_of_arguments(texts)
+    if len(texts) == 1 and not (as_json or output) and sys.stdout.isatty():
         import_tensorflow()
-        told = {"chat": chat, "adapter": adapter, "notify": _tell}
-        if len(texts) == 1 and not (as_json or output) and sys.stdout.isatty():
-            _show(workflow.stream(run, prompts[0], settings, **told))
-            return
-        made = workflow.generate(run, prompts, settings, batch_size=batch_size, **told)
-        for each in made:
-            write(each)
+        from kerasllm.workflows.generate import stream
+
+        _show(stream(run, rows[0].input, settings, **told))
+        return
+    predictor = _predictor(run, settings, batch_size, told, refuse=True)
+    show = None if as_json else functools.partial(_shown, many=len(texts) != 1)
+    answer_texts(rows, predictor, target, show, noun="text", errors=False)
+
+
+def _generate_files(
+    run: str,
+    inputs: Sequence[str],
+    text: str | None,
+    keep: Sequence[str] | None,
+    on_bad_row: str,
+    target: Output | None,
+    as_json: bool,
+    how: tuple,
+    told: Mapping[str, Any],
+) -> None:
+    """Generates for the rows of files."""
+    from kerasllm.workflows.predict_file import fingerprint_of
+    from kerasllm.workflows.prompt_rows import files_of_prompts, prompt_rows
+    from kerasllm.workflows.trained import open_generator_source
+
+    files, (settings, _, batch_size) = files_of_prompts(inputs), how
+    if target is not None:
+        target.check([file.path for file in files])
+        asked = (on_bad_row, text, target.path.suffix, how)
+    trained = open_generator_source(run)
+    refuse = on_bad_row == "error"
+    answer_files(
+        prompt_rows(files, text, keep),
+        f"prompts in '{text}'" if text else "`prompt` or `messages`",
+        lambda columns: _predictor(trained, settings, batch_size, told, refuse, columns),
+        target,
+        None if as_json else functools.partial(_shown, many=True),
+        on_bad_row=on_bad_row,
+        noun="text",
+        fingerprint=lambda columns: {
+            "the input": " ".join(file.sha256() for file in files),
+            "the model": fingerprint_of(trained.folder),
+            "the adapter": fingerprint_of(told["adapter"]) if told["adapter"] else "",
+            "the options": repr((*asked, columns)),
+        },
+        noted={"seed": settings.seed},
+    )
+
+
+def _predictor(
+    source, settings, batch_size: int, told: Mapping[str, Any], refuse: bool, columns: bool = False
+) -> Predictor:
+    """Returns what generates texts; the prompt is no part of them where a row has it."""
+    from kerasllm.workflows.generate import PROMPTS_PER_ROW
+    from kerasllm.workflows.predict_file import Predictor
+
+    def compute(prompts: Iterator[Any]) -> Iterator[Mapping[str, Any]]:
+        import_tensorflow()
+        from kerasllm.workflows import generate as workflow
+
+        yield from workflow.generate(
+            source, prompts, settings, batch_size=batch_size, refuse=refuse, **told
+        )
+
+    forms = {"raw": dict, "flat": dict, "typed": _typed}
+    shared = ("prompt",) if columns else ()
+    return Predictor(compute, PROMPTS_PER_ROW * batch_size, forms, shared)
+
+
+def _typed(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a text as columns with types: a conversation is JSON."""
+    prompt = made.get("prompt")
+    return {**made, "prompt": json.dumps(prompt)} if isinstance(prompt, list) else dict(made)
 
 
 def _tell(line: str) -> None:
@@ -92,66 +195,27 @@ def _show(pieces: Iterator[str]) -> None:
         click.echo()
 
 
-def _prompts(texts: tuple[str, ...], input: str | None) -> list:
+def _rows_of_arguments(texts: Sequence[str]) -> list[WholeRow]:
     from kerasllm.data.chat.messages import without_mark
-    from kerasllm.workflows.generate import Prompt, read_prompts
+    from kerasllm.data.readers.whole_rows import WholeRow
+    from kerasllm.workflows.generate import Prompt
 
-    if bool(texts) == bool(input):
-        what = "both --prompt and --input" if texts else "neither --prompt nor --input"
-        raise CommandError(f"Prompts come from one place. Received: {what}", fix="give one of them")
-    if input:
-        return list(read_prompts(input))
-    texts = tuple(map(without_mark, texts))
-    for number, text in enumerate(texts, start=1):
+    rows = []
+    for number, text in enumerate(map(without_mark, texts), start=1):
         if not text.strip():
             raise CommandError(f"Prompt {number} is empty", where="--prompt", fix="leave it out")
-    return [Prompt(text, f"--prompt {number}") for number, text in enumerate(texts, start=1)]
+        where = f"--prompt {number}"
+        rows.append(WholeRow(number - 1, where, Prompt(text, where), {}, None))
+    return rows
 
 
-@contextmanager
-def _writer(output: str | None, as_json: bool, many: bool) -> Iterator:
-    """Gives a function that writes a text; a file is written whole or not at all."""
-    if output is None:
-        yield lambda made: _print(made, as_json, many)
-        return
-    path = Path(output)
-    if path.suffix != ".jsonl":
-        raise CommandError(
-            f"Texts are not written to {path.suffix!r} files",
-            where=output,
-            fix="end --output with .jsonl",
-        )
-    if not path.parent.is_dir():
-        raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
-    if path.is_dir():
-        raise CommandError("This is a directory", where=output, fix="name a file with --output")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    count = 0
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-
-            def write(made: dict) -> None:
-                nonlocal count
-                count += 1
-                file.write(_json_line(made) + "\n")
-
-            yield write
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    click.echo(f"{counted(count, 'text')} in {path}", err=True)
-
-
-def _json_line(made: dict) -> str:
-    return json.dumps(made, ensure_ascii=False)
-
-
-def _print(made: dict, as_json: bool, many: bool) -> None:
-    if as_json:
-        click.echo(_json_line(made))
-    elif many:
-        prompt = made["prompt"]
-        prompt = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-        click.echo(f"{click.style(prompt, bold=True)}\n{made['text'].strip() or '(no text)'}\n")
-    elif made["text"].strip():
-        click.echo(made["text"])
+def _shown(answer: Answer, many: bool) -> str:
+    """Returns what is printed of a text: with its prompt above, if there are many."""
+    if answer.predicted is None:
+        return f"({answer.error})\n"
+    made = answer.predicted
+    if not many:
+        return made["text"] if made["text"].strip() else ""
+    prompt = made["prompt"]
+    prompt = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return f"{click.style(prompt, bold=True)}\n{made['text'].strip() or '(no text)'}\n"

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasllm.cli.file_options import encoding_options
+from kerasllm.cli.row_options import (
+    OUTPUT_HELP,
+    answer_files,
+    answer_texts,
+    columns_to_keep,
+    output_of,
+    row_options,
+)
+from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
-from kerasllm.plurals import counted
 
 if TYPE_CHECKING:
     from kerasllm.data.answer_files import Answer
-    from kerasllm.data.readers.whole_rows import Survey, WholeRow, WholeRows
-    from kerasllm.workflows.predict_file import Output
+    from kerasllm.data.readers.whole_rows import WholeRow
+    from kerasllm.workflows.partial_output import Output
+    from kerasllm.workflows.predict_file import Predictor
 
 # What a prediction repeats of its input, which the kept columns hold.
 _TEXTS = ("text", "text_pair")
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", type=RUN)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
     "--input",
@@ -38,39 +47,14 @@ _TEXTS = ("text", "text_pair")
 )
 @click.option("--text-pair", metavar="COLUMN", help="Column of the second texts in FILE.")
 @encoding_options
-@click.option(
-    "--keep",
-    multiple=True,
-    metavar="COLUMN",
-    help="Keep this column of FILE beside the prediction; repeatable.  [default: all columns]",
-)
-@click.option(
-    "--id", "identifier", metavar="COLUMN", help="Keep this column, as the first; others by --keep."
-)
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["empty", "error", "skip"]),
-    default="empty",
-    show_default=True,
-    help="What a row without text does: an empty prediction and its reason under `error`; end the "
-    "command before anything is predicted; or nothing, the row is left out.",
-)
+@row_options
 @click.option(
     "--abstain-below",
     type=click.FloatRange(0, 1),
     metavar="P",
     help="Give no label where its probability is below P.",
 )
-@click.option(
-    "--output",
-    metavar="FILE",
-    help="Write a .csv, .tsv, .jsonl (.gz) or .parquet file, not stdout.",
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Continue a prediction into --output that was interrupted; start if there is none.",
-)
+@click.option("--output", metavar="FILE", help=OUTPUT_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
 def predict(
     run: str,
@@ -102,7 +86,6 @@ def predict(
     """
     from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.predict import refuse_unless_it_predicts
-    from kerasllm.workflows.predict_file import Output, refuse_resume
     from kerasllm.workflows.trained import open_run
 
     trained, chosen = open_run(run), PredictOptions(**options)
@@ -113,28 +96,15 @@ def predict(
                 where=f"--{name.replace('_', '-')}",
                 fix="leave it out",
             )
-    target = Output(Path(output), resume) if output is not None else None
-    if resume and target is None:
-        raise CommandError(
-            "Only a prediction into a file can be resumed", where="--resume", fix="give --output"
-        )
     _refuse_two_sources(texts, inputs)
     files = () if inputs == ("-",) else inputs
-    if target is not None:
-        target.check(files)
+    target = output_of(output, resume, files)
+    kept = columns_to_keep(identifier, keep, of_files=bool(files))
+    show = None if as_json else functools.partial(_line, trained.task)
     if files:
         refuse_unless_it_predicts(trained)
-        kept = list(dict.fromkeys([*([identifier] if identifier else []), *keep])) or None
-        _predict_files(trained, files, chosen, kept, on_bad_row, target, as_json)
+        _predict_files(trained, files, chosen, kept, on_bad_row, target, show)
         return
-    if keep or identifier:
-        raise CommandError(
-            "Only files have columns to keep",
-            where="--id" if identifier else "--keep",
-            fix="name a file with --input, or leave it out",
-        )
-    if target is not None:
-        refuse_resume(target)
     # A person who types wants an answer before the next line.
     interactive = not texts and sys.stdin and sys.stdin.isatty()
     rows = _rows_of_arguments(trained, texts) if texts else _rows_of_stdin(trained)
@@ -144,7 +114,8 @@ def predict(
         rows = _refused(rows)
     if interactive:
         click.echo("Type a text and press Enter; Ctrl-D ends.", err=True)
-    _predict_rows(trained, rows, chosen, target, as_json, 1 if interactive else None, bool(texts))
+    predictor = _predictor(trained, chosen, chunk=1 if interactive else None)
+    answer_texts(rows, predictor, target, show, noun="prediction", errors=not texts)
 
 
 def _predict_files(
@@ -154,143 +125,55 @@ def _predict_files(
     keep: Sequence[str] | None,
     on_bad_row: str,
     target: Output | None,
-    as_json: bool,
+    show: Callable[[Answer], str] | None,
 ) -> None:
-    """Predicts for the rows of files, each of which is read once before."""
     from kerasllm.data.readers.whole_rows import WholeRows
-    from kerasllm.workflows import predict_file
-    from kerasllm.workflows.predict import CHUNK
+    from kerasllm.workflows.predict_file import fingerprint_of
 
     task = trained.task
     source = task.source(trained, list(files), options)
-    rows = WholeRows(source, lambda texts: task.input_of(trained, texts), keep)
+    rows = WholeRows(source.readings, lambda texts, *_: task.input_of(trained, texts), keep)
     if target is not None:
         target.check(source.local_files)
-    survey = rows.survey(typed=target is not None and target.path.suffix == ".parquet")
-    survey.refuse(any_bad=on_bad_row == "error", description=source.description())
-    # A line of the terminal has no columns: it shows the text.
-    repeated = rows.has_columns and (as_json or target is not None)
-    compute = _computing(trained, options, drop=_TEXTS if repeated else (), chunk=CHUNK)
-    if target is None:
-        _print_rows(trained, rows, survey, compute, on_bad_row, as_json)
-    else:
-        asked = (survey.columns, on_bad_row, target.path.suffix, options, source.description())
-        predict_file.predict_to_file(
-            rows,
-            survey,
-            target,
-            compute,
-            forms=_forms(task),
-            fingerprint=lambda: {
-                "the input": source.fingerprint,
-                "the model": predict_file.fingerprint_of(trained.folder),
-                "the options": repr(asked),
-            },
-            on_bad_row=on_bad_row,
-            chunk=CHUNK,
-        )
-        good = counted(survey.rows - survey.bad_count, "prediction")
-        click.echo(f"{good} in {target.path}", err=True)
-    if survey.bad_count:
-        described = predict_file.describe_bad(survey.bad_count, survey.bad, on_bad_row)
-        click.echo(described, err=True)
+        asked = (on_bad_row, target.path.suffix, options, source.description())
+    answer_files(
+        rows,
+        source.description(),
+        # A line of the terminal has no columns: it shows the text.
+        lambda columns: _predictor(trained, options, drop=_TEXTS if columns else ()),
+        target,
+        show,
+        on_bad_row=on_bad_row,
+        noun="prediction",
+        fingerprint=lambda columns: {
+            "the input": source.fingerprint,
+            "the model": fingerprint_of(trained.folder),
+            "the options": repr((*asked, columns)),
+        },
+    )
 
 
-def _predict_rows(
-    trained,
-    rows: Iterable[WholeRow],
-    options,
-    target: Output | None,
-    as_json: bool,
-    chunk: int | None,
-    of_arguments: bool,
-) -> None:
-    """Predicts for texts of the command line or of stdin."""
-    from kerasllm.workflows import predict_file
-
-    bad: list[tuple[str, str, str]] = []
-    bad_count = 0
-
-    def answers() -> Iterator[list[Answer]]:
-        nonlocal bad_count
-        from kerasllm.data.answer_files import Answer
-
-        for group in predict_file.in_order(rows, _computing(trained, options, chunk=chunk)):
-            found = [(*row.where.rsplit(":", 1), row.problem) for row, _ in group if row.problem]
-            bad_count += len(found)
-            bad.extend(found[: predict_file.SHOWN - len(bad)])
-            yield [
-                Answer(row.kept, found, row.problem and f"{row.where}: {row.problem}")
-                for row, found in group
-            ]
-
-    if target is None:
-        show = _printer(trained.task, (), as_json)
-        for group in answers():
-            show(group)
-    else:
-        count = predict_file.predict_rows_to_file(
-            answers(), target, (), form=_forms(trained.task), errors=not of_arguments
-        )
-        click.echo(f"{counted(count - bad_count, 'prediction')} in {target.path}", err=True)
-    if bad_count:
-        click.echo(predict_file.describe_bad(bad_count, bad, "empty"), err=True)
-
-
-def _print_rows(
-    trained, rows: WholeRows, survey: Survey, compute: Callable, on_bad_row: str, as_json: bool
-) -> None:
-    from kerasllm.data.answer_files import Answer
-    from kerasllm.workflows.predict_file import in_order
-
-    show = _printer(trained.task, survey.columns if as_json else (), as_json)
-    read = (row for row in rows if not (row.problem and on_bad_row == "skip"))
-    for group in in_order(read, compute):
-        show(
-            [
-                Answer(row.kept, found, row.problem and f"{row.where}: {row.problem}")
-                for row, found in group
-            ]
-        )
-
-
-def _computing(
+def _predictor(
     trained, options, *, drop: Sequence[str] = (), chunk: int | None = None
-) -> Callable[[Iterator[Any]], Iterator[Mapping[str, Any]]]:
+) -> Predictor:
     """Returns what predicts for inputs, without what a prediction repeats of them."""
+    from kerasllm.workflows.predict import CHUNK
+    from kerasllm.workflows.predict_file import Predictor
+
+    chunk, task = chunk or CHUNK, trained.task
 
     def compute(inputs: Iterator[Any]) -> Iterator[Mapping[str, Any]]:
         import_tensorflow()
         from kerasllm.workflows.predict import predict as run_predict
 
-        told = {} if chunk is None else {"chunk": chunk}
-        for prediction in run_predict(trained, inputs, options=options, **told):
+        for prediction in run_predict(trained, inputs, options=options, chunk=chunk):
             yield {name: value for name, value in prediction.items() if name not in drop}
 
-    return compute
+    return Predictor(compute, chunk, {"raw": dict, "flat": task.flat, "typed": task.columns})
 
 
-def _forms(task) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
-    return {"raw": dict, "flat": task.flat, "typed": task.columns}
-
-
-def _printer(task, kept: Sequence[str], as_json: bool) -> Callable[[Sequence[Answer]], None]:
-    """Returns what prints a group of answers, a line each."""
-    from kerasllm.data.answer_files import Keys, Names, json_line
-
-    keys, name_of = Keys(), Names(kept)
-
-    def show(group: Sequence[Answer]) -> None:
-        keys.learn(group)
-        for answer in group:
-            if as_json:
-                click.echo(json_line(answer, keys, name_of), nl=False)
-            elif answer.predicted is None:
-                click.echo(f"-\t({answer.error})")
-            else:
-                click.echo(task.line(answer.predicted))
-
-    return show
+def _line(task, answer: Answer) -> str:
+    return f"-\t({answer.error})" if answer.predicted is None else task.line(answer.predicted)
 
 
 def _refuse_two_sources(texts: Sequence[str], inputs: Sequence[str]) -> None:

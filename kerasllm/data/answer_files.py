@@ -17,15 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple
 
-from kerasllm.data.readers.whole_rows import ArrowRow
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # A tsv without quotes cannot hold it, or would look as if it had quotes.
 _NEEDS_QUOTES = re.compile(r'^"|[\t\r\n]')
-# A row group of the finished Parquet file.
-_GROUP_ROWS, _GROUP_BYTES = 1 << 17, 1 << 26
 
 
 class Answer(NamedTuple):
@@ -49,14 +45,16 @@ class Names:
 
     Args:
         kept: The columns that are kept.
+        shared: Names that stay as they are: where a row has such a column, what is predicted has
+            none. Defaults to none.
 
     Example:
         >>> Names(["id", "label"])("label"), Names(["id"])("label")
         ('predicted_label', 'label')
     """
 
-    def __init__(self, kept: Sequence[str] | Mapping[str, Any]):
-        self._taken = {name.casefold() for name in kept}
+    def __init__(self, kept: Sequence[str] | Mapping[str, Any], shared: Sequence[str] = ()):
+        self._taken = {name.casefold() for name in kept if name not in shared}
         self._found: dict[str, str] = {}
 
     def __call__(self, name: str) -> str:
@@ -82,6 +80,7 @@ class AnswerFile:
         kept: The columns that are kept, in order.
         errors: Whether there is a column for the errors.
         name: The name that it will have, for its suffix.
+        shared: As for `Names`. Defaults to none.
         position: What `commit` returned last, to continue from there. Defaults to `None`: an empty
             file.
         schema: The types of the columns that are kept, where the format has types. Defaults to
@@ -98,11 +97,12 @@ class AnswerFile:
         *,
         errors: bool,
         name: str,
+        shared: Sequence[str] = (),
         position: Mapping[str, Any] | None = None,
         schema: pa.Schema | None = None,
     ):
         self.folder, self.kept, self.errors, self.schema = folder, list(kept), errors, schema
-        self.name_of = Names(kept)
+        self.name_of = Names(kept, shared)
         self._compressed = name.endswith(".gz")
         self._open(position)
 
@@ -317,130 +317,7 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-class Parquet(AnswerFile):
-    """A .parquet file: a part for each commit, put together in the end."""
-
-    form = "typed"
-
-    def _open(self, position: Mapping[str, Any] | None) -> None:
-        self._parts = position["parts"] if position else 0
-        self._waiting: list[pa.Table] = []
-        self._whole: pa.Schema | None = None
-        if self._parts:
-            from pyarrow import parquet
-
-            self._whole = parquet.read_schema(self._part(0))
-
-    def write(self, answers: Sequence[Answer]) -> None:
-        import pyarrow as pa
-
-        if not answers:
-            return
-        if self._whole is None:
-            self._whole = self._schema_with(answers)
-        kept = self._kept_columns(answers)
-        columns = [kept[name] for name in self.kept]
-        for field in list(self._whole)[len(self.kept) : len(self._whole) - self.errors]:
-            name = field.metadata[b"predicted"].decode()
-            values = [None if one.predicted is None else one.predicted[name] for one in answers]
-            columns.append(pa.array(values, field.type))
-        if self.errors:
-            columns.append(pa.array([each.error for each in answers], pa.string()))
-        self._waiting.append(pa.Table.from_arrays(columns, schema=self._whole))
-
-    def commit(self) -> dict:
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        if self._waiting:
-            path = self._part(self._parts)
-            with open(path, "wb") as file:
-                parquet.write_table(pa.concat_tables(self._waiting), file)
-                file.flush()
-                os.fsync(file.fileno())
-            self._waiting, self._parts = [], self._parts + 1
-        return {"parts": self._parts}
-
-    def finish(self) -> Path:
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        self.commit()
-        path, waiting = self.folder / "rows", []
-        plain = pa.schema([field.remove_metadata() for field in self._whole])
-        with parquet.ParquetWriter(path, plain) as writer:
-            for number in range(self._parts):
-                part = parquet.read_table(self._part(number), partitioning=None)
-                waiting.append(part.cast(plain))
-                rows, size = (sum(getattr(t, n) for t in waiting) for n in ("num_rows", "nbytes"))
-                if rows >= _GROUP_ROWS or size >= _GROUP_BYTES or number + 1 == self._parts:
-                    writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
-                    waiting = []
-        return path
-
-    def _part(self, number: int) -> Path:
-        return self.folder / f"part-{number:06}.parquet"
-
-    def _schema_with(self, answers: Sequence[Answer]) -> pa.Schema:
-        """Returns the whole schema: kept columns, what is predicted, errors."""
-        import pyarrow as pa
-
-        fields = [self._kept_field(name) for name in self.kept]
-        good = [each.predicted for each in answers if each.predicted is not None]
-        for name in good[0]:
-            kind = pa.array([each[name] for each in good]).type
-            kind = pa.string() if pa.types.is_null(kind) else kind
-            fields.append(pa.field(self.name_of(name), kind, metadata={"predicted": name}))
-        if self.errors:
-            fields.append(pa.field(self.name_of("error"), pa.string()))
-        return pa.schema(fields)
-
-    def _kept_field(self, name: str) -> pa.Field:
-        import pyarrow as pa
-
-        known = self.schema is not None and name in self.schema.names
-        return pa.field(name, self.schema.field(name).type if known else pa.string())
-
-    def _kept_columns(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """Returns the kept columns; those of a Parquet file as they are stored there."""
-        import pyarrow as pa
-
-        fields = [self._whole.field(place) for place in range(len(self.kept))]
-        rows = [each.kept for each in answers]
-        if not all(isinstance(row, ArrowRow) for row in rows):
-            return {
-                field.name: pa.array([_typed(row.get(field.name), field.type) for row in rows],
-                                     field.type)
-                for field in fields
-            }  # fmt: skip
-        chunks: dict[str, list] = {field.name: [] for field in fields}
-        start = 0
-        for end in range(1, len(rows) + 1):
-            columns = rows[start].columns
-            if end < len(rows) and rows[end].columns is columns:
-                continue
-            taken = columns.batch.take(pa.array([row.row for row in rows[start:end]]))
-            for field in fields:
-                there = field.name in taken.schema.names
-                chunks[field.name].append(
-                    taken.column(field.name).cast(field.type)
-                    if there
-                    else pa.nulls(end - start, field.type)
-                )
-            start = end
-        return {f.name: pa.chunked_array(chunks[f.name], f.type) for f in fields}
-
-
-def _typed(value: Any, kind: pa.DataType) -> Any:
-    """Returns a value for an array of a type: JSON, where the column's values have no one type."""
-    import pyarrow as pa
-
-    if not pa.types.is_string(kind) or value is None:
-        return value
-    return cell(value).encode(errors="replace").decode()
-
-
-_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines, ".parquet": Parquet}
+_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines}
 
 SUFFIXES = ".csv, .tsv, .jsonl or .parquet (the first three also with .gz)"
 """The suffixes that a file of predictions may have, in words."""
@@ -449,8 +326,11 @@ SUFFIXES = ".csv, .tsv, .jsonl or .parquet (the first three also with .gz)"
 def kind_of(path: Path) -> type[AnswerFile] | None:
     """Returns what writes a file with the suffix of a path; `None`: nothing does."""
     name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
-    return None if name.endswith(".parquet.gz") else _KINDS.get(suffix)
+    if name.endswith(".parquet"):
+        from kerasllm.data.answer_parquet import Parquet
+
+        return Parquet
+    return _KINDS.get(Path(name.removesuffix(".gz")).suffix)
 
 
 def copy_over(made: Path, path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data import loading
-from kerasllm.data.detection import check_detected
 from kerasllm.data.examples import Examples
-from kerasllm.data.label_checks import check_labels, setting
-from kerasllm.data.label_column import SAMPLE
-from kerasllm.data.label_names import read_label_names
 from kerasllm.data.labels import Labels
-from kerasllm.data.loading import open_tokens, place_of, reading_of
+from kerasllm.data.loading import open_tokens, reading_of
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.sources import RowBatch, Source, places
+from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified
+from kerasllm.data.stored_labels import (
+    TO_IGNORE,
+    encode_label_sets,
+    encode_labels,
+    find_doubtful_labels,
+    learn_labels,
+    refuse_lost_classes,
+    refuse_unknown,
+)
 from kerasllm.data.token_store import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
-from kerasllm.plurals import counted
 
 # Where a part of scores is held out, it has its share of each of so many ranges of them.
 _RANGES = 10
-# Labels and files that a message names.
-_SHOWN, _FILES_SHOWN = 6, 3
 # By problem; raise it when the columns of a store would hold something else than before.
 _COLUMNS = {"multi_label": 1, "regression": 2}
 
@@ -116,15 +116,15 @@ def load_data(
         for part, source in sources.items()
     }
     for part, store in stores.items():
-        _refuse_lost_classes(part, sources[part], store)
-    labels = _learn_labels(recipe, train_source, stores["train"])
-    found = _check_labels(recipe, train_source, stores["train"], labels)
+        refuse_lost_classes(f"{part} data", sources[part], store, TO_IGNORE)
+    labels = learn_labels(recipe, train_source, stores["train"])
+    found = find_doubtful_labels(recipe, train_source, stores["train"], labels)
     parts = {}
     for part, store in stores.items():
         # Each file may name its own numbers, where the recipe does not.
         names = None if recipe.label_names or part == "train" else sources[part].label_names
         parts[part] = examples_of(
-            store, labels.read_as(names), problem, tokenizer, to_ignore="data.ignore_labels"
+            store, labels.read_as(names), problem, tokenizer, to_ignore=TO_IGNORE
         )
     train, validation = parts["train"], parts.get("validation")
     if validation is None and recipe.validation_split:
@@ -244,79 +244,12 @@ def examples_of(
     second = {"second_segment": tokenizer.second_segment}
     if problem.kind == "regression":
         return Examples.of(store, store.numbers(LABEL), **second)
-    _refuse_unknown(store, labels, to_ignore)
+    refuse_unknown(store, labels, to_ignore)
     if problem.kind == "multi_label":
         return Examples.of(
             store, encode_label_sets(store, labels), label_count=len(labels), **second
         )
     return Examples.of(store, encode_labels(store, labels), **second)
-
-
-def encode_labels(store: TokenStore, labels: Labels) -> np.ndarray:
-    """Returns the class of each row of a store, `[rows]`, of the smallest unsigned type.
-
-    Raises:
-        DataError: If a label was not in the training data.
-    """
-    # By distinct label of a few thousand rows at a time: a string for each of a hundred million
-    # rows would fill the memory.
-    place = place_of(store)
-    classes, start = np.empty(len(store), np.min_scalar_type(len(labels) - 1)), 0
-    for chunk in store.labels.chunks:
-        column = chunk.dictionary_encode()
-        rows, first = column.indices.to_numpy(), start
-        found = labels.encode(
-            column.dictionary.to_pylist(),
-            lambda label, rows=rows, first=first: place(first + int(np.argmax(rows == label))),
-        )
-        classes[start : start + len(rows)] = found[rows]
-        start += len(rows)
-    store.let_go()
-    return classes
-
-
-def as_numbered(
-    labels: Labels, store: TokenStore, names: Mapping[str, str] | None = None
-) -> Labels:
-    """Returns the labels as a store has them, where that writes classes as their numbers.
-
-    Args:
-        labels: The labels of a model.
-        store: Rows whose labels are the model's, or `0`, `1`, ... up to their number.
-        names: The names that the files have for such numbers. Defaults to `None`: none.
-    """
-    found = set(_label_counts(store))
-    own = labels.read_as(names)
-    numbers = [str(number) for number in range(len(labels))]
-    if all(label in own for label in found) or not found <= set(numbers):
-        return own
-    return Labels(numbers, labels.names)
-
-
-def encode_label_sets(store: TokenStore, labels: Labels) -> np.ndarray:
-    """Returns the labels of each row of a store as bits, uint8 `[rows, bytes]`.
-
-    Raises:
-        DataError: If a label was not in the training data.
-    """
-    place = place_of(store)
-    bits, start = np.empty((len(store), -(-len(labels) // 8)), np.uint8), 0
-    for chunk in store.column(LABEL).chunks:
-        flat = chunk.flatten().dictionary_encode()
-        of_row = np.repeat(np.arange(len(chunk)), chunk.value_lengths().to_numpy())
-        indices, first = flat.indices.to_numpy(), start
-        numbers = labels.encode(
-            flat.dictionary.to_pylist(),
-            lambda label, indices=indices, of_row=of_row, first=first: place(
-                first + int(of_row[np.argmax(indices == label)])
-            ),
-        )
-        given = np.zeros((len(chunk), len(labels)), bool)
-        given[of_row, numbers[indices]] = True
-        bits[start : start + len(chunk)] = np.packbits(given, axis=1)
-        start += len(chunk)
-    store.let_go()
-    return bits
 
 
 def class_weights(
@@ -338,136 +271,6 @@ def class_weights(
     named = np.ones(len(labels), dtype=np.float32)
     named[labels.encode(list(weights), lambda row: "data.class_weights")] = list(weights.values())
     return named
-
-
-def remarks(store: TokenStore) -> list[str]:
-    """Returns what a user should know of how a store was made, and which labels were left out."""
-    found, noted = loading.remarks(store), _noted(store)
-    lost = noted.get("skipped_labels")
-    if lost:
-        kept = _label_counts(store)
-        shares = [
-            f"{count:,} of {counted(kept.get(label, 0) + count, 'row')} of {label!r}"
-            for label, count in sorted(lost.items(), key=lambda item: -item[1])[:_SHOWN]
-        ]
-        found.append(f"skipped rows by label: {', '.join(shares)}")
-    for label, count in noted.get("unlabelled", {}).items():
-        rows = counted(count, "row has", "rows have")
-        found.append(f"{rows} no label ({label}), and {'is' if count == 1 else 'are'} left out")
-    return found
-
-
-def _noted(store: TokenStore) -> Mapping[str, Mapping[str, int]]:
-    """Returns what was noted of the labels of rows that were left out."""
-    return store.remarks[0] if store.remarks else {}
-
-
-def _refuse_lost_classes(part: str, source: Source, store: TokenStore) -> None:
-    """Stops where most rows of a class are bad and would be skipped."""
-    lost, kept = _noted(store).get("skipped_labels"), None
-    if not lost or source.problem.kind == "regression":
-        return
-    kept = _label_counts(store)
-    most = {label: count for label, count in lost.items() if count > kept.get(label, 0)}
-    if not most:
-        return
-    label = max(most, key=lambda label: (label not in kept, most[label]))
-    others = sum(kept.values()) - kept.get(label, 0)
-    skipped = sum(lost.values()) - most[label]
-    what = "all" if label not in kept else "most"
-    more = f"; most of {counted(len(most) - 1, 'other label')} too" * (len(most) > 1)
-    raise DataError(
-        f"Skipping the bad rows of the {part} data leaves out {what} rows of the label {label!r}: "
-        f"{most[label]:,} of {most[label] + kept.get(label, 0):,}, and {skipped:,} of "
-        f"{others + skipped:,} rows of other labels{more}",
-        where=places(store.skipped_rows, store.skipped),
-        fix="correct these rows; or leave the label out on purpose: "
-        + setting("data.ignore_labels", list(most)[:_SHOWN]),
-    )
-
-
-def _refuse_unknown(store: TokenStore, labels: Labels, to_ignore: str | None) -> None:
-    """Stops at labels that the training data lack, with how many rows have each."""
-    counts = _label_counts(store)
-    unknown = [label for label, _ in counts.most_common() if label not in labels]
-    if not unknown:
-        return
-    error = labels.unknown(unknown, _first_place(store, counts, unknown[0].__eq__), counts)
-    if to_ignore:
-        error.fix += f"; to leave such rows out: {setting(to_ignore, unknown[:_SHOWN])}"
-    raise error
-
-
-def _check_labels(recipe: Any, source: Source, store: TokenStore, labels: Labels) -> list[str]:
-    """Returns warnings of labels that are hardly classes."""
-    if source.problem.kind == "regression":
-        return []
-    counts = _label_counts(store)
-    named = recipe.label_names if isinstance(recipe.label_names, Mapping) else {}
-    return check_labels(
-        counts,
-        labels,
-        named=named,
-        where=_where(source),
-        locate=lambda label: _first_place(store, counts, label.__eq__),
-    )
-
-
-def _where(source: Source) -> str:
-    return ", ".join(source.files[:_FILES_SHOWN]) + ", ..." * (len(source.files) > _FILES_SHOWN)
-
-
-def _learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
-    where = _where(source)
-    kind = source.problem.kind
-    if kind == "regression":
-        return Labels([source.label_column or "score"])
-    names = recipe.label_names or source.label_names
-    if isinstance(names, str):
-        names = read_label_names(names)
-    counts = _label_counts(store)
-    detected = recipe.problem == "auto" and recipe.label_separator is None
-    if detected and len(source.label_columns) == 1 and len(store) > SAMPLE:
-        check_detected(
-            source.problem,
-            counts,
-            column=source.label_column,
-            locate=lambda unlike: _first_place(store, counts, unlike),
-        )
-    if kind == "single_label":
-        return Labels.learn(counts, names, where=where)
-    columns = source.label_columns if len(source.label_columns) > 1 else ()
-    return Labels.learn({*columns, *counts}, names, where=where, several=True)
-
-
-def _label_counts(store: TokenStore) -> Counter[str]:
-    """Returns how many rows have each label, whether a row has one or several."""
-    counts: Counter[str] = Counter()
-    for chunk in store.column(LABEL).chunks:
-        found = (chunk.flatten() if pa.types.is_list(chunk.type) else chunk).value_counts()
-        counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist())))
-    store.let_go()
-    return counts
-
-
-def _first_place(
-    store: TokenStore, counts: Mapping[str, int], unlike: Callable[[str], bool] | None
-) -> str:
-    """Returns the place of the first row with a label that a function returns true for.
-
-    Without a function: of the first row after the sample with a label that is not in the sample.
-    """
-    start, seen = 0, set()
-    wanted = {label for label in counts if unlike and unlike(label)}
-    for chunk in store.column(LABEL).chunks:
-        for row, label in enumerate(chunk.to_pylist(), start=start):
-            given = {label} if isinstance(label, str) else set(label)
-            if given & wanted if unlike else row >= SAMPLE and given - seen:
-                return place_of(store)(row)
-            if row < SAMPLE:
-                seen |= given
-        start += len(chunk)
-    return place_of(store)(0)
 
 
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,18 +16,20 @@ from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write, row_batch
+from kerasllm.data.split import split_stratified
+from kerasllm.data.text_framing import TextFraming
+from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 
 TEXT_FILES = (".txt", ".md")
 """Suffixes of files that are one document each."""
 
+_NOTHING: list = [0, [], {}]
 # A longer file is read in parts that end at a line's end, so that it need not fit in memory.
 _PART_CHARACTERS = 1 << 22
 # So many characters are tokenized together.
 _BATCH_CHARACTERS = 1 << 24
-_UNCUT = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +65,12 @@ class Documents:
             to `"train"`.
         text: The column of the texts, where files have columns. Defaults to `None`: found by
             common names.
-        on_bad_row: As for `Source`. Defaults to `"error"`.
+        on_bad_row: As for `Source`. Defaults to `"error"`. Empty texts, and empty files among
+            others, are left out in any case.
 
     Attributes:
         files: The names of the files.
+        text_column: The column of the texts; `None` where no file has columns.
         remarks: What a user should know of how they were found, a list.
 
     Raises:
@@ -100,18 +103,21 @@ class Documents:
                         skip_empty=True)
             for file in found
         ]  # fmt: skip
+        columns = [each.text_column for each in self._readers if isinstance(each, Source)]
+        self.text_column = next(filter(None, columns), None)
         self.files = tuple(file.name for file in found)
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
-        # Of files that were read to their end.
-        self._characters: dict[int, int] = {}
+        # Characters and texts of files that were read to their end.
+        self._sizes: dict[int, tuple[int, int]] = {}
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
     @property
-    def noted(self) -> dict[str, Any]:
-        """What a store keeps of how the texts were read: see `Source.noted`."""
-        return {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+    def left_out(self) -> list:
+        """After reading: the number of bad rows, the first of them, and as `Source.noted`."""
+        noted = {"skipped_reasons": dict(self.bad_row_reasons), "notes": self.notes.lines()}
+        return [self.bad_row_count, self.bad_rows[:SKIPPED_KEPT], noted]
 
     @property
     def fingerprint(self) -> str:
@@ -133,57 +139,80 @@ class Documents:
         self.bad_row_reasons, self.notes = Counter(), Notes()
 
     def _file(self, number: int) -> Iterator[Document]:
-        reader, characters = self._readers[number], 0
+        reader, characters, texts = self._readers[number], 0, 0
         if isinstance(reader, DataFile):
             for document in _parts_of(reader, number):
-                characters += len(document.text)
+                characters, texts = characters + len(document.text), 1
                 yield document
+            if not texts:
+                self._note_empty(reader)
         else:
             for batch in reader.batches():
                 for text, line in zip(batch.texts, batch.lines, strict=True):
-                    characters += len(text)
+                    characters, texts = characters + len(text), texts + 1
                     yield Document(text, number, int(line))
             self.bad_rows += reader.bad_rows
             self.bad_row_count += reader.bad_row_count
             self.bad_row_reasons += reader.bad_row_reasons
             self.notes.include(reader.notes)
-        self._characters[number] = characters
+        self._sizes[number] = characters, texts
 
-    def with_offsets(self) -> Iterator[tuple[int, Document]]:
-        """Yields documents with the number of characters before each.
+    def _note_empty(self, file: DataFile) -> None:
+        if len(self._readers) == 1:
+            raise DataError("The file is empty", where=file.name, fix="give a file with text")
+        self.notes.add("empty files left out", file.name)
+
+    def with_offsets(self) -> Iterator[tuple[int, int, Document]]:
+        """Yields documents with the number of characters before each, and its own number.
 
         Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
         """
         self._begin()
-        at, mine = 0, shards.mine()
+        at, texts, mine = 0, 0, shards.mine()
         for number in range(len(self._readers)):
             if mine is not None and number != mine:
-                if number not in self._characters:
+                if number not in self._sizes:
                     for _ in self._file(number):
                         pass
-                at += self._characters[number]
+                at, texts = at + self._sizes[number][0], texts + self._sizes[number][1]
                 continue
             if mine is not None:
                 # What was noted of other files is not of this one.
                 self._begin()
             for document in self._file(number):
-                yield at, document
+                texts += document.begins
+                yield at, texts - 1, document
                 at += len(document.text)
             if mine is not None:
                 return
 
-    def cut(self, share: float) -> tuple[Stretch, Stretch | None]:
-        """Cuts off the end of the text, at the end of a line, to measure on.
+    def cut(
+        self, share: float, seed: int = 0
+    ) -> tuple[Stretch | Sample, Stretch | Sample | None]:
+        """Takes a part of the texts away, to measure on.
+
+        Rows and files are often sorted: of as many texts as give one for the part, a sample is
+        taken. Of fewer, such as one book, it is the end of the text, cut at the end of a line.
 
         Args:
-            share: The part of all characters to cut off, 0 to below 1.
+            share: The part to take away: of all texts, or of all characters; 0 to below 1.
+            seed: Chooses the sample. Defaults to `0`.
 
         Returns:
-            The beginning, and the end; `None` if it would be empty.
+            The rest, and what was taken away; `None` if it would be empty.
         """
         if not share:
             return Stretch(self), None
-        total = sum(len(document.text) for document in self)
+        total = count = 0
+        for document in self:
+            total, count = total + len(document.text), count + document.begins
+        left_out = self.left_out
+        if count * share >= 1 and count > 1:
+            _, chosen = split_stratified(np.zeros(count, np.uint8), share, seed)
+            is_held_out = np.zeros(count, bool)
+            is_held_out[chosen] = True
+            rest = Sample(self, ~is_held_out, (share, seed, "the rest"), left_out)
+            return rest, Sample(self, is_held_out, (share, seed), _NOTHING)
         target, at = int(total * (1 - share)), 0
         for document in self:
             if at + len(document.text) > target:
@@ -193,7 +222,39 @@ class Documents:
             at += len(document.text)
         if not 0 < at < total:
             return Stretch(self), None
-        return Stretch(self, 0, at), Stretch(self, at)
+        # The beginning does not reach the end of the files; what they lack is told once.
+        return Stretch(self, 0, at, left_out), Stretch(self, at, None, _NOTHING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Some of the texts of documents, each whole.
+
+    Args:
+        documents: The documents.
+        chosen: bool `[texts]`, which of them.
+        made_by: What decides which of them, as JSON values.
+        left_out: As for `Stretch`. Defaults to `None`.
+    """
+
+    documents: Documents
+    chosen: np.ndarray
+    made_by: tuple
+    left_out: list | None = None
+
+    @property
+    def identity(self) -> list:
+        """All that decides what is in it, as JSON values."""
+        return [self.documents.fingerprint, self.documents.files, "sample", *self.made_by]
+
+    def __iter__(self) -> Iterator[Document]:
+        for _, number, document in self.documents.with_offsets():
+            if self.chosen[number]:
+                yield document
+
+    def texts(self) -> Iterator[str]:
+        """Yields the texts."""
+        return (document.text for document in self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +265,14 @@ class Stretch:
         documents: The documents.
         first: The first character. Defaults to `0`.
         last: The end, exclusive. Defaults to `None`: the end of the last document.
+        left_out: What to tell of rows that were left out, as `Documents.left_out`. Defaults to
+            `None`: what the documents have noted once they are read.
     """
 
     documents: Documents
     first: int = 0
     last: int | None = None
+    left_out: list | None = None
 
     @property
     def identity(self) -> list:
@@ -216,7 +280,7 @@ class Stretch:
         return [self.documents.fingerprint, self.documents.files, self.first, self.last]
 
     def __iter__(self) -> Iterator[Document]:
-        for at, document in self.documents.with_offsets():
+        for at, _, document in self.documents.with_offsets():
             size = len(document.text)
             low = max(self.first - at, 0)
             high = size if self.last is None else min(self.last - at, size)
@@ -238,22 +302,26 @@ class Stretch:
 
 
 def open_documents(
-    stretch: Stretch,
+    stretch: Stretch | Sample,
     tokenizer: TokenizerJson,
     *,
     folder: Path,
+    special_tokens: str = "once",
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
     """Returns the tokens of documents, from the store if they were read before.
 
     A document is a row: the start token (the end token, for tokenizers without one), which the
     first word is predicted from, its tokens and the end token. `TokenStore.remarks` holds the bytes
-    of all texts in UTF-8.
+    of all texts in UTF-8, and what a user should know of how they were read.
 
     Args:
         stretch: The text.
         tokenizer: Turns it into token ids.
         folder: Where stores are kept.
+        special_tokens: `"once"`: the start and the end token that a text has are not added again,
+            and special tokens within it are tokens; `"text"`: all that are written in a text are
+            letters; `"keep"`: all are tokens. Defaults to `"once"`.
         notify: Called with what is being done. Defaults to `None`.
 
     Raises:
@@ -266,30 +334,37 @@ def open_documents(
         )
     documents = stretch.documents
     size = 0
+    framing = TextFraming(tokenizer, special_tokens)
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal size
         size = 0
-        for together in _together(stretch):
+        framing.begin()
+        for together in _together(framing.cleaned(document) for document in stretch):
             size += sum(len(document.text.encode()) for document in together)
-            yield _rows(together, tokenizer)
+            yield framing.rows(together)
+
+    def remarks() -> list:
+        count, rows, noted = stretch.left_out or documents.left_out
+        notes = [*noted.get("notes", ()), *framing.remarks]
+        revised = documents.notes.revised or framing.is_revised
+        return [count, rows, size, {**noted, "revised": revised, "notes": notes}]
 
     def progress(rows: int) -> None:
         if notify:
             notify(f"tokenizing {', '.join(Path(f).name for f in documents.files[:3])}: {rows:,}")
 
     store = open_or_write(
-        ["documents", stretch.identity, tokenizer.fingerprint],
+        [
+            *("documents", stretch.identity, tokenizer.fingerprint),
+            *[special_tokens] * (special_tokens != "once"),
+        ],
         batches,
         documents.files,
         folder=folder,
         progress=progress,
-        remarks=lambda: [
-            documents.bad_row_count,
-            documents.bad_rows[:SKIPPED_KEPT],
-            size,
-            documents.noted,
-        ],
+        remarks=remarks,
+        is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
@@ -304,7 +379,7 @@ def _digest(reader: DataFile | Source) -> str:
 
 
 def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
-    """Reads a text file, in parts if it is long."""
+    """Reads a text file, in parts if it is long; nothing of an empty one."""
     lines = TextLines(file)
     held, characters, first, line = [], 0, 1, 0
     begins = True
@@ -324,11 +399,11 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
         characters += len(text)
     text = "".join(held)
     if begins and not text.strip():
-        raise DataError("The file is empty", where=file.name, fix="give a file with text")
+        return
     yield Document(text, number, first, begins=begins, ends=True)
 
 
-def _together(stretch: Stretch) -> Iterator[list[Document]]:
+def _together(stretch: Iterable[Document]) -> Iterator[list[Document]]:
     """Yields documents of one file, about as many as are tokenized at once."""
     held, characters = [], 0
     for document in stretch:
@@ -339,18 +414,3 @@ def _together(stretch: Stretch) -> Iterator[list[Document]]:
         characters += len(document.text)
     if held:
         yield held
-
-
-def _rows(documents: list[Document], tokenizer: TokenizerJson) -> pa.RecordBatch:
-    ids, offsets = tokenizer.encode([document.text for document in documents], _UNCUT)
-    begun = tokenizer.start_token_id is not None
-    first = tokenizer.start_token_id if begun else tokenizer.end_of_text_id
-    rows = []
-    for document, start, end in zip(documents, offsets[:-1], offsets[1:], strict=True):
-        row = ids[start + begun : end]
-        before = [first] if document.begins else []
-        after = [tokenizer.end_of_text_id] if document.ends else []
-        rows.append(np.concatenate([before, row, after]).astype(np.int32))
-    sizes = np.cumsum([0, *map(len, rows)])
-    lines = np.array([document.line for document in documents], np.int64)
-    return row_batch(np.concatenate(rows), sizes, documents[0].file, lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 
 from kerasllm.data import loading
 from kerasllm.data.chat.conversations import Counts, open_conversations
+from kerasllm.data.chat.shapes import UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
-from kerasllm.data.documents import Documents, open_documents
+from kerasllm.data.documents import Documents, Sample, open_documents
 from kerasllm.data.loading import files_of
 from kerasllm.data.pairs import Pairs
+from kerasllm.data.readers.records import first_keys
 from kerasllm.data.sequences import (
     Sequences,
     full_blocks,
@@ -26,6 +28,13 @@ from kerasllm.data.split import split_stratified
 from kerasllm.data.token_store import TokenStore
 from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
 from kerasllm.plurals import counted
+
+# Of fewer texts a mean says little; a part is unlike where its mean is this many times another, and
+# this many standard errors away.
+_FEWEST_TO_COMPARE = 10
+_LARGE = 1.5
+_SURE = 4
+_MOST_UNLIKE = 0.5
 
 
 @dataclass(eq=False)
@@ -41,6 +50,9 @@ class LanguageModelData:
         fingerprints: What tells the data of each part from others.
         conversations: Whether the data are conversations.
         packs: Whether several texts share a row, without seeing each other.
+        columns: Which columns were read and as what, in words; `None` where there are none.
+        remarks: What else a user should know of the data.
+        held_out: What of plain text is held out for validation, where it has no file of its own.
     """
 
     tokenizer: TokenizerJson
@@ -50,6 +62,9 @@ class LanguageModelData:
     fingerprints: dict[str, str]
     conversations: bool
     packs: bool
+    columns: str | None = None
+    remarks: Sequence[str] = ()
+    held_out: str = "the end"
 
     @property
     def train(self) -> Sequences | Pairs:
@@ -84,14 +99,20 @@ def load_texts(
     }
     share = 0.0 if "validation" in documents else data.validation_split
     stretches = {part: found.cut(0.0)[0] for part, found in documents.items()}
-    stretches["train"], held_out = documents["train"].cut(share)
+    stretches["train"], held_out = documents["train"].cut(share, seed)
     if held_out is not None:
         stretches["validation"] = held_out
     if tokenizer is None:
         notify("training the tokenizer")
         tokenizer = train_byte_level_bpe(stretches["train"].texts(), data.vocabulary_size)
     stores = {
-        part: open_documents(stretch, tokenizer, folder=folder, notify=notify)
+        part: open_documents(
+            stretch,
+            tokenizer,
+            folder=folder,
+            special_tokens=data.special_tokens,
+            notify=notify,
+        )
         for part, stretch in stretches.items()
     }
 
@@ -110,6 +131,12 @@ def load_texts(
         {part: store.fingerprint for part, store in stores.items()},
         conversations=False,
         packs=any(part.is_packed for part in parts.values()),
+        columns=_column_of_texts(documents["train"].text_column, data),
+        remarks=[
+            *_like_conversations(documents["train"].text_column, data),
+            *unlike_parts({part: store.lengths for part, store in stores.items()}, "text"),
+        ],
+        held_out="a sample" if isinstance(held_out, Sample) else "the end",
     )
 
 
@@ -168,6 +195,17 @@ def load_conversations(
         {part: store.fingerprint for part, store in stores.items()},
         conversations=True,
         packs=parts["train"].is_packed,
+        columns=columns_of(stores["train"]),
+        remarks=[
+            *unlike_parts(
+                {
+                    part: (held_out if part == "validation" else stores[part]).lengths[chosen[part]]
+                    for part in parts
+                },
+                "conversation",
+            ),
+            *unlike_kinds({part: Counts.of(store).kinds for part, store in stores.items()}),
+        ],
     )
 
 
@@ -194,9 +232,86 @@ def open_conversation_rows(
         on_bad_row=data.on_bad_row,
         prompt=data.prompt,
         response=data.response,
+        special_tokens=data.special_tokens,
         folder=folder,
         notify=notify,
     )
+
+
+def unlike_parts(lengths: Mapping[str, np.ndarray], noun: str) -> list[str]:
+    """Says which parts of the data differ much from the training data in their mean length.
+
+    Args:
+        lengths: The tokens of each text, by the name of the part.
+        noun: What a text is called.
+    """
+    found, train = [], lengths["train"]
+    for part, measured in lengths.items():
+        if part == "train" or min(len(train), len(measured)) < _FEWEST_TO_COMPARE:
+            continue
+        means = train.mean(), measured.mean()
+        error = np.sqrt(train.var() / len(train) + measured.var() / len(measured))
+        # Neither by chance, nor too small to matter.
+        if max(means) > _LARGE * min(means) and abs(means[0] - means[1]) > _SURE * error:
+            found.append(
+                f"{part} differs from train: its {noun}s have {means[1]:,.0f} tokens in the mean, "
+                f"those of train {means[0]:,.0f}"
+            )
+    return found
+
+
+def unlike_kinds(kinds: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """Says which parts of the data have rows of other kinds than the training data.
+
+    Args:
+        kinds: By the name of the part, what each value of a column counts: see `Counts`.
+    """
+    found = []
+    for part, columns in kinds.items():
+        for column in sorted(columns.keys() & kinds["train"].keys()) if part != "train" else ():
+            ours, theirs = kinds["train"][column], columns[column]
+            sizes = sum(ours.values()), sum(theirs.values())
+            if min(sizes) < _FEWEST_TO_COMPARE:
+                continue
+            gaps = {
+                value: theirs.get(value, 0) / sizes[1] - ours.get(value, 0) / sizes[0]
+                for value in {**ours, **theirs}
+            }
+            value = max(gaps, key=lambda each: abs(gaps[each]))
+            # Of all rows this part would have to change its kind.
+            if sum(map(abs, gaps.values())) / 2 > _MOST_UNLIKE:
+                found.append(
+                    f"{part} differs from train: {column!r} is {value!r} in "
+                    f"{theirs.get(value, 0) / sizes[1]:.0%} of its rows, in "
+                    f"{ours.get(value, 0) / sizes[0]:.0%} of train's"
+                )
+    return found
+
+
+def _column_of_texts(column: str | None, data: Any) -> str | None:
+    if column is None:
+        return None
+    others = [repr(key) for key in first_keys(files_of(data, "train"), "train") if key != column]
+    why = "as named" if data.text is not None else "by its name"
+    unread = f"; not read: {', '.join(others)}" if others else ""
+    return f"{column!r} ({why}), as plain text{unread}"
+
+
+def _like_conversations(column: str | None, data: Any) -> list[str]:
+    """Says that plain text is read of rows that look like conversations, where nobody asked."""
+    if column is None or data.text is not None:
+        return []
+    try:
+        shape = find_shape(first_keys(files_of(data, "train"), "train"))
+    except UnclearShape as error:
+        shape = error
+    if shape is None:
+        return []
+    what = f": {shape}" if isinstance(shape, UnclearShape) else f" ({shape})"
+    return [
+        f"the rows look like conversations{what}, and plain text is read of {column!r} alone; to "
+        "tune a pretrained model on the conversations: --recipe gpt_sft_lora"
+    ]
 
 
 def columns_of(store: TokenStore) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasllm.data.chat.conversation_files import ConversationFiles
 from kerasllm.data.chat.conversations import kind_of_rows
-from kerasllm.data.chat.shapes import Preference
+from kerasllm.data.chat.shapes import Preference, UnclearShape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents
 
@@ -37,7 +37,7 @@ def prompts_of(
     """
     text = getattr(data, "text", None)
     plain = text is not None or getattr(data, "format", "auto") == "text"
-    kind = "text" if plain else kind_of_rows(spec, split)
+    kind = "text" if plain else _kind_of(spec, split, data)
     if kind == "text":
         documents = Documents(spec, split=split, text=text, on_bad_row="skip")
         texts, files = _paragraphs(documents), documents.files
@@ -57,6 +57,15 @@ def prompts_of(
     return _cut(texts, model, limit), files, "paragraph" if kind == "text" else kind
 
 
+def _kind_of(spec: str | Sequence[str], split: str, data: Any | None) -> str:
+    if getattr(data, "prompt", None) or getattr(data, "response", None):
+        return "conversation"
+    try:
+        return kind_of_rows(spec, split)
+    except UnclearShape:
+        return "text"
+
+
 def _paragraphs(documents: Documents) -> Iterator[str]:
     for document in documents:
         for paragraph in document.text.split("\n\n"):
@@ -66,7 +75,9 @@ def _paragraphs(documents: Documents) -> Iterator[str]:
 
 
 def _asked(files: ConversationFiles, model: Any) -> Iterator[str]:
-    for found in files.conversations():
+    for _, _, found, problem in files.rows():
+        if problem:
+            continue
         pair = isinstance(found, Preference)
         messages = found.chosen[: found.prompt] if pair else found[:-1]
         yield _written(messages, model.chat_template, model.tokenizer.start_token)

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasllm.addresses import redact
 from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
 from kerasllm.json_files import read_json_file
-from kerasllm.models import digests, hub, pypi, tensorflow_checkpoints
+from kerasllm.models import digests, hub, pypi, remote, tensorflow_checkpoints
 from kerasllm.run import Run
+from kerasllm.storage import told
 
 Progress = Callable[[str], None]
 
@@ -111,6 +113,7 @@ FORMS = (
     "a folder in the layout of Hugging Face or KerasHub, or with a TensorFlow checkpoint of BERT",
     "a .gguf file",
     "a run directory of kerasllm",
+    remote.FORM,
 )
 _GGUF = ".gguf"
 _DECODERS = ("ForCausalLM", "LMHeadModel")
@@ -127,7 +130,8 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
 
     Args:
         preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, a
-            GGUF file, or a finished run, whose trained model is meant.
+            GGUF file, or a finished run, whose trained model is meant; or the address of one of the
+            last three.
         progress: Called with a line of text before something slow. Defaults to `None`.
 
     Returns:
@@ -295,6 +299,11 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
         return check_folder(hub.download(text, cache_dir() / "huggingface" if chosen else None))
     if text.startswith("kaggle://"):
         return text
+    if remote.is_remote(text):
+        if progress:
+            progress(f"looking for {redact(text)}")
+        with told(progress):
+            preset = remote.fetch_model(text)
     folder = _model_of(Path(preset).expanduser())
     digests.verify_recorded(folder)
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):

@@ -15,12 +15,13 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.classification import as_numbered, class_weights, examples_of, open_store
+from kerasllm.data.classification import class_weights, examples_of, open_store
 from kerasllm.data.dataset import Dataset
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.stored_labels import as_numbered, refuse_lost_classes
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError, PresetError
@@ -287,6 +288,8 @@ class TextClassifier(TextModel):
         store = open_store(
             source, self.tokenizer, self.max_length, outputs.truncation, store_dir()
         )
+        if train:
+            refuse_lost_classes("training data", source, store)
         labels = self.labels
         if outputs.problem != "regression":
             labels = as_numbered(labels, store, source.label_names)

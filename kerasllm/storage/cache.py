@@ -15,7 +15,9 @@ from typing import Any
 
 from kerasllm.environment import cache_dir
 
-BLOCK = 1 << 20
+PIECE = 8 << 20
+"""Bytes that are asked for at once: each time is a request to an object store."""
+
 _ATTEMPTS = 4
 _PAUSE = 0.2
 _PART, _RECORD, _LOCK = ".part", ".record.json", ".lock"
@@ -146,7 +148,7 @@ def _download(
         file.truncate()
         shown = time.monotonic()
         notify(f"fetching {address}" + f", {size / 1e6:,.1f} MB" * bool(size))
-        while block := stream.read(BLOCK):
+        while block := stream.read(PIECE):
             file.write(block)
             at += len(block)
             if time.monotonic() - shown > 1:

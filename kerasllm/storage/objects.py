@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,8 @@ from kerasllm.addresses import Address, redact
 from kerasllm.storage import cache
 from kerasllm.storage.places import Place, StorageError
 
-_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30
+_MOST_REASON = 300
 _S3_OPTIONS = (
     "region", "endpoint_override", "scheme", "anonymous", "access_key", "secret_key",
     "session_token", "allow_bucket_creation",
@@ -25,7 +27,9 @@ _CREDENTIALS = {
     "gs://anonymous@BUCKET/... for a public bucket",
     "hdfs": "a Hadoop client (HADOOP_HOME, CLASSPATH) and `kinit`",
 }
-_CREDENTIALS |= dict.fromkeys(("abfs", "abfss"), "AZURE_CLIENT_ID and its like, or `az login`")
+_CREDENTIALS |= dict.fromkeys(
+    ("abfs", "abfss"), "AZURE_STORAGE_KEY, AZURE_CLIENT_ID and its like, or `az login`"
+)
 
 
 class Objects(Place):
@@ -82,25 +86,32 @@ class Objects(Place):
             info = self.filesystem.get_file_info([path])[0]
             if not info.is_file:
                 raise FileNotFoundError(2, "there is no such file")
-            with self.filesystem.open_input_stream(path) as stream:
+            with self.filesystem.open_input_stream(path, compression=None) as stream:
                 version = _version(info, stream)
 
             def open_at(place: int) -> cache.Opened:
-                with self.filesystem.open_input_stream(path) as stream:
-                    if _version(self.filesystem.get_file_info([path])[0], stream) != version:
-                        raise OSError("the file was changed while it was read; try again")
-                stream = self.filesystem.open_input_file(path)
-                stream.seek(place)
+                stream = self.filesystem.open_input_stream(path, compression=None)
+                if _version(self.filesystem.get_file_info([path])[0], stream) != version:
+                    stream.close()
+                    raise OSError("the file was changed while it was read; try again")
+                if place:
+                    stream.close()
+                    stream = self.filesystem.open_input_file(path)
+                    stream.seek(place)
                 return stream, place
 
             return cache.kept(
                 self.address_of(name), PurePosixPath(path).name, version, info.size, open_at
             )
 
-    def read(self, name: str) -> bytes:
-        """Returns a small file, not from the cache."""
-        with self._refusals(name), self.filesystem.open_input_file(self._inner(name)) as stream:
-            return stream.read()
+    def copy(self, name: str, target: Path) -> None:
+        """Copies a file to this machine, not by the cache."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = self._inner(name)
+        with self._refusals(name), open(target, "wb") as file:
+            with self.filesystem.open_input_stream(path, compression=None) as stream:
+                while block := stream.read(cache.PIECE):
+                    file.write(block)
 
     def write(self, name: str, source: Path | bytes) -> None:
         """Writes a file, which is there as a whole or not at all.
@@ -113,18 +124,23 @@ class Objects(Place):
         with self._refusals(name):
             if self.filesystem.type_name != "s3":
                 self.filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
-            with self.filesystem.open_output_stream(path) as sink:
+            with self.filesystem.open_output_stream(path, compression=None) as sink:
                 if isinstance(source, bytes):
                     sink.write(source)
                     return
                 with open(source, "rb") as stream:
-                    while block := stream.read(8 * cache.BLOCK):
+                    while block := stream.read(cache.PIECE):
                         sink.write(block)
 
     def delete(self, name: str) -> None:
         """Deletes a file; it is no error if it is not there."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._inner(name))
+
+    def delete_folder(self, name: str) -> None:
+        """Deletes a folder with all that is in it; it is no error if it is not there."""
+        with self._refusals(name), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self._inner(name))
 
     def _inner(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path
@@ -141,7 +157,7 @@ class Objects(Place):
                 "The file does not exist", where=self.address_of(name), fix="check the address"
             ) from error
         except (OSError, pyarrow.ArrowException, ValueError) as error:
-            why = redact(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            why = redact(_reason(error))
             means = _CREDENTIALS.get(self.address.scheme, "")
             raise StorageError(
                 f"The address cannot be opened: {why}",
@@ -149,6 +165,16 @@ class Objects(Place):
                 fix="check the address, the network and the credentials"
                 + (f" ({means})" if means else " (a space is written %20 in an address)"),
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says what happened."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Google's library repeats itself.
+    line = line.partition(" error_info=")[0]
+    for before in ("with a last message of ", "The underlying error message was: "):
+        line = line.rpartition(before)[2]
+    return line if len(line) <= _MOST_REASON else f"{line[:_MOST_REASON]}..."
 
 
 def _version(info: Any, stream: Any) -> str:
@@ -167,6 +193,14 @@ def _opened(address: Address) -> tuple[Any, str]:
 
     if address.scheme == "s3":
         return _s3(address), unquote(f"{address.host}{address.path}").strip("/")
+    if address.scheme in ("abfs", "abfss"):
+        from kerasllm.storage.azure import open_azure
+
+        return open_azure(address)
+    if address.scheme == "gs" and "retry_limit_seconds" not in address.option:
+        # By default its library tries for a quarter of an hour.
+        options = (*address.options, ("retry_limit_seconds", str(_ANSWER_SECONDS)))
+        address = dataclasses.replace(address, options=options)
     filesystem, path = fs.FileSystem.from_uri(str(address))
     return filesystem, path if path == "/" else path.rstrip("/")
 

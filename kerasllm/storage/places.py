@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -149,6 +150,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
     folder = cache_dir() / "remote" / "folders" / digest.hexdigest()[:24]
     target = folder / (PurePosixPath(place.address.path).name or "folder")
     if target.is_dir():
+        _mend(target, dict(zip(names, files, strict=True)))
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as made:
@@ -156,10 +158,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
         filled.mkdir()
         for name, file in zip(names, files, strict=True):
             (filled / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, filled / name)
-            except OSError:
-                shutil.copyfile(file, filled / name)
+            _link(file, filled / name)
         try:
             os.replace(filled, target)
         except OSError:
@@ -167,3 +166,23 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
             if not target.is_dir():
                 raise
     return target
+
+
+def _mend(folder: Path, files: Mapping[str, Path]) -> None:
+    """Replaces what is not the file of the cache any more, because that was fetched again."""
+    for name, file in files.items():
+        here, there = (folder / name).stat(), file.stat()
+        same = os.path.samestat(here, there)
+        if same or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            continue
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        _link(file, temporary)
+        os.replace(temporary, folder / name)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Puts a file of the cache in a second place, without a second copy where that is possible."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy2(file, target)

@@ -166,6 +166,11 @@ class CausalData(Section):
     system: Text | None = Field(
         None, description="system message of conversations that have none; null: none"
     )
+    special_tokens: Literal["once", "text", "keep"] = Field(
+        "once",
+        description="special tokens written in the data; once: not doubled; text: letters; keep: "
+        "as they are",
+    )
     train_on_prompt: bool = Field(False, description="learn what users say as well")
     too_long: Literal["cut", "drop", "split"] = Field(
         "cut", description="what to do with conversations above max_length"
@@ -487,15 +492,15 @@ class CausalLanguageModelling(Task):
             merged.save_to_preset(folder)
 
     def facts(self, recipe: CausalRecipe, data: LanguageModelData) -> DataFacts:
-        from kerasllm.data.language_models import columns_of, remarks
+        from kerasllm.data.language_models import remarks
 
         noun = "conversation" if data.conversations else "text"
         facts = [(part, _part(recipe, data, part, noun)) for part in data.parts]
+        facts += [("columns", data.columns)] if data.columns else []
         facts.append(("tokenizer", data.tokenizer.description))
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
             what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
-            facts += [("columns", read) for read in [columns_of(data.stores["train"])] if read]
             facts.append(("chat template", data.template.name))
             facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
         facts.append(("rows", _rows(recipe, data)))
@@ -504,6 +509,7 @@ class CausalLanguageModelling(Task):
             for part, store in data.stores.items()
             for remark in remarks(store, "conversations" if data.conversations else None)
         ]
+        found += data.remarks
         return DataFacts(facts, remarks=found)
 
     def contents(self, data: LanguageModelData) -> dict[str, str]:
@@ -644,7 +650,7 @@ def _windows(
 ) -> tuple[Measured, list[str]]:
     """Returns windows over texts, and what a user should know of how they were read."""
     from kerasllm.data.documents import Documents, open_documents
-    from kerasllm.data.loading import remarks
+    from kerasllm.data.language_models import remarks
     from kerasllm.data.sequences import windows
     from kerasllm.environment import store_dir
 
@@ -663,11 +669,17 @@ def _windows(
         on_bad_row=trained.on_bad_row if trained else "error",
     )
     whole, _ = documents.cut(0.0)
-    store = open_documents(whole, model.tokenizer, folder=store_dir(), notify=notify)
+    store = open_documents(
+        whole,
+        model.tokenizer,
+        folder=store_dir(),
+        special_tokens=getattr(trained, "special_tokens", "once"),
+        notify=notify,
+    )
     size = store.remarks[0]
     sequences = replace(windows(store, length, stride), text_bytes=size)
     facts = {"bytes": size, "max_length": length, "stride": stride}
-    return Measured(sequences, facts), remarks(store)
+    return Measured(sequences, facts), remarks(store, None)
 
 
 def _conversations(
@@ -676,7 +688,7 @@ def _conversations(
     """Returns conversations, and what a user should know of how they were read."""
     from kerasllm.data.chat.conversations import Counts, open_conversations
     from kerasllm.data.chat.templates import choose_template
-    from kerasllm.data.language_models import remarks
+    from kerasllm.data.loading import remarks
     from kerasllm.data.readers.records import first_keys
     from kerasllm.data.sequences import whole_rows
     from kerasllm.environment import store_dir
@@ -698,10 +710,12 @@ def _conversations(
         system=trained.system if trained else None,
         on_bad_row=trained.on_bad_row if trained else "error",
         **_named(trained, first_keys(data, "test")),
+        special_tokens=getattr(trained, "special_tokens", "once"),
         folder=store_dir(),
         notify=notify,
     )
-    found, counts = remarks(store, None) + Counts.of(store).remarks, Counts.of(store)
+    counts = Counts.of(store)
+    found = remarks(store) + counts.remarks
     if counts.cut or counts.dropped:
         found.append(f"of more than {length:,} tokens: {counts}")
     facts = {"conversations": len(store), "max_length": length}
@@ -750,7 +764,8 @@ def _of_texts(sequences: Sequences, scores) -> list[dict]:
 
 def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any | None) -> str:
     """Returns what the rows of some files are, by the columns of the first ones."""
-    from kerasllm.data.chat.conversations import holds_conversations
+    from kerasllm.data.chat.conversations import kind_of_rows
+    from kerasllm.data.chat.shapes import UnclearShape
     from kerasllm.data.multiple_choice import KEYS
     from kerasllm.data.readers.records import first_keys
 
@@ -759,8 +774,26 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any |
     kind = "texts"
     if {*KEYS[:2]} <= {*keys}:
         kind = "questions with choices"
-    elif keys and not plain and (_named(trained, keys) or holds_conversations(data, "test")):
+    elif keys and not plain and _named(trained, keys):
         kind = "conversations"
+    elif keys and not plain:
+        first = data if isinstance(data, str) else data[0]
+        where = str(getattr(first, "name", first))
+        try:
+            found = kind_of_rows(data, "test")
+        except UnclearShape as error:
+            raise DataError(
+                f"The rows look like conversations, but {error}",
+                where=where,
+                fix="leave one of them out of the file, or measure plain text: --text COLUMN",
+            ) from None
+        if found == "pair":
+            raise DataError(
+                "The rows are preferences: an answer that was chosen, and one that was rejected",
+                where=where,
+                fix="give texts, conversations, or questions with choices",
+            )
+        kind = "conversations" if found == "conversation" else "texts"
     for option, used in _FOR.items():
         if getattr(options, option) is not None and used != kind:
             raise CommandError(
@@ -780,7 +813,7 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, noun: str) -
     where = getattr(recipe.data, part) or recipe.data.train
     files = where if isinstance(where, str) else ", ".join(where)
     if part == "validation" and recipe.data.validation is None:
-        files = f"the end of {files}"
+        files = f"{data.held_out} of {files}"
     reused = ", reused from the store" if store.reused else ""
     return (
         f"{files}: {counted(len(store), noun)}, {int(store.lengths.sum()):,} tokens{reused}; "

@@ -61,6 +61,11 @@ class PreferenceData(Section):
     system: Text | None = Field(
         None, description="system message of conversations that have none; null: none"
     )
+    special_tokens: Literal["once", "text", "keep"] = Field(
+        "once",
+        description="special tokens written in the data; once: not doubled; text: letters; keep: "
+        "as they are",
+    )
     too_long: Literal["cut", "drop"] = Field(
         "cut", description="what to do with pairs above max_length"
     )
@@ -171,7 +176,7 @@ class PreferenceTuning(CausalLanguageModelling):
 
         from kerasllm.data.chat.conversations import open_preferences
         from kerasllm.data.chat.templates import choose_template
-        from kerasllm.data.language_models import LanguageModelData
+        from kerasllm.data.language_models import LanguageModelData, columns_of, unlike_parts
         from kerasllm.data.loading import files_of
         from kerasllm.data.pairs import Pairs
         from kerasllm.data.split import split_stratified
@@ -193,6 +198,7 @@ class PreferenceTuning(CausalLanguageModelling):
                 too_long=data.too_long,
                 system=data.system,
                 on_bad_row=data.on_bad_row,
+                special_tokens=data.special_tokens,
                 folder=store_dir(),
                 notify=notify,
             )
@@ -215,6 +221,8 @@ class PreferenceTuning(CausalLanguageModelling):
             {part: store.fingerprint for part, store in stores.items()},
             conversations=True,
             packs=False,
+            columns=columns_of(stores["train"]),
+            remarks=unlike_parts({part: pairs.lengths for part, pairs in parts.items()}, "pair"),
         )
 
     def build(
@@ -277,6 +285,7 @@ class PreferenceTuning(CausalLanguageModelling):
         from kerasllm.data.language_models import remarks
 
         facts = [(part, _part(recipe, data, part)) for part in data.parts]
+        facts += [("columns", data.columns)] if data.columns else []
         facts.append(("tokenizer", data.tokenizer.description))
         facts.append(("chat template", data.template.name))
         facts.append(("reference", _reference(recipe)))
@@ -288,6 +297,7 @@ class PreferenceTuning(CausalLanguageModelling):
             for part, store in data.stores.items()
             for remark in remarks(store, "pairs")
         ]
+        found += data.remarks
         return DataFacts(facts, remarks=found)
 
 

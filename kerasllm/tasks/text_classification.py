@@ -465,7 +465,8 @@ class TextClassification(Task):
         options: EvaluateOptions,
         notify: Callable[[str], None],
     ) -> tuple[Examples, list[str]]:
-        from kerasllm.data.classification import examples_of, open_store, remarks
+        from kerasllm.data.classification import examples_of, open_store
+        from kerasllm.data.stored_labels import remarks
         from kerasllm.environment import store_dir
 
         source = _source(recipe, spec, "test", model, options)
@@ -664,7 +665,7 @@ class TextClassification(Task):
             model.save_to_preset(folder)
 
     def facts(self, recipe: ClassificationRecipe, data: Loaded) -> DataFacts:
-        from kerasllm.data.classification import remarks
+        from kerasllm.data.stored_labels import remarks
         from kerasllm.evaluation.tables import balance_table, score_table
 
         source, problem = data.sources["train"], data.problem

@@ -54,6 +54,7 @@ class CheckpointStore:
             Defaults to `2`.
         warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
             `warnings.warn`.
+        saved: Called after each save, in the background as well. Defaults to `None`.
 
     Left as a context, however that ends, it has its last save on the disk: nobody else gets to
     write the folder while it is still written.
@@ -73,12 +74,14 @@ class CheckpointStore:
         *,
         keep: int = 2,
         warn: Callable[[str], object] = warnings.warn,
+        saved: Callable[[], object] | None = None,
     ):
         if keep < 1:
             raise ValueError(f"keep must be at least 1. Received: keep={keep}")
         self.folder = Path(folder)
         self.keep = keep
         self._warn = warn
+        self._saved = saved
         # Python waits for its thread at exit, so that a save that was begun is finished.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future | None = None
@@ -195,6 +198,8 @@ class CheckpointStore:
             write_checkpoint(temporary, step, arrays, state, best or step == self.best_step)
             self._put_in_place(temporary, step)
             self._remove_old(step)
+            if self._saved:
+                self._saved()
         except (OSError, safetensors.SafetensorError) as error:
             # The disk that refused to be written may refuse this too. The next save tries again.
             with suppress(OSError):

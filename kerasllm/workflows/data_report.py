@@ -79,6 +79,9 @@ def data_report(
                 empty_length=empty,
                 notify=busy.update,
             )
+            if lengths is None and recipe.model.preset is not None:
+                words = f"lengths in tokens: kerasllm presets fetch {recipe.model.preset}"
+                found = replace(found, missing=[*found.missing, words])
         if not deep:
             return found
         noise = _label_noise(found, recipe, busy.update)
@@ -128,10 +131,7 @@ def _token_lengths(
     preset = recipe.model.preset
     if preset is None:
         return None, 0
-    from kerasllm.models import presets
-
-    if preset in presets.PRESETS and not presets.is_cached(preset):
-        notify(f"the tokenizer of {preset} is not fetched yet: words are counted")
+    if not _is_here(preset):
         return None, 0
     notify(f"loading the tokenizer of {preset}")
     if task_of(recipe).preset_kind == "encoder":
@@ -230,6 +230,15 @@ def write_clean(found: DataReport, path: str, report: Report) -> None:
     what = "; ".join(f"{why}: {count:,}" for why, count in counts.most_common())
     rows = counted(counts.total(), "row was", "rows were")
     report.line(f"{path}: {rows} left out{' (' + what + ')' if what else ''}, listed in {listed}")
+
+
+def _is_here(preset: str) -> bool:
+    """Whether a preset need not be fetched: a report does not wait for a download."""
+    from kerasllm.models import presets
+
+    if preset in presets.PRESETS:
+        return presets.is_cached(preset)
+    return Path(preset).expanduser().exists()
 
 
 # Showing

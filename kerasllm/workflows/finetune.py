@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasllm.addresses import redact
 from kerasllm.distribution.strategies import describe, is_chief, strategy, worker_count
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
@@ -26,6 +27,7 @@ from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
 from kerasllm.workflows import finetune_summary as summary
+from kerasllm.workflows import remote_run
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
@@ -56,7 +58,8 @@ def finetune(
         recipe: What to do; see `kerasllm.recipe.load`.
         name: Name of the recipe, for the run directory. Defaults to `"finetune"`.
         title: The file of the recipe, for its heading. Defaults to `None`: its name.
-        output: The run directory. Defaults to `None`: `runs/NAME/DATE-TIME`.
+        output: The run directory, or its address on an object store, where it is mirrored to.
+            Defaults to `None`: `runs/NAME/DATE-TIME`.
         resume: Continue from the newest checkpoint of the run directory; without an `output`,
             of the newest run of this name that did not finish. If there is no such run yet,
             start one. A finished run is trained further, where the recipe has more steps than it
@@ -88,6 +91,11 @@ def finetune(
     imported = time.perf_counter()
     started = imported if started is None else started
     report = report or Report()
+    mirror = None
+    if remote_run.is_remote(output):
+        with report.busy(f"asking for {redact(str(output))}"):
+            mirror = remote_run.RemoteRun(str(output), resume=resume, warn=report.line)
+        output = mirror.local
     run = resuming.find_run(output, name, recipe) if resume else None
     computed = resuming.computed_by(run, recipe) if run else None
     # Before the chief writes into the run.
@@ -133,13 +141,16 @@ def finetune(
             # Until it is written again, the run says that it did not finish.
             run.metrics.unlink(missing_ok=True)
             _record(run, job, command, checkpoint)
-        report.heading(f"Training into {run.path}" if run else "Training")
+            if mirror:
+                mirror.finish()
+        place = mirror.address if mirror else run and run.path
+        report.heading(f"Training into {place}" if run else "Training")
         if job.needs_reference:
             # Of the model at the beginning: before a checkpoint is restored into it.
             with report.busy("computing the reference"):
                 job.prepare_reference()
         ready = time.perf_counter()
-        metrics, timing = _train(job, run, checkpoint, profile, report, chief)
+        metrics, timing = _train(job, run, checkpoint, profile, report, mirror, chief)
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
@@ -169,7 +180,12 @@ def finetune(
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
+        if mirror:
+            with report.busy(f"writing to {mirror.address}"):
+                mirror.finish()
     summary.show_results(report, job, run, metrics, timing, found, checkpoint)
+    if mirror:
+        report.line(f"the run is at {mirror.address}; the paths above are its copy on this machine")
     return run
 
 
@@ -238,6 +254,7 @@ def _train(
     checkpoint: Checkpoint | None,
     profile: tuple[int, int] | None,
     report: Report,
+    mirror: remote_run.RemoteRun | None,
     chief: bool,
 ) -> tuple[dict, dict]:
     """Trains the job's model, and writes the log, the checkpoints and the training curve.
@@ -261,7 +278,10 @@ def _train(
         store = None
         if chief:
             store = CheckpointStore(
-                run.checkpoints, keep=training.keep_checkpoints, warn=report.line
+                run.checkpoints,
+                keep=training.keep_checkpoints,
+                warn=report.line,
+                saved=mirror.sync if mirror else None,
             )
         guard, monitor, validation = observed.guard, observed.monitor, observed.validation
         states = {"guard": guard, "monitor": monitor, "log": log}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import CommandError, DataError
 from kerasllm.generation.settings import GenerationSettings
-from kerasllm.workflows.trained import Trained, open_generator_source
 from kerasllm.plurals import counted
+from kerasllm.workflows.trained import Trained, open_generator_source
 
 if TYPE_CHECKING:
     from kerasllm.generation.text import TextGenerator
+
+
+PROMPTS_PER_ROW = 8
+"""Prompts that are read at a time, for each row of a batch."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def generate(
     batch_size: int = 8,
     adapter: str | None = None,
     notify: Callable[[str], None] = lambda line: None,
+    refuse: bool = True,
 ) -> Iterator[dict]:
     """Generates what follows each prompt, in memory that does not grow with their number.
 
@@ -54,11 +59,12 @@ def generate(
         adapter: The folder of an adapter. Defaults to `None`.
         notify: Called with a line when the chat template is applied by default, and when texts are
             empty. Defaults to nothing.
+        refuse: Whether a prompt that is too long for the model ends all. Defaults to `True`.
 
     Yields:
         For each prompt, in the order given: `prompt` as given, `text`, the number of its `tokens`,
         `finish_reason` (`"stop"` or `"length"`), `seed`, and `chat`: whether the chat template was
-        applied.
+        applied. For a prompt that is too long `error` alone, where these do not end all.
 
     Raises:
         KerasllmError: If the model or a prompt is refused.
@@ -67,14 +73,24 @@ def generate(
     chat = _applies_template(generator, chat, notify)
     prompts, total, empty, all_chats = iter(prompts), 0, 0, True
     # Prompts of a like length are computed together: many are looked at, to find such.
-    while chunk := list(itertools.islice(prompts, 8 * batch_size)):
-        answers = {}
+    while chunk := list(itertools.islice(prompts, PROMPTS_PER_ROW * batch_size)):
+        answers, errors = {}, {}
         for as_chat in (False, True):
-            some = [i for i, prompt in enumerate(chunk) if _is_chat(prompt, chat) == as_chat]
-            ids = [encode(generator, chunk[i], as_chat, settings) for i in some]
-            answers.update(zip(some, generator.generate(ids, chat=as_chat)))
-        total += len(chunk)
+            ids: dict[int, list[int]] = {}
+            for i, prompt in enumerate(chunk):
+                if _is_chat(prompt, chat) == as_chat:
+                    try:
+                        ids[i] = encode(generator, prompt, as_chat, settings)
+                    except DataError as error:
+                        if refuse:
+                            raise
+                        errors[i] = error.what
+            answers.update(zip(ids, generator.generate(list(ids.values()), chat=as_chat)))
+        total += len(answers)
         for i, prompt in enumerate(chunk):
+            if i in errors:
+                yield {"error": errors[i]}
+                continue
             as_chat = _is_chat(prompt, chat)
             if is_empty(answers[i].text):
                 empty, all_chats = empty + 1, all_chats and as_chat
@@ -192,59 +208,28 @@ def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) 
     return ids
 
 
-def read_prompts(path: str | Path) -> Iterator[Prompt]:
-    """Reads a file of prompts.
+def content_of(row: Mapping[str, Any], where: str) -> str | list[dict]:
+    """Returns the prompt or the messages of a row.
 
     Args:
-        path: A `.txt` file with a prompt a line, or a `.jsonl` file with an object a line, which
-            holds `prompt` or `messages`.
+        row: The columns of a table, or the keys of an object: `prompt` or `messages`, in any case.
+        where: The place, for errors.
 
     Raises:
-        DataError: If the file or a line of it is refused.
+        DataError: If it has neither or both, or the model cannot answer them.
     """
-    path = Path(path)
-    if path.suffix not in (".txt", ".jsonl"):
-        raise DataError(
-            f"Prompts are not read from {path.suffix!r} files",
-            where=str(path),
-            fix="give .txt or .jsonl",
-        )
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{error.strerror}", where=str(path), fix="check the path") from None
-    if not lines:
-        raise DataError("The file is empty", where=str(path), fix="give it a prompt a line")
-    for number, raw in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError("The line is not UTF-8", where=where, fix="convert the file") from None
-        line = without_mark(line)
-        content = _row(line, where) if path.suffix == ".jsonl" else line
-        if not content or (isinstance(content, str) and not content.strip()):
-            raise DataError("The prompt is empty", where=where, fix="leave the line out")
-        yield Prompt(content, where)
-
-
-def _row(line: str, where: str) -> str | list[dict]:
-    """Returns the prompt or the messages of a line of JSON."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"The line is not JSON: {error}", where=where) from None
-    row = {key.lower(): value for key, value in row.items()} if isinstance(row, dict) else {}
-    prompt, messages = row.get("prompt"), row.get("messages")
+    named = {key.lower(): row[key] for key in row if key.lower() in ("prompt", "messages")}
+    prompt, messages = named.get("prompt"), named.get("messages")
     if isinstance(prompt, str) and messages is None:
         return without_mark(prompt)
     if prompt is None and isinstance(messages, (list, str)):
         return checked(messages, where)
     raise DataError(
-        "The line must be an object with a text `prompt` or a list `messages`, not both. Received: "
-        f"{line[:80]}",
+        "The row must have a text `prompt` or a list `messages`, not both. Received: "
+        f"{json.dumps(dict(row), ensure_ascii=False, default=str)[:80]}",
         where=where,
-        fix='write {"prompt": "..."} or {"messages": [{"role": "user", "content": "..."}]}',
+        fix='write {"prompt": "..."} or {"messages": [{"role": "user", "content": "..."}]}, or '
+        "name the column of the prompts with --text",
     )
 
 

@@ -21,6 +21,7 @@ from kerasllm.distribution.memory import (
 )
 from kerasllm.distribution.strategies import describe, is_chief, kind_of, strategy
 from kerasllm.distribution.tf_config import read_tf_config
+from kerasllm.environment import cache_dir
 from kerasllm.errors import CommandError
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import WholeRecipe
@@ -29,6 +30,7 @@ from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import plan_summary
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.plan_summary import Target, size
+from kerasllm.workflows.remote_run import is_remote
 from kerasllm.workflows.report import Report
 
 # So many cores has the smallest machine of most TPU generations.
@@ -256,7 +258,8 @@ def _disk(job: Job, output: str | Path | None) -> dict:
     each = checkpoint_bytes(job.model)
     # The newest ones, the best, and the one that is being written.
     count = training.keep_checkpoints + 2
-    folder = Path(output or ".").absolute()
+    # A run on a store is trained here first.
+    folder = (cache_dir() if is_remote(output) else Path(output or ".")).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "checkpoint": each,

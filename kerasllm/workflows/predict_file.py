@@ -2,111 +2,96 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import shutil
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasllm.data.answer_files import SUFFIXES, Answer, AnswerFile, copy_over, kind_of
+from kerasllm.data.answer_files import Answer, kind_of
 from kerasllm.data.readers.whole_rows import Survey, WholeRow, WholeRows
-from kerasllm.errors import CommandError, DataError, Interrupted, RunError
+from kerasllm.errors import DataError
 from kerasllm.models.digests import sha256_of
 from kerasllm.plurals import counted
-from kerasllm.run import read_json, write_json
+from kerasllm.workflows.partial_output import Output, Partial
 from kerasllm.workflows.report import Report
-from kerasllm.workflows.signals import Signalled, signals_raised
 
-_STATE = "state.json"
 SHOWN = 3
 """Bad rows that a line names."""
+
+ERROR = "error"
+"""The key of a prediction that says why there is none."""
 
 # Rows that are written together.
 _TOGETHER = 1024
 
 
 @dataclass(frozen=True)
-class Output:
-    """Where predictions are written.
+class Predictor:
+    """What predicts for rows, and how that is written.
 
     Attributes:
-        path: The file.
-        resume: Whether to continue where a prediction into the file was interrupted. Defaults to
-            `False`.
+        predict: Takes the inputs of good rows and yields what is predicted, in order; for one that
+            it refuses nothing but `ERROR` and what it says.
+        chunk: Inputs that are computed together.
+        forms: How a prediction is written, by `AnswerFile.form`.
+        shared: What a prediction repeats of its row: left out where the row has that column.
     """
 
-    path: Path
-    resume: bool = False
-
-    @property
-    def partial(self) -> Path:
-        """The folder that holds what is done, until all is."""
-        return self.path.with_name(f"{self.path.name}.partial")
-
-    def check(self, inputs: Iterable[str]) -> None:
-        """Refuses a file that cannot be written, or is one of those that are read.
-
-        Args:
-            inputs: The files that are read.
-
-        Raises:
-            CommandError: If it is one of them.
-        """
-        path = self.path
-        if kind_of(path) is None:
-            raise CommandError(
-                f"The suffix {path.suffix!r} is not one that predictions are written to",
-                where=str(path),
-                fix=f"end --output with {SUFFIXES}",
-            )
-        if not path.parent.is_dir():
-            raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
-        if path.is_dir():
-            raise CommandError(
-                "This is a directory", where=str(path), fix="name a file with --output"
-            )
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise CommandError(
-                "The directory cannot be written",
-                where=str(path.parent),
-                fix="name a file in another one with --output",
-            )
-        for name in inputs:
-            if _same_file(path, Path(name)):
-                raise CommandError(
-                    "The output is the input, which would be overwritten",
-                    where=f"--output {path}",
-                    fix="name another file",
-                )
+    predict: Callable[[Iterator[Any]], Iterator[Mapping[str, Any]]]
+    chunk: int
+    forms: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
+    shared: tuple[str, ...] = ()
 
 
-def refuse_resume(output: Output) -> None:
-    """Refuses to continue what cannot be read a second time."""
-    if output.resume:
-        raise CommandError(
-            "Only a prediction from files can be resumed",
-            where="--resume",
-            fix="write the texts to a file and name it with --input, or leave --resume out",
-        )
+class BadRows:
+    """How many rows were bad, and the first of them.
+
+    Args:
+        skip: Whether they are left out. Defaults to `False`.
+
+    Attributes:
+        count: How many there are.
+        first: Place and reason of the first of them.
+    """
+
+    def __init__(self, skip: bool = False):
+        self.count, self._skip = 0, skip
+        self.first: list[str] = []
+
+    def add(self, error: str) -> None:
+        """Takes the place of a row and what is wrong with it."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(error)
+
+    def resumed(self, count: int, first: Iterable[tuple[str, int, str]]) -> None:
+        """Takes those that were bad before a resume."""
+        self.count = count
+        self.first = [f"{file}:{line}: {why}" for file, line, why in first][: min(count, SHOWN)]
+
+    def __str__(self) -> str:
+        did = "left out" if self._skip else "without a prediction (see `error`)"
+        more = self.count - len(self.first)
+        rest = [f"and {more:,} more"] if more else []
+        return f"{counted(self.count, 'bad row')} {did}: " + "; ".join([*self.first, *rest])
 
 
-def in_order(
-    rows: Iterable[WholeRow], predict: Callable[[Iterator[Any]], Iterator[Mapping[str, Any]]]
-) -> Iterator[list[tuple[WholeRow, Mapping[str, Any] | None]]]:
-    """Yields rows with what is predicted for them, in order, in memory that does not grow.
+def answers(
+    rows: Iterable[WholeRow], predictor: Predictor, bad: BadRows, *, skip: bool = False
+) -> Iterator[tuple[WholeRow, list[Answer]]]:
+    """Yields what is predicted for rows, in order, in memory that does not grow with them.
 
     Args:
         rows: Good and bad rows.
-        predict: Takes the inputs of good rows and yields what is predicted, in order.
+        predictor: What predicts for them.
+        bad: Counts the bad ones.
+        skip: Whether bad rows are left out. Defaults to `False`.
 
     Yields:
-        A good row with its prediction, after the bad ones before it with `None`; in the end the bad
-        rows that are left.
+        A good row, and its answer after those of the bad rows before it; in the end the last row,
+        and the answers of the bad ones that are left.
 
     Raises:
         DataError: If all rows are bad.
@@ -120,278 +105,157 @@ def in_order(
             if row.problem is None:
                 yield row.input
 
-    for prediction in predict(inputs()):
-        any_good = True
-        group: list[tuple[WholeRow, Mapping[str, Any] | None]] = []
+    def made(row: WholeRow, found: Mapping[str, Any] | None) -> list[Answer]:
+        problem = row.problem or (found or {}).get(ERROR)
+        if problem is None:
+            own = {k: v for k, v in found.items() if not (k in predictor.shared and k in row.kept)}
+            return [Answer(row.kept, own)]
+        error = f"{row.where}: {problem}"
+        bad.add(error)
+        return [] if skip else [Answer(row.kept, None, error)]
+
+    for prediction in predictor.predict(inputs()):
+        any_good = any_good or ERROR not in prediction
+        group = []
         while waiting[0].problem is not None:
-            group.append((waiting.popleft(), None))
-        yield [*group, (waiting.popleft(), prediction)]
-    if waiting and not any_good:
-        more = f", and {len(waiting) - 1:,} more rows" if len(waiting) > 1 else ""
-        raise DataError(
-            f"No row can be used: {waiting[0].problem}",
-            where=waiting[0].where + more,
-            fix="give texts that are not empty",
-        )
+            group += made(waiting.popleft(), None)
+        row = waiting.popleft()
+        yield row, group + made(row, prediction)
+    if not any_good and (waiting or bad.count):
+        count = bad.count + len(waiting)
+        first = bad.first[0] if bad.first else f"{waiting[0].where}: {waiting[0].problem}"
+        where, _, problem = first.partition(": ")
+        more = f", and {count - 1:,} more rows" if count > 1 else ""
+        raise DataError(f"No row can be used: {problem}", where=where + more, fix="correct them")
     if waiting:
-        yield [(row, None) for row in waiting]
+        yield waiting[-1], [each for row in waiting for each in made(row, None)]
 
 
 def predict_to_file(
     rows: WholeRows,
     survey: Survey,
     output: Output,
-    predict: Callable[[Iterator[Any]], Iterator[Mapping[str, Any]]],
+    predictor: Predictor,
     *,
-    forms: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]],
     fingerprint: Callable[[], Mapping[str, str]],
-    on_bad_row: str = "empty",
-    chunk: int = 2048,
+    noted: Mapping[str, Any] | None = None,
+    skip: bool = False,
+    errors: bool = True,
     report: Report | None = None,
-) -> None:
+) -> BadRows:
     """Writes a file with a row for each row of the input.
-
-    While it runs, what is done lies in `FILE.partial/`, which `--resume` continues; it goes away
-    when the file is there, and when nothing is done yet.
 
     Args:
         rows: The rows.
         survey: What a pass over them found.
         output: The file.
-        predict: Takes the inputs of good rows and yields what is predicted, in order, `chunk` of
-            them together.
-        forms: How a prediction is written, by `AnswerFile.form`.
-        fingerprint: Returns what tells this prediction from others, by what it is in words; only
-            called where there is something to resume.
-        on_bad_row: `"empty"` or `"skip"`: whether a bad row is in the file. Defaults to `"empty"`.
-        chunk: Good rows that are computed together; a resumed prediction computes the same ones
-            together. Defaults to `2048`.
+        predictor: What predicts for them. A resumed prediction computes the same ones together.
+        fingerprint: As for `Partial`.
+        noted: As for `Partial`. Defaults to `None`: nothing.
+        skip: Whether bad rows are left out. Defaults to `False`.
+        errors: Whether the file has a column for errors. Defaults to `True`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
+    Returns:
+        The bad rows.
+
     Raises:
-        CommandError: If there is something to resume and nobody asked for it, or it is something
-            else.
-        Interrupted: If a signal ended it.
+        KerasllmError: As `Partial` does.
     """
-    report = report or Report()
-    skip, errors = on_bad_row == "skip", on_bad_row == "empty"
-    kind = kind_of(output.path)
-    with _Partial(output, fingerprint, report, resumable=survey.rows > chunk) as partial:
-        state = partial.state
-        done = state["rows"] if state else 0
-        file = kind(
+    report, bad = report or Report(), BadRows(skip)
+    resumable = survey.rows > predictor.chunk
+    with Partial(output, fingerprint, report, resumable=resumable, noted=noted) as partial:
+        done = partial.state["rows"] if partial.state else 0
+        file = kind_of(output.path)(
             partial.folder,
             survey.columns,
             errors=errors,
             name=output.path.name,
-            position=state and state["position"],
+            shared=predictor.shared,
+            position=partial.state and partial.state["position"],
             schema=survey.schema,
         )
         partial.opened(file, survey.rows)
         if done:
+            bad.resumed(partial.state["bad"], survey.bad)
             report.line(f"{output.path}: continuing after {done:,} of {survey.rows:,} rows")
-        form = forms[file.form]
-        kept = (row for row in rows.after(done) if not (skip and row.problem))
-        good, answers = 0, []
+        written, good = _Buffer(file, predictor, begun=done > 0), 0
         with report.rows(survey.rows, done) as progress:
-            kept = _told_when_begun(kept, progress.begin)
-            for group in in_order(kept, predict) if done < survey.rows else ():
-                answers += [_answer(row, found, form, errors) for row, found in group]
-                last, found = group[-1]
-                done, good = last.number + 1, good + (found is not None)
-                whole = good % chunk == 0 and found is not None
-                if whole or len(answers) >= _TOGETHER:
-                    file.write(answers)
-                    answers = []
-                    progress.done(done)
-                if whole:
-                    partial.commit(done)
-        file.write(answers)
+            if done < survey.rows:
+                kept = _told_when_begun(rows.after(done), progress.begin)
+                for row, group in answers(kept, predictor, bad, skip=skip):
+                    done, good = row.number + 1, good + (row.problem is None)
+                    whole = row.problem is None and good % predictor.chunk == 0
+                    if written.add(group, at_once=whole):
+                        progress.done(done)
+                        if whole:
+                            partial.commit(done, bad.count)
+        written.add((), at_once=True)
         partial.finish()
     for name, other in file.name_of.renamed.items():
         report.line(f"the input has a column {name}: what is predicted is in {other}")
+    return bad
 
 
 def predict_rows_to_file(
-    answers: Iterable[Sequence[Answer]], output: Output, kept: Sequence[str], *, form, errors: bool
-) -> int:
-    """Writes a file of answers that come from elsewhere than files; returns how many.
+    rows: Iterable[WholeRow], output: Output, predictor: Predictor, *, errors: bool
+) -> tuple[int, BadRows]:
+    """Writes a file of what is predicted for rows that come from elsewhere than files.
 
     Args:
-        answers: Groups of answers in the task's own form.
+        rows: The rows; they have no columns.
         output: The file.
-        kept: The columns that are kept.
-        form: How a prediction is written, by `AnswerFile.form`.
-        errors: Whether there is a column for the errors.
+        predictor: What predicts for them.
+        errors: Whether the file has a column for errors.
+
+    Returns:
+        How many rows were predicted for, and the bad ones.
     """
-    count = 0
-    with _Partial(output, dict, Report(), resumable=False) as partial:
-        file = kind_of(output.path)(partial.folder, kept, errors=errors, name=output.path.name)
+    count, bad = 0, BadRows()
+    with Partial(output, dict, Report(), resumable=False) as partial:
+        file = kind_of(output.path)(partial.folder, (), errors=errors, name=output.path.name)
         partial.opened(file, 0)
-        for group in answers:
-            made = [
-                each._replace(predicted=each.predicted and form[file.form](each.predicted))
-                for each in group
-            ]
-            file.write(made)
-            count += len(made)
+        written = _Buffer(file, predictor, begun=False)
+        for _, group in answers(rows, predictor, bad):
+            written.add(group)
+            count += len(group)
+        written.add((), at_once=True)
         partial.finish()
-    return count
+    return count - bad.count, bad
 
 
-def describe_bad(count: int, bad: Sequence[tuple[str, int, str]], on_bad_row: str) -> str:
-    """Returns a line on the bad rows of an input, with the first of them.
-
-    Args:
-        count: How many there are.
-        bad: The first of them: file, line and why.
-        on_bad_row: `"empty"` or `"skip"`: what became of them.
-    """
-    did = "left out" if on_bad_row == "skip" else "without a prediction (see `error`)"
-    shown = [f"{file}:{line}: {why}" for file, line, why in bad[:SHOWN]]
-    more = [f"and {count - len(shown):,} more"] if count > len(shown) else []
-    return f"{counted(count, 'bad row')} {did}: " + "; ".join([*shown, *more])
-
-
-def fingerprint_of(folder: str | Path) -> str:
-    """Returns the sha256 of all files of a folder, and of their names."""
+def fingerprint_of(model: str | Path) -> str:
+    """Returns the sha256 of the files of a folder and of their names, or of a file; else a name."""
+    if Path(model).is_file():
+        return sha256_of(Path(model))
+    if not Path(model).is_dir():
+        return str(model)
     total = hashlib.sha256()
-    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
+    for path in sorted(path for path in Path(model).rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(model)} {sha256_of(path)}\n".encode())
     return total.hexdigest()
 
 
-class _Partial:
-    """What is done of a file, until all is."""
+class _Buffer:
+    """Answers that are written together; first with a good one, which tells the columns."""
 
-    def __init__(
-        self,
-        output: Output,
-        fingerprint: Callable[[], Mapping[str, str]],
-        report: Report,
-        *,
-        resumable: bool,
-    ):
-        self._output, self._fingerprint, self._resumable = output, fingerprint, resumable
-        self._report = report
-        self.folder = output.partial
-        if not resumable and not output.resume:
-            self.folder = output.path.with_name(f".{output.path.name}.{os.getpid()}.tmp")
-        self.state: dict | None = None
-        self._file: AnswerFile | None = None
-        self._committed = self._rows = 0
-        self._identity: Mapping[str, str] | None = None
+    def __init__(self, file: Any, predictor: Predictor, begun: bool):
+        self._file, self._form, self._begun = file, predictor.forms[file.form], begun
+        self._answers: list[Answer] = []
 
-    def __enter__(self) -> _Partial:
-        self._stack = signals_raised()
-        self._refuse_unasked()
-        self.folder.mkdir(exist_ok=True)
-        self._lock()
-        try:
-            self.state = self._read_state() if self._output.resume else None
-        except BaseException:
-            self._unlock()
-            raise
-        if self.state is None:
-            self._clear()
-        else:
-            self._committed = self.state["rows"]
-        self._stack.__enter__()
-        return self
-
-    def opened(self, file: AnswerFile, rows: int) -> None:
-        """Takes the file that grows in the folder, and how many rows there are to read."""
-        self._file, self._rows = file, rows
-
-    def commit(self, rows: int) -> None:
-        """Notes that so many rows of the input are done."""
-        if not self._resumable:
-            return
-        if self._identity is None:
-            self._identity = self._fingerprint()
-        state = {"rows": rows, "position": self._file.commit(), "of": dict(self._identity)}
-        write_json(self.folder / _STATE, state)
-        self._file.committed()
-        self._committed = rows
-
-    def finish(self) -> None:
-        """Makes the file that the output is."""
-        copy_over(self._file.finish(), self._output.path)
-        self._committed = 0
-
-    def __exit__(self, kind, error, traceback) -> None:
-        self._stack.__exit__(None, None, None)
-        if self._file is not None:
-            self._file.close()
-        if not self._committed:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._unlock()
-        if self._committed and isinstance(error, Exception):
-            self._report.line(f"{self._left()}: {self.folder}")
-        if isinstance(error, (Signalled, KeyboardInterrupt)):
-            number = error.signal if isinstance(error, Signalled) else 2
-            raise self._interrupted(number) from None
-
-    def _interrupted(self, number: int) -> Interrupted:
-        name = signal.Signals(number).name
-        if not self._committed:
-            return Interrupted(f"{name} ended the prediction, and nothing is kept", signal=number)
-        return Interrupted(
-            f"{name} ended the prediction: {self._left()}",
-            signal=number,
-            where=str(self.folder),
-            fix="continue with the same command and --resume",
-        )
-
-    def _left(self) -> str:
-        return f"{self._committed:,} of {self._rows:,} rows are done, and kept for --resume"
-
-    def _refuse_unasked(self) -> None:
-        state = self._output.partial / _STATE
-        if self._output.resume or not self._resumable or not state.is_file():
-            return
-        raise CommandError(
-            f"A prediction into this file was interrupted after {read_json(state)['rows']:,} rows",
-            where=str(self._output.partial),
-            fix="continue it with --resume; or remove that folder to begin again",
-        )
-
-    def _read_state(self) -> dict | None:
-        path = self.folder / _STATE
-        if not path.is_file():
-            return None
-        state, self._identity = read_json(path), self._fingerprint()
-        before = state.get("of", {})
-        changed = [name for name, value in self._identity.items() if before.get(name) != value]
-        if changed:
-            raise CommandError(
-                f"The prediction was begun with something else: {', '.join(changed)} changed",
-                where=str(self.folder),
-                fix="give the same command as then, or remove that folder to begin again",
+    def add(self, group: Sequence[Answer], *, at_once: bool = False) -> bool:
+        """Takes answers; returns whether all were written."""
+        for one in group:
+            found = one.predicted
+            self._begun = self._begun or found is not None
+            self._answers.append(
+                one if found is None else one._replace(predicted=self._form(found))
             )
-        return state
-
-    def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            path.unlink()
-
-    def _lock(self) -> None:
-        self._descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            # The system lets go of it when the process ends, however it ends.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise RunError(
-                "Another process is predicting into this file",
-                where=str(self._output.path),
-                fix="wait for it, or choose another file with --output",
-            ) from error
-        except OSError:
-            pass  # A file system without locks.
-
-    def _unlock(self) -> None:
-        os.close(self._descriptor)
+        if not self._begun or (not at_once and len(self._answers) < _TOGETHER):
+            return False
+        self._file.write(self._answers)
+        self._answers = []
+        return True
 
 
 def _told_when_begun(rows: Iterable[WholeRow], begin: Callable[[], None]) -> Iterator[WholeRow]:
@@ -399,17 +263,3 @@ def _told_when_begun(rows: Iterable[WholeRow], begin: Callable[[], None]) -> Ite
     for row in rows:
         next(begin_once, lambda: None)()
         yield row
-
-
-def _answer(
-    row: WholeRow, found: Mapping[str, Any] | None, form: Callable, errors: bool
-) -> Answer:
-    error = f"{row.where}: {row.problem}" if errors and row.problem else None
-    return Answer(row.kept, None if found is None else form(found), error)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)

@@ -112,6 +112,26 @@ def test_a_language_model_is_measured_on_conversations(kerasllm, toy_language_mo
     assert "of more than 32 tokens: 4 conversations" in result.err
 
 
+def test_blank_rows_are_left_out_and_counted(kerasllm, toy_language_model, tmp_path):
+    (tmp_path / "wiki.jsonl").write_text('{"text": ""}\n{"text": "A sentence."}\n' * 5)
+    result = kerasllm("evaluate", toy_language_model, "--data", tmp_path / "wiki.jsonl")
+    assert result.status == 0 and "empty texts left out: 5" in result.err
+
+
+def test_columns_that_tell_no_conversation_can_be_measured_as_text(
+    kerasllm, toy_language_model, tmp_path
+):
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer,solution\nOne?,Yes.,No.\n")
+    command = ("evaluate", toy_language_model, "--data", file)
+    refused = kerasllm(*command)
+    assert refused.status == 2 and "could each be the response" in refused.err
+    assert "--text COLUMN" in refused.err
+    assert kerasllm(*command, "--text", "solution").status == 0
+    file.write_text("question,answer\nOne?,Yes.\n")
+    assert kerasllm(*command, "--chat-template", "plain").status == 0
+
+
 def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model, quiz, tmp_path):
     output = tmp_path / "rows.jsonl"
     result = kerasllm("evaluate", toy_language_model, "--data", quiz, "--output", output)

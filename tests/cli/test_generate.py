@@ -1,10 +1,14 @@
 """`kerasllm generate`: prompts from anywhere, texts to anywhere, streams on a terminal."""
 
+import csv
 import json
+import signal
 import sys
 
 import pytest
+from pyarrow import parquet
 
+from kerasllm.workflows import generate as workflow
 from tests.generation.conftest import opened, writer  # noqa: F401
 
 
@@ -97,10 +101,12 @@ def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path)
         (["--prompt", "word1 " * 40], "41 tokens, and the model reads 40"),
         (["--prompt", "a", "--top-p", "2"], "top_p must be"),
         (["--prompt", "a", "--beams", "2", "--temperature", "1"], "beams=2"),
-        (["--prompt", "a", "--output", "x.csv"], "end --output with .jsonl"),
+        (["--prompt", "a", "--output", "x.pdf"], "end --output with"),
         (["--input", "x.pdf"], "'.pdf'"),
-        (["--input", "not_there.txt"], "No such file"),
-        (["--input", "bad.jsonl"], "bad.jsonl:2"),
+        (["--input", "not_there.txt"], "The file does not exist"),
+        (["--input", "bad.jsonl", "--on-bad-row", "error"], "bad.jsonl:2"),
+        (["--input", "bad.jsonl", "--text", "texts"], "no column 'texts'"),
+        (["--input", "long.txt", "--on-bad-row", "error"], "41 tokens, and the model reads 40"),
         (["--input", "answered.jsonl"], "must end with a message of the user"),
     ],
 )
@@ -114,6 +120,8 @@ def test_what_cannot_be_done_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "word1"}\n{"text": "word1"}\n')
+    (tmp_path / "x.pdf").write_text("word1")
+    (tmp_path / "long.txt").write_text("word1 " * 40 + "\nword1\n")
     (tmp_path / "answered.jsonl").write_text(
         '{"messages": [{"role": "assistant", "content": "word1"}]}\n'
     )
@@ -132,3 +140,51 @@ def test_a_model_without_a_template_does_not_chat(kerasllm, opened, monkeypatch)
     for arguments in (["generate", "tiny", "--chat", "--prompt", "word1"], ["chat", "tiny"]):
         result = kerasllm(*arguments)
         assert result.status == 2 and "no chat template" in result.err
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_path, suffix):  # noqa: F811
+    rows = ["a,word1 word2", "b, ", f"c,{'word1 ' * 40}", "d,word3"]
+    (tmp_path / "rows.csv").write_text("\n".join(["id,prompt", *rows]) + "\n")
+    output = tmp_path / f"out.{suffix}"
+    told = ["generate", "tiny", "--input", tmp_path / "rows.csv", "--max-new-tokens", 4]
+    result = kerasllm(*told, "--output", output)
+    assert result.status == 0 and "2 texts in" in result.err and "2 bad rows" in result.err
+    if suffix == "parquet":
+        found = parquet.read_table(output).to_pylist()
+    else:
+        with open(output, newline="") as file:
+            found = list(map(json.loads, file) if suffix == "jsonl" else csv.DictReader(file))
+    assert [row["id"] for row in found] == ["a", "b", "c", "d"]
+    assert [bool(row["text"]) for row in found] == [True, False, False, True]
+    assert "the prompt is empty" in found[1]["error"] and "41 tokens" in found[2]["error"]
+    assert list(found[0])[:3] == ["id", "prompt", "text"]
+    skipped = kerasllm(*told, "--id", "id", "--json", "--on-bad-row", "skip")
+    assert [json.loads(line)["id"] for line in skipped.out.splitlines()] == ["a", "d"]
+
+
+def test_texts_that_were_interrupted_are_resumed_as_they_began(
+    kerasllm, opened, tmp_path, monkeypatch  # noqa: F811
+):
+    (tmp_path / "prompts.txt").write_text("".join(f"word{i % 9} word1\n" for i in range(20)))
+    told = ["generate", "tiny", "--input", tmp_path / "prompts.txt", "--max-new-tokens", 4]
+    told += ["--batch-size", 1, "--temperature", 1.0, "--output", tmp_path / "out.jsonl"]
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "generate", _terminated_after(18, workflow.generate))
+        assert kerasllm(*told).status == 143
+    resumed = kerasllm(*told, "--resume")
+    assert resumed.status == 0 and "continuing after 16 of 20 rows" in resumed.err
+    text = (tmp_path / "out.jsonl").read_text()
+    (seed,) = {json.loads(line)["seed"] for line in text.splitlines()}
+    kerasllm(*told, "--seed", seed)
+    assert (tmp_path / "out.jsonl").read_text() == text
+
+
+def _terminated_after(count, generate):
+    def generate_and_end(*arguments, **options):
+        for number, made in enumerate(generate(*arguments, **options)):
+            if number == count:
+                signal.raise_signal(signal.SIGTERM)
+            yield made
+
+    return generate_and_end

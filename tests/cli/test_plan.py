@@ -10,6 +10,7 @@ import pytest
 
 from kerasllm.cli.plan import parse_size
 from tests.conftest import toy_settings
+from tests.toy import toy_rows, write_csv
 
 
 @pytest.fixture
@@ -60,6 +61,16 @@ def test_a_job_for_a_tpu_is_checked_without_one(plan):
     assert len(found["lengths"]) == 1 and found["xla"]
     assert found["memory"]["available"] == 16 * 10**9
     assert "cannot prove" in result.stderr and "TPU lint" in result.stderr
+
+
+def test_warnings_about_the_data_stand_at_the_end(plan, toy_data):
+    rows = [(text, label.title() if n < 9 else label) for n, (text, label) in
+            enumerate(toy_rows(240))]  # fmt: skip
+    write_csv(toy_data / "train.csv", rows)
+    result = plan("--no-step", "--json")
+    found = json.loads(result.stdout)["warnings"]
+    assert result.returncode == 0 and any("labels that look alike" in one for one in found)
+    assert "WARNING  labels that look alike" in result.stderr
 
 
 def test_what_would_fail_is_a_problem_and_exit_1(plan):

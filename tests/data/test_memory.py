@@ -27,8 +27,8 @@ from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.split import split_stratified
+from kerasllm.data.stored_labels import encode_labels
 from kerasllm.data.token_store import TokenStore
-from kerasllm.data.classification import encode_labels
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -22,6 +22,8 @@ class Texts(CodePoints):
     """Code points, with a token that ends a text."""
 
     end_of_text_id = 2
+    start_token, end_token = "\x01", "\x02"
+    special_tokens = {}  # noqa: RUF012 - as a tokenizer has it
 
 
 def in_this_process(make):

@@ -268,7 +268,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, near):
         assert form in caught.value.fix
 
 
-@pytest.mark.parametrize("name", ["gs://bucket/x", "zzzzzzzz", ""])
+@pytest.mark.parametrize("name", ["ftp://host/x", "zzzzzzzz", ""])
 def test_what_resembles_nothing_is_refused_with_the_forms(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PresetError) as caught:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +52,33 @@ def s3_server() -> Iterator[S3]:
     )
     try:
         yield S3(url, client)
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def gcs_server() -> Iterator[str]:
+    """Google Cloud Storage with a bucket `bucket`; gives the options of its addresses."""
+    import logging
+
+    from gcp_storage_emulator import server as emulator
+
+    class Server(http.server.ThreadingHTTPServer):
+        block_on_close = False
+
+        def handle_error(self, *args: Any) -> None:
+            """A client that left early."""
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
+    # Its own answers one connection at a time, and clients keep theirs.
+    emulator.server.HTTPServer = Server
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    try:
+        yield f"scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
     finally:
         server.stop()
 
@@ -121,7 +149,11 @@ def web_server() -> Iterator[Web]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *args: Any) -> None:
+            """A client that left early, as tests let it."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     web.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

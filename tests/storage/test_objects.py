@@ -14,8 +14,8 @@ from kerasllm.data.documents import Documents
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
-from kerasllm.storage import cache, told
-from tests.storage.servers import KEY, SECRET
+from kerasllm.storage import cache, open_place, told
+from tests.storage.servers import KEY, SECRET, gcs_server
 
 ROWS = b"text,label\na good one,1\na bad one,0\n"
 
@@ -92,6 +92,21 @@ def test_a_folder_of_texts(s3):
     assert len(documents.remarks) == 2
 
 
+def test_a_folder_for_each_class(s3, tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("pos/1.txt", "pos/2.txt", "neg/1.txt"):
+            s3.put("bucket", f"in/{name}", name.encode())
+            archive.writestr(name, name)
+    (tmp_path / "in.zip").write_bytes(packed.getvalue())
+    for spec in ("s3://bucket/in", f"{tmp_path}/in.zip"):
+        source = Source(spec)
+        assert source.files == (f"{spec}/neg", f"{spec}/pos")
+        assert [(b.labels, b.texts) for b in source.batches()] == [
+            (["neg"], ["neg/1.txt"]), (["pos", "pos"], ["pos/1.txt", "pos/2.txt"]),
+        ]  # fmt: skip
+
+
 def test_a_file_is_fetched_once_until_it_changes(s3, downloads):
     s3.put("bucket", "a.csv", ROWS)
     told_of = []
@@ -119,6 +134,7 @@ def test_a_download_that_broke_is_resumed(s3, own_cache, monkeypatch):
     content = b"text,label\n" + b"some text,1\n" * 200_000
     s3.put("bucket", "a.csv", content)
     monkeypatch.setattr(cache, "_PAUSE", 0.001)
+    monkeypatch.setattr(cache, "PIECE", 1 << 20)
     opened, kept = [], cache.kept
 
     def breaking(address, name, version, size, open_at, *args):
@@ -185,3 +201,50 @@ def test_credentials_by_the_usual_means_stay_hidden(s3, where, monkeypatch, tmp_
         shown += [Path(folder, name).read_text() for name in names]
     assert not any(KEY in text or SECRET in text for text in shown)
     assert source.files[0].startswith("s3://bucket/in/a.csv")
+
+
+def test_google_cloud_storage(own_cache):
+    pytest.importorskip("gcp_storage_emulator")
+    with gcs_server() as options:
+        folder = open_place(f"gs://anonymous@bucket/in?{options}")
+        for name in ("part-0.csv", "part-1.csv", "_SUCCESS"):
+            folder.write(name, ROWS)
+        for end in ("/", "/*.csv"):
+            source = Source(f"gs://anonymous@bucket/in{end}?{options}")
+            assert source.files[1] == f"gs://anonymous@bucket/in/part-1.csv?{options}"
+            assert sum(map(len, source.batches())) == 4
+        assert "does not exist" in refusal(f"gs://anonymous@bucket/none.csv?{options}").what
+        folder.delete("part-0.csv")
+        assert folder.files() == ["_SUCCESS", "part-1.csv"]
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "options"),
+    [
+        ("abfs://box@me.dfs.core.windows.net/in/a%20b.csv", "box/in/a b.csv", {}),
+        ("abfs://box:k%3D@me.dfs.core.windows.net/a.csv", "box/a.csv", {"account_key": "k="}),
+        ("abfss://me.blob.core.windows.net/box/a.csv", "box/a.csv", {}),
+        ("abfs://me:k/e+y==@box/a.csv", "box/a.csv", {"account_key": "k/e+y=="}),
+        (
+            "abfs://me:key@127.0.0.1:10000/box/a.csv?enable_tls=false",
+            "box/a.csv",
+            {
+                "account_key": "key",
+                "blob_storage_authority": "127.0.0.1:10000", "blob_storage_scheme": "http",
+                "dfs_storage_authority": "127.0.0.1:10000", "dfs_storage_scheme": "http",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_addresses_of_azure(address, path, options, monkeypatch):
+    from pyarrow import fs
+
+    from kerasllm.addresses import Address
+    from kerasllm.storage.azure import open_azure
+
+    for name in ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fs, "AzureFileSystem", lambda **options: options)
+    filesystem, found = open_azure(Address.parse(address))
+    given = {name: value for name, value in filesystem.items() if value}
+    assert (given, found) == ({"account_name": "me", **options}, path)

@@ -155,13 +155,13 @@ def test_a_server_that_does_not_answer(web, monkeypatch):
     assert "did not answer within" in error.what
 
 
-def test_no_server_there(monkeypatch):
+def test_no_server_there(own_cache, monkeypatch):
     monkeypatch.setattr(cache, "_PAUSE", 0.001)
     error = refusal("http://127.0.0.1:9/a.csv")
     assert "Connection refused" in error.what and "check the address" in error.fix
 
 
-def test_an_open_line_is_for_this_machine_alone(monkeypatch):
+def test_an_open_line_is_for_this_machine_alone(own_cache, monkeypatch):
     error = refusal("http://example.org/a.csv")
     assert "anybody on the way could change the data" in error.what
     assert "https://" in error.fix and "KERASLLM_ALLOW_HTTP=1" in error.fix

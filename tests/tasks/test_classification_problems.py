@@ -4,6 +4,8 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kerasllm.cli.main import main
@@ -11,6 +13,7 @@ from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.evaluation.multi_label import best_thresholds, sigmoid
 from kerasllm.models.classify import predict_logits
 from kerasllm.recipe import load
+from kerasllm.tasks.task import task_of
 from kerasllm.workflows.evaluate import evaluate
 from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.job import prepare
@@ -219,6 +222,35 @@ def test_true_and_false_are_measured_as_they_were_trained(tmp_path, toy_preset):
     run = _train("bert_cls", tmp_path, toy_preset, "training.epochs=1")
     found = evaluate(open_run(run.path), str(tmp_path / "test.csv"), report=Report.silent())
     assert found["accuracy"] == run.read_metrics()["test"]["accuracy"]
+    # Other data may write them as 0 and 1, or in another format.
+    texts = [text for text, _ in rows]
+    numbers = pa.table({"text": texts, "label": [int(label) for _, label in rows]})
+    pq.write_table(numbers, tmp_path / "test.parquet")
+    again = evaluate(open_run(run.path), str(tmp_path / "test.parquet"), report=Report.silent())
+    assert again["accuracy"] == found["accuracy"]
+
+
+def test_what_the_data_may_not_mean_is_told_with_the_data(tmp_path, toy_preset):
+    rows = [(text, "Positive" if n % 9 == 0 else "positive") for n, (text, _) in
+            enumerate(toy_rows(90))]  # fmt: skip
+    rows += [("dull", "negative"), ("bad", "N/A")] * 10
+    write_csv(tmp_path / "train.csv", rows)
+    write_csv(tmp_path / "test.csv", [("dull", "negative"), ("good", "positive"), ("x", "N/A")])
+    recipe = load("bert_cls", toy_settings(tmp_path, toy_preset))
+    task = task_of(recipe)
+    remarks = task.facts(recipe, task.load(recipe)).remarks
+    assert any("'positive' (80 rows) and 'Positive' (10 rows)" in one for one in remarks)
+    assert any("'N/A' (10 rows), the first at " in one for one in remarks)
+    assert "test: it has no row of labels of train (rows there): Positive (9)" in remarks
+    names = "data.label_names={Positive: positive, positive: positive}"
+    settings = [*toy_settings(tmp_path, toy_preset), names, "data.ignore_labels=[N/A]"]
+    recipe = load("bert_cls", settings)
+    data = task.load(recipe)
+    assert data.labels.names == ("negative", "positive")
+    remarks = task.facts(recipe, data).remarks
+    assert "train: 10 rows have no label (N/A), and are left out" in remarks
+    assert "test: 1 row has no label (N/A), and is left out" in remarks
+    assert not any("warning" in one for one in remarks)
 
 
 def test_a_label_is_left_out_below_a_probability(toy_run, toy_data, tmp_path):

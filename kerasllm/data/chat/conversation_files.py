@@ -27,15 +27,22 @@ from kerasllm.plurals import counted
 CONVERSATIONS = "conversations"
 """The format of rows of any shape that is a conversation."""
 
-NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=COLUMN"
-PLAIN_TEXT = "--set data.format=text --set data.text=COLUMN"
+_NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=COLUMN"
+PLAIN_TEXT = "or read plain text: --set data.format=text --set data.text=COLUMN"
+_NEW_LINE = "\n         "
 
 # Rows whose columns together tell the shape: a key may be missing in some.
 _ROWS_FOR_SHAPE = 100
 _ROWS_PER_BATCH = 1024
 _BAD_ROWS_KEPT = 1000
+_BAD_ROWS_SHOWN = 5
 _MOST_REASONS = 5
 _OF_ANOTHER_SHAPE = "row|of another shape than most"
+
+# Columns that tell what kind of conversation a row is.
+_KINDS = {"language", "lang", "label", "category", "topic", "domain", "source"}
+_MOST_KINDS = 50
+_READ = {"role", "content", "weight"}
 
 Encoded = tuple[np.ndarray, np.ndarray]
 
@@ -53,8 +60,9 @@ class Counts:
         skipped: Bad rows that were left out.
         shapes: How many rows had which columns of which shape, the most frequent first.
         unread: Columns that were not read, and fields of messages that the template does not read.
-        notes: How often something was read in another form than it has.
-        reasons: How many rows are bad for which reason.
+        forms: How often something was read in another form than it has.
+        skipped_reasons: How many rows are bad for which reason.
+        kinds: How many rows have which value in columns such as `language` and `category`.
     """
 
     read: int = 0
@@ -65,8 +73,9 @@ class Counts:
     skipped: int = 0
     shapes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
     unread: list[str] = dataclasses.field(default_factory=list, compare=False)
-    notes: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
-    reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    forms: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    skipped_reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    kinds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, store: TokenStore) -> Counts:
@@ -84,13 +93,11 @@ class Counts:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should know of the forms in which rows were read, and of the bad ones."""
+        """What a user should know of the forms in which rows were read."""
         found = []
-        for note, count in self.notes.items():
-            noun, _, rest = note.partition("|")
+        for form, count in self.forms.items():
+            noun, _, rest = form.partition("|")
             found.append(f"{counted(count, noun)} {rest}")
-        if len(self.reasons) > 1:
-            found.append(f"why rows are bad: {reasons_in_words(self.reasons)}")
         return found
 
 
@@ -105,7 +112,10 @@ class ConversationFiles:
         on_bad_row: The same.
         prompt: The same. Defaults to `None`.
         response: The same. Defaults to `None`.
-        preferences: Whether each row holds a chosen and a rejected conversation.
+        preferences: Whether each row holds a chosen and a rejected conversation. Defaults to
+            `False`.
+        template_source: The Jinja source of the chat template: fields of messages that it does not
+            name are not read. Defaults to `""`.
 
     Attributes:
         files: The names of the files.
@@ -128,6 +138,7 @@ class ConversationFiles:
         prompt: str | None = None,
         response: str | None = None,
         preferences: bool = False,
+        template_source: str = "",
     ):
         self._files = find_files(spec, split)
         self.files = tuple(file.name for file in self._files)
@@ -137,6 +148,7 @@ class ConversationFiles:
         self._system = system
         self._refuse = on_bad_row == "error"
         self._preferences = preferences
+        self._template_source = template_source
         self._shapes = [self._shape_of(file) for file in self._files]
         self.settings: list = [self._format, system, on_bad_row, preferences]
         if prompt is not None or response is not None:
@@ -160,8 +172,14 @@ class ConversationFiles:
         read = Counter({str(shape): count for shape, count in self._read.items()})
         self.counts.shapes = dict(read.most_common())
         columns = {column for shape in self._read for _, column in shape.columns}
-        self.counts.unread = [*(key for key in self._keys if key not in columns)]
-        self.counts.notes, self.counts.reasons = dict(self.notes), dict(self._reasons.most_common())
+        self.counts.unread = [repr(key) for key in self._keys if key not in columns] + [
+            f"'{field}' of messages"
+            for field in self._fields
+            if not re.search(rf"\b{re.escape(field)}\b", self._template_source)
+        ]
+        self.counts.kinds = {key: dict(values) for key, values in self._kinds.items()}
+        self.counts.forms = dict(self.notes)
+        self.counts.skipped_reasons = dict(self._reasons.most_common())
         if not kept and mine is None:
             dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
             raise DataError(
@@ -170,19 +188,21 @@ class ConversationFiles:
                 fix="correct the files, or allow longer rows: --set data.max_length=N",
             )
 
-    def conversations(self) -> Iterator[Any]:
-        """Yields what each row of all files holds, bad ones left out."""
-        return (found for _, _, found, problem in self.rows() if problem is None)
+    @property
+    def shapes(self) -> list[str]:
+        """The names of the shapes that the first rows of the files have, each once."""
+        return list(dict.fromkeys(shape.name for shape in self._shapes))
 
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
-        """Yields of each row the number of its file, its line, what it holds, and what is wrong."""
+        """Yields file number, line, what it holds and what is wrong with it, of each row."""
         for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
             for line, row, problem in records(file):
                 found = None
-                try:
-                    found = None if problem else self._conversation(row, shape)
-                except BadRow as error:
-                    problem = str(error)
+                if not problem:
+                    try:
+                        found = self._conversation(row, shape)
+                    except BadRow as error:
+                        problem = str(error)
                 yield number, line, found, problem
 
     @property
@@ -196,7 +216,9 @@ class ConversationFiles:
         self._reasons: Counter[str] = Counter()
         self._read: Counter[Shape] = Counter()
         self._keys: dict[str, None] = {}
-        self._known: dict[tuple[str, ...], Shape | str | None] = {}
+        self._fields: dict[str, None] = {}
+        self._kinds: dict[str, Counter[str]] = {}
+        self._known: dict[tuple[str, ...], Shape | UnclearShape | None] = {}
 
     def _file_batches(
         self, number: int, rows_of: Callable[[Any, Counts], list[Encoded]]
@@ -222,7 +244,9 @@ class ConversationFiles:
                 yield _batch(held, number, lines)
                 held, lines = [], []
         if self._refuse and (count := self.counts.skipped - before):
-            why = f": {reasons_in_words(self._reasons)}" if len(self._reasons) > 1 else ""
+            # Few are all shown with their reasons.
+            several = len(self._reasons) > 1 and count > _BAD_ROWS_SHOWN
+            why = f": {reasons_in_words(self._reasons)}" if several else ""
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
@@ -238,8 +262,8 @@ class ConversationFiles:
             self._known[keys] = self._own_shape(keys)
             self._keys.update(dict.fromkeys(keys))
         shape = self._known[keys]
-        if isinstance(shape, str):
-            raise BadRow(shape)
+        if isinstance(shape, UnclearShape):
+            raise BadRow(str(shape))
         shape = shape or main
         if (shape.name == "preference") != self._preferences:
             raise BadRow(f"the row is in the shape '{shape.name}'")
@@ -248,14 +272,24 @@ class ConversationFiles:
         if shape.kind != main.kind:
             notes[_OF_ANOTHER_SHAPE] += 1
         self.notes.update(notes)
+        for key in keys:
+            if key.lower() in _KINDS and isinstance(value := row[key], str):
+                values = self._kinds.setdefault(key, Counter())
+                # Of more values no one tells much.
+                if value in values or len(values) < _MOST_KINDS:
+                    values[value] += 1
+        for side in (found.chosen, found.rejected) if self._preferences else (found,):
+            for message in side:
+                if len(message) > 2:
+                    self._fields.update(dict.fromkeys(sorted(message.keys() - _READ)))
         self._read[shape] += 1
         return found
 
-    def _own_shape(self, keys: Sequence[str]) -> Shape | str | None:
+    def _own_shape(self, keys: Sequence[str]) -> Shape | UnclearShape | None:
         try:
             return find_shape(keys, self._format, **self._named)
         except UnclearShape as error:
-            return str(error)
+            return error
 
     def _note_bad(self, name: str, line: int, why: str) -> None:
         self.counts.skipped += 1
@@ -313,7 +347,9 @@ def _kind_of(why: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", why)).strip()
 
 
-def _unknown(file: DataFile, keys: Sequence[str], why: str | None, preferences: bool) -> DataError:
+def _unknown(
+    file: DataFile, keys: Sequence[str], why: UnclearShape | None, preferences: bool
+) -> DataError:
     listed = ", ".join(map(repr, keys))
     if preferences:
         return DataError(
@@ -322,12 +358,14 @@ def _unknown(file: DataFile, keys: Sequence[str], why: str | None, preferences: 
             fix="preference tuning needs chosen and rejected in each row, and prompt if they do "
             "not begin with it",
         )
-    if why:
-        return DataError(f"In the rows {why}", where=file.name, fix=NAME_COLUMNS)
+    if isinstance(why, UnclearShape):
+        return DataError(f"In the rows {why}", where=file.name, fix=why.fix)
     return DataError(
         f"The rows are in no known shape; their columns are {listed}",
         where=file.name,
-        fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}; known shapes: {known_shapes()}",
+        fix=_NEW_LINE.join(
+            (_NAME_COLUMNS, PLAIN_TEXT, f"or give rows in one of these shapes:{known_shapes()}")
+        ),
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasllm.data.chat.conversation_files import (
-    NAME_COLUMNS,
     PLAIN_TEXT,
     ConversationFiles,
     Counts,
@@ -18,6 +19,7 @@ from kerasllm.data.chat.conversation_files import (
 )
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape
+from kerasllm.data.chat.special_tokens import SpecialTokens
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.readers.records import first_rows
@@ -43,11 +45,20 @@ def holds_conversations(
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
-    kind = kind_of_rows(spec, split)
+    first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
+    where = str(getattr(first, "name", first))
+    try:
+        kind = kind_of_rows(spec, split)
+    except UnclearShape as error:
+        raise DataError(
+            f"The rows look like conversations, but {error}",
+            where=where,
+            fix=f"{error.fix}; {PLAIN_TEXT}",
+        ) from None
     if kind == "pair":
         raise DataError(
             "The rows are preferences: an answer that was chosen, and one that was rejected",
-            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
+            where=where,
             fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
         )
     return kind == "conversation"
@@ -63,7 +74,7 @@ def kind_of_rows(
         split: The same. Defaults to `"train"`.
 
     Raises:
-        DataError: If several columns could be the prompt, or the response.
+        UnclearShape: If several columns could be the prompt, or the response.
     """
     shapes = [_shape_of(keys) for keys in dict.fromkeys(first_rows(spec, split))]
     found = [shape for shape in shapes if isinstance(shape, Shape)]
@@ -71,11 +82,7 @@ def kind_of_rows(
         return "pair"
     unclear = [shape for shape in shapes if isinstance(shape, UnclearShape)]
     if unclear and not found:
-        raise DataError(
-            f"The rows look like conversations, but {unclear[0]}",
-            where=str(spec if isinstance(spec, (str, os.PathLike)) else spec[0]),
-            fix=f"{NAME_COLUMNS}; or read plain text: {PLAIN_TEXT}",
-        )
+        raise unclear[0]
     return "conversation" if any(shape.certain for shape in found) else "text"
 
 
@@ -102,6 +109,7 @@ def open_conversations(
     on_bad_row: str = "error",
     prompt: str | None = None,
     response: str | None = None,
+    special_tokens: str = "once",
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
     """Returns the tokens of conversations, from the store if they were read before.
@@ -132,6 +140,9 @@ def open_conversations(
             leaves them out. Defaults to `"error"`.
         prompt: The column of what the user says. Defaults to `None`: found by common names.
         response: The column of what the assistant says. Defaults to `None`: found by common names.
+        special_tokens: What special tokens that are written in messages become: `"once"`,
+            `"text"` or `"keep"`; see `kerasllm.data.chat.special_tokens.SpecialTokens`. Defaults to
+            `"once"`.
         notify: Called with what is being done. Defaults to `None`.
 
     Returns:
@@ -151,12 +162,30 @@ def open_conversations(
     _check_choice("too_long", too_long, ("cut", "drop", "split"))
     _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
     reader = ConversationFiles(
-        spec, split, format, system, on_bad_row, prompt=prompt, response=response
+        spec,
+        split,
+        format,
+        system,
+        on_bad_row,
+        prompt=prompt,
+        response=response,
+        template_source=template.source,
     )
-    encode = functools.partial(encode_conversation, template, tokenizer)
+    special = SpecialTokens(template, tokenizer, special_tokens)
 
     def rows_of(messages: list[dict], counts: Counts) -> list[Encoded]:
-        row = encode(messages, train_on_prompt)
+        row = special.written(messages, reader.notes)
+        encode = None
+        if row is None:
+            messages, literal = special.prepare(messages, reader.notes)
+            encode = functools.partial(
+                *(encode_conversation, template, tokenizer),
+                train_on_prompt=train_on_prompt,
+                literal=literal,
+            )
+            row = encode(messages)
+        elif train_on_prompt:
+            row = row[0], np.ones_like(row[1])
         if not row[1].any():
             raise BadRow("the chat template marks nothing that the assistant says")
         if len(row[0]) <= max_length:
@@ -165,9 +194,8 @@ def open_conversations(
             counts.dropped += 1
             return []
         rows = [row]
-        if too_long == "split":
-            rows = _split(messages, functools.partial(encode, train_on_prompt=train_on_prompt),
-                          max_length)  # fmt: skip
+        if too_long == "split" and encode:
+            rows = _split(messages, encode, max_length)
         short = [_cut(row, max_length) for row in rows]
         kept = [row for row in short if row[1].any()]
         if not kept:
@@ -180,6 +208,8 @@ def open_conversations(
         return kept
 
     settings = [max_length, too_long, train_on_prompt]
+    # Stores of other versions keep their names.
+    settings += [special_tokens] * (special_tokens != "once")
     return _open(reader, rows_of, tokenizer, template, settings, folder, notify)
 
 
@@ -194,6 +224,7 @@ def open_preferences(
     too_long: str = "cut",
     system: str | None = None,
     on_bad_row: str = "error",
+    special_tokens: str = "once",
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
     """Returns the tokens of preferences: rows 2i and 2i + 1 are chosen and rejected of pair i.
@@ -212,6 +243,7 @@ def open_preferences(
         too_long: `"cut"` or `"drop"`. A pair is always dropped as a whole. Defaults to `"cut"`.
         system: As for `open_conversations`. Defaults to `None`.
         on_bad_row: As for `open_conversations`. Defaults to `"error"`.
+        special_tokens: As for `open_conversations`. Defaults to `"once"`.
         notify: Called with what is being done. Defaults to `None`.
 
     Raises:
@@ -219,13 +251,23 @@ def open_preferences(
     """
     _check_choice("too_long", too_long, ("cut", "drop"))
     _check_choice("on_bad_row", on_bad_row, ("error", "skip"))
-    reader = ConversationFiles(spec, split, "auto", system, on_bad_row, preferences=True)
+    reader = ConversationFiles(
+        *(spec, split, "auto", system, on_bad_row),
+        preferences=True,
+        template_source=template.source,
+    )
+    special = SpecialTokens(template, tokenizer, special_tokens)
 
     def rows_of(pair: Any, counts: Counts) -> list[Encoded]:
-        rows = [
-            encode_conversation(template, tokenizer, messages, first=pair.prompt)
-            for messages in (pair.chosen, pair.rejected)
-        ]
+        rows = []
+        for side in (pair.chosen, pair.rejected):
+            row = special.written(side, reader.notes)
+            if row is None:
+                side, literal = special.prepare(side, reader.notes)
+                row = encode_conversation(
+                    template, tokenizer, side, first=pair.prompt, literal=literal
+                )
+            rows.append(row)
         if not all(row[1].any() for row in rows):
             raise BadRow("the chat template marks nothing that the assistant says")
         if max(len(row[0]) for row in rows) <= max_length:
@@ -237,7 +279,8 @@ def open_preferences(
         counts.cut += 1
         return short
 
-    return _open(reader, rows_of, tokenizer, template, [max_length, too_long], folder, notify)
+    settings = [max_length, too_long, *[special_tokens] * (special_tokens != "once")]
+    return _open(reader, rows_of, tokenizer, template, settings, folder, notify)
 
 
 def _open(

@@ -38,6 +38,7 @@ JOINED = "conversation|with consecutive messages of one role, which were joined"
 FROM_STRING = "list|of messages read from a string"
 MARKED = "byte-order mark|removed"
 NUMBER = "number|read as text"
+UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
 
 class BadRow(ValueError):
@@ -146,6 +147,11 @@ def check_messages(
             numbers.append(number)
     if joined:
         notes[JOINED] += 1
+    unweighted = [one for one in found if one["role"] == "assistant" and not one.get("weight", 1)]
+    if answered and unweighted:
+        if len(unweighted) == sum(message["role"] == "assistant" for message in found):
+            raise BadRow("all that the assistant says has a weight of 0")
+        notes[UNWEIGHTED] += len(unweighted)
     own = found[:1] if found and found[0]["role"] == "system" else []
     _check_turns(found[len(own) :], numbers[len(own) :], answered)
     system = without_mark(system or "")
@@ -205,8 +211,8 @@ def _message(one: Any, number: int) -> dict[str, Any]:
         # Servers write an empty list where none is called.
         if fields.pop(call, None):
             raise BadRow(f"message {number} calls tools, which is not supported")
-    if "weight" in fields and fields["weight"] not in (0, 1):
-        raise BadRow(f"the weight of message {number} is {fields['weight']!r}, not 0 or 1")
+    if "weight" in fields:
+        _weight(fields["weight"], number)
     return {**fields, "role": role, "content": _content(fields.get("content"), number)}
 
 
@@ -221,7 +227,14 @@ def _of_sharegpt(fields: Mapping[str, Any], number: int) -> dict[str, Any]:
     content = fields.get("value", fields.get("content"))
     if not isinstance(content, str):
         raise BadRow(f"the value of message {number} is {json_kind(content)}, not a string")
-    return {"role": role, "content": content}
+    weight = {"weight": _weight(fields["weight"], number)} if "weight" in fields else {}
+    return {"role": role, "content": content, **weight}
+
+
+def _weight(value: Any, number: int) -> float:
+    if value not in (0, 1):
+        raise BadRow(f"the weight of message {number} is {value!r}, not 0 or 1")
+    return value
 
 
 def _field(key: str) -> str:

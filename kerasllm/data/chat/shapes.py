@@ -104,8 +104,7 @@ class UnclearShape(ValueError):
     def __init__(self, role: str, columns: Sequence[str]):
         several = " and ".join(f"'{column}'" for column in columns)
         super().__init__(f"the columns {several} could each be the {role}")
-        self.role = role
-        self.columns = columns
+        self.fix = f"name it: --set data.{role}={columns[0]}, or {' or '.join(columns[1:])}"
 
 
 def find_shape(
@@ -173,12 +172,18 @@ def shape_of(keys: Collection[str]) -> str | None:
 
 
 def known_shapes() -> str:
-    """The names of the shapes with the columns that they need, for an error."""
-    return (
-        "messages: messages; sharegpt: conversations; alpaca: instruction, output; "
-        f"prompt_completion: one of {', '.join(_PROMPTS)} with one of {', '.join(_RESPONSES)}; "
-        f"preference: chosen, rejected; beside them {', '.join(_SYSTEMS)}, {', '.join(_CONTEXTS)}"
+    """The names of the shapes with the columns that they need, a line each, for an error."""
+    shapes = (
+        "messages: messages",
+        "sharegpt: conversations",
+        "alpaca: instruction, output (or response); and input or context",
+        f"prompt_completion: one of {', '.join(_PROMPTS[:5])},",
+        f"  {', '.join(_PROMPTS[5:])},",
+        f"  with one of {', '.join(_RESPONSES)}",
+        "preference: chosen, rejected; and prompt",
+        f"and beside any of them {', '.join(_SYSTEMS)}",
     )
+    return "".join(f"\n           {shape}" for shape in shapes)
 
 
 def read_row(
@@ -202,12 +207,8 @@ def read_row(
         BadRow: If it is no conversation that ends with the assistant.
     """
     if isinstance(shape, str):
-        found = find_shape(row, shape)
-        if found is None:
-            missing = [key for key in _OWN_KEYS[shape] if row.get(key) is None]
-            raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
-        shape = found
-    missing = [key for key in shape.needed if row.get(key) is None]
+        needed, shape = _OWN_KEYS[shape], find_shape(row, shape)
+    missing = [key for key in (shape.needed if shape else needed) if _is_missing(row.get(key))]
     if missing:
         raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
     notes = Counter() if notes is None else notes
@@ -360,8 +361,8 @@ def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) 
     parts = []
     for place, key in enumerate(key for each, key in shape.columns if each == role):
         value = row.get(key)
-        # What a prompt is about is seldom there in each row.
-        if value is None or (value == "" and (place or role == "system")):
+        # What a prompt is about is seldom there in each row; Parquet may write nothing as NaN.
+        if _is_missing(value) or (value == "" and (place or role == "system")):
             continue
         if isinstance(value, str):
             listed = read_list(value) if _LIST_OF_OBJECTS.match(value) else None
@@ -386,6 +387,10 @@ def _compared(chosen: Messages, rejected: Messages) -> Preference:
     if chosen[shared]["role"] != "assistant":
         raise BadRow("chosen and rejected do not answer the same prompt")
     return Preference(chosen, rejected, shared)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _keys(row: Mapping[str, Any]) -> str:

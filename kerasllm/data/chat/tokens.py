@@ -23,11 +23,13 @@ def encode_conversation(
     train_on_prompt: bool = False,
     *,
     first: int = 0,
+    literal: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the tokens of a conversation, and which of them are trained on.
 
     The ids are those of the whole rendered text, as transformers' `apply_chat_template` gives
-    them. Trained on is what the assistant says and the token that ends its turn. Where that stands
+    them. Trained on is what the assistant says and the token that ends its turn, but for messages
+    with a `weight` of 0. Where that stands
     in the text is what the template's `{% generation %}` blocks say, if it has any. If not, the
     conversation is rendered again with a sign at both ends of each answer: the signs show where the
     answers are, and they can be trusted if nothing else in the text changed.
@@ -39,6 +41,8 @@ def encode_conversation(
         train_on_prompt: Whether all tokens are trained on. Defaults to `False`.
         first: The first message that may be trained on: answers before it count as given.
             Defaults to `0`.
+        literal: Whether characters of `LiteralTokens.letters` stand in the messages for letters of
+            special tokens. Defaults to `False`.
 
     Returns:
         The ids, int32 `[tokens]`, and 1 where a token is trained on, uint8 `[tokens]`. A token
@@ -53,21 +57,26 @@ def encode_conversation(
         >>> tokenizer.decode(ids[trained == 1], skip_special=False)
         'Hello!<|im_end|>'
     """
+    weights = [one.get("weight", 1) for one in messages if one["role"] == "assistant"]
+    if any("weight" in message for message in messages):
+        messages = [{k: v for k, v in one.items() if k != "weight"} for one in messages]
     text = template.render(messages)
-    ids, spans = tokenizer.encode_spans(text)
-    if train_on_prompt:
+    ids, spans = (tokenizer.literal_tokens if literal else tokenizer).encode_spans(text)
+    if train_on_prompt and all(weights):
         return ids, np.ones(len(ids), np.uint8)
     if template.has_generation_blocks:
         said = _generation_blocks(template, messages, text)
     else:
         said = _answers(template, tokenizer, messages, text)
     given = sum(message["role"] == "assistant" for message in messages[:first])
-    if given and len(said) != sum(message["role"] == "assistant" for message in messages):
+    if (given or not all(weights)) and len(said) != len(weights):
         raise _cannot_find("it has not one {% generation %} block for each answer")
-    trained = np.zeros(len(ids), np.uint8)
+    trained = np.full(len(ids), train_on_prompt, np.uint8)
     starts, ends = spans[:, 0], spans[:, 1]
-    for start, end in said[given:]:
-        trained[(starts < end) & (ends > start)] = 1
+    # Where all count, a template may have other blocks than one for each answer.
+    counted = [True] * len(said) if all(weights) else list(map(bool, weights))
+    for (start, end), counts in list(zip(said, counted, strict=True))[given:]:
+        trained[(starts < end) & (ends > start)] = counts
     return ids, trained
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ def class_folder_rows(
         fault = None
         if isinstance(text, Fault) or not text.strip():
             what = text if isinstance(text, Fault) else Fault("the text is empty", EMPTY_TEXT)
-            fault = Fault(f"{os.path.relpath(member.path, file.path)}: {what}", what.reason)
+            fault = Fault(f"{member.name.removeprefix(file.name)[1:]}: {what}", what.reason)
         values = {TEXT: text, LABEL: file.label}
         yield number, [values[name] for name in names], fault
 

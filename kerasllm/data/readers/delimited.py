@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kerasllm.data.label_cells import shown
-from kerasllm.data.readers.dialects import LINES, Dialect, unescape
+from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.quoting import raw_fields
@@ -49,6 +50,8 @@ def table_rows(
         header.index(column) if isinstance(column, str) else column
         for column in (*columns.texts, *columns.labels)
     ]
+    # Of one place, it would return the field and not a tuple of it.
+    chosen = operator.itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
     width = len(header)
     # A column of texts alone may hold its own name.
     names = frozenset(header) - {""} if len(header) > 1 else frozenset()
@@ -68,11 +71,11 @@ def table_rows(
                 notes.add("lines that repeat the header left out", place, revised=True)
                 continue
         if len(fields) == width:
-            yield line, [fields[place] for place in places], None
+            yield line, chosen(fields), None
         elif _fits(fields, header, width):
             fields = [*fields, *[""] * width][:width]
             notes.revised = True
-            yield line, [fields[place] for place in places], None
+            yield line, chosen(fields), None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
             yield line, (), Fault(problem + records.span(line), FIELDS)
@@ -189,6 +192,9 @@ class _QuotedRecords:
                 problem = self._problem_of(error, line)
                 problems.clear()
                 yield line, None, problem
+                # Each line that the quote has swallowed is a row that is lost.
+                for within in range(line + 1, self._last + 1):
+                    yield within, None, Fault(f"within the quotes of line {line}", QUOTES)
                 line = self._last + 1
 
     @property
@@ -265,8 +271,9 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
     In such a file a quote that is left open is an error at once: the next row has quotes too.
     """
     lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
-    found = (raw_fields(unescape(line) if dialect.escaped else line, dialect.delimiter)
-             for line in lines)  # fmt: skip
+    if dialect.escaped:
+        lines = (line.replace('\\"', '""') for line in lines)
+    found = (raw_fields(line, dialect.delimiter) for line in lines)
     rows = (fields for fields in found if fields and len(fields) == width)
     quoted = [fields[column].lstrip().startswith('"') for fields in rows]
     # A header in quotes tells it too.

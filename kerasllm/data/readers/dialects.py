@@ -26,8 +26,7 @@ _TAB = "\t"
 # How a tab may be written in a recipe and on a command line.
 _TABS = ("tab", "\\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
-_ESCAPED = re.compile(r'\\(["\\]|\r?\n)')
-_PLAIN = {'"': '""'}
+_BACKSLASH = re.compile(r'\\(["\\\r\n])?')
 _SPACED = re.compile(r' +"(?:[^"]|"")*"')
 
 
@@ -54,7 +53,7 @@ class Dialect:
     @property
     def name(self) -> str:
         """A name that differs where the same bytes are read in another way."""
-        if self.delimiter == "\t":
+        if self.delimiter == _TAB:
             name = "tsv with quotes" if self.quoted else "tsv without quotes"
         else:
             name = "csv" if self.delimiter == "," else f"csv {self.delimiter}"
@@ -65,20 +64,32 @@ class Dialect:
         """Reads records from lines, of which those before the header were left out."""
         # The limit is one for the whole process; others may have set it higher.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-        if self.escaped:
-            lines = (unescape(line) if "\\" in line else line for line in lines)
         # strict: quotes that do not pair are errors, where the default guesses what was meant.
+        return self._reader(lines, strict=True)
+
+    def lenient_records(self, lines: Iterable[str]) -> csv.reader:
+        """The same, where quotes that do not pair are read somehow."""
+        return self._reader(lines, strict=False)
+
+    def _reader(self, lines: Iterable[str], strict: bool) -> csv.reader:
+        escape = None
+        if self.escaped:
+            lines, escape = (_escaping(line) if "\\" in line else line for line in lines), "\\"
         return csv.reader(
-            lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.spaced
+            lines,
+            delimiter=self.delimiter,
+            escapechar=escape,
+            strict=strict,
+            skipinitialspace=self.spaced,
         )
 
 
-def unescape(line: str) -> str:
-    r"""Returns a line with `""` for `\"`, and a backslash for two.
+def _escaping(line: str) -> str:
+    r"""Returns a line where a backslash before anything but a quote or a backslash is doubled.
 
-    A line end that is escaped stays, as do others (`\t`), which their writers do not agree on.
+    Others (`\t`, `\n`) are no escapes that all writers agree on, and stay as they are.
     """
-    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), line)
+    return _BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
 
 
 def detect_dialect(file: DataFile) -> Dialect:
@@ -92,7 +103,7 @@ def detect_dialect(file: DataFile) -> Dialect:
         DataError: The file cannot be read.
     """
     lines = list(itertools.islice(TextLines(file), LINES))
-    usual = "\t" if file.suffix == ".tsv" else ","
+    usual = _TAB if file.suffix == ".tsv" else ","
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     skipped = 1 if separator else 0
     lines = lines[skipped:]
@@ -102,7 +113,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     if found != usual and not named:
         between = DELIMITERS.get(found, found)
         remarks.append(f"{file.name} is read with {between} between its fields")
-    if found == "\t":
+    if found == _TAB:
         quoting = detect_quoting(file, skipped)
         remarks += [quoting.remark] * bool(quoting.remark)
         return Dialect(found, quoting.quoted, skipped=skipped, remarks=tuple(remarks))
@@ -135,15 +146,29 @@ def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    if delimiter == "\t":
-        rows = [line.rstrip("\r\n").split("\t") for line in lines if line.strip("\r\n")]
+    """The fields of the lines, with quotes escaped by a backslash where this fits better."""
+    if delimiter == _TAB:
+        rows = [line.rstrip("\r\n").split(_TAB) for line in lines if line.strip("\r\n")]
         return rows or [[""]]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    return [row for row in _records(reader) if row] or [[""]]
+
+    def read(escaped: bool) -> list[list[str]]:
+        dialect = Dialect(delimiter, escaped=escaped, spaced=True)
+        return [row for row in _records(dialect.lenient_records(lines)) if row] or [[""]]
+
+    rows = read(False)
+    if _share(rows) < 1 and any('\\"' in line for line in lines):
+        return max(rows, read(True), key=_share)
+    return rows
 
 
 def _share(rows: Sequence[Sequence[str]]) -> float:
-    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+    """The part of the rows that have the fields of the first, empty ones at the end left aside."""
+    width = _filled(rows[0])
+    return sum(_filled(row) <= width <= len(row) for row in rows) / len(rows)
+
+
+def _filled(row: Sequence[str]) -> int:
+    return next((place for place in range(len(row), 0, -1) if row[place - 1]), 0)
 
 
 def _has_labels(rows: Sequence[Sequence[str]]) -> bool:

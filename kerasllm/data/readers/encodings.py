@@ -54,10 +54,10 @@ def marked(start: bytes) -> str | None:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
-    # ASCII in UTF-16 without a mark: every other byte is 0.
-    pairs = start[: len(start) // 2 * 2]
+    # In UTF-16 without a mark, every other byte of what is ASCII is 0.
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if len(pairs) >= 8 and not any(pairs[first::2]) and all(pairs[1 - first :: 2]):
+        zeros, others = start[first::2].count(0), start[1 - first :: 2].count(0)
+        if not others and zeros >= 4 and 2 * zeros >= len(start) // 2:
             return encoding
     return None
 
@@ -147,7 +147,7 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         + (f", in which its line {line} is {shown!r}" if shown else ""),
         where=f"{file.name}:{line}",
         fix=f"name its encoding with --set data.encoding={encoding} (evaluate, predict: --encoding "
-        f"{encoding}), or convert it: `{command}`; as utf-8, lines that are not are bad rows",
+        f"{encoding}), or convert it: `{command}`; named utf-8, such lines are bad rows",
     )
 
 
@@ -169,7 +169,7 @@ def refuse_if_utf8(file: DataFile, encoding: str, start: bytes) -> None:
         raise DataError(
             f"The file is UTF-8, and would be garbled if it is read as {encoding}",
             where=file.name,
-            fix="--set data.encoding=utf-8 (evaluate, predict: --encoding utf-8); where other files "
+            fix="--set data.encoding=utf-8 (evaluate, predict: --encoding utf-8); if other files "
             f"are in {encoding}, convert those to UTF-8",
         )
 

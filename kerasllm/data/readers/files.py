@@ -228,10 +228,8 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         return _opened_archives([path], split, preferred)
     if os.path.isdir(path):
         chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
-        classes, beside = folders.by_class(chosen) if preferred is None else ({}, [])
-        if classes:
-            return _class_folders(path, classes, [*remarks, *folders.left_out(beside, "other")])
-        return FoundFiles((DataFile(one, one) for one in _below(path, chosen)), remarks)
+        files = {name: DataFile(one, one) for name, one in zip(chosen, _below(path, chosen))}
+        return _read_as_one(files, preferred, remarks)
     if os.path.exists(path):
         raise DataError(
             "This is a pipe or a device, not a file; data is read more than once",
@@ -265,14 +263,19 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
     )
 
 
-def _class_folders(
-    path: str, classes: Mapping[str, Sequence[str]], remarks: Iterable[str]
+def _read_as_one(
+    files: Mapping[str, DataFile], preferred: str | None, remarks: Iterable[str]
 ) -> FoundFiles:
-    """The folders of the classes, each a file whose members are its texts."""
-    found = FoundFiles(remarks=remarks)
+    """The files of a folder by their paths in it; or the folders of its classes, each a file whose
+    members are its texts."""
+    classes, beside = folders.by_class(list(files)) if preferred is None else ({}, [])
+    if not classes:
+        return FoundFiles(files.values(), remarks)
+    found = FoundFiles(remarks=[*remarks, *folders.left_out(beside, "other")])
     for label, names in sorted(classes.items()):
-        members = tuple(DataFile(one, one) for one in _below(path, names))
-        folder = os.path.commonpath([os.path.dirname(one.path) for one in members])
+        members = tuple(files[name] for name in names)
+        start = members[0].name.rpartition(names[0])[0]
+        folder = start + os.path.commonpath([os.path.dirname(name) for name in names])
         found.append(DataFile(folder, folder, label=label, members=members))
     return found
 
@@ -288,8 +291,10 @@ def _opened_archives(
             found.append(DataFile(name, path))
             continue
         chosen, remarks = archives.members(path, name, split, preferred)
-        found += [DataFile(f"{name}/{member}", path, member=member) for member in chosen]
-        found.remarks += remarks
+        members = {member: DataFile(f"{name}/{member}", path, member=member) for member in chosen}
+        archive = _read_as_one(members, preferred, remarks)
+        found += archive
+        found.remarks += archive.remarks
     return found
 
 
@@ -333,9 +338,11 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
         paths = fetch_all(place.fetch, names)
     except StorageError as error:
         raise DataError(error.what, where=error.where, fix=error.fix) from error
-    found = _opened_archives(
-        map(str, paths), split, preferred, [place.address_of(name) for name in names]
-    )
+    shown = [place.address_of(name) for name in names]
+    if not magic and names != [""]:
+        files = map(DataFile, shown, map(str, paths))
+        return _read_as_one(dict(zip(names, files, strict=True)), preferred, remarks)
+    found = _opened_archives(map(str, paths), split, preferred, shown)
     found.remarks[:0] = remarks
     return found
 

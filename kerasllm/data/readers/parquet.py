@@ -79,18 +79,17 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
 
 
 def parquet_batches(
-    file: DataFile, columns: Columns, keep: Sequence[str]
+    file: DataFile, columns: Columns
 ) -> Iterator[tuple[int, Any, list[Sequence | str]]]:
-    """Yields consecutive rows together, with other columns as they are stored.
+    """Yields consecutive rows together, with all columns as they are stored.
 
     Args:
         file: The file.
         columns: The columns of the texts.
-        keep: Other columns, or the same.
 
     Yields:
-        The number of the first row, a `pyarrow.RecordBatch` with the columns to keep, and for each
-        row the values of the texts, or a string: why they cannot be read.
+        The number of the first row, a `pyarrow.RecordBatch`, and for each row the values of the
+        texts, or a string: why they cannot be read.
     """
     import pyarrow
 
@@ -98,12 +97,12 @@ def parquet_batches(
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys([*keep, *texts]))):
-                found: list[Sequence | str] = []
+            for batch in parquet.iter_batches(_BATCH):
+                found: list[Sequence | str] = [] if texts else [()] * batch.num_rows
                 for values in zip(*(values_of(batch.column(name)) for name in texts), strict=True):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
                     found.append(values if broken is None else describe_broken_byte(broken))
-                yield done + 1, batch.select(list(keep)), found
+                yield done + 1, batch, found
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error

@@ -10,6 +10,7 @@ from kerasllm.data.label_cells import is_number
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40
 _FEW_ROWS = 4
+_WORD = re.compile(r"\w{1,20}")
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -46,8 +47,11 @@ class Habits:
             # No column of numbers or labels.
             self._seen[place].add("a text")
 
-    def looks_like_a_row(self, line: str, text: int, telling: range | None = None) -> bool:
-        """Whether a line of a text has as many fields as a row, or more, and values like a row's.
+    def likeness(self, line: str, text: int, telling: range | None = None) -> int:
+        """How much a line of a text looks like a row: 0, not; 1, perhaps; 2, clearly.
+
+        It does if it has as many fields as a row, or more, and values like a row's. What may be a
+        number with a comma, as in `1,000` and `1,5`, is no clear sign.
 
         Args:
             line: The line.
@@ -58,21 +62,24 @@ class Habits:
         fields = line.rstrip("\r\n").split(self._delimiter)
         more = len(fields) - self.width
         if more < 0:
-            return False
-        alike = False
+            return 0
+        alike = 0
         for column in range(self.width):
             place = column if column < text else column + more
             value, seen = fields[place], self._seen[column]
             if column == text or not value or not seen:
                 continue
             if all(map(is_number, seen)):
-                if not self._is_like(value, seen) or self._is_one_number(fields, place):
-                    return False
+                if not self._is_like(value, seen):
+                    return 0
             elif value not in seen:
                 if self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
-                    return False
-                continue
-            alike = alike or telling is None or column in telling
+                    return 0
+                # Of few rows, not all labels are known: where these are words, another word is one.
+                if self._count >= _FEW_ROWS or not all(map(_WORD.fullmatch, (value, *seen))):
+                    continue
+            if telling is None or column in telling:
+                alike = max(alike, 1 if self._is_one_number(fields, place) else 2)
         return alike
 
     def _is_like(self, value: str, seen: set[str]) -> bool:
@@ -104,8 +111,9 @@ def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool
     first, *between, last = delimiter.join(fields).split("\n")
     # What comes before the text in its first line, and after it in its last, are fields in any
     # case.
-    return (
-        habits.looks_like_a_row(first, over[0], range(over[0] + 1, len(fields)))
-        or habits.looks_like_a_row(last, over[-1], range(over[-1]))
-        or any(habits.looks_like_a_row(line, over[0]) for line in between)
-    )
+    alike = [
+        habits.likeness(first, over[0], range(over[0] + 1, len(fields))),
+        *(habits.likeness(line, over[0]) for line in between),
+    ]
+    before = habits.likeness(last, over[-1], range(over[-1]))
+    return 2 in (*alike, before) or (len(alike) > 1 and all(alike))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import re
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from kerasllm.data.readers import encodings
 from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
@@ -61,23 +63,16 @@ class TextLines:
         self.file = file
         self.problems: dict[int, Fault] = {}
         self.ended = False
+        named = file.encoding
+        self._encoding = "UTF-8" if named is None or encodings.is_utf8(named) else named
+        self._is_broken = False
 
     def __iter__(self) -> Iterator[str]:
         number = 0
-        encoding = self.file.encoding
-        name = "UTF-8" if encoding is None or encodings.is_utf8(encoding) else encoding
+        encoding, longest, bom = self.file.encoding, LONGEST, _BOM
         try:
-            with self.file.open_unpacked() as stream:
-                start = stream.peek(BLOCK)
-                refuse_other_formats(self.file, start)
-                if encoding is None and (found := encodings.marked(start[:256])):
-                    raise encodings.another_encoding(self.file, found, 1, _first_line(start, found))
-                if encoding is not None:
-                    encodings.refuse_if_utf8(self.file, encoding, start)
-                if name != "UTF-8" or (b"\n" not in start and b"\r" in start):
-                    raw_stream = encodings.AsUtf8(stream, encoding or "utf-8")
-                    stream = io.BufferedReader(raw_stream, BLOCK)
-                longest, problems, bom = LONGEST, self.problems, _BOM
+            with self.file.open_unpacked() as stored:
+                stream = self._opened(stored)
                 read = functools.partial(stream.readline, longest + 1)
                 for number, raw in enumerate(iter(read, b""), start=1):
                     if len(raw) > longest:
@@ -89,13 +84,10 @@ class TextLines:
                     try:
                         line = raw.decode()
                     except UnicodeDecodeError as error:
-                        self._refuse_other_encoding(number, raw)
-                        problems[number] = describe_broken_byte(error, name)
-                        line = raw.decode(errors="replace")
+                        line = self._repaired(error, number)
                     if "\0" in line:
-                        at = line.index("\0") + 1
-                        fault = Fault(f"a NUL byte at column {at}", NUL)
-                        problems.setdefault(number, fault)
+                        fault = Fault(f"a NUL byte at column {line.index(chr(0)) + 1}", NUL)
+                        self.problems.setdefault(number, fault)
                     yield line if line[0] != bom else line.lstrip(bom)
         except UnicodeDecodeError as error:
             raise DataError(
@@ -105,12 +97,12 @@ class TextLines:
                 "(evaluate, predict: --encoding NAME)",
             ) from error
         except (OSError, *DAMAGE) as error:
-            packed = self.file.compression or ("zip" if self.file.member else "")
-            if packed and is_damage(error):
+            kind = self.file.compression or ("zip" if self.file.member else "")
+            if kind and is_damage(error):
                 raise DataError(
-                    f"The {CHECKS[packed].split()[0]} file is cut short or damaged: {error}",
+                    f"The {CHECKS[kind].split()[0]} file is cut short or damaged: {error}",
                     where=f"{self.file.name}, after line {number}",
-                    fix=f"copy or download it again; `{CHECKS[packed]} FILE` checks it",
+                    fix=f"copy or download it again; `{CHECKS[kind]} FILE` checks it",
                 ) from error
             raise DataError(
                 f"Reading failed: {getattr(error, 'strerror', None) or error}",
@@ -126,12 +118,30 @@ class TextLines:
         self.problems.clear()
         return line, problem
 
-    def _refuse_other_encoding(self, number: int, raw: bytes) -> None:
-        """Refuses a file whose first broken line shows that it is of another encoding."""
-        if self.file.encoding is None and not self.problems:
+    def _opened(self, stream: BinaryIO) -> BinaryIO:
+        """The bytes in UTF-8, of a file that is what its name says."""
+        encoding, start = self.file.encoding, stream.peek(BLOCK)
+        refuse_other_formats(self.file, start)
+        if encoding is None and (found := encodings.marked(start[:256])):
+            raise encodings.another_encoding(self.file, found, 1, _first_line(start, found))
+        if encoding is not None:
+            encodings.refuse_if_utf8(self.file, encoding, start)
+        if self._encoding == "UTF-8" and (b"\n" in start or b"\r" not in start):
+            return stream
+        opened = io.BufferedReader(encodings.AsUtf8(stream, encoding or "utf-8"), BLOCK)
+        refuse_other_formats(self.file, opened.peek(BLOCK))
+        return opened
+
+    def _repaired(self, error: UnicodeDecodeError, number: int) -> str:
+        """Notes a line with broken bytes; refuses the file if they show that it is no UTF-8."""
+        raw = error.object
+        if self.file.encoding is None and not self._is_broken:
+            self._is_broken = True
             found = encodings.guess_encoding(self.file, raw)
             if found is not None:
                 raise encodings.another_encoding(self.file, found, number, raw)
+        self.problems[number] = describe_broken_byte(error, self._encoding)
+        return raw.decode(errors="replace")
 
 
 def refuse_other_formats(file: DataFile, start: bytes) -> None:
@@ -144,6 +154,7 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
     Raises:
         DataError: It is.
     """
+    start = start.removeprefix(codecs.BOM_UTF8)
     found = next((one for magic, one in _OTHER_FORMATS.items() if start.startswith(magic)), None)
     if start.startswith(_POINTER):
         found = ("a pointer of git-lfs in place of the data", "get the data: `git lfs pull`")

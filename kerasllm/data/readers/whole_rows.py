@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import difflib
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -15,7 +14,7 @@ from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.parquet import parquet_batches, values_of
-from kerasllm.data.readers.sources import Source, places, text_problem
+from kerasllm.data.readers.sources import places, text_problem
 from kerasllm.errors import CommandError, DataError
 
 if TYPE_CHECKING:
@@ -90,12 +89,12 @@ class Survey:
 
 
 class WholeRows:
-    """The rows of a source, in memory that does not grow with them.
+    """The rows of files, in memory that does not grow with them.
 
     Args:
-        source: The files; only its texts are read as it reads them.
-        input_of: Makes of the texts of a row what the model reads; raises a `DataError` if it
-            cannot.
+        readings: Each file, its format, and the columns of its texts; see `Source.readings`.
+        input_of: Makes of the texts of a row, of all its columns, and of its place what the model
+            reads; raises a `DataError` if it cannot.
         keep: The columns to keep, in this order. Defaults to `None`: all, in the order of the
             files.
 
@@ -108,12 +107,12 @@ class WholeRows:
 
     def __init__(
         self,
-        source: Source,
-        input_of: Callable[[Sequence[str]], Any],
+        readings: Sequence[tuple[DataFile, Format, Columns]],
+        input_of: Callable[[Sequence[str], Mapping[str, Any], str], Any],
         keep: Sequence[str] | None = None,
     ):
-        self._source, self._input_of, self._keep = source, input_of, keep
-        self._files = [_FileRows(*each) for each in source.readings]
+        self._input_of, self._keep = input_of, keep
+        self._files = [_FileRows(*each) for each in readings]
         self.has_columns = any(file.columns for file in self._files)
         if not any(file.open_ended for file in self._files):
             self._check(self._known_columns())
@@ -125,15 +124,14 @@ class WholeRows:
         """Yields the rows from a number on."""
         numbers = itertools.count()
         for file in self._files:
-            kept = file.columns if self._keep is None else self._keep
-            for line, texts, others, problem in file.rows(kept):
+            for line, texts, columns, problem in file.rows():
                 row = next(numbers)
                 if row < number:
                     continue
-                found = None
+                found, where = None, f"{file.name}:{line}"
                 if problem is None:
-                    found, problem = self._input(texts)
-                yield WholeRow(row, f"{file.name}:{line}", found, others, problem)
+                    found, problem = self._input(texts, columns, where)
+                yield WholeRow(row, where, found, self._kept(columns), problem)
 
     def survey(self, *, typed: bool = False) -> Survey:
         """Reads all rows once: how many, which are bad, which columns there are.
@@ -151,10 +149,9 @@ class WholeRows:
         columns = dict.fromkeys(self._known_columns())
         types = _Types()
         for file in self._files:
-            kept = file.columns if self._keep is None else self._keep
-            for line, texts, others, problem in file.rows(kept):
+            for line, texts, others, problem in file.rows():
                 rows += 1
-                problem = problem or self._input(texts)[1]
+                problem = problem or self._input(texts, others, f"{file.name}:{line}")[1]
                 if problem is not None:
                     bad_count += 1
                     if len(bad) < _BAD_ROWS_KEPT:
@@ -170,15 +167,23 @@ class WholeRows:
             columns = dict.fromkeys(self._keep)
         return Survey(rows, bad_count, bad, list(columns), types.schema(columns) if typed else None)
 
-    def _input(self, texts: Sequence[Any]) -> tuple[Any, str | None]:
-        roles = ("text",) if len(texts) == 1 else ("text", "second text")
-        for role, text in zip(roles, texts, strict=True):
+    def _kept(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._keep is None:
+            return columns
+        if isinstance(columns, ArrowRow):
+            return columns.only(self._keep)
+        return {name: columns[name] for name in self._keep if name in columns}
+
+    def _input(
+        self, texts: Sequence[Any], columns: Mapping[str, Any], where: str
+    ) -> tuple[Any, str | None]:
+        for role, text in zip(("text", "second text"), texts):
             if problem := text_problem(role, text):
                 return None, problem
         try:
-            return self._input_of(texts), None
+            return self._input_of(texts, columns, where), None
         except DataError as error:
-            return None, error.what
+            return None, f"{error.what}; {error.fix}" if error.fix else error.what
 
     def _known_columns(self) -> list[str]:
         return list(dict.fromkeys(name for file in self._files for name in file.columns))
@@ -189,7 +194,7 @@ class WholeRows:
                 near = difflib.get_close_matches(name, there, n=1)
                 raise CommandError(
                     f"There is no column '{name}' to keep",
-                    where=", ".join(self._source.files[:3]),
+                    where=", ".join(file.name for file in self._files[:3]),
                     fix=(f"did you mean {near[0]}? " if near else "")
                     + f"columns there: {', '.join(map(repr, there)) or 'none'}",
                 )
@@ -218,38 +223,35 @@ class _FileRows:
             self.columns = _distinct(fields if reading.header else [""] * len(fields))
             self.rows = self._table
 
-    def _lines(self, keep: Sequence[str]) -> Iterator:
+    def _lines(self) -> Iterator:
         for line, values, problem in self._form.rows(self._file, self._reading):
             yield line, values, {}, problem
 
-    def _table(self, keep: Sequence[str]) -> Iterator:
+    def _table(self) -> Iterator:
         names = self.columns
         at = [each if isinstance(each, int) else names.index(each) for each in self._reading.texts]
-        kept = [(name, names.index(name)) for name in keep if name in names]
         everything = Columns(tuple(range(len(names))), header=self._reading.header)
         for line, fields, problem in self._form.rows(self._file, everything):
             if problem is not None:
                 yield line, (), {}, problem
                 continue
-            yield line, [fields[place] for place in at], {n: fields[i] for n, i in kept}, None
+            yield line, [fields[i] for i in at], dict(zip(names, fields, strict=True)), None
 
-    def _json(self, keep: Sequence[str]) -> Iterator:
-        texts, all_keys = self._reading.texts, keep is self.columns
+    def _json(self) -> Iterator:
+        texts = self._reading.texts
         for line, record, problem in json_records(self._file):
             if problem is not None:
                 yield line, (), {}, problem
                 continue
-            others = record if all_keys else {key: record[key] for key in keep if key in record}
             missing = next((key for key in texts if key not in record), None)
             if missing is not None:
                 there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
-                yield line, (), others, f"no key '{missing}' (keys there: {there})"
+                yield line, (), record, f"no key '{missing}' (keys there: {there})"
                 continue
-            yield line, [record[key] for key in texts], others, None
+            yield line, [record[key] for key in texts], record, None
 
-    def _parquet(self, keep: Sequence[str]) -> Iterator:
-        kept = [name for name in keep if name in self.columns]
-        for first, batch, texts in parquet_batches(self._file, self._reading, kept):
+    def _parquet(self) -> Iterator:
+        for first, batch, texts in parquet_batches(self._file, self._reading):
             columns = ArrowColumns(batch)
             self.schema = batch.schema
             for row, values in enumerate(texts):
@@ -266,12 +268,13 @@ class ArrowColumns:
 
     def __init__(self, batch: pa.RecordBatch):
         self.batch = batch
+        self._values: dict[str, list] = {}
 
-    @functools.cached_property
-    def values(self) -> dict[str, list]:
-        """The values by column, as JSON and csv can hold them."""
-        batch = self.batch
-        return {name: _plain(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    def values(self, name: str) -> list:
+        """Returns the values of a column as JSON and csv can hold them."""
+        if name not in self._values:
+            self._values[name] = _plain(self.batch.column(name))
+        return self._values[name]
 
 
 class ArrowRow(Mapping[str, Any]):
@@ -280,19 +283,27 @@ class ArrowRow(Mapping[str, Any]):
     Args:
         columns: The columns.
         row: Its number in them.
+        names: Those of the columns that it has. Defaults to `None`: all.
     """
 
-    def __init__(self, columns: ArrowColumns, row: int):
+    def __init__(self, columns: ArrowColumns, row: int, names: Sequence[str] | None = None):
         self.columns, self.row = columns, row
+        self._names = columns.batch.schema.names if names is None else names
+
+    def only(self, names: Sequence[str]) -> ArrowRow:
+        """Returns the row with fewer columns."""
+        return ArrowRow(self.columns, self.row, [name for name in names if name in self._names])
 
     def __getitem__(self, name: str) -> Any:
-        return self.columns.values[name][self.row]
+        if name not in self._names:
+            raise KeyError(name)
+        return self.columns.values(name)[self.row]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.columns.batch.schema.names)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return self.columns.batch.num_columns
+        return len(self._names)
 
 
 def _plain(column: pa.Array) -> list:
@@ -348,8 +359,9 @@ class _Types:
         import pyarrow as pa
 
         self._infer()
-        types = [(name, self._found.get(name, pa.null())) for name in columns]
-        return pa.schema([(n, pa.string() if pa.types.is_null(kind) else kind) for n, kind in types])
+        found = {name: self._found.get(name, pa.null()) for name in columns}
+        strings = {name: pa.string() for name, kind in found.items() if pa.types.is_null(kind)}
+        return pa.schema({**found, **strings})
 
     def _infer(self) -> None:
         import pyarrow as pa

@@ -22,7 +22,6 @@ REFUSED_SHARE = 0.01
 _FEWEST_TOKENS = 8
 # Rows that were cut to fewer tokens may be the same up to there alone.
 _FEWEST_CUT = 32
-_TOKENS_AT_A_TIME = 1 << 21
 _PLACES = 3
 _A, _B, _C = (np.uint64(each) for each in
               (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # fmt: skip
@@ -99,19 +98,25 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
     >>> check_rows(data.parts).lines()
     ['warning: 12 test rows are in train too (1.2%)']
     """
-    hashes = {
-        part: row_hashes(rows.store, rows.store_rows, max_length)
-        for part, rows in parts.items()
-        if hasattr(rows, "store_rows")
-    }
+    of_store: dict[str, np.ndarray] = {}
+    hashes = {}
+    for part, rows in parts.items():
+        if hasattr(rows, "store_rows"):
+            # Training and validation data may be of one store.
+            if (key := rows.store.fingerprint) not in of_store:
+                of_store[key] = row_hashes(rows.store, max_length)
+            hashes[part] = of_store[key][rows.store_rows]
     if "train" not in hashes:
         return ShortCheck()
     train = hashes["train"]
+    usable = np.flatnonzero(train)
+    distinct, first, group = np.unique(train[usable], return_index=True, return_inverse=True)
     leaks = []
     for part, mine in hashes.items():
         if part == "train" or not len(mine):
             continue
-        rows = np.flatnonzero((mine != 0) & np.isin(mine, train))
+        near = np.minimum(np.searchsorted(distinct, mine), len(distinct) - 1)
+        rows = np.flatnonzero(distinct[near] == mine) if len(distinct) else ()
         if len(rows):
             store, numbers = parts[part].store, parts[part].store_rows
             places = (store.where(int(numbers[row])) for row in rows[:_PLACES])
@@ -119,8 +124,6 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
                 Leak(part, len(rows), len(rows) / len(mine),
                      tuple(f"{file}:{line}" for file, line in places))  # fmt: skip
             )
-    usable = np.flatnonzero(train)
-    _, first, group = np.unique(train[usable], return_index=True, return_inverse=True)
     conflicts = 0
     labels = getattr(parts["train"], "labels", None)
     if labels is not None and labels.dtype.kind in "iu":
@@ -132,37 +135,41 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
     return ShortCheck(tuple(leaks), len(usable) - len(first), conflicts)
 
 
-def row_hashes(
-    store: TokenStore, rows: np.ndarray, max_length: int | None = None
-) -> np.ndarray:
-    """Returns a number for the tokens of each row, uint64 `[rows]`; 0 for rows of few tokens.
+def row_hashes(store: TokenStore, max_length: int | None = None) -> np.ndarray:
+    """Returns a number for the tokens of each row of a store, uint64; 0 for rows of few tokens.
 
     Args:
         store: The tokens.
-        rows: int `[rows]`, the numbers of the rows.
         max_length: As for `check_rows`. Defaults to `None`.
     """
-    lengths = store.lengths[rows].astype(np.int64)
-    found = np.zeros(len(rows), np.uint64)
-    ends = np.cumsum(lengths)
-    start = 0
-    while start < len(rows):
-        before = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, before + _TOKENS_AT_A_TIME, side="right")), start + 1)
-        mine = lengths[start:stop]
-        ids = store.slices(np.asarray(rows[start:stop], np.int64), np.zeros_like(mine), mine)
-        offsets = np.cumsum(mine) - mine
-        places = np.arange(len(ids)) - np.repeat(offsets, mine)
-        mixed = (ids.astype(np.uint64) + np.uint64(1)) * _A + places.astype(np.uint64) * _B
-        mixed ^= mixed >> np.uint64(30)
-        mixed *= _C
-        mixed ^= mixed >> np.uint64(27)
-        some = mine > 0
-        sums = np.add.reduceat(mixed, offsets[some]) if some.any() else np.empty(0, np.uint64)
-        found[start:stop][some] = sums | np.uint64(1)
-        start = stop
-    found[lengths < _FEWEST_TOKENS] = 0
-    if max_length is not None and max_length < _FEWEST_CUT:
-        found[lengths >= max_length] = 0
-    store.let_go()
-    return found
+    found = []
+    tokens = places = _mixed(0)
+    for ids, offsets in store.batches():
+        lengths = np.diff(offsets)
+        if len(ids):
+            tokens = _grown(tokens, int(ids.max()))
+            places = _grown(places, int(lengths.max()))
+        # A random number of the token times one of its place, and the sum of them.
+        values = tokens[ids]
+        values *= places[np.arange(1, len(ids) + 1) - np.repeat(offsets[:-1], lengths)]
+        hashes = np.zeros(len(lengths), np.uint64)
+        some = lengths > 0
+        if some.any():
+            hashes[some] = np.add.reduceat(values, offsets[:-1][some]) | np.uint64(1)
+        hashes[lengths < _FEWEST_TOKENS] = 0
+        if max_length is not None and max_length < _FEWEST_CUT:
+            hashes[lengths >= max_length] = 0
+        found.append(hashes)
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+
+def _grown(numbers: np.ndarray, largest: int) -> np.ndarray:
+    return numbers if largest < len(numbers) else _mixed(2 * largest)
+
+
+def _mixed(largest: int) -> np.ndarray:
+    """Returns an odd random number for each number up to the largest, uint64 (SplitMix64)."""
+    mixed = (np.arange(largest + 1, dtype=np.uint64) + np.uint64(1)) * _A
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _B
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _C
+    return (mixed ^ (mixed >> np.uint64(31))) | np.uint64(1)

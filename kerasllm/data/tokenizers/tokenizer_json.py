@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
+from kerasllm.data.tokenizers.literal_tokens import LiteralTokens
 from kerasllm.data.tokenizers.pairs import PairTemplate, leading_ids
 from kerasllm.data.tokenizers.spans import engine_spans, trims_of
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
@@ -51,6 +53,7 @@ class TokenizerJson(Tokenizer):
         pad_token_id: The padding id.
         stop_token_ids: Ids at which generation stops, `end_of_text_id` first.
         special_token_ids: The ids of all special tokens, a `frozenset`.
+        special_tokens: The ids of special tokens by the tokens, those of spaces alone left out.
         added_tokens: The tokens that a text is split at before all else, special or not.
         named_tokens: Name to token, of all that have one: `bos_token`, `eos_token`, `pad_token`...
         vocabulary_size: The number of rows that an embedding needs: the largest id and one.
@@ -99,6 +102,11 @@ class TokenizerJson(Tokenizer):
         added = self._engine.get_added_tokens_decoder()
         self.added_tokens = tuple(token.content for token in added.values())
         self.special_token_ids = frozenset(id for id, token in added.items() if token.special)
+        self.special_tokens = {
+            token.content: id
+            for id, token in added.items()
+            if token.special and not token.content.isspace()
+        }
         self.vocabulary_size = max(self._engine.get_vocab().values(), default=-1) + 1
         processor = json.loads(content).get("post_processor")
         start_token_id = self._named_id("start_token", start_token)
@@ -136,11 +144,16 @@ class TokenizerJson(Tokenizer):
             self._literal_engine.encode_special_tokens = True
         return self._literal_engine.encode(text, add_special_tokens=False).ids
 
+    @cached_property
+    def literal_tokens(self) -> LiteralTokens:
+        """Encodes texts in which some special tokens are letters."""
+        return LiteralTokens(self._engine_content, self.special_tokens)
+
     def encode_spans(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ids of a text and the characters that each stands for.
 
         Args:
-            text: The text; special tokens in it are recognised.
+            text: The text; special tokens in it are recognised. See `literal_tokens` for others.
 
         Returns:
             The ids, int32 `[tokens]`, and where each token's characters start and end in `text`,

@@ -15,6 +15,7 @@ from kerasllm.data.chat.conversations import Counts, open_conversations, open_pr
 from kerasllm.data.chat.shapes import BadRow, read_row, shape_of
 from kerasllm.data.chat.templates import ChatTemplate, built_in
 from kerasllm.data.chat.tokens import encode_conversation
+from kerasllm.data.loading import remarks
 from kerasllm.data.tokenizers import from_folder
 from kerasllm.errors import DataError
 
@@ -157,6 +158,7 @@ def test_bad_rows_are_refused_together_with_their_lines(open_rows):
     with pytest.raises(DataError) as error:
         open_rows(rows)
     assert error.value.what.startswith("6 rows are bad in")
+    assert ": 4 x the conversation is empty, 1 x the conversation ends on" in error.value.what
     places = error.value.where.split("\n")
     assert "chat.jsonl:2: the conversation ends on the user" in places[0]
     assert "chat.jsonl:3: not JSON" in places[1]
@@ -225,7 +227,7 @@ def test_columns_are_named_where_names_do_not_tell(open_rows):
     rows = [{"topic": "a", "remark": "b", "id": 1}]
     store = open_rows(rows, prompt="topic", response="remark")
     assert texts_of(store) == [CHATML.render(said("a", "b"))]
-    assert Counts.of(store).unread == ["id"]
+    assert Counts.of(store).unread == ["'id'"]
     with pytest.raises(DataError, match="no prompt column 'topik'") as error:
         open_rows(rows, prompt="topik", response="remark")
     assert "data.prompt=topic" in error.value.fix
@@ -254,12 +256,12 @@ def test_bad_rows_are_counted_by_reason(open_rows):
     rows.append({"messages": [*said("a", "b", "c"), {"role": "tool", "content": "3"}]})
     rows.append({"messages": said("a", "b", "c")})
     store = open_rows(rows, on_bad_row="skip")
-    assert Counts.of(store).reasons == {
+    assert Counts.of(store).skipped_reasons == {
         "the conversation ends on the user, with no answer to learn": 2,
         "message N calls tools, which is not supported": 1,
         "message N is of a tool, which is not supported": 1,
     }
-    assert "2 x the conversation ends on the user" in Counts.of(store).remarks[-1]
+    assert "(2 the conversation ends on the user" in remarks(store)[0]
 
 
 def test_only_rows_that_are_read_in_a_new_way_have_a_new_fingerprint(open_rows, tmp_path):

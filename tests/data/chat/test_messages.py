@@ -10,7 +10,7 @@ from kerasllm.data.chat.templates import own
 from kerasllm.errors import DataError
 from kerasllm.serving.openai_request import parse_chat
 from kerasllm.serving.refusal import Refusal
-from kerasllm.workflows.generate import read_prompts
+from kerasllm.workflows.prompt_rows import files_of_prompts, prompt_rows
 
 USER = {"role": "user", "content": "Q"}
 HI = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -58,8 +58,16 @@ def trained(messages, tmp_path):
 
 def generated(messages, tmp_path):
     (tmp_path / "prompts.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
-    [prompt] = read_prompts(tmp_path / "prompts.jsonl")
-    return prompt.content
+    [content] = read_prompts(tmp_path / "prompts.jsonl")
+    return content
+
+
+def read_prompts(path):
+    for row in prompt_rows(files_of_prompts([path])):
+        if row.problem:
+            what, _, fix = row.problem.partition("; write ")
+            raise DataError(what, where=row.where, fix=f"write {fix}")
+        yield row.input.content
 
 
 def written_in_python(messages, tmp_path):
@@ -104,10 +112,10 @@ def test_the_advice_on_a_refused_conversation_works(tmp_path):
 
 def test_marks_of_files_are_no_part_of_prompts(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
-    assert [prompt.content for prompt in read_prompts(tmp_path / "a.txt")] == ["one", "two"]
+    assert list(read_prompts(tmp_path / "a.txt")) == ["one", "two"]
     row = json.dumps({"Prompt": "\ufeffone"}).encode()
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + row + b"\n" + row + b"\n")
-    assert [prompt.content for prompt in read_prompts(tmp_path / "a.jsonl")] == ["one", "one"]
+    assert list(read_prompts(tmp_path / "a.jsonl")) == ["one", "one"]
     assert without_mark("\ufeff\ufeffone") == "one"
 
 

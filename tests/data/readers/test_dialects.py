@@ -1,4 +1,4 @@
-"""Tables as spreadsheets, databases and people write them: delimiters, quotes, escapes, blank rows."""
+"""Tables as spreadsheets, databases and people write them: delimiters, quotes, blank rows."""
 
 import csv
 import io
@@ -8,7 +8,9 @@ import pytest
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
-ROWS = [("A film, to be fair", "good"), ("Dull; long", "bad"), ("Fine | fair", "good"), ("no", "bad")]
+ROWS = [
+    ("A film, to be fair", "good"), ("Dull; long", "bad"), ("Fine | fair", "good"), ("no", "bad"),
+]  # fmt: skip
 
 
 def read(path, content=None, **options):
@@ -77,7 +79,8 @@ def test_a_delimiter_that_is_named_wins(tmp_path):
     found, source = read(path, "text,label~topic\nYes, no~a\nNo, yes~b\n",
                          delimiter="~", text="text,label", label="topic")  # fmt: skip
     assert found == [("Yes, no", "a"), ("No, yes", "b")]
-    assert source.fingerprint != Source(path, delimiter=",", text="text", label="label~topic").fingerprint
+    commas = Source(path, delimiter=",", text="text", label="label~topic")
+    assert source.fingerprint != commas.fingerprint
     for tab in ("tab", "\\t", "\t"):
         assert read(path, "text\tlabel\na,b\tc\n", delimiter=tab)[0] == [("a,b", "c")]
 

@@ -1,4 +1,4 @@
-"""The encoding of text files: detected and named where it is not UTF-8, and read where it is named."""
+"""The encoding of text files: named where it is not UTF-8, and read where it is set."""
 
 import csv
 import gzip
@@ -10,8 +10,6 @@ import subprocess
 
 import pytest
 
-from kerasllm.data.documents import Documents
-from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
@@ -142,18 +140,3 @@ def test_a_byte_order_mark_in_a_quoted_name(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes('"\ufefftext",label\na,1\n'.encode())
     assert read(path) == ["a"]
-
-
-def test_documents_and_conversations_have_encodings_too(tmp_path):
-    from kerasllm.data.readers.files import find_files, read_as
-
-    book = tmp_path / "book.txt"
-    book.write_bytes("Il était une fois\nà Paris\n".encode("cp1252"))
-    with pytest.raises(DataError, match="it looks like CP1252"):
-        list(Documents(book))
-    files = read_as(book, "train", encoding="cp1252")
-    assert [document.text for document in Documents(files)] == ["Il était une fois\nà Paris\n"]
-    chat = tmp_path / "chat.json"
-    chat.write_bytes('[{"prompt": "À qui ?", "completion": "À lui"}]'.encode("cp1252"))
-    (file,) = find_files(read_as(chat, "train", encoding="cp1252"), "train")
-    assert next(records(file))[1] == {"prompt": "À qui ?", "completion": "À lui"}

@@ -140,7 +140,7 @@ def test_addresses_that_cannot_be_opened(tmp_path, monkeypatch):
             raise OSError("Unable to load libjvm\nsearched here\nand there")
 
     monkeypatch.setattr(fs, "FileSystem", Broken)
-    for scheme in ("gs", "hdfs", "abfs"):
+    for scheme in ("gs", "hdfs"):
         error = refusal(f"{scheme}://bucket/a.csv")
         assert error.what == "The address cannot be opened: Unable to load libjvm"
         assert "credentials" in error.fix and error.where == f"{scheme}://bucket/a.csv"

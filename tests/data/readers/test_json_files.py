@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from kerasllm.data.documents import Documents
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.whole_rows import WholeRows
 from kerasllm.errors import DataError
@@ -87,28 +86,3 @@ def test_rows_of_two_shapes_are_counted(tmp_path):
     found, source = read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
     assert len(found) == 2 and source.bad_row_reasons == {"missing key": 2}
     assert "no key 'text' (keys there: 'sentence', 'label')" in source.bad_rows[0]
-
-
-@pytest.mark.parametrize("blank", ["", "  ", None])
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
-def test_empty_texts_of_a_corpus_are_left_out_and_counted(tmp_path, suffix, blank):
-    rows = [{"text": text} for text in (blank, "A sentence.", blank, "Another.")]
-    path = tmp_path / f"wiki.{suffix}"
-    if suffix == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        path.write_text(json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows)))
-    documents = Documents(path)
-    assert [document.text for document in documents] == ["A sentence.", "Another."]
-    assert not documents.bad_row_count
-    (note,) = documents.noted["notes"]
-    assert note.startswith("empty texts left out: 2, the first at ")
-
-
-def test_a_corpus_of_empty_texts_alone_is_refused(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": ""}\n{"text": " "}\n')
-    with pytest.raises(DataError, match="no row to use; empty texts left out: 2"):
-        list(Documents(tmp_path / "a.jsonl"))

@@ -14,7 +14,7 @@ from kerasllm.errors import CommandError, DataError
 
 def whole_rows(*files, keep=None, text=None, text_pair=None):
     source = Source([str(file) for file in files], text=text, text_pair=text_pair, labelled=False)
-    return WholeRows(source, tuple, keep)
+    return WholeRows(source.readings, lambda texts, *_: tuple(texts), keep)
 
 
 def kept(rows):
@@ -68,7 +68,7 @@ def test_a_row_that_cannot_be_read_is_a_row(tmp_path):
     rows = list(whole_rows(tmp_path / "a.jsonl"))
     assert [row.problem is None for row in rows] == [True, False, False, False]
     assert "not JSON" in rows[1].problem and "no key 'text'" in rows[2].problem
-    assert rows[2].kept == {"other": 1} and rows[3].problem == "the text is a number, where a string is expected"
+    assert rows[2].kept == {"other": 1} and "the text is a number" in rows[3].problem
 
 
 def test_keys_that_come_late_are_columns_and_types_are_common(tmp_path):

@@ -1,4 +1,4 @@
-"""The servers of these tests."""
+"""Fixtures of servers on the loopback, and a cache folder of the test's own."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def s3_of_session():
 
 
 @pytest.fixture
-def s3(s3_of_session, monkeypatch):
+def s3(s3_of_session, own_cache, monkeypatch):
     """An S3 server with an empty bucket `bucket`, named by the variables of AWS' tools."""
     server, client = s3_of_session, s3_of_session.client
     client.create_bucket(Bucket="bucket")
@@ -30,14 +30,14 @@ def s3(s3_of_session, monkeypatch):
 
 
 @pytest.fixture
-def web(monkeypatch):
+def web(own_cache, monkeypatch):
     """A web server whose answers the test writes."""
     monkeypatch.setattr(cache, "_PAUSE", 0.001)
     with servers.web_server() as server:
         yield server
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, and no credentials of whoever runs it."""
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path / "cache"))
