@@ -34,6 +34,7 @@ from kerasllm.plurals import counted
 _FEWEST_TO_COMPARE = 10
 _LARGE = 1.5
 _SURE = 4
+_MOST_UNLIKE = 0.5
 
 
 @dataclass(eq=False)
@@ -195,13 +196,16 @@ def load_conversations(
         conversations=True,
         packs=parts["train"].is_packed,
         columns=columns_of(stores["train"]),
-        remarks=unlike_parts(
-            {
-                part: (held_out if part == "validation" else stores[part]).lengths[chosen[part]]
-                for part in parts
-            },
-            "conversation",
-        ),
+        remarks=[
+            *unlike_parts(
+                {
+                    part: (held_out if part == "validation" else stores[part]).lengths[chosen[part]]
+                    for part in parts
+                },
+                "conversation",
+            ),
+            *unlike_kinds({part: Counts.of(store).kinds for part, store in stores.items()}),
+        ],
     )
 
 
@@ -253,6 +257,34 @@ def unlike_parts(lengths: Mapping[str, np.ndarray], noun: str) -> list[str]:
                 f"{part} differs from train: its {noun}s have {means[1]:,.0f} tokens in the mean, "
                 f"those of train {means[0]:,.0f}"
             )
+    return found
+
+
+def unlike_kinds(kinds: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """Says which parts of the data have rows of other kinds than the training data.
+
+    Args:
+        kinds: By the name of the part, what each value of a column counts: see `Counts`.
+    """
+    found = []
+    for part, columns in kinds.items():
+        for column in sorted(columns.keys() & kinds["train"].keys()) if part != "train" else ():
+            ours, theirs = kinds["train"][column], columns[column]
+            sizes = sum(ours.values()), sum(theirs.values())
+            if min(sizes) < _FEWEST_TO_COMPARE:
+                continue
+            gaps = {
+                value: theirs.get(value, 0) / sizes[1] - ours.get(value, 0) / sizes[0]
+                for value in {**ours, **theirs}
+            }
+            value = max(gaps, key=lambda each: abs(gaps[each]))
+            # Of all rows this part would have to change its kind.
+            if sum(map(abs, gaps.values())) / 2 > _MOST_UNLIKE:
+                found.append(
+                    f"{part} differs from train: {column!r} is {value!r} in "
+                    f"{theirs.get(value, 0) / sizes[1]:.0%} of its rows, in "
+                    f"{ours.get(value, 0) / sizes[0]:.0%} of train's"
+                )
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.data.chat.messages import MARKED, without_mark
 from kerasllm.data.token_store import row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.plurals import counted
@@ -38,12 +39,12 @@ class TextFraming:
 
     def begin(self) -> None:
         """Begins to count."""
-        self._framed = self._within = 0
+        self._framed = self._within = self._marks = 0
 
     @property
     def is_revised(self) -> bool:
-        """Whether earlier versions put a token where one was already."""
-        return self._framed > 0
+        """Whether earlier versions kept a mark, or put a token where one was already."""
+        return self._framed > 0 or self._marks > 0
 
     @property
     def remarks(self) -> list[str]:
@@ -52,6 +53,8 @@ class TextFraming:
         if self._framed:
             texts = counted(self._framed, "text begins or ends", "texts begin or end")
             found.append(f"{texts} with a special token that is added to each: it is there once")
+        if self._marks:
+            found.append(f"{counted(self._marks, MARKED.partition('|')[0])} removed")
         if self._within:
             tokens = counted(self._within, "special token is", "special tokens are")
             read = "letters" if self._mode == "text" else "tokens"
@@ -61,6 +64,9 @@ class TextFraming:
 
     def cleaned(self, document: Document) -> Document:
         """Returns a document without the tokens that are put around it."""
+        if document.begins and document.text.startswith("\ufeff"):
+            self._marks += 1
+            document = dataclasses.replace(document, text=without_mark(document.text))
         text = document.text
         if self._mode == "once" and (document.begins or document.ends):
             text = self._without(document)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from kerasllm.data.chat.messages import without_mark
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import generate_text
 from kerasllm.models.causal_lm import CausalLM
@@ -55,5 +56,5 @@ class Samples(keras.callbacks.Callback):
 
 
 def _asked(model: CausalLM, question: str) -> str:
-    messages = [{"role": "user", "content": question}]
+    messages = [{"role": "user", "content": without_mark(question)}]
     return model.chat_template.render(messages, add_generation_prompt=True)

@@ -213,7 +213,7 @@ def _place(output: str) -> Objects:
         raise RunError(
             f"A run cannot be written to {scheme_of(shown)}://",
             where=shown,
-            fix=f"use a folder, or {', '.join(f'{one}://' for one in OBJECTS)}",
+            fix="use a folder of this machine, or s3://, gs://, hdfs:// or abfs://",
         )
     return _refused_as_run(lambda: open_place(output))
 

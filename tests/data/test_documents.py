@@ -107,6 +107,12 @@ def test_texts_that_a_token_separates_stay_apart(tmp_path):
     assert row.count(END) == 1
 
 
+def test_marks_at_the_beginning_of_texts_are_removed_and_counted(tmp_path):
+    rows, store = tokens_of(write_rows(tmp_path / "a.jsonl", ["\ufeffa", "a"]))
+    assert rows[0] == rows[1] and store.noted["notes"] == ["1 byte-order mark removed"]
+    assert store.fingerprint != store.path.stem
+
+
 def test_good_texts_keep_their_fingerprint(tmp_path):
     _, store = tokens_of(write_rows(tmp_path / "a.jsonl", ["a < b", "", "</b>"]))
     assert store.fingerprint == store.path.stem

@@ -138,6 +138,19 @@ def test_parts_that_differ_much_are_named():
     assert remark.startswith("test differs from train: its texts have ")
 
 
+def test_parts_of_other_kinds_are_named(tmp_path):
+    def rows(*languages):
+        return [{"prompt": "q", "completion": "a", "language": each} for each in languages]
+
+    train = write(tmp_path / "train.jsonl", rows(*["en", "fr"] * 20))
+    same = write(tmp_path / "same.jsonl", rows(*["en", "fr"] * 8))
+    other = write(tmp_path / "other.jsonl", rows(*["de"] * 12))
+    data = read("gpt_sft_lora", train, tmp_path, validation=same, test=other)
+    assert data.remarks == [
+        "test differs from train: 'language' is 'de' in 100% of its rows, in 0% of train's"
+    ]
+
+
 @pytest.mark.parametrize("mode", ["once", "text", "keep"])
 def test_the_key_for_special_tokens_reaches_both_kinds_of_data(tmp_path, mode):
     rows = [{"text": "a<|im_end|>b"}] * 12

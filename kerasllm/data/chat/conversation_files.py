@@ -35,9 +35,13 @@ _NEW_LINE = "\n         "
 _ROWS_FOR_SHAPE = 100
 _ROWS_PER_BATCH = 1024
 _BAD_ROWS_KEPT = 1000
+_BAD_ROWS_SHOWN = 5
 _MOST_REASONS = 5
 _OF_ANOTHER_SHAPE = "row|of another shape than most"
 
+# Columns that tell what kind of conversation a row is.
+_KINDS = {"language", "lang", "label", "category", "topic", "domain", "source"}
+_MOST_KINDS = 50
 _READ = {"role", "content", "weight"}
 
 Encoded = tuple[np.ndarray, np.ndarray]
@@ -58,6 +62,7 @@ class Counts:
         unread: Columns that were not read, and fields of messages that the template does not read.
         forms: How often something was read in another form than it has.
         skipped_reasons: How many rows are bad for which reason.
+        kinds: How many rows have which value in columns such as `language` and `category`.
     """
 
     read: int = 0
@@ -70,6 +75,7 @@ class Counts:
     unread: list[str] = dataclasses.field(default_factory=list, compare=False)
     forms: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
     skipped_reasons: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    kinds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, store: TokenStore) -> Counts:
@@ -169,8 +175,9 @@ class ConversationFiles:
         self.counts.unread = [repr(key) for key in self._keys if key not in columns] + [
             f"'{field}' of messages"
             for field in self._fields
-            if field not in self._template_source
+            if not re.search(rf"\b{re.escape(field)}\b", self._template_source)
         ]
+        self.counts.kinds = {key: dict(values) for key, values in self._kinds.items()}
         self.counts.forms = dict(self.notes)
         self.counts.skipped_reasons = dict(self._reasons.most_common())
         if not kept and mine is None:
@@ -185,6 +192,10 @@ class ConversationFiles:
     def shapes(self) -> list[str]:
         """The names of the shapes that the first rows of the files have, each once."""
         return list(dict.fromkeys(shape.name for shape in self._shapes))
+
+    def description(self) -> str:
+        """Says in words which columns most rows are read from."""
+        return "; ".join(dict.fromkeys(map(str, self._shapes)))
 
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
         """Yields file number, line, what it holds and what is wrong with it, of each row."""
@@ -210,6 +221,7 @@ class ConversationFiles:
         self._read: Counter[Shape] = Counter()
         self._keys: dict[str, None] = {}
         self._fields: dict[str, None] = {}
+        self._kinds: dict[str, Counter[str]] = {}
         self._known: dict[tuple[str, ...], Shape | UnclearShape | None] = {}
 
     def _file_batches(
@@ -236,7 +248,9 @@ class ConversationFiles:
                 yield _batch(held, number, lines)
                 held, lines = [], []
         if self._refuse and (count := self.counts.skipped - before):
-            why = f": {reasons_in_words(self._reasons)}" if len(self._reasons) > 1 else ""
+            # Few are all shown with their reasons.
+            several = len(self._reasons) > 1 and count > _BAD_ROWS_SHOWN
+            why = f": {reasons_in_words(self._reasons)}" if several else ""
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
@@ -262,6 +276,12 @@ class ConversationFiles:
         if shape.kind != main.kind:
             notes[_OF_ANOTHER_SHAPE] += 1
         self.notes.update(notes)
+        for key in keys:
+            if key.lower() in _KINDS and isinstance(value := row[key], str):
+                values = self._kinds.setdefault(key, Counter())
+                # Of more values no one tells much.
+                if value in values or len(values) < _MOST_KINDS:
+                    values[value] += 1
         for side in (found.chosen, found.rejected) if self._preferences else (found,):
             for message in side:
                 if len(message) > 2:

@@ -211,8 +211,8 @@ def _message(one: Any, number: int) -> dict[str, Any]:
         # Servers write an empty list where none is called.
         if fields.pop(call, None):
             raise BadRow(f"message {number} calls tools, which is not supported")
-    if "weight" in fields and fields["weight"] not in (0, 1):
-        raise BadRow(f"the weight of message {number} is {fields['weight']!r}, not 0 or 1")
+    if "weight" in fields:
+        _weight(fields["weight"], number)
     return {**fields, "role": role, "content": _content(fields.get("content"), number)}
 
 
@@ -227,7 +227,14 @@ def _of_sharegpt(fields: Mapping[str, Any], number: int) -> dict[str, Any]:
     content = fields.get("value", fields.get("content"))
     if not isinstance(content, str):
         raise BadRow(f"the value of message {number} is {json_kind(content)}, not a string")
-    return {"role": role, "content": content}
+    weight = {"weight": _weight(fields["weight"], number)} if "weight" in fields else {}
+    return {"role": role, "content": content, **weight}
+
+
+def _weight(value: Any, number: int) -> float:
+    if value not in (0, 1):
+        raise BadRow(f"the weight of message {number} is {value!r}, not 0 or 1")
+    return value
 
 
 def _field(key: str) -> str:

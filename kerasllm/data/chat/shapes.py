@@ -207,12 +207,8 @@ def read_row(
         BadRow: If it is no conversation that ends with the assistant.
     """
     if isinstance(shape, str):
-        found = find_shape(row, shape)
-        if found is None:
-            missing = [key for key in _OWN_KEYS[shape] if row.get(key) is None]
-            raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
-        shape = found
-    missing = [key for key in shape.needed if row.get(key) is None]
+        needed, shape = _OWN_KEYS[shape], find_shape(row, shape)
+    missing = [key for key in (shape.needed if shape else needed) if _is_missing(row.get(key))]
     if missing:
         raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
     notes = Counter() if notes is None else notes
@@ -365,8 +361,8 @@ def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) 
     parts = []
     for place, key in enumerate(key for each, key in shape.columns if each == role):
         value = row.get(key)
-        # What a prompt is about is seldom there in each row.
-        if value is None or (value == "" and (place or role == "system")):
+        # What a prompt is about is seldom there in each row; Parquet may write nothing as NaN.
+        if _is_missing(value) or (value == "" and (place or role == "system")):
             continue
         if isinstance(value, str):
             listed = read_list(value) if _LIST_OF_OBJECTS.match(value) else None
@@ -391,6 +387,10 @@ def _compared(chosen: Messages, rejected: Messages) -> Preference:
     if chosen[shared]["role"] != "assistant":
         raise BadRow("chosen and rejected do not answer the same prompt")
     return Preference(chosen, rejected, shared)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _keys(row: Mapping[str, Any]) -> str:

@@ -158,6 +158,7 @@ def test_bad_rows_are_refused_together_with_their_lines(open_rows):
     with pytest.raises(DataError) as error:
         open_rows(rows)
     assert error.value.what.startswith("6 rows are bad in")
+    assert ": 4 x the conversation is empty, 1 x the conversation ends on" in error.value.what
     places = error.value.where.split("\n")
     assert "chat.jsonl:2: the conversation ends on the user" in places[0]
     assert "chat.jsonl:3: not JSON" in places[1]

@@ -1,11 +1,22 @@
 """Rows in the shapes in which people have conversations are told by their columns."""
 
 import json
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kerasllm.data.chat.conversations import holds_conversations, kind_of_rows
-from kerasllm.data.chat.messages import EMPTY_SYSTEM, FROM_STRING, JOINED, MARKED, NUMBER, BadRow
+from kerasllm.data.chat.messages import (
+    EMPTY_SYSTEM,
+    FROM_STRING,
+    JOINED,
+    MARKED,
+    NUMBER,
+    ROLES,
+    BadRow,
+)
 from kerasllm.data.chat.shapes import UnclearShape, find_shape, read_row
 from kerasllm.errors import DataError
 
@@ -103,22 +114,20 @@ def test_two_columns_for_one_role_are_not_guessed_between():
     ],
 )  # fmt: skip
 def test_messages_are_read_in_the_forms_that_people_have(messages, found, note):
-    from collections import Counter
-
     notes = Counter()
     assert read_row({"messages": messages}, "messages", notes=notes) == found
     assert note is None or notes == {note: 1}
 
 
 def test_numbers_are_texts():
-    from collections import Counter
-
     notes = Counter()
     row = {"prompt": 3, "completion": 4.5}
     assert read_row(row, find_shape(row), notes=notes) == said("3", "4.5")
     assert notes == {NUMBER: 2}
     row = {"question": "Is it?", "answer": True}
     assert read(row) == said("Is it?", "true")
+    with pytest.raises(BadRow, match="no 'completion'"):
+        read({"prompt": "a", "completion": float("nan")})
     with pytest.raises(BadRow, match="no 'completion'"):
         read({"prompt": "a", "completion": None})
 
@@ -138,3 +147,33 @@ def test_a_text_column_is_the_text_where_other_names_mean_little(tmp_path):
     assert "--set data.response=answer, or solution" in error.value.fix
     (tmp_path / "rows.csv").write_text("question,answer\na,b\n")
     assert holds_conversations(tmp_path / "rows.csv")
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["[", "[{", '[{"role": "user", "content": "a"}]', "[1]", "user", "system"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["role", "content", "from", "value", "weight", "type", "text", "Role"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+_KEYS = st.sampled_from(
+    ["messages", "conversations", "prompt", "Question", "answer", "response", "instruction",
+     "input", "output", "chosen", "rejected", "system", "context", "text"]
+)  # fmt: skip
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
+def test_any_row_is_read_or_bad(row):
+    """Whatever is in it, the reason is told in words."""
+    try:
+        shape = find_shape([key for key, value in row.items() if value is not None])
+        found = shape and read_row(row, shape)
+    except (BadRow, UnclearShape) as error:
+        assert str(error)
+    else:
+        for message in found if isinstance(found, list) else ():
+            assert message["content"].strip() and message["role"] in ROLES

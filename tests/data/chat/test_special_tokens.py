@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kerasllm.data.chat.conversations import Counts, open_preferences
 from kerasllm.data.chat.messages import UNWEIGHTED, BadRow
@@ -137,6 +139,12 @@ def test_a_weight_of_0_is_not_in_the_loss(open_rows, template):  # noqa: F811
     assert Counts.of(store).forms == {UNWEIGHTED: 1}
     whole = open_rows([{"messages": WEIGHTED}], template=template, train_on_prompt=True)
     assert trained_of(whole) == [texts_of(whole)[0].replace("b<|im_end|>", "")]
+    names = {"user": "human", "assistant": "gpt"}
+    shared = [
+        {"from": names[one["role"]], "value": one["content"], "weight": one.get("weight")}
+        for one in WEIGHTED
+    ]
+    assert trained_of(open_rows([{"conversations": shared}], template=template)) == ["d<|im_end|>"]
     ones = [{**message, "weight": 1} for message in ASKED]
     same = open_rows([{"messages": ones}], template=template)
     assert trained_of(same) == ["Here.<|im_end|>"] and same.fingerprint == same.path.stem
@@ -157,6 +165,8 @@ def test_fields_that_the_template_does_not_read_are_named_once(open_rows):  # no
     rows = [{"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [], "id": n}
             for n in range(3)]  # fmt: skip
     assert Counts.of(open_rows(rows)).unread == ["'tools'", "'id'", "'name' of messages"]
+    other = ChatTemplate("{# namespace #}" + CHATML.source, stop=CHATML.stop)
+    assert "'name' of messages" in Counts.of(open_rows(rows, template=other)).unread
     reads = ChatTemplate("{# name #}" + CHATML.source, stop=CHATML.stop)
     assert Counts.of(open_rows(rows, template=reads)).unread == ["'tools'", "'id'"]
 
@@ -181,3 +191,31 @@ def test_letters_and_tokens_are_told_apart_by_every_kind_of_tokenizer(name):
         assert one.tolist() == other.tolist()
     ids, _ = literal.encode_spans(f"a {literal.letter_of(token)} b{token}")
     assert ids.tolist().count(tokenizer.special_tokens[token]) == 1
+
+
+_PIECES = st.lists(
+    st.sampled_from(
+        ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "user\n", "assistant\n", "a", " b", "\n"]
+    ),
+    min_size=1,
+    max_size=6,
+).map("".join)
+
+
+@pytest.mark.parametrize("mode", ["once", "text"])
+@given(st.lists(_PIECES, min_size=4, max_size=4))
+def test_a_turn_ends_once_whatever_is_said(mode, contents):
+    special, notes = SpecialTokens(CHATML, TOY, mode), Counter()
+    messages = said(*contents)
+    try:
+        assert special.written(messages, notes) is None
+        read, literal = special.prepare(messages, notes)
+    except BadRow:
+        return
+    ids, mask = encode_conversation(CHATML, TOY, read, literal=literal)
+    starts = TOY.special_tokens["<|im_start|>"]
+    assert [ids.tolist().count(token) for token in (starts, END)] == [4, 4]
+    assert mask.any() and ids[mask == 1].tolist().count(END) == 2
+    text = TOY.decode(ids, skip_special=False)
+    if mode == "text":
+        assert text == CHATML.render(messages)
