@@ -143,7 +143,9 @@ def _groups(
         for group in groups.values()
         if len(group) > 1 and (labels is None or len(set(labels.encode(group).tolist())) > 1)
     }
-    return [list(group) for group in found]
+    return [
+        list(group) for group in found if not any(set(group) < set(other) for other in found)
+    ]
 
 
 def _likeness(label: str) -> set:
@@ -161,10 +163,13 @@ def _means_none(label: str, found: Mapping[str, int]) -> bool:
 
 
 def _shown(groups: Sequence[Sequence[str]], counts: Mapping[str, int], show: Callable) -> str:
-    found = [
-        " and ".join(f"{show(label)} ({counted(counts[label], 'row')})" for label in group)
-        for group in groups[:_SHOWN]
-    ]
+    def told(label: str, group: Sequence[str]) -> str:
+        # A letter of another alphabet among Latin ones, which cannot be told from its twin.
+        foreign = label.casefold().translate(_LOOK_ALIKES) != label.casefold()
+        hidden = foreign and any(map(str.isascii, group))
+        return f"{(ascii if hidden else show)(label)} ({counted(counts[label], 'row')})"
+
+    found = [" and ".join(told(label, group) for label in group) for group in groups[:_SHOWN]]
     more = len(groups) - _SHOWN
     return "; ".join(found) + (f"; and {more} more" if more > 0 else "")
 

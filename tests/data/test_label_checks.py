@@ -28,7 +28,6 @@ def names_of(advice):
         ("not spam", "not_spam"),
         ("1", "01"),
         ("0.1", "0.10"),
-        ("ham", "h\u0430m"),
         ("m2", "m\u00b2"),
         ("\u201cyes\u201d", "yes"),
     ],
@@ -45,9 +44,19 @@ def test_labels_that_look_alike_are_shown_with_their_counts(labels):
     assert not checked({first: 1200, second: 1, "other": 5}, names), "the advice settles it"
 
 
-@pytest.mark.parametrize(
-    "other", ["spam\u200b", "\ufeffspam", "sp\u00adam", "spam\u200e"]
-)
+def test_letters_of_another_alphabet_are_escaped_beside_latin_ones():
+    (warning,) = checked({"ham": 5, "h\u0430m": 2, "spam": 3})
+    assert r"'ham' (5 rows) and 'h\u0430m' (2 rows)" in warning
+    (warning,) = checked({"\u0441\u043f\u0430\u043c": 5, "\u0421\u043f\u0430\u043c": 2})
+    assert "'\u0441\u043f\u0430\u043c' (5 rows)" in warning
+
+
+def test_a_pair_is_shown_once():
+    (warning,) = checked({"1": 5, "1.": 2, "01": 3, "7": 3})
+    assert warning.count("'1.' (2 rows)") == 1
+
+
+@pytest.mark.parametrize("other", ["spam\u200b", "\ufeffspam", "sp\u00adam", "spam\u200e"])
 def test_labels_that_nobody_can_tell_apart_are_refused(other):
     with pytest.raises(DataError, match="differ in nothing that can be seen") as error:
         checked({other: 3, "spam": 2, "ham": 1})

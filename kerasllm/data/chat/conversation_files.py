@@ -193,6 +193,10 @@ class ConversationFiles:
         """The names of the shapes that the first rows of the files have, each once."""
         return list(dict.fromkeys(shape.name for shape in self._shapes))
 
+    def description(self) -> str:
+        """Says in words which columns most rows are read from."""
+        return "; ".join(dict.fromkeys(map(str, self._shapes)))
+
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
         """Yields file number, line, what it holds and what is wrong with it, of each row."""
         for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):

@@ -78,7 +78,9 @@ def table_rows(
             yield line, chosen(fields), None
         else:
             problem = _wrong_width(fields, width, columns.header, dialect)
-            yield line, (), Fault(problem + records.span(line), FIELDS)
+            # What it has, so that an id in front is known.
+            there = [fields[place] if place < len(fields) else "" for place in places]
+            yield line, there, Fault(problem + records.span(line), FIELDS)
 
 
 def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
