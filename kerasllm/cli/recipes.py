@@ -9,6 +9,7 @@ import click
 
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.recipe import files as recipe_files
+from kerasllm.run import shell_word
 
 # `list` must be instant: pydantic, which the schema needs, is imported by the other commands.
 
@@ -60,7 +61,7 @@ def copy(name: str, file: Path, overwrite: bool) -> None:
         raise CommandError(f"{file} cannot be written: {error.strerror}") from error
     click.echo(f"Written: {file}")
     verb = "compress RUN" if name.startswith("compress_") else "finetune"
-    click.echo(f"Next:    kerasllm {verb} --recipe {click.format_filename(file)}")
+    click.echo(f"Next:    kerasllm {verb} --recipe {shell_word(click.format_filename(file))}")
 
 
 @recipes.command()

@@ -45,6 +45,12 @@ def fetch_model(address: str) -> Path:
             raise PresetError(
                 "There is no such folder", where=str(place.address), fix="check the address"
             )
+        if not any(map(_tells_a_model, names)):
+            raise PresetError(
+                "The folder holds neither a run nor a model: no recipe.yaml, no config.json",
+                where=str(place.address),
+                fix="give the folder that these files lie in",
+            )
         if "recipe.yaml" in names and "metrics.json" not in names:
             raise RunError(
                 "This run did not finish: it has no trained model",
@@ -61,6 +67,13 @@ def fetch_model(address: str) -> Path:
 def local(source: str | Path) -> str | Path:
     """Returns a run or a preset as it is, or fetched where it is named by an address."""
     return fetch_model(str(source)) if is_remote(source) else source
+
+
+def _tells_a_model(name: str) -> bool:
+    # An .index is of a TensorFlow checkpoint.
+    return name in ("recipe.yaml", "config.json") or (
+        "/" not in name and name.endswith((".gguf", ".index"))
+    )
 
 
 def _is_read(name: str) -> bool:

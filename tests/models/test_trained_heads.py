@@ -146,7 +146,8 @@ def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_pres
     )
     assert head.startswith("trained")
     scores = logits(model) * model.outputs.std + model.outputs.mean
-    np.testing.assert_allclose(scores, logits(trained), rtol=1e-4, atol=1e-4)
+    # In the unit of the data, which is wide: what is rounded is a multiple of it.
+    np.testing.assert_allclose(scores, logits(trained), rtol=1e-3, atol=2e-3)
 
 
 def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):

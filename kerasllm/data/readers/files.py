@@ -352,7 +352,8 @@ def _of_folder(
 ) -> tuple[list[str], list[str]]:
     names = place.files()
     if not names:
-        raise DataError("The file does not exist", where=where, fix="check the address")
+        what = "There is no such folder" if where.endswith("/") else "The file does not exist"
+        raise DataError(what, where=where, fix="check the address")
     chosen, remarks = folders.choose(names, split, where, preferred)
     if where.startswith("hf://") and len(configurations := folders.branches(chosen)) > 1:
         raise DataError(

@@ -3,8 +3,8 @@
 A reader yields `(line, values, problem)`. `line` counts from 1: the line of the file where the row
 starts (lines end at a line feed), or the number of the row in a Parquet file. `values` are those of
 the columns asked for: the texts, then the labels. `problem` is `None`, or says why this row cannot
-be read though the rows after it can; there are then no values. What spoils the rest of the file is
-raised as a `DataError`.
+be read though the rows after it can; there are then no values, or those that could be read. What
+spoils the rest of the file is raised as a `DataError`.
 """
 
 from __future__ import annotations

@@ -232,10 +232,10 @@ class _FileRows:
         at = [each if isinstance(each, int) else names.index(each) for each in self._reading.texts]
         everything = Columns(tuple(range(len(names))), header=self._reading.header)
         for line, fields, problem in self._form.rows(self._file, everything):
-            if problem is not None:
-                yield line, (), {}, problem
-                continue
-            yield line, [fields[i] for i in at], dict(zip(names, fields, strict=True)), None
+            # Of a row that has too few or too many fields, those that are there.
+            columns = dict(zip(names, fields))
+            texts = () if problem is not None else [fields[place] for place in at]
+            yield line, texts, columns, problem
 
     def _json(self) -> Iterator:
         texts = self._reading.texts

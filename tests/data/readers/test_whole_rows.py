@@ -71,6 +71,14 @@ def test_a_row_that_cannot_be_read_is_a_row(tmp_path):
     assert rows[2].kept == {"other": 1} and "the text is a number" in rows[3].problem
 
 
+def test_a_row_of_the_wrong_length_keeps_what_it_has(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text,note\n1,one,x\n2,two\n3,three,x,y\n4,four,x\n")
+    rows = list(whole_rows(tmp_path / "a.csv"))
+    assert [row.kept["id"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row.problem is None for row in rows] == [True, False, False, True]
+    assert rows[1].kept == {"id": "2", "text": "two", "note": ""} and rows[1].input is None
+
+
 def test_keys_that_come_late_are_columns_and_types_are_common(tmp_path):
     lines = [{"text": "a", "n": 1, "mixed": 1}] * 200
     lines += [{"text": "a", "n": 0.5, "mixed": "x", "late": True, "empty": None, "o": {}}]
