@@ -254,7 +254,8 @@ class ConversationFiles:
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
-                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
+                fix="correct the file, or let finetune leave bad rows out: "
+                "--set data.on_bad_row=skip",
             )
         if held:
             yield _batch(held, number, lines)

@@ -26,6 +26,7 @@ _TAB = "\t"
 # How a tab may be written in a recipe and on a command line.
 _TABS = ("tab", "\\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
+_BLANK = "".join(DELIMITERS) + " \r\n"
 _BACKSLASH = re.compile(r'\\(["\\\r\n])?')
 _SPACED = re.compile(r' +"(?:[^"]|"")*"')
 
@@ -106,7 +107,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     usual = _TAB if file.suffix == ".tsv" else ","
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     skipped = 1 if separator else 0
-    lines = lines[skipped:]
+    lines = [line for line in lines[skipped:] if line.strip(_BLANK)]
     named = _TAB if file.delimiter in _TABS else file.delimiter
     found = named or (separator[1] if separator else _delimiter(lines, usual))
     remarks = []

@@ -114,6 +114,15 @@ def test_rows_of_delimiters_alone_are_left_out_and_counted(tmp_path):
     assert line.endswith("a.csv:3")
 
 
+@pytest.mark.parametrize("start", [",,\n", "\n , \n,,\n", "\n\n"])
+def test_blank_rows_above_the_header(tmp_path, start):
+    found, _ = read(tmp_path / "a.csv", start + "text,label,\na,x,\nb,y,\n")
+    assert found == [("a", "x"), ("b", "y")]
+    rows = [(f"A text of words {n}", "good" if n % 2 else "bad") for n in range(9)]
+    found, _ = read(tmp_path / "b.csv", start + written(rows[1:], rows[0]))
+    assert found == rows, "nor is a row of them a header"
+
+
 def test_a_row_without_its_text_alone_is_still_bad(tmp_path):
     error = refusal(tmp_path / "a.csv", "text,label\na,x\n,y\n")
     assert "a.csv:3: the text is empty" in error.where
