@@ -18,14 +18,15 @@ Record = tuple[int, dict | None, str | None]
 # A list begins in the first line that is not blank.
 _LINES_TO_LOOK_AT = 10
 _SPACE = re.compile(r"\s*")
-# Lists one a line hold something else.
-_LIST_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\{|\Z)")
+# The first line of a list, or of an object that goes over lines; lists one a line hold something
+# else.
+_OVER_LINES = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")
 
 
 def json_records(file: DataFile) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
-    A `.json` file may also have one after the other, over any number of lines.
+    Those of a `.json` file, or of another that begins so, may go over any number of lines.
 
     Args:
         file: The file.
@@ -41,7 +42,7 @@ def json_records(file: DataFile) -> Iterator[Record]:
         return _listed(file)
     start = list(itertools.islice(TextLines(file), _LINES_TO_LOOK_AT))
     first = next((line for line in start if line.strip()), "")
-    return _listed(file) if _LIST_OF_OBJECTS.match(first) else _lines(file)
+    return _listed(file) if _OVER_LINES.match(first) else _lines(file)
 
 
 def json_kind(value: Any) -> str:
