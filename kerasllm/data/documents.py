@@ -368,7 +368,8 @@ def open_documents(
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
-    store.file_remarks = documents.remarks
+    # Of what is held out the files are the same.
+    store.file_remarks = documents.remarks if not stretch.first else ()
     return store
 
 
