@@ -101,6 +101,10 @@ class DataFile:
             if self.compression:
                 packed = compression.unpacked(stream, f".{self.compression}")
                 stream = stack.enter_context(packed)
+            if self.compressed:
+                # Of a member of an archive no more is known than the size of the archive.
+                stored = os.stat(self.path).st_size
+                stream = stack.enter_context(compression.Bounded(stream, stored, self.name))
             if not isinstance(stream, io.BufferedReader):
                 stream = stack.enter_context(io.BufferedReader(stream, BLOCK))
             yield stream

@@ -10,7 +10,7 @@ from kerasllm.data.label_cells import is_number
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40
 _FEW_ROWS = 4
-_WORD = re.compile(r"\w{1,20}")
+_WORD = re.compile(r"\w{1,20}(?: \w{1,20}){0,2}")
 _THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 _DIGITS = re.compile(r"[0-9]+")
 

@@ -49,7 +49,8 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
 
     Raises:
         CommandError: If the output is one of the files that are read, or has another suffix.
-        DataError: If so many rows cannot be used that not all are known.
+        DataError: If so many rows cannot be used that not all are known, or several are in one
+            line.
     """
     scan, part = found.scan, next(iter(found.scan.parts))
     rows = scan.parts[part]
@@ -64,10 +65,21 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
     places = _outputs(Path(output), files)
     for number, (file, path) in enumerate(zip(files, places)):
         mine = np.flatnonzero(scan.files[scan.rows_of(part)] == number)
+        if len(np.unique(scan.lines[mine])) < len(mine):
+            raise DataError(
+                "Several rows begin in one line, and cannot be told apart",
+                where=file.name,
+                fix=f"write a row a line: kerasllm data convert {file.name} --output rows.jsonl",
+            )
         kept = [row for row in mine.tolist() if row not in reasons]
         path.parent.mkdir(parents=True, exist_ok=True)
-        _copy(file, path, scan.lines[mine].tolist(), set(scan.lines[kept].tolist()),
-              [bad.line for bad in rows.bad if bad.file == file.name])  # fmt: skip
+        bad = [one.line for one in rows.bad if one.file == file.name]
+        try:
+            _copy(file, path, scan.lines[mine].tolist(), set(scan.lines[kept].tolist()), bad)
+        except BaseException:
+            # Half of a file would be taken for all of it.
+            path.unlink(missing_ok=True)
+            raise
     listed = Path(f"{str(output).rstrip('/')}.left_out.jsonl")
     counts = Counter(REASONS[reason] for reason in reasons.values())
     counts[REASONS["unusable"]] += rows.bad_count

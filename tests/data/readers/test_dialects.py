@@ -55,6 +55,12 @@ def test_delimiters_are_detected_and_named(tmp_path, suffix, delimiter, word, st
     assert len(named) == (word != usual)
 
 
+@pytest.mark.parametrize("delimiter", [";", "|", "\t", ","])
+def test_delimiters_are_detected_around_texts_of_several_lines(tmp_path, delimiter):
+    rows = [(f"line {n}, one\nand; two\nand three", "good") for n in range(5)] + ROWS
+    assert read(tmp_path / "data.csv", written(rows, delimiter=delimiter))[0] == rows
+
+
 def test_a_delimiter_is_detected_without_known_names_and_without_a_header(tmp_path):
     rows = [(f"Satz Nummer {n}, {n} mal so lang", "gut" if n % 2 else "schlecht") for n in range(9)]
     names = ("satz", "urteil")
