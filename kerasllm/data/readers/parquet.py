@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
+from kerasllm.data.readers.compression import MOST_TIMES
 from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from kerasllm.data.readers.formats import Columns
 
 _BATCH = 8192
+_BATCH_BYTES = 1 << 26
+_LARGEST_COLUMN = 1 << 30
 
 
 def parquet_columns(file: DataFile) -> list[str]:
@@ -65,7 +68,7 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
+            for batch in _batches(file, parquet, list(dict.fromkeys(names))):
                 found = [values_of(batch.column(name)) for name in names]
                 for row, values in enumerate(zip(*found, strict=True), start=done + 1):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
@@ -97,7 +100,7 @@ def parquet_batches(
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH):
+            for batch in _batches(file, parquet):
                 found: list[Sequence | str] = [] if texts else [()] * batch.num_rows
                 for values in zip(*(values_of(batch.column(name)) for name in texts), strict=True):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
@@ -119,7 +122,7 @@ def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | No
     done = 0
     with _open(file) as parquet:
         try:
-            for batch in parquet.iter_batches(_BATCH) if parquet else ():
+            for batch in _batches(file, parquet) if parquet else ():
                 for row in range(batch.num_rows):
                     try:
                         yield done + row + 1, batch.slice(row, 1).to_pylist()[0], None
@@ -128,6 +131,39 @@ def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | No
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error
+
+
+def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> Iterator[Any]:
+    """Yields consecutive rows, as many as fill no more than some 64 MB.
+
+    A value that a dictionary holds once takes its place in each row, so that a file of a kilobyte
+    can hold gigabytes: how long the values may be is known of the dictionary's size.
+
+    Raises:
+        DataError: A column is stored so that pages of it fill the memory.
+    """
+    metadata = parquet.metadata
+    for number in range(metadata.num_row_groups):
+        group, most, width = metadata.row_group(number), 0, 0.0
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if columns is not None and column.path_in_schema.partition(".")[0] not in columns:
+                continue
+            size, stored = column.total_uncompressed_size, column.total_compressed_size
+            if size > _LARGEST_COLUMN and size > MOST_TIMES * stored:
+                raise DataError(
+                    f"The column '{column.path_in_schema}' unpacks to more than {MOST_TIMES} times "
+                    "its size",
+                    where=file.name,
+                    fix="write the file again, in row groups of some hundred megabytes, if it is "
+                    "what it should be",
+                )
+            by_dictionary = any("DICTIONARY" in encoding for encoding in column.encodings)
+            most = max(most, size if by_dictionary else 0)
+            width += size / max(1, group.num_rows)
+        rows = min(_BATCH, int(_BATCH_BYTES / max(1.0, width)))
+        rows = min(rows, int(_BATCH_BYTES / max(1, most)))
+        yield from parquet.iter_batches(max(1, rows), row_groups=[number], columns=columns)
 
 
 @contextlib.contextmanager
