@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from kerasllm.data.convert import refuse_input
+from kerasllm.data.readers.compression import split_name
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
@@ -121,7 +122,11 @@ def _outputs(output: Path, files: list[DataFile]) -> list[Path]:
         refuse_input(output, files)
         paths = [output]
     else:
-        paths = [output / Path(file.path).name for file in files]
+        # Plain, but for what can be packed here.
+        names = [Path(file.member or file.path).name for file in files]
+        plain = [name[: len(split_name(name)[0])] for name in names]
+        packed = (".gz" * (file.compression == "gz") for file in files)
+        paths = [output / (name + end) for name, end in zip(plain, packed)]
         if len(set(paths)) < len(paths):
             raise CommandError(
                 "Two files have the same name, and would be written over each other",
