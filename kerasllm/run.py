@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kerasllm.addresses import is_address
 from kerasllm.errors import RunError
+from kerasllm.json_files import read_json_file
 
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
@@ -226,7 +227,7 @@ def read_json(path: Path) -> dict:
         RunError: If the file holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except ValueError as error:  # of JSON, and of UTF-8
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):

@@ -41,6 +41,9 @@ ARGUMENTS = (
 )
 """The keys of a recipe that are arguments of a `Dataset`, for messages."""
 
+UNCLEAR_COLUMNS = "remove or rename one of them, or read one column as plain text: text=COLUMN"
+"""What to do with files in which several columns could be the prompt, or the response."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Read:
@@ -476,7 +479,7 @@ class Dataset:
         from kerasllm.data.readers.records import records
 
         split, text = self.columns["split"], self.columns["text"]
-        if text is None and holds_conversations(self.files, split):
+        if text is None and holds_conversations(self.files, split, fix=UNCLEAR_COLUMNS):
             files = find_files(self.files, split)
             return sum(1 for file in files for _ in records(file))
         documents = Documents(self.files, split=split, text=text, on_bad_row=self.on_bad_row)

@@ -368,7 +368,8 @@ def open_documents(
     )
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
-    store.file_remarks = documents.remarks
+    # Of what is held out the files are the same.
+    store.file_remarks = () if stretch.left_out is _NOTHING else documents.remarks
     return store
 
 

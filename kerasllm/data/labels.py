@@ -16,6 +16,7 @@ from kerasllm.data.label_cells import label_text
 from kerasllm.data.label_forms import ONE_HOT, forms_of, sort_key, written_otherwise
 from kerasllm.data.label_names import named_classes
 from kerasllm.errors import DataError
+from kerasllm.json_files import read_json_file
 from kerasllm.plurals import counted
 
 FILE_NAME = "labels.json"
@@ -357,7 +358,7 @@ class Labels:
         """
         path = folder / FILE_NAME
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json_file(path)
             return cls(value["raw"], value["names"], value.get("aliases"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(

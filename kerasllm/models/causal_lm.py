@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerasllm.data.chat.conversations import holds_conversations, open_conversations
 from kerasllm.data.chat.templates import ChatTemplate, choose_template, own, read_template
-from kerasllm.data.dataset import Dataset
+from kerasllm.data.dataset import UNCLEAR_COLUMNS, Dataset
 from kerasllm.data.documents import Documents, open_documents
 from kerasllm.data.sequences import (
     Sequences,
@@ -320,7 +320,7 @@ class CausalLM(TextModel):
                 where=str(dataset.files),
                 fix="leave `sample_weight` and `balance` out",
             )
-        if text is None and holds_conversations(dataset.files, split):
+        if text is None and holds_conversations(dataset.files, split, fix=UNCLEAR_COLUMNS):
             if self.chat_template is None:
                 raise DataError(
                     "The model has no chat template, which makes a text of a conversation",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasllm.errors import DataError
+from kerasllm.json_files import read_json_file
 
 OUTPUTS = "outputs.json"
 """The file beside a model that says what its outputs mean."""
@@ -110,7 +111,7 @@ def read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
     if not file.is_file():
         return Outputs(problem)
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_json_file(file)
         if facts.get("thresholds") is not None:
             facts["thresholds"] = tuple(float(each) for each in facts["thresholds"])
         outputs = Outputs(**facts)
@@ -139,4 +140,4 @@ def reads_pairs(folder: str | Path) -> bool:
 @functools.lru_cache(maxsize=8)
 def _pair_in(path: str, changed: int) -> bool:
     """Reads it once: it is asked for each line of a file."""
-    return bool(json.loads(Path(path).read_text(encoding="utf-8"))["pair"])
+    return bool(read_json_file(path)["pair"])

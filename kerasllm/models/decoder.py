@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import keras
@@ -18,10 +17,12 @@ from kerasllm.data.tokenizers import (
     has_tokenizer,
 )
 from kerasllm.errors import PresetError, RecipeError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import decoders, huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import WALKABLE
 from kerasllm.models.encoder import reading
+from kerasllm.models.finite import check_finite
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.save_preset import FACTS
 from kerasllm.models.skip_initialization import weights_to_come
@@ -135,6 +136,7 @@ def load_causal_lm(
                     keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
                 )
             task = _task_of(decoders.fix_backbone(backbone), preset)
+    check_finite(task.backbone, preset)
     check_fits(tokenizer, task.backbone.vocabulary_size)
     model = CausalLM(task, tokenizer, chat_template=template, longest=_longest(place))
     model.conversational = bool(_facts(place).get("conversational"))
@@ -209,7 +211,20 @@ def _longest(place: Path | str) -> int | None:
 def _facts(place: Path | str) -> dict:
     """Returns what kerasllm noted of a model that it saved; nothing of any other."""
     file = Path(place) / FACTS
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        facts = read_json_file(file)
+        longest = facts.get("max_length")
+        if longest is not None and (type(longest) is not int or longest < 1):
+            raise ValueError(f"max_length is {str(longest)[:80]}")
+        return facts
+    except (OSError, ValueError, AttributeError) as error:
+        raise PresetError(
+            f"{FACTS} is not what kerasllm wrote: {error}",
+            where=str(file),
+            fix="take the file from the original run",
+        ) from error
 
 
 def _task_of(backbone: keras_hub.models.Backbone, preset) -> keras_hub.models.CausalLM:

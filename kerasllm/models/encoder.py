@@ -10,6 +10,7 @@ were written.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import KerasllmError, PresetError, RecipeError
 from kerasllm.models import huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.adapters.encoder_lora import add_lora
+from kerasllm.models.finite import check_finite
 from kerasllm.models.heads import (
     HEAD_FACTS,
     HEAD_WEIGHTS,
@@ -114,6 +116,8 @@ def build_task(
         backbone = loaded.backbone
         loaded.backbone = type(backbone).from_config(backbone.get_config())
         loaded.fresh_pooler = True
+    else:
+        check_finite(loaded.backbone, preset)
     if pooling == "mean":
         # It reads no pooler: a new one has nothing to learn.
         loaded.fresh_pooler = False
@@ -137,7 +141,12 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
     Raises:
         PresetError: The folder is not a saved classifier, or cannot be read.
     """
-    folder = Path(folder)
+    task = _load_task(Path(folder), precision)
+    check_finite(task, folder)
+    return task
+
+
+def _load_task(folder: Path, precision: str | None) -> keras_hub.models.TextClassifier:
     if huggingface.is_huggingface(folder):
         return _load_with_head(folder, precision or "float32")
     if (folder / HEAD_FACTS).is_file():
@@ -387,7 +396,10 @@ def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
 def reading(preset: str | Path, kind: str = "a text classifier"):
     """Turns whatever KerasHub, Keras or h5py say about unreadable files into one kind of error."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of files that lack some: Keras leaves those as they were drawn.
+            warnings.filterwarnings("error", ".*freshly-initialized weights", UserWarning)
+            yield
     except KerasllmError:
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from kerasllm.errors import PresetError, RecipeError
+from kerasllm.json_files import read_json_file
 from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.layers import parts_of
 from kerasllm.safetensors_file import save_tensors
@@ -186,7 +187,7 @@ def read_facts(folder: Path) -> dict:
     """
     file = folder / HEAD_FACTS
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
             f"{HEAD_FACTS} cannot be read: {error}",

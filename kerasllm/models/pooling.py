@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import keras_hub
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import presets
 from kerasllm.models.heads import HEAD_FACTS, read_facts
 
@@ -106,7 +106,7 @@ def _of_kaggle(handle: str) -> str | None:
 
 def _read(file: Path, kind: type):
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
             f"{file.name} cannot be read: {error}", where=str(file), fix="fetch the file again"

@@ -6,7 +6,6 @@ This module needs neither TensorFlow nor Keras, except to look up KerasHub's own
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from kerasllm.addresses import redact
 from kerasllm.environment import cache_dir
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import digests, hub, pypi, remote, tensorflow_checkpoints
 from kerasllm.run import Run
 from kerasllm.storage import told
@@ -258,7 +258,7 @@ def check_folder(folder: Path) -> Path:
             "(model.safetensors or model.weights.h5) and a tokenizer",
         )
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = read_json_file(config_file)
     except (ValueError, OSError) as error:
         raise PresetError(
             f"config.json cannot be read: {error}", where=str(config_file), fix="fetch it again"

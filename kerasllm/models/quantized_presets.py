@@ -8,13 +8,13 @@ text. `keras_hub` by itself keeps the integers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from kerasllm.json_files import read_json_file
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import walk
 
@@ -44,7 +44,7 @@ def _quantized(folder: str | Path) -> keras.dtype_policies.DTypePolicyMap | None
     file = Path(folder) / "config.json"
     if not file.is_file():
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_json_file(file)
     policy = config.get("config", {}).get("dtype") if isinstance(config, dict) else None
     if not isinstance(policy, dict) or policy.get("class_name") != "DTypePolicyMap":
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from kerasllm.addresses import WEB, scheme_of
-from kerasllm.errors import PresetError, RunError
-from kerasllm.storage import StorageError, fetch_folder, open_place
+from kerasllm.addresses import WEB, forget_credentials, scheme_of
+from kerasllm.errors import PresetError, RunError, StorageError
+from kerasllm.storage import fetch_folder, open_place
 from kerasllm.storage.places import OBJECTS
 
 FORM = "the s3://, gs://, hdfs:// or abfs:// address of one of these; https:// of a .gguf file"
@@ -45,6 +45,12 @@ def fetch_model(address: str) -> Path:
             raise PresetError(
                 "There is no such folder", where=str(place.address), fix="check the address"
             )
+        if not any(map(_tells_a_model, names)):
+            raise PresetError(
+                "The folder holds neither a run nor a model: no recipe.yaml, no config.json",
+                where=str(place.address),
+                fix="give the folder that these files lie in",
+            )
         if "recipe.yaml" in names and "metrics.json" not in names:
             raise RunError(
                 "This run did not finish: it has no trained model",
@@ -55,12 +61,20 @@ def fetch_model(address: str) -> Path:
             names = [n for n in names if n in _OF_A_RUN or n.startswith(_FOLDERS_OF_A_RUN)]
         return fetch_folder(place, filter(_is_read, names))
     except StorageError as error:
+        forget_credentials(address)
         raise PresetError(error.what, where=error.where, fix=error.fix) from error
 
 
 def local(source: str | Path) -> str | Path:
     """Returns a run or a preset as it is, or fetched where it is named by an address."""
     return fetch_model(str(source)) if is_remote(source) else source
+
+
+def _tells_a_model(name: str) -> bool:
+    # An .index is of a TensorFlow checkpoint.
+    return name in ("recipe.yaml", "config.json") or (
+        "/" not in name and name.endswith((".gguf", ".index"))
+    )
 
 
 def _is_read(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import safetensors.numpy
 
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import presets
 from kerasllm.models.classifier_outputs import OUTPUTS
 from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts, reorder_outputs
@@ -179,7 +179,7 @@ def _unreadable(file: Path, error: Exception) -> PresetError:
 def _outputs(folder: Path) -> dict:
     file = folder / OUTPUTS
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found = read_json_file(file) if file.is_file() else {}
     except (ValueError, OSError) as error:
         raise _unreadable(file, error) from error
     return found if isinstance(found, dict) else {}

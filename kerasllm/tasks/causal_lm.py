@@ -278,7 +278,8 @@ class CausalLanguageModelling(Task):
     }
     lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte"})
     evaluate_options = (
-        *("text", "stride", "max_length", "chat_template", "template", "adapter", "output"),
+        *("text", "encoding", "delimiter", "stride", "max_length", "chat_template", "template"),
+        *("adapter", "output"),
     )
     # Losses and samples want all cores for an operation.
     sliced = False

@@ -302,7 +302,7 @@ class TextClassification(Task):
         "rows": "rows",
     }
     lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
-    evaluate_options = ("text", "text_pair", "label")
+    evaluate_options = ("text", "text_pair", "label", "encoding", "delimiter")
     predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")

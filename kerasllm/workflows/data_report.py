@@ -372,7 +372,12 @@ def _share(count: int, rows: int) -> str:
 
 
 def _safe(text: str) -> str:
-    """Data must not act on the terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in str(text))
+    """Returns data so that they do not act on the terminal, and what is not seen is."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 

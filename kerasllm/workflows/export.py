@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm.addresses import is_address
 from kerasllm.data.labels import FILE_NAME as LABELS
 from kerasllm.errors import CommandError, Interrupted, RunError
 from kerasllm.export import formats
@@ -254,6 +255,12 @@ def _refuse_part_of_a_run(path: Path) -> None:
 
 
 def _output(run: Run | None, source: str, format: str, output: str | Path | None) -> Path:
+    if is_address(output):
+        raise CommandError(
+            "An export is written to a folder of this machine",
+            where=f"--output {output}",
+            fix="name a folder, and copy it there afterwards",
+        )
     if output is not None:
         folder = Path(output)
     elif run is not None:

@@ -20,13 +20,15 @@ from pathlib import Path
 from kerasllm.addresses import scheme_of, take_credentials
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import cache_dir
-from kerasllm.errors import JobError, RunError
-from kerasllm.storage import StorageError, open_place
+from kerasllm.errors import JobError, RunError, StorageError
+from kerasllm.run import Run
+from kerasllm.storage import open_place
 from kerasllm.storage.objects import Objects
 from kerasllm.storage.places import OBJECTS
 
 _METRICS, _RECIPE, _MARK = "metrics.json", "recipe.yaml", ".committed"
 _CHECKPOINT = re.compile(r"(checkpoints/step-[0-9]+)/.+")
+_STEP = re.compile(r"checkpoints/step-([0-9]+)[/.]")
 _ATTEMPTS, _PAUSE = 3, 1.0
 
 State = tuple[int, int]
@@ -84,7 +86,13 @@ class RemoteRun:
         self._lock = threading.Lock()
         if not resume:
             self._refuse_existing()
-        shutil.rmtree(self.local, ignore_errors=True)
+        if self.local.is_dir():
+            with Run(self.local).locked():
+                pass  # Nobody trains into it.
+        if resume and self._is_ahead():
+            self.finish()
+            return
+        self._set_aside()
         if resume:
             self._fetch()
 
@@ -114,7 +122,7 @@ class RemoteRun:
                             f"The run cannot be written to the store: {what}",
                             where=self.address,
                             fix=f"the run is whole on this machine, in {self.local}; check the "
-                            "network and the credentials, and copy it or resume it",
+                            "network and the credentials, and copy it, or write it with --resume",
                         ) from error
                     time.sleep(_PAUSE * attempt)
 
@@ -170,6 +178,24 @@ class RemoteRun:
             self._there.discard(name)
         self._sent.pop(name, None)
 
+    def _is_ahead(self) -> bool:
+        """Whether what is here was not brought to the store when the training ended."""
+        here = self._here()
+        if _RECIPE not in here:
+            return False
+        if _METRICS in here and _METRICS not in self._there:
+            return True
+        committed = [name for name in self._there if name.endswith(_MARK)]
+        return max(map(_step, here), default=-1) > max(map(_step, committed), default=-1)
+
+    def _set_aside(self) -> None:
+        """Keeps what was here last, which may be the only copy, until the time after."""
+        aside = self.local.with_name(f"{self.local.name}-before")
+        if _RECIPE in self._here():
+            shutil.rmtree(aside, ignore_errors=True)
+            self.local.rename(aside)
+        shutil.rmtree(self.local, ignore_errors=True)
+
     def _fetch(self) -> None:
         """Brings what was committed here; pieces of checkpoints without a mark stay there."""
         wanted = []
@@ -207,13 +233,19 @@ def _mark_of(name: str) -> str | None:
     return match[1] + _MARK if match else None
 
 
+def _step(name: str) -> int:
+    """The step of the checkpoint that a file or a mark is of; -1 of others."""
+    match = _STEP.match(name)
+    return int(match[1]) if match else -1
+
+
 def _place(output: str) -> Objects:
     shown = take_credentials(output)
     if scheme_of(shown) not in OBJECTS:
         raise RunError(
             f"A run cannot be written to {scheme_of(shown)}://",
             where=shown,
-            fix=f"use a folder, or {', '.join(f'{one}://' for one in OBJECTS)}",
+            fix="use a folder of this machine, or s3://, gs://, hdfs:// or abfs://",
         )
     return _refused_as_run(lambda: open_place(output))
 

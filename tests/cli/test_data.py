@@ -60,3 +60,34 @@ def test_a_recipe_tells_how_its_data_are_read(run):
     status, out, _ = run("data", "report", "--recipe", "gpt_lm", "--json")
     assert status == 0
     assert json.loads(out)["parts"]["train"]["noun"] == "passage"
+
+
+def test_a_page_and_a_cleaned_copy(run, reviews, tmp_path):
+    page, copy = tmp_path / "report.html", tmp_path / "clean.csv"
+    status, _, err = run("data", "report", reviews, "--html", page, "--fix", copy)
+    assert status == 0 and page.read_text().startswith("<!doctype html>")
+    assert "1 row was left out (the text of an earlier row: 1)" in err
+    assert len(copy.read_text().splitlines()) == 42
+    status, _, err = run("data", "report", reviews, "--fix", reviews)
+    assert status == 2 and "one of the files that are read" in err
+
+
+def test_columns_that_are_not_read_are_named(run, tmp_path):
+    path = tmp_path / "more.csv"
+    lines = [f"{number},a film number {number},{number % 2}" for number in range(20)]
+    path.write_text("id,text,label\n" + "\n".join(lines) + "\n")
+    _, out, _ = run("data", "report", path)
+    assert "text 'text', label 'label' (single label); not read: 'id'" in out
+
+
+def test_convert_tells_what_it_wrote(run, reviews, tmp_path):
+    status, _, err = run("data", "convert", reviews, "--output", tmp_path / "reviews.parquet")
+    assert status == 0
+    assert "42 rows, each read again and compared; columns review, stars" in err
+    assert run("data", "convert", reviews, "--output", reviews)[0] == 2
+    assert run("data", "convert", reviews, "--output", tmp_path / "reviews.xlsx")[0] == 2
+
+
+def test_prepare_needs_a_recipe(run):
+    status, _, err = run("data", "prepare")
+    assert status == 2 and "--recipe" in err

@@ -53,6 +53,25 @@ def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):  #
     assert json.loads(asked.out)["text"] == chat["text"]
 
 
+def test_messages_and_marks_are_read_as_in_training(kerasllm, opened, tmp_path):  # noqa: F811
+    parts = [{"type": "text", "text": "word1"}]
+    rows = [
+        {"messages": [{"role": "user", "content": "word1"}]},
+        {"Messages": [{"role": "developer", "content": ""}, {"role": "user", "content": parts}]},
+        {"messages": json.dumps([{"role": "user", "content": "\ufeffword1"}])},
+    ]
+    (tmp_path / "chats.jsonl").write_text(
+        "\ufeff" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    told = ["--max-new-tokens", 6, "--json"]
+    result = kerasllm("generate", "tiny", "--input", tmp_path / "chats.jsonl", *told)
+    assert result.status == 0, result.err
+    assert len({json.loads(line)["text"] for line in result.out.splitlines()}) == 1
+    alone = kerasllm("generate", "tiny", "--prompt", "\ufeffword1", *told)
+    plain = kerasllm("generate", "tiny", "--prompt", "word1", *told)
+    assert json.loads(alone.out)["text"] == json.loads(plain.out)["text"]
+
+
 def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypatch):  # noqa: F811
     told = ["generate", "tiny", "--prompt", "word1", "--max-new-tokens", 6, "--seed", 1, "--json"]
     plain, chat = kerasllm(*told), kerasllm(*told, "--chat")

@@ -27,6 +27,15 @@ def dataset() -> Dataset:
     return Dataset.from_lists(TEXTS, LABELS)
 
 
+def test_it_is_asked_which_column_is_which(tmp_path):
+    path = tmp_path / "qa.csv"
+    path.write_text("question,answer,solution\na,b,c\n,,\nd,e,f\n")
+    with pytest.raises(DataError, match="could each be the response") as error:
+        Dataset.from_files(path).count
+    assert "text=COLUMN" in error.value.fix
+    assert Dataset.from_files(path, text="solution").count == 2
+
+
 def test_rows_and_labels(dataset):
     assert len(dataset) == 20 and dataset.counts == {"rare": 4, "often": 16}
     assert list(dataset.labels) == ["often", "rare"]

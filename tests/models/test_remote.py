@@ -89,3 +89,7 @@ def test_what_is_not_there(s3):
     with pytest.raises(PresetError, match="There is no such folder") as caught:
         resolve("s3://bucket/none")
     assert caught.value.where == "s3://bucket/none"
+    s3.put("bucket", "data/part-0.csv", b"text,label\n")
+    with pytest.raises(PresetError, match="neither a run nor a model") as caught:
+        resolve("s3://bucket/data")
+    assert caught.value.where == "s3://bucket/data"

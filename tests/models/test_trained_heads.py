@@ -131,7 +131,11 @@ def test_the_same_classes_in_other_words():
 
 def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_preset, tmp_path):
     trained = bert_classifier(
-        toy_preset, labels=["score"], pooling="mean", outputs=Outputs("regression", std=9.0)
+        toy_preset,
+        labels=["score"],
+        pooling="mean",
+        precision="float32",
+        outputs=Outputs("regression", std=9.0),
     )
     trained.save_to_preset(tmp_path / "trained")
     write_csv(toy_data / "train.csv", [(text, f"{len(text)}.5") for text, _ in toy_rows(240)])
@@ -142,7 +146,8 @@ def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_pres
     )
     assert head.startswith("trained")
     scores = logits(model) * model.outputs.std + model.outputs.mean
-    np.testing.assert_allclose(scores, logits(trained), rtol=1e-4, atol=1e-4)
+    # In the unit of the data, which is wide: what is rounded is a multiple of it.
+    np.testing.assert_allclose(scores, logits(trained), rtol=1e-3, atol=2e-3)
 
 
 def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):

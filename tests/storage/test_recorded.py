@@ -75,5 +75,9 @@ def test_a_run_elsewhere(s3, web, toy_preset, tmp_path, own_cache, monkeypatch, 
     assert status == 0 and "continuing after step" in shown, shown
     status, shown = command("evaluate", RUN, "--data", signed, "--json")
     assert metrics_in(shown)["loss"] != before["loss"]
-    assert command("predict", RUN, "A film to remember.")[0] == 0
+    answers = tmp_path / "answers.jsonl"
+    rows = ["--input", f"s3://{KEY}:{SECRET}@bucket/in/train.csv", "--output", str(answers)]
+    assert command("predict", RUN, *rows)[0] == 0
+    written = answers.read_text()
+    assert written.count("\n") == 120 and not any(secret in written for secret in _SECRETS)
     assert command("compress", RUN, "--method", "int8", "--output", RUN)[0] == 2

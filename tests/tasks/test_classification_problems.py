@@ -66,7 +66,7 @@ def several(tmp_path_factory, toy_preset):
             words = [WORDS[label] for label, has in zip(WORDS, one) if has]
             rows.append((" ".join(["the film was", *words]), *one))
         write_csv(folder / f"{name}.csv", rows, ("text", *WORDS))
-    more = ("data.label=[sad, glad]", "model.pooling=mean")
+    more = ("data.label=[sad, glad]", "model.pooling=mean", "data.leaks=warn")
     return _train("multi_label_cls", folder, toy_preset, *more)
 
 

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from kerasllm.errors import JobError, RunError
-from kerasllm.storage import StorageError
+from kerasllm.errors import JobError, RunError, StorageError
+from kerasllm.run import Run
 from kerasllm.training.checkpoints import CheckpointStore
 from kerasllm.workflows import remote_run
 from kerasllm.workflows.remote_run import RemoteRun
@@ -63,7 +63,7 @@ def test_a_run_is_mirrored_and_fetched(s3, begin, tmp_path):
     assert (again.local / "metrics.jsonl").read_text() == "{}\n"
 
 
-def test_what_was_not_committed_is_not_read(s3, begin, monkeypatch):
+def test_what_was_not_committed_is_not_read(s3, begin, tmp_path, monkeypatch):
     remote = begin()
     write(remote, recipe_yaml="task: x\n")
     save(store_of(remote), 1)
@@ -79,6 +79,7 @@ def test_what_was_not_committed_is_not_read(s3, begin, monkeypatch):
         network.setattr(type(remote._place), "write", broken)
         save(store_of(remote), 2)
     assert "checkpoints/step-1.committed" in names(s3), "the old one stays until the new one is"
+    shutil.rmtree(tmp_path / "cache")  # Another machine.
     again = begin(resume=True)
     assert CheckpointStore(again.local / "checkpoints").steps() == [1]
     again.finish()
@@ -103,6 +104,38 @@ def test_a_store_that_fails_does_not_end_the_training(s3, begin, notes, monkeypa
         assert str(remote.local) in caught.value.fix
     remote.finish()
     assert "checkpoints/step-1.committed" in names(s3)
+
+
+def test_what_the_store_did_not_take_is_not_lost(s3, begin, monkeypatch):
+    remote = begin()
+    write(remote, recipe_yaml="task: x\n")
+    save(store_of(remote), 1)
+    monkeypatch.setattr(remote_run, "_PAUSE", 0)
+    with monkeypatch.context() as network:
+        network.setattr(type(remote._place), "write", lambda self, *given: _gone())
+        save(store_of(remote), 2)
+    assert "checkpoints/step-2.committed" not in names(s3)
+    again = begin(resume=True)
+    assert CheckpointStore(again.local / "checkpoints").newest().step == 2
+    assert "checkpoints/step-2.committed" in names(s3)
+    for name in s3.names("bucket"):
+        s3.client.delete_object(Bucket="bucket", Key=name)
+    new = begin()
+    assert not new.local.exists()
+    assert (new.local.with_name("worker-0-before") / "checkpoints/step-2").is_dir()
+
+
+def _gone():
+    raise StorageError("the network is gone")
+
+
+def test_a_run_that_is_being_trained_is_left_alone(s3, begin):
+    remote = begin()
+    write(remote, recipe_yaml="task: x\n")
+    remote.finish()
+    with Run(remote.local).locked(), pytest.raises(RunError, match="Another process"):
+        begin(resume=True)
+    assert (remote.local / "recipe.yaml").is_file()
 
 
 def test_metrics_come_last_and_go_first(s3, begin, monkeypatch):

@@ -193,6 +193,10 @@ class ConversationFiles:
         """The names of the shapes that the first rows of the files have, each once."""
         return list(dict.fromkeys(shape.name for shape in self._shapes))
 
+    def description(self) -> str:
+        """Says in words which columns most rows are read from."""
+        return "; ".join(dict.fromkeys(map(str, self._shapes)))
+
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
         """Yields file number, line, what it holds and what is wrong with it, of each row."""
         for number, (file, shape) in enumerate(zip(self._files, self._shapes, strict=True)):
@@ -250,7 +254,8 @@ class ConversationFiles:
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
-                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
+                fix="correct the file, or let finetune leave bad rows out: "
+                "--set data.on_bad_row=skip",
             )
         if held:
             yield _batch(held, number, lines)

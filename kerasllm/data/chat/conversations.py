@@ -32,7 +32,10 @@ _VERSION = 1
 
 
 def holds_conversations(
-    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
+    spec: str | os.PathLike | Sequence[str | os.PathLike],
+    split: str = "train",
+    *,
+    fix: str | None = None,
 ) -> bool:
     """Tells by the columns of the first rows whether files hold conversations, or else texts.
 
@@ -41,6 +44,8 @@ def holds_conversations(
     Args:
         spec: As for `open_conversations`, and text files.
         split: The part that `starter:NAME` means. Defaults to `"train"`.
+        fix: What to do where it is not clear which column is which. Defaults to `None`: to name
+            them in the recipe.
 
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
@@ -53,7 +58,7 @@ def holds_conversations(
         raise DataError(
             f"The rows look like conversations, but {error}",
             where=where,
-            fix=f"{error.fix}; {PLAIN_TEXT}",
+            fix=fix or f"{error.fix}; {PLAIN_TEXT}",
         ) from None
     if kind == "pair":
         raise DataError(

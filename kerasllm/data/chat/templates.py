@@ -14,6 +14,7 @@ from kerasllm.data.chat.template_sandbox import SandboxedTemplate
 from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, TokenizerJson
 from kerasllm.errors import DataError, RecipeError
+from kerasllm.json_files import read_json_file
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -256,18 +257,29 @@ def read_template(folder: str | Path) -> str | None:
             return (folder / TEMPLATE_FILE).read_text(encoding="utf-8")
         if not (folder / CONFIG_FILE).is_file():
             return None
-        settings = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        settings = read_json_file(folder / CONFIG_FILE)
     except ValueError as error:
         raise DataError(
             f"The chat template cannot be read: {error}",
             where=str(folder),
             fix="fetch the file again, or choose a built-in template",
         ) from error
-    found = settings.get("chat_template")
+    found = settings.get("chat_template") if isinstance(settings, dict) else None
     if isinstance(found, list):
-        named = {one["name"]: one["template"] for one in found}
-        return named.get("default")
+        if not all(isinstance(one, dict) and "name" in one for one in found):
+            raise _no_text(folder)
+        found = next((one.get("template") for one in found if one["name"] == "default"), None)
+    if found is not None and not isinstance(found, str):
+        raise _no_text(folder)
     return found
+
+
+def _no_text(folder: Path) -> DataError:
+    return DataError(
+        "The chat template is no text",
+        where=f"{folder / CONFIG_FILE}: chat_template",
+        fix="fetch the file again, or choose a built-in template",
+    )
 
 
 def _variables(tokenizer: TokenizerJson) -> dict[str, str]:

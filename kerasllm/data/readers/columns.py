@@ -58,7 +58,7 @@ def find_column(
     """
     free = [column for column in columns if column not in taken]
     for name in COMMON_NAMES[role]:
-        found = sorted((column for column in free if column.lower() == name), key=name.__ne__)
+        found = sorted((column for column in free if _plain(column) == name), key=name.__ne__)
         if found:
             check_column(role, found[0], columns, file)
             return found[0]
@@ -96,11 +96,16 @@ def common_pair(columns: Sequence[str], taken: Sequence[str] = ()) -> tuple[str,
     named: dict[str, str] = {}
     for column in columns:
         if column not in taken:
-            named.setdefault(column.lower(), column)
+            named.setdefault(_plain(column), column)
     for first, second in COMMON_PAIRS:
         if first in named and second in named and (first == _TEXT or _TEXT not in named):
             return named[first], named[second]
     return None
+
+
+def _plain(column: str) -> str:
+    """A name in lower case, without what a conversion may have left around it."""
+    return column.strip().strip("\ufeff").lower()
 
 
 def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -> None:

@@ -33,7 +33,7 @@ def table_columns(file: DataFile, dialect: Dialect) -> list[str]:
 def table_first_lines(file: DataFile, count: int, dialect: Dialect) -> list[list[str]]:
     """The fields of so many first records, the header among them."""
     _, rows, _ = _open(file, dialect, header=False)
-    return [fields for _, fields, _ in itertools.islice(rows, count) if fields is not None]
+    return [fields for _, fields, _ in itertools.islice(rows, count) if not _is_blank(fields)]
 
 
 def table_rows(
@@ -59,17 +59,17 @@ def table_rows(
         if problem is not None:
             yield line, (), problem
             continue
-        # Without a header, the first row tells how many fields there are.
-        width = width or len(fields)
         first = fields[0]
-        if width > 1 and (not first or first in names or first.isspace()):
-            if not any(map(str.strip, fields)):
+        if width != 1 and (not first or first in names or first.isspace()):
+            if _is_blank(fields):
                 notes.add("rows without a value left out", f"{file.name}:{line}")
                 continue
             if names and _is_header(fields, header, file, line):
                 place = f"{file.name}:{line}"
                 notes.add("lines that repeat the header left out", place, revised=True)
                 continue
+        # Without a header, the first row tells how many fields there are.
+        width = width or len(fields)
         if len(fields) == width:
             yield line, chosen(fields), None
         elif _fits(fields, header, width):
@@ -81,6 +81,10 @@ def table_rows(
             # What it has, so that an id in front is known.
             there = [fields[place] if place < len(fields) else "" for place in places]
             yield line, there, Fault(problem + records.span(line), FIELDS)
+
+
+def _is_blank(fields: Sequence[str] | None) -> bool:
+    return not fields or not any(map(str.strip, fields))
 
 
 def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
@@ -125,7 +129,8 @@ def _open(
     rows = iter(records)
     if not header:
         return records, rows, []
-    line, fields, problem = next(rows, (1, [], None))
+    filled = (row for row in rows if row[2] is not None or not _is_blank(row[1]))
+    line, fields, problem = next(filled, (1, [], None))
     if problem is not None:
         raise DataError(
             f"The header cannot be read: {problem}",

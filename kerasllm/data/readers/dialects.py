@@ -26,6 +26,7 @@ _TAB = "\t"
 # How a tab may be written in a recipe and on a command line.
 _TABS = ("tab", "\\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
+_BLANK = "".join(DELIMITERS) + " \r\n"
 _BACKSLASH = re.compile(r'\\(["\\\r\n])?')
 _SPACED = re.compile(r' +"(?:[^"]|"")*"')
 
@@ -106,7 +107,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     usual = _TAB if file.suffix == ".tsv" else ","
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     skipped = 1 if separator else 0
-    lines = lines[skipped:]
+    lines = [line for line in lines[skipped:] if line.strip(_BLANK)]
     named = _TAB if file.delimiter in _TABS else file.delimiter
     found = named or (separator[1] if separator else _delimiter(lines, usual))
     remarks = []
@@ -146,18 +147,20 @@ def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    """The fields of the lines, with quotes escaped by a backslash where this fits better."""
-    if delimiter == _TAB:
-        rows = [line.rstrip("\r\n").split(_TAB) for line in lines if line.strip("\r\n")]
-        return rows or [[""]]
+    """The fields of the lines, with quotes read as it fits best."""
 
-    def read(escaped: bool) -> list[list[str]]:
-        dialect = Dialect(delimiter, escaped=escaped, spaced=True)
+    def read(escaped: bool = False) -> list[list[str]]:
+        dialect = Dialect(delimiter, escaped=escaped, spaced=delimiter != _TAB)
         return [row for row in _records(dialect.lenient_records(lines)) if row] or [[""]]
 
-    rows = read(False)
+    if delimiter == _TAB:
+        rows = [line.rstrip("\r\n").split(_TAB) for line in lines if line.strip("\r\n")]
+        rows = rows or [[""]]
+        quoted = _share(rows) < 1 and any('"' in line for line in lines)
+        return max(rows, read(), key=_share) if quoted else rows
+    rows = read()
     if _share(rows) < 1 and any('\\"' in line for line in lines):
-        return max(rows, read(True), key=_share)
+        return max(rows, read(escaped=True), key=_share)
     return rows
 
 

@@ -24,6 +24,7 @@ from kerasllm.data.readers.faults import (
     BROKEN_BYTES,
     EMPTY_LABEL,
     EMPTY_TEXT,
+    FIELDS,
     LABEL,
     TEXT_TYPE,
     Fault,
@@ -482,7 +483,8 @@ class Source:
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file, line, problem))
-                if not refuse and self.problem:
+                # In a row of the wrong length, nobody knows which field is the label.
+                if not refuse and self.problem and reason_of(problem) != FIELDS:
                     if values:
                         self._count_bad_label(values[width:])
                     else:

@@ -10,7 +10,8 @@ from kerasllm.data.label_cells import is_number
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40
 _FEW_ROWS = 4
-_WORD = re.compile(r"\w{1,20}")
+_WORD = re.compile(r"\w{1,20}(?: \w{1,20}){0,2}")
+_THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -51,7 +52,7 @@ class Habits:
         """How much a line of a text looks like a row: 0, not; 1, perhaps; 2, clearly.
 
         It does if it has as many fields as a row, or more, and values like a row's. What may be a
-        number with a comma, as in `1,000` and `1,5`, is no clear sign.
+        number with a comma, as in `1,000`, is no clear sign.
 
         Args:
             line: The line.
@@ -89,9 +90,11 @@ class Habits:
         )  # fmt: skip
 
     def _is_one_number(self, fields: Sequence[str], place: int) -> bool:
-        """Whether a comma stands in a number, as in `1,000` or `1,5`."""
+        """Whether a comma stands in a number, as in `1,000`."""
         before = fields[place - 1][-1:] if place else ""
-        return self._delimiter == "," and before.isdigit() and fields[place][:1].isdigit()
+        return self._delimiter == "," and before.isdigit() and bool(
+            _THOUSANDS.match(fields[place])
+        )
 
 
 def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool:

@@ -23,6 +23,8 @@ _FEWEST_TOKENS = 8
 # Rows that were cut to fewer tokens may be the same up to there alone.
 _FEWEST_CUT = 32
 _PLACES = 3
+# What is compared takes some 50 bytes a row for a moment.
+_MOST_ROWS = 20_000_000
 _A, _B, _C = (np.uint64(each) for each in
               (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # fmt: skip
 
@@ -56,11 +58,13 @@ class ShortCheck:
         leaks: Leaks between the parts.
         duplicates: Training rows that repeat an earlier one.
         conflicts: Training rows whose text has other labels elsewhere.
+        too_many: Whether there are so many rows that they were not compared.
     """
 
     leaks: tuple[Leak, ...] = ()
     duplicates: int = 0
     conflicts: int = 0
+    too_many: bool = False
 
     @property
     def refused(self) -> list[Leak]:
@@ -71,6 +75,8 @@ class ShortCheck:
 
     def lines(self) -> list[str]:
         """Returns what to tell, in up to two lines."""
+        if self.too_many:
+            return [f"rows are not compared with each other: there are over {_MOST_ROWS:,}"]
         found = []
         if self.leaks:
             found.append(f"warning: {', '.join(map(str, self.leaks))}")
@@ -98,16 +104,17 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
     >>> check_rows(data.parts).lines()
     ['warning: 12 test rows are in train too (1.2%)']
     """
-    of_store: dict[str, np.ndarray] = {}
-    hashes = {}
-    for part, rows in parts.items():
-        if hasattr(rows, "store_rows"):
-            # Training and validation data may be of one store.
-            if (key := rows.store.fingerprint) not in of_store:
-                of_store[key] = row_hashes(rows.store, max_length)
-            hashes[part] = of_store[key][rows.store_rows]
-    if "train" not in hashes:
+    compared = {part: rows for part, rows in parts.items() if hasattr(rows, "store_rows")}
+    if "train" not in compared:
         return ShortCheck()
+    # Training and validation data may be of one store.
+    stores = {rows.store.fingerprint: rows.store for rows in compared.values()}
+    if sum(map(len, stores.values())) > _MOST_ROWS:
+        return ShortCheck(too_many=True)
+    of_store = {key: row_hashes(store, max_length) for key, store in stores.items()}
+    hashes = {
+        part: of_store[rows.store.fingerprint][rows.store_rows] for part, rows in compared.items()
+    }
     train = hashes["train"]
     usable = np.flatnonzero(train)
     distinct, first, group = np.unique(train[usable], return_index=True, return_inverse=True)

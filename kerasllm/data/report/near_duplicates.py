@@ -21,6 +21,7 @@ _MINIMA = _BANDS * _ROWS
 # A shorter text has too few shingles for a share of them.
 _FEWEST_SHINGLES = 16
 _MOST_CHARACTERS = 1 << 16
+_PAIRS_AT_A_TIME = 1 << 16
 _WORDS = re.compile(r"[^\W_]+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -71,13 +72,13 @@ class Sketches:
     def pairs(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Returns pairs of texts that are nearly the same, int64 `[pairs, 2]`, the first first.
 
-        Each text is paired with an earlier one, not with all that are like it.
+        They connect all texts that are alike, see `groups_of`, and are not all pairs of these.
         """
         if not self._bands:
             return np.empty((0, 2), np.int64)
         bands, minima = np.concatenate(self._bands), np.concatenate(self._minima)
         usable = np.flatnonzero(~np.concatenate(self._short))
-        found = []
+        found, group = np.empty((0, 2), np.int64), np.arange(len(bands))
         for band in range(_BANDS):
             keys = bands[usable, band]
             order = np.argsort(keys, kind="stable")
@@ -86,34 +87,39 @@ class Sketches:
             first = rows[np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))]
             # With the first of its band, and with the one before.
             later = np.flatnonzero(~begins)
-            found.append(np.stack([first[later], rows[later]], 1))
-            found.append(np.stack([rows[later - 1], rows[later]], 1))
-        pairs = np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 2), np.int64)
-        same = np.empty(len(pairs), np.float32)
-        for start in range(0, len(pairs), 1 << 16):
-            part = slice(start, start + (1 << 16))
-            one, other = pairs[part].T
-            same[part] = (minima[one] == minima[other]).mean(1)
-        # Of bytes, one in 256 agrees by chance.
-        return pairs[(same - 1 / 256) / (1 - 1 / 256) >= threshold]
+            for earlier in (first[later], rows[later - 1]):
+                pairs = np.stack([earlier, rows[later]], 1)
+                pairs = pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
+                pairs = pairs[_likeness(minima, pairs) >= threshold]
+                if len(pairs):
+                    found = np.concatenate([found, pairs])
+                    group = groups_of(found, len(group))
+        return found
+
+
+def _likeness(minima: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Returns the estimated share of shingles that pairs have in common, float32 `[pairs]`."""
+    same = np.empty(len(pairs), np.float32)
+    for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
+        part = slice(start, start + _PAIRS_AT_A_TIME)
+        one, other = pairs[part].T
+        same[part] = (minima[one] == minima[other]).mean(1)
+    # Of bytes, one in 256 agrees by chance.
+    return (same - 1 / 256) / (1 - 1 / 256)
 
 
 def groups_of(pairs: np.ndarray, count: int) -> np.ndarray:
     """Returns the first row of each row's group, int64 `[count]`, where pairs are connected."""
     group = np.arange(count)
-    for one, other in pairs.tolist():
-        one, other = _root(group, one), _root(group, other)
-        group[max(one, other)] = min(one, other)
-    while (up := group[group]).tobytes() != group.tobytes():
-        group = up
-    return group
-
-
-def _root(group: np.ndarray, row: int) -> int:
-    while group[row] != row:
-        group[row] = group[group[row]]
-        row = int(group[row])
-    return row
+    one, other = pairs.T
+    while True:
+        before = group.copy()
+        least = np.minimum(group[one], group[other])
+        np.minimum.at(group, group[one], least)
+        np.minimum.at(group, group[other], least)
+        group = group[group]
+        if np.array_equal(group, before):
+            return group
 
 
 def _shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

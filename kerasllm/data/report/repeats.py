@@ -78,7 +78,7 @@ def _leaks(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Finding]:
                 f"{'is' if len(rows) == 1 else 'are'} in {other} too",
                 f"remove them from {other}, or what is measured on {name} is too good",
                 rows,
-                [(first[row], row) for row in rows[:_MOST_EXAMPLES]],
+                [(first[row], row) for row in _one_each(rows, first)],
                 facts={"part": name, "share": round(share, 4)},
             )
         )
@@ -122,6 +122,7 @@ def _score_spread(scan: Scan) -> float | None:
 
 
 def _one_each(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Returns a few of some rows, of different texts."""
     _, places = np.unique(first[rows], return_index=True)
     return rows[np.sort(places)][:_MOST_EXAMPLES]
 
@@ -142,7 +143,7 @@ def _duplicates(scan: Scan, usable: np.ndarray) -> list[Finding]:
                 f"{'repeats' if len(rows) == 1 else 'repeat'} the text of an earlier row",
                 "keep one of each: what is there twice counts twice",
                 rows,
-                [(first[row], row) for row in rows[:_MOST_EXAMPLES]],
+                [(first[row], row) for row in _one_each(rows, first)],
                 facts={"part": part, "share": round(share, 4)},
             )
         )
@@ -186,7 +187,7 @@ def _near(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Finding]:
                 f"{' or '.join(names[:number])}",
                 f"remove them from {names[0]} if they are one text with small changes",
                 mine,
-                [(group[row], row) for row in mine[:_MOST_EXAMPLES]],
+                [(group[row], row) for row in _one_each(np.array(mine), group)],
                 facts={"part": names[number]},
             )
         )
@@ -194,7 +195,7 @@ def _near(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Finding]:
         mine = sorted(partner)
         other = [row for row in mine if scan.labels[row] != scan.labels[partner[row]]]
         labelled = f"; {len(other):,} with another label" if other else ""
-        shown = (other or mine)[:_MOST_EXAMPLES]
+        shown = _one_each(np.array(other or mine), group).tolist()
         found.append(
             Finding(
                 "near_duplicates",

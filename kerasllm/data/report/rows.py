@@ -21,6 +21,7 @@ Label = str | tuple[str, ...] | float | None
 
 _TABLES = (".csv", ".tsv")
 _PREFERENCE = "preference"
+_MOST_UNREAD = 8
 _CHUNK = 4096
 _CHUNK_CHARACTERS = 1 << 22
 _BAD_KEPT = 1000
@@ -123,7 +124,20 @@ def labelled_rows(source: Source) -> ReportRows:
             bad("", 0, "")
 
     problem = source.problem.kind if source.problem else None
-    return ReportRows(source.files, source.description(), read, problem=problem)
+    read_as = source.description()
+    if unread := _unread(source):
+        more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
+        read_as += f"; not read: {', '.join(map(repr, unread[:_MOST_UNREAD]))}{more}"
+    return ReportRows(source.files, read_as, read, problem=problem)
+
+
+def _unread(source: Source) -> list[str]:
+    """Returns the columns of the first file that are neither text nor label."""
+    file, form, columns = source.readings[0]
+    if source.headerless or form.columns is None:
+        return []
+    used = {*columns.texts, *columns.labels}
+    return [name for name in form.columns(file) if name not in used]
 
 
 def record_rows(
@@ -165,7 +179,7 @@ def record_rows(
                 bad(files.files[number], line, problem)
 
     noun = "pair" if preferences else "conversation"
-    return ReportRows(files.files, f"{noun}s", read, noun=noun)
+    return ReportRows(files.files, f"{noun}s: {files.description()}", read, noun=noun)
 
 
 def _said(found: Any) -> tuple[str, ...]:

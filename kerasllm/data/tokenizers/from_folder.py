@@ -15,6 +15,7 @@ from kerasllm.data.tokenizers.tokenizer_json import (
     TokenizerJson,
 )
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 
 PRESET_SUBFOLDER = "huggingface"
 """Where a KerasHub preset folder keeps these files: it has a `tokenizer.json` of its own kind."""
@@ -47,6 +48,18 @@ def from_folder(folder: str | Path) -> TokenizerJson:
     folder = Path(folder)
     if (folder / PRESET_SUBFOLDER).is_dir():
         folder = folder / PRESET_SUBFOLDER
+    try:
+        return _from_folder(folder)
+    except (AttributeError, KeyError, IndexError, TypeError, OSError, ValueError) as error:
+        # Of files that others wrote: a value of another kind than the format has there.
+        raise PresetError(
+            f"The tokenizer's files are not as transformers writes them: {error}",
+            where=str(folder),
+            fix="fetch them again",
+        ) from error
+
+
+def _from_folder(folder: Path) -> TokenizerJson:
     settings = _json(folder / CONFIG_FILE)
     parts = _parts(folder)
     named = _named_tokens(settings, _json(folder / "special_tokens_map.json"))
@@ -58,6 +71,12 @@ def from_folder(folder: str | Path) -> TokenizerJson:
     for name in (GENERATION_FILE, "config.json"):
         ids = _json(folder / name).get("eos_token_id")
         for id in ids if isinstance(ids, list) else [ids]:
+            if id is not None and type(id) is not int:
+                raise PresetError(
+                    f"eos_token_id holds {str(id)[:80]!r}, which is no id",
+                    where=str(folder / name),
+                    fix="fetch the file again",
+                )
             stops.append(by_id.get(id) or _token_of(parts, id))
     return TokenizerJson(
         json.dumps(parts, ensure_ascii=False),
@@ -192,7 +211,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
     except ValueError as error:
         raise PresetError(
             f"not valid JSON: {error}", where=str(path), fix="fetch the file again"

@@ -16,6 +16,7 @@ from kerasllm.data.tokenizers.spans import engine_spans, trims_of
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.word_cache import BulkEngine
 from kerasllm.errors import PresetError
+from kerasllm.json_files import parse_json
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -270,7 +271,7 @@ def check_fits(tokenizer: TokenizerJson, rows: int) -> None:
 
 def _without_framing(content: str, where: str | None) -> str:
     try:
-        parts = json.loads(content)
+        parts = parse_json(content)
         parts.update(truncation=None, padding=None, post_processor=None)
     except (ValueError, AttributeError) as error:
         raise PresetError(

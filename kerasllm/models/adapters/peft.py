@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import digests
 from kerasllm.models.adapters.low_rank import LowRank
 from kerasllm.models.adapters.targets import ends_with, module_of
@@ -243,7 +244,7 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
 def _read_config(folder: Path) -> dict:
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json_file(path)
     except FileNotFoundError:
         raise PresetError(
             f"{folder} holds no adapter: there is no {CONFIG} in it",

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras_hub
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models.huggingface.config import check_config
 from kerasllm.models.huggingface.tokenizer import build_tokenizer
 from kerasllm.models.huggingface.weights import stage_weights
@@ -47,7 +48,7 @@ def is_huggingface(folder: str | Path) -> bool:
 def read_config(file: Path) -> dict:
     """Reads a `config.json`, of Hugging Face or of KerasHub."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
             f"not a valid {CONFIG}: {error}", where=str(file), fix="fetch the file again"
@@ -55,6 +56,10 @@ def read_config(file: Path) -> dict:
     if not isinstance(config, dict):
         raise PresetError(
             f"not a valid {CONFIG}: not an object", where=str(file), fix="fetch the file again"
+        )
+    if not isinstance(config.get("architectures") or [], list):
+        raise PresetError(
+            f"not a valid {CONFIG}: architectures is no list", where=str(file), fix="fetch it again"
         )
     return config
 

@@ -33,6 +33,10 @@ HARMLESS = frozenset(
 )
 
 
+_MOST = (1 << 31) - 1
+_MOST_LAYERS = 1000
+
+
 class Only(NamedTuple):
     """What KerasHub builds, whatever a key says.
 
@@ -55,7 +59,14 @@ def check_sizes(sizes: Iterable[str], config: Mapping, where: str) -> None:
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PresetError(
-                f"{key} must be a whole number above 0, got {value!r}",
+                f"{key} must be a whole number above 0, got {str(value)[:80]!r}",
+                where=where,
+                fix="take the file from the model's own repository",
+            )
+        most = _MOST_LAYERS if "layers" in key else _MOST
+        if value > most:
+            raise PresetError(
+                f"{key} is {value:,}, and kerasllm builds models up to {most:,}",
                 where=where,
                 fix="take the file from the model's own repository",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import safetensors
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -34,7 +34,17 @@ class StoredTensor:
     dtype: str
 
     def read(self) -> np.ndarray:
-        """Reads the tensor, in its own type."""
+        """Reads the tensor, in its own type.
+
+        Raises:
+            PresetError: If it holds no real numbers: weights of another kind are not computed with.
+        """
+        if self.dtype and not self.dtype.startswith(("F", "BF")):
+            raise PresetError(
+                f"the tensor {self.name} is of the type {self.dtype}, and weights are real numbers",
+                where=str(self.file),
+                fix="use a model whose weights are stored as float32, float16 or bfloat16",
+            )
         with safetensors.safe_open(self.file, framework="numpy") as opened:
             return opened.get_tensor(self.name)
 
@@ -56,7 +66,7 @@ def list_tensors(folder: Path) -> list[StoredTensor]:
 def _weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         return [folder / WEIGHTS]
-    names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+    names = sorted(set(read_json_file(folder / INDEX)["weight_map"].values()))
     for name in names:
         if name != Path(name).name:
             raise PresetError(

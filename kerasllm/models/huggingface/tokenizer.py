@@ -7,7 +7,6 @@ transformers wrote before version 5. Here the vocabulary is read from those file
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import MappingProxyType
 import keras_hub
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import read_json_file
 from kerasllm.models.huggingface.sentencepiece_models import (
     from_pieces,
     with_albert_rules,
@@ -294,7 +294,7 @@ def _json(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
     except ValueError as error:
         raise PresetError(
             f"not valid JSON: {error}", where=str(path), fix="fetch the file again"

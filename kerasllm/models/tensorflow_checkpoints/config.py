@@ -5,13 +5,13 @@ Each value is then honoured or refused by name in `huggingface.config`, as for a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from kerasllm.errors import PresetError
+from kerasllm.json_files import parse_json
 from kerasllm.models.huggingface.checks import Only, check_fixed
 from kerasllm.models.huggingface.config import FAMILIES, check_config
 
@@ -72,7 +72,7 @@ def read_config(files: Sequence[Path]) -> dict:
 
 
 def _from_google(file: Path) -> dict:
-    config = _read(file, json.loads)
+    config = _read(file, parse_json)
     if config.get("model_type", "bert") != "bert":
         raise PresetError(
             f"model_type is {config['model_type']!r}; of TensorFlow's checkpoints kerasllm reads "

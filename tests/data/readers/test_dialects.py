@@ -55,6 +55,12 @@ def test_delimiters_are_detected_and_named(tmp_path, suffix, delimiter, word, st
     assert len(named) == (word != usual)
 
 
+@pytest.mark.parametrize("delimiter", [";", "|", "\t", ","])
+def test_delimiters_are_detected_around_texts_of_several_lines(tmp_path, delimiter):
+    rows = [(f"line {n}, one\nand; two\nand three", "good") for n in range(5)] + ROWS
+    assert read(tmp_path / "data.csv", written(rows, delimiter=delimiter))[0] == rows
+
+
 def test_a_delimiter_is_detected_without_known_names_and_without_a_header(tmp_path):
     rows = [(f"Satz Nummer {n}, {n} mal so lang", "gut" if n % 2 else "schlecht") for n in range(9)]
     names = ("satz", "urteil")
@@ -112,6 +118,15 @@ def test_rows_of_delimiters_alone_are_left_out_and_counted(tmp_path):
     (line,) = source.notes.lines()
     assert line.startswith("rows without a value left out: 4, the first at")
     assert line.endswith("a.csv:3")
+
+
+@pytest.mark.parametrize("start", [",,\n", "\n , \n,,\n", "\n\n"])
+def test_blank_rows_above_the_header(tmp_path, start):
+    found, _ = read(tmp_path / "a.csv", start + "text,label,\na,x,\nb,y,\n")
+    assert found == [("a", "x"), ("b", "y")]
+    rows = [(f"A text of words {n}", "good" if n % 2 else "bad") for n in range(9)]
+    found, _ = read(tmp_path / "b.csv", start + written(rows[1:], rows[0]))
+    assert found == rows, "nor is a row of them a header"
 
 
 def test_a_row_without_its_text_alone_is_still_bad(tmp_path):

@@ -31,12 +31,15 @@ ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
         ("capitals.jsonl", "\n".join(map(json.dumps, ROWS)).replace("text", "Text")),
         ("shouting.json", json.dumps(ROWS).replace("text", "TEXT").replace("label", "LABEL")),
         ("marked.json", "\ufeff" + json.dumps(ROWS)),
+        ("objects.jsonl", "\n".join(json.dumps(row, indent=2) for row in ROWS)),
+        ("marked_keys.jsonl", "\n".join(map(json.dumps, ROWS)).replace('"text', '" \ufeffText ')),
     ],
 )
 def test_objects_are_read_however_they_are_written(tmp_path, name, content):
     found, source = read(tmp_path / name, content)
     assert found == [("a", "x"), ("b", "y")] and not source.bad_row_count
-    whole = WholeRows(Source(tmp_path / name, labelled=False), lambda texts: texts[0])
+    readings = Source(tmp_path / name, labelled=False).readings
+    whole = WholeRows(readings, lambda texts, *_: texts[0])
     assert [(row.input, row.problem) for row in whole] == [("a", None), ("b", None)]
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from kerasllm.data.examples import Examples
+from kerasllm.data.report import before_training
 from kerasllm.data.report.before_training import check_rows, row_hashes
 from kerasllm.data.sequences import whole_rows
 from kerasllm.data.token_store import open_or_write, row_batch
@@ -68,6 +69,13 @@ def test_order_counts_and_short_cut_rows_do_not(store_of):
     assert not row_hashes(store, max_length=12).any()
     long = store_of("long", rows_like(3, length=40) + rows_like(1, length=40))
     assert len(set(row_hashes(long, max_length=40).tolist())) == 3
+
+
+def test_too_many_rows_are_not_compared(store_of, monkeypatch):
+    monkeypatch.setattr(before_training, "_MOST_ROWS", 40)
+    train = whole_rows(store_of("train", rows_like(41)), np.arange(41))
+    (line,) = check_rows({"train": train, "test": train}).lines()
+    assert line == "rows are not compared with each other: there are over 40"
 
 
 def test_parts_without_a_store_are_left_alone():

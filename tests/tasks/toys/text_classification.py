@@ -64,6 +64,8 @@ def _toy(recipe, folder: Path, preset: Path, rows, header, **settings) -> Toy:
             "model.dropout": 0.0,
             "data.train": str(train),
             "data.test": str(test),
+            # There are few different ones.
+            "data.leaks": "warn",
             "data.max_length": 32,
             "data.buckets": 1,
             "training.epochs": 6,

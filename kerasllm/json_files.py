@@ -1,0 +1,33 @@
+"""JSON that others wrote: whatever is wrong with it is an `OSError` or a `ValueError`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def read_json_file(path: str | Path) -> Any:
+    """Returns the value of a JSON file in UTF-8.
+
+    Raises:
+        OSError: If it cannot be read, or is a pipe or a device, which may have no end.
+        ValueError: If it is not UTF-8, no JSON, or nested too deeply.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(None, "it is no regular file")
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Returns the value of a JSON text.
+
+    Raises:
+        ValueError: If it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

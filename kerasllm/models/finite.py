@@ -1,0 +1,26 @@
+"""Weights that were read are numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasllm.errors import PresetError
+
+
+def check_finite(model: keras.Model, preset: str | Path) -> None:
+    """Checks that no weight holds NaN or infinity: what is computed with it says nothing.
+
+    Raises:
+        PresetError: If one does.
+    """
+    for weight in model.weights:
+        value = keras.ops.convert_to_numpy(weight)
+        if not np.issubdtype(value.dtype, np.integer) and not np.isfinite(value).all():
+            raise PresetError(
+                f"the weight {weight.path} holds NaN or infinity",
+                where=str(preset),
+                fix="fetch the files again, or take another model",
+            )
