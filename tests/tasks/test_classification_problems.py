@@ -111,7 +111,8 @@ def test_a_line_of_a_text_file_holds_a_pair_as_on_stdin(pairs, tmp_path, capsys)
     assert status("predict", str(pairs.path), "--input", str(file)) == 0
     assert capsys.readouterr().out.endswith("\tthe film .\ta good film\n")
     file.write_text("the film .\ta good film\nonly one\n", encoding="utf-8")
-    assert status("predict", str(pairs.path), "--input", str(file)) == 2
+    refused = ("--input", str(file), "--on-bad-row", "error")
+    assert status("predict", str(pairs.path), *refused) == 2
     assert f"{file.name}:2" in capsys.readouterr().err
 
 
