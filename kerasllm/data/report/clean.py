@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from kerasllm.data.convert import refuse_input
+from kerasllm.data.readers.compression import split_name
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
@@ -59,6 +60,12 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
             f"{rows.bad_count:,} rows cannot be used, more than are noted",
             where=", ".join(rows.files[:3]),
             fix="write those that can with `kerasllm data convert --on-bad-row skip` first",
+        )
+    if folder := next((name for name in rows.files if Path(name).is_dir()), None):
+        raise DataError(
+            "A folder of texts for each class has no lines to copy",
+            where=folder,
+            fix="write a row a line: kerasllm data convert FOLDER --output rows.jsonl",
         )
     files = [find_files(name, part)[0] for name in rows.files]
     reasons = left_out(found)
@@ -121,7 +128,11 @@ def _outputs(output: Path, files: list[DataFile]) -> list[Path]:
         refuse_input(output, files)
         paths = [output]
     else:
-        paths = [output / Path(file.path).name for file in files]
+        # Plain, but for what can be packed here.
+        names = [Path(file.member or file.path).name for file in files]
+        plain = [name[: len(split_name(name)[0])] for name in names]
+        packed = (".gz" * (file.compression == "gz") for file in files)
+        paths = [output / (name + end) for name, end in zip(plain, packed)]
         if len(set(paths)) < len(paths):
             raise CommandError(
                 "Two files have the same name, and would be written over each other",
