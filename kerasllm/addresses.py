@@ -145,6 +145,11 @@ def with_credentials(text: str) -> str:
     return _with_credentials.get(text, text)
 
 
+def forget_credentials(text: str) -> None:
+    """Forgets the credentials of an address, with which it could not be opened."""
+    _with_credentials.pop(redact(text), None)
+
+
 def redact(text: str) -> str:
     """Returns a text in which no address holds credentials.
 

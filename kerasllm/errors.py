@@ -69,6 +69,10 @@ class PresetError(KerasllmError):
     """A pretrained model cannot be found, fetched, verified or read."""
 
 
+class StorageError(KerasllmError):
+    """A file or a folder elsewhere cannot be read or written."""
+
+
 class RunError(KerasllmError):
     """A run directory is missing, incomplete or already in use."""
 

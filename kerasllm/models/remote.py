@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from kerasllm.addresses import WEB, scheme_of
-from kerasllm.errors import PresetError, RunError
-from kerasllm.storage import StorageError, fetch_folder, open_place
+from kerasllm.addresses import WEB, forget_credentials, scheme_of
+from kerasllm.errors import PresetError, RunError, StorageError
+from kerasllm.storage import fetch_folder, open_place
 from kerasllm.storage.places import OBJECTS
 
 FORM = "the s3://, gs://, hdfs:// or abfs:// address of one of these; https:// of a .gguf file"
@@ -61,6 +61,7 @@ def fetch_model(address: str) -> Path:
             names = [n for n in names if n in _OF_A_RUN or n.startswith(_FOLDERS_OF_A_RUN)]
         return fetch_folder(place, filter(_is_read, names))
     except StorageError as error:
+        forget_credentials(address)
         raise PresetError(error.what, where=error.where, fix=error.fix) from error
 
 

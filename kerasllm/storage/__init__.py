@@ -5,6 +5,6 @@ are kept by their address and their version.
 """
 
 from kerasllm.storage.cache import told
-from kerasllm.storage.places import Place, StorageError, fetch_all, fetch_folder, open_place
+from kerasllm.storage.places import Place, fetch_all, fetch_folder, open_place
 
-__all__ = ["Place", "StorageError", "fetch_all", "fetch_folder", "open_place", "told"]
+__all__ = ["Place", "fetch_all", "fetch_folder", "open_place", "told"]

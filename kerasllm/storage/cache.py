@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from kerasllm.environment import cache_dir
+from kerasllm.errors import StorageError
 
 PIECE = 8 << 20
 """Bytes that are asked for at once: each time is a request to an object store."""
 
 _ATTEMPTS = 4
 _PAUSE = 0.2
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _PART, _RECORD, _LOCK = ".part", ".record.json", ".lock"
 _MOST_NAME = 100
 
@@ -79,30 +82,57 @@ def kept(
         notify: Called with a line of text before and while it is downloaded. Defaults to `tell`.
 
     Raises:
-        OSError: It cannot be read, or the cache cannot be written.
+        OSError: It cannot be read.
+        StorageError: The cache cannot be written.
     """
     folder = folder_of(address) / _short(version)
-    file = folder / _safe(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        if is_whole(file):
-            return file
-        part = folder / _PART
-        for attempt in range(1, _ATTEMPTS + 1):
-            before = part.stat().st_size if part.exists() else 0
-            try:
-                _download(part, address, size, open_at, notify)
-                break
-            except OSError as error:
-                after = part.stat().st_size if part.exists() else 0
-                if attempt == _ATTEMPTS or (after == before and not _may_pass(error)):
-                    raise
-                pause(attempt)
-        found = part.stat().st_size
-        record = {"address": address, "version": version, "bytes": found, "sha256": _sha256(part)}
-        write_text(folder / _RECORD, json.dumps(record))
-        os.replace(part, file)
-        _checked.add((str(file), file.stat().st_mtime_ns))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            return _kept(folder, _safe(name), address, version, size, open_at, notify)
+    except OSError as error:
+        if error.errno not in _OF_THIS_MACHINE:
+            raise
+        raise StorageError(
+            f"The cache cannot be written: {error.strerror}",
+            where=str(cache_dir()),
+            fix="make room there and see that it can be written, or set KERASLLM_CACHE to another "
+            "folder; what is here already is kept",
+        ) from error
+
+
+def _kept(
+    folder: Path,
+    name: str,
+    address: str,
+    version: str,
+    size: int | None,
+    open_at: Callable[[int], Opened],
+    notify: Callable[[str], None],
+) -> Path:
+    file, part = folder / name, folder / _PART
+    if is_whole(file):
+        return file
+    for attempt in range(1, _ATTEMPTS + 1):
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _download(part, address, size, open_at, notify)
+            break
+        except OSError as error:
+            after = part.stat().st_size if part.exists() else 0
+            passes = after != before or _may_pass(error)
+            if attempt == _ATTEMPTS or error.errno in _OF_THIS_MACHINE or not passes:
+                raise
+            pause(attempt)
+    record = {
+        "address": address,
+        "version": version,
+        "bytes": part.stat().st_size,
+        "sha256": _sha256(part),
+    }
+    write_text(folder / _RECORD, json.dumps(record))
+    os.replace(part, file)
+    _checked.add((str(file), file.stat().st_mtime_ns))
     return file
 
 

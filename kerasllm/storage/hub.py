@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kerasllm.addresses import Address
 from kerasllm.environment import cache_dir
+from kerasllm.errors import StorageError
 from kerasllm.storage.cache import tell
-from kerasllm.storage.places import Place, StorageError
+from kerasllm.storage.places import Place
 
 FORM = "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
 

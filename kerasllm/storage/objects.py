@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kerasllm.addresses import Address, redact
+from kerasllm.errors import StorageError
 from kerasllm.storage import cache
-from kerasllm.storage.places import Place, StorageError
+from kerasllm.storage.places import Place
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30
 _MOST_REASON = 300

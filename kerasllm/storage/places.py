@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from kerasllm.addresses import WEB, Address, take_credentials, with_credentials
 from kerasllm.environment import cache_dir
-from kerasllm.errors import KerasllmError
+from kerasllm.errors import StorageError
 
 OBJECTS = ("s3", "gs", "hdfs", "abfs", "abfss", "file")
 """The schemes of pyarrow's file systems that are read here."""
@@ -23,10 +23,6 @@ SCHEMES = (*OBJECTS, *WEB, "hf")
 """The schemes of all addresses that are read here."""
 
 _TOGETHER = 8
-
-
-class StorageError(KerasllmError):
-    """A file or folder elsewhere cannot be read or written."""
 
 
 class Place(abc.ABC):

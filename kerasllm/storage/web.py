@@ -21,8 +21,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from kerasllm import __version__
 from kerasllm.addresses import Address, redact
+from kerasllm.errors import StorageError
 from kerasllm.storage import cache
-from kerasllm.storage.places import Place, StorageError
+from kerasllm.storage.places import Place
 
 SWITCH = "KERASLLM_ALLOW_HTTP"
 """The environment variable that allows `http://` to other machines, if it is `1`."""

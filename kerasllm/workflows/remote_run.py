@@ -20,9 +20,9 @@ from pathlib import Path
 from kerasllm.addresses import scheme_of, take_credentials
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import cache_dir
-from kerasllm.errors import JobError, RunError
+from kerasllm.errors import JobError, RunError, StorageError
 from kerasllm.run import Run
-from kerasllm.storage import StorageError, open_place
+from kerasllm.storage import open_place
 from kerasllm.storage.objects import Objects
 from kerasllm.storage.places import OBJECTS
 

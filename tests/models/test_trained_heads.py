@@ -131,7 +131,11 @@ def test_the_same_classes_in_other_words():
 
 def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_preset, tmp_path):
     trained = bert_classifier(
-        toy_preset, labels=["score"], pooling="mean", outputs=Outputs("regression", std=9.0)
+        toy_preset,
+        labels=["score"],
+        pooling="mean",
+        precision="float32",
+        outputs=Outputs("regression", std=9.0),
     )
     trained.save_to_preset(tmp_path / "trained")
     write_csv(toy_data / "train.csv", [(text, f"{len(text)}.5") for text, _ in toy_rows(240)])

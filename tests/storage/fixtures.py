@@ -2,6 +2,7 @@
 
 import pytest
 
+from kerasllm import addresses
 from kerasllm.storage import cache
 from tests.storage import servers
 
@@ -40,6 +41,7 @@ def web(own_cache, monkeypatch):
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, and no credentials of whoever runs it."""
+    monkeypatch.setattr(addresses, "_with_credentials", {})
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KERASLLM_ALLOW_HTTP", raising=False)

@@ -170,6 +170,32 @@ def test_what_is_not_there(s3):
     assert "S3 has no option 'regoin'" in refusal("s3://bucket/a.csv?regoin=eu").what
 
 
+def test_credentials_that_were_wrong_are_forgotten(s3):
+    s3.put("bucket", "a.csv", ROWS)
+    assert "no option" in refusal("s3://bucket/a.csv?acces_key=x").what
+    assert len(texts("s3://bucket/a.csv")) == 2
+
+
+def test_what_cannot_be_read_is_not_fetched(s3, downloads):
+    s3.put("bucket", "in/model.bin", b"large")
+    for spec in ("s3://bucket/in/model.bin", "s3://bucket/in/*"):
+        error = refusal(spec)
+        assert "'.bin' is not known" in error.what and error.where == "s3://bucket/in/model.bin"
+    assert not downloads
+
+
+def test_a_cache_that_cannot_be_written(s3, monkeypatch, downloads):
+    s3.put("bucket", "a.csv", ROWS)
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    error = refusal("s3://bucket/a.csv")
+    assert error.what == "The cache cannot be written: No space left on device"
+    assert "KERASLLM_CACHE" in error.fix and len(downloads) == 1
+
+
 @pytest.mark.parametrize(
     "where", ["userinfo", "options", "profile", "endpoint option"]
 )  # fmt: skip

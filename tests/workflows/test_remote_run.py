@@ -6,9 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from kerasllm.errors import JobError, RunError
+from kerasllm.errors import JobError, RunError, StorageError
 from kerasllm.run import Run
-from kerasllm.storage import StorageError
 from kerasllm.training.checkpoints import CheckpointStore
 from kerasllm.workflows import remote_run
 from kerasllm.workflows.remote_run import RemoteRun

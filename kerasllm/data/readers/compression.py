@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
+
+from kerasllm.errors import DataError
 
 
 def _zstandard(stream: BinaryIO) -> Any:
@@ -24,6 +27,11 @@ _OPENERS: Mapping[str, Callable[[BinaryIO], Any]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
+
+MOST_TIMES = 200
+"""How many times its size a packed file may unpack to, where that is above 256 MB."""
+
+_UNPACKED_BYTES = 1 << 28
 
 SUFFIXES = tuple(_OPENERS)
 """What the name of a compressed file ends in."""
@@ -63,6 +71,45 @@ def unpacked(stream: BinaryIO, suffix: str) -> Any:
         suffix: One of `SUFFIXES`.
     """
     return _OPENERS[suffix](stream)
+
+
+class Bounded(io.RawIOBase):
+    """The bytes of a stream, as long as they are not many more than those that are stored.
+
+    A file of a megabyte can unpack to a terabyte. Text of people is packed to a tenth, tables that
+    repeat themselves to a hundredth.
+
+    Args:
+        stream: The unpacked bytes.
+        stored: How many bytes they were unpacked from.
+        name: The file, for messages.
+    """
+
+    def __init__(self, stream: Any, stored: int, name: str):
+        self._stream = stream
+        self._most = max(_UNPACKED_BYTES, MOST_TIMES * stored)
+        self._done = 0
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer, as `io.RawIOBase`.
+
+        Raises:
+            DataError: If more than so many bytes come.
+        """
+        found = self._stream.read(len(buffer))
+        buffer[: len(found)] = found
+        self._done += len(found)
+        if self._done > self._most:
+            raise DataError(
+                f"The file unpacks to more than {MOST_TIMES} times its size",
+                where=self._name,
+                fix="unpack it first, if it is what it should be",
+            )
+        return len(found)
 
 
 def is_damage(error: Exception) -> bool:

@@ -15,12 +15,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from kerasllm.addresses import WEB, Address, is_address, take_credentials, with_credentials
+from kerasllm.addresses import (
+    WEB,
+    Address,
+    forget_credentials,
+    is_address,
+    take_credentials,
+    with_credentials,
+)
 from kerasllm.data import starters
 from kerasllm.data.readers import archives, compression, folders
 from kerasllm.data.tables import shown_name
-from kerasllm.errors import DataError
-from kerasllm.storage import Place, StorageError, fetch_all, open_place
+from kerasllm.errors import DataError, StorageError
+from kerasllm.storage import Place, fetch_all, open_place
 
 BLOCK = 1 << 20
 """Bytes that are read at a time: 1 MB."""
@@ -94,6 +101,10 @@ class DataFile:
             if self.compression:
                 packed = compression.unpacked(stream, f".{self.compression}")
                 stream = stack.enter_context(packed)
+            if self.compressed:
+                # Of a member of an archive no more is known than the size of the archive.
+                stored = os.stat(self.path).st_size
+                stream = stack.enter_context(compression.Bounded(stream, stored, self.name))
             if not isinstance(stream, io.BufferedReader):
                 stream = stack.enter_context(io.BufferedReader(stream, BLOCK))
             yield stream
@@ -335,8 +346,10 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
             names, remarks = [""], []
             if not place.is_file():
                 names, remarks = _of_folder(place, spec, split, preferred)
+        _refuse_unknown(place, names)
         paths = fetch_all(place.fetch, names)
     except StorageError as error:
+        forget_credentials(spec)
         raise DataError(error.what, where=error.where, fix=error.fix) from error
     shown = [place.address_of(name) for name in names]
     if not magic and names != [""]:
@@ -345,6 +358,21 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
     found = _opened_archives(map(str, paths), split, preferred, shown)
     found.remarks[:0] = remarks
     return found
+
+
+def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
+    """Refuses what cannot be read before it is fetched; a web server may call a file otherwise."""
+    if place.address.scheme in WEB:
+        return
+    for name in names:
+        path = name or place.address.path
+        if folders.kind_of(path) is None and not path.lower().endswith(archives.SUFFIX):
+            suffix = os.path.splitext(compression.split_name(path)[0])[1]
+            raise DataError(
+                f"The suffix of a file tells its format, and '{suffix}' is not known",
+                where=place.address_of(name),
+                fix=f"known: {' '.join(folders.KINDS)}, also compressed",
+            )
 
 
 def _of_folder(

@@ -17,6 +17,8 @@ Record = tuple[int, dict | None, str | None]
 
 # A list begins in the first line that is not blank.
 _LINES_TO_LOOK_AT = 10
+# Characters: a list has no place to stop at.
+_LONGEST_LIST = 1 << 30
 _SPACE = re.compile(r"\s*")
 # The first line of a list, or of an object that goes over lines; lists one a line hold something
 # else.
@@ -89,14 +91,15 @@ def _lines(file: DataFile) -> Iterator[Record]:
         if problems:
             yield number, None, lines.take_problem()[1]
             continue
+        if line.isspace():
+            continue
         try:
             record = decode(line)
         except json.JSONDecodeError as error:
             repeated.clear()
-            if line.strip():
-                column = min(error.pos, len(line.rstrip())) + 1
-                what = f"not JSON: {error.msg.removesuffix(' at')} at column {column}"
-                yield number, None, Fault(what, NOT_JSON)
+            column = min(error.pos, len(line.rstrip())) + 1
+            what = f"not JSON: {error.msg.removesuffix(' at')} at column {column}"
+            yield number, None, Fault(what, NOT_JSON)
         except (ValueError, RecursionError) as error:
             repeated.clear()
             yield number, None, Fault(f"JSON that cannot be read: {error}", NOT_JSON)
@@ -107,9 +110,24 @@ def _lines(file: DataFile) -> Iterator[Record]:
                 yield parser.checked(number, record)
 
 
+def _whole(lines: TextLines) -> str:
+    """The text of a file that is read at once."""
+    held, characters = [], 0
+    for line in lines:
+        held.append(line)
+        characters += len(line)
+        if characters > _LONGEST_LIST:
+            raise DataError(
+                f"The list has more than {_LONGEST_LIST >> 20:,} MB, and is read at once",
+                where=lines.file.name,
+                fix="write an object a line: `jq -c '.[]' FILE > FILE.jsonl`",
+            )
+    return "".join(held)
+
+
 def _listed(file: DataFile) -> Iterator[Record]:
     lines, parser = TextLines(file), _Parser()
-    text, faults = "".join(lines), lines.problems
+    text, faults = _whole(lines), lines.problems
     place, line, counted = _SPACE.match(text).end(), 1, 0
     in_list = text.startswith("[", place)
     place = _SPACE.match(text, place + in_list).end()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
+from kerasllm.data.readers.compression import MOST_TIMES
 from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from kerasllm.data.readers.formats import Columns
 
 _BATCH = 8192
+_BATCH_BYTES = 1 << 26
+_LARGEST_COLUMN = 1 << 30
 
 
 def parquet_columns(file: DataFile) -> list[str]:
@@ -65,7 +68,7 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
+            for batch in _batches(file, parquet, list(dict.fromkeys(names))):
                 found = [values_of(batch.column(name)) for name in names]
                 for row, values in enumerate(zip(*found, strict=True), start=done + 1):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
@@ -97,7 +100,7 @@ def parquet_batches(
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
-            for batch in parquet.iter_batches(_BATCH):
+            for batch in _batches(file, parquet):
                 found: list[Sequence | str] = [] if texts else [()] * batch.num_rows
                 for values in zip(*(values_of(batch.column(name)) for name in texts), strict=True):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
@@ -119,7 +122,7 @@ def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | No
     done = 0
     with _open(file) as parquet:
         try:
-            for batch in parquet.iter_batches(_BATCH) if parquet else ():
+            for batch in _batches(file, parquet) if parquet else ():
                 for row in range(batch.num_rows):
                     try:
                         yield done + row + 1, batch.slice(row, 1).to_pylist()[0], None
@@ -128,6 +131,66 @@ def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | No
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error
+
+
+def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> Iterator[Any]:
+    """Yields consecutive rows, as many as fill no more than some 64 MB.
+
+    A value that a dictionary holds once takes its place in each row, so that a file of a kilobyte
+    can hold gigabytes: how long the values may be, the dictionary tells.
+
+    Raises:
+        DataError: A column is stored so that pages of it fill the memory.
+    """
+    metadata = parquet.metadata
+    for number in range(metadata.num_row_groups):
+        group, width, by_dictionary = metadata.row_group(number), 0.0, []
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if columns is not None and column.path_in_schema.partition(".")[0] not in columns:
+                continue
+            size, stored = column.total_uncompressed_size, column.total_compressed_size
+            if size > _LARGEST_COLUMN and size > MOST_TIMES * stored:
+                raise DataError(
+                    f"The column '{column.path_in_schema}' unpacks to more than {MOST_TIMES} times "
+                    "its size",
+                    where=file.name,
+                    fix="write the file again, in row groups of some hundred megabytes, if it is "
+                    "what it should be",
+                )
+            width += size / max(1, group.num_rows)
+            # Of a short one no value is long.
+            if column.physical_type == "BYTE_ARRAY" and size > _BATCH_BYTES // _BATCH:
+                if any("DICTIONARY" in encoding for encoding in column.encodings):
+                    by_dictionary.append(column.path_in_schema)
+        width = max(width, _longest_value(file, number, by_dictionary), 1.0)
+        rows = max(1, min(_BATCH, int(_BATCH_BYTES / width)))
+        yield from parquet.iter_batches(rows, row_groups=[number], columns=columns)
+
+
+def _longest_value(file: DataFile, group: int, paths: list[str]) -> int:
+    """Returns the bytes of the longest value in the dictionaries of some columns."""
+    from pyarrow import parquet
+
+    if not paths:
+        return 0
+    with file.open() as stream:
+        opened = parquet.ParquetFile(stream, buffer_size=BLOCK, read_dictionary=paths)
+        first = next(opened.iter_batches(1, row_groups=[group], columns=paths), None)
+        return max(map(_longest_in, first.columns), default=0) if first else 0
+
+
+def _longest_in(array: Any) -> int:
+    from pyarrow import compute, types
+
+    kind = array.type
+    if types.is_dictionary(kind):
+        return compute.max(compute.binary_length(array.dictionary)).as_py() or 0
+    if types.is_struct(kind):
+        inner = [array.field(place) for place in range(kind.num_fields)]
+    else:
+        inner = [array.values] if _is_list(kind) else []
+    return max(map(_longest_in, inner), default=0)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ LONGEST = 1 << 26
 """The most bytes in one line, and characters in one field: 64 MB. A file whose quotes or line
 feeds are broken would be one endless line otherwise, and would fill the memory."""
 
+# Nobody means them, and each takes its time.
+_MOST_BLANK = 2_000_000
+
 _BOM = "\ufeff"
 
 _OTHER_FORMATS = {
@@ -68,13 +71,23 @@ class TextLines:
         self._is_broken = False
 
     def __iter__(self) -> Iterator[str]:
-        number = 0
+        number = blank = 0
         encoding, longest, bom = self.file.encoding, LONGEST, _BOM
         try:
             with self.file.open_unpacked() as stored:
                 stream = self._opened(stored)
                 read = functools.partial(stream.readline, longest + 1)
                 for number, raw in enumerate(iter(read, b""), start=1):
+                    if len(raw) < 3 and not raw.strip():
+                        blank += 1
+                        if blank > _MOST_BLANK:
+                            raise DataError(
+                                f"The file has {_MOST_BLANK:,} empty lines one after another",
+                                where=f"{self.file.name}:{number - blank + 1}",
+                                fix="check what wrote it; `grep -v '^$' FILE` leaves them out",
+                            )
+                    else:
+                        blank = 0
                     if len(raw) > longest:
                         raise DataError(
                             f"A line is longer than {LONGEST >> 20} MB",

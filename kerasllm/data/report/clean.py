@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from kerasllm.data.convert import refuse_input
+from kerasllm.data.readers.compression import split_name
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
@@ -49,7 +50,8 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
 
     Raises:
         CommandError: If the output is one of the files that are read, or has another suffix.
-        DataError: If so many rows cannot be used that not all are known.
+        DataError: If so many rows cannot be used that not all are known, or several are in one
+            line.
     """
     scan, part = found.scan, next(iter(found.scan.parts))
     rows = scan.parts[part]
@@ -59,15 +61,32 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
             where=", ".join(rows.files[:3]),
             fix="write those that can with `kerasllm data convert --on-bad-row skip` first",
         )
+    if folder := next((name for name in rows.files if Path(name).is_dir()), None):
+        raise DataError(
+            "A folder of texts for each class has no lines to copy",
+            where=folder,
+            fix="write a row a line: kerasllm data convert FOLDER --output rows.jsonl",
+        )
     files = [find_files(name, part)[0] for name in rows.files]
     reasons = left_out(found)
     places = _outputs(Path(output), files)
     for number, (file, path) in enumerate(zip(files, places)):
         mine = np.flatnonzero(scan.files[scan.rows_of(part)] == number)
+        if len(np.unique(scan.lines[mine])) < len(mine):
+            raise DataError(
+                "Several rows begin in one line, and cannot be told apart",
+                where=file.name,
+                fix=f"write a row a line: kerasllm data convert {file.name} --output rows.jsonl",
+            )
         kept = [row for row in mine.tolist() if row not in reasons]
         path.parent.mkdir(parents=True, exist_ok=True)
-        _copy(file, path, scan.lines[mine].tolist(), set(scan.lines[kept].tolist()),
-              [bad.line for bad in rows.bad if bad.file == file.name])  # fmt: skip
+        bad = [one.line for one in rows.bad if one.file == file.name]
+        try:
+            _copy(file, path, scan.lines[mine].tolist(), set(scan.lines[kept].tolist()), bad)
+        except BaseException:
+            # Half of a file would be taken for all of it.
+            path.unlink(missing_ok=True)
+            raise
     listed = Path(f"{str(output).rstrip('/')}.left_out.jsonl")
     counts = Counter(REASONS[reason] for reason in reasons.values())
     counts[REASONS["unusable"]] += rows.bad_count
@@ -109,7 +128,11 @@ def _outputs(output: Path, files: list[DataFile]) -> list[Path]:
         refuse_input(output, files)
         paths = [output]
     else:
-        paths = [output / Path(file.path).name for file in files]
+        # Plain, but for what can be packed here.
+        names = [Path(file.member or file.path).name for file in files]
+        plain = [name[: len(split_name(name)[0])] for name in names]
+        packed = (".gz" * (file.compression == "gz") for file in files)
+        paths = [output / (name + end) for name, end in zip(plain, packed)]
         if len(set(paths)) < len(paths):
             raise CommandError(
                 "Two files have the same name, and would be written over each other",

@@ -13,7 +13,7 @@ from kerasllm.data.report.clean import clean
 from kerasllm.data.report.html import html_of
 from kerasllm.data.report.report import make_report
 from kerasllm.data.report.rows import rows_of_files
-from kerasllm.errors import CommandError
+from kerasllm.errors import CommandError, DataError
 from tests.data.report.test_report import text, write
 
 HEADER = ("text", "label", "id")
@@ -64,6 +64,13 @@ def test_other_formats_and_several_files(tmp_path, train):
                   HEADER)  # fmt: skip
     clean(report([train, other]), tmp_path / "folder")
     assert (tmp_path / "folder" / "more.csv").read_text().endswith(",a,99\n")
+
+
+def test_rows_in_one_line_are_not_told_apart(tmp_path):
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "chat.json").write_text(json.dumps([{"messages": said}] * 3))
+    with pytest.raises(DataError, match="Several rows begin in one line"):
+        clean(report(str(tmp_path / "chat.json")), tmp_path / "clean.json")
 
 
 def test_the_data_are_never_written_over(tmp_path, train):

@@ -1,0 +1,95 @@
+"""Small files that unpack to large ones: read in little memory, or refused."""
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from kerasllm.data.readers import compression, json_files, parquet, text_lines
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.formats import Columns
+from kerasllm.data.readers.parquet import parquet_batches
+from kerasllm.data.readers.sources import Source
+from kerasllm.errors import DataError
+
+ROWS = "text,label\n" + "a good film,1\na dull film,0\n" * 40_000
+PACKERS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.compress,
+}
+
+
+def read(path, **options) -> int:
+    return sum(map(len, Source(str(path), **options).batches()))
+
+
+def write_zip(path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("reviews.csv", content)
+
+
+@pytest.mark.parametrize("suffix", [*PACKERS, ".zip"])
+def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"reviews.csv{suffix}"
+    if suffix == ".zip":
+        write_zip(path, ROWS.encode())
+    else:
+        path.write_bytes(PACKERS[suffix](ROWS.encode()))
+    # As long as it is not large, it may repeat itself.
+    assert read(path) == 80_000
+    monkeypatch.setattr(compression, "_UNPACKED_BYTES", 1 << 16)
+    monkeypatch.setattr(compression, "MOST_TIMES", 20)
+    with pytest.raises(DataError, match="more than 20 times its size"):
+        read(path)
+
+
+def test_rows_that_a_dictionary_holds_once_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1 << 20)
+    long = "x " * 50_000
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([long]))
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(
+        pa.table({"text": texts.cast(pa.string()), "label": ["a", "b"] * 250}),
+        path,
+        compression="zstd",
+    )
+    assert path.stat().st_size < 4000
+    (file,) = find_files(str(path), "train")
+    batches = [batch for _, batch, _ in parquet_batches(file, Columns(("text",), ("label",)))]
+    assert sum(batch.num_rows for batch in batches) == 500
+    assert max(batch.num_rows for batch in batches) * len(long) <= 1 << 20
+
+
+def test_a_column_of_one_large_page_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_LARGEST_COLUMN", 1 << 20)
+    path = tmp_path / "bomb.parquet"
+    table = pa.table({"text": ["x " * 50_000] * 100, "label": ["a", "b"] * 50})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    with pytest.raises(DataError, match="'text' unpacks to more than 200 times"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".txt"])
+def test_empty_lines_without_an_end_are_refused(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(text_lines, "_MOST_BLANK", 1000)
+    path = tmp_path / f"lines{suffix}"
+    start = {".csv": "text,label\n", ".tsv": "text\tlabel\n"}.get(suffix, "")
+    path.write_text(start + "\n" * 2000)
+    with pytest.raises(DataError, match="1,000 empty lines"):
+        read(path, labelled=suffix != ".txt")
+
+
+def test_a_list_that_is_read_at_once_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_files, "_LONGEST_LIST", 1000)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"text": f"row {n}", "label": n % 2} for n in range(100)], indent=1))
+    with pytest.raises(DataError, match="jq -c"):
+        read(path)
