@@ -369,7 +369,7 @@ def open_documents(
     if not len(store):
         raise DataError("There is no text to use", where=", ".join(documents.files))
     # Of what is held out the files are the same.
-    store.file_remarks = documents.remarks if not stretch.first else ()
+    store.file_remarks = () if stretch.left_out is _NOTHING else documents.remarks
     return store
 
 

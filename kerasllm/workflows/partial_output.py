@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +123,15 @@ class Partial:
     def __enter__(self) -> Partial:
         self._stack = signals_raised()
         self._refuse_unasked()
-        self.folder.mkdir(exist_ok=True)
+        self._remove_abandoned()
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"The directory cannot be written: {error.strerror}",
+                where=str(self.folder.parent),
+                fix="name a file in another one with --output",
+            ) from error
         self._lock()
         try:
             self.state = self._read_state() if self._output.resume else None
@@ -187,6 +197,18 @@ class Partial:
 
     def _left(self) -> str:
         return f"{self._committed:,} of {self._rows:,} rows are done, and kept for --resume"
+
+    def _remove_abandoned(self) -> None:
+        """Removes hidden folders of processes that were killed: none holds their lock."""
+        output = self._output.path
+        for folder in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+            with suppress(OSError):
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                finally:
+                    os.close(descriptor)
 
     def _refuse_unasked(self) -> None:
         state = self._output.partial / _STATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ SHOWN = 3
 
 ERROR = "error"
 """The key of a prediction that says why there is none."""
+
+SECONDS_BETWEEN_COMMITS = 5.0
+"""Time after which what is done is brought to the disk again, which takes a while too."""
 
 # Rows that are written together.
 _TOGETHER = 1024
@@ -180,6 +184,7 @@ def predict_to_file(
             bad.resumed(partial.state["bad"], survey.bad)
             report.line(f"{output.path}: continuing after {done:,} of {survey.rows:,} rows")
         written, good = _Buffer(file, predictor, begun=done > 0), 0
+        committed = float("-inf")
         with report.rows(survey.rows, done) as progress:
             if done < survey.rows:
                 kept = _told_when_begun(rows.after(done), progress.begin)
@@ -188,8 +193,9 @@ def predict_to_file(
                     whole = row.problem is None and good % predictor.chunk == 0
                     if written.add(group, at_once=whole):
                         progress.done(done)
-                        if whole:
+                        if whole and time.monotonic() - committed >= SECONDS_BETWEEN_COMMITS:
                             partial.commit(done, bad.count)
+                            committed = time.monotonic()
         written.add((), at_once=True)
         partial.finish()
     for name, other in file.name_of.renamed.items():

@@ -34,6 +34,15 @@ def test_a_system_message_counts(chat):
     assert lines[1] == told != lines[0]
 
 
+def test_marks_of_files_and_empty_system_messages_say_nothing(chat):
+    plain, told = chat("word1"), ("--max-new-tokens", 4, "--system")
+    assert chat("\ufeffword1").out == plain.out
+    assert chat("word1", options=(*told, "\ufeff ")).out == plain.out
+    assert chat("word1", options=(*told, "\ufeffword9")).out == chat(
+        "word1", options=(*told, "word9")
+    ).out  # fmt: skip
+
+
 def test_an_empty_answer_is_explained(chat):
     result = chat("word1", options=("--stop", "w", "--stop", "<"))
     assert result.out == "" and "The answer is empty" in result.err

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from kerasllm.workflows import generate as workflow
+from kerasllm.workflows import predict_file
 from tests.generation.conftest import opened, writer  # noqa: F401
 
 
@@ -50,6 +51,25 @@ def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):  #
     assert chat["prompt"] == messages and plain["text"] != chat["text"]
     asked = kerasllm("generate", "tiny", "--prompt", "word1", "--chat", *told)
     assert json.loads(asked.out)["text"] == chat["text"]
+
+
+def test_messages_and_marks_are_read_as_in_training(kerasllm, opened, tmp_path):  # noqa: F811
+    parts = [{"type": "text", "text": "word1"}]
+    rows = [
+        {"messages": [{"role": "user", "content": "word1"}]},
+        {"Messages": [{"role": "developer", "content": ""}, {"role": "user", "content": parts}]},
+        {"messages": json.dumps([{"role": "user", "content": "\ufeffword1"}])},
+    ]
+    (tmp_path / "chats.jsonl").write_text(
+        "\ufeff" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    told = ["--max-new-tokens", 6, "--json"]
+    result = kerasllm("generate", "tiny", "--input", tmp_path / "chats.jsonl", *told)
+    assert result.status == 0, result.err
+    assert len({json.loads(line)["text"] for line in result.out.splitlines()}) == 1
+    alone = kerasllm("generate", "tiny", "--prompt", "\ufeffword1", *told)
+    plain = kerasllm("generate", "tiny", "--prompt", "word1", *told)
+    assert json.loads(alone.out)["text"] == json.loads(plain.out)["text"]
 
 
 def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypatch):  # noqa: F811
@@ -166,6 +186,7 @@ def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_pat
 def test_texts_that_were_interrupted_are_resumed_as_they_began(
     kerasllm, opened, tmp_path, monkeypatch  # noqa: F811
 ):
+    monkeypatch.setattr(predict_file, "SECONDS_BETWEEN_COMMITS", 0)
     (tmp_path / "prompts.txt").write_text("".join(f"word{i % 9} word1\n" for i in range(20)))
     told = ["generate", "tiny", "--input", tmp_path / "prompts.txt", "--max-new-tokens", 4]
     told += ["--batch-size", 1, "--temperature", 1.0, "--output", tmp_path / "out.jsonl"]

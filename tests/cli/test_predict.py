@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from kerasllm.run import Run
+from kerasllm.workflows import predict_file
 from tests.toy import toy_rows
 
 
@@ -186,6 +187,7 @@ def test_a_prediction_that_was_killed_is_resumed(kerasllm, toy_run, tmp_path, mo
     )
     files = ("--input", tmp_path / "in.jsonl", "--output")
     monkeypatch.setattr(workflow, "CHUNK", 8)
+    monkeypatch.setattr(predict_file, "SECONDS_BETWEEN_COMMITS", 0)
     whole = tmp_path / "whole.jsonl"
     kerasllm("predict", toy_run, *files, whole)
     output = tmp_path / "out.jsonl"

@@ -2,8 +2,9 @@
 
 import pytest
 
+from kerasllm.errors import DataError
 from kerasllm.generation import GenerationSettings
-from kerasllm.generation.text import TextGenerator, generate_text
+from kerasllm.generation.text import TextGenerator, generate_for_model, generate_text
 from tests.generation.models import randomize
 
 PROMPTS = ["word1 word2", "word3", "word4 word5 word6"]
@@ -57,3 +58,21 @@ def test_samples_of_a_model_that_trains_follow_its_weights(writer):
         for weight, value in zip(writer.task.backbone.trainable_variables, kept):
             weight.assign(value)
     assert generate_text(writer, PROMPTS, SETTINGS) == before
+
+
+def test_marks_of_files_are_no_part_of_a_prompt(generator):
+    assert generator.encode("\ufeffword1") == generator.encode("word1")
+
+
+def test_conversations_are_read_as_in_training(writer):
+    user = {"role": "user", "content": "word1"}
+    told = {"max_new_tokens": 4}
+    parts = {"role": "user", "content": [{"type": "text", "text": "word1"}]}
+    plain = generate_for_model(writer, [user], **told)
+    assert generate_for_model(writer, [[parts], [user]], **told) == [plain] * 2
+    system = [{"role": "developer", "content": " "}, user]
+    assert generate_for_model(writer, system, **told) == plain
+    with pytest.raises(DataError, match="Conversation 1 cannot be answered: the conversation must"):
+        generate_for_model(writer, [[user], [user, {"role": "assistant", "content": "a"}]], **told)
+    with pytest.raises(DataError, match="message 2 is of a tool"):
+        generate_for_model(writer, [user, {"role": "tool", "content": "4"}], **told)

@@ -94,6 +94,13 @@ def test_a_signal_leaves_nothing_that_cannot_be_resumed(tmp_path, number):
     assert ended.value.exit_status == 128 + number and not os.listdir(tmp_path)
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".out.csv.123.tmp").mkdir()
+    (tmp_path / ".other.csv.123.tmp").mkdir()
+    predict_rows_to_file(rows(9), Output(tmp_path / "out.csv"), doubled(), errors=False)
+    assert sorted(os.listdir(tmp_path)) == [".other.csv.123.tmp", "out.csv"]
+
+
 def test_a_model_is_known_by_its_files(tmp_path):
     (tmp_path / "weights").write_text("1")
     before = fingerprint_of(tmp_path)

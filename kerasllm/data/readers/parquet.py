@@ -137,14 +137,14 @@ def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> 
     """Yields consecutive rows, as many as fill no more than some 64 MB.
 
     A value that a dictionary holds once takes its place in each row, so that a file of a kilobyte
-    can hold gigabytes: how long the values may be is known of the dictionary's size.
+    can hold gigabytes: how long the values may be, the dictionary tells.
 
     Raises:
         DataError: A column is stored so that pages of it fill the memory.
     """
     metadata = parquet.metadata
     for number in range(metadata.num_row_groups):
-        group, most, width = metadata.row_group(number), 0, 0.0
+        group, width, by_dictionary = metadata.row_group(number), 0.0, []
         for place in range(group.num_columns):
             column = group.column(place)
             if columns is not None and column.path_in_schema.partition(".")[0] not in columns:
@@ -158,12 +158,39 @@ def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> 
                     fix="write the file again, in row groups of some hundred megabytes, if it is "
                     "what it should be",
                 )
-            by_dictionary = any("DICTIONARY" in encoding for encoding in column.encodings)
-            most = max(most, size if by_dictionary else 0)
             width += size / max(1, group.num_rows)
-        rows = min(_BATCH, int(_BATCH_BYTES / max(1.0, width)))
-        rows = min(rows, int(_BATCH_BYTES / max(1, most)))
-        yield from parquet.iter_batches(max(1, rows), row_groups=[number], columns=columns)
+            # Of a short one no value is long.
+            if column.physical_type == "BYTE_ARRAY" and size > _BATCH_BYTES // _BATCH:
+                if any("DICTIONARY" in encoding for encoding in column.encodings):
+                    by_dictionary.append(column.path_in_schema)
+        width = max(width, _longest_value(file, number, by_dictionary), 1.0)
+        rows = max(1, min(_BATCH, int(_BATCH_BYTES / width)))
+        yield from parquet.iter_batches(rows, row_groups=[number], columns=columns)
+
+
+def _longest_value(file: DataFile, group: int, paths: list[str]) -> int:
+    """Returns the bytes of the longest value in the dictionaries of some columns."""
+    from pyarrow import parquet
+
+    if not paths:
+        return 0
+    with file.open() as stream:
+        opened = parquet.ParquetFile(stream, buffer_size=BLOCK, read_dictionary=paths)
+        first = next(opened.iter_batches(1, row_groups=[group], columns=paths), None)
+        return max(map(_longest_in, first.columns), default=0) if first else 0
+
+
+def _longest_in(array: Any) -> int:
+    from pyarrow import compute, types
+
+    kind = array.type
+    if types.is_dictionary(kind):
+        return compute.max(compute.binary_length(array.dictionary)).as_py() or 0
+    if types.is_struct(kind):
+        inner = [array.field(place) for place in range(kind.num_fields)]
+    else:
+        inner = [array.values] if _is_list(kind) else []
+    return max(map(_longest_in, inner), default=0)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasllm.data.readers.class_folders import LABEL, TEXT
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.json_files import json_records
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BAD_ROWS_KEPT = 1000
+# The column that names the file of a text, of a folder of texts for each class.
+_FILE = "file"
 # Values whose type is inferred together.
 _BLOCK = 8192
 
@@ -212,6 +215,9 @@ class _FileRows:
         if form.columns is None:
             self.columns: list[str] = []
             self.rows = self._lines
+        elif file.members:
+            self.columns = [_FILE, LABEL]
+            self.rows = self._class_folder
         elif kind == ".parquet":
             self.columns = form.columns(file)
             self.rows = self._parquet
@@ -226,6 +232,13 @@ class _FileRows:
     def _lines(self) -> Iterator:
         for line, values, problem in self._form.rows(self._file, self._reading):
             yield line, values, {}, problem
+
+    def _class_folder(self) -> Iterator:
+        texts = Columns((TEXT,))
+        for row, member in zip(self._form.rows(self._file, texts), self._file.members, strict=True):
+            line, values, problem = row
+            columns = {_FILE: member.name, LABEL: self._file.label}
+            yield line, values if problem is None else (), columns, problem
 
     def _table(self) -> Iterator:
         names = self.columns

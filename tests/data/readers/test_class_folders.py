@@ -4,8 +4,10 @@ import gzip
 
 import pytest
 
+from kerasllm.data.convert import convert
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.readers.whole_rows import WholeRows
 from kerasllm.errors import DataError
 
 
@@ -103,3 +105,20 @@ def test_the_fingerprint_follows_texts_and_classes(reviews):
     renamed = Source(reviews).fingerprint
     (reviews / "neg" / "0.txt").write_text("other")
     assert len({before, renamed, Source(reviews).fingerprint}) == 3
+
+
+def test_a_prediction_keeps_the_file_and_the_label_of_a_text(reviews):
+    (reviews / "pos" / "1.txt").write_text(" ")
+    readings = Source(reviews, labelled=False).readings
+    rows = list(WholeRows(readings, lambda texts, columns, where: texts[0]))
+    assert [row.kept["label"] for row in rows] == ["neg"] * 3 + ["pos"] * 3
+    assert rows[0].input == "a neg film, 0\nof two lines\n"
+    assert rows[0].kept["file"] == str(reviews / "neg" / "0.txt")
+    assert rows[4].input is None and rows[4].problem == "1.txt: the text is empty"
+
+
+def test_texts_of_classes_are_converted_with_their_labels(reviews, tmp_path):
+    done = convert(str(reviews), tmp_path / "all.jsonl")
+    assert (done.rows, done.columns) == (6, ("text", "label"))
+    assert rows(Source(tmp_path / "all.jsonl")) == rows(Source(reviews))
+    assert convert(str(reviews), tmp_path / "lines.jsonl", lines=True).columns == ("text",)
