@@ -18,7 +18,7 @@ from kerasllm.cli.startup import import_tensorflow
     "--data",
     multiple=True,
     metavar="FILE",
-    help="Labelled data of a classifier: csv, tsv, jsonl, parquet, .gz, glob. Of a language model "
+    help="Labelled data of a classifier: a file, folder, glob or address. Of a language model "
     "also txt, md, folders of them; conversations; questions with choices.  [default: the run's "
     "own test data]",
 )

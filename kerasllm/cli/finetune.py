@@ -17,7 +17,9 @@ from kerasllm.cli.startup import import_tensorflow
 @click.command()
 @recipe_options
 @click.option(
-    "--output", metavar="DIR", help="The run directory.  [default: runs/RECIPE/DATE-TIME]"
+    "--output",
+    metavar="DIR",
+    help="The run directory, or its address (s3://...).  [default: runs/RECIPE/DATE-TIME]",
 )
 @click.option(
     "--resume",

@@ -40,7 +40,7 @@ _TEXTS = ("text", "text_pair")
     "inputs",
     multiple=True,
     metavar="FILE",
-    help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), .gz, glob; - for stdin.",
+    help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), folder, address; - for stdin.",
 )
 @click.option(
     "--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]"

@@ -25,7 +25,7 @@ _OPTIONS = (
         "--train",
         multiple=True,
         metavar="FILE",
-        help="Training data: csv, tsv, jsonl, parquet, .gz, glob.",
+        help="Training data: a file, folder, glob or address (s3://, https://, hf://datasets/...).",
     ),
     click.option(
         "--validation",

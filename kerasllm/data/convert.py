@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.headers import is_header
@@ -82,6 +83,9 @@ def convert(
     """
     path = Path(output)
     files = find_files(spec, "train", preferred="text")
+    if not lines and all(file.suffix == ".txt" for file in files):
+        # A folder of texts for each class has labels too.
+        files = find_files(spec, "train")
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")
@@ -103,6 +107,8 @@ def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
         file: A file of any format that is read.
         lines: As for `convert`. Defaults to `False`.
     """
+    if file.members:
+        return _class_records(file)
     if file.suffix in _TABLES:
         return _table_records(file)
     if file.suffix in _TEXTS:
@@ -121,6 +127,12 @@ def _table_records(file: DataFile) -> Iterator[Record]:
         names = [f"column_{number}" for number in wanted]
     for line, values, problem in form.rows(file, Columns(wanted, header=header)):
         yield line, None if problem else dict(zip(names, values)), problem
+
+
+def _class_records(file: DataFile) -> Iterator[Record]:
+    names = class_folder_columns(file)
+    for number, values, problem in class_folder_rows(file, Columns(tuple(names))):
+        yield number, None if problem else dict(zip(names, values, strict=True)), problem
 
 
 def _text_records(file: DataFile, lines: bool) -> Iterator[Record]:

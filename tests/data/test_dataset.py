@@ -201,3 +201,13 @@ def test_labels_that_look_alike_are_told():
     assert len(labels) == 3 and "--set" not in str(told[0].message)
     with pytest.raises(DataError, match="differ in nothing that can be seen"):
         Dataset.from_lists(texts, ["spam", "spam\u200b", "ham", "spam"]).labels
+
+
+def test_files_of_another_encoding(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text~label\ncafé~good\nthé~bad\n".encode("cp1252"))
+    with pytest.raises(DataError, match="looks like CP1252") as caught:
+        Dataset.from_files(path).source
+    assert "name its encoding with encoding=cp1252, or" in caught.value.fix
+    dataset = Dataset.from_files(path, encoding="cp1252", delimiter="~")
+    assert [text for batch in dataset.source.batches() for text in batch.texts] == ["café", "thé"]

@@ -147,7 +147,8 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         + (f", in which its line {line} is {shown!r}" if shown else ""),
         where=f"{file.name}:{line}",
         fix=f"name its encoding with --set data.encoding={encoding} (evaluate, predict: --encoding "
-        f"{encoding}), or convert it: `{command}`; named utf-8, such lines are bad rows",
+        f"{encoding}), or convert it: `{command}`"
+        + "; named utf-8, such lines are bad rows" * (not encoding.startswith("utf")),
     )
 
 

@@ -9,10 +9,43 @@ from kerasllm.data.label_cells import is_number
 
 # Values that are longer are texts, not labels or ids.
 _LONGEST_VALUE = 40
+# A column that has more is not one of labels; more are not held.
+_MOST_VALUES = 1000
 _FEW_ROWS = 4
 _WORD = re.compile(r"\w{1,20}(?: \w{1,20}){0,2}")
 _THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 _DIGITS = re.compile(r"[0-9]+")
+
+
+class _Column:
+    """What is known of the values of a column."""
+
+    def __init__(self):
+        self.values: set[str] = set()
+        # Whether all are numbers, and the forms that these have: `9.99`.
+        self.numbers, self.forms, self.longest = True, set(), 0
+        # Whether all are a few words, as labels are.
+        self.words = True
+
+    def add(self, value: str) -> None:
+        if value in self.values or (len(self.values) > _MOST_VALUES and self.has_number(value)):
+            return
+        if len(self.values) <= _MOST_VALUES:
+            self.values.add(value if len(value) <= _LONGEST_VALUE else "")
+        self.words = self.words and _WORD.fullmatch(value) is not None
+        self.numbers = self.numbers and is_number(value)
+        if self.numbers:
+            self.forms.add(_DIGITS.sub("9", value))
+            self.longest = max(self.longest, len(value))
+
+    def has_number(self, value: str) -> bool:
+        """Whether a value is a number of a form that was met."""
+        return (
+            self.numbers
+            and len(value) <= self.longest
+            and _DIGITS.sub("9", value) in self.forms
+            and is_number(value)
+        )
 
 
 class Habits:
@@ -33,7 +66,7 @@ class Habits:
     def __init__(self, rows: Iterable[Sequence[str]], width: int, delimiter: str):
         self.width, self._delimiter = width, delimiter
         self._count = 0
-        self._seen: list[set[str]] = [set() for _ in range(width)]
+        self._columns = [_Column() for _ in range(width)]
         for row in rows:
             if len(row) == width:
                 self._count += 1
@@ -42,11 +75,7 @@ class Habits:
 
     def add(self, place: int, value: str) -> None:
         """Adds a value of a column."""
-        if len(value) <= _LONGEST_VALUE:
-            self._seen[place].add(value)
-        else:
-            # No column of numbers or labels.
-            self._seen[place].add("a text")
+        self._columns[place].add(value)
 
     def likeness(self, line: str, text: int, telling: range | None = None) -> int:
         """How much a line of a text looks like a row: 0, not; 1, perhaps; 2, clearly.
@@ -60,34 +89,28 @@ class Habits:
             telling: The columns of which one must have a value like a row's, not just none unlike.
                 Defaults to `None`: any.
         """
-        fields = line.rstrip("\r\n").split(self._delimiter)
-        more = len(fields) - self.width
+        more = line.count(self._delimiter) + 1 - self.width
         if more < 0:
             return 0
+        fields = line.rstrip("\r\n").split(self._delimiter)
         alike = 0
-        for column in range(self.width):
+        for column, known in enumerate(self._columns):
             place = column if column < text else column + more
-            value, seen = fields[place], self._seen[column]
-            if column == text or not value or not seen:
+            value, values = fields[place], known.values
+            if column == text or not value or not values:
                 continue
-            if all(map(is_number, seen)):
-                if not self._is_like(value, seen):
+            if known.numbers:
+                if value not in values and not known.has_number(value):
                     return 0
-            elif value not in seen:
-                if self._count >= _FEW_ROWS and 2 * len(seen) <= self._count:
+            elif value not in values:
+                if self._count >= _FEW_ROWS and 2 * len(values) <= self._count:
                     return 0
                 # Of few rows, not all labels are known: where these are words, another word is one.
-                if self._count >= _FEW_ROWS or not all(map(_WORD.fullmatch, (value, *seen))):
+                if self._count >= _FEW_ROWS or not (known.words and _WORD.fullmatch(value)):
                     continue
             if telling is None or column in telling:
                 alike = max(alike, 1 if self._is_one_number(fields, place) else 2)
         return alike
-
-    def _is_like(self, value: str, seen: set[str]) -> bool:
-        return value in seen or (
-            is_number(value) and _DIGITS.sub("9", value) in {_DIGITS.sub("9", one) for one in seen}
-            and len(value) <= max(map(len, seen))
-        )  # fmt: skip
 
     def _is_one_number(self, fields: Sequence[str], place: int) -> bool:
         """Whether a comma stands in a number, as in `1,000`."""
@@ -106,7 +129,7 @@ def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool
         delimiter: What stands between fields.
     """
     over = [place for place, field in enumerate(fields) if "\n" in field]
-    if not over:
+    if not any(delimiter in fields[place] for place in over):
         return False
     for place, field in enumerate(fields):
         if place not in over and len(fields) == habits.width:

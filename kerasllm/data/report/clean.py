@@ -61,6 +61,12 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
             where=", ".join(rows.files[:3]),
             fix="write those that can with `kerasllm data convert --on-bad-row skip` first",
         )
+    if folder := next((name for name in rows.files if Path(name).is_dir()), None):
+        raise DataError(
+            "A folder of texts for each class has no lines to copy",
+            where=folder,
+            fix="write a row a line: kerasllm data convert FOLDER --output rows.jsonl",
+        )
     files = [find_files(name, part)[0] for name in rows.files]
     reasons = left_out(found)
     places = _outputs(Path(output), files)

@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from kerasllm.data.convert import convert
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.whole_rows import WholeRows
@@ -114,3 +115,10 @@ def test_a_prediction_keeps_the_file_and_the_label_of_a_text(reviews):
     assert rows[0].input == "a neg film, 0\nof two lines\n"
     assert rows[0].kept["file"] == str(reviews / "neg" / "0.txt")
     assert rows[4].input is None and rows[4].problem == "1.txt: the text is empty"
+
+
+def test_texts_of_classes_are_converted_with_their_labels(reviews, tmp_path):
+    done = convert(str(reviews), tmp_path / "all.jsonl")
+    assert (done.rows, done.columns) == (6, ("text", "label"))
+    assert rows(Source(tmp_path / "all.jsonl")) == rows(Source(reviews))
+    assert convert(str(reviews), tmp_path / "lines.jsonl", lines=True).columns == ("text",)

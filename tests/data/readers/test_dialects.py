@@ -248,6 +248,19 @@ def test_texts_of_several_lines_are_read_and_counted(tmp_path, text, order):
     assert line.startswith("rows that go over several lines: 2, the first at")
 
 
+def test_texts_of_several_lines_take_no_longer_the_more_there_are(tmp_path):
+    from time import process_time
+
+    def seconds(count):
+        rows = [(str(n), f"line {n}, one\nand two", "1") for n in range(count)]
+        (tmp_path / "a.csv").write_text(written(rows, ("id", "text", "label")))
+        start = process_time()
+        assert len(read(tmp_path / "a.csv")[0]) == count
+        return process_time() - start
+
+    assert seconds(8000) < 20 * seconds(1000) + 0.2
+
+
 @pytest.mark.parametrize("content", [
     'text\tlabel\n"Unclosed at the start\t1\na fine row\t0\nit ends with a quote"\t1\nlast\t0\n',
     'text\tlabel\n"Unclosed\t1\nno tab here\nends"\t0\nlast\t1\nmore\t0\n',
