@@ -313,7 +313,6 @@ OPTIONS: dict[str, dict[str, str]] = {
     "generate": {
         **_MODEL,
         **dict.fromkeys(("max_tokens", "max_length", "max_new"), "--max-new-tokens"),
-        "text": "--prompt",
     },
     "chat": {**_MODEL, **dict.fromkeys(("max_tokens", "max_length"), "--max-new-tokens")},
     "export": {**_MODEL, **_OUTPUT_DIR, **dict.fromkeys(("to", "type", "framework"), "--format")},

@@ -69,7 +69,8 @@ _OPTIONS = (
     ),
 )
 # The options that name columns, and how files are read, by the key of `data` that they set.
-_COLUMNS = ("text", "text_pair", "label", "encoding", "delimiter")
+_COLUMNS = ("text", "text_pair", "label")
+_OF_DATA = (*_COLUMNS, "encoding", "delimiter")
 
 
 def recipe_options(command: Callable) -> Callable:
@@ -121,7 +122,7 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
             where=str(recipe),
             fix=f"kerasllm compress RUN --recipe {recipe}",
         )
-    columns = {key: options[key] for key in _COLUMNS if options[key]}
+    columns = {key: options[key] for key in _OF_DATA if options.get(key)}
     if not columns:
         return loaded
     _refuse_columns(columns, loaded, str(recipe))

@@ -15,7 +15,7 @@ from typing import Any
 from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number, visible
 from kerasllm.data.readers.json_files import json_kind
 
-MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?")
+MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?", "\\n")
 """What stands for a missing number, in lower case; among words each may be a class."""
 
 QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")

@@ -15,9 +15,11 @@ from kerasllm.plurals import counted
 
 # Groups of labels, and labels, that a message shows.
 _SHOWN = 5
-# What spreadsheets, pandas, R and databases write for a missing value; "none" may be a class.
+# What spreadsheets, pandas, R and databases (MySQL: \N) write for a missing value, and the folder
+# of IMDb's reviews without a label; "none" may be a class.
 _NO_CLASSES = {
     *("nan", "n/a", "null", "<na>", "?", "-", "--"),
+    *("\\n", "(null)", "unsup", "unlabeled", "unlabelled"),
     *("#n/a", "#null!", "#ref!", "#value!", "#name?", "#div/0!"),
 }
 _UNLABELLED = "-1"

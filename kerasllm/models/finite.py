@@ -17,7 +17,7 @@ def check_finite(model: keras.Model, preset: str | Path) -> None:
         PresetError: If one does.
     """
     for weight in model.weights:
-        value = keras.ops.convert_to_numpy(weight)
+        value = weight.numpy()
         if not np.issubdtype(value.dtype, np.integer) and not np.isfinite(value).all():
             raise PresetError(
                 f"the weight {weight.path} holds NaN or infinity",

@@ -81,7 +81,7 @@ def test_names_that_are_set_are_kept_by_the_advice():
     assert Labels.learn(counts, names_of(warning)).names == ("ham", "spam")
 
 
-@pytest.mark.parametrize("label", ["nan", "N/A", "NULL", "NA", "#REF!", "?"])
+@pytest.mark.parametrize("label", ["nan", "N/A", "NULL", "NA", "#REF!", "?", "\\N", "unsup"])
 def test_labels_that_may_mean_none_are_shown_with_their_counts(label):
     labels = Labels.learn([label, "joy", "fear"])
     (warning,) = check_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 
 from kerasllm.data.readers.files import DataFile
@@ -115,13 +116,15 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
         DataError: It has none, or more than one.
     """
     if name not in columns:
-        near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
+        separator = _separator(columns)
+        known = [] if separator else [column.lower() for column in columns]
+        near = difflib.get_close_matches(name.lower(), known, n=1)
         nearest = next((column for column in columns if near and column.lower() == near[0]), None)
         raise DataError(
             f"There is no {role} column '{name}'",
             where=file.name,
-            fix=(f"did you mean --set data.{role}={nearest}? " if nearest else "")
-            + _separator(columns)
+            fix=(f"did you mean {_setting(role, nearest)}? " if nearest else "")
+            + separator
             + f"columns there: {_listed(columns)}",
         )
     if columns.count(name) > 1:
@@ -130,6 +133,10 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
             where=file.name,
             fix=f"rename all but the {role} column",
         )
+
+
+def _setting(role: str, column: str) -> str:
+    return f"--set {shlex.quote(f'data.{role}={column}')}"
 
 
 def _listed(columns: Sequence[str]) -> str:

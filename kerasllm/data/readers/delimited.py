@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kerasllm.data.label_cells import shown
+from kerasllm.data.readers.columns import COMMON_NAMES
 from kerasllm.data.readers.dialects import LINES, Dialect
-from kerasllm.data.readers.faults import FIELDS, QUOTES, Fault, Notes
+from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.quoting import raw_fields
 from kerasllm.data.readers.swallowed import Habits, swallows_rows
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kerasllm.data.readers.formats import Columns
 
 _FEW_ROWS, _NEARLY_ALL = 3, 0.9
+_TITLES = Fault("the row names the columns: leave out what is above it", HEADER)
 
 Record = tuple[int, list[str] | None, str | None]
 
@@ -54,13 +56,16 @@ def table_rows(
     chosen = operator.itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
     width = len(header)
     # A column of texts alone may hold its own name.
-    names = frozenset(header) - {""} if len(header) > 1 else frozenset()
+    titles = header if width > 1 else []
+    forms = (str, str.lower, str.upper, str.capitalize)
+    names = frozenset(form(name) for name in titles for form in forms) - {""}
+    unnamed = bool(columns.labels) and not columns.header
     for line, fields, problem in rows:
         if problem is not None:
             yield line, (), problem
             continue
         first = fields[0]
-        if width != 1 and (not first or first in names or first.isspace()):
+        if width != 1 and (not first or first in names or first[0].isspace()):
             if _is_blank(fields):
                 notes.add("rows without a value left out", f"{file.name}:{line}")
                 continue
@@ -71,7 +76,8 @@ def table_rows(
         # Without a header, the first row tells how many fields there are.
         width = width or len(fields)
         if len(fields) == width:
-            yield line, chosen(fields), None
+            values = chosen(fields)
+            yield line, values, _TITLES if unnamed and _are_names(values, columns) else None
         elif _fits(fields, header, width):
             fields = [*fields, *[""] * width][:width]
             notes.revised = True
@@ -97,16 +103,27 @@ def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
 def _is_header(
     fields: Sequence[str], header: Sequence[str], file: DataFile, line: int
 ) -> bool:
-    found = [field.strip() for field in fields]
-    if found == header:
+    found, names = ([name.strip().lower() for name in names] for names in (fields, header))
+    if found == names:
         return True
-    if {*found} == {*header} and len(found) == len(header):
+    if {*found} == {*names} and len(found) == len(names):
         raise DataError(
             "The columns change their order in the file: this line names them again",
             where=f"{file.name}:{line}",
             fix="split the file there, and give both files",
         )
     return False
+
+
+def _are_names(values: Sequence[str], columns: Columns) -> bool:
+    """Whether a row has the common names of its columns in place of a text and a label.
+
+    A table that has a title above its header is read as one without a header.
+    """
+    roles = ["text"] * len(columns.texts) + ["label"] * len(columns.labels)
+    return all(
+        value.strip().lower() in COMMON_NAMES[role] for value, role in zip(values, roles)
+    )
 
 
 def _wrong_width(fields: Sequence[str], width: int, header: bool, dialect: Dialect) -> str:

@@ -26,6 +26,9 @@ _TAB = "\t"
 # How a tab may be written in a recipe and on a command line.
 _TABS = ("tab", "\\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
+_ESCAPED = 'in {}, quotes in a text are escaped by a backslash: \\"'
+# A field of a tsv file, in quotes with those inside it escaped, or without any.
+_ESCAPED_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]*')
 _BLANK = "".join(DELIMITERS) + " \r\n"
 _BACKSLASH = re.compile(r'\\(["\\\r\n])?')
 _SPACED = re.compile(r' +"(?:[^"]|"")*"')
@@ -116,14 +119,28 @@ def detect_dialect(file: DataFile) -> Dialect:
         remarks.append(f"{file.name} is read with {between} between its fields")
     if found == _TAB:
         quoting = detect_quoting(file, skipped)
+        if not quoting.quoted and _is_escaped(lines):
+            remarks.append(_ESCAPED.format(file.name))
+            return Dialect(found, True, True, skipped=skipped, remarks=tuple(remarks))
         remarks += [quoting.remark] * bool(quoting.remark)
         return Dialect(found, quoting.quoted, skipped=skipped, remarks=tuple(remarks))
     escaped, spaced = _quoting(lines, found)
     if escaped:
-        remarks.append(f'in {file.name}, quotes in a text are escaped by a backslash: \\"')
+        remarks.append(_ESCAPED.format(file.name))
     if spaced:
         remarks.append(f"in {file.name}, spaces before a field are left out")
     return Dialect(found, True, escaped, spaced, skipped, tuple(remarks))
+
+
+def _is_escaped(lines: Sequence[str]) -> bool:
+    """Whether the quotes of a tsv file are those around fields, or escaped within them."""
+    rows = [line.rstrip("\r\n").split(_TAB) for line in lines]
+    quoted = [field for row in rows for field in row if '"' in field]
+    return (
+        any('\\"' in field[1:-1] for field in quoted)
+        and all(map(_ESCAPED_FIELD.fullmatch, quoted))
+        and all(len(row) == len(rows[0]) for row in rows)
+    )
 
 
 def _delimiter(lines: Sequence[str], usual: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import gzip
 import io
 import re
 from collections.abc import Iterator
@@ -111,6 +112,12 @@ class TextLines:
             ) from error
         except (OSError, *DAMAGE) as error:
             kind = self.file.compression or ("zip" if self.file.member else "")
+            if isinstance(error, gzip.BadGzipFile) and self._is_plain():
+                raise DataError(
+                    "The file is not gzip-compressed, though its name ends in .gz",
+                    where=self.file.name,
+                    fix="give it a name without .gz, if `head FILE` shows rows; or copy it again",
+                ) from error
             if kind and is_damage(error):
                 raise DataError(
                     f"The {CHECKS[kind].split()[0]} file is cut short or damaged: {error}",
@@ -130,6 +137,11 @@ class TextLines:
         problem = self.problems[line]
         self.problems.clear()
         return line, problem
+
+    def _is_plain(self) -> bool:
+        """Whether a file that is named as gzip-compressed does not begin as one."""
+        with open(self.file.path, "rb") as stream:
+            return stream.read(2) != b"\x1f\x8b"
 
     def _opened(self, stream: BinaryIO) -> BinaryIO:
         """The bytes in UTF-8, of a file that is what its name says."""

@@ -86,6 +86,17 @@ def test_damage_is_told(tmp_path, packing, damage):
     assert "copy or download it again" in caught.value.fix
 
 
+def test_a_file_that_is_not_packed_is_told_from_a_damaged_one(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(b"text,label\na,b\n")
+    with pytest.raises(DataError, match="not gzip-compressed") as caught:
+        rows(path)
+    assert "without .gz" in caught.value.fix
+    path.write_bytes(PACK["gz"](b"text,label\na,b\n") + b"more")
+    with pytest.raises(DataError, match="damaged"):
+        rows(path)
+
+
 def test_several_frames_of_zstandard(tmp_path):
     path = tmp_path / "a.txt.zst"
     path.write_bytes(zstandard.compress(b"a\n") + zstandard.compress(b"b\n"))

@@ -274,3 +274,47 @@ def test_rows_of_a_tsv_are_not_joined(tmp_path, content):
     expected = [line.split("\t")[0] for line in content.splitlines()[1:] if "\t" in line]
     assert texts == expected
     assert source.bad_row_count == content.count("\n") - 1 - len(texts)
+
+
+@pytest.mark.parametrize("again", ["Text,LABEL", " text , label", '"TEXT","Label"'])
+def test_joined_files_repeat_the_header_in_another_case(tmp_path, again):
+    rows, source = read(tmp_path / "a.csv", f"text,label\nfine,good\n{again}\ndull,bad\n")
+    assert rows == [("fine", "good"), ("dull", "bad")]
+    (note,) = source.notes.lines()
+    assert "repeat the header left out: 1" in note and note.endswith("a.csv:3")
+
+
+def test_a_title_above_the_header_makes_no_label_of_its_names(tmp_path):
+    path = tmp_path / "a.csv"
+    table = "Survey,,\n,,\nid,text,label\n1,a fine film,good\n2,a dull film,bad\n3,a film,good\n"
+    error = refusal(path, table, text="1", label="2")
+    assert f"{path}:3: the row names the columns" in error.where
+    rows, source = read(path, table, text="1", label="2", on_bad_row="skip")
+    assert rows == [("a fine film", "good"), ("a dull film", "bad"), ("a film", "good")]
+    assert source.bad_row_reasons["names of columns"] == 1
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_tsv_whose_quotes_are_escaped_by_a_backslash(tmp_path, quoting):
+    written_rows = [*ROWS, ('He said "no" twice', "bad"), ("\\o/", "good")]
+    table = written(
+        written_rows, delimiter="\t", quoting=quoting, doublequote=False, escapechar="\\"
+    )
+    # As Spark writes them: a text with a quote is in quotes.
+    table = table.replace('\nHe said \\"no\\" twice', '\n"He said \\"no\\" twice"')
+    rows, source = read(tmp_path / "a.tsv", table)
+    assert rows == written_rows
+    assert any("escaped by a backslash" in remark for remark in source.remarks)
+
+
+@pytest.mark.parametrize("text", ['"He said \\"no\\" twice', 'a \\"no\\" b', '"a" \\"b\\"'])
+def test_backslashes_before_quotes_that_are_characters_of_a_raw_tsv(tmp_path, text):
+    assert read(tmp_path / "a.tsv", f"text\tlabel\n{text}\tgood\nb\tbad\n")[0][0] == (text, "good")
+
+
+def test_advice_on_a_column_can_be_typed(tmp_path):
+    path = tmp_path / "a.csv"
+    error = refusal(path, "My Text,label\nfine film,good\n", text="my text")
+    assert "--set 'data.text=My Text'?" in error.fix
+    error = refusal(path, "texte;note\nbon,4,5\nfade,1,0\n", text="texte", label="note")
+    assert "did you mean" not in error.fix and "--set 'data.delimiter=;'" in error.fix
