@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -203,16 +204,38 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives a folder to fill, which becomes `path` when all went well and is removed otherwise."""
+    """Gives a folder to fill, which becomes `path` when all went well and is removed otherwise.
+
+    What a process that was killed was about to fill is removed first.
+    """
+    remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
+    # The system lets go of it when the process ends, however it ends.
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with suppress(OSError):  # A file system without locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         if path.is_dir():  # of a process that was killed after it
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Removes the hidden folders that processes were filling for `path` when they were killed."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                # Whoever fills it holds its lock.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 
 def write_json(path: Path, value: object) -> None:

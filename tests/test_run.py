@@ -1,6 +1,8 @@
 """A run directory is made once, is whole or not a run, and is never overwritten."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -93,6 +95,25 @@ def test_a_second_process_is_refused_and_disturbs_nothing(tmp_path):
             pass
         assert (folder / "half").exists()
     assert (run.model / "half").exists()
+
+
+def test_what_a_killed_process_was_about_to_write_is_removed(tmp_path):
+    code = (
+        "import os, pathlib, sys\n"
+        "from kerasllm.run import whole_folder\n"
+        "with whole_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    path = tmp_path / "out [1]"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert len(list(tmp_path.iterdir())) == 1
+    with whole_folder(tmp_path / "other"), whole_folder(path):
+        # Of a process that lives.
+        with pytest.raises(FileExistsError), whole_folder(path):
+            pass
+    assert {each.name for each in tmp_path.iterdir()} == {"other", "out [1]"}
 
 
 def test_a_whole_folder_takes_the_place_of_a_killed_one(tmp_path):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerasllm.data.answer_files import SUFFIXES, AnswerFile, copy_over, kind_of
 from kerasllm.errors import CommandError, Interrupted, RunError
-from kerasllm.run import read_json, write_json
+from kerasllm.run import read_json, remove_abandoned, write_json
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import Signalled, signals_raised
 
@@ -123,7 +121,7 @@ class Partial:
     def __enter__(self) -> Partial:
         self._stack = signals_raised()
         self._refuse_unasked()
-        self._remove_abandoned()
+        remove_abandoned(self._output.path)
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -197,18 +195,6 @@ class Partial:
 
     def _left(self) -> str:
         return f"{self._committed:,} of {self._rows:,} rows are done, and kept for --resume"
-
-    def _remove_abandoned(self) -> None:
-        """Removes hidden folders of processes that were killed: none holds their lock."""
-        output = self._output.path
-        for folder in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
-            with suppress(OSError):
-                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder)
-                finally:
-                    os.close(descriptor)
 
     def _refuse_unasked(self) -> None:
         state = self._output.partial / _STATE

@@ -122,7 +122,7 @@ GOOD = b"good film,positive\nbad film,negative\n"
         ("a.csv", b"foo,bar\n" + GOOD, ["No text column", "'foo', 'bar'", "data.text=NAME"]),
         ("a.csv", HEADER + GOOD + b" ,positive\n", ["a.csv:4", "text is empty"]),
         ("a.csv", HEADER + GOOD + b"a film,\n", ["a.csv:4", "label is empty"]),
-        ("a.csv", HEADER + GOOD + b"caf\xe9,positive\n", ["a.csv:4", "0xe9", "UTF-8"]),
+        ("a.csv", HEADER + GOOD + b"caf\xe9,positive\n", ["a.csv:4", "not UTF-8", "data.encoding=cp1252"]),
         ("a.csv", HEADER + GOOD + b'"open,positive\n', ["a.csv:4", "quote"]),
         ("a.csv", HEADER + b"good,positive\n", ["All rows have", "two classes"]),
         ("a.csv", (HEADER + GOOD).decode().encode("utf-16"), ["UTF-16"]),
