@@ -347,9 +347,9 @@ def reasons_in_words(reasons: dict[str, int]) -> str:
 
 
 def _kind_of(why: str) -> str:
-    """A reason without what is of one row alone."""
+    """A reason without what is of one row alone; an apostrophe begins no quotation."""
     why = re.sub(r"\(keys there: .*\)", "", why)
-    return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", why)).strip()
+    return re.sub(r"\d+", "N", re.sub(r"\B'[^']*'|\"[^\"]*\"", "...", why)).strip()
 
 
 def _unknown(

@@ -38,6 +38,7 @@ JOINED = "conversation|with consecutive messages of one role, which were joined"
 FROM_STRING = "list|of messages read from a string"
 MARKED = "byte-order mark|removed"
 NUMBER = "number|read as text"
+TRANSCRIPT = "text|of turns that begin with Human: and Assistant:, read as messages"
 UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
 

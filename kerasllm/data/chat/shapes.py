@@ -10,11 +10,18 @@ from typing import Any
 
 from kerasllm.data.chat.messages import (
     NUMBER,
+    TRANSCRIPT,
     BadRow,
     Messages,
     check_messages,
     parse_messages,
     read_list,
+)
+from kerasllm.data.chat.preferences import (
+    compare,
+    read_transcript,
+    system_of,
+    with_prompt,
 )
 from kerasllm.data.readers.json_files import json_kind
 
@@ -37,23 +44,11 @@ _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
 # With these an answer is the number or the letter of a choice.
 _CHOICES = ("choices", "options")
 _CHOSEN, _REJECTED = "chosen", "rejected"
+_OF_PREFERENCES = ("prompt", _CHOSEN, _REJECTED)
+# What is asked beside them.
+_ASKED = ("prompt", "question", "instruction", "query")
 # What any row may be called, if it has such a column.
 _PLAIN = "text"
-
-
-@dataclasses.dataclass(frozen=True)
-class Preference:
-    """Two conversations that differ in how they end.
-
-    Args:
-        chosen: The better one.
-        rejected: The other one.
-        prompt: How many messages they share at their beginning.
-    """
-
-    chosen: Messages
-    rejected: Messages
-    prompt: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +212,7 @@ def read_row(
             check_messages(side, answered=True, system=system, notes=notes)
             for side in _preference(row, shape, notes)
         ]
-        return _compared(*sides)
+        return compare(*sides)
     read = _messages if shape.columns[0][0] == "messages" else _pair
     return check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
 
@@ -254,8 +249,10 @@ def _system(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _find_preference(names: Mapping[str, str]) -> Shape | None:
     if not {_CHOSEN, _REJECTED} <= names.keys():
         return None
-    asked = [names[name] for name in ("prompt", "question", "instruction") if name in names][:1]
-    columns = (*_system(names), *(("prompt", key) for key in asked))
+    asked = [name for name in (*_ASKED, *_LISTS) if name in names][:1]
+    # Each may be about something, but a conversation.
+    about = [name for name in _CONTEXTS if name in names and asked and asked[0] in _ASKED][:1]
+    columns = (*_system(names), *(("prompt", names[name]) for name in (*asked, *about)))
     return Shape(
         "preference", (*columns, (_CHOSEN, names[_CHOSEN]), (_REJECTED, names[_REJECTED]))
     )
@@ -340,19 +337,13 @@ def _pair(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages
 def _preference(
     row: Mapping[str, Any], shape: Shape, notes: Counter[str]
 ) -> tuple[Messages, Messages]:
-    prompt = _said(row, shape, "prompt", notes)
-
-    def whole(key: str) -> Messages:
-        said = _said(row, shape, key, notes)
-        # Some rows repeat the prompt in both.
-        if said and said[0]["role"] != "assistant":
-            if said[: len(prompt)] != prompt:
-                raise BadRow(f"{key!r} begins with another prompt than 'prompt'")
-            return said
-        return [dict(message) for message in prompt] + said
-
     system = _said(row, shape, "system", notes)
-    return [*system, *whole(_CHOSEN)], [*system, *whole(_REJECTED)]
+    prompt = _said(row, shape, "prompt", notes)
+    sides = (
+        with_prompt(prompt, _said(row, shape, key, notes), key) for key in (_CHOSEN, _REJECTED)
+    )
+    chosen, rejected = (side if system_of(side) else [*system, *side] for side in sides)
+    return chosen, rejected
 
 
 def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) -> Messages:
@@ -366,27 +357,25 @@ def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) 
             continue
         if isinstance(value, str):
             listed = read_list(value) if _LIST_OF_OBJECTS.match(value) else None
-            if not (listed and all(isinstance(one, Mapping) for one in listed)):
+            if listed and all(isinstance(one, Mapping) for one in listed):
+                value = listed
+            elif role in _OF_PREFERENCES and (turns := read_transcript(value)):
+                notes[TRANSCRIPT] += 1
+                return turns
+            else:
                 parts.append(value)
                 continue
-            value = listed
+        if isinstance(value, Mapping) and role in (_CHOSEN, _REJECTED):
+            value = [value]
         if isinstance(value, (list, tuple)):
             return parse_messages(value, key, notes)
         if not isinstance(value, (bool, int, float)) or role in (_CHOSEN, _REJECTED):
             raise BadRow(f"{key!r} is {json_kind(value)}, where a string is expected")
         notes[NUMBER] += 1
         parts.append(str(value).lower() if isinstance(value, bool) else repr(value))
+    # An empty instruction leaves what it is about.
+    parts = [part for part in parts if part.strip()] or parts
     return [{"role": speaker, "content": "\n\n".join(parts)}] if parts else []
-
-
-def _compared(chosen: Messages, rejected: Messages) -> Preference:
-    if chosen == rejected:
-        raise BadRow("chosen and rejected are the same")
-    pairs = list(zip(chosen[:-1], rejected[:-1]))
-    shared = next((i for i, (one, other) in enumerate(pairs) if one != other), len(pairs))
-    if chosen[shared]["role"] != "assistant":
-        raise BadRow("chosen and rejected do not answer the same prompt")
-    return Preference(chosen, rejected, shared)
 
 
 def _is_missing(value: Any) -> bool:

@@ -211,7 +211,8 @@ def _unusable(found: Scan) -> list[Finding]:
     for part, rows in found.parts.items():
         if not rows.bad_count:
             continue
-        reasons = Counter(re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", bad.why) for bad in rows.bad)
+        # An apostrophe begins no quotation.
+        reasons = Counter(re.sub(r"\B'[^']*'|\"[^\"]*\"|\d+", "…", bad.why) for bad in rows.bad)
         most = "; ".join(f"{why} ({count:,})" for why, count in reasons.most_common(3))
         findings.append(
             Finding(

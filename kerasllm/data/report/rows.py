@@ -21,6 +21,8 @@ Label = str | tuple[str, ...] | float | None
 
 _TABLES = (".csv", ".tsv")
 _PREFERENCE = "preference"
+# A column beside these, such as `category`, is no label of a text.
+_UNMISTAKABLE = ("alpaca", _PREFERENCE)
 _MOST_UNREAD = 8
 _CHUNK = 4096
 _CHUNK_CHARACTERS = 1 << 22
@@ -266,7 +268,7 @@ def rows_of_files(
     if all(file.suffix in TEXT_FILES for file in files):
         return passage_rows(files, split)
     shape = None if text or text_pair or label else _shape_of(files, split)
-    if shape and files[0].suffix not in _TABLES:
+    if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
         return record_rows(files, split, preferences=shape == _PREFERENCE)
     options = {
         "split": split,

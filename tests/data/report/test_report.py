@@ -140,3 +140,26 @@ def test_scores(tmp_path, clean):
     assert report["parts"]["train"]["scores"]["most"] == pytest.approx(59 / 7, abs=1e-3)
     kinds = {one["kind"]: one for one in report["findings"]}
     assert kinds["conflicts"]["places"] == [f"{train}:3", f"{train}:63"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_column_beside_instructions_is_no_label(tmp_path, suffix):
+    # As pandas writes databricks-dolly-15k, with its index.
+    header = ("", "instruction", "context", "response", "category")
+    rows = [(str(n), text(n), "", text(n + 40), "open_qa") for n in range(40)]
+    path = write(tmp_path / "dolly.csv", rows, header)
+    if suffix == "jsonl":
+        path = tmp_path / "dolly.jsonl"
+        lines = (json.dumps(dict(zip(header, row))) + "\n" for row in rows)
+        path.write_text("".join(lines), encoding="utf-8")
+    read = rows_of_files(str(path))
+    assert [row.texts for row in read] == [(text(n), text(n + 40)) for n in range(40)]
+    assert read.noun == "conversation" and not read.bad_count
+
+
+def test_reasons_with_an_apostrophe_are_whole(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    row = {"messages": [{"role": "assistant", "content": "Hello"}]}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    title = found(str(path))["unusable"]["title"]
+    assert "message … is the assistant's, where the user's is expected (1)" in title
