@@ -18,7 +18,7 @@ from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.headers import is_header, looks_like_data
 from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places
+from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.plurals import counted
@@ -191,6 +191,7 @@ class _Reading:
         self._start()
         for file in self._files:
             for line, row, problem in records_of(file, lines=self._lines):
+                problem = problem or _half_character(row)
                 if problem:
                     self.skipped += 1
                     if len(self.bad_rows) < _BAD_KEPT:
@@ -225,6 +226,15 @@ class _Reading:
                 fix=f"columns there: {', '.join(map(repr, row))}",
             )
         return {column: row[column] for column in self._wanted}
+
+
+def _half_character(row: Mapping[str, Any]) -> str | None:
+    """Says which column holds a text that no file can, which JSON has a way to write."""
+    for name, value in row.items():
+        text = _cell(value) if isinstance(value, (str, list, dict)) else ""
+        if not text.isascii() and (problem := surrogate_problem(f"column {name!r}", text)):
+            return problem
+    return None
 
 
 def _check_output(path: Path, files: Sequence[DataFile]) -> str:

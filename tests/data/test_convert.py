@@ -129,3 +129,15 @@ def test_an_empty_table_is_refused_and_a_new_folder_is_made(tmp_path):
     with pytest.raises(DataError, match="The file is empty"):
         convert(str(tmp_path / "a.csv"), tmp_path / "b.jsonl")
     assert convert(write(tmp_path / "in.csv"), tmp_path / "new" / "b.jsonl").rows == 4
+
+
+@pytest.mark.parametrize("target", ["b.jsonl", "b.csv", "b.parquet"])
+def test_half_a_character_makes_a_bad_row(tmp_path, target):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text": "a \\ud83d", "m": []}\n{"text": "b", "m": ["\\ud83d"]}\n{"text": "c"}\n'
+    )
+    with pytest.raises(DataError, match="2 rows cannot be read") as error:
+        convert(str(path), tmp_path / target)
+    assert "column 'm' holds \\ud83d, which is half a character" in error.value.where
+    assert convert(str(path), tmp_path / target, on_bad_row="skip").rows == 1
