@@ -17,8 +17,8 @@ from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.headers import is_header
 from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.plurals import counted
 
@@ -27,6 +27,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 _TABLES = (".csv", ".tsv")
 _TEXTS = (".txt", ".md")
+_JSON = (".jsonl", ".json")
 _HEADER_LINES = 20
 _ROWS_AT_A_TIME = 10_000
 _BAD_KEPT = 1000
@@ -123,10 +124,21 @@ def _table_records(file: DataFile) -> Iterator[Record]:
     wanted: tuple = tuple(names)
     if len(set(names)) < len(names) or not header:
         wanted = tuple(range(len(names)))
-    if not header:
-        names = [f"column_{number}" for number in wanted]
+    names = _unlike(names) if header else [f"column_{number}" for number in wanted]
     for line, values, problem in form.rows(file, Columns(wanted, header=header)):
         yield line, None if problem else dict(zip(names, values)), problem
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """Returns names of which those that came before are numbered: `text`, `text_2`."""
+    found: dict[str, None] = {}
+    for name in names:
+        free, number = name, 1
+        while free in found or (number > 1 and free in names):
+            number += 1
+            free = f"{name}_{number}"
+        found[free] = None
+    return list(found)
 
 
 def _class_records(file: DataFile) -> Iterator[Record]:
@@ -173,6 +185,8 @@ class _Reading:
         self._start()
         for file in self._files:
             for line, row, problem in records_of(file, lines=self._lines):
+                if not problem and file.suffix in _JSON:
+                    problem = _half_character(row)
                 if problem:
                     self.skipped += 1
                     if len(self.bad_rows) < _BAD_KEPT:
@@ -209,6 +223,15 @@ class _Reading:
         return {column: row[column] for column in self._wanted}
 
 
+def _half_character(row: Mapping[str, Any]) -> str | None:
+    """Says which column no UTF-8 file can hold, if any: JSON can write half a character."""
+    for name, value in row.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if problem := surrogate_problem(f"column {name!r}", text):
+            return problem
+    return None
+
+
 def _check_output(path: Path, files: Sequence[DataFile]) -> str:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
@@ -242,7 +265,7 @@ def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
 def _write_jsonl(path: Path, packed: bool, reading: _Reading) -> None:
     with _open(path, packed) as stream:
         for row in reading:
-            stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            stream.write(json.dumps(row, ensure_ascii=False, default=_shown) + "\n")
 
 
 def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
@@ -254,7 +277,7 @@ def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         for row in reading:
-            writer.writerow([_cell(_plain(row.get(name))) for name in names])
+            writer.writerow([_cell(_plain(row.get(name)), _shown) for name in names])
 
 
 def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
@@ -279,6 +302,13 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
         ) from error
+    except (pa.ArrowNotImplementedError, OverflowError) as error:
+        # Objects without keys, integers of more than 64 bits.
+        raise DataError(
+            f"Parquet cannot hold a column: {str(error).splitlines()[0]}",
+            where=", ".join(reading.names[:3]),
+            fix="write a .jsonl file, which can hold it",
+        ) from error
 
 
 def _complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -296,15 +326,25 @@ def _open(path: Path, packed: bool):
     return open(path, "w", encoding="utf-8", newline="")
 
 
-def _cell(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Returns a date and the like as text."""
+    if isinstance(value, bytes):
+        raise DataError(
+            "A column holds bytes, which a file of text cannot hold",
+            fix="write a .parquet file, or name the columns to keep: --text COLUMN --label COLUMN",
+        )
+    return str(value)
+
+
+def _cell(value: Any, shown: Callable[[Any], str] = str) -> str:
     """Returns a value as a csv file has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict, int, float)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+        return json.dumps(value, ensure_ascii=False, default=shown)
+    return shown(value)
 
 
 # Comparing
@@ -331,6 +371,8 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
         return
+    # The limit is one for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
         path, encoding="utf-8", newline=""
     ) as stream:
