@@ -15,7 +15,8 @@ from typing import Any
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
-from kerasllm.data.readers.headers import is_header
+from kerasllm.data.readers.headers import is_header, looks_like_data
+from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.records import Record, records
 from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
@@ -90,6 +91,7 @@ def convert(
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:
@@ -119,26 +121,31 @@ def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
 
 def _table_records(file: DataFile) -> Iterator[Record]:
     form = format_of(file)
-    header = is_header(form.first_lines(file, _HEADER_LINES))
     names = form.columns(file)
-    wanted: tuple = tuple(names)
-    if len(set(names)) < len(names) or not header:
-        wanted = tuple(range(len(names)))
-    names = _unlike(names) if header else [f"column_{number}" for number in wanted]
-    for line, values, problem in form.rows(file, Columns(wanted, header=header)):
-        yield line, None if problem else dict(zip(names, values)), problem
-
-
-def _unlike(names: Sequence[str]) -> list[str]:
-    """Returns names of which those that came before are numbered: `text`, `text_2`."""
-    found: dict[str, None] = {}
-    for name in names:
-        free, number = name, 1
-        while free in found or (number > 1 and free in names):
-            number += 1
-            free = f"{name}_{number}"
-        found[free] = None
-    return list(found)
+    if not names:
+        raise empty_file(file)
+    # A first line that is no row is a header, as where columns are looked for.
+    header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
+    twice = [name for name in names if name and names.count(name) > 1] if header else ()
+    if twice:
+        raise DataError(
+            f"The header names the column {twice[0]!r} {names.count(twice[0])} times",
+            where=file.name,
+            fix="give each column a name of its own",
+        )
+    numbers = tuple(range(len(names)))
+    # Columns without a name, of which spreadsheets write empty ones.
+    unnamed = [f"column_{n}" for n in numbers if header and not names[n]]
+    unnamed = unnamed if len(unnamed) > 1 else []
+    names = [
+        f"column_{n}" if not header or (unnamed and not names[n]) else names[n] for n in numbers
+    ]
+    for line, values, problem in form.rows(file, Columns(numbers, header=header)):
+        row = dict(zip(names, values))
+        for name in unnamed:
+            if not row.get(name, True):
+                del row[name]
+        yield line, None if problem else row, problem
 
 
 def _class_records(file: DataFile) -> Iterator[Record]:

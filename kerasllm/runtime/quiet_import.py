@@ -25,7 +25,7 @@ def install() -> None:
     until the import has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`,
     which is set to `3` unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """
-    if "tensorflow" in sys.modules:
+    if sys.modules.get("tensorflow") is not None:
         from kerasllm.runtime import xla_cache
 
         _set_before_import()

@@ -142,7 +142,7 @@ def calls_at_once() -> bool:
 
 def is_started() -> bool:
     """Returns whether TensorFlow has executed an operation, after which its threads stay."""
-    if "tensorflow" not in sys.modules:
+    if sys.modules.get("tensorflow") is None:
         return False
     import tensorflow as tf
 

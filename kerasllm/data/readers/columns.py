@@ -131,7 +131,7 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
         raise DataError(
             f"The header names the column '{name}' {columns.count(name)} times",
             where=file.name,
-            fix=f"rename all but the {role} column",
+            fix="rename all but one of them",
         )
 
 
