@@ -303,18 +303,14 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
         with pq.ParquetWriter(path, schema) as writer:
             for chunk in reading.chunks():
                 writer.write_table(pa.Table.from_pylist(chunk, schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError) as error:
+        # Else objects without keys, or integers of more than 64 bits.
+        several = isinstance(error, (ValueError, TypeError))
+        what = "A column holds values of several types" if several else "Parquet cannot hold a column"
         raise DataError(
-            f"A column holds values of several types: {str(error).splitlines()[0]}",
+            f"{what}: {str(error).splitlines()[0]}",
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
-        ) from error
-    except (pa.ArrowNotImplementedError, OverflowError) as error:
-        # Objects without keys, integers of more than 64 bits.
-        raise DataError(
-            f"Parquet cannot hold a column: {str(error).splitlines()[0]}",
-            where=", ".join(reading.names[:3]),
-            fix="write a .jsonl file, which can hold it",
         ) from error
 
 
