@@ -129,7 +129,7 @@ def _worded(text: str, keys: Sequence[str]) -> str:
     for place, part in enumerate(parts):
         if not part.startswith("`") and not re.search(r"\bkerasllm [a-z]", part):
             # What one command is told by an option of another name.
-            part = re.sub(r" \(evaluate, predict: --[^)]*\)", "", part)
+            part = re.sub(r" \(evaluate, predict, data: --[^)]*\)", "", part)
             part = re.sub(r"--set '?([\w.]+=\S*?)'?(?=[\s;,)]|$)", r"\1", part)
             parts[place] = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", argument, part)
     text = "".join(parts)

@@ -15,10 +15,11 @@ from typing import Any
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
-from kerasllm.data.readers.headers import is_header
+from kerasllm.data.readers.headers import is_header, looks_like_data
+from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.plurals import counted
 
@@ -27,6 +28,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 _TABLES = (".csv", ".tsv")
 _TEXTS = (".txt", ".md")
+_JSON = (".jsonl", ".json")
 _HEADER_LINES = 20
 _ROWS_AT_A_TIME = 10_000
 _BAD_KEPT = 1000
@@ -89,6 +91,7 @@ def convert(
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:
@@ -118,15 +121,31 @@ def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
 
 def _table_records(file: DataFile) -> Iterator[Record]:
     form = format_of(file)
-    header = is_header(form.first_lines(file, _HEADER_LINES))
     names = form.columns(file)
-    wanted: tuple = tuple(names)
-    if len(set(names)) < len(names) or not header:
-        wanted = tuple(range(len(names)))
-    if not header:
-        names = [f"column_{number}" for number in wanted]
-    for line, values, problem in form.rows(file, Columns(wanted, header=header)):
-        yield line, None if problem else dict(zip(names, values)), problem
+    if not names:
+        raise empty_file(file)
+    # A first line that is no row is a header, as where columns are looked for.
+    header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
+    twice = [name for name in names if name and names.count(name) > 1] if header else ()
+    if twice:
+        raise DataError(
+            f"The header names the column {twice[0]!r} {names.count(twice[0])} times",
+            where=file.name,
+            fix="give each column a name of its own",
+        )
+    numbers = tuple(range(len(names)))
+    # Columns without a name, of which spreadsheets write empty ones.
+    unnamed = [f"column_{n}" for n in numbers if header and not names[n]]
+    unnamed = unnamed if len(unnamed) > 1 else []
+    names = [
+        f"column_{n}" if not header or (unnamed and not names[n]) else names[n] for n in numbers
+    ]
+    for line, values, problem in form.rows(file, Columns(numbers, header=header)):
+        row = dict(zip(names, values))
+        for name in unnamed:
+            if not row.get(name, True):
+                del row[name]
+        yield line, None if problem else row, problem
 
 
 def _class_records(file: DataFile) -> Iterator[Record]:
@@ -173,6 +192,8 @@ class _Reading:
         self._start()
         for file in self._files:
             for line, row, problem in records_of(file, lines=self._lines):
+                if not problem and file.suffix in _JSON:
+                    problem = _half_character(row)
                 if problem:
                     self.skipped += 1
                     if len(self.bad_rows) < _BAD_KEPT:
@@ -209,6 +230,15 @@ class _Reading:
         return {column: row[column] for column in self._wanted}
 
 
+def _half_character(row: Mapping[str, Any]) -> str | None:
+    """Says which column no UTF-8 file can hold, if any: JSON can write half a character."""
+    for name, value in row.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if problem := surrogate_problem(f"column {name!r}", text):
+            return problem
+    return None
+
+
 def _check_output(path: Path, files: Sequence[DataFile]) -> str:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
@@ -242,7 +272,7 @@ def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
 def _write_jsonl(path: Path, packed: bool, reading: _Reading) -> None:
     with _open(path, packed) as stream:
         for row in reading:
-            stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            stream.write(json.dumps(row, ensure_ascii=False, default=_shown) + "\n")
 
 
 def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
@@ -254,7 +284,7 @@ def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         for row in reading:
-            writer.writerow([_cell(_plain(row.get(name))) for name in names])
+            writer.writerow([_cell(_plain(row.get(name)), _shown) for name in names])
 
 
 def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
@@ -273,9 +303,12 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
         with pq.ParquetWriter(path, schema) as writer:
             for chunk in reading.chunks():
                 writer.write_table(pa.Table.from_pylist(chunk, schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError) as error:
+        # Else objects without keys, or integers of more than 64 bits.
+        several = isinstance(error, (ValueError, TypeError))
+        what = "A column holds values of several types" if several else "Parquet cannot hold a column"
         raise DataError(
-            f"A column holds values of several types: {str(error).splitlines()[0]}",
+            f"{what}: {str(error).splitlines()[0]}",
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
         ) from error
@@ -296,15 +329,25 @@ def _open(path: Path, packed: bool):
     return open(path, "w", encoding="utf-8", newline="")
 
 
-def _cell(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Returns a date and the like as text."""
+    if isinstance(value, bytes):
+        raise DataError(
+            "A column holds bytes, which a file of text cannot hold",
+            fix="write a .parquet file, or name the columns to keep: --text COLUMN --label COLUMN",
+        )
+    return str(value)
+
+
+def _cell(value: Any, shown: Callable[[Any], str] = str) -> str:
     """Returns a value as a csv file has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict, int, float)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+        return json.dumps(value, ensure_ascii=False, default=shown)
+    return shown(value)
 
 
 # Comparing
@@ -331,6 +374,8 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
         return
+    # The limit is one for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
         path, encoding="utf-8", newline=""
     ) as stream:

@@ -391,7 +391,7 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
                 f"The text cannot be read: {problem}",
                 where=f"{file.name}:{place}",
                 fix="convert the file to UTF-8, or name its encoding with --set "
-                "data.encoding=NAME (evaluate, predict: --encoding NAME)",
+                "data.encoding=NAME (evaluate, predict, data: --encoding NAME)",
             )
         if characters + len(text) > _PART_CHARACTERS and held:
             yield Document("".join(held), number, first, begins=begins, ends=False)

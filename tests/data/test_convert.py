@@ -98,7 +98,62 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": "one"}]
     with pytest.raises(DataError, match="values of several types"):
         convert(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    for value in ({}, 2**70):
+        write(tmp_path / "in.jsonl", [{"text": "a", "more": value}])
+        with pytest.raises(DataError, match="Parquet cannot hold"):
+            convert(str(tmp_path / "in.jsonl"), tmp_path / "out.parquet")
+    write(tmp_path / "in.parquet", [{"text": "a", "image": {"bytes": b"\xff"}}])
+    for target in ("out.jsonl", "out.csv"):
+        with pytest.raises(DataError, match="bytes"):
+            convert(str(tmp_path / "in.parquet"), tmp_path / target)
+        assert convert(str(tmp_path / "in.parquet"), tmp_path / target, columns=["text"]).rows
     with pytest.raises(CommandError, match="one of the files that are read"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "in.jsonl")
     with pytest.raises(CommandError, match="suffix"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "out.xlsx")
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.csv", "out.parquet"])
+def test_half_a_character_makes_a_bad_row(tmp_path, target):
+    source = write(tmp_path / "in.jsonl", [{"text": "a\ud83d"}, {"text": "b"}])
+    with pytest.raises(DataError, match="1 row cannot be read") as error:
+        convert(source, tmp_path / target)
+    assert "half a character" in error.value.where
+    assert convert(source, tmp_path / target, on_bad_row="skip").skipped == 1
+
+
+def test_long_texts_are_converted(tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"text": "word " * 30_000}])
+    before = csv.field_size_limit(131_072)
+    try:
+        convert(source, tmp_path / "out.csv")
+        assert read(tmp_path / "out.csv") == [{"text": "word " * 30_000}]
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_no_column_is_lost(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,label\na,1,2\n")
+    with pytest.raises(DataError, match="names the column 'label' 2 times"):
+        convert(str(path), tmp_path / "b.jsonl")
+    # As a spreadsheet writes empty columns, one of which is not all empty.
+    path.write_text("v1,v2,,\nham,ok,,\nspam,now,more,\n")
+    convert(str(path), tmp_path / "b.jsonl")
+    assert read(tmp_path / "b.jsonl") == [
+        {"v1": "ham", "v2": "ok"}, {"v1": "spam", "v2": "now", "column_2": "more"},
+    ]  # fmt: skip
+
+
+def test_a_header_of_other_names_is_no_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("v1,v2\nham,ok\nspam,now\n")
+    assert convert(str(path), tmp_path / "b.jsonl", columns=["v2"]).rows == 2
+    assert read(tmp_path / "b.jsonl") == [{"v2": "ok"}, {"v2": "now"}]
+
+
+def test_an_empty_table_is_refused_and_a_new_folder_is_made(tmp_path):
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(DataError, match="The file is empty"):
+        convert(str(tmp_path / "a.csv"), tmp_path / "b.jsonl")
+    assert convert(write(tmp_path / "in.csv"), tmp_path / "new" / "b.jsonl").rows == 4

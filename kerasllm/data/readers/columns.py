@@ -73,7 +73,7 @@ def find_column(
         where=file.name,
         fix=_separator(columns)
         + both
-        + f"name it with --set data.{role}=NAME (evaluate, predict: --{role} NAME); "
+        + f"name it with --set data.{role}=NAME (evaluate, predict, data: --{role} NAME); "
         f"columns there: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}"
         + (
@@ -131,7 +131,7 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
         raise DataError(
             f"The header names the column '{name}' {columns.count(name)} times",
             where=file.name,
-            fix=f"rename all but the {role} column",
+            fix="rename all but one of them",
         )
 
 
@@ -151,6 +151,6 @@ def _separator(columns: Sequence[str]) -> str:
             written = "tab" if separator == "\t" else separator
             return (
                 f"the header looks separated by {name}: --set 'data.delimiter={written}' "
-                f"(evaluate, predict: --delimiter '{written}'); "
+                f"(evaluate, predict, data: --delimiter '{written}'); "
             )
     return ""

@@ -146,8 +146,8 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         f"The file is not UTF-8; it looks like {name}"
         + (f", in which its line {line} is {shown!r}" if shown else ""),
         where=f"{file.name}:{line}",
-        fix=f"name its encoding with --set data.encoding={encoding} (evaluate, predict: --encoding "
-        f"{encoding}), or convert it: `{command}`"
+        fix=f"name its encoding with --set data.encoding={encoding} "
+        f"(evaluate, predict, data: --encoding {encoding}), or convert it: `{command}`"
         + "; named utf-8, such lines are bad rows" * (not encoding.startswith("utf")),
     )
 
@@ -170,8 +170,8 @@ def refuse_if_utf8(file: DataFile, encoding: str, start: bytes) -> None:
         raise DataError(
             f"The file is UTF-8, and would be garbled if it is read as {encoding}",
             where=file.name,
-            fix="--set data.encoding=utf-8 (evaluate, predict: --encoding utf-8); if other files "
-            f"are in {encoding}, convert those to UTF-8",
+            fix="--set data.encoding=utf-8 (evaluate, predict, data: --encoding utf-8); if other "
+            f"files are in {encoding}, convert those to UTF-8",
         )
 
 

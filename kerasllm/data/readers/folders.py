@@ -176,13 +176,14 @@ def left_out(names: Sequence[str], what: str) -> list[str]:
 
     Args:
         names: The files.
-        what: What they are: `"hidden"` or `"other"`.
+        what: What they are: `"hidden"`, `"other"` or `"empty"`.
     """
     if not names:
         return []
     one, several = {
         "hidden": ("hidden file or folder was", "hidden files or folders were"),
         "other": ("other file was", "other files were"),
+        "empty": ("empty file was", "empty files were"),
     }[what]
     count = f"1 {one}" if len(names) == 1 else f"{len(names):,} {several}"
     return [f"{count} left out: {_some(names)}"]

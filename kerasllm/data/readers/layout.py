@@ -77,14 +77,14 @@ class Layout:
     Args:
         texts: The names of the text columns, one or two; none if all files are `.txt`.
         labels: The names of the label columns.
-        files: What is read of each file.
+        files: What is read of each file; `None` of an empty one.
         why: How the columns were found, in words.
         unread: Columns that hold texts too, and are not read. Defaults to `()`.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
-    files: tuple[Columns, ...]
+    files: tuple[Columns | None, ...]
     why: str
     unread: tuple[str, ...] = ()
 
@@ -93,11 +93,11 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
     """Finds the columns in the first file that has any; the others must have them too.
 
     Raises:
-        DataError: A file is empty, lacks a column, or does not tell which column is which.
+        DataError: All files are empty, or one lacks a column or does not tell which is which.
     """
     _check_differ(wanted, files[0])
     layout: Layout | None = None
-    columns: list[Columns] = []
+    columns: list[Columns | None] = []
     for file, form in zip(files, formats, strict=True):
         if form.columns is None:
             if wanted.labelled or wanted.pair not in (None, AUTO):
@@ -112,12 +112,14 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
             continue
         names = form.columns(file)
         if not names:
-            raise empty_file(file)
-        if layout is None:
+            columns.append(None)
+        elif layout is None:
             layout = _first_layout(file, form, names, wanted)
             columns += layout.files
         else:
             columns.append(_same_columns(file, form, names, layout))
+    if not any(columns):
+        raise empty_file(files[0])
     if layout is None:
         return Layout((), (), tuple(columns), "a text a line")
     return dataclasses.replace(layout, files=tuple(columns))

@@ -32,7 +32,8 @@ from kerasllm.data.readers.faults import (
     counted_reasons,
     reason_of,
 )
-from kerasllm.data.readers.files import DataFile, find_files, read_as
+from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
+from kerasllm.data.readers.folders import left_out
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
 from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
@@ -139,8 +140,8 @@ class Source:
         notes: After reading, what was met that is no fault, such as rows of several lines.
 
     Raises:
-        DataError: A file is missing, empty, in no known format, or lacks a column; or what to
-            predict is not clear from the labels.
+        DataError: A file is missing, in no known format, or lacks a column; all are empty; or what
+            to predict is not clear from the labels.
 
     Example:
         >>> source = Source("starter:movie_reviews", split="test")
@@ -174,10 +175,11 @@ class Source:
         self._skip_empty = skip_empty
         self._labelled = labelled
         self.on_bad_row = on_bad_row
-        self.files = tuple(file.name for file in self._files)
         labels = (label,) if isinstance(label, str) else tuple(label or ())
         wanted = Wanted(text, text_pair, labels, labelled)
         self._layout = find_layout(self._files, self._formats, wanted)
+        empty = self._leave_out_empty()
+        self.files = tuple(file.name for file in self._files)
         self.text_column, self.pair_column = (*self._layout.texts, None, None)[:2]
         self.label_columns = self._layout.labels
         self._lists_columns = len(labels) == 1 and not isinstance(label, str)
@@ -190,7 +192,7 @@ class Source:
         self._ignored = {label_text(label) for label in ignore_labels}
         if classes and classes.unlabelled:
             self._ignored.add(UNLABELLED)
-        self.remarks = [*self._files.remarks]
+        self.remarks = [*self._files.remarks, *left_out(empty, "empty")]
         self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
@@ -198,8 +200,6 @@ class Source:
         self.unlabelled: Counter[str] = Counter()
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
-        for index in range(len(self._files)):
-            self._refuse_if_no_rows(index)
         self.problem = self._find_problem(problem, label_separator) if labelled else None
 
     @property
@@ -427,17 +427,33 @@ class Source:
             return None
         return dict(names)
 
-    def _refuse_if_no_rows(self, index: int) -> None:
-        """Makes sure that there is a row, good or bad."""
-        rows = self._rows(index)
-        if next(rows, None) is None:
-            if self._formats[index].columns is None:
-                raise empty_file(self._files[index])
+    def _leave_out_empty(self) -> list[str]:
+        """Leaves out files without a row, good or bad, as Spark writes some; returns their names.
+
+        Raises:
+            DataError: No file has a row.
+        """
+        columns = self._layout.files
+        filled = [
+            index for index in range(len(self._files))
+            if columns[index] is not None and next(self._rows(index), None) is not None
+        ]  # fmt: skip
+        if not filled:
+            if self._formats[0].columns is None or columns[0] is None:
+                raise empty_file(self._files[0])
             raise DataError(
                 "The file has a header, but no rows",
-                where=self._files[index].name,
+                where=self._files[0].name,
                 fix="add rows below the header",
             )
+        kept = [self._files[index] for index in filled]
+        empty = [self._files[index].name for index in sorted({*range(len(columns))} - {*filled})]
+        self._files = FoundFiles(kept, self._files.remarks)
+        self._formats = [self._formats[index] for index in filled]
+        self._layout = dataclasses.replace(
+            self._layout, files=tuple(columns[index] for index in filled)
+        )
+        return empty
 
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]

@@ -108,7 +108,7 @@ class TextLines:
                 f"The file cannot be read as {encoding}: {error.reason}",
                 where=f"{self.file.name}, after line {number}",
                 fix="copy it again, or name its encoding with --set data.encoding=NAME "
-                "(evaluate, predict: --encoding NAME)",
+                "(evaluate, predict, data: --encoding NAME)",
             ) from error
         except (OSError, *DAMAGE) as error:
             kind = self.file.compression or ("zip" if self.file.member else "")

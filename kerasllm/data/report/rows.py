@@ -248,8 +248,9 @@ def rows_of_files(
 ) -> ReportRows:  # fmt: skip
     """Returns the rows of files of which no recipe tells what they hold.
 
-    Conversations and preferences are told by their keys; files of plain text are read in passages;
-    any other file is a table of texts, with labels where there is a column of them.
+    Conversations and preferences are told by their keys; files of plain text are read in passages,
+    unless they lie in a folder for each class; any other file is a table of texts, with labels
+    where there is a column of them.
 
     Args:
         spec: The files.
@@ -265,9 +266,16 @@ def rows_of_files(
     from kerasllm.data.readers.sources import Source
 
     files = find_files(spec, split, preferred="text")
+    in_classes = False
     if all(file.suffix in TEXT_FILES for file in files):
-        return passage_rows(files, split)
-    shape = None if text or text_pair or label else _shape_of(files, split)
+        # A folder of texts for each class has labels too.
+        labelled = find_files(spec, split)
+        in_classes = any(file.members for file in labelled)
+        if not in_classes:
+            return passage_rows(files, split)
+        files = labelled
+    named = text or text_pair or label or in_classes
+    shape = None if named else _shape_of(files, split)
     if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
         return record_rows(files, split, preferences=shape == _PREFERENCE)
     options = {

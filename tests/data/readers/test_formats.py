@@ -113,7 +113,7 @@ def test_a_gzip_file_that_is_damaged(tmp_path):
     content = bytearray(gzip.compress(b"text,label\n" + b"a,1\n" * 1000))
     content[-6] ^= 0xFF
     assert "CRC" in refusal(tmp_path / "data.csv.gz", bytes(content)).what
-    assert "Not a gzipped file" in refusal(tmp_path / "data.csv.gz", b"text,label\na,1\n").what
+    assert "not gzip-compressed" in refusal(tmp_path / "data.csv.gz", b"text,label\na,1\n").what
 
 
 # csv
@@ -179,6 +179,32 @@ def test_a_header_without_rows(tmp_path):
     assert refusal(tmp_path / "data.csv", b"text,label\n\n").what == what
     pq.write_table(pa.table({"text": pa.array([], "string"), "label": []}), tmp_path / "d.parquet")
     assert refusal(tmp_path / "d.parquet").what == what
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "csv.gz"])
+def test_empty_parts_are_left_out_and_named(tmp_path, suffix):
+    """As Spark writes them, and distributed jobs that had no rows for a process."""
+    for number, rows in enumerate([[], [("a", "x"), ("b", "y")], []]):
+        part = tmp_path / f"part-{number}.{suffix}"
+        if suffix == "parquet":
+            texts, labels = zip(*rows) if rows else (pa.array([], "string"),) * 2
+            pq.write_table(pa.table({"text": texts, "label": labels}), part)
+            continue
+        separator = "\t" if suffix == "tsv" else ","
+        lines = [separator.join(row) for row in rows]
+        if suffix == "jsonl":
+            lines = [f'{{"text": "{text}", "label": "{label}"}}' for text, label in rows]
+        # The first part is without a byte, the last has a header.
+        elif number:
+            lines.insert(0, separator.join(["text", "label"]))
+        content = "".join(f"{line}\n" for line in lines).encode()
+        part.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    source = Source(tmp_path)
+    assert [batch.texts for batch in source.batches()] == [["a", "b"]]
+    assert source.files == (str(tmp_path / f"part-1.{suffix}"),)
+    (remark,) = source.remarks
+    assert remark.startswith("2 empty files were left out") and f"part-0.{suffix}" in remark
+    assert source.fingerprint == Source(tmp_path / f"part-1.{suffix}").fingerprint
 
 
 # jsonl

@@ -121,6 +121,14 @@ def test_conversations_and_plain_text(tmp_path):
     assert kinds["duplicates"]["places"] == [f"{book}:63"]
 
 
+def test_a_folder_of_texts_for_each_class_has_labels(tmp_path):
+    for name in ("pos", "neg"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text(f"a {name} film\n\nin two passages")
+    rows = rows_of_files(str(tmp_path))
+    assert [(row.label, len(row.texts)) for row in rows] == [("neg", 1), ("pos", 1)]
+
+
 def test_lengths_in_tokens_and_what_is_cut(tmp_path, clean):
     train = write(tmp_path / "train.csv", [*clean, (" ".join(map(text, range(100, 110))), "a")])
     counted = lambda rows: [sum(len(t.split()) for t in texts) + 2 for texts in rows]  # noqa: E731
