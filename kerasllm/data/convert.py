@@ -306,7 +306,7 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
     except (pa.ArrowException, OverflowError) as error:
         # Else objects without keys, or integers of more than 64 bits.
         several = isinstance(error, (ValueError, TypeError))
-        what = "A column holds values of several types" if several else "Parquet cannot hold a column"
+        what = "A column holds values of several types" if several else "Parquet cannot hold it"
         raise DataError(
             f"{what}: {str(error).splitlines()[0]}",
             where=", ".join(reading.names[:3]),

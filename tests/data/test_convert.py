@@ -100,7 +100,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
         convert(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
     for value in ({}, 2**70):
         write(tmp_path / "in.jsonl", [{"text": "a", "more": value}])
-        with pytest.raises(DataError, match="Parquet cannot hold"):
+        with pytest.raises(DataError, match="Parquet cannot hold it"):
             convert(str(tmp_path / "in.jsonl"), tmp_path / "out.parquet")
     write(tmp_path / "in.parquet", [{"text": "a", "image": {"bytes": b"\xff"}}])
     for target in ("out.jsonl", "out.csv"):
