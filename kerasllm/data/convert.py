@@ -19,7 +19,7 @@ from kerasllm.data.readers.headers import is_header, looks_like_data
 from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.records import Record, records
 from kerasllm.data.readers.sources import places, surrogate_problem
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.plurals import counted
 
@@ -28,6 +28,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 _TABLES = (".csv", ".tsv")
 _TEXTS = (".txt", ".md")
+_JSON = (".jsonl", ".json")
 _HEADER_LINES = 20
 _ROWS_AT_A_TIME = 10_000
 _BAD_KEPT = 1000
@@ -191,7 +192,8 @@ class _Reading:
         self._start()
         for file in self._files:
             for line, row, problem in records_of(file, lines=self._lines):
-                problem = problem or _half_character(row)
+                if not problem and file.suffix in _JSON:
+                    problem = _half_character(row)
                 if problem:
                     self.skipped += 1
                     if len(self.bad_rows) < _BAD_KEPT:
@@ -229,10 +231,10 @@ class _Reading:
 
 
 def _half_character(row: Mapping[str, Any]) -> str | None:
-    """Says which column holds a text that no file can, which JSON has a way to write."""
+    """Says which column no UTF-8 file can hold, if any: JSON can write half a character."""
     for name, value in row.items():
-        text = _cell(value) if isinstance(value, (str, list, dict)) else ""
-        if not text.isascii() and (problem := surrogate_problem(f"column {name!r}", text)):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if problem := surrogate_problem(f"column {name!r}", text):
             return problem
     return None
 
@@ -270,7 +272,7 @@ def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
 def _write_jsonl(path: Path, packed: bool, reading: _Reading) -> None:
     with _open(path, packed) as stream:
         for row in reading:
-            stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            stream.write(json.dumps(row, ensure_ascii=False, default=_shown) + "\n")
 
 
 def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
@@ -282,7 +284,7 @@ def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         for row in reading:
-            writer.writerow([_cell(_plain(row.get(name))) for name in names])
+            writer.writerow([_cell(_plain(row.get(name)), _shown) for name in names])
 
 
 def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
@@ -301,9 +303,12 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
         with pq.ParquetWriter(path, schema) as writer:
             for chunk in reading.chunks():
                 writer.write_table(pa.Table.from_pylist(chunk, schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError) as error:
+        # Else objects without keys, or integers of more than 64 bits.
+        several = isinstance(error, (ValueError, TypeError))
+        what = "A column holds values of several types" if several else "Parquet cannot hold it"
         raise DataError(
-            f"A column holds values of several types: {str(error).splitlines()[0]}",
+            f"{what}: {str(error).splitlines()[0]}",
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
         ) from error
@@ -324,15 +329,25 @@ def _open(path: Path, packed: bool):
     return open(path, "w", encoding="utf-8", newline="")
 
 
-def _cell(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Returns a date and the like as text."""
+    if isinstance(value, bytes):
+        raise DataError(
+            "A column holds bytes, which a file of text cannot hold",
+            fix="write a .parquet file, or name the columns to keep: --text COLUMN --label COLUMN",
+        )
+    return str(value)
+
+
+def _cell(value: Any, shown: Callable[[Any], str] = str) -> str:
     """Returns a value as a csv file has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict, int, float)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+        return json.dumps(value, ensure_ascii=False, default=shown)
+    return shown(value)
 
 
 # Comparing
@@ -359,6 +374,8 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
         return
+    # The limit is one for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
         path, encoding="utf-8", newline=""
     ) as stream:

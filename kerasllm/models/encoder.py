@@ -10,7 +10,6 @@ were written.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -396,10 +395,7 @@ def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
 def reading(preset: str | Path, kind: str = "a text classifier"):
     """Turns whatever KerasHub, Keras or h5py say about unreadable files into one kind of error."""
     try:
-        with warnings.catch_warnings():
-            # Of files that lack some: Keras leaves those as they were drawn.
-            warnings.filterwarnings("error", ".*freshly-initialized weights", UserWarning)
-            yield
+        yield
     except KerasllmError:
         raise
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -91,3 +92,14 @@ def test_convert_tells_what_it_wrote(run, reviews, tmp_path):
 def test_prepare_needs_a_recipe(run):
     status, _, err = run("data", "prepare")
     assert status == 2 and "--recipe" in err
+
+
+@pytest.mark.parametrize("command", [("report",), ("convert", "--output", "out.jsonl")])
+def test_the_encoding_is_named_as_the_error_tells(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"Le café numéro {number} est là,{number % 2}" for number in range(20)]
+    (tmp_path / "old.csv").write_bytes(("text,label\n" + "\n".join(lines) + "\n").encode("cp1252"))
+    status, _, err = run("data", *command, "old.csv")
+    assert status == 2
+    named = re.search(r"\(evaluate, predict, data: (--encoding \S+)\)", " ".join(err.split()))
+    assert run("data", *command, "old.csv", *named[1].split())[0] == 0

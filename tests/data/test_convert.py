@@ -98,10 +98,38 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": "one"}]
     with pytest.raises(DataError, match="values of several types"):
         convert(write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    for value in ({}, 2**70):
+        write(tmp_path / "in.jsonl", [{"text": "a", "more": value}])
+        with pytest.raises(DataError, match="Parquet cannot hold it"):
+            convert(str(tmp_path / "in.jsonl"), tmp_path / "out.parquet")
+    write(tmp_path / "in.parquet", [{"text": "a", "image": {"bytes": b"\xff"}}])
+    for target in ("out.jsonl", "out.csv"):
+        with pytest.raises(DataError, match="bytes"):
+            convert(str(tmp_path / "in.parquet"), tmp_path / target)
+        assert convert(str(tmp_path / "in.parquet"), tmp_path / target, columns=["text"]).rows
     with pytest.raises(CommandError, match="one of the files that are read"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "in.jsonl")
     with pytest.raises(CommandError, match="suffix"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "out.xlsx")
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.csv", "out.parquet"])
+def test_half_a_character_makes_a_bad_row(tmp_path, target):
+    source = write(tmp_path / "in.jsonl", [{"text": "a\ud83d"}, {"text": "b"}])
+    with pytest.raises(DataError, match="1 row cannot be read") as error:
+        convert(source, tmp_path / target)
+    assert "half a character" in error.value.where
+    assert convert(source, tmp_path / target, on_bad_row="skip").skipped == 1
+
+
+def test_long_texts_are_converted(tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"text": "word " * 30_000}])
+    before = csv.field_size_limit(131_072)
+    try:
+        convert(source, tmp_path / "out.csv")
+        assert read(tmp_path / "out.csv") == [{"text": "word " * 30_000}]
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_no_column_is_lost(tmp_path):
@@ -129,15 +157,3 @@ def test_an_empty_table_is_refused_and_a_new_folder_is_made(tmp_path):
     with pytest.raises(DataError, match="The file is empty"):
         convert(str(tmp_path / "a.csv"), tmp_path / "b.jsonl")
     assert convert(write(tmp_path / "in.csv"), tmp_path / "new" / "b.jsonl").rows == 4
-
-
-@pytest.mark.parametrize("target", ["b.jsonl", "b.csv", "b.parquet"])
-def test_half_a_character_makes_a_bad_row(tmp_path, target):
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"text": "a \\ud83d", "m": []}\n{"text": "b", "m": ["\\ud83d"]}\n{"text": "c"}\n'
-    )
-    with pytest.raises(DataError, match="2 rows cannot be read") as error:
-        convert(str(path), tmp_path / target)
-    assert "column 'm' holds \\ud83d, which is half a character" in error.value.where
-    assert convert(str(path), tmp_path / target, on_bad_row="skip").rows == 1

@@ -146,8 +146,8 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         f"The file is not UTF-8; it looks like {name}"
         + (f", in which its line {line} is {shown!r}" if shown else ""),
         where=f"{file.name}:{line}",
-        fix=f"name its encoding with --set data.encoding={encoding} (evaluate, predict, data: "
-        f"--encoding {encoding}), or convert it: `{command}`"
+        fix=f"name its encoding with --set data.encoding={encoding} "
+        f"(evaluate, predict, data: --encoding {encoding}), or convert it: `{command}`"
         + "; named utf-8, such lines are bad rows" * (not encoding.startswith("utf")),
     )
 

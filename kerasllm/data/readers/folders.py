@@ -122,7 +122,9 @@ def choose(
         raise DataError(
             f"The folder holds files of several kinds: {shown}",
             where=where,
-            fix=f"name those that are meant, for example '{where.rstrip('/')}/"
+            fix="unpack it, and give the folder of those that are meant"
+            if where.lower().endswith(".zip")
+            else f"name those that are meant, for example '{where.rstrip('/')}/"
             f"*{_common_suffix(kinds, found.most_common(1)[0][0])}'",
         )
     remarks += left_out([name for name in kept if kinds.get(name) != kind], "other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from kerasllm.data.convert import refuse_input
 from kerasllm.data.readers.compression import split_name
 from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.report.personal_data import masked
 from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
 from kerasllm.errors import CommandError, DataError
@@ -67,6 +69,14 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
             where=folder,
             fix="write a row a line: kerasllm data convert FOLDER --output rows.jsonl",
         )
+    archives = (str(each) for name in rows.files for each in Path(name).parents if each.is_file())
+    if archive := next(archives, None):
+        raise DataError(
+            "A file in an archive is not copied",
+            where=archive,
+            fix=f"write its rows first: kerasllm data convert {shlex.quote(archive)} "
+            "--output rows.jsonl",
+        )
     files = [find_files(name, part)[0] for name in rows.files]
     reasons = left_out(found)
     places = _outputs(Path(output), files)
@@ -92,7 +102,7 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
     counts[REASONS["unusable"]] += rows.bad_count
     with open(listed, "w", encoding="utf-8") as stream:
         for bad in rows.bad:
-            line = {"place": f"{bad.file}:{bad.line}", "why": bad.why}
+            line = {"place": f"{bad.file}:{bad.line}", "why": masked(bad.why)}
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         for row, read in sorted(scan.read(reasons).items()):
             line = {"place": scan.place(row), "why": REASONS[reasons[row]], "label": read.label}

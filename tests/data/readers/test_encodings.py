@@ -56,8 +56,9 @@ def test_another_encoding_is_named_and_read(tmp_path, suffix, encoding):
         read(path, on_bad_row="skip")
     error = caught.value
     assert "The file is not UTF-8; it looks like" in error.what
-    hint = r"--set data\.encoding=(\S+) \(evaluate, predict, data: --encoding \1\)"
-    named = re.search(hint, error.fix)
+    named = re.search(
+        r"--set data\.encoding=(\S+) \(evaluate, predict, data: --encoding \1\)", error.fix
+    )
     assert named[1] == encoding
     line = error.where.rpartition(":")[2]
     assert f"in which its line {line} is '" in error.what, "so that the guess can be judged"

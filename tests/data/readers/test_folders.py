@@ -1,5 +1,7 @@
 """Folders as data: the parts that Spark and Ray write, hidden files, kinds, splits."""
 
+import zipfile
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,6 +108,11 @@ def test_files_of_several_kinds_are_refused(tmp_path):
     assert error.fix.endswith(f"'{tmp_path}/*.csv'")
     make(tmp_path, "d.txt")
     assert names(find_files(tmp_path, "train", preferred="text"), tmp_path) == ["d.txt"]
+    # A path cannot lead into an archive.
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a.csv", "c.jsonl"):
+            archive.writestr(name, "text\n")
+    assert "unpack it" in refusal(tmp_path / "all.zip").fix
 
 
 def test_a_folder_without_data(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+import zipfile
 
 import pyarrow.parquet as pq
 import pytest
@@ -89,3 +90,22 @@ def test_a_page_is_whole_and_escapes_what_is_in_the_data(tmp_path, train):
     assert len(pictures) >= 3
     for picture in pictures:
         ElementTree.fromstring(picture)
+
+
+def test_a_file_in_an_archive_is_converted_first(tmp_path, train):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(train, "train.csv")
+    with pytest.raises(DataError, match="in an archive") as error:
+        clean(report(str(tmp_path / "all.zip")), tmp_path / "clean.csv")
+    assert error.value.where == str(tmp_path / "all.zip")
+    assert "kerasllm data convert" in error.value.fix
+
+
+def test_personal_data_of_bad_rows_are_not_listed(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": text(1)},
+                          {"role": "assistant", "content": text(2)}]},
+            {"messages": [{"role": "ann@example.org", "content": text(3)}]}]  # fmt: skip
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, listed = clean(report(str(path)), tmp_path / "out.jsonl")
+    assert "role of message" in listed.read_text() and "ann@" not in listed.read_text()
