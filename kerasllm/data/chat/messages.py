@@ -238,7 +238,9 @@ def _weight(value: Any, number: int) -> float:
     return value
 
 
-def _field(key: str) -> str:
+def _field(key: Any) -> str:
+    # Python, unlike JSON, writes numbers as keys.
+    key = str(key)
     return key.lower() if key.lower() in _FIELDS else key
 
 

@@ -127,3 +127,8 @@ def test_marks_of_templates_and_system_messages_are_left_out():
     asked = read_row({"messages": HI}, "messages", "\ufeffBe brief.")
     assert asked[0] == {"role": "system", "content": "Be brief."}
     assert read_row({"messages": HI}, "messages", "\ufeff ") == HI
+
+
+def test_keys_that_are_no_strings_make_a_bad_row():
+    with pytest.raises(BadRow, match="role of message 1"):
+        read_row({"messages": "[{1: 'user', 'content': 'Q'}]"}, "messages")
