@@ -27,7 +27,18 @@ hypothesis.settings.load_profile("kerasllm")
 
 
 # Each process takes a file at a time: a long one at the end would leave the other idle.
-_FIRST = ("test_readme.py", "test_same_numbers.py", "test_equal_numbers.py")
+_FIRST = (
+    "test_equal_numbers.py",
+    "test_readme.py",
+    "test_same_numbers.py",
+    "test_recorded.py",
+    "test_under_strategies.py",
+    "test_equal_numbers_preference.py",
+    "test_xla_cache.py",
+    "test_threads.py",
+    "test_finetune.py",
+    "test_compress_problems.py",
+)
 
 
 def pytest_collection_modifyitems(items):
