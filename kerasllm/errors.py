@@ -130,7 +130,8 @@ def _worded(text: str, keys: Sequence[str]) -> str:
         if not part.startswith("`") and not re.search(r"\bkerasllm [a-z]", part):
             # What one command is told by an option of another name.
             part = re.sub(r" \(evaluate, predict, data: --[^)]*\)", "", part)
-            part = re.sub(r"--set '?([\w.]+=\S*?)'?(?=[\s;,)]|$)", r"\1", part)
+            setting = r"--set (?:'([\w.]+=[^']*)'|([\w.]+=\S*?))(?=[\s;,?)]|$)"
+            part = re.sub(setting, lambda match: match[1] or match[2], part)
             parts[place] = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", argument, part)
     text = "".join(parts)
     if keys:

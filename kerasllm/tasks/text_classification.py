@@ -674,7 +674,7 @@ class TextClassification(Task):
             facts.append(("problem", f"{problem.kind.replace('_', ' ')}: {problem.why}"))
         found = [f"{part}: {one}" for part, store in data.stores.items() for one in remarks(store)]
         found += [f"{part}: {one}" for part, each in data.sources.items() for one in each.remarks]
-        if source.headerless or data.pair or source.unread_texts:
+        if source.headerless or data.pair or source.unread_texts or source.other_labels:
             found.append(f"columns: {source.columns_found}")
         if problem.hint:
             found.append(problem.hint)

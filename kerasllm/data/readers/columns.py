@@ -123,7 +123,7 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
         raise DataError(
             f"There is no {role} column '{name}'",
             where=file.name,
-            fix=(f"did you mean {_setting(role, nearest)}? " if nearest else "")
+            fix=(f"{_suggestion(role, nearest)}; " if nearest else "")
             + separator
             + f"columns there: {_listed(columns)}",
         )
@@ -135,8 +135,11 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
         )
 
 
-def _setting(role: str, column: str) -> str:
-    return f"--set {shlex.quote(f'data.{role}={column}')}"
+def _suggestion(role: str, column: str) -> str:
+    """The option that may have been meant, quoted for a shell."""
+    option = f"--{role.replace('_', '-')} {shlex.quote(column)}"
+    setting = shlex.quote(f"data.{role}={column}")
+    return f"did you mean --set {setting}? (evaluate, predict, data: {option})"
 
 
 def _listed(columns: Sequence[str]) -> str:

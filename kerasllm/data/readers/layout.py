@@ -33,6 +33,9 @@ AUTO = "auto"
 """Stands for a second text column that is there or not: it is found by common names."""
 
 _TEXT_NAMES = {*COMMON_NAMES["text"], *itertools.chain.from_iterable(COMMON_PAIRS)}
+_LABEL_NAMES = {*COMMON_NAMES["label"]}
+# Names that leave no doubt.
+_LABELS = ("label", "labels", "gold_label")
 _ROWS_TO_COMPARE = 100
 _MOST_COLUMNS = 20
 
@@ -80,6 +83,7 @@ class Layout:
         files: What is read of each file; `None` of an empty one.
         why: How the columns were found, in words.
         unread: Columns that hold texts too, and are not read. Defaults to `()`.
+        other_labels: Columns that have a common name of labels too. Defaults to `()`.
     """
 
     texts: tuple[str, ...]
@@ -87,6 +91,7 @@ class Layout:
     files: tuple[Columns | None, ...]
     why: str
     unread: tuple[str, ...] = ()
+    other_labels: tuple[str, ...] = ()
 
 
 def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wanted) -> Layout:
@@ -194,6 +199,10 @@ def _named_layout(
     if wanted.labelled and not labels:
         labels = (find_column("label", names, file, texts),)
     unread: tuple[str, ...] = ()
+    other_labels: tuple[str, ...] = ()
+    if wanted.labelled and not wanted.labels and labels[0].lower() not in _LABELS:
+        free = [name for name in names if name not in (*texts, *labels)]
+        other_labels = tuple(name for name in free if name.strip().lower() in _LABEL_NAMES)
     if wanted.pair == AUTO and wanted.text is None and pair is None:
         unread = _other_texts(file, form, names, (*texts, *labels))
     if unread:
@@ -202,7 +211,10 @@ def _named_layout(
             f"; only '{text}' is read, not {others}: for two texts, set data.text={text} "
             f"and data.text_pair={unread[0]}"
         )
-    return Layout(texts, labels, (Columns(texts, labels),), why, unread)
+    if other_labels:
+        others = ", ".join(f"'{name}'" for name in other_labels)
+        why += f"; the label is '{labels[0]}', not {others}: for another, set data.label=NAME"
+    return Layout(texts, labels, (Columns(texts, labels),), why, unread, other_labels)
 
 
 def _other_texts(

@@ -127,6 +127,7 @@ class Source:
         headerless: Whether a file has no header, so that its columns are `column_0`...
         columns_found: How the columns were found, in words.
         unread_texts: Columns that hold texts too, where the columns were found by their names.
+        other_labels: Columns that may be labels too, where the label was found by its name.
         problem: What is predicted, or `None` if there are no labels.
         on_bad_row: As given.
         label_names: What the labels of a bundled data set mean, or those of a Parquet file that
@@ -187,6 +188,7 @@ class Source:
         self.headerless = any(not columns.header for columns in self._layout.files)
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
+        self.other_labels = self._layout.other_labels
         classes = self._class_labels()
         self.label_names = classes.by_label if classes else self._common_label_names()
         self._ignored = {label_text(label) for label in ignore_labels}

@@ -164,3 +164,14 @@ def test_texts_that_are_not_read_are_named(tmp_path, suffix):
     assert "data.text_pair=context" in source.columns_found
     assert not Source(path, text="text").unread_texts
     assert not Source(path, text="text", text_pair="context").unread_texts
+
+
+def test_other_columns_that_may_be_the_label_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,rating,sentiment,class\na b,5,pos,film\nc d,1,neg,book\ne f,4,pos,film\n")
+    source = Source(path)
+    assert source.other_labels == ("rating", "sentiment")
+    assert "the label is 'class', not 'rating', 'sentiment'" in source.columns_found
+    assert not Source(path, label="class").other_labels
+    path.write_text("text,rating,label\na b,5,pos\nc d,1,neg\ne f,4,pos\n")
+    assert not Source(path).other_labels

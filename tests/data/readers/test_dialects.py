@@ -315,6 +315,6 @@ def test_backslashes_before_quotes_that_are_characters_of_a_raw_tsv(tmp_path, te
 def test_advice_on_a_column_can_be_typed(tmp_path):
     path = tmp_path / "a.csv"
     error = refusal(path, "My Text,label\nfine film,good\n", text="my text")
-    assert "--set 'data.text=My Text'?" in error.fix
+    assert "--set 'data.text=My Text'? (evaluate, predict, data: --text 'My Text')" in error.fix
     error = refusal(path, "texte;note\nbon,4,5\nfade,1,0\n", text="texte", label="note")
     assert "did you mean" not in error.fix and "--set 'data.delimiter=;'" in error.fix
