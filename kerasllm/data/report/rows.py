@@ -294,7 +294,8 @@ def rows_of_files(
             problem = like.problem if like and like.problem else "auto"
             return labelled_rows(Source(files, label=label, problem=problem, **options))
         except DataError as error:
-            if label or "No label column" not in str(error):
+            no_text = shape and "No text column" in str(error)
+            if label or not (no_text or "No label column" in str(error)):
                 raise
     # A table of questions and answers has no labels either.
     if shape:

@@ -179,3 +179,10 @@ def test_columns_beside_a_conversation_are_named(tmp_path):
             {"instruction": text(4), "output": text(5)}]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert rows_of_files(str(path)).read_as.endswith("assistant 'answer'; not read: 'reasoning'")
+
+
+def test_messages_in_a_table_are_conversations(tmp_path):
+    row = json.dumps([{"role": "user", "content": text(1)},
+                      {"role": "assistant", "content": text(2)}])  # fmt: skip
+    read = rows_of_files(write(tmp_path / "talks.csv", [(row,)], ("messages",)))
+    assert [row.texts for row in read] == [(text(1), text(2))]
