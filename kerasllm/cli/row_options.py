@@ -132,6 +132,8 @@ def answer_files(
     skip = on_bad_row == "skip"
     survey = rows.survey(typed=target is not None and target.path.suffix == ".parquet")
     survey.refuse(any_bad=on_bad_row == "error", description=description)
+    for line in survey.left_out:
+        click.echo(line, err=True)
     made = predictor(rows.has_columns and (target is not None or show is None))
     if target is None:
         bad = BadRows(skip)

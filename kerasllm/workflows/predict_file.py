@@ -58,11 +58,13 @@ class BadRows:
     Attributes:
         count: How many there are.
         first: Place and reason of the first of them.
+        column: What has the reasons where they are written.
     """
 
     def __init__(self, skip: bool = False):
         self.count, self._skip = 0, skip
         self.first: list[str] = []
+        self.column = ERROR
 
     def add(self, error: str) -> None:
         """Takes the place of a row and what is wrong with it."""
@@ -76,7 +78,7 @@ class BadRows:
         self.first = [f"{file}:{line}: {why}" for file, line, why in first][: min(count, SHOWN)]
 
     def __str__(self) -> str:
-        did = "left out" if self._skip else "without a prediction (see `error`)"
+        did = "left out" if self._skip else f"without a prediction (see `{self.column}`)"
         more = self.count - len(self.first)
         rest = [f"and {more:,} more"] if more else []
         return f"{counted(self.count, 'bad row')} {did}: " + "; ".join([*self.first, *rest])
@@ -200,6 +202,7 @@ def predict_to_file(
         partial.finish()
     for name, other in file.name_of.renamed.items():
         report.line(f"the input has a column {name}: what is predicted is in {other}")
+    bad.column = file.name_of(ERROR)
     return bad
 
 

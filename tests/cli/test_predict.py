@@ -139,6 +139,15 @@ def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, toy_run, rows_c
     assert sorted(path.name for path in rows_csv.parent.iterdir()) == [f"out.{suffix}", "rows.csv"]
 
 
+def test_the_column_of_errors_is_named_as_it_is(kerasllm, toy_run, rows_csv):
+    rows_csv.write_text("text,error\na good film,no\n,yes\n")
+    output = rows_csv.with_name("out.csv")
+    result = kerasllm("predict", toy_run, "--input", rows_csv, "--output", output)
+    assert "(see `predicted_error`)" in result.err
+    assert [row["error"] for row in _read(output)] == ["no", "yes"]
+    assert _read(output)[1]["predicted_error"] == f"{rows_csv}:3: the text is empty"
+
+
 def test_columns_are_kept_as_named_and_the_id_is_first(kerasllm, toy_run, rows_csv):
     output = rows_csv.with_name("out.csv")
     files = ("--input", rows_csv, "--output", output)

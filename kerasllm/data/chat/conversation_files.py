@@ -149,6 +149,7 @@ class ConversationFiles:
         self._refuse = on_bad_row == "error"
         self._preferences = preferences
         self._template_source = template_source
+        self._unread: dict[str, None] = {}
         self._shapes = [self._shape_of(file) for file in self._files]
         self.settings: list = [self._format, system, on_bad_row, preferences]
         if prompt is not None or response is not None:
@@ -196,6 +197,11 @@ class ConversationFiles:
     def description(self) -> str:
         """Says in words which columns most rows are read from."""
         return "; ".join(dict.fromkeys(map(str, self._shapes)))
+
+    @property
+    def unread_columns(self) -> list[str]:
+        """The columns of the first rows that are not read."""
+        return list(self._unread)
 
     def rows(self) -> Iterator[tuple[int, int, Any, str | None]]:
         """Yields file number, line, what it holds and what is wrong with it, of each row."""
@@ -326,6 +332,8 @@ class ConversationFiles:
         found = known[0] if known else self._own_shape(keys)
         if not isinstance(found, Shape):
             raise _unknown(file, keys, found, self._preferences)
+        read = {column for shape in (found, *known) for _, column in shape.columns}
+        self._unread |= dict.fromkeys(key for key in keys if key not in read)
         if (found.name == "preference") != self._preferences:
             raise DataError(
                 f"The rows are in the shape '{found.name}'",

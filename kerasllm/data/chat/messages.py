@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -274,11 +275,19 @@ def as_list(value: Any, name: str, notes: Counter[str] | None = None) -> Sequenc
     return found
 
 
+def _read_array(text: str) -> Any:
+    """Reads objects without commas between them, as NumPy shows them and pandas writes them in csv.
+
+    A line does not end within what Python shows as a string.
+    """
+    return ast.literal_eval(re.sub(r"\}\n\s*\{", "}, {", text))
+
+
 def read_list(text: str) -> list[Any] | None:
     """Returns the list that a string holds as JSON, or as Python shows it; `None` for no list."""
     if not text.lstrip().startswith("["):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, ast.literal_eval, _read_array):
         try:
             with warnings.catch_warnings():
                 # Of escapes that a text is free to hold.

@@ -135,6 +135,10 @@ def detect_dialect(file: DataFile) -> Dialect:
 def _is_escaped(lines: Sequence[str]) -> bool:
     """Whether the quotes of a tsv file are those around fields, or escaped within them."""
     rows = [line.rstrip("\r\n").split(_TAB) for line in lines]
+    if rows and all(len(name) > 1 and name[0] == name[-1] == '"' for name in rows[0]):
+        # Where the names are in quotes, all texts are, also those with tabs and line ends.
+        faults = _parsed(lines, Dialect(_TAB, escaped=True))[1]
+        return not faults and any('\\"' in line for line in lines)
     quoted = [field for row in rows for field in row if '"' in field]
     return (
         any('\\"' in field[1:-1] for field in quoted)

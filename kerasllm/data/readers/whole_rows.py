@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasllm.data.readers.class_folders import LABEL, TEXT
+from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.json_files import json_records
@@ -57,6 +58,7 @@ class Survey:
         bad: The first 1,000 of those: `(file, line, why)`.
         columns: The columns that are kept, in order.
         schema: Their types, a `pyarrow.Schema`; `None` where nobody asked for them.
+        left_out: What is no row and has no answer, such as repeated headers, a sentence for each.
     """
 
     rows: int
@@ -64,6 +66,7 @@ class Survey:
     bad: Sequence[tuple[str, int, str]]
     columns: Sequence[str]
     schema: pa.Schema | None = None
+    left_out: Sequence[str] = ()
 
     def refuse(self, *, any_bad: bool, description: str) -> None:
         """Refuses files without a good row, and with `any_bad` files with a bad one.
@@ -150,8 +153,9 @@ class WholeRows:
         rows = bad_count = 0
         bad: list[tuple[str, int, str]] = []
         columns = dict.fromkeys(self._known_columns())
-        types = _Types()
+        types, notes = _Types(), Notes()
         for file in self._files:
+            file.notes = Notes()
             for line, texts, others, problem in file.rows():
                 rows += 1
                 problem = problem or self._input(texts, others, f"{file.name}:{line}")[1]
@@ -163,12 +167,15 @@ class WholeRows:
                     columns.update(dict.fromkeys(others))
                     if typed:
                         types.add(others)
+            notes.include(file.notes)
             if file.schema is not None:
                 types.known(file.schema)
         if self._keep is not None:
             self._check(columns)
             columns = dict.fromkeys(self._keep)
-        return Survey(rows, bad_count, bad, list(columns), types.schema(columns) if typed else None)
+        schema = types.schema(columns) if typed else None
+        left_out = [note for note in notes.lines() if " left out: " in note]
+        return Survey(rows, bad_count, bad, list(columns), schema, left_out)
 
     def _kept(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._keep is None:
@@ -209,6 +216,7 @@ class _FileRows:
     def __init__(self, file: DataFile, form: Format, reading: Columns):
         self.name, self._file, self._form, self._reading = file.name, file, form, reading
         self.schema: pa.Schema | None = None
+        self.notes = Notes()
         kind = file.suffix
         # Rows of jsonl may bring keys that the first ones have not.
         self.open_ended = kind in (".jsonl", ".ndjson", ".json")
@@ -244,7 +252,7 @@ class _FileRows:
         names = self.columns
         at = [each if isinstance(each, int) else names.index(each) for each in self._reading.texts]
         everything = Columns(tuple(range(len(names))), header=self._reading.header)
-        for line, fields, problem in self._form.rows(self._file, everything):
+        for line, fields, problem in self._form.rows(self._file, everything, self.notes):
             # Of a row that has too few or too many fields, those that are there.
             columns = dict(zip(names, fields))
             texts = () if problem is not None else [fields[place] for place in at]

@@ -126,11 +126,15 @@ def labelled_rows(source: Source) -> ReportRows:
             bad("", 0, "")
 
     problem = source.problem.kind if source.problem else None
-    read_as = source.description()
-    if unread := _unread(source):
-        more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
-        read_as += f"; not read: {', '.join(map(repr, unread[:_MOST_UNREAD]))}{more}"
+    read_as = source.description() + _in_words(_unread(source))
     return ReportRows(source.files, read_as, read, problem=problem)
+
+
+def _in_words(unread: Sequence[str]) -> str:
+    """Returns what follows a description where columns are not read."""
+    more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
+    named = ", ".join(map(repr, unread[:_MOST_UNREAD]))
+    return f"; not read: {named}{more}" if unread else ""
 
 
 def _unread(source: Source) -> list[str]:
@@ -181,7 +185,8 @@ def record_rows(
                 bad(files.files[number], line, problem)
 
     noun = "pair" if preferences else "conversation"
-    return ReportRows(files.files, f"{noun}s: {files.description()}", read, noun=noun)
+    read_as = f"{noun}s: {files.description()}{_in_words(files.unread_columns)}"
+    return ReportRows(files.files, read_as, read, noun=noun)
 
 
 def _said(found: Any) -> tuple[str, ...]:
@@ -289,7 +294,8 @@ def rows_of_files(
             problem = like.problem if like and like.problem else "auto"
             return labelled_rows(Source(files, label=label, problem=problem, **options))
         except DataError as error:
-            if label or "No label column" not in str(error):
+            no_text = shape and "No text column" in str(error)
+            if label or not (no_text or "No label column" in str(error)):
                 raise
     # A table of questions and answers has no labels either.
     if shape:

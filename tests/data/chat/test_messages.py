@@ -1,10 +1,12 @@
 """One reader: training, generation from files and from Python, and the server agree on messages."""
 
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
 
-from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
+from kerasllm.data.chat.messages import FROM_STRING, BadRow, to_answer, without_mark
 from kerasllm.data.chat.shapes import read_row
 from kerasllm.data.chat.templates import own
 from kerasllm.errors import DataError
@@ -132,3 +134,11 @@ def test_marks_of_templates_and_system_messages_are_left_out():
 def test_keys_that_are_no_strings_make_a_bad_row():
     with pytest.raises(BadRow, match="role of message 1"):
         read_row({"messages": "[{1: 'user', 'content': 'Q'}]"}, "messages")
+
+
+def test_messages_that_numpy_showed_are_read():
+    """As pandas writes in csv what it has read from Parquet."""
+    rows = np.array([USER, {"role": "assistant", "content": "a}\n {'b'"}])
+    notes = Counter()
+    assert read_row({"messages": str(rows)}, "messages", notes=notes) == rows.tolist()
+    assert notes == {FROM_STRING: 1}

@@ -307,6 +307,14 @@ def test_a_tsv_whose_quotes_are_escaped_by_a_backslash(tmp_path, quoting):
     assert any("escaped by a backslash" in remark for remark in source.remarks)
 
 
+def test_texts_with_tabs_and_line_ends_in_a_tsv_whose_quotes_are_escaped(tmp_path):
+    rows = [('a "b"\tc', "good"), ('two\n\nlines "of it"', "bad"), ("plain", "good")]
+    table = written(
+        rows, delimiter="\t", quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\"
+    )
+    assert read(tmp_path / "a.tsv", table)[0] == rows
+
+
 @pytest.mark.parametrize("text", ['"He said \\"no\\" twice', 'a \\"no\\" b', '"a" \\"b\\"'])
 def test_backslashes_before_quotes_that_are_characters_of_a_raw_tsv(tmp_path, text):
     assert read(tmp_path / "a.tsv", f"text\tlabel\n{text}\tgood\nb\tbad\n")[0][0] == (text, "good")

@@ -123,3 +123,15 @@ def test_files_without_a_good_row_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,n\n ,1\n,2\n")
     with pytest.raises(DataError, match="all 2 are bad"):
         whole_rows(tmp_path / "a.csv").survey().refuse(any_bad=False, description="text 'text'")
+
+
+def test_lines_that_are_no_rows_are_told(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n,\nid,text\n2,two\n,\n")
+    rows = whole_rows(tmp_path / "a.csv")
+    assert [row.kept["id"] for row in rows] == ["1", "2"]
+    # Each pass counts again.
+    rows.survey()
+    assert rows.survey().left_out == [
+        f"rows without a value left out: 2, the first at {tmp_path}/a.csv:3",
+        f"lines that repeat the header left out: 1, the first at {tmp_path}/a.csv:4",
+    ]
