@@ -31,6 +31,7 @@ def normalizing(tmp_path_factory, toy_language_model):
     """A model whose tokenizer normalizes, for which TensorFlow has nothing alike."""
     folder = tmp_path_factory.mktemp("normalizing") / "model"
     shutil.copytree(toy_language_model / "model", folder)
+    (folder / "SHA256SUMS").unlink()
     file = folder / PRESET_SUBFOLDER / "tokenizer.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "normalizer": {"type": "NFC"}}))
