@@ -28,13 +28,10 @@ class KerasllmError(Exception):
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None):
         # No address in a message shows the credentials that it holds.
-        what, where, fix = (
-            redact(part) if isinstance(part, str) else part for part in (what, where, fix)
-        )
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what = redact(what)
+        self.where = None if where is None else redact(str(where))
+        self.fix = None if fix is None else redact(fix)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         lines = [_cut(self.what, _LONGEST)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from kerasllm.data import shards
 from kerasllm.data.readers.faults import Notes
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.files import DataFile, Spec, find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.data.split import split_stratified
@@ -86,7 +85,7 @@ class Documents:
 
     def __init__(
         self,
-        spec: str | os.PathLike | Sequence[str | os.PathLike],
+        spec: Spec,
         *,
         split: str = "train",
         text: str | None = None,

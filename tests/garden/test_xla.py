@@ -3,7 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from tests.runtime.test_xla_cache import test_the_next_process_finds_the_program  # noqa: F401
+from tests.runtime.test_xla_cache import (  # noqa: F401
+    test_the_next_process_finds_the_program_and_compiles_a_damaged_one_again,
+)
 
 pytestmark = pytest.mark.garden
 

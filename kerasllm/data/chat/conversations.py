@@ -22,6 +22,7 @@ from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape
 from kerasllm.data.chat.special_tokens import SpecialTokens
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
+from kerasllm.data.readers.files import DataFile, Spec
 from kerasllm.data.readers.records import first_rows
 from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
@@ -32,7 +33,7 @@ _VERSION = 1
 
 
 def holds_conversations(
-    spec: str | os.PathLike | Sequence[str | os.PathLike],
+    spec: Spec,
     split: str = "train",
     *,
     fix: str | None = None,
@@ -50,7 +51,7 @@ def holds_conversations(
     Raises:
         DataError: If they hold preferences, or several columns could be the prompt or the response.
     """
-    first = spec if isinstance(spec, (str, os.PathLike)) else spec[0]
+    first = spec if isinstance(spec, (str, os.PathLike, DataFile)) else spec[0]
     where = str(getattr(first, "name", first))
     try:
         kind = kind_of_rows(spec, split)
@@ -69,9 +70,7 @@ def holds_conversations(
     return kind == "conversation"
 
 
-def kind_of_rows(
-    spec: str | os.PathLike | Sequence[str | os.PathLike], split: str = "train"
-) -> str:
+def kind_of_rows(spec: Spec, split: str = "train") -> str:
     """Tells by the columns of the first rows what each is: `text`, `conversation` or `pair`.
 
     Args:
