@@ -77,6 +77,11 @@ def shown(value: Any) -> str:
 
 
 def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
+    """Returns the label of a cell that holds one; `booleans` and `numbers` as for `Problem`.
+
+    Raises:
+        ValueError: If there is none, or it is a list or an object.
+    """
     try:
         label = label_text(value)
     except TypeError:
@@ -129,6 +134,11 @@ def parse_one_hot(values: Sequence[Any], names: Sequence[str]) -> tuple[str, ...
 
 
 def parse_labels(value: Any, separator: str | None) -> tuple[str, ...]:
+    """Returns the labels of a cell that holds several, each once; of `[]` none.
+
+    Raises:
+        ValueError: If the cell or one of them is empty, or it is a list that cannot be read.
+    """
     if isinstance(value, str):
         parts = _split(value, separator)
     elif value is None or value != value:
@@ -180,6 +190,7 @@ def parts_of(cell: str, separator: str) -> list[str]:
 
 
 def unquoted(name: str) -> str:
+    """Returns a name without the quotes around it."""
     quoted = len(name) > 2 and name[0] == name[-1] and name[0] in "'\""
     return name[1:-1] if quoted and name[0] not in name[1:-1] else name
 
@@ -239,6 +250,11 @@ def _plain_list(cell: str, inner: str, separator: str | None) -> list | None:
 
 
 def parse_score(value: Any) -> float:
+    """Returns the score of a cell.
+
+    Raises:
+        ValueError: If it is empty, or no finite number that float32 holds.
+    """
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         raise ValueError("the label is empty")
     number = math.nan

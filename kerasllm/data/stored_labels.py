@@ -29,6 +29,11 @@ _SHOWN, _FILES_SHOWN = 6, 3
 
 
 def learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
+    """Returns the classes of the training data, with the names that the recipe or the files give.
+
+    Raises:
+        DataError: If the labels do not fit the problem that the first rows showed, or the names.
+    """
     where = _where(source)
     kind = source.problem.kind
     if kind == "regression":
