@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number, visible
+from kerasllm.data.label_forms import ONE_HOT, is_number, visible
 from kerasllm.data.readers.json_files import json_kind
 
 MISSING = ("nan", "n/a", "na", "null", "none", "#n/a", "<na>", "nil", "-", "?", "\\n")

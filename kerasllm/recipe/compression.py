@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.recipe.schema import WholeRecipe, refusal
-from kerasllm.recipe.types import Count, Layers, Location, NotNegative, Positive, Section, Share, Text
+from kerasllm.recipe.types import Count, Layers, Location, NotNegative, Positive, Section, Share
 
 METHODS = ("int8", "int4", "gptq", "awq", "prune", "distill")
 """What `kerasllm compress --method` takes; the recipe of each is `compress_METHOD`."""
