@@ -31,10 +31,12 @@ _STREAM_START = 8
 _MAGIC = b"ARROW1"
 
 _HEAD = b"kerasllm_tokens"
-# The last batch has no rows. Its metadata says how many bytes come before it, and their CRC-32.
+# The last batch has no rows. Its metadata says how many bytes come before it, their CRC-32, and
+# that of the remarks, which come after them.
 _SEAL_SIZE = b"size"
 _SEAL_CHECKSUM = b"crc32"
 _SEAL_REMARKS = b"remarks"
+_SEAL_REMARKS_CHECKSUM = b"remarks_crc32"
 
 
 class DamagedFileError(ValueError):
@@ -165,7 +167,11 @@ def _checked_batches(
             batches.append(batch)
     if seal[_SEAL_CHECKSUM] != b"%08x" % _crc32(path, int(seal[_SEAL_SIZE])):
         raise DamagedFileError("the content does not match the checksum")
-    return reader.schema, batches, json.loads(seal[_SEAL_REMARKS])
+    remarks = seal[_SEAL_REMARKS]
+    # Files of earlier versions have no checksum of the remarks.
+    if seal.get(_SEAL_REMARKS_CHECKSUM, checksum := b"%08x" % zlib.crc32(remarks)) != checksum:
+        raise DamagedFileError("the remarks do not match their checksum")
+    return reader.schema, batches, json.loads(remarks)
 
 
 def _crc32(path: Path, size: int) -> int:
@@ -213,10 +219,12 @@ def _write_batches(
             progress(rows)
     with _as_job_error(path.parent):
         # Only now is known what a whole file holds: it ends with an empty batch that says so.
+        kept = json.dumps(remarks()).encode()
         seal = {
             _SEAL_SIZE: b"%d" % file.tell(),
             _SEAL_CHECKSUM: b"%08x" % file.crc32,
-            _SEAL_REMARKS: json.dumps(remarks()).encode(),
+            _SEAL_REMARKS: kept,
+            _SEAL_REMARKS_CHECKSUM: b"%08x" % zlib.crc32(kept),
         }
         writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata=seal)
         writer.close()

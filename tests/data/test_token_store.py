@@ -205,6 +205,18 @@ def test_a_changed_byte_never_changes_a_row(tmp_path_factory, place, change):
     ]
 
 
+def test_a_changed_byte_of_the_remarks_is_seen(tmp_path):
+    path = open_or_build(REVIEWS, CodePoints(), 8, folder=tmp_path).path
+    content = path.read_bytes()
+    remarks = b'[0, [], {"revised": false, "skipped_labels": {}, "unlabelled": {}}]'
+    start = content.index(remarks)
+    for place in range(start, start + len(remarks)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        store = open_or_build(REVIEWS, CodePoints(), 8, folder=tmp_path)
+        assert "the remarks do not match their checksum" in store.damage
+        assert not store.reused and store.skipped == 0
+
+
 def test_a_changed_value_is_seen(tmp_path):
     path = open_or_build(REVIEWS, CodePoints(), 8, folder=tmp_path).path
     ids = np.array([ord(letter) for letter in "good"], np.int32).tobytes()
