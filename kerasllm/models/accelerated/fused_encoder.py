@@ -7,16 +7,15 @@ other token of it has a gradient. Where it reads the mean, the last layer is com
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import keras
 import keras_hub
 import tensorflow as tf
 
-from kerasllm.models.accelerated.fused_operations import dropout, fused, layer_norm, softmax
+from kerasllm.models.accelerated.encoder_sublayers import Activate, Add, Attention, Drop, Norm
 from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_pooling
 from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
@@ -65,8 +64,7 @@ class FusedEncoder:
         self._dtype = tf.as_dtype(task.backbone.compute_dtype)
         self._embed = _Embeddings(list(walk(parts.embeddings)), self._dtype)
         blocks = [block for block, *_ in parts.blocks]
-        pools = isinstance(task, PooledTextClassifier)
-        self._mean = _averaging(self._dtype) if pools else None
+        self._pools = pools = isinstance(task, PooledTextClassifier)
         self._blocks = [
             _Block(block, self._dtype, first_only=block is blocks[-1] and not pools)
             for block in blocks
@@ -77,6 +75,25 @@ class FusedEncoder:
     def matrices(self) -> list[tf.Tensor]:
         """Returns what trains of the layers' matrices, `[inputs, outputs]`, as they are computed."""
         return [matrix for block in self._blocks for matrix in block.matrices()]
+
+    def compilations(self, rows: int, length: int) -> list[Callable[[], None]]:
+        """Returns what each compiles one of XLA's programs for a shape, in the order of their use.
+
+        Any number of threads may call them. What is compiled already takes no time.
+
+        Args:
+            rows: Rows of what this is called with.
+            length: Their length.
+        """
+        sublayers = [each for part in (self._embed, *self._blocks) for each in part.sublayers]
+        lengths = [length, *([] if self._pools else [1])]
+        found = {}
+        for length in lengths:
+            sizes = {"rows": rows, "length": length, "tokens": rows * length}
+            for sublayer in sublayers:
+                for program in sublayer.programs:
+                    found.setdefault((program, length), partial(program.compile, **sizes))
+        return list(found.values())
 
     @contextmanager
     def given(self, matrices: Sequence[tf.Tensor]) -> Iterator[None]:
@@ -98,8 +115,8 @@ class FusedEncoder:
         x = self._embed(inputs)
         for block in self._blocks:
             x = block(x, hidden, matrices)
-        if self._mean is not None:
-            x = self._mean(x, inputs["padding_mask"])
+        if self._pools:
+            x = _mean_of_tokens(x, inputs["padding_mask"])
         for layer in self._head:
             x = layer(x, training=True)
         return tf.cast(x, tf.float32)
@@ -116,29 +133,21 @@ class _Embeddings:
         ]
         (self._norm,) = _of_type(layers, keras.layers.LayerNormalization)
         (self._dropout,) = _of_type(layers, keras.layers.Dropout)
-        rate, epsilon = self._dropout.rate, self._norm.epsilon
-
-        @fused
-        def embed(gamma, beta, seed, positions, *summands):
-            x = _float32(positions) + sum(map(_float32, summands))
-            normed = layer_norm(x, _float32(gamma), _float32(beta), epsilon)
-            return tf.cast(dropout(normed, rate, seed), dtype)
-
-        self._compute = embed
+        self._dtype = dtype
+        width = self._norm.gamma.shape[0]
+        self._normalise = Norm(width, self._norm.epsilon, dtype)
+        self._drop = Drop(width, self._dropout.rate, dtype)
+        self.sublayers = [self._normalise, self._drop]
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         length = tf.shape(inputs["token_ids"])[1]
-        summands = [tf.gather(self._tokens.embeddings.value, inputs["token_ids"])]
-        summands += [
-            tf.gather(layer.embeddings.value, inputs["segment_ids"]) for layer in self._segments
-        ]
-        return self._compute(
-            self._norm.gamma.value,
-            self._norm.beta.value,
-            _seed(self._dropout),
-            self._positions.position_embeddings.value[:length],
-            *summands,
-        )
+        x = tf.gather(self._tokens.embeddings.value, inputs["token_ids"])
+        for layer in self._segments:
+            x += tf.gather(layer.embeddings.value, inputs["segment_ids"])
+        x += self._positions.position_embeddings.value[:length]
+        x = tf.cast(x, self._dtype)
+        x = self._normalise(x, *_gamma_and_beta(self._norm))
+        return self._drop(x, _seed(self._dropout))
 
 
 class _Block:
@@ -167,17 +176,21 @@ class _Block:
         self._attention_dropout = dropouts.pop("self_attention_dropout")
         self._dropout = dropouts.pop("feedforward_dropout")
         (self._dropout_of_scores,) = dropouts.values()
-        self._shape_of_heads = _shape_of_heads(heads[0])
-        self._split = _splitting(len(self._heads[0]), *self._shape_of_heads, dtype)
-        scale = 1 / math.sqrt(self._shape_of_heads[1])
-        self._softmax = _softmax(scale, self._dropout_of_scores.rate, dtype)
-        self._activate = _activation(self._inner.activation, dtype)
-        self._add_norm = [
-            _adding(layer.rate, norm.epsilon, dtype)
-            for layer, norm in (
-                (self._attention_dropout, self._attention_norm),
-                (self._dropout, self._norm),
-            )
+        self._shape_of_heads = tuple(heads[0].bias.shape)
+        width = self._norm.gamma.shape[0]
+        # For a single query of each row XLA's programs do not pay.
+        self._attend = Attention(
+            *self._shape_of_heads, self._dropout_of_scores.rate, dtype, compiled=not first_only
+        )
+        self._add_product = [
+            Add(width, layer.rate, dtype) for layer in (self._attention_dropout, self._dropout)
+        ]
+        self._normalise = [
+            Norm(width, norm.epsilon, dtype) for norm in (self._attention_norm, self._norm)
+        ]
+        self._activate = Activate(self._inner.bias.shape[0], self._inner.activation, dtype)
+        self.sublayers = [
+            self._attend, *self._add_product, *self._normalise, self._activate
         ]
 
     def matrices(self) -> list[tf.Tensor]:
@@ -195,11 +208,9 @@ class _Block:
             hidden: float32 `[rows, 1, 1, length]`, added to the scores.
             matrices: What `matrices` gives, of this block and those after it.
         """
-        query, key, value = self._projections(x, matrices)
-        scores = self._softmax(
-            tf.matmul(query, key, transpose_b=True), hidden, _seed(self._dropout_of_scores)
-        )
-        mixed = tf.transpose(tf.matmul(scores, value), [0, 2, 1, 3])
+        heads = self._projections(x, matrices)
+        mixed = self._attend(*heads, hidden, _seed(self._dropout_of_scores))
+        mixed = tf.transpose(mixed, [0, 2, 1, 3])
         x = x[:, :1] if self._first_only else x
         mixed = self._product(mixed, [self._attention_output], matrices)
         x = self._add(0, mixed, x, self._attention_output, self._attention_dropout)
@@ -210,25 +221,25 @@ class _Block:
 
     def _projections(self, x, matrices):
         """Returns query, key and value, each `[rows, heads, length, size]`."""
-        together = self._heads[0]
-        biases = tf.concat([_bias(layer) for layer in together], 0)
-        split = self._split(self._product(x, together, matrices), biases, x)
+        rows, length = tf.unstack(tf.shape(x)[:2])
+
+        def split(layers, x, length):
+            product = self._product(x, layers, matrices)
+            bias = tf.concat([_bias(layer) for layer in layers], 0)
+            product = tf.nn.bias_add(product, tf.cast(bias, product.dtype))
+            product = tf.reshape(product, [rows, length, len(layers), *self._shape_of_heads])
+            return tf.unstack(tf.transpose(product, [2, 0, 3, 1, 4]), len(layers))
+
+        split_heads = split(self._heads[0], x, length)
         if not self._first_only:
-            return split
-        query = self._product(x[:, 0], self._heads[1], matrices)
-        query += tf.cast(_bias(self._heads[1][0]), query.dtype)
-        return tf.reshape(query, [-1, *self._shape_of_heads])[:, :, None], *split
+            return split_heads
+        return *split(self._heads[1], x[:, 0], 1), *split_heads
 
     def _add(self, part, product, x, dense, dropped):
         norm = (self._attention_norm, self._norm)[part]
-        return self._add_norm[part](
-            tf.reshape(product, tf.shape(x)),
-            _bias(dense),
-            x,
-            norm.gamma.value,
-            norm.beta.value,
-            _seed(dropped),
-        )
+        product = tf.reshape(product, tf.shape(x))
+        x = self._add_product[part](product, _bias(dense), x, _seed(dropped))
+        return self._normalise[part](x, *_gamma_and_beta(norm))
 
     def _product(self, x, layers, matrices) -> tf.Tensor:
         """Returns `[tokens, outputs]` of one or more dense layers, without their biases."""
@@ -243,61 +254,11 @@ class _Block:
         return matrices[0] if len(matrices) == 1 else tf.concat(matrices, 1)
 
 
-# All layers of a model share these programs: XLA compiles each once a shape.
-@functools.cache
-def _splitting(count: int, heads: int, size: int, dtype: tf.DType) -> Callable:
-    """Returns what makes `count` tensors `[rows, heads, length, size]` of their product."""
-
-    @fused
-    def split(product, bias):
-        biased = _float32(product) + tf.reshape(bias, [count, heads, size])
-        return tf.unstack(tf.cast(tf.transpose(biased, [2, 0, 3, 1, 4]), dtype), count)
-
-    def call(product, bias, x):
-        rows, length = tf.unstack(tf.shape(x)[:2])
-        return split(tf.reshape(product, [rows, length, count, heads, size]), bias)
-
-    return call
-
-
-@functools.cache
-def _softmax(scale: float, rate: float, dtype: tf.DType) -> Callable:
-    @fused
-    def attend(scores, hidden, seed):
-        shares = softmax(_float32(scores) * scale + hidden)
-        return tf.cast(dropout(shares, rate, seed), dtype)
-
-    return attend
-
-
-@functools.cache
-def _activation(function: Callable, dtype: tf.DType) -> Callable:
-    return fused(lambda product, bias: tf.cast(function(_float32(product) + bias), dtype))
-
-
-@functools.cache
-def _adding(rate: float, epsilon: float, dtype: tf.DType) -> Callable:
-    """Returns what adds a product with its bias to `x`, and normalises the sum."""
-
-    @fused
-    def add(product, bias, x, gamma, beta, seed):
-        summed = dropout(_float32(product) + bias, rate, seed) + _float32(x)
-        return tf.cast(layer_norm(summed, _float32(gamma), _float32(beta), epsilon), dtype)
-
-    return add
-
-
-@functools.cache
-def _averaging(dtype: tf.DType) -> Callable:
-    """Returns what averages the states of the real tokens, as `MeanPooling` does."""
-
-    @fused
-    def average(x, padding_mask):
-        mask = _float32(padding_mask)[:, :, None]
-        count = tf.maximum(tf.reduce_sum(mask, 1), 1.0)
-        return tf.cast(tf.reduce_sum(_float32(x) * mask, 1) / count, dtype)
-
-    return average
+def _mean_of_tokens(x: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of the states of the real tokens, as `MeanPooling` does."""
+    mask = _float32(padding_mask)[:, :, None]
+    count = tf.maximum(tf.reduce_sum(mask, 1), 1.0)
+    return tf.cast(tf.reduce_sum(_float32(x) * mask, 1) / count, x.dtype)
 
 
 def _of_type(layers, kind: type) -> list[keras.Layer]:
@@ -321,8 +282,8 @@ def _seed(layer: keras.layers.Dropout) -> tf.Tensor:
     return tf.cast(layer.seed_generator.next(), tf.uint32)
 
 
-def _shape_of_heads(layer: keras.layers.EinsumDense) -> tuple[int, int]:
-    return tuple(layer.bias.shape)
+def _gamma_and_beta(norm: keras.layers.LayerNormalization) -> tuple[tf.Tensor, tf.Tensor]:
+    return _float32(norm.gamma.value), _float32(norm.beta.value)
 
 
 def _bias(layer: keras.Layer) -> tf.Tensor:

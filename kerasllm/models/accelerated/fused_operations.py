@@ -19,6 +19,8 @@ import tensorflow as tf
 from kerasllm.runtime.stable_names import stable_names
 
 _BITS = 32
+# Odd, and far from each other: no two of a tensor's places get numbers that are alike.
+_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F)
 
 
 def fused(function: Callable) -> Callable:
@@ -66,11 +68,12 @@ def fused(function: Callable) -> Callable:
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Sets a share of the elements to 0, and scales the others up; for use in a fused function.
 
-    Whether an element is kept is a hash of its number and the seed: as good as drawn, and computed
-    again for the gradient in place of being kept.
+    Whether an element is kept is a hash of its place and the seed: as good as drawn, and computed
+    again for the gradient in place of being kept. It does not depend on how large `x` is: of a
+    batch that is padded to another length the same elements are dropped.
 
     Args:
-        x: A tensor of a floating dtype, at most 2**32 elements.
+        x: A tensor of a floating dtype, of four dimensions at most.
         rate: The share, from 0 to below 1.
         seed: uint32 `[2]`; the same one drops the same elements.
 
@@ -80,8 +83,7 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """
     if not rate:
         return x
-    number = tf.cast(tf.reshape(tf.range(tf.size(x)), tf.shape(x)), tf.uint32)
-    mixed = _mixed(_mixed(number + seed[0]) + seed[1])
+    mixed = _mixed(_mixed(_places(x) + seed[0]) + seed[1])
     kept = mixed >= tf.constant(round(rate * 2**_BITS), tf.uint32)
     return x * tf.cast(kept, x.dtype) * (1 / (1 - rate))
 
@@ -122,6 +124,15 @@ def softmax(x: tf.Tensor) -> tf.Tensor:
         return shares, gradient
 
     return compute(x)
+
+
+def _places(x: tf.Tensor) -> tf.Tensor:
+    """Returns a number for each place, the same one in tensors of other sizes."""
+    found, shape = tf.constant(0, tf.uint32), tf.shape(x)
+    for axis, factor in zip(range(x.shape.rank), _FACTORS, strict=False):
+        along = tf.cast(tf.range(shape[axis]), tf.uint32) * tf.constant(factor, tf.uint32)
+        found += tf.reshape(along, [-1] + [1] * (x.shape.rank - 1 - axis))
+    return found
 
 
 def _mixed(number: tf.Tensor) -> tf.Tensor:
