@@ -59,6 +59,7 @@ def run(cases: list[Case], options: argparse.Namespace) -> int:
             inputs=Path(made) / "inputs",
             run=options.run and options.run.absolute(),
             language_model=options.language_model and options.language_model.absolute(),
+            cold=0 if options.quick else min(options.cold or options.repeats, options.repeats),
         )
         settings.inputs.mkdir()
         log.print("measuring the ceilings")
@@ -101,6 +102,10 @@ def _write(result: dict, output: Path | None) -> Path:
     path = output or RESULTS / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if not output:
+        # The newest of each is kept; others are in the history.
+        for older in set(RESULTS.glob(f"{result['benchmark']}-[0-9]*.json")) - {path}:
+            older.unlink()
     return path
 
 
@@ -127,6 +132,14 @@ def _parse(arguments: list[str] | None, cases: dict[str, Case]) -> argparse.Name
         type=Path,
         default=PEERS / ".venv",
         help="what benchmarks/peers/setup.sh made (default: benchmarks/peers/.venv)",
+    )
+    verb.add_argument(
+        "--cold",
+        type=_count,
+        nargs="?",
+        default=1,
+        metavar="TURNS",
+        help="turns of kerasllm with an emptied cache, of its own (default: 1; alone: all)",
     )
     verb.add_argument("--output", type=Path, help="the file to write (default: in results/)")
     verb.add_argument(

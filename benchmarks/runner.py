@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,10 +24,14 @@ from benchmarks.suite import (
     ratio,
 )
 from kerasllm import __version__
+from kerasllm.environment import cache_dir
 from kerasllm.errors import KerasllmError
 
 # Cores kept busy by others. Threads that wait for each other lose far more time than others take.
 QUIET = 0.1
+_CACHE = "KERASLLM_CACHE"
+# What the numbers of turns with an emptied cache begin with.
+_OTHER_SEEDS = 100
 
 Say = Callable[[str], None]
 
@@ -78,20 +83,46 @@ def measure(
         folder.mkdir(parents=True, exist_ok=True)
         case.prepare(folder, options)
         found.results.ways = [WayResult(way) for way in case.ways(folder, options)]
+        cache = options.inputs / "cache" if options.cold else None
         for repeat in range(repeats):
             for result in found.results.ways:
-                command = result.way.command_of(repeat)
-                run = _run(command, result.way.env)
-                refuse_different_work(run, found.results, result.way.label)
+                ours = result.way.side == OURS and cache is not None
+                if ours and repeat < options.cold:
+                    empty(cache)
+                    # With another seed, so that the warm turn finds the cache of another one.
+                    run = _measured(result, found.results, repeat + _OTHER_SEEDS, cache)
+                    result.cold.append(run)
+                    say(_told(case, result, run, f"{repeat + 1}/{options.cold}", ", cold"))
+                run = _measured(result, found.results, repeat, cache if ours else None)
                 result.runs.append(run)
-                figure = f"{number(run[case.figure])} {case.unit}"
-                say(f"{repeat + 1}/{repeats} {result.way.label}: {figure}{_busy(run)}")
+                say(_told(case, result, run, f"{repeat + 1}/{repeats}"))
     except (SystemExit, KerasllmError) as failed:
         # The first is what run_measured raises, with the command and the end of its stderr.
         found.failure = str(failed)
     except KeyboardInterrupt:
         found.interrupted = True
     return found
+
+
+def _measured(result: WayResult, results: Results, repeat: int, cache: Path | None) -> dict:
+    env = result.way.env if cache is None else {**result.way.env, _CACHE: str(cache)}
+    run = _run(result.way.command_of(repeat), env)
+    refuse_different_work(run, results, result.way.label)
+    return run
+
+
+def _told(case: Case, result: WayResult, run: dict, turn: str, cold: str = "") -> str:
+    figure = f"{number(run[case.figure])} {case.unit}"
+    return f"{turn} {result.way.label}{cold}: {figure}{_busy(run)}"
+
+
+def empty(cache: Path) -> None:
+    """Empties a cache of kerasllm's: nothing is tokenized or compiled. It has all weights."""
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    weights = cache_dir() / "presets"
+    weights.mkdir(parents=True, exist_ok=True)
+    (cache / "presets").symlink_to(weights)
 
 
 def _run(command: list[str], env: Mapping[str, str]) -> dict:
@@ -167,9 +198,10 @@ def result(
         "targets": [asdict(target.judge(case, results, floor)) for target in case.targets],
         "ways": [_summary(case, found, results) for found in results.ways if found.runs],
         "runs": [
-            {"side": found.way.side, "way": found.way.name, **run}
+            {"side": found.way.side, "way": found.way.name, "cold": cold, **run}
             for found in results.ways
-            for run in found.runs
+            for cold, runs in ((False, found.runs), (True, found.cold))
+            for run in runs
         ],
     }
 
@@ -199,6 +231,11 @@ def _summary(case: Case, found: WayResult, results: Results) -> dict:
             for side, other in best.items()
             if other is not None and side not in (OURS, found.way.side)
         },
+        "cold": {
+            name: found.median(name, cold=True) for name in (case.figure, "whole_seconds")
+        }
+        if found.cold
+        else {},
         "whole_seconds": found.median("whole_seconds"),
         "cpu_seconds": found.median("cpu_seconds"),
         "peak_memory": max(found.values("peak_memory")),

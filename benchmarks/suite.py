@@ -70,6 +70,8 @@ class SuiteOptions:
         quick: Whether only the machinery is tried: the smallest job that runs.
         run: A run of the recipe bert_cls on movie_reviews; `None`: cases that need one train it.
         language_model: A decoder in Hugging Face's layout; `None`: SmolLM2-135M-Instruct.
+        cold: How many turns kerasllm gets with a cache that was emptied; it then has one of its
+            own, in `inputs`. `0`: none, and the user's cache.
     """
 
     peers: Path
@@ -77,6 +79,7 @@ class SuiteOptions:
     quick: bool = False
     run: Path | None = None
     language_model: Path | None = None
+    cold: int = 0
 
     @property
     def peer_python(self) -> str:
@@ -92,18 +95,21 @@ class WayResult:
         way: The way.
         runs: For each turn what its command printed, and what is seen from outside:
             `whole_seconds`, `cpu_seconds`, `peak_memory`, `cores_of_others`.
+        cold: The same of the turns that began with an emptied cache; none of peers.
     """
 
     way: Way
     runs: list[dict] = field(default_factory=list)
+    cold: list[dict] = field(default_factory=list)
 
-    def values(self, figure: str) -> list[float]:
+    def values(self, figure: str, cold: bool = False) -> list[float]:
         """Returns a figure, or a quality, of each turn that has it."""
-        found = ({**run.get("quality", {}), **run}.get(figure) for run in self.runs)
+        runs = self.cold if cold else self.runs
+        found = ({**run.get("quality", {}), **run}.get(figure) for run in runs)
         return [value for value in found if value is not None]
 
-    def median(self, figure: str) -> float | None:
-        values = self.values(figure)
+    def median(self, figure: str, cold: bool = False) -> float | None:
+        values = self.values(figure, cold)
         return median(values) if values else None
 
     def mean(self, figure: str) -> float | None:
@@ -165,20 +171,26 @@ class Target:
         peer: The side that it is compared with.
         at_least: The ratio; above 1 is ahead, whether more or less of the figure is better.
         more_is_better: Of this figure. Defaults to `None`: as the case says of its own.
+        cold: Whether kerasllm begins with an emptied cache. The peer's are warm. Defaults to
+            `False`.
     """
 
     figure: str
     peer: str
     at_least: float
     more_is_better: bool | None = None
+    cold: bool = False
 
     def judge(self, case: Case, results: Results, floor: Mapping | None) -> Verdict:
         more = case.more_is_better if self.more_is_better is None else self.more_is_better
-        text = f"{self.figure}: at least {self.at_least:g} times as good as {self.peer}"
+        cold = ", cold" if self.cold else ""
+        text = f"{self.figure}{cold}: at least {self.at_least:g} times as good as {self.peer}"
         ours, theirs = (results.best(side, self.figure, more) for side in (OURS, self.peer))
         if ours is None or theirs is None:
             return _not_measured(text)
-        pair = ours.median(self.figure), theirs.median(self.figure)
+        pair = ours.median(self.figure, self.cold), theirs.median(self.figure)
+        if pair[0] is None:
+            return _not_measured(text)
         value = ratio(*pair, more)
         found = f"{number(pair[0])} ({ours.way.name}) to {number(pair[1])} ({theirs.way.name})"
         return Verdict(text, f"{value:.2f} times, {found}", value, value >= self.at_least)
@@ -229,6 +241,23 @@ class AtLeast:
         return Verdict(text, f"{value:.3f}", value, value >= self.at_least)
 
 
+@dataclass(frozen=True)
+class AtMost:
+    """What the median of a figure of kerasllm's fastest way may be."""
+
+    figure: str
+    at_most: float
+    cold: bool = False
+
+    def judge(self, case: Case, results: Results, floor: Mapping | None) -> Verdict:
+        text = f"{self.figure}{', cold' if self.cold else ''}: at most {self.at_most:g}"
+        ours = results.best(OURS, case.figure, case.more_is_better)
+        value = ours.median(self.figure, self.cold) if ours else None
+        if value is None:
+            return _not_measured(text)
+        return Verdict(text, f"{value:.3f}", value, value <= self.at_most)
+
+
 class Case(abc.ABC):
     """A benchmark: one job, done by kerasllm and by its peers.
 
@@ -247,7 +276,7 @@ class Case(abc.ABC):
     figure: str = "seconds"
     unit: str = "s"
     more_is_better: bool = False
-    targets: tuple[Target | NotBelow | AtLeast, ...] = ()
+    targets: tuple[Target | NotBelow | AtLeast | AtMost, ...] = ()
     uses_peers: bool = True
 
     def prepare(self, folder: Path, options: SuiteOptions) -> None:

@@ -43,6 +43,9 @@ def _ways(result: dict) -> Table:
     add(f"{result['figure']}, median", lambda way: way["median"])
     add("from", lambda way: way["from_to"][0])
     add("to", lambda way: way["from_to"][1])
+    if any(way.get("cold") for way in ways):
+        add("cold", lambda way: way["cold"].get(result["figure"]))
+        add("cold, whole s", lambda way: way["cold"].get("whole_seconds"))
     for peer in peers:
         add(f"times {peer}", named("ratio_to_best_of", peer), "{:.2f}".format)
     for name in ways[0]["other_figures"]:

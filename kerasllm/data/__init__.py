@@ -6,12 +6,12 @@ from kerasllm._lazy import lazy_names
 
 if TYPE_CHECKING:
     from kerasllm.data.batch_plan import EpochPlans as EpochPlans
-    from kerasllm.data.batch_plan import bucket_boundaries as bucket_boundaries
     from kerasllm.data.batch_plan import plan_batches as plan_batches
     from kerasllm.data.chat.conversations import open_conversations as open_conversations
     from kerasllm.data.documents import Documents as Documents
     from kerasllm.data.documents import open_documents as open_documents
     from kerasllm.data.length_batches import map_by_length as map_by_length
+    from kerasllm.data.padded_lengths import bucket_boundaries as bucket_boundaries
     from kerasllm.data.pipeline import prediction_dataset as prediction_dataset
     from kerasllm.data.pipeline import training_dataset as training_dataset
     from kerasllm.data.readers.sources import Source as Source
@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "EpochPlans": "batch_plan",
         "Rows": "rows",
         "Source": "readers.sources",
-        "bucket_boundaries": "batch_plan",
+        "bucket_boundaries": "padded_lengths",
         "full_blocks": "sequences",
         "map_by_length": "length_batches",
         "open_conversations": "chat.conversations",

@@ -10,17 +10,19 @@ target. A batch of them has two widths.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# Above this many distinct lengths the search for boundaries works on rounded lengths.
-_MAX_DISTINCT_LENGTHS = 1024
+from kerasllm.data.padded_lengths import (
+    bucket_boundaries,
+    bucket_of,
+    bucket_pairs,
+)
+
 # Rows that are processed together: what is computed of millions of rows takes a few bytes of each.
 _ROWS_AT_A_TIME = 1 << 18
-# The same for rows with two lengths, which take the square of it.
-_MAX_DISTINCT_SIDES = 256
 
 Width = int | tuple[int, int]
 """The length that a batch is padded to: an int, or a pair of source and target."""
@@ -90,11 +92,15 @@ class EpochPlans:
         pad_to: One length that every batch is padded to; or a pair, of source and target.
             Defaults to `None`: the best lengths for these rows, see `bucket_boundaries` and
             `bucket_pairs`.
+        longest: The most tokens that a row may have. Lengths are then taken from those that all
+            data sets share, up to it; see `kerasllm.data.padded_lengths.round_up`. Pairs are not.
+            Defaults to `None`: those that pad least.
 
     Attributes:
         batch_size: As given.
         boundaries: int32 `[buckets]`, the lengths that batches are padded to; int32 `[buckets, 2]`
             of rows with two lengths. The last one holds every row.
+        shared: Whether they are taken from those that all data sets share.
         steps: Batches of an epoch.
 
     Example:
@@ -114,16 +120,21 @@ class EpochPlans:
         *,
         seed: int | None = None,
         pad_to: Width | None = None,
+        longest: int | None = None,
     ):
         self._lengths = np.asarray(lengths)
+        self.shared = longest is not None and pad_to is None and self._lengths.ndim == 1
         self.batch_size = batch_size
         self._seed = seed
         choose = bucket_boundaries if self._lengths.ndim == 1 else bucket_pairs
         if pad_to is None:
-            self.boundaries = choose(self._lengths, buckets)
+            known = {"longest": longest} if self.shared else {}
+            self.boundaries = choose(self._lengths, buckets, **known)
         else:
             shape = (1, *self._lengths.shape[1:])
             self.boundaries = np.broadcast_to(np.int32(pad_to), shape).copy()
+        # Which rows share a batch. What the batch is padded to may be chosen later.
+        self._buckets = self.boundaries
         self.steps = -(-len(self._lengths) // batch_size)
         # The pipeline, the progress and the summary ask for the same one.
         self._last: tuple[int, BatchPlan] | None = None
@@ -134,10 +145,36 @@ class EpochPlans:
         if last is None or last[0] != epoch:
             self._last = None
             plan = plan_batches(
-                self._lengths, self.batch_size, self.boundaries, seed=self._seed, epoch=epoch
+                self._lengths,
+                self.batch_size,
+                self._buckets,
+                seed=self._seed,
+                epoch=epoch,
+                pad_to=self.boundaries,
             )
             last = self._last = (epoch, plan)
         return last[1]
+
+    def longest_of_batches(self) -> np.ndarray:
+        """Returns the tokens of the longest row of each batch of the first epoch."""
+        plan = self(0)
+        ordered = self._lengths[plan.order]
+        return np.maximum.reduceat(ordered, plan.starts[:-1]) if len(ordered) else ordered
+
+    def pad_to(self, lengths: Sequence[int]) -> None:
+        """Sets the lengths that batches are padded to; which rows share a batch stays.
+
+        Args:
+            lengths: Ascending; the last one holds every row.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        longest = int(self._lengths.max(initial=1))
+        if lengths[-1] < longest:
+            raise ValueError(f"A row has {longest} tokens. Received: lengths={list(lengths)}")
+        self.boundaries = np.asarray(lengths, np.int32)
+        self._last = None
 
     @property
     def shapes(self) -> list[Width]:
@@ -152,6 +189,7 @@ def plan_batches(
     *,
     seed: int | None = None,
     epoch: int = 0,
+    pad_to: np.ndarray | None = None,
 ) -> BatchPlan:
     """Plans one epoch: rows of like length share a batch, so that little is padded.
 
@@ -169,6 +207,8 @@ def plan_batches(
             the last one must hold the longest source and the longest target.
         seed: Seed of the shuffle, or `None` to sort by length. Defaults to `None`.
         epoch: Number of the epoch; each has its own shuffle. Defaults to `0`.
+        pad_to: Lengths to pad to in place of `boundaries`, ascending; which rows share a batch
+            does not depend on them. Defaults to `None`: `boundaries`.
 
     Returns:
         A `BatchPlan` in which every row stands once. A batch that straddles two buckets is padded
@@ -194,7 +234,7 @@ def plan_batches(
 
     def by_bucket() -> np.ndarray:
         return _stable_order(
-            rows, lambda part: _bucket_of(lengths[part], boundaries), len(boundaries) - 1
+            rows, lambda part: bucket_of(lengths[part], boundaries), len(boundaries) - 1
         )
 
     if seed is None and lengths.ndim == 1:
@@ -223,10 +263,11 @@ def plan_batches(
         longest[part] = np.maximum.reduceat(of_rows, begin - begin[0])
         of_rows = of_rows.reshape(len(of_rows), -1).sum(axis=1)
         real_tokens[part] = np.add.reduceat(of_rows, begin - begin[0])
+    widths = boundaries if pad_to is None else np.asarray(pad_to, dtype=np.int64)
     return BatchPlan(
         order=order,
         starts=starts,
-        widths=boundaries[_bucket_of(longest, boundaries)].astype(np.int32),
+        widths=widths[bucket_of(longest, widths)].astype(np.int32),
         batch_size=batch_size,
         real_tokens=real_tokens,
     )
@@ -234,18 +275,6 @@ def plan_batches(
 
 def _as_width(width: np.ndarray) -> Width:
     return int(width) if np.ndim(width) == 0 else tuple(width.tolist())
-
-
-def _bucket_of(lengths: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """Returns the number of the smallest of the boundaries that holds each length, or pair."""
-    if boundaries.ndim == 1:
-        return np.searchsorted(boundaries, lengths)
-    fewest, found = np.full(len(lengths), np.iinfo(np.int64).max), np.zeros(len(lengths), np.int64)
-    for number, (boundary, tokens) in enumerate(zip(boundaries, boundaries.sum(axis=1))):
-        better = (lengths[:, 0] <= boundary[0]) & (lengths[:, 1] <= boundary[1])
-        better &= tokens < fewest
-        fewest[better], found[better] = tokens, number
-    return found
 
 
 def index_dtype(rows: int) -> np.dtype:
@@ -276,113 +305,6 @@ def _stable_order(
             found = in_part[ends[value] - count[value] : ends[value]]
             order[places[value] : places[value] + len(found)] = found
     return order
-
-
-def bucket_boundaries(lengths: np.ndarray, count: int) -> np.ndarray:
-    """Chooses at most `count` padded lengths so that the fewest tokens are padding.
-
-    The best boundaries are found by dynamic programming over the histogram of lengths:
-    `cost[k][j]` is the least padding of all rows up to the `j`-th distinct length with `k`
-    boundaries, the last of them being that length.
-
-    Args:
-        lengths: int `[rows]`, tokens of each row.
-        count: The most boundaries, and so the most shapes to compile.
-
-    Returns:
-        int32 array, ascending; the last one is the longest length (rounded up to a multiple
-        where there are more than 1,024 distinct lengths).
-
-    Example:
-
-    >>> bucket_boundaries(np.array([3, 3, 4, 9, 10]), 2)
-    array([ 4, 10], dtype=int32)
-    """
-    lengths = np.asarray(lengths)
-    if not len(lengths):
-        return np.array([1], dtype=np.int32)
-    longest = int(lengths.max())
-    multiple = -(-longest // _MAX_DISTINCT_LENGTHS)
-    histogram = np.zeros(-(-longest // multiple) + 1, np.int64)
-    for start in range(0, len(lengths), _ROWS_AT_A_TIME):
-        part = lengths[start : start + _ROWS_AT_A_TIME].astype(np.int64)
-        histogram += np.bincount(-(-part // multiple), minlength=len(histogram))
-    values = np.flatnonzero(histogram)
-    rows, values = histogram[values], values * multiple
-    if len(values) <= count:
-        return values.astype(np.int32)
-    before = np.concatenate([[0], np.cumsum(rows)])
-    # tokens[i, j]: what rows of the distinct lengths i..j cost when padded to values[j].
-    tokens = (before[None, 1:] - before[:-1, None]) * values[None, :]
-    tokens = np.where(np.tri(len(values), k=-1, dtype=bool), np.iinfo(np.int64).max // 4, tokens)
-    cost, choices = tokens[0], []
-    for _ in range(count - 1):
-        # candidates[i, j]: the last bucket begins at distinct length i and ends at j.
-        candidates = np.concatenate([[0], cost[:-1]])[:, None] + tokens
-        first = candidates.argmin(axis=0)
-        choices.append(first)
-        cost = candidates[first, np.arange(len(values))]
-    chosen, last = [], len(values) - 1
-    for first in [*reversed(choices), np.zeros(len(values), dtype=np.int64)]:
-        chosen.append(values[last])
-        last = int(first[last]) - 1
-        if last < 0:
-            break
-    return np.array(chosen[::-1], dtype=np.int32)
-
-
-def bucket_pairs(lengths: np.ndarray, count: int) -> np.ndarray:
-    """Chooses at most `count` pairs of padded lengths, so that few tokens are padding.
-
-    The first pair holds every row. Each further one is the pair that then saves most, where every
-    row takes the smallest pair that holds it. At the end each is chosen again, given the others.
-    Up to 256 distinct lengths of a side are told apart.
-
-    Args:
-        lengths: int `[rows, 2]`, tokens of each row's source and target.
-        count: The most pairs, and so the most shapes to compile.
-
-    Returns:
-        int32 `[pairs, 2]`, ascending; the last pair is the longest source and the longest target
-        (rounded up to a multiple where there are more than 256 lengths).
-
-    Example:
-
-    >>> bucket_pairs(np.array([[4, 9], [4, 9], [10, 3], [10, 9]]), 2)
-    array([[ 4,  9],
-           [10,  9]], dtype=int32)
-    """
-    lengths = np.asarray(lengths)
-    if not len(lengths):
-        return np.array([[1, 1]], dtype=np.int32)
-    longest = lengths.max(axis=0).astype(np.int64)
-    multiples = np.maximum(-(-longest // _MAX_DISTINCT_SIDES), 1)
-    sides = -(-longest // multiples) + 1
-    histogram = np.zeros(sides.prod(), np.int64)
-    for start in range(0, len(lengths), _ROWS_AT_A_TIME):
-        part = -(-lengths[start : start + _ROWS_AT_A_TIME].astype(np.int64) // multiples)
-        histogram += np.bincount(part[:, 0] * sides[1] + part[:, 1], minlength=len(histogram))
-    histogram = histogram.reshape(sides)
-    # Every pair of lengths, [sides, 2]; in the order of the histogram.
-    pairs = np.stack(np.meshgrid(*map(np.arange, sides), indexing="ij"), axis=-1) * multiples
-    flat, tokens = pairs.reshape(-1, 2), pairs.sum(axis=-1)
-
-    def with_best(chosen: list[np.ndarray]) -> list[np.ndarray]:
-        """Adds the pair that saves most tokens, if one saves any."""
-        bucket = _bucket_of(flat, np.array(chosen)).reshape(sides)
-        saved = np.zeros(sides, np.int64)
-        for number, pair in enumerate(chosen):
-            rows = np.where(bucket == number, histogram, 0).cumsum(axis=0).cumsum(axis=1)
-            saved += rows * np.maximum(pair.sum() - tokens, 0)
-        return [*chosen, flat[saved.argmax()]] if saved.max() else chosen
-
-    chosen = [flat[-1]]
-    for _ in range(count - 1):
-        chosen = with_best(chosen)
-    for _ in chosen[1:]:
-        # The oldest one goes: it was chosen before the others were known.
-        chosen = with_best([chosen[0], *chosen[2:]])
-    return np.unique(np.array(chosen, np.int32), axis=0)
 
 
 def pad_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ import tensorflow as tf
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.dataset import ARGUMENTS, Dataset
-from kerasllm.data.pipeline import needs_one_shape
 from kerasllm.data.label_cells import shown
+from kerasllm.data.pipeline import needs_one_shape
 from kerasllm.data.rows import Rows
 from kerasllm.data.texts import (
     checked_texts,
@@ -28,15 +29,13 @@ from kerasllm.data.texts import (
 from kerasllm.errors import DataError, worded_for_python
 from kerasllm.runtime.threads import slices_for
 from kerasllm.training.batches import PlannedBatches, planned_batches
+from kerasllm.training.compile_ahead import CompileAhead
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.inputs import is_pipeline, makes_batches
 from kerasllm.training.precision import only_cpus
+from kerasllm.training.shapes import settle
 
 _BUCKETS = 18
-# A new length of batches takes XLA two seconds in the first run; a step with it is then faster by a
-# quarter.
-_STEPS_A_SHAPE = 8
-
 
 class TextModel(FineTunedModel):
     """A `FineTunedModel` that knows its tokenizer.
@@ -174,14 +173,20 @@ class TextModel(FineTunedModel):
         rows, validation = self.prepare_rows(rows, validation)
         plans = self._plans(rows, batch_size, buckets, seed if shuffle else None)
         per_epoch = steps_per_epoch or plans.steps
-        self._choose_how(plans, per_epoch * epochs)
+        self._choose_how(plans, per_epoch * epochs, buckets)
         whole = -(-per_epoch * epochs // plans.steps)
         batches = planned_batches(self, rows, plans, whole, seed=seed)
         measured = validation and self._to_evaluate(
             validation, validation_batch_size or batch_size, buckets
         )
+        ahead = CompileAhead(plans)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            given = callbacks or []
+            given = [given] if isinstance(given, keras.callbacks.Callback) else list(given)
+            options["callbacks"] = [ahead, *given]
         try:
-            return super().fit(batches, validation_data=measured, **options)
+            with closing(ahead):
+                return super().fit(batches, validation_data=measured, **options)
         finally:
             self.fitted()
 
@@ -421,22 +426,37 @@ class TextModel(FineTunedModel):
         # A batch holds no more rows than there are, in whole micro-batches.
         most = -(-len(rows) // self.accumulate) * self.accumulate
         buckets = 1 if needs_one_shape(self.distribute_strategy) else buckets
+        # To train: what is only evaluated is not compiled.
+        longest = None if seed is None else getattr(self, "max_length", None)
         return EpochPlans(
-            rows.lengths, min(batch_size, most), buckets, seed=seed, pad_to=self.pad_to
+            rows.lengths,
+            min(batch_size, most),
+            buckets,
+            seed=seed,
+            pad_to=self.pad_to,
+            longest=longest,
         )
 
     def _to_evaluate(self, rows: Rows, batch_size: int, buckets: int) -> PlannedBatches:
         return planned_batches(self, rows, self._plans(rows, batch_size, buckets, None))
 
-    def _choose_how(self, plans: EpochPlans, steps: int) -> None:
+    def _choose_how(self, plans: EpochPlans, steps: int, buckets: int) -> None:
         """Chooses how a batch is computed, where `compile` left it open."""
         alone = self.distribute_strategy.num_replicas_in_sync == 1
         slices, fused = self.slices, self._fused
         if self._chosen["slices"] is None and self.sliced and alone and not self.xla:
             slices = slices_for(plans.batch_size // self.accumulate)
-        if self._chosen["fused"] is None and not self.xla and only_cpus():
-            enough = steps >= _STEPS_A_SHAPE * len(plans.boundaries)
-            fused = (fused or self.fuse()) if enough else None
+        _, fuses = settle(
+            self,
+            plans,
+            steps,
+            rows=plans.batch_size // self.accumulate // slices,
+            buckets=buckets,
+            xla=self.xla,
+            fused=self._chosen["fused"],
+            auto=False,
+        )
+        fused = (fused or self.fuse()) if fuses and only_cpus() else None
         if (slices, fused) != (self.slices, self._fused):
             self.slices, self._fused = slices, fused
             self._computations = {}

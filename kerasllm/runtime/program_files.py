@@ -13,6 +13,7 @@ from pathlib import Path
 
 SUM_SUFFIX = ".sha256"
 _PROGRAMS = "*.pb"
+_NOTES = "compiled.txt"
 
 
 def why_not_trusted(folder: Path) -> str | None:
@@ -28,6 +29,24 @@ def why_not_trusted(folder: Path) -> str | None:
             f"chmod go-w {folder}"
         )
     return None
+
+
+def note(folder: Path, program: str) -> None:
+    """Notes that a program was compiled, by a name that says its shapes as well."""
+    try:
+        with _notes(folder).open("a", encoding="utf-8") as file:
+            file.write(f"{program}\n")
+    except OSError:
+        # It is then taken for one that is not there.
+        return
+
+
+def noted(folder: Path) -> set[str]:
+    """Returns the names of the programs that were noted and are still there."""
+    try:
+        return set(_notes(folder).read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return set()
 
 
 def record(folder: Path) -> None:
@@ -62,8 +81,8 @@ def check(folder: Path) -> list[str]:
 
 
 def forget(path: Path) -> None:
-    """Deletes a program and its checksum."""
-    for each in (path, _sum_of(path)):
+    """Deletes a program, its checksum, and all notes: which program it was is not known."""
+    for each in (path, _sum_of(path), _notes(path.parent)):
         try:
             each.unlink(missing_ok=True)
         except OSError:
@@ -86,6 +105,10 @@ def forget_old(folder: Path, most_bytes: int) -> None:
             break
         forget(path)
         there -= files[path].st_size
+
+
+def _notes(folder: Path) -> Path:
+    return folder / _NOTES
 
 
 def _sum_of(path: Path) -> Path:

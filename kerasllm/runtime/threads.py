@@ -38,14 +38,29 @@ def slices_for(rows: int) -> int:
         One for each of 2 to 4 cores, with 8 rows or more for each; `1` elsewhere, with
         accelerators, and where `KERASLLM_SLICES=0`.
     """
-    cores = _cores()
     if is_off("KERASLLM_SLICES"):
         return 1
-    if not 2 <= cores <= _MOST_CORES or rows < cores * _LEAST_ROWS:
+    slices = slices_on(available_cores(), rows)
+    if slices == 1:
         return 1
     if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
         return 1
-    return cores
+    return slices
+
+
+def slices_on(cores: int, rows: int) -> int:
+    """Returns how many slices a micro-batch is computed in on so many cores.
+
+    Args:
+        cores: Cores of this process.
+        rows: Rows of a micro-batch.
+
+    Example:
+
+    >>> [slices_on(cores, rows=32) for cores in (1, 2, 4, 8, 64)]
+    [1, 2, 4, 1, 1]
+    """
+    return cores if 2 <= cores <= _MOST_CORES and rows >= cores * _LEAST_ROWS else 1
 
 
 def set_threads(slices: int) -> str | None:
@@ -59,7 +74,7 @@ def set_threads(slices: int) -> str | None:
         where a user has chosen the threads.
     """
     global _operations_at_once
-    cores = _cores()
+    cores = available_cores()
     if slices == 1:
         return None
     if not calls_at_once():
@@ -88,7 +103,8 @@ def operations_at_once() -> int:
     return _operations_at_once
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

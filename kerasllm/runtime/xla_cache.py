@@ -42,6 +42,9 @@ _LARGE = (64, 128, 384)
 _RECORD_EVERY = 10.0
 
 _check: threading.Thread | None = None
+# Where programs are kept, and the names of those that are there.
+_folder: Path | None = None
+_noted: set[str] | None = None
 # Why the folder is not used.
 _refused: str | None = None
 # Whether XLA may have read its flags before they were set here.
@@ -85,6 +88,24 @@ def wait() -> None:
         _check.join()
 
 
+def is_kept(program: str) -> bool:
+    """Tells whether a program, by its name and shapes, was compiled and is kept."""
+    global _noted
+    if _folder is None:
+        return False
+    if _noted is None:
+        wait()
+        _noted = program_files.noted(_folder)
+    return program in _noted
+
+
+def note(program: str) -> None:
+    """Notes that a program was compiled and is kept, if programs are."""
+    if _folder is not None and not is_kept(program):
+        _noted.add(program)
+        program_files.note(_folder, program)
+
+
 def refused() -> str | None:
     """Returns why a folder of programs is not used, in words; `None` where it is."""
     return _refused
@@ -92,7 +113,8 @@ def refused() -> str | None:
 
 def _look_after(folder: Path) -> None:
     """Checks the programs while TensorFlow is imported, and records new ones as they come."""
-    global _check
+    global _check, _folder
+    _folder = folder
 
     def check() -> None:
         program_files.forget_old(folder, _MOST_BYTES)

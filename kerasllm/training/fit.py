@@ -21,6 +21,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from kerasllm.data.batch_plan import Width
 from kerasllm.runtime.xla_cache import calls_at_once
 from kerasllm.training.compiling import (
     LossMean,
@@ -361,6 +362,21 @@ class FineTunedModel(StepFunctions):
     def fuse(self) -> Callable | None:
         """Returns what computes the outputs in training faster on a CPU; here `None`: nothing."""
         return None
+
+    def compilations(self, rows: int, length: Width) -> list[Callable[[], None]]:
+        """Returns what each compiles a program that a step needs; any threads may call them.
+
+        Args:
+            rows: Rows of a replica's part of a batch.
+            length: What they are padded to.
+        """
+        compilations = getattr(self._fused, "compilations", None)
+        if compilations is None:
+            return []
+        rows //= self.accumulate
+        edges = [rows * number // self.slices for number in range(self.slices + 1)]
+        of_slices = {end - start for start, end in zip(edges, edges[1:], strict=False)}
+        return [each for size in sorted(of_slices) for each in compilations(size, length)]
 
     def shared_by_slices(self) -> list[tf.Tensor]:
         """Returns what is computed of the weights once a step, for all slices of its batch."""

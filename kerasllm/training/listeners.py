@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kerasllm.data.batch_plan import Width
+
 
 class Listener:
     """Receives the events of a training; a subclass overrides those that it wants.
@@ -19,6 +21,12 @@ class Listener:
 
     def step(self, step: int) -> None:
         """Steps done so far, after each step."""
+
+    def compiling(self, length: Width, done: int, lengths: int) -> None:
+        """A step waits until XLA has compiled its length, after `done` of all `lengths`."""
+
+    def pace(self, seconds_left: float | None) -> None:
+        """How long the steps that are left will take; `None` where that is not known yet."""
 
     def row(self, row: Mapping[str, float]) -> None:
         """A row of numbers, every few steps; see `kerasllm.training.monitor.StepMonitor`."""
@@ -48,6 +56,12 @@ class Listeners(Listener):
 
     def step(self, step):
         self._all("step", step)
+
+    def compiling(self, length, done, lengths):
+        self._all("compiling", length, done, lengths)
+
+    def pace(self, seconds_left):
+        self._all("pace", seconds_left)
 
     def row(self, row):
         self._all("row", row)

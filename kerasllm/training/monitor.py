@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.batch_plan import BatchPlan, Width
+from kerasllm.training.compile_ahead import CompileAhead
 from kerasllm.training.metric_sums import MetricSums
 
 
@@ -33,6 +34,11 @@ class StepMonitor(keras.callbacks.Callback):
         log_every: Steps between two rows.
         on_row: Called with each row, such as the `append` of a list.
         on_step: Called after each step with the number of steps done. Defaults to `None`.
+        ahead: What compiles for the steps; what they wait for it, and what TensorFlow traces, is in
+            `seconds` and not in the rates. Defaults to `None`.
+        on_pace: Called after each step with the seconds that the steps which are left will take;
+            `None` until a length is used again that was compiled before. Defaults to `None`.
+        steps: Steps of the whole training, for `on_pace`. Defaults to `None`: those of the epoch.
     """
 
     def __init__(
@@ -42,12 +48,22 @@ class StepMonitor(keras.callbacks.Callback):
         *,
         on_row: Callable[[dict], None],
         on_step: Callable[[int], None] | None = None,
+        ahead: CompileAhead | None = None,
+        on_pace: Callable[[float | None], None] | None = None,
+        steps: int | None = None,
     ):
         super().__init__()
         self._plan = plan
         self._log_every = log_every
         self._on_step = on_step
         self._on_row = on_row
+        self._ahead = ahead
+        self._on_pace = on_pace
+        self._steps = steps
+        # Traced and compiled before the last step, seconds.
+        self._not_steps = 0.0
+        # Seconds and tokens, padding included, of steps beside which nothing was compiled.
+        self._undisturbed = np.zeros(2)
         self._state = {
             "steps": 0,
             "seconds": 0.0,
@@ -108,6 +124,7 @@ class StepMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._last = time.perf_counter()
+        self._not_steps = self._prepared()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -151,19 +168,43 @@ class StepMonitor(keras.callbacks.Callback):
             self._first_uses = np.vstack([self._first_uses, (elapsed, processed)])
         else:
             self._later_uses += elapsed, processed
+            if self._ahead is None or not self._ahead.busy:
+                self._undisturbed += elapsed, processed
         # Kept, because a training may resume between this step and the row that ends the epoch.
         state["last_step"] = {
             "epoch": round(self._epoch + (batch + 1) / len(self._current), 4),
             "learning_rate": self._learning_rate,
             "gradient_norm": float(execution["gradient_norm"][-1]),
         }
+        prepared = self._prepared()
+        of_steps = max(elapsed - (prepared - self._not_steps), 1e-6)
+        self._not_steps = prepared
         self._since_row.add(
-            execution["step_loss"], tokens, elapsed, float(execution["input_seconds"].sum())
+            execution["step_loss"], tokens, of_steps, float(execution["input_seconds"].sum())
         )
+        if self._on_pace:
+            self._on_pace(self._seconds_left(batch + 1))
         if not before or before // self._log_every != self.steps // self._log_every:
             self._report(_metrics(logs) if batch + 1 == len(self._current) else None)
         if self._on_step:
             self._on_step(self.steps)
+
+    def _prepared(self) -> float:
+        """Returns the seconds of this process that went into tracing and into waiting for XLA."""
+        waited = self._ahead.waited if self._ahead else 0.0
+        return getattr(self.model, "trace_seconds", 0.0) + waited
+
+    def _seconds_left(self, done: int) -> float | None:
+        """Returns how long the rest of the training takes, after so many steps of this epoch."""
+        seconds, tokens = self._undisturbed if self._undisturbed[1] else self._later_uses
+        if not tokens:
+            return None
+        plan = self._current
+        rest = len(plan) - done
+        steps = rest if self._steps is None else self._steps - self.steps
+        here = plan.batch_size * int(plan.widths[done : done + steps].sum())
+        later = max(steps - rest, 0) / len(plan)
+        return float((here + later * plan.processed_tokens) * seconds / tokens)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}

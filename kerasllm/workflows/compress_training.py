@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import keras
 import tensorflow as tf
@@ -16,7 +17,8 @@ from kerasllm.training.batches import training_batches
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.precision import resolve_precision, resolve_xla
-from kerasllm.workflows.job import Job, compile_model
+from kerasllm.training.shapes import settle
+from kerasllm.workflows.job import Job, compile_model, steps_of
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
 
@@ -62,13 +64,16 @@ def train(
         callbacks = observed.callbacks
         # Before the validation, which measures what they have done to the weights.
         callbacks[1:1] = callbacks_for(job.steps)
-        model.fit(
-            training_batches(model, job.data.train, job.plan, settings.epochs, seed=settings.seed),
-            epochs=settings.epochs,
-            steps_per_epoch=job.plan.steps,
-            callbacks=callbacks,
-            verbose=0,
-        )
+        with closing(observed.ahead):
+            model.fit(
+                training_batches(
+                    model, job.data.train, job.plan, settings.epochs, seed=settings.seed
+                ),
+                epochs=settings.epochs,
+                steps_per_epoch=job.plan.steps,
+                callbacks=callbacks,
+                verbose=0,
+            )
     held_out = observed.validation.result if observed.validation else {}
     metrics = {"train": observed.monitor.epoch_metrics, "validation": held_out}
     return metrics, observed.monitor.timing()
@@ -83,6 +88,18 @@ def _job(subject: Subject, model: FineTunedModel, settings: Retraining) -> Job:
         recipe.data.buckets,
         seed=settings.seed,
         pad_to=model.pad_to,
+        longest=getattr(recipe.data, "max_length", None),
+    )
+    steps = steps_of(training, plan.steps)
+    xla, fused = settle(
+        model,
+        plan,
+        steps,
+        rows=plan.batch_size // training.accumulate,
+        buckets=recipe.data.buckets,
+        xla=resolve_xla(training.xla),
+        fused=None if training.xla == "auto" else False,
+        auto=training.xla == "auto",
     )
     job = Job(
         recipe.model_copy(update={"training": training}),
@@ -91,7 +108,8 @@ def _job(subject: Subject, model: FineTunedModel, settings: Retraining) -> Job:
         model,
         plan,
         resolve_precision(settings.precision),
-        resolve_xla(training.xla),
+        xla,
+        fused,
     )
     compile_model(job)
     return job

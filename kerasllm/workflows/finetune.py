@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import tensorflow as tf
@@ -321,7 +321,11 @@ def _train(
         )
         first.began = time.perf_counter()
         try:
-            with asked_to_stop(on_signal) as caught, store or nullcontext():
+            with (
+                asked_to_stop(on_signal) as caught,
+                store or nullcontext(),
+                closing(observed.ahead),
+            ):
                 job.model.fit(
                     batches,
                     epochs=job.epochs,

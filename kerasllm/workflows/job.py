@@ -25,11 +25,8 @@ from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.optimizers import build_optimizer, layer_rates
 from kerasllm.training.precision import resolve_precision, resolve_xla
 from kerasllm.training.schedules import WarmupSchedule, warmup_steps
+from kerasllm.training.shapes import settle
 from kerasllm.workflows.report import Report
-
-# A new length of batches takes XLA two seconds in the first run, some tenths later; a step with it
-# is faster by a quarter.
-_STEPS_A_SHAPE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +41,7 @@ class Job:
         plan: Gives the batches of an epoch by its number.
         precision: The dtype policy that the recipe's `precision` resolved to.
         xla: Whether XLA compiles forward and backward.
-        fused: Whether XLA fuses element-wise work on a CPU. `None`: where it is worth its time.
+        fused: Whether XLA fuses element-wise work on a CPU.
         slices: Slices that a micro-batch is computed in.
         checked: What was found in the data: leaks, duplicates, labels in conflict.
         timing: Seconds that it took to get ready, by what they were spent on: `data_seconds` and
@@ -58,7 +55,7 @@ class Job:
     plan: EpochPlans
     precision: str
     xla: bool
-    fused: bool | None = None
+    fused: bool = False
     slices: int = 1
     checked: ShortCheck = ShortCheck()
     timing: Mapping[str, float] = field(default_factory=dict)
@@ -90,7 +87,12 @@ class Job:
     @property
     def computed(self) -> dict:
         """How this machine computes the numbers, beside the recipe: a resumed run keeps it."""
-        return {"xla": self.xla, "fused": self.model.fused, "slices": self.model.slices}
+        return {
+            "xla": self.xla,
+            "fused": self.model.fused,
+            "slices": self.model.slices,
+            "lengths": self.plan.boundaries.tolist(),
+        }
 
     @property
     def needs_reference(self) -> bool:
@@ -148,7 +150,9 @@ def prepare(
     strategy = strategy or tf.distribute.get_strategy()
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
-    computed = computed or {}
+    computed = dict(computed or {})
+    # `None`: those of an older version, whose lengths were not shared.
+    lengths = computed.get("lengths", ())
     precision = resolve_precision(training.precision)
     xla = computed.get("xla", resolve_xla(training.xla))
     task = task_of(recipe)
@@ -169,12 +173,30 @@ def prepare(
             model = task.build(recipe, data, precision)
     # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
     most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
+    buckets = 1 if one_shape or needs_one_shape(strategy) else recipe.data.buckets
     plan = EpochPlans(
         data.train.lengths,
         min(training.batch_size, most_rows),
-        1 if one_shape or needs_one_shape(strategy) else recipe.data.buckets,
+        buckets,
         seed=training.seed,
         pad_to=model.pad_to,
+        longest=None if lengths is None else getattr(recipe.data, "max_length", None),
+    )
+    slices = min(
+        computed.get("slices", slices_of(recipe)),
+        # None is empty.
+        max(plan.batch_size // training.accumulate, 1),
+    )
+    xla, fused = settle(
+        model,
+        plan,
+        steps_of(training, plan.steps),
+        rows=plan.batch_size // training.accumulate // slices,
+        buckets=buckets,
+        xla=xla,
+        fused=computed.get("fused", None if training.xla == "auto" else False),
+        auto=training.xla == "auto" and "xla" not in computed and buckets > 1,
+        lengths=lengths,
     )
     if xla and len(plan.boundaries) > training.max_shapes:
         raise RecipeError(
@@ -185,12 +207,6 @@ def prepare(
         )
     _refuse_end_within_execution(training, plan.steps)
     timing = {"data_seconds": round(read - started, 3)}
-    slices = min(
-        computed.get("slices", slices_of(recipe)),
-        # None is empty.
-        max(plan.batch_size // training.accumulate, 1),
-    )
-    fused = computed.get("fused")
     job = Job(recipe, strategy, data, model, plan, precision, xla, fused, slices, checked, timing)
     with strategy.scope():
         compile_model(job)
@@ -300,17 +316,13 @@ def compile_model(job: Job) -> None:
         ema=training.ema,
         multipliers=rates,
     )
-    fused = job.fused
-    if fused is None:
-        enough = job.steps >= _STEPS_A_SHAPE * len(job.plan.boundaries)
-        fused = training.xla == "auto" and enough
     job.model.compile(
         optimizer,
         job.task.loss(job.recipe, job.data),
         accumulate=training.accumulate,
         # A TPU compiles everything by itself.
         xla=job.xla and not needs_one_shape(job.strategy),
-        fused=fused,
+        fused=job.fused,
         slices=job.slices,
         steps_per_execution=training.steps_per_execution,
     )

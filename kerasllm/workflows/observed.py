@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
+from kerasllm.training.compile_ahead import CompileAhead
 from kerasllm.training.listeners import Listener, Listeners
 from kerasllm.training.monitor import StepMonitor
 from kerasllm.training.nan_guard import NonFiniteGuard
@@ -25,6 +26,7 @@ class Observed:
         monitor: Measures it.
         validation: Validates, or `None` where there is nothing to validate on.
         limit: Ends it after its last step.
+        ahead: Compiles for the lengths that come.
         listeners: What is told of its events.
     """
 
@@ -32,12 +34,13 @@ class Observed:
     monitor: StepMonitor
     validation: Validation | None
     limit: StepLimit
+    ahead: CompileAhead
     listeners: Listeners
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks, in the order in which they go to `fit`."""
-        found = [self.guard, self.monitor, self.validation, self.limit]
+        found = [self.guard, self.ahead, self.monitor, self.validation, self.limit]
         return [callback for callback in found if callback is not None]
 
 
@@ -52,12 +55,21 @@ def observe(job: Job, report: Report, listeners: Sequence[Listener]) -> Observed
     training = job.recipe.training
     clock = _Clock()
     told = Listeners([clock, *listeners])
-    monitor = StepMonitor(job.plan, training.log_every, on_row=told.row, on_step=told.step)
+    ahead = CompileAhead(job.plan, on_wait=told.compiling)
+    monitor = StepMonitor(
+        job.plan,
+        training.log_every,
+        on_row=told.row,
+        on_step=told.step,
+        ahead=ahead,
+        on_pace=told.pace,
+        steps=job.steps,
+    )
     clock.monitor = monitor
     guard = NonFiniteGuard(
         skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
     )
-    return Observed(guard, monitor, _validation(job, told), StepLimit(job.steps), told)
+    return Observed(guard, monitor, _validation(job, told), StepLimit(job.steps), ahead, told)
 
 
 class _Clock(Listener):

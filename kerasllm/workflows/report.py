@@ -126,7 +126,7 @@ class Report:
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(bar_width=_BAR_WIDTH),
             _Values(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            _TimeLeft(),
         )
         with self._progress(*columns, expand=True) as progress:
             yield TrainingProgress(self, progress, steps, done)
@@ -215,6 +215,19 @@ class _Values(ProgressColumn):
         return Text(text if since is None else f"{text}, {_duration(time.monotonic() - since)}")
 
 
+class _TimeLeft(ProgressColumn):
+    """How long the steps that are left take, of a training."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text(_duration(task.finished_time or 0.0), style="progress.elapsed")
+        left, since = task.fields["left"]
+        if left is None:
+            return Text("-:--", style="progress.remaining")
+        left = max(left - (time.monotonic() - since), 0)
+        return Text(_duration(left), style="progress.remaining")
+
+
 class TrainingProgress(Listener):
     """A training that is under way; made by `Report.training`."""
 
@@ -223,8 +236,16 @@ class TrainingProgress(Listener):
         self._progress = progress
         self._steps = steps
         self._task = progress.add_task(
-            "", total=steps, completed=done, values="tracing the first step", since=None
+            "",
+            total=steps,
+            completed=done,
+            values="tracing the first step",
+            since=time.monotonic(),
+            left=(None, 0.0),
         )
+        self._values = ""
+        self._left: float | None = None
+        self._compiling = float("-inf")
         self._validating = (0.0, 0)
         self._validation_seconds: float | None = None
 
@@ -234,7 +255,22 @@ class TrainingProgress(Listener):
 
     def step(self, step: int) -> None:
         """Moves the bar to a step."""
-        self._progress.update(self._task, completed=step)
+        self._progress.update(self._task, completed=step, values=self._values, since=None)
+
+    def compiling(self, length, done: int, lengths: int) -> None:
+        """Says which length is being compiled; off a terminal with a line now and then."""
+        width = "+".join(map(str, length)) if isinstance(length, tuple) else length
+        values = f"compiling length {width}, {done + 1} of {lengths}"
+        now = time.monotonic()
+        self._progress.update(self._task, values=values, since=now, refresh=True)
+        if self._progress.disable and now - self._compiling > _SECONDS_BETWEEN_LINES:
+            self._compiling = now
+            self._report.line(values)
+
+    def pace(self, seconds_left: float | None) -> None:
+        """Takes how long the steps that are left take."""
+        self._left = seconds_left
+        self._progress.update(self._task, left=(seconds_left, time.monotonic()))
 
     def row(self, row: dict) -> None:
         """Shows the row that is logged; off a terminal as a line of its own."""
@@ -243,12 +279,10 @@ class TrainingProgress(Listener):
         values = describe_row(row)
         room = self._report.console.width - len(f"step {self._steps}/{self._steps}")
         fitting = describe_row(row, room - _BAR_WIDTH - _REST_WIDTH)
+        self._values = fitting
         self._progress.update(self._task, values=fitting, since=None, refresh=True)
         if self._progress.disable:
-            left = ""
-            if row["step"] > 1:
-                rate = row["seconds"] / row["step"]
-                left = f"  {_duration((self._steps - row['step']) * rate)} left"
+            left = "" if self._left is None else f"  {_duration(self._left)} left"
             self._report.line(f"step {row['step']}/{self._steps}  {values}{left}")
 
     def validating(self, step: int, rows: int) -> None:

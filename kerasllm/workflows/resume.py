@@ -37,6 +37,8 @@ _FREE = {
 }
 # How a machine computes the numbers, in `Job.computed` and in the state of a checkpoint.
 COMPUTED = ("fused", "xla", "slices")
+# What the lengths that batches are padded to follow from, beside what the cache had.
+_DECIDES_LENGTHS = ("data.", *(f"training.{name}" for name in ("batch_size", "accumulate", "seed")))
 # What the number of slices follows from, beside the machine.
 _DECIDES_SLICES = ("training.batch_size", "training.accumulate")
 # What may be changed to train a finished run further.
@@ -171,6 +173,7 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
 
     Returns:
         Of `slices`, `fused` and `xla` those that the newest checkpoint has: an old one has none.
+        And `lengths`: `None` of an old one, whose lengths were not shared.
     """
     state = CheckpointStore(run.checkpoints).newest_state()
     if state is None:
@@ -181,7 +184,11 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
         kept = []
     elif any(before.get(key) != now[key] for key in _DECIDES_SLICES):
         kept.remove("slices")
-    return {key: state[key] for key in kept if key in state}
+    found = {key: state[key] for key in kept if key in state}
+    changed = [key for key in {*before, *now} if before.get(key) != now.get(key)]
+    if not any(key.startswith(_DECIDES_LENGTHS) for key in changed):
+        found["lengths"] = state.get("lengths")
+    return found
 
 
 def changes(checkpoint: Checkpoint, job: Job, free: Collection[str] = ()) -> list[str]:

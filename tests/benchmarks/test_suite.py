@@ -341,3 +341,28 @@ assert "tensorflow" not in sys.modules
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+COLD = "{'seconds': 1 + turn, 'found': len(files), 'work': {'rows': 3}}"
+CACHING = (
+    "import json, os, pathlib; turn = {repeat}; "
+    "cache = pathlib.Path(os.environ['KERASLLM_CACHE']); files = list(cache.glob('*.pb')); "
+    f"(cache / f'{{turn}}.pb').touch(); print(json.dumps({COLD}))"
+)
+
+
+def test_cold_turns_begin_with_an_emptied_cache_and_warm_ones_with_theirs(tmp_path, said):
+    ours = Way("kerasllm", "one", [sys.executable, "-c", CACHING])
+    case = Toy([ours, job("numpy")], targets=(Target("seconds", "numpy", 0.01, cold=True),))
+    options = SuiteOptions(peers=tmp_path / "peers", inputs=tmp_path, cold=1)
+    found = runner.measure(case, tmp_path / "case", options, 2, said.append)
+    assert found.failure is None
+    result = runner.result(case, found, {"before": CEILINGS}, options)
+    runs = [(run["cold"], run["found"]) for run in result["runs"] if run["side"] == "kerasllm"]
+    # The second warm turn finds what the first one made as well.
+    assert runs == [(False, 1), (False, 2), (True, 0)]
+    way = result["ways"][0]
+    # Of another seed than that of any warm turn.
+    assert way["median"] == 1.5 and way["cold"]["seconds"] == 101
+    assert result["targets"][0]["value"] == pytest.approx(1.5 / 101)
+    assert [line.split(":")[0] for line in said][:2] == ["1/1 kerasllm one, cold", "1/2 kerasllm one"]

@@ -61,3 +61,13 @@ def test_only_a_folder_of_this_users_own_is_trusted(tmp_path, monkeypatch):
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     assert "belongs to another user" in program_files.why_not_trusted(tmp_path)
+
+
+def test_what_was_compiled_is_noted_until_a_program_is_gone(tmp_path):
+    assert program_files.noted(tmp_path) == set()
+    for name in ("norm 16x32", "drop 16x32"):
+        program_files.note(tmp_path, name)
+    assert program_files.noted(tmp_path) == {"norm 16x32", "drop 16x32"}
+    (tmp_path / "one.pb").write_bytes(b"of nobody")
+    program_files.check(tmp_path)
+    assert program_files.noted(tmp_path) == set()

@@ -21,7 +21,7 @@ RUN = """
 from kerasllm.runtime.startup import prepare_process
 prepare_process()
 from kerasllm.runtime import threads
-threads._cores = lambda: 2
+threads.available_cores = lambda: 2
 slices = threads.slices_for({rows})
 print(slices, prepare_process(slices=slices))
 import numpy as np, tensorflow as tf
@@ -194,12 +194,33 @@ def test_the_number_of_slices_is_of_the_rows_and_the_machine_alone(monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     found = {}
     for cores in (1, 2, 4, 8):
-        monkeypatch.setattr(threads, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "available_cores", lambda cores=cores: cores)
         found[cores] = [threads.slices_for(rows) for rows in (8, 16, 32)]
     assert found == {1: [1, 1, 1], 2: [1, 2, 2], 4: [1, 1, 4], 8: [1, 1, 1]}
-    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
     monkeypatch.setenv("KERASLLM_SLICES", "0")
     assert threads.slices_for(64) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux sets affinities")
+def test_only_the_cores_that_the_process_may_use_count():
+    allowed = os.sched_getaffinity(0)
+    found = {}
+    try:
+        for cores in range(1, len(allowed) + 1):
+            os.sched_setaffinity(0, sorted(allowed)[:cores])
+            found[cores] = threads.available_cores()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert found == {cores: cores for cores in found}
+
+
+@pytest.mark.parametrize(
+    ("cores", "rows", "slices"),
+    [(1, 32, 1), (2, 32, 2), (2, 8, 1), (4, 32, 4), (4, 16, 1), (8, 32, 1), (64, 512, 1)],
+)
+def test_the_table_of_slices_in_the_docs(cores, rows, slices):
+    assert threads.slices_on(cores, rows) == slices
 
 
 @pytest.fixture
@@ -207,7 +228,7 @@ def asked(monkeypatch):
     """What TensorFlow is asked for, on two cores."""
     asked = {}
     monkeypatch.setattr(threads, "_operations_at_once", 1)
-    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
     monkeypatch.setattr(threads, "calls_at_once", lambda: True)
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -238,7 +259,7 @@ def test_threads_that_a_user_chose_stay(asked, monkeypatch, variable, value):
 
 
 def test_fewer_slices_than_cores_share_them(asked, monkeypatch):
-    monkeypatch.setattr(threads, "_cores", lambda: 8)
+    monkeypatch.setattr(threads, "available_cores", lambda: 8)
     assert threads.set_threads(2) is None and not asked
 
 

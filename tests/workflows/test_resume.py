@@ -261,14 +261,14 @@ DROPS = ("model.dropout=0.2", "data.buckets=1", "training.checkpoint_every=7")
 def on_two_cores(folder, toy_preset):
     """A finished run whose batches were computed in two slices, fused."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "_cores", lambda: 2)
+        patch.setattr(threads, "available_cores", lambda: 2)
         return toy_run(folder, toy_preset, *DROPS, output="on_two_cores")[0].path
 
 
 @pytest.mark.parametrize("cores", [1, 4])
 def test_other_cores_end_with_the_same_bits(folder, toy_preset, on_two_cores, cores, monkeypatch):
     """Dropout is drawn for each slice: the resumed run keeps their number."""
-    monkeypatch.setattr(threads, "_cores", lambda: cores)
+    monkeypatch.setattr(threads, "available_cores", lambda: cores)
     killed = stopped_at(on_two_cores, 7, f"on_{cores}_cores")
     toy_run(folder, toy_preset, *DROPS, output=killed.name, resume=True)
     assert_same(killed, on_two_cores)
@@ -297,7 +297,7 @@ def test_a_checkpoint_that_does_not_say_how_it_was_computed_is_resumed(
     folder, toy_preset, on_two_cores, monkeypatch
 ):
     """Those of older versions do not."""
-    monkeypatch.setattr(threads, "_cores", lambda: 2)
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
     killed = stopped_at(on_two_cores, 7, "old")
     state = CheckpointStore(killed / "checkpoints").newest()
     old = {key: value for key, value in state.state.items() if key not in resume.COMPUTED}

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from kerasllm.models.accelerated.encoder_sublayers import Activate, Add, Attention, Drop, Norm
 from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_pooling
+from kerasllm.models.accelerated.program import Program
 from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
@@ -79,21 +80,28 @@ class FusedEncoder:
     def compilations(self, rows: int, length: int) -> list[Callable[[], None]]:
         """Returns what each compiles one of XLA's programs for a shape, in the order of their use.
 
-        Any number of threads may call them. What is compiled already takes no time.
+        Several threads may call them. What is compiled already takes no time.
 
         Args:
             rows: Rows of what this is called with.
             length: Their length.
         """
+        return [partial(each.compile, **sizes) for each, sizes in self._programs(rows, length)]
+
+    def is_compiled(self, rows: int, length: int) -> bool:
+        """Tells whether all of XLA's programs for a shape are on the disk."""
+        return all(each.is_kept(**sizes) for each, sizes in self._programs(rows, length))
+
+    def _programs(self, rows: int, length: int) -> list[tuple[Program, dict[str, int]]]:
         sublayers = [each for part in (self._embed, *self._blocks) for each in part.sublayers]
-        lengths = [length, *([] if self._pools else [1])]
-        found = {}
-        for length in lengths:
-            sizes = {"rows": rows, "length": length, "tokens": rows * length}
-            for sublayer in sublayers:
-                for program in sublayer.programs:
-                    found.setdefault((program, length), partial(program.compile, **sizes))
-        return list(found.values())
+        programs = dict.fromkeys(each for sublayer in sublayers for each in sublayer.programs)
+        # The last layer may be computed for the first token alone.
+        lengths = [length] if self._pools else [length, 1]
+        return [
+            (program, {"rows": rows, "length": each, "tokens": rows * each})
+            for each in lengths
+            for program in programs
+        ]
 
     @contextmanager
     def given(self, matrices: Sequence[tf.Tensor]) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from kerasllm.runtime import xla_cache
 from kerasllm.runtime.stable_names import stable_names
 
 Signature = Sequence[tuple[tf.DType, tuple[int | str, ...]]]
@@ -52,11 +53,21 @@ class Program:
 
         Several threads may compile at the same time.
         """
-        zeros = (
-            tf.zeros([sizes.get(size, size) for size in shape], dtype)
-            for dtype, shape in self._signature
-        )
-        self._in_a_graph(*zeros)
+        self._in_a_graph(*(tf.zeros(shape, dtype) for dtype, shape in self._shapes(sizes)))
+        xla_cache.note(self._with_shapes(sizes))
+
+    def is_kept(self, **sizes: int) -> bool:
+        """Tells whether it is on the disk for some sizes."""
+        return xla_cache.is_kept(self._with_shapes(sizes))
+
+    def _shapes(self, sizes: dict[str, int]) -> list[tuple[tf.DType, list[int]]]:
+        return [
+            (dtype, [sizes.get(size, size) for size in shape]) for dtype, shape in self._signature
+        ]
+
+    def _with_shapes(self, sizes: dict[str, int]) -> str:
+        shapes = ("x".join(map(str, shape)) for _, shape in self._shapes(sizes))
+        return f"{self._name} {' '.join(shapes)}"
 
     def _concrete(self) -> Callable:
         # Threads wait for the one that traces, and for none that compiles.

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kerasllm.data.labels import Labels
+from kerasllm.models.accelerated import program
 from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
 from kerasllm.models.accelerated.fused_operations import dropout, fused
 from kerasllm.models.heads import PooledTextClassifier
@@ -155,6 +156,36 @@ def test_the_gradient_drops_what_the_output_dropped():
         found = drop(x, tf.constant([1, 2], tf.uint32))
     gradient = tape.gradient(found, x).numpy()
     np.testing.assert_array_equal(gradient, np.where(found.numpy() == 0, 0, 2))
+
+
+def test_a_batch_that_is_padded_further_drops_the_same():
+    task = make_task("Bert", rate=0.3)
+    encoder, inputs = FusedEncoder(task), make_inputs(task)
+    seeds = [each for each in task.variables if each.name == "seed_generator_state"]
+    before = [each.numpy() for each in seeds]
+    found = []
+    for more in (0, 5):
+        for each, state in zip(seeds, before, strict=True):
+            each.assign(state)
+        found.append(encoder({k: tf.pad(v, [[0, 0], [0, more]]) for k, v in inputs.items()}))
+    np.testing.assert_allclose(*found, atol=1e-5)
+    for each, state in zip(seeds, before, strict=True):
+        each.assign(state + 1)
+    assert np.abs(encoder(inputs) - found[0]).max() > 0.01
+
+
+def test_its_programs_are_compiled_before_they_are_used(monkeypatch):
+    encoder, task = FusedEncoder(make_task("Bert", rate=0.1)), make_task("Bert", rate=0.1)
+    noted = set()
+    monkeypatch.setattr(program.xla_cache, "note", noted.add)
+    monkeypatch.setattr(program.xla_cache, "is_kept", noted.__contains__)
+    assert not encoder.is_compiled(4, 9)
+    for compile_one in encoder.compilations(4, 9):
+        compile_one()
+    assert encoder.is_compiled(4, 9) and not encoder.is_compiled(4, 10)
+    # The tokens of a length, and the first of each row: not one program for each layer.
+    assert len(noted) == 18
+    assert np.isfinite(encoder(make_inputs(task))).all()
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
