@@ -123,19 +123,32 @@ class EpochPlans:
         longest: int | None = None,
     ):
         self._lengths = np.asarray(lengths)
-        self.shared = longest is not None and pad_to is None and self._lengths.ndim == 1
         self.batch_size = batch_size
         self._seed = seed
-        choose = bucket_boundaries if self._lengths.ndim == 1 else bucket_pairs
-        if pad_to is None:
-            known = {"longest": longest} if self.shared else {}
-            self.boundaries = choose(self._lengths, buckets, **known)
-        else:
+        self._most = buckets
+        self._fixed = pad_to
+        self.steps = -(-len(self._lengths) // batch_size)
+        self.share_lengths(longest)
+
+    def share_lengths(self, longest: int | None) -> None:
+        """Takes the lengths from those that all data sets share, or those that pad least.
+
+        Args:
+            longest: The most tokens that a row may have; `None`: those that pad least.
+        """
+        one_side = self._lengths.ndim == 1
+        self.shared = longest is not None and self._fixed is None and one_side
+        if self._fixed is not None:
             shape = (1, *self._lengths.shape[1:])
-            self.boundaries = np.broadcast_to(np.int32(pad_to), shape).copy()
+            self.boundaries = np.broadcast_to(np.int32(self._fixed), shape).copy()
+        elif one_side:
+            self.boundaries = bucket_boundaries(
+                self._lengths, self._most, longest if self.shared else None
+            )
+        else:
+            self.boundaries = bucket_pairs(self._lengths, self._most)
         # Which rows share a batch. What the batch is padded to may be chosen later.
         self._buckets = self.boundaries
-        self.steps = -(-len(self._lengths) // batch_size)
         # The pipeline, the progress and the summary ask for the same one.
         self._last: tuple[int, BatchPlan] | None = None
 

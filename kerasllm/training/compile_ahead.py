@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import keras
 
@@ -74,8 +74,8 @@ class CompileAhead(keras.callbacks.Callback):
         if self._on_wait:
             done = sum(map(self._is_done, self._futures))
             self._on_wait(length, done, len(self._futures))
-        for future in self._futures[length]:
-            future.result()
+        # What failed is compiled again by the step, which tells why.
+        wait(self._futures[length])
         self.waited += time.perf_counter() - began
 
     def on_train_end(self, logs=None):

@@ -96,7 +96,8 @@ def settle(
 
     Args:
         model: A `FineTunedModel`; it need not be compiled.
-        plans: The plans of its training.
+        plans: The plans of its training, with shared lengths where they may be; where nothing is
+            compiled they get the lengths that pad least.
         steps: Steps of the training.
         rows: Rows that are computed at a time: of a slice.
         buckets: The most lengths.
@@ -111,6 +112,7 @@ def settle(
     """
     fusing = None if xla or fused is False or not only_cpus() else model.fuse()
     if not xla and fusing is None:
+        plans.share_lengths(None)
         return False, bool(fused)
     parameters = matrix_parameters(model.task)
     if xla:
@@ -129,6 +131,8 @@ def settle(
         xla = worth
     if fused is None:
         fused = worth and not xla
-    if plans.shared and (xla or fused):
+    if not (xla or fused):
+        plans.share_lengths(None)
+    elif plans.shared:
         plans.pad_to(lengths or choice.lengths)
     return xla, fused

@@ -59,14 +59,13 @@ def test_a_model_without_programs_has_no_threads(plans):
     ahead.close()
 
 
-def test_what_cannot_be_compiled_ends_the_training(plans):
+def test_what_cannot_be_compiled_ahead_is_left_to_its_step(plans):
     def fail():
         raise RuntimeError("out of memory")
 
     ahead = made(plans, lambda rows, length: [fail])
     ahead.on_epoch_begin(0)
-    ahead.on_train_batch_begin(0)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        for step in range(1, len(plans(0))):
-            ahead.on_train_batch_begin(step)
-        ahead.close()
+    for step in range(len(plans(0))):
+        ahead.on_train_batch_begin(step)
+    ahead.close()
+    assert not ahead.busy

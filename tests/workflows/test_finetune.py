@@ -53,7 +53,8 @@ def test_it_learns_and_measures(toy_run):
 
 def test_it_tells_where_the_time_went(toy_run):
     timing = Run.open(toy_run).read_metrics()["timing"]
-    parts = ("import", "data", "load", "trace", "compile", "train", "save", "test")
+    # Too few steps for XLA to pay.
+    parts = ("import", "data", "load", "trace", "first_use", "train", "save", "test")
     assert all(timing[f"{part}_seconds"] >= 0 for part in parts)
     assert 0 < timing["trace_seconds"] < timing["first_step_seconds"] < timing["train_seconds"] + 1
     assert timing["data_seconds"] + timing["load_seconds"] < timing["ready_seconds"]
