@@ -33,7 +33,6 @@ BLOCK = 1 << 20
 """Bytes that are read at a time: 1 MB."""
 
 
-
 @dataclasses.dataclass(frozen=True)
 class DataFile:
     """One file on this machine; one from elsewhere was fetched into the cache.
@@ -48,6 +47,8 @@ class DataFile:
         delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
         label: The class of all its texts, where it is a folder of a class. Defaults to `None`.
         members: The files of a folder of a class, a text each. Defaults to `()`.
+        partitions: Columns that its folders name (`label=pos/part-0.csv`), and their values.
+            Defaults to none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DataFile:
     delimiter: str | None = None
     label: str | None = None
     members: tuple[DataFile, ...] = ()
+    partitions: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def compression(self) -> str:
@@ -239,7 +241,10 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         return _opened_archives([path], split, preferred)
     if os.path.isdir(path):
         chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
-        files = {name: DataFile(one, one) for name, one in zip(chosen, _below(path, chosen))}
+        files = {
+            name: DataFile(one, one, partitions=folders.partitions_below(path, name))
+            for name, one in zip(chosen, _below(path, chosen))
+        }
         return _read_as_one(files, preferred, remarks)
     if os.path.exists(path):
         raise DataError(
@@ -254,7 +259,8 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         kept, hidden = folders.without_hidden(names, path[len(folder) :])
         if not kept:
             raise _no_match(path, hidden)
-        found = _opened_archives([folder + name for name in kept], split, preferred)
+        paths = [folder + name for name in kept]
+        found = _opened_archives(paths, split, preferred, below=(folder, kept))
         found.remarks += folders.left_out(hidden, "hidden")
         return found
     folder = os.path.dirname(path) or "."
@@ -292,17 +298,32 @@ def _read_as_one(
 
 
 def _opened_archives(
-    paths: Iterable[str], split: str, preferred: str | None, names: Iterable[str] | None = None
+    paths: Iterable[str],
+    split: str,
+    preferred: str | None,
+    names: Iterable[str] | None = None,
+    below: tuple[str, Sequence[str]] | None = None,
 ) -> FoundFiles:
-    """The files; of a zip archive those in it."""
+    """The files; of a zip archive those in it. A glob found them below a folder, by these names."""
     found = FoundFiles()
     paths = list(paths)
-    for path, name in zip(paths, names or map(shown_name, paths), strict=True):
+    folder, inner = below or ("", [""] * len(paths))
+    shown = names or map(shown_name, paths)
+    for path, name, within in zip(paths, shown, inner, strict=True):
         if not path.lower().endswith(archives.SUFFIX):
-            found.append(DataFile(name, path))
+            columns = folders.partitions_below(folder, within)
+            found.append(DataFile(name, path, partitions=columns))
             continue
         chosen, remarks = archives.members(path, name, split, preferred)
-        members = {member: DataFile(f"{name}/{member}", path, member=member) for member in chosen}
+        members = {
+            member: DataFile(
+                f"{name}/{member}",
+                path,
+                member=member,
+                partitions=folders.partitions_below("", member),
+            )
+            for member in chosen
+        }
         archive = _read_as_one(members, preferred, remarks)
         found += archive
         found.remarks += archive.remarks
@@ -353,9 +374,13 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
         raise DataError(error.what, where=error.where, fix=error.fix) from error
     shown = [place.address_of(name) for name in names]
     if not magic and names != [""]:
-        files = map(DataFile, shown, map(str, paths))
-        return _read_as_one(dict(zip(names, files, strict=True)), preferred, remarks)
-    found = _opened_archives(map(str, paths), split, preferred, shown)
+        files = {
+            name: DataFile(one, str(path), partitions=folders.partitions_below(address.path, name))
+            for name, one, path in zip(names, shown, paths, strict=True)
+        }
+        return _read_as_one(files, preferred, remarks)
+    below = (folder, names) if magic else None
+    found = _opened_archives(map(str, paths), split, preferred, shown, below)
     found.remarks[:0] = remarks
     return found
 

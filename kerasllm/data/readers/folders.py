@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import posixpath
 import re
+import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
@@ -38,6 +40,10 @@ _WORDS = re.compile(r"[a-z]+")
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|dataset_infos?|dataset_dict|state)\.[a-z]+", re.IGNORECASE
 )
+
+# A column and its value, as Hive, Spark and Arrow name folders; and what they write for none.
+_PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def is_hidden(name: str) -> bool:
@@ -170,7 +176,44 @@ def by_class(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
             classes.setdefault(parts[name][start], []).append(name)
     if len(classes) < 2 or len(beside) * _ONE_BESIDE > len(names):
         return {}, []
+    if any(map(_PARTITION.fullmatch, classes)):
+        # A column, whose texts are lines.
+        return {}, []
     return classes, beside
+
+
+def partitions_below(folder: str, name: str) -> dict[str, str | None]:
+    """Returns the columns that the folders of a file name, and their values.
+
+    Those count that lie in the folder that was named, and those that this itself ends with.
+
+    Args:
+        folder: The folder that was named.
+        name: The path of the file in it, its parts separated by `/`.
+
+    Example:
+
+    >>> partitions_below("data/x=1/raw/year=2026/", "label=very%20good/part-0.csv")
+    {'year': '2026', 'label': 'very good'}
+    """
+    own = partition_folders(f"{folder.rstrip('/')}/")
+    found: dict[str, str | None] = {}
+    for part in f"{own}{name}".split("/")[:-1]:
+        if match := _PARTITION.fullmatch(part):
+            column, value = map(urllib.parse.unquote, match.groups())
+            found[column] = None if value in (_NO_VALUE, "") else value
+    return found
+
+
+def partition_folders(path: str) -> str:
+    """Returns the folders around a file that name columns: `"label=pos/"`.
+
+    Args:
+        path: The path of the file, or of a folder with a `/` at its end.
+    """
+    above = reversed(path.split("/")[:-1])
+    found = list(itertools.takewhile(_PARTITION.fullmatch, above))
+    return "".join(f"{part}/" for part in reversed(found))
 
 
 def left_out(names: Sequence[str], what: str) -> list[str]:
