@@ -83,10 +83,8 @@ def convert(
     8049
     """
     path = Path(output)
-    files = find_files(spec, "train", preferred="text")
-    if not lines and all(file.suffix == ".txt" for file in files):
-        # A folder of texts for each class has labels too.
-        files = find_files(spec, "train")
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, "train", preferred="text", classes=not lines)
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")

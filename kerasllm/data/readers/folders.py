@@ -36,6 +36,8 @@ _SPLITS = {
 }
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 _WORDS = re.compile(r"[a-z]+")
+# A longer or other end of a name is none: `1.`, `0001.ea7e79d3153e7469`.
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,8}")
 # What tells of data and is none, unless there is nothing else.
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|dataset_infos?|dataset_dict|state)\.[a-z]+", re.IGNORECASE
@@ -111,6 +113,9 @@ def choose(
         for name in kept
         if (kind := kind_of(name)) and (preferred == "text" or not name.lower().endswith(".md"))
     }
+    if not kinds and in_classes(kept):
+        # Texts without a suffix, as 20 newsgroups has them.
+        kinds = dict.fromkeys(filter(_has_no_suffix, kept), "text")
     about = {name for name in kinds if _ABOUT.fullmatch(PurePosixPath(name).name)}
     if kinds.keys() - about:
         kinds = {name: kind for name, kind in kinds.items() if name not in about}
@@ -138,6 +143,21 @@ def choose(
     return _of_split(chosen, split, where, remarks), remarks
 
 
+def _has_no_suffix(name: str) -> bool:
+    return _SUFFIX.fullmatch(PurePosixPath(split_name(name)[0]).suffix) is None
+
+
+def in_classes(names: Iterable[str]) -> bool:
+    """Whether names are those of texts in a folder for each class, most without a suffix.
+
+    Args:
+        names: Paths within a folder, their parts separated by `/`.
+    """
+    names = list(names)
+    bare = list(filter(_has_no_suffix, names))
+    return 2 * len(bare) > len(names) and bool(by_class(bare)[0])
+
+
 def branches(names: Iterable[str]) -> list[str]:
     """Returns the folders that files lie in, but for those that are named by a split or `data`."""
     found = set()
@@ -162,7 +182,7 @@ def by_class(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     ({'neg': ['neg/1.txt'], 'pos': ['pos/1.txt', 'pos/2.txt']}, [])
     """
     parts = {name: PurePosixPath(name).parts for name in names}
-    if any(not split_name(name)[0].endswith(".txt") for name in names):
+    if not all(split_name(name)[0].endswith(".txt") or _has_no_suffix(name) for name in names):
         return {}, []
     # What all have in common, such as train/, is no class.
     common = posixpath.commonpath([posixpath.dirname(name) for name in names])

@@ -98,7 +98,7 @@ def format_of(file: DataFile) -> Format:
         if not (file.encoding is None or form.name == "parquet" or is_utf8(file.encoding)):
             form = dataclasses.replace(form, name=f"{form.name} {file.encoding}")
         return with_partitions(form, file) if file.partitions and not file.members else form
-    if _begins_with_label(file):
+    if not file.compressed and _begins_with_label(file):
         fix = "give it a name that ends in .txt, as fastText's files are read"
     elif file.suffix == ".parquet":
         fix = "unpack it: a Parquet file is compressed inside"

@@ -45,7 +45,9 @@ def records(file: DataFile) -> Iterator[Record]:
     return _partitioned(file, reader) if file.partitions else reader(file)
 
 
-def _partitioned(file: DataFile, reader: Callable[[DataFile], Iterator[Record]]) -> Iterator[Record]:
+def _partitioned(
+    file: DataFile, reader: Callable[[DataFile], Iterator[Record]]
+) -> Iterator[Record]:
     """The rows with the columns that the folders of the file name."""
     for line, row, problem in reader(file):
         yield line, row if row is None else add_partitions(file, line, row), problem

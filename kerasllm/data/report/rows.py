@@ -271,15 +271,11 @@ def rows_of_files(
     """
     from kerasllm.data.readers.sources import Source
 
-    files = find_files(spec, split, preferred="text")
-    labelled = False
-    if all(file.suffix in TEXT_FILES for file in files):
-        # A folder of texts for each class has labels too.
-        found = find_files(spec, split)
-        labelled = any(map(_has_labels, found))
-        if not labelled:
-            return passage_rows(files, split)
-        files = found
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, split, preferred="text", classes=True)
+    labelled = any(map(_has_labels, files))
+    if not labelled and all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
     named = text or text_pair or label or labelled
     shape = None if named else _shape_of(files, split)
     if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
@@ -306,7 +302,9 @@ def rows_of_files(
 
 def _has_labels(file: DataFile) -> bool:
     """Whether texts have labels: those of fastText, in folders that name a column or a class."""
-    return bool(file.members or file.partitions) or is_fasttext(file)
+    if file.members:
+        return True
+    return file.suffix == ".txt" and (bool(file.partitions) or is_fasttext(file))
 
 
 def _shape_of(files: Sequence[Any], split: str) -> str | None:
