@@ -23,6 +23,7 @@ KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
     ".md": "text",
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), "tagged"),
 }
 """Suffix to the kind of a file; files of one kind are read together."""
 
