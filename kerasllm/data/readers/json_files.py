@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
 from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.json_tables import rows_of_object
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
@@ -28,7 +29,8 @@ _OVER_LINES = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")
 def json_records(file: DataFile) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
-    Those of a `.json` file, or of another that begins so, may go over any number of lines.
+    Those of a `.json` file, or of another that begins so, may go over any number of lines. A file
+    that is one object may hold all rows in it (see `rows_of_object`).
 
     Args:
         file: The file.
@@ -44,7 +46,17 @@ def json_records(file: DataFile) -> Iterator[Record]:
         return _listed(file)
     start = list(itertools.islice(TextLines(file), _LINES_TO_LOOK_AT))
     first = next((line for line in start if line.strip()), "")
-    return _listed(file) if _OVER_LINES.match(first) else _lines(file)
+    over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file))
+    return _listed(file) if over_lines else _lines(file)
+
+
+def _is_table(line: str, file: DataFile) -> bool:
+    """Whether the one line of a file is an object that holds all rows."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return type(found) is dict and rows_of_object(found, file.name) is not None
 
 
 def json_kind(value: Any) -> str:
@@ -130,7 +142,7 @@ def _listed(file: DataFile) -> Iterator[Record]:
     text, faults = _whole(lines), lines.problems
     place, line, counted = _SPACE.match(text).end(), 1, 0
     in_list = text.startswith("[", place)
-    place = _SPACE.match(text, place + in_list).end()
+    first = place = _SPACE.match(text, place + in_list).end()
     while place < len(text) and not text.startswith("]", place):
         line, counted = line + text.count("\n", counted, place), place
         try:
@@ -143,12 +155,17 @@ def _listed(file: DataFile) -> Iterator[Record]:
             ) from error
         last = line + text.count("\n", place, end)
         fault = next((faults[each] for each in range(line, last + 1) if each in faults), None)
+        place = _SPACE.match(text, end).end()
         if fault is not None:
             parser.repeated.clear()
             yield line, None, fault
+        elif not in_list and type(value) is dict and counted == first and place == len(text):
+            # The one object of the file.
+            record = parser.checked(line, value)
+            rows = None if record[2] else rows_of_object(value, file.name)
+            yield from [record] if rows is None else ((line, row, None) for row in rows)
         else:
             yield parser.checked(line, value)
-        place = _SPACE.match(text, end).end()
         if text.startswith(",", place):
             place = _SPACE.match(text, place + 1).end()
     line += text.count("\n", counted, place)
