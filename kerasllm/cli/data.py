@@ -114,7 +114,13 @@ def report(
         import_tensorflow()
     found = data_report(
         {
-            part: read_as(spec, part, encoding=encoding, delimiter=delimiter, preferred="text")
+            part: read_as(
+                *(spec, part),
+                encoding=encoding,
+                delimiter=delimiter,
+                preferred="text",
+                classes=True,
+            )
             for part, spec in parts.items()
             if spec
         },
@@ -179,7 +185,13 @@ def convert(
     report = Report()
     with report.busy("converting") as busy:
         done = write(
-            read_as(files, "train", encoding=encoding, delimiter=delimiter, preferred="text"),
+            read_as(
+                *(files, "train"),
+                encoding=encoding,
+                delimiter=delimiter,
+                preferred="text",
+                classes=not lines,
+            ),
             output,
             columns=[column for column in (text, text_pair, *label) if column],
             lines=lines,

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Columns, format_of
+from kerasllm.data.readers.formats import Columns, Format, format_of
 from kerasllm.data.readers.headers import is_header, looks_like_data
 from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.records import Record, records
@@ -84,10 +83,8 @@ def convert(
     8049
     """
     path = Path(output)
-    files = find_files(spec, "train", preferred="text")
-    if not lines and all(file.suffix == ".txt" for file in files):
-        # A folder of texts for each class has labels too.
-        files = find_files(spec, "train")
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, "train", preferred="text", classes=not lines)
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")
@@ -111,11 +108,14 @@ def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
         lines: As for `convert`. Defaults to `False`.
     """
     if file.members:
-        return _class_records(file)
+        return _form_records(file, format_of(file))
     if file.suffix in _TABLES:
         return _table_records(file)
     if file.suffix in _TEXTS:
-        return _text_records(file, lines)
+        form = format_of(file) if file.suffix == ".txt" else None
+        if form is None or form.columns is None:
+            return _text_records(file, lines)
+        return _form_records(file, form)
     return records(file)
 
 
@@ -148,9 +148,9 @@ def _table_records(file: DataFile) -> Iterator[Record]:
         yield line, None if problem else row, problem
 
 
-def _class_records(file: DataFile) -> Iterator[Record]:
-    names = class_folder_columns(file)
-    for number, values, problem in class_folder_rows(file, Columns(tuple(names))):
+def _form_records(file: DataFile, form: Format) -> Iterator[Record]:
+    names = form.columns(file)
+    for number, values, problem in form.rows(file, Columns(tuple(names))):
         yield number, None if problem else dict(zip(names, values, strict=True)), problem
 
 

@@ -67,7 +67,11 @@ def known_encoding(name: str) -> str:
 Encoding = Annotated[
     str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
 ]
-Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+Delimiter = Annotated[
+    str,
+    Field(pattern=r"^(?:[^\n\r\"]|\\t|tab|::|\^A)$"),
+    "one character, tab, ^A (of Hive) or ::",
+]
 # Keys of the section `data` that tasks share: how the text of files is read.
 ENCODING = Field(
     None, description="encoding of the files' text; null: UTF-8, or refused with its name"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records
+from kerasllm.data.readers.partitions import add_partitions
 from kerasllm.errors import DataError
 
 # A key may be missing in some rows.
@@ -40,7 +42,15 @@ def records(file: DataFile) -> Iterator[Record]:
             f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with "
             "--set data.format=text",
         )
-    return reader(file)
+    return _partitioned(file, reader) if file.partitions else reader(file)
+
+
+def _partitioned(
+    file: DataFile, reader: Callable[[DataFile], Iterator[Record]]
+) -> Iterator[Record]:
+    """The rows with the columns that the folders of the file name."""
+    for line, row, problem in reader(file):
+        yield line, row if row is None else add_partitions(file, line, row), problem
 
 
 def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[str]:
@@ -81,7 +91,7 @@ def first_rows(
 
 def _table(file: DataFile) -> Iterator[Record]:
     """Reads the rows of a table by the names in its header."""
-    form = format_of(file)
+    form = format_of(dataclasses.replace(file, partitions={}))
     names = [name for name in form.columns(file) if name]
     for name in names:
         check_column("data", name, names, file)

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.fasttext import is_fasttext
+from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
@@ -240,7 +241,7 @@ def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
     from kerasllm.data.readers.sources import Source
 
     files = find_files(spec, split, preferred="text")
-    if all(file.suffix in TEXT_FILES for file in files):
+    if all(file.suffix in TEXT_FILES and not is_fasttext(file) for file in files):
         return passage_rows(files, split)
     return labelled_rows(
         Source(files, split=split, text=text, labelled=False, on_bad_row="skip")
@@ -270,16 +271,12 @@ def rows_of_files(
     """
     from kerasllm.data.readers.sources import Source
 
-    files = find_files(spec, split, preferred="text")
-    in_classes = False
-    if all(file.suffix in TEXT_FILES for file in files):
-        # A folder of texts for each class has labels too.
-        labelled = find_files(spec, split)
-        in_classes = any(file.members for file in labelled)
-        if not in_classes:
-            return passage_rows(files, split)
-        files = labelled
-    named = text or text_pair or label or in_classes
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, split, preferred="text", classes=True)
+    labelled = any(map(_has_labels, files))
+    if not labelled and all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
+    named = text or text_pair or label or labelled
     shape = None if named else _shape_of(files, split)
     if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
         return record_rows(files, split, preferences=shape == _PREFERENCE)
@@ -301,6 +298,13 @@ def rows_of_files(
     if shape:
         return record_rows(files, split, preferences=shape == _PREFERENCE)
     return labelled_rows(Source(files, labelled=False, **options))
+
+
+def _has_labels(file: DataFile) -> bool:
+    """Whether texts have labels: those of fastText, in folders that name a column or a class."""
+    if file.members:
+        return True
+    return file.suffix == ".txt" and (bool(file.partitions) or is_fasttext(file))
 
 
 def _shape_of(files: Sequence[Any], split: str) -> str | None:
