@@ -34,6 +34,9 @@ NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
 # An address enters a recipe without the credentials that it was given with.
 Location = Annotated[str, Field(min_length=1), AfterValidator(take_credentials), "a text"]
+PublicKeys = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)], "a file, a folder or a list of these"
+]
 Files = Annotated[
     Location | Annotated[list[Location], Field(min_length=1)],
     "a file, a glob, a folder, an address, starter:NAME or a list of these",

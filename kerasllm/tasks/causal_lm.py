@@ -23,6 +23,7 @@ from kerasllm.recipe.types import (
     Files,
     Layers,
     Location,
+    PublicKeys,
     Section,
     Share,
     Text,
@@ -84,6 +85,11 @@ class CausalModel(Section):
     )
     adapter: Text | None = Field(
         None, description="folder of a PEFT adapter to continue; null: none"
+    )
+    trust: PublicKeys | None = Field(
+        None,
+        description="public keys, of which one must have signed preset and adapter; null: those of "
+        "KERASLLM_TRUST",
     )
 
     @field_validator("width")

@@ -23,6 +23,7 @@ from kerasllm.recipe.types import (
     LabelNames,
     LabelWeights,
     Location,
+    PublicKeys,
     Section,
     Share,
     Text,
@@ -93,6 +94,11 @@ class ClassificationModel(Section):
         None,
         description="low-rank adaptation, {rank, alpha, dropout, rank_stabilized, dora, targets, "
         "train}; null: none",
+    )
+    trust: PublicKeys | None = Field(
+        None,
+        description="public keys, of which one must have signed preset; null: those of "
+        "KERASLLM_TRUST",
     )
 
     @field_validator("lora")
