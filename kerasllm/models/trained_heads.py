@@ -45,8 +45,8 @@ def folder_with_head(preset: str | Path) -> Path | None:
     if (folder / HEAD_WEIGHTS).is_file():
         return folder
     # KerasHub writes the head of any task.
-    is_classifier = "TextClassifier" in str(_task_of(folder).get("registered_name"))
-    return folder if is_classifier and (folder / _TASK_WEIGHTS).is_file() else None
+    has_classes = "TextClassifier" in str(_task_of(folder).get("registered_name"))
+    return folder if has_classes and (folder / _TASK_WEIGHTS).is_file() else None
 
 
 def differences(folder: Path, model: TextClassifier) -> list[str]:
