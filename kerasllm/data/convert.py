@@ -20,6 +20,7 @@ from kerasllm.data.readers.records import Record, records
 from kerasllm.data.readers.sources import places, surrogate_problem
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
+from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -88,7 +89,7 @@ def convert(
     suffix = _check_output(path, files)
     reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(path)
     try:
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:

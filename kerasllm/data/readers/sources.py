@@ -531,7 +531,8 @@ class Source:
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    "--on-bad-row skip)"
                     * self._labelled
                 ),
             )
