@@ -26,7 +26,7 @@ _SPACE = re.compile(r"\s*")
 _OVER_LINES = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")
 
 
-def json_records(file: DataFile) -> Iterator[Record]:
+def json_records(file: DataFile, *, nested: bool = False) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
     Those of a `.json` file, or of another that begins so, may go over any number of lines. A file
@@ -34,6 +34,7 @@ def json_records(file: DataFile) -> Iterator[Record]:
 
     Args:
         file: The file.
+        nested: As for `rows_of_object`. Defaults to `False`.
 
     Yields:
         Line, object, and what is wrong with it; the object is then `None`. Blank lines are left
@@ -43,20 +44,20 @@ def json_records(file: DataFile) -> Iterator[Record]:
         DataError: The file cannot be read on.
     """
     if file.suffix == ".json":
-        return _listed(file)
+        return _listed(file, nested)
     start = list(itertools.islice(TextLines(file), _LINES_TO_LOOK_AT))
     first = next((line for line in start if line.strip()), "")
-    over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file))
-    return _listed(file) if over_lines else _lines(file)
+    over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file, nested))
+    return _listed(file, nested) if over_lines else _lines(file)
 
 
-def _is_table(line: str, file: DataFile) -> bool:
+def _is_table(line: str, file: DataFile, nested: bool) -> bool:
     """Whether the one line of a file is an object that holds all rows."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return type(found) is dict and rows_of_object(found, file.name) is not None
+    return type(found) is dict and rows_of_object(found, file.name, nested=nested) is not None
 
 
 def json_kind(value: Any) -> str:
@@ -137,7 +138,7 @@ def _whole(lines: TextLines) -> str:
     return "".join(held)
 
 
-def _listed(file: DataFile) -> Iterator[Record]:
+def _listed(file: DataFile, nested: bool = False) -> Iterator[Record]:
     lines, parser = TextLines(file), _Parser()
     text, faults = _whole(lines), lines.problems
     place, line, counted = _SPACE.match(text).end(), 1, 0
@@ -162,7 +163,7 @@ def _listed(file: DataFile) -> Iterator[Record]:
         elif not in_list and type(value) is dict and counted == first and place == len(text):
             # The one object of the file.
             record = parser.checked(line, value)
-            rows = None if record[2] else rows_of_object(value, file.name)
+            rows = None if record[2] else rows_of_object(value, file.name, nested=nested)
             yield from [record] if rows is None else ((line, row, None) for row in rows)
         else:
             yield parser.checked(line, value)

@@ -13,7 +13,9 @@ _WRAPPERS = ("data", "rows", "examples", "instances", "records", "items", "resul
 _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test")
 
 
-def rows_of_object(value: Mapping[str, Any], where: str) -> list[dict] | None:
+def rows_of_object(
+    value: Mapping[str, Any], where: str, *, nested: bool = False
+) -> list[dict] | None:
     """Returns the rows of the one object that a file holds, if it holds more than one.
 
     - `{"data": [{...}, ...]}`, and `rows` of the hub's viewer;
@@ -23,6 +25,8 @@ def rows_of_object(value: Mapping[str, Any], where: str) -> list[dict] | None:
     Args:
         value: The object.
         where: The file, for messages.
+        nested: Whether rows may be within others, as questions are in the articles of SQuAD.
+            Defaults to `False`: they are refused.
 
     Returns:
         The rows; `None` if the object is a row itself.
@@ -45,7 +49,7 @@ def rows_of_object(value: Mapping[str, Any], where: str) -> list[dict] | None:
         )
     for key in parts if len(lists) == 1 and parts else _WRAPPERS:
         if key in lists:
-            return _unwrapped(value[key], where)
+            return _unwrapped(value[key], where, nested)
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         names = list(map(str, value["columns"]))
         if all(isinstance(row, list) and len(row) == len(names) for row in value["data"]):
@@ -57,8 +61,10 @@ def _holds_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is dict for one in value)
 
 
-def _unwrapped(rows: list[dict], where: str) -> list[dict]:
+def _unwrapped(rows: list[dict], where: str, nested: bool) -> list[dict]:
     if any(isinstance(row.get("paragraphs"), list) for row in rows):
+        if nested:
+            return rows
         flat = (
             ".data[].paragraphs[] | .context as $c | .qas[] | "
             '{question, context: $c, answer: (.answers[0].text // "")}'
