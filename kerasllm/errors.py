@@ -72,6 +72,10 @@ class PresetError(KerasllmError):
     """A pretrained model cannot be found, fetched, verified or read."""
 
 
+class SignatureError(KerasllmError):
+    """A model is not signed, not by a key that is trusted, or not the one that was signed."""
+
+
 class StorageError(KerasllmError):
     """A file or a folder elsewhere cannot be read or written."""
 

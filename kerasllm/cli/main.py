@@ -26,6 +26,8 @@ _VERBS = {
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
     "compress": "Make a smaller model of a run.",
+    "sign": "Sign a run, an export or a preset with a key of yours.",
+    "verify": "Check the signature and the checksums of a folder.",
     "data": "Report on data, clean and convert them.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",

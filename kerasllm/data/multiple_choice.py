@@ -43,7 +43,10 @@ class Question:
 
 
 def read_questions(
-    spec: str | os.PathLike | Sequence[str | os.PathLike], *, split: str = "test"
+    spec: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    split: str = "test",
+    bad_rows: list[tuple[str, int, str]] | None = None,
 ) -> list[Question]:
     """Reads files of questions.
 
@@ -54,13 +57,16 @@ def read_questions(
     Args:
         spec: A path, a glob, an address, or a sequence of these.
         split: The part that `starter:NAME` means. Defaults to `"test"`.
+        bad_rows: Takes file, line and reason of each bad row, which is then left out. Defaults to
+            `None`: a bad row is an error.
 
     Raises:
         DataError: A file cannot be read, a row is no such question, or there is none.
     """
     questions: list[Question] = []
-    bad_rows: list[tuple[str, int, str]] = []
     count = 0
+    refuse = bad_rows is None
+    bad_rows = [] if bad_rows is None else bad_rows
     files = find_files(spec, split)
     for file in files:
         for line, row, problem in records(file):
@@ -70,9 +76,10 @@ def read_questions(
                 questions.append(_question(row, file.name, line))
             except BadRow as error:
                 count += 1
-                if len(bad_rows) < _BAD_ROWS_KEPT:
-                    bad_rows.append((file.name, line, shortened(str(error))))
-    if bad_rows:
+                if refuse and len(bad_rows) >= _BAD_ROWS_KEPT:
+                    continue
+                bad_rows.append((file.name, line, shortened(str(error))))
+    if bad_rows and refuse:
         raise DataError(
             f"{'1 row is' if count == 1 else f'{count:,} rows are'} no question with choices",
             where=places(bad_rows, count),
@@ -82,7 +89,7 @@ def read_questions(
     if not questions:
         raise DataError(
             "There are no questions",
-            where=", ".join(file.name for file in files),
+            where=places(bad_rows, len(bad_rows)) or ", ".join(file.name for file in files),
             fix="give a file with rows",
         )
     return questions

@@ -57,12 +57,16 @@ def verify(folder: Path, pinned: Mapping[str, str], fix: str) -> None:
         check_file(folder / name, digest, fix)
 
 
-def verify_recorded(folder: Path) -> None:
+def verify_recorded(folder: Path) -> int:
     """Checks the files of a model that has a record; files that it does not name are left out.
+
+    Returns:
+        How many files were checked.
 
     Raises:
         PresetError: A file is missing or was changed since.
     """
+    expected: Mapping[str, str] = {}
     if (folder / RECORD).is_file():
         fix = f"restore the file; if you changed it yourself, delete {RECORD} beside it"
         expected = _recorded(folder, fix)
@@ -75,6 +79,7 @@ def verify_recorded(folder: Path) -> None:
                 )
         states = tuple(_state(folder / name) for name in (RECORD, *expected))
         _verify_once(folder.resolve(), tuple(expected.items()), fix, states)
+    return len(expected)
 
 
 @functools.lru_cache(maxsize=32)

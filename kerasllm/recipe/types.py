@@ -34,6 +34,9 @@ NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
 # An address enters a recipe without the credentials that it was given with.
 Location = Annotated[str, Field(min_length=1), AfterValidator(take_credentials), "a text"]
+PublicKeys = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)], "a file, a folder or a list of these"
+]
 Files = Annotated[
     Location | Annotated[list[Location], Field(min_length=1)],
     "a file, a glob, a folder, an address, starter:NAME or a list of these",
@@ -64,7 +67,11 @@ def known_encoding(name: str) -> str:
 Encoding = Annotated[
     str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
 ]
-Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+Delimiter = Annotated[
+    str,
+    Field(pattern=r"^(?:[^\n\r\"]|\\t|tab|::|\^A)$"),
+    "one character, tab, ^A (of Hive) or ::",
+]
 # Keys of the section `data` that tasks share: how the text of files is read.
 ENCODING = Field(
     None, description="encoding of the files' text; null: UTF-8, or refused with its name"

@@ -27,6 +27,7 @@ from kerasllm.recipe.compression import (
 )
 from kerasllm.recipe.schema import WholeRecipe
 from kerasllm.run import Run, whole_folder, write_json, write_text
+from kerasllm.signing import trust
 from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
 from kerasllm.plurals import counted
@@ -109,6 +110,8 @@ def compress(
         made_run.path.rmdir()
     with whole_folder(made_run.path) as folder:
         inside = Run(folder)
+        trust.trust_own(inside.path)
+        trust.trust_own(made_run.path)
         seed = getattr(recipe, "training", subject.recipe.training).seed
         write_text(inside.recipe, _origin(made_run.path.name) + load_text(source))
         write_text(folder / RECIPE, recipe.to_yaml(explain=True))

@@ -18,14 +18,18 @@ from kerasllm.export import formats
 from kerasllm.export.formats import Engine, Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
+from kerasllm.plurals import counted
 from kerasllm.recipe import load
 from kerasllm.run import Run, read_json, whole_folder, write_text
+from kerasllm.signing import sign as sign_folder
 from kerasllm.tasks.task import task_of
-from kerasllm.plurals import counted
+from kerasllm.workflows.sign import read_key_for
 from kerasllm.workflows.signals import asked_to_stop
 from kerasllm.workflows.trained import Trained, open_trained
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from kerasllm.export.source import Source
     from kerasllm.workflows.report import Report
 
@@ -62,6 +66,7 @@ class Request:
         output: The folder to write.
         options: What was chosen about the format.
         rows: How many rows are compared, or `"all"`; `None`: what the model's head says.
+        key: What the folder is signed with. Defaults to `None`: it is not.
     """
 
     trained: Trained
@@ -69,6 +74,7 @@ class Request:
     output: Path
     options: Options
     rows: int | str | None
+    key: ec.EllipticCurvePrivateKey | None = None
 
 
 def check(
@@ -79,6 +85,8 @@ def check(
     overwrite: bool = False,
     precisions: tuple[str, ...] = (),
     rows: int | str | None = None,
+    sign: str | Path | None = None,
+    password: str | None = None,
 ) -> Request:
     """Refuses what cannot be exported, before TensorFlow is imported; see `export`.
 
@@ -101,7 +109,8 @@ def check(
     formats.refuse_missing_packages(format)
     folder = _output(trained.run, str(source), format, output)
     _refuse_existing(folder, overwrite)
-    return Request(trained, format, folder, options, rows)
+    key = None if sign is None else read_key_for(folder, sign, password)
+    return Request(trained, format, folder, options, rows, key)
 
 
 def export(
@@ -112,6 +121,8 @@ def export(
     overwrite: bool = False,
     precisions: tuple[str, ...] = (),
     rows: int | str | None = None,
+    sign: str | Path | None = None,
+    password: str | None = None,
     report: Report | None = None,
 ) -> Exported:
     """Exports the model of a run, or a language model's preset.
@@ -128,6 +139,9 @@ def export(
             `()`: float32; of litert all, a file each.
         rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says, such
             as 256 of a classifier and 64 of a language model.
+        sign: The file of a private key to sign the folder with; see `kerasllm.workflows.sign`.
+            Defaults to `None`: it is not signed.
+        password: What the key is encrypted with. Defaults to `None`: `KERASLLM_SIGN_PASSWORD`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
@@ -142,7 +156,14 @@ def export(
     ```
     """
     request = check(
-        source, format, output=output, overwrite=overwrite, precisions=precisions, rows=rows
+        source,
+        format,
+        output=output,
+        overwrite=overwrite,
+        precisions=precisions,
+        rows=rows,
+        sign=sign,
+        password=password,
     )
     from kerasllm.export.card import CARD, write_card
     from kerasllm.workflows.report import Report
@@ -175,6 +196,9 @@ def export(
             write_report(
                 folder, format, opened.task.name, opened.head, opened.rows_from, engine, results
             )
+            if request.key is not None:
+                busy.update("signing")
+                sign_folder(folder, request.key, name=request.output.name)
     return Exported(request.output, _sizes(request.output), results, engine)
 
 

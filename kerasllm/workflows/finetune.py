@@ -20,6 +20,7 @@ from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
+from kerasllm.signing import trust
 from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
@@ -134,6 +135,8 @@ def finetune(
     if chief and not begun:
         run = Run.create(output, name)
     with run.locked() if chief else nullcontext():
+        if run:
+            trust.trust_own(run.path)
         checkpoint = None
         if begun:
             checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, further, report)

@@ -21,6 +21,7 @@ from kerasllm.workflows.job import Job, schedule_of, steps_of
 # What may differ without a word: it changes how a training runs and not what it computes.
 _FREE = {
     "data.leaks",
+    "model.trust",
     "training.strategy",
     "training.communication",
     "training.steps_per_execution",

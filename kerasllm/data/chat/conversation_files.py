@@ -262,7 +262,7 @@ class ConversationFiles:
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
                 fix="correct the file, or let finetune leave bad rows out: "
-                "--set data.on_bad_row=skip",
+                "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
             )
         if held:
             yield _batch(held, number, lines)

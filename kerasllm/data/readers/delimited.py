@@ -14,6 +14,7 @@ from kerasllm.data.readers.columns import COMMON_NAMES
 from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
 from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.quoting import raw_fields
 from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
@@ -27,6 +28,8 @@ _CHARACTERS_TO_COMPARE = 1 << 22
 # Each field of a row may go over lines: no row has more characters, and no header more names.
 _LONGEST_ROW = 4 * LONGEST
 _MOST_COLUMNS = 100_000
+# What Hive writes between fields, and for no value.
+_HIVE, _NO_VALUE = "\x01", "\\N"
 _TITLES = Fault("the row names the columns: leave out what is above it", HEADER)
 
 Record = tuple[int, list[str] | None, str | None]
@@ -108,6 +111,10 @@ def table_rows(
             yield line, there, Fault(problem + records.span(line), FIELDS)
 
 
+def _without_null(fields: list[str]) -> list[str]:
+    return ["" if field == _NO_VALUE else field for field in fields]
+
+
 def _is_blank(fields: Sequence[str] | None) -> bool:
     return not fields or not any(map(str.strip, fields))
 
@@ -180,6 +187,10 @@ def _open(
             fix="check what wrote it, and that its rows end with a line feed",
         )
     names = [name.strip().strip("\ufeff").strip() for name in fields]
+    names = [""] * (dialect.row_names and any(names)) + names
+    if names and names[0].startswith("#") and not has_known_name(names[:1]):
+        # The header is a comment.
+        names[0] = names[0].lstrip("# ")
     return records, rows, names if any(names) else []
 
 
@@ -195,13 +206,15 @@ class _PlainRecords:
 
     def __iter__(self) -> Iterator[Record]:
         problems, delimiter = self._lines.problems, self._delimiter
+        no_value = _NO_VALUE if delimiter == _HIVE else "\n"
         for number, line in itertools.islice(enumerate(self._lines, start=1), self._skipped, None):
             if problems:
                 yield number, None, self._lines.take_problem()[1]
                 continue
             line = line.rstrip("\n").removesuffix("\r")
             if line:
-                yield number, line.split(delimiter), None
+                fields = line.split(delimiter)
+                yield number, _without_null(fields) if no_value in line else fields, None
 
     def span(self, line: int) -> str:
         """Nothing: a record is a line."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
 from kerasllm.data.readers.files import BLOCK, DataFile
+from kerasllm.data.readers.json_tables import rows_of_object
 from kerasllm.data.readers.text_lines import LONGEST, TextLines, first_lines
 from kerasllm.errors import DataError
 
@@ -18,6 +19,8 @@ Record = tuple[int, dict | None, str | None]
 _LINES_TO_LOOK_AT = 10
 # Bytes: many programs write a list without a line feed.
 _LONGEST_LINE = 1 << 27
+# In a value of more than 16 MB, such as one that holds all rows.
+_MOST_VALUES = 1 << 22
 # What comes after may go through a value by calling itself.
 _MOST_LEVELS = 100
 _SPACE = re.compile(r"\s*")
@@ -26,13 +29,15 @@ _SPACE = re.compile(r"\s*")
 _OVER_LINES = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")
 
 
-def json_records(file: DataFile) -> Iterator[Record]:
+def json_records(file: DataFile, *, nested: bool = False) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
-    Those of a `.json` file, or of another that begins so, may go over any number of lines.
+    Those of a `.json` file, or of another that begins so, may go over any number of lines. A file
+    that is one object may hold all rows in it (see `rows_of_object`).
 
     Args:
         file: The file.
+        nested: As for `rows_of_object`. Defaults to `False`.
 
     Yields:
         Line, object, and what is wrong with it; the object is then `None`. Blank lines are left
@@ -42,10 +47,20 @@ def json_records(file: DataFile) -> Iterator[Record]:
         DataError: The file cannot be read on.
     """
     if file.suffix == ".json":
-        return _listed(file)
+        return _listed(file, nested)
     start = first_lines(file, _LINES_TO_LOOK_AT)
     first = next((line for line in start if line.strip()), "")
-    return _listed(file) if _OVER_LINES.match(first) else _lines(file)
+    over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file, nested))
+    return _listed(file, nested) if over_lines else _lines(file)
+
+
+def _is_table(line: str, file: DataFile, nested: bool) -> bool:
+    """Whether the one line of a file is an object that holds all rows."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return type(found) is dict and rows_of_object(found, file.name, nested=nested) is not None
 
 
 def json_kind(value: Any) -> str:
@@ -153,8 +168,8 @@ class _Held:
         """Whether a sign comes next; of the sign `""`, whether the text has more."""
         return self._text.startswith(sign, self._place) and self._place < len(self._text)
 
-    def value(self, parser: _Parser) -> Any:
-        """Reads a value.
+    def value(self, parser: _Parser, longest: int) -> Any:
+        """Reads a value that has no more than so many characters, as far as they are needed.
 
         Raises:
             DataError: What comes next is none, or is too long.
@@ -164,7 +179,7 @@ class _Held:
             try:
                 value, end = parser.decoder.raw_decode(self._text, self._place)
             except (ValueError, RecursionError) as error:
-                if len(self._text) - self._place <= LONGEST and self._more():
+                if self._may_grow(longest) and self._more():
                     continue
                 raise DataError(
                     f"The file is not JSON from here on: {getattr(error, 'msg', error)}",
@@ -176,6 +191,17 @@ class _Held:
                 self.signs = sum(self._text.count(sign, self._place, end) for sign in "[{")
                 self._go_to(end)
                 return value
+
+    def _may_grow(self, longest: int) -> bool:
+        """Whether a value may have more characters than are held.
+
+        What it holds takes a hundred bytes for a sign, so that one that is long has few.
+        """
+        held = len(self._text) - self._place
+        return held <= LONGEST or (
+            held <= longest
+            and sum(self._text.count(sign, self._place) for sign in ",[{") <= _MOST_VALUES
+        )
 
     def _go_to(self, place: int) -> None:
         self.line += self._text.count("\n", self._place, place)
@@ -200,20 +226,28 @@ def _pieces(lines: TextLines) -> Iterator[str]:
             yield line[start : start + BLOCK]
 
 
-def _listed(file: DataFile) -> Iterator[Record]:
+def _listed(file: DataFile, nested: bool = False) -> Iterator[Record]:
     lines, parser = TextLines(file, _LONGEST_LINE), _Parser()
     held, faults = _Held(lines), lines.problems
     in_list = held.skip("[")
     held.skip()
+    is_first = not in_list
     while held.is_at("") and not held.is_at("]"):
         line = held.line
-        value = held.value(parser)
+        value = held.value(parser, _LONGEST_LINE if is_first else LONGEST)
         fault = next((faults[each] for each in range(line, held.line + 1) if each in faults), None)
+        held.skip()
         if fault is not None:
             parser.repeated.clear()
             yield line, None, fault
+        elif is_first and type(value) is dict and not held.is_at(""):
+            # The one object of the file.
+            record = parser.checked(line, value, held.signs)
+            rows = None if record[2] else rows_of_object(value, file.name, nested=nested)
+            yield from [record] if rows is None else ((line, row, None) for row in rows)
         else:
             yield parser.checked(line, value, held.signs)
+        is_first = False
         held.skip(",")
         held.skip()
     if in_list and not held.is_at(""):

@@ -56,6 +56,7 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
     # Fields in quotes that need them, fields in quotes that do not, quotes that are characters.
     needed = bare = stray = 0
     width, first = 0, 0
+    widths: list[int] = []
     records = list(_records(file, skipped))
     habits = _habits(records)
     for line, record, raw in records:
@@ -64,7 +65,11 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
             stray += 1
             all_quoted = False
             continue
+        if len(widths) == 1 and len(fields) == width + 1:
+            # Rows that begin with a name have a field more than the header.
+            width += 1
         width = width or len(fields)
+        widths.append(len(fields))
         quoted = [field for field in fields if field.startswith('"')]
         any_quoted = any_quoted or bool(quoted)
         all_quoted = all_quoted and all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections import Counter
@@ -14,6 +15,7 @@ from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records
+from kerasllm.data.readers.partitions import add_partitions
 from kerasllm.errors import DataError
 
 # A key may be missing in some rows.
@@ -43,7 +45,15 @@ def records(file: DataFile) -> Iterator[Record]:
             f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with "
             "--set data.format=text",
         )
-    return reader(file)
+    return _partitioned(file, reader) if file.partitions else reader(file)
+
+
+def _partitioned(
+    file: DataFile, reader: Callable[[DataFile], Iterator[Record]]
+) -> Iterator[Record]:
+    """The rows with the columns that the folders of the file name."""
+    for line, row, problem in reader(file):
+        yield line, row if row is None else add_partitions(file, line, row), problem
 
 
 def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[str]:
@@ -104,7 +114,7 @@ def starts_of(file: DataFile) -> tuple[list[dict[str, Any]], tuple[int, str | No
 
 def _table(file: DataFile) -> Iterator[Record]:
     """Reads the rows of a table by the names in its header."""
-    form = format_of(file)
+    form = format_of(dataclasses.replace(file, partitions={}))
     names = [name for name in form.columns(file) if name]
     # Checked once for all of them: there may be many.
     for name, count in Counter(names).items():

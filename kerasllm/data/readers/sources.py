@@ -192,6 +192,7 @@ class Source:
         self.other_labels = self._layout.other_labels
         classes = self._class_labels()
         self.label_names = classes.by_label if classes else self._common_label_names()
+        self._classes = classes and {*classes.by_label}
         self._ignored = {label_text(label) for label in ignore_labels}
         if classes and classes.unlabelled:
             self._ignored.add(UNLABELLED)
@@ -537,7 +538,8 @@ class Source:
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    "--on-bad-row skip)"
                     * self._labelled
                 ),
             )
@@ -591,6 +593,10 @@ class Source:
         if type(target) is float:
             return target, None
         for label in (target,) if type(target) is str else target:
+            if self._classes and label not in self._classes:
+                names = ", ".join(f"{key} {name}" for key, name in self.label_names.items())
+                what = f"the label is {label}, which has no name in the file: {names}"
+                return None, Fault(what, LABEL)
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
