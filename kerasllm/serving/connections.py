@@ -6,6 +6,7 @@ import asyncio
 import resource
 from collections import OrderedDict
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS_FOR_HEADERS = 10.0
@@ -66,6 +67,16 @@ def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protoco
             super().on_response_complete()
             if not self.transport.is_closing() and self not in silent and not self._is_asked():
                 silent[self] = None
+
+        def send_400_response(self, msg: str) -> None:
+            if self._is_asked():
+                # What is not the rest of its request: nobody waits for the answer any more.
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:
+                self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unset()
