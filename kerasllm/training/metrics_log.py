@@ -10,6 +10,8 @@ from pathlib import Path
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
+from kerasllm.errors import RunError
+from kerasllm.json_files import parse_json
 from kerasllm.run import write_text
 from kerasllm.training.listeners import Listener
 
@@ -44,7 +46,14 @@ class MetricsLog(Listener):
             return
         if keep and path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]
-            self.rows = [json.loads(line) for line in lines]
+            try:
+                self.rows = [parse_json(line) for line in lines]
+            except ValueError as error:
+                raise RunError(
+                    f"The log of the training is damaged: {error}",
+                    where=str(path),
+                    fix="start again with --overwrite, or copy the file from where it is whole",
+                ) from None
             write_text(path, "".join(lines))
             _cut_events(tensorboard, self.rows)
         elif tensorboard.is_dir():

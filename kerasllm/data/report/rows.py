@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.text_lines import TextLines
-from kerasllm.errors import DataError
+from kerasllm.errors import DataError, cut
 
 if TYPE_CHECKING:
     from kerasllm.data.chat.shapes import UnclearShape
@@ -136,7 +136,7 @@ def _in_words(unread: Sequence[str]) -> str:
     """Returns what follows a description where columns are not read."""
     more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
     named = ", ".join(map(repr, unread[:_MOST_UNREAD]))
-    return f"; not read: {named}{more}" if unread else ""
+    return cut(f"; not read: {named}{more}") if unread else ""
 
 
 def _unread(source: Source) -> list[str]:
