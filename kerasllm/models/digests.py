@@ -32,6 +32,25 @@ def _write_record(folder: Path) -> None:
     (folder / RECORD).write_text("".join(lines), encoding="utf-8")
 
 
+def fingerprint_of(digests: Mapping[str, str]) -> str:
+    """Returns one digest for the files of a model, by their names and digests."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def fingerprint(place: Path) -> str:
+    """Returns one digest for the files of a model: a folder, or a single file.
+
+    What was written down is taken as it is; where nothing was, the files are read.
+    """
+    if place.is_file():
+        return sha256_of(place)
+    if (place / RECORD).is_file():
+        return fingerprint_of(_recorded(place, "write it again"))
+    files = [path for path in place.rglob("*") if path.is_file() and path.name != RECORD]
+    return fingerprint_of({file.relative_to(place).as_posix(): sha256_of(file) for file in files})
+
+
 def verify(folder: Path, pinned: Mapping[str, str], fix: str) -> None:
     """Checks every file of a cached preset.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm import audit
 from kerasllm.addresses import is_address
 from kerasllm.data.labels import FILE_NAME as LABELS
 from kerasllm.errors import CommandError, Interrupted, RunError
@@ -123,6 +124,7 @@ def export(
     rows: int | str | None = None,
     sign: str | Path | None = None,
     password: str | None = None,
+    command: str = "",
     report: Report | None = None,
 ) -> Exported:
     """Exports the model of a run, or a language model's preset.
@@ -142,6 +144,7 @@ def export(
         sign: The file of a private key to sign the folder with; see `kerasllm.workflows.sign`.
             Defaults to `None`: it is not signed.
         password: What the key is encrypted with. Defaults to `None`: `KERASLLM_SIGN_PASSWORD`.
+        command: The command that was typed, for the record. Defaults to `""`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
@@ -196,9 +199,18 @@ def export(
             write_report(
                 folder, format, opened.task.name, opened.head, opened.rows_from, engine, results
             )
+            signed = None
             if request.key is not None:
                 busy.update("signing")
-                sign_folder(folder, request.key, name=request.output.name)
+                signed = sign_folder(folder, request.key, name=request.output.name)
+    if (run := request.trained.run) is not None:
+        facts = {"format": format, "output": str(request.output.absolute()), "outcome": "done"}
+        key = signed and signed.key.fingerprint
+        try:
+            audit.note(run.path, "export", command=command, **facts, signed_with=key)
+        except OSError as error:
+            # The run may be another's, or on a disk that is only read.
+            report.line(f"{run.path} cannot note the export: {error.strerror}")
     return Exported(request.output, _sizes(request.output), results, engine)
 
 

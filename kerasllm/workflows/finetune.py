@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shlex
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import tensorflow as tf
 
+from kerasllm import audit
 from kerasllm.addresses import redact
 from kerasllm.distribution.strategies import describe, is_chief, strategy, worker_count
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError, RunError
 from kerasllm.evaluation.plots import training_curve
-from kerasllm.models import digests
+from kerasllm.models import digests, presets
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
@@ -134,8 +135,9 @@ def finetune(
     begun = run is not None
     if chief and not begun:
         run = Run.create(output, name)
-    with run.locked() if chief else nullcontext():
-        if run:
+    with ExitStack() as held:
+        if chief:
+            held.enter_context(run.locked())
             trust.trust_own(run.path)
         checkpoint = None
         if begun:
@@ -144,6 +146,9 @@ def finetune(
             # Until it is written again, the run says that it did not finish.
             run.metrics.unlink(missing_ok=True)
             _record(run, job, command, checkpoint)
+            if mirror:
+                held.push(lambda kind, *_: kind and mirror.sync())
+            ended = held.enter_context(_recorded(run, job, command, checkpoint))
             if mirror:
                 mirror.finish()
         place = mirror.address if mirror else run and run.path
@@ -183,6 +188,7 @@ def finetune(
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
+        ended.done()
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()
@@ -220,6 +226,22 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         again = {**environment, "from_step": checkpoint.step}
         environment = {**first, "resumed": [*first.get("resumed", []), again]}
     write_json(run.environment, environment)
+
+
+def _recorded(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> audit.Recorded:
+    """Returns the entry of a training in the audit trail of its run."""
+    preset = job.recipe.model.preset
+    facts = {} if checkpoint is None else {"from_step": checkpoint.step}
+    return audit.Recorded(
+        run.path,
+        "train" if checkpoint is None else "resume",
+        command=command,
+        recipe=digests.sha256_of(run.recipe),
+        data=dict(job.data.fingerprints),
+        preset=preset and {"name": preset, "fingerprint": presets.fingerprint(preset)},
+        parent=audit.parent_of(preset),
+        **facts,
+    )
 
 
 def _checkpoint_to_resume_from(
