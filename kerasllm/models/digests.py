@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -97,7 +98,7 @@ def verify_recorded(folder: Path) -> int:
                     fix=fix,
                 )
         states = tuple(_state(folder / name) for name in (RECORD, *expected))
-        _verify_once(folder.resolve(), tuple(expected.items()), fix, states)
+        _verify_once(Path(os.path.realpath(folder)), tuple(expected.items()), fix, states)
     return len(expected)
 
 

@@ -313,7 +313,7 @@ def _output(run: Run | None, source: str, format: str, output: str | Path | None
             "--output",
         )
     # The folder is renamed to its place, which a link would not outlive.
-    return folder.resolve() if folder.is_symlink() else folder
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 def _family(run: Run) -> str | None:
@@ -327,7 +327,7 @@ def _family(run: Run) -> str | None:
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
-    if Path.cwd().is_relative_to(folder.resolve()) or os.path.ismount(folder):
+    if Path.cwd().is_relative_to(os.path.realpath(folder)) or os.path.ismount(folder):
         why = "a file system is mounted there" if os.path.ismount(folder) else "you are in it"
         raise RunError(
             f"The folder cannot be put in place as a whole: {why}",
@@ -347,14 +347,19 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
                 where=where,
                 fix="replace it with --overwrite, or choose another folder with --output",
             )
-    if folder.exists() and not folder.is_dir():
-        raise RunError("There is a file of this name", where=where, fix="choose another folder")
-    parent = next(one for one in folder.absolute().parents if one.exists())
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "There is a file of this name"
+        if folder.is_symlink():
+            what = "This is a link that leads to no folder"
+        raise RunError(what, where=where, fix="choose another folder with --output")
+    parent = next(one for one in folder.absolute().parents if os.path.lexists(one))
     try:
         # For root, and on some file systems, only making a folder tells.
         os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent))
     except OSError as error:
-        why = f"cannot be written ({error.strerror})" if parent.is_dir() else "is a file"
+        why = "is a file or a dead link"
+        if parent.is_dir():
+            why = f"cannot be written ({error.strerror})"
         raise RunError(
             f"The folder cannot be made: {parent} {why}",
             where=where,
@@ -365,7 +370,7 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
 def _name(trained: Trained) -> str:
     """Returns a plain word for the model: the name of the run's directory, or of the preset."""
     if trained.run:
-        name = trained.run.path.absolute().resolve().name
+        name = os.path.basename(os.path.realpath(trained.run.path))
     else:
         name = Path(str(trained.source).rstrip("/")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "model"

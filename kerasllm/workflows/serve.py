@@ -161,7 +161,7 @@ def _need_the_extra() -> None:
 def _name(source: str | Path) -> str:
     """Returns what a model is called: the last part of its path."""
     if is_run(source):
-        return Path(source).resolve().name
+        return os.path.basename(os.path.realpath(source))
     return str(source).rstrip("/").rpartition("/")[2]
 
 
