@@ -1,4 +1,4 @@
-"""The audit trail of a run: one line of JSON for each job that wrote into it, in one file that grows.
+"""The audit trail of a run: a line of JSON for each job that wrote into it, in a file that grows.
 
 Each line holds the sha256 of the line before it, so that a line that was changed, removed or added
 shows. Who can write the file can write all of it again: a signature of the run fixes what it held

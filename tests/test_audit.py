@@ -29,14 +29,15 @@ def run(tmp_path):
 
 
 def test_a_line_says_who_when_where_and_what(tmp_path):
-    audit.note(tmp_path, "train", command="kerasllm finetune --recipe bert_cls", data={"train": "a"})
+    command = "kerasllm finetune --recipe bert_cls"
+    audit.note(tmp_path, "train", command=command, data={"train": "a"})
     [line] = lines(tmp_path)
     assert line["event"] == "train" and line["data"] == {"train": "a"}
     assert line["host"] == socket.gethostname() and line["process"] == os.getpid()
     assert line["user"] == pwd.getpwuid(os.getuid()).pw_name
     moment = datetime.fromisoformat(line["time"])
     assert moment.tzinfo is UTC and abs((datetime.now(UTC) - moment).total_seconds()) < 60
-    assert line["command"] == "kerasllm finetune --recipe bert_cls"
+    assert line["command"] == command
     assert {"kerasllm", "keras", "tensorflow"} == line["versions"].keys()
     assert line["previous"] == "0" * 64
 

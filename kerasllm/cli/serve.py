@@ -92,8 +92,8 @@ def serve(
         )
     elif tls_cert is None and not _is_loopback(host):
         click.echo(
-            "Warning: texts and the key are sent without encryption. Give --tls-cert and --tls-key, "
-            "or put a proxy with TLS before the server.",
+            "Warning: texts and the key are sent without encryption. Give --tls-cert and "
+            "--tls-key, or put a proxy with TLS before the server.",
             err=True,
         )
     import_tensorflow()

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasllm import audit
 from kerasllm.addresses import redact
 from kerasllm.distribution.strategies import describe, is_chief, strategy, worker_count
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, Interrupted, JobError, RunError
 from kerasllm.evaluation.plots import training_curve
-from kerasllm.models import digests, presets
+from kerasllm.models import digests
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.signing import trust
 from kerasllm.training.batches import training_batches
+from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.listeners import Listener
@@ -31,6 +31,7 @@ from kerasllm.training.profiler import Profile
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import remote_run
 from kerasllm.workflows import resume as resuming
+from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
@@ -148,7 +149,7 @@ def finetune(
             _record(run, job, command, checkpoint)
             if mirror:
                 held.push(lambda kind, *_: kind and mirror.sync())
-            ended = held.enter_context(_recorded(run, job, command, checkpoint))
+            ended = held.enter_context(audited(run, job, command, checkpoint))
             if mirror:
                 mirror.finish()
         place = mirror.address if mirror else run and run.path
@@ -228,28 +229,13 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
     write_json(run.environment, environment)
 
 
-def _recorded(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> audit.Recorded:
-    """Returns the entry of a training in the audit trail of its run."""
-    preset = job.recipe.model.preset
-    facts = {} if checkpoint is None else {"from_step": checkpoint.step}
-    return audit.Recorded(
-        run.path,
-        "train" if checkpoint is None else "resume",
-        command=command,
-        recipe=digests.sha256_of(run.recipe),
-        data=dict(job.data.fingerprints),
-        preset=preset and {"name": preset, "fingerprint": presets.fingerprint(preset)},
-        parent=audit.parent_of(preset),
-        **facts,
-    )
-
-
 def _checkpoint_to_resume_from(
     run: Run, job: Job, accept_changes: bool, further: frozenset[str], report: Report
 ) -> Checkpoint | None:
     """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
-        checkpoint = CheckpointStore(run.checkpoints, warn=report.line).newest()
+        store = CheckpointStore(run.checkpoints, warn=report.line, problem=problem_of)
+        checkpoint = store.newest()
     if checkpoint is None and run.metrics.is_file():
         raise RunError(
             "No checkpoint of the finished run can be read",

@@ -68,7 +68,7 @@ class Client:
 
 @contextmanager
 def running(app, worker, context=None):
-    """Serves an application while the block lasts, over HTTPS by a context; gives a client of it."""
+    """Serves an application while the block lasts, by HTTPS with a context; gives a client."""
     begun = threading.Event()
     with bind("127.0.0.1", 0) as taken:
         server = Server(app, begun.set, context)
