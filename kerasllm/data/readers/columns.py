@@ -153,7 +153,9 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _separator(columns: Sequence[str]) -> str:
-    """A hint where the whole header came out as one column."""
+    """A hint where the header came out as one column, or the rows are of an annotation tool."""
+    if {"data", "annotations"} <= set(columns):
+        return "these are the tasks of Label Studio: export them as JSON-MIN or CSV; "
     for separator, name in DELIMITERS.items():
         if len(columns) == 1 and separator in columns[0]:
             written = {"\t": "tab", "\x01": "^A"}.get(separator, separator)
