@@ -35,6 +35,8 @@ Row = tuple[int, Sequence, str | None]
 
 # Rows of a jsonl file whose keys together are its columns: a key may be missing in some rows.
 _ROWS_FOR_COLUMNS = 100
+# No more are looked for.
+_MOST_COLUMNS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,10 +145,14 @@ def _table(file: DataFile) -> Format:
 
 
 def _json_columns(file: DataFile) -> list[str]:
-    records = list(itertools.islice(json_records(file), _ROWS_FOR_COLUMNS))
-    columns = dict.fromkeys(key for _, record, _ in records for key in record or ())
-    if records and not columns:
-        line, _, problem = records[0]
+    columns: dict[str, None] = {}
+    first: Row | None = None
+    for row in itertools.islice(json_records(file), _ROWS_FOR_COLUMNS):
+        first = first or row
+        if len(columns) < _MOST_COLUMNS:
+            columns.update(dict.fromkeys(row[1] or ()))
+    if first and not columns:
+        line, _, problem = first
         raise DataError(
             f"There is no row in the file's first lines: {problem or 'an object without keys'}",
             where=f"{file.name}:{line}",

@@ -250,7 +250,8 @@ def _other_texts(
 ) -> tuple[str, ...]:
     """The columns that hold texts, by their first rows, beside those that are read."""
     found = []
-    free = [name for name in names if name and name not in taken and names.count(name) == 1]
+    counts = Counter(names)
+    free = [name for name in names if name and name not in taken and counts[name] == 1]
     for name in free[:_MOST_COLUMNS]:
         try:
             rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)

@@ -31,6 +31,7 @@ from kerasllm.data.readers.faults import (
     Notes,
     counted_reasons,
     reason_of,
+    shortened,
 )
 from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
@@ -376,16 +377,15 @@ class Source:
             return problem
         if several:
             return Problem("multi_label", why="each label has a column")
-        place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
         lines: list[str] = []
 
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
-                for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad and not self._is_unlabelled(row[place:]):
+                for line, row, bad in itertools.islice(self._label_rows(index), share):
+                    if not bad and not self._is_unlabelled(row[-1:]):
                         lines.append(f"{file}:{line}")
-                        yield row[place]
+                        yield row[-1]
 
         return detect_problem(
             values(),
@@ -458,6 +458,13 @@ class Source:
         )
         return empty
 
+    def _label_rows(self, index: int) -> Iterator[Row]:
+        """Rows whose labels are wanted alone: of columns that are stored apart, no text is read."""
+        form, columns = self._formats[index], self._layout.files[index]
+        if form.name == "parquet":
+            columns = dataclasses.replace(columns, texts=())
+        return form.rows(self._files[index], columns)
+
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]
         return self._formats[index].rows(self._files[index], columns, notes)
@@ -501,7 +508,7 @@ class Source:
                 self.bad_row_count += 1
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
-                    self.bad_rows.append((file, line, problem))
+                    self.bad_rows.append((file, line, shortened(problem)))
                 # In a row of the wrong length, nobody knows which field is the label.
                 if not refuse and self.problem and reason_of(problem) != FIELDS:
                     if values:
