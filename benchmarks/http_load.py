@@ -107,7 +107,6 @@ class Crowd:
         seconds: How long they asked.
         latencies: Seconds of each request that was answered.
         failures: How many requests failed, by the status or the error.
-        answers: All that was answered, where it was asked for.
     """
 
     clients: int

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.sizes import size_holding
 from kerasllm.generation.decoders import ReadDecoder
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.sampling import (
@@ -240,12 +241,6 @@ class TogetherDecoding:
         nothing = tf.zeros_like(positions)
         logits, cache = self._decoder.step(weights, cache, tokens, positions, 0, nothing)
         return _chosen(logits, *choice), cache
-
-
-def size_holding(count: int, least: int = 1) -> int:
-    """Returns the next power of 2, or above 16 the halfway between two, from `least` on."""
-    size = max(least, 1 << (count - 1).bit_length())
-    return size * 3 // 4 if size > 16 and count <= size * 3 // 4 else size
 
 
 def _padded(rows: Sequence, beside: int = 0) -> list:
