@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data import shards
+from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, Spec, find_files
 from kerasllm.data.readers.sources import Source
@@ -97,7 +98,7 @@ class Documents:
         # Rows are what a source reads; it checks its own files.
         self._readers = [
             file
-            if file.suffix in TEXT_FILES
+            if file.suffix in TEXT_FILES and not is_fasttext(file)
             else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
                         skip_empty=True)
             for file in found

@@ -41,6 +41,11 @@ class Examples:
     second_segment: int = 1
     label_count: int | None = None
 
+    @property
+    def skipped(self) -> int:
+        """How many bad rows of the files were left out."""
+        return self.store.skipped
+
     @classmethod
     def of(cls, store: TokenStore, labels: np.ndarray, **attributes) -> Examples:
         """Returns all rows of a store, each with weight 1."""

@@ -6,9 +6,12 @@ import ast
 import contextlib
 import csv
 import functools
+import io
+import itertools
 import json
 import math
 import re
+import tokenize
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +26,12 @@ QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")
 
 _LONGEST = 40
 _LARGEST_SCORE = 1e38
+# Characters: as a syntax tree, a list takes a hundred times of them.
+_LONGEST_LIST = 1 << 20
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _NUMPY_STRINGS = re.compile(rf"(?:{_STRING.pattern})(?:\s+(?:{_STRING.pattern}))+")
-_NUMPY_NUMBERS = re.compile(r"-?[0-9]+\.?[0-9]*(?:\s+-?[0-9]+\.?[0-9]*)+")
+_NUMPY_NUMBERS = re.compile(r"-?[0-9]++\.?[0-9]*+(?:\s++-?[0-9]++\.?[0-9]*+)++")
 _NUMPY_ITEM = re.compile(rf"{_STRING.pattern}|[^\s]+")
 
 
@@ -60,7 +65,7 @@ def label_text(value: Any) -> str:
         return str(int(value))
     if isinstance(value, (int, float)):
         return str(value)
-    raise TypeError(f"A label must be a string, a number or a boolean. Received: {value!r}")
+    raise TypeError(f"A label must be a string, a number or a boolean. Received: {shown(value)}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -72,7 +77,10 @@ def _label_of_string(value: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message shows it, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"{json_kind(value)}, nested deeply"
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
@@ -204,7 +212,7 @@ def listed(cell: str, separator: str | None = None) -> list | None:
     """
     if cell == "set()":
         return []
-    if not cell or cell[0] + cell[-1] not in ("[]", "()", "{}"):
+    if not cell or cell[0] + cell[-1] not in ("[]", "()", "{}") or len(cell) > _LONGEST_LIST:
         return None
     try:
         value = json.loads(cell)
@@ -222,16 +230,18 @@ def listed(cell: str, separator: str | None = None) -> list | None:
 def _python_list(cell: str) -> list | None:
     try:
         node = ast.parse(cell, mode="eval").body
-        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)) or _joins_strings(cell):
             return None
-        for item in node.elts:
-            # `'joy' 'fear'` is one string to Python: a comma has been forgotten.
-            source = ast.get_source_segment(cell, item) or ""
-            if source[:1] in ("'", '"') and not _STRING.fullmatch(source):
-                return None
         return [ast.literal_eval(item) for item in node.elts]
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         return None
+
+
+def _joins_strings(source: str) -> bool:
+    """Whether strings stand side by side, which are one to Python: a comma has been forgotten."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    kinds = [token.type for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT)]
+    return any(one == other == tokenize.STRING for one, other in itertools.pairwise(kinds))
 
 
 def _plain_list(cell: str, inner: str, separator: str | None) -> list | None:

@@ -43,7 +43,7 @@ _ROWS_OF_A_SPARSE_NUMBER = 20
 _KNOWN_PARTS = 0.9
 _LONGEST_PART = 40
 
-_SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*\.?[0-9]*|[-+]?\.[0-9]+) ?([%$€£¥]?)")
+_SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*+\.?[0-9]*+|[-+]?\.[0-9]++) ?([%$€£¥]?)")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 
 

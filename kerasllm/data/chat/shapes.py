@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from kerasllm.data.chat.exports import messages_of_list, messages_of_tree
 from kerasllm.data.chat.messages import (
     NUMBER,
     TRANSCRIPT,
@@ -16,6 +17,7 @@ from kerasllm.data.chat.messages import (
     check_messages,
     parse_messages,
     read_list,
+    with_tools,
 )
 from kerasllm.data.chat.preferences import (
     compare,
@@ -44,9 +46,14 @@ _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
 # With these an answer is the number or the letter of a choice.
 _CHOICES = ("choices", "options")
 _CHOSEN, _REJECTED = "chosen", "rejected"
+# Their names, and what OpenAI calls them.
+_ENDS = ((_CHOSEN, _REJECTED), ("preferred_output", "non_preferred_output"))
+# UltraChat's list of texts; with other columns, the name means anything.
+_TURNS, _BESIDE_TURNS = "data", {"id", "prompt_id", "source"}
+_TOOLS = ("tools", "functions")
 _OF_PREFERENCES = ("prompt", _CHOSEN, _REJECTED)
 # What is asked beside them.
-_ASKED = ("prompt", "question", "instruction", "query")
+_ASKED = ("prompt", "question", "instruction", "query", "input")
 # What any row may be called, if it has such a column.
 _PLAIN = "text"
 
@@ -85,7 +92,7 @@ class Shape:
     def needed(self) -> list[str]:
         """The columns that no row may lack: the first of each role but the system's."""
         roles = {role: key for role, key in reversed(self.columns)}
-        return [key for role, key in roles.items() if role not in ("system", "prompt")]
+        return [key for role, key in roles.items() if role not in ("system", "prompt", "tools")]
 
 
 class UnclearShape(ValueError):
@@ -175,8 +182,8 @@ def known_shapes() -> str:
         f"prompt_completion: one of {', '.join(_PROMPTS[:5])},",
         f"  {', '.join(_PROMPTS[5:])},",
         f"  with one of {', '.join(_RESPONSES)}",
-        "preference: chosen, rejected; and prompt",
-        f"and beside any of them {', '.join(_SYSTEMS)}",
+        "preference: chosen, rejected (or preferred_output, non_preferred_output); and prompt",
+        f"and beside any of them {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
     )
     return "".join(f"\n           {shape}" for shape in shapes)
 
@@ -213,8 +220,12 @@ def read_row(
             for side in _preference(row, shape, notes)
         ]
         return compare(*sides)
-    read = _messages if shape.columns[0][0] == "messages" else _pair
-    return check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
+    read = _READERS.get(shape.columns[0][0], _pair)
+    found = check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
+    for key in (key for role, key in shape.columns if role == "tools"):
+        if not _is_missing(row.get(key)):
+            found = with_tools(found, row[key], key)
+    return found
 
 
 _OLD = {
@@ -247,15 +258,16 @@ def _system(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _find_preference(names: Mapping[str, str]) -> Shape | None:
-    if not {_CHOSEN, _REJECTED} <= names.keys():
+    ends = next((each for each in _ENDS if {*each} <= names.keys()), None)
+    if ends is None:
         return None
     asked = [name for name in (*_ASKED, *_LISTS) if name in names][:1]
     # Each may be about something, but a conversation.
-    about = [name for name in _CONTEXTS if name in names and asked and asked[0] in _ASKED][:1]
+    about = [name for name in _CONTEXTS if name in names and name not in asked]
+    about = about[:1] if asked and asked[0] in _ASKED else []
     columns = (*_system(names), *(("prompt", names[name]) for name in (*asked, *about)))
-    return Shape(
-        "preference", (*columns, (_CHOSEN, names[_CHOSEN]), (_REJECTED, names[_REJECTED]))
-    )
+    sides = zip((_CHOSEN, _REJECTED), (names[end] for end in ends))
+    return Shape("preference", (*columns, *sides))
 
 
 def _find_messages(names: Mapping[str, str]) -> Shape | None:
@@ -263,7 +275,14 @@ def _find_messages(names: Mapping[str, str]) -> Shape | None:
         if name in names:
             shape = "messages" if name == "messages" else "sharegpt"
             columns = (("messages", names[name]), *_system(names))
+            columns += tuple(("tools", names[each]) for each in _TOOLS if each in names)[:1]
             return Shape(shape, columns, certain=name in ("messages", "conversations"))
+    if _TURNS in names and names.keys() <= {_TURNS, *_BESIDE_TURNS}:
+        return Shape("sharegpt", (("messages", names[_TURNS]),))
+    if {"mapping", "current_node"} <= names.keys():
+        return Shape("sharegpt", (("tree", names["mapping"]), ("last", names["current_node"])))
+    if "chat_messages" in names:
+        return Shape("sharegpt", (("exported", names["chat_messages"]),))
     return None
 
 
@@ -329,6 +348,17 @@ def _messages(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Mess
     return messages if own else [*_said(row, shape, "system", notes), *messages]
 
 
+def _tree(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
+    return messages_of_tree(*(row[key] for _, key in shape.columns))
+
+
+def _exported(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
+    return messages_of_list(row[shape.columns[0][1]])
+
+
+_READERS = {"messages": _messages, "tree": _tree, "exported": _exported}
+
+
 def _pair(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
     roles = ("system", "user", "assistant")
     return [message for role in roles for message in _said(row, shape, role, notes)]
@@ -365,6 +395,8 @@ def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) 
             else:
                 parts.append(value)
                 continue
+        if isinstance(value, Mapping) and role == "prompt" and "messages" in value:
+            value = value["messages"]
         if isinstance(value, Mapping) and role in (_CHOSEN, _REJECTED):
             value = [value]
         if isinstance(value, (list, tuple)):

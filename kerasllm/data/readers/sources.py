@@ -31,6 +31,7 @@ from kerasllm.data.readers.faults import (
     Notes,
     counted_reasons,
     reason_of,
+    shortened,
 )
 from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
@@ -191,6 +192,7 @@ class Source:
         self.other_labels = self._layout.other_labels
         classes = self._class_labels()
         self.label_names = classes.by_label if classes else self._common_label_names()
+        self._classes = classes and {*classes.by_label}
         self._ignored = {label_text(label) for label in ignore_labels}
         if classes and classes.unlabelled:
             self._ignored.add(UNLABELLED)
@@ -375,16 +377,15 @@ class Source:
             return problem
         if several:
             return Problem("multi_label", why="each label has a column")
-        place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
         lines: list[str] = []
 
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
-                for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad and not self._is_unlabelled(row[place:]):
+                for line, row, bad in itertools.islice(self._label_rows(index), share):
+                    if not bad and not self._is_unlabelled(row[-1:]):
                         lines.append(f"{file}:{line}")
-                        yield row[place]
+                        yield row[-1]
 
         return detect_problem(
             values(),
@@ -457,6 +458,13 @@ class Source:
         )
         return empty
 
+    def _label_rows(self, index: int) -> Iterator[Row]:
+        """Rows whose labels are wanted alone: of columns that are stored apart, no text is read."""
+        form, columns = self._formats[index], self._layout.files[index]
+        if form.name == "parquet":
+            columns = dataclasses.replace(columns, texts=())
+        return form.rows(self._files[index], columns)
+
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]
         return self._formats[index].rows(self._files[index], columns, notes)
@@ -500,7 +508,7 @@ class Source:
                 self.bad_row_count += 1
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
-                    self.bad_rows.append((file, line, problem))
+                    self.bad_rows.append((file, line, shortened(problem)))
                 # In a row of the wrong length, nobody knows which field is the label.
                 if not refuse and self.problem and reason_of(problem) != FIELDS:
                     if values:
@@ -530,7 +538,8 @@ class Source:
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    "--on-bad-row skip)"
                     * self._labelled
                 ),
             )
@@ -584,6 +593,10 @@ class Source:
         if type(target) is float:
             return target, None
         for label in (target,) if type(target) is str else target:
+            if self._classes and label not in self._classes:
+                names = ", ".join(f"{key} {name}" for key, name in self.label_names.items())
+                what = f"the label is {label}, which has no name in the file: {names}"
+                return None, Fault(what, LABEL)
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
