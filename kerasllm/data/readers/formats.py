@@ -28,7 +28,7 @@ from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
 from kerasllm.data.readers.partitions import with_partitions
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import TextLines, first_lines
 from kerasllm.errors import DataError
 
 Row = tuple[int, Sequence, str | None]
@@ -163,7 +163,7 @@ def _json_columns(file: DataFile) -> list[str]:
 
 def _of_python(file: DataFile) -> str:
     """What converts a file whose lines are objects as Python shows them."""
-    first = next((line for line in TextLines(file) if line.strip()), "")
+    first = next((line for line in first_lines(file, _ROWS_FOR_COLUMNS) if line.strip()), "")
     if not first.startswith("{'"):
         return ""
     read = "import ast, json, sys; [print(json.dumps(ast.literal_eval(one))) for one in sys.stdin]"

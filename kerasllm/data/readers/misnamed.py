@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 from kerasllm.data.readers.columns import COMMON_NAMES, DELIMITERS
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import first_lines
 from kerasllm.errors import DataError
 
 _LINES = 20
@@ -23,7 +22,7 @@ def refuse_rows_in_text(file: DataFile) -> None:
     Raises:
         DataError: It holds rows.
     """
-    lines = [line for line in itertools.islice(TextLines(file), _LINES) if line.strip()]
+    lines = [line for line in first_lines(file, _LINES) if line.strip()]
     if not lines:
         return
     if all(line.startswith("{") for line in lines) and all(map(_is_object, lines)):
