@@ -18,8 +18,9 @@ from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.data.split import split_stratified
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.text_framing import TextFraming
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
+from kerasllm.data.token_store import SKIPPED_KEPT, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.readers.json_files import json_kind
-from kerasllm.data.readers.sources import surrogate_problem
+from kerasllm.data.readers.row_checks import surrogate_problem
 
 Messages = list[dict[str, Any]]
 
