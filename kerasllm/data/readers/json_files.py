@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
-from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.json_tables import rows_of_object
 from kerasllm.data.readers.text_lines import LONGEST, TextLines, first_lines
 from kerasllm.errors import DataError

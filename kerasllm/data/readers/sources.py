@@ -20,6 +20,7 @@ from kerasllm.data.label_cells import label_text, parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import (
     EMPTY_LABEL,
     EMPTY_TEXT,
@@ -31,7 +32,7 @@ from kerasllm.data.readers.faults import (
     reason_of,
     shortened,
 )
-from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
+from kerasllm.data.readers.files import FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout

@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.fasttext import is_fasttext
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
