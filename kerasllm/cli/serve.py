@@ -38,6 +38,14 @@ from kerasllm.serving.limits import Limits
     multiple=True,
     help="Whose pages may ask, as https://example.org; may be repeated.",
 )
+@click.option(
+    "--tls-cert", metavar="FILE", help="A certificate in PEM: answer over HTTPS, and not HTTP."
+)
+@click.option(
+    "--tls-key",
+    metavar="FILE",
+    help="Its private key in PEM.  [default: in the file of the certificate]",
+)
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
@@ -55,6 +63,8 @@ def serve(
     api_key_file: str | None,
     allowed_host: tuple[str, ...],
     cors: tuple[str, ...],
+    tls_cert: str | None,
+    tls_key: str | None,
     adapter: str | None,
     max_body: str,
     **limits: int | None,
@@ -80,6 +90,12 @@ def serve(
             f"--api-key-file or {KEY_VARIABLE}.",
             err=True,
         )
+    elif tls_cert is None and not _is_loopback(host):
+        click.echo(
+            "Warning: texts and the key are sent without encryption. Give --tls-cert and "
+            "--tls-key, or put a proxy with TLS before the server.",
+            err=True,
+        )
     import_tensorflow()
     run_serve(
         run,
@@ -91,8 +107,10 @@ def serve(
         adapter=adapter,
         hosts=allowed_host,
         origins=cors,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         notify=lambda line: click.echo(line, err=True),
-        started=lambda served: click.echo(_welcome(served, with_key=key is not None)),
+        started=lambda served: click.echo(_welcome(served, key is not None, tls_cert)),
     )
 
 
@@ -107,12 +125,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _welcome(served, with_key: bool) -> str:
+def _welcome(served, with_key: bool, certificate: str | None) -> str:
     """Returns where the model answers, and a command that asks it."""
     body = shlex.quote(json.dumps(served.body))
     key = "-H 'Authorization: Bearer KEY' " if with_key else ""
+    trust = f"--cacert {shlex.quote(certificate)} " if certificate else ""
     return (
         f"Serving {served.name} at {served.address}\n"
-        f"  curl {served.address}{served.path} {key}\\\n"
+        f"  curl {trust}{served.address}{served.path} {key}\\\n"
         f"    -H 'Content-Type: application/json' -d {body}"
     )

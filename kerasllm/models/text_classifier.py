@@ -41,6 +41,7 @@ from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding, parts_of, variables_of, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
+from kerasllm.signing import trust
 from kerasllm.training.batches import PlannedBatches
 from kerasllm.training.compiling import (
     find_metric,
@@ -616,6 +617,8 @@ class TextClassifier(TextModel):
         folder = Path(preset)
         if (folder / "recipe.yaml").is_file():
             preset = folder = folder / "model"
+        if folder.exists():
+            trust.check(folder)
         has_head = is_trained(folder)
         scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
         if labels is None and num_classes is None and not has_head and not scores:

@@ -34,6 +34,7 @@ from kerasllm.models.huggingface.heads import OF_TOKENS, has_head, read_token_he
 from kerasllm.models.layers import walk
 from kerasllm.models.text_model import TextModel, check_inputs
 from kerasllm.models.token_head import TokenHead, has_token_head, read_head
+from kerasllm.signing import trust
 from kerasllm.training.losses import SoftenedKLDivergence
 from kerasllm.training.precision import only_cpus
 
@@ -290,6 +291,8 @@ class TokenClassifier(TextModel):
         folder = Path(folder)
         if (folder / "recipe.yaml").is_file():
             folder = folder / "model"
+        if folder.exists():
+            trust.check(folder)
         task, labels = load_token_task(folder, precision), saved_labels(folder)
         if len(labels) != task.num_outputs:
             raise DataError(

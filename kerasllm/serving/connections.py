@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import ssl
 from collections import OrderedDict
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kerasllm.serving.tls import handshakes
 
 SECONDS_FOR_HEADERS = 10.0
 """From the beginning of a connection, or of its next request, to the end of the headers."""
@@ -33,24 +36,30 @@ def most_connections() -> int:
     return max(_LEAST, soft - _OTHER_FILES)
 
 
-def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protocol]:
+def protocol(
+    most: int, seconds: float = SECONDS_FOR_HEADERS, context: ssl.SSLContext | None = None
+) -> type[asyncio.Protocol]:
     """Returns the class of a server's connections.
 
     Args:
         most: How many there may be. For one more the one is closed that has kept its request back
             for longest; where all are at work, the new one.
         seconds: How long the headers of a request may take. Defaults to `10.0`.
+        context: What connections are encrypted by, who have as long again for it. Defaults to
+            `None`: they are not.
     """
-    silent: OrderedDict[_Connection, None] = OrderedDict()
+    silent: OrderedDict[asyncio.Protocol, None] = OrderedDict()
+
+    def make_room(newcomer: asyncio.Protocol) -> None:
+        if len(newcomer.connections) > most:
+            next(iter(silent), newcomer)._close()
 
     class _Connection(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            if len(self.connections) > most:
-                oldest = next(iter(silent), self)
-                oldest._close()
+            make_room(self)
             if not transport.is_closing():
                 self._wait()
 
@@ -89,4 +98,6 @@ def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protoco
             self.connections.discard(self)
             self.transport.abort()
 
+    if context is not None:
+        return handshakes(_Connection, context, seconds, silent, make_room)
     return _Connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -54,10 +55,10 @@ def bind(host: str, port: int) -> socket.socket:
     return taken
 
 
-def address_of(taken: socket.socket) -> str:
+def address_of(taken: socket.socket, scheme: str = "http") -> str:
     """Returns the address of a socket, as `http://127.0.0.1:8000`."""
     host, port = taken.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -67,10 +68,17 @@ class Server(uvicorn.Server):
 
     Args:
         app: The application.
-        started: Called when requests are answered.
+        started: Called when requests are answered. Defaults to nothing.
+        context: What connections are encrypted by, as `tls.read_certificate` gives it. Defaults to
+            `None`: they are not.
     """
 
-    def __init__(self, app: ASGIApp, started: Callable[[], None] = lambda: None):
+    def __init__(
+        self,
+        app: ASGIApp,
+        started: Callable[[], None] = lambda: None,
+        context: ssl.SSLContext | None = None,
+    ):
         # Nothing of a request is logged: texts and keys are the clients' own.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
         config = uvicorn.Config(
@@ -81,7 +89,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
-            http=protocol(most_connections()),
+            http=protocol(most_connections(), context=context),
             timeout_keep_alive=_SECONDS_KEPT,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
         )

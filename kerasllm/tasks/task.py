@@ -129,6 +129,7 @@ class EvaluateOptions:
         label: Column of the labels.
         encoding: Encoding of the files' text.
         delimiter: What separates the fields of csv and tsv files.
+        on_bad_row: `"error"` or `"skip"`; `None` is the recipe's.
         stride: How many tokens a window over a text moves on.
         max_length: The most tokens of a window or a conversation.
         chat_template: A built-in chat template or a file.
@@ -140,6 +141,7 @@ class EvaluateOptions:
     label: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    on_bad_row: str | None = None
     stride: int | None = None
     max_length: int | None = None
     chat_template: str | None = None
@@ -526,7 +528,8 @@ class Task(abc.ABC):
             notify: Called with what is being done.
 
         Returns:
-            What `evaluate` takes, and remarks for the user.
+            What `evaluate` takes, and remarks for the user. Where bad rows were left out, the first
+            may have an attribute `skipped`, how many.
         """
 
     @abc.abstractmethod

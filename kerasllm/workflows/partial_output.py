@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kerasllm.data.answer_files import SUFFIXES, AnswerFile, copy_over, kind_of
 from kerasllm.errors import CommandError, Interrupted, RunError
+from kerasllm.output_files import make_folder_of
 from kerasllm.run import read_json, remove_abandoned, write_json
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import Signalled, signals_raised
@@ -43,6 +44,8 @@ class Output:
     def check(self, inputs: Iterable[str]) -> None:
         """Refuses a file that cannot be written, or is one of those that are read.
 
+        Its folder is made.
+
         Args:
             inputs: The files that are read.
 
@@ -58,18 +61,6 @@ class Output:
                 where=str(path),
                 fix=f"end --output with {more}{SUFFIXES}",
             )
-        if not path.parent.is_dir():
-            raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
-        if path.is_dir():
-            raise CommandError(
-                "This is a directory", where=str(path), fix="name a file with --output"
-            )
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise CommandError(
-                "The directory cannot be written",
-                where=str(path.parent),
-                fix="name a file in another one with --output",
-            )
         for name in inputs:
             if _same_file(path, Path(name)):
                 raise CommandError(
@@ -77,6 +68,7 @@ class Output:
                     where=f"--output {path}",
                     fix="name another file",
                 )
+        make_folder_of(path)
 
     def noted(self) -> dict:
         """Returns what was noted for a prediction that is resumed; nothing if there is none."""

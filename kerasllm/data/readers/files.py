@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from kerasllm.addresses import (
     WEB,
@@ -33,7 +33,6 @@ BLOCK = 1 << 20
 """Bytes that are read at a time: 1 MB."""
 
 
-
 @dataclasses.dataclass(frozen=True)
 class DataFile:
     """One file on this machine; one from elsewhere was fetched into the cache.
@@ -48,6 +47,8 @@ class DataFile:
         delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
         label: The class of all its texts, where it is a folder of a class. Defaults to `None`.
         members: The files of a folder of a class, a text each. Defaults to `()`.
+        partitions: Columns that its folders name (`label=pos/part-0.csv`), and their values.
+            Defaults to none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DataFile:
     delimiter: str | None = None
     label: str | None = None
     members: tuple[DataFile, ...] = ()
+    partitions: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def compression(self) -> str:
@@ -152,6 +154,7 @@ def read_as(
     encoding: str | None = None,
     delimiter: str | None = None,
     preferred: str | None = None,
+    classes: bool | None = None,
 ) -> Spec:
     """Returns what stands for files that are read in an encoding, with a delimiter.
 
@@ -161,13 +164,14 @@ def read_as(
         encoding: The encoding of their text. Defaults to `None`: UTF-8.
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
         preferred: As for `find_files`. Defaults to `None`.
+        classes: As for `find_files`. Defaults to `None`.
 
     Returns:
         The spec itself where nothing is said of its files, else the files.
     """
     if encoding is None and delimiter is None:
         return spec
-    files = find_files(spec, split, preferred=preferred)
+    files = find_files(spec, split, preferred=preferred, classes=classes)
     named = (dataclasses.replace(file, encoding=encoding, delimiter=delimiter) for file in files)
     return FoundFiles(named, files.remarks)
 
@@ -177,6 +181,7 @@ def find_files(
     split: str,
     *,
     preferred: str | None = None,
+    classes: bool | None = None,
 ) -> FoundFiles:
     """Finds the files that a spec means.
 
@@ -194,6 +199,8 @@ def find_files(
             folder.
         preferred: The kind of files that is taken of a folder that holds several; see
             `folders.KINDS`. Defaults to `None`: such a folder is refused.
+        classes: Whether a folder of texts for each class gives a file for each class. Defaults to
+            `None`: unless a kind is preferred.
 
     Returns:
         The files: specs in the order given, the files of one glob or folder sorted by name.
@@ -204,12 +211,13 @@ def find_files(
     specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
     if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
         raise DataError("No data file is given", fix="give a file, a glob, or starter:NAME")
+    wanted = _Wanted(split, preferred, preferred is None if classes is None else classes)
     files = FoundFiles()
     for one in specs:
         if isinstance(one, DataFile):
             files.append(one)
             continue
-        found = _find(os.fspath(one), split, preferred)
+        found = _find(os.fspath(one), wanted)
         files += found
         files.remarks += found.remarks
     seen = set()
@@ -225,22 +233,35 @@ def find_files(
     return files
 
 
-def _find(spec: str, split: str, preferred: str | None) -> FoundFiles:
+class _Wanted(NamedTuple):
+    """What is wanted of a folder: see `find_files`."""
+
+    split: str
+    preferred: str | None
+    classes: bool
+
+
+def _find(spec: str, wanted: _Wanted) -> FoundFiles:
     if spec.startswith(starters.PREFIX):
-        name, path, label_names = starters.find_starter(spec, split)
+        name, path, label_names = starters.find_starter(spec, wanted.split)
         return FoundFiles([DataFile(name, str(path), label_names=label_names)])
     if is_address(spec):
-        return _find_remote(spec, split, preferred)
-    return _find_local(os.path.expanduser(spec), split, preferred)
+        return _find_remote(spec, wanted)
+    return _find_local(os.path.expanduser(spec), wanted)
 
 
-def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
+def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
     if os.path.isfile(path):
-        return _opened_archives([path], split, preferred)
+        return _opened_archives([path], wanted)
     if os.path.isdir(path):
-        chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
-        files = {name: DataFile(one, one) for name, one in zip(chosen, _below(path, chosen))}
-        return _read_as_one(files, preferred, remarks)
+        chosen, remarks = folders.choose(
+            _names_below(path), wanted.split, path, wanted.preferred
+        )
+        files = {
+            name: DataFile(one, one, partitions=folders.partitions_below(path, name))
+            for name, one in zip(chosen, _below(path, chosen))
+        }
+        return _read_as_one(files, wanted, remarks)
     if os.path.exists(path):
         raise DataError(
             "This is a pipe or a device, not a file; data is read more than once",
@@ -249,12 +270,13 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         )
     if magic := re.search(r"[*?\[]", path):
         folder = path[: path.rfind("/", 0, magic.start()) + 1]
-        matches = glob.glob(path, recursive=True, include_hidden=True)
+        matches = dict.fromkeys(_expanded(path))
         names = [match[len(folder) :] for match in matches if os.path.isfile(match)]
         kept, hidden = folders.without_hidden(names, path[len(folder) :])
         if not kept:
             raise _no_match(path, hidden)
-        found = _opened_archives([folder + name for name in kept], split, preferred)
+        paths = [folder + name for name in kept]
+        found = _opened_archives(paths, wanted, below=(folder, kept))
         found.remarks += folders.left_out(hidden, "hidden")
         return found
     folder = os.path.dirname(path) or "."
@@ -275,11 +297,11 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
 
 
 def _read_as_one(
-    files: Mapping[str, DataFile], preferred: str | None, remarks: Iterable[str]
+    files: Mapping[str, DataFile], wanted: _Wanted, remarks: Iterable[str]
 ) -> FoundFiles:
     """The files of a folder by their paths in it; or the folders of its classes, each a file whose
     members are its texts."""
-    classes, beside = folders.by_class(list(files)) if preferred is None else ({}, [])
+    classes, beside = folders.by_class(list(files)) if wanted.classes else ({}, [])
     if not classes:
         return FoundFiles(files.values(), remarks)
     found = FoundFiles(remarks=[*remarks, *folders.left_out(beside, "other")])
@@ -292,21 +314,67 @@ def _read_as_one(
 
 
 def _opened_archives(
-    paths: Iterable[str], split: str, preferred: str | None, names: Iterable[str] | None = None
+    paths: Iterable[str],
+    wanted: _Wanted,
+    names: Iterable[str] | None = None,
+    below: tuple[str, Sequence[str]] | None = None,
 ) -> FoundFiles:
-    """The files; of a zip archive those in it."""
+    """The files; of a zip archive those in it. A glob found them below a folder, by these names."""
     found = FoundFiles()
     paths = list(paths)
-    for path, name in zip(paths, names or map(shown_name, paths), strict=True):
+    folder, inner = below or ("", [""] * len(paths))
+    shown = names or map(shown_name, paths)
+    for path, name, within in zip(paths, shown, inner, strict=True):
         if not path.lower().endswith(archives.SUFFIX):
-            found.append(DataFile(name, path))
+            columns = folders.partitions_below(folder, within)
+            found.append(DataFile(name, path, partitions=columns))
             continue
-        chosen, remarks = archives.members(path, name, split, preferred)
-        members = {member: DataFile(f"{name}/{member}", path, member=member) for member in chosen}
-        archive = _read_as_one(members, preferred, remarks)
+        chosen, remarks = archives.members(path, name, wanted.split, wanted.preferred)
+        members = {
+            member: DataFile(
+                f"{name}/{member}",
+                path,
+                member=member,
+                partitions=folders.partitions_below("", member),
+            )
+            for member in chosen
+        }
+        archive = _read_as_one(members, wanted, remarks)
         found += archive
         found.remarks += archive.remarks
     return found
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Yields what a pattern matches; `**` enters each folder once, whatever links lead to it.
+
+    Where two links lead up, a search that follows them as they are meets 2^40 folders.
+    """
+    if f"/{pattern}".endswith("/**"):
+        pattern += "/*"
+    before, stars, after = f"/{pattern}".partition("/**/")
+    if not stars:
+        yield from glob.iglob(pattern, include_hidden=True)
+        return
+    for top in glob.glob(before[1:], include_hidden=True) if before.strip("/") else [before]:
+        for place in _folders(top):
+            yield from _expanded(os.path.join(glob.escape(place), after))
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yields a folder and those below it, with those that links lead to, each by one path."""
+    waiting, seen = [top], set()
+    while waiting:
+        for place, inner, _ in os.walk(waiting.pop(0) or os.curdir):
+            real = os.path.realpath(place)
+            if real in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            here = place if top else os.path.relpath(place)
+            yield "" if here == os.curdir and not top else here
+            paths = [os.path.join(place, name) for name in sorted(inner)]
+            waiting += [path for path in paths if os.path.islink(path)]
 
 
 def _names_below(folder: str) -> list[str]:
@@ -325,7 +393,7 @@ def _below(folder: str, names: Iterable[str]) -> list[str]:
     return [os.path.join(folder, name) for name in names]
 
 
-def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
+def _find_remote(spec: str, wanted: _Wanted) -> FoundFiles:
     """The files at an address, fetched into the cache where they are not on this machine."""
     spec = take_credentials(spec)
     address = Address.parse(with_credentials(spec))
@@ -345,7 +413,7 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
             place = open_place(address)
             names, remarks = [""], []
             if not place.is_file():
-                names, remarks = _of_folder(place, spec, split, preferred)
+                names, remarks = _of_folder(place, spec, wanted)
         _refuse_unknown(place, names)
         paths = fetch_all(place.fetch, names)
     except StorageError as error:
@@ -353,16 +421,20 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
         raise DataError(error.what, where=error.where, fix=error.fix) from error
     shown = [place.address_of(name) for name in names]
     if not magic and names != [""]:
-        files = map(DataFile, shown, map(str, paths))
-        return _read_as_one(dict(zip(names, files, strict=True)), preferred, remarks)
-    found = _opened_archives(map(str, paths), split, preferred, shown)
+        files = {
+            name: DataFile(one, str(path), partitions=folders.partitions_below(address.path, name))
+            for name, one, path in zip(names, shown, paths, strict=True)
+        }
+        return _read_as_one(files, wanted, remarks)
+    below = (folder, names) if magic else None
+    found = _opened_archives(map(str, paths), wanted, shown, below)
     found.remarks[:0] = remarks
     return found
 
 
 def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
     """Refuses what cannot be read before it is fetched; a web server may call a file otherwise."""
-    if place.address.scheme in WEB:
+    if place.address.scheme in WEB or folders.in_classes(names):
         return
     for name in names:
         path = name or place.address.path
@@ -376,13 +448,13 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
 
 
 def _of_folder(
-    place: Place, where: str, split: str, preferred: str | None
+    place: Place, where: str, wanted: _Wanted
 ) -> tuple[list[str], list[str]]:
     names = place.files()
     if not names:
         what = "There is no such folder" if where.endswith("/") else "The file does not exist"
         raise DataError(what, where=where, fix="check the address")
-    chosen, remarks = folders.choose(names, split, where, preferred)
+    chosen, remarks = folders.choose(names, wanted.split, where, wanted.preferred)
     if where.startswith("hf://") and len(configurations := folders.branches(chosen)) > 1:
         raise DataError(
             f"The data set has several configurations: {', '.join(configurations)}",

@@ -14,9 +14,10 @@ from kerasllm.data.readers.class_folders import LABEL, TEXT
 from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
-from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.parquet import parquet_batches, values_of
-from kerasllm.data.readers.sources import places, text_problem
+from kerasllm.data.readers.partitions import partitioned_batch
+from kerasllm.data.readers.records import records
+from kerasllm.data.readers.row_checks import places, text_problem
 from kerasllm.errors import CommandError, DataError
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ class _FileRows:
             self.rows = self._json
         else:
             fields = form.columns(file) if reading.header else form.first_lines(file, 1)[0]
-            self.columns = _distinct(fields if reading.header else [""] * len(fields))
+            inner = [] if reading.header else list(file.partitions)
+            self.columns = _distinct(fields if reading.header else [""] * len(fields)) + inner
             self.rows = self._table
 
     def _lines(self) -> Iterator:
@@ -260,7 +262,7 @@ class _FileRows:
 
     def _json(self) -> Iterator:
         texts = self._reading.texts
-        for line, record, problem in json_records(self._file):
+        for line, record, problem in records(self._file):
             if problem is not None:
                 yield line, (), {}, problem
                 continue
@@ -273,6 +275,7 @@ class _FileRows:
 
     def _parquet(self) -> Iterator:
         for first, batch, texts in parquet_batches(self._file, self._reading):
+            batch = partitioned_batch(self._file, first, batch)
             columns = ArrowColumns(batch)
             self.schema = batch.schema
             for row, values in enumerate(texts):
