@@ -18,7 +18,7 @@ from kerasllm.data.readers.headers import is_header, looks_like_data
 from kerasllm.data.readers.layout import empty_file
 from kerasllm.data.readers.parquet import parquet_schema, values_of
 from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.output_files import make_folder_of
