@@ -20,7 +20,7 @@ from kerasllm.data.chat.messages import (
     with_tools,
 )
 from kerasllm.data.chat.preferences import compare, read_transcript, system_of, with_prompt
-from kerasllm.data.chat.shapes import CHOSEN, REJECTED, Shape, find_shape
+from kerasllm.data.chat.shapes import CHOSEN, PREFERENCE, REJECTED, Shape, find_shape
 from kerasllm.data.readers.json_files import json_kind
 
 _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
@@ -54,7 +54,7 @@ def read_row(
     if missing:
         raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
     notes = Counter() if notes is None else notes
-    if shape.name == "preference":
+    if shape.is_preference:
         sides = [
             check_messages(side, answered=True, system=system, notes=notes)
             for side in _preference(row, shape, notes)
@@ -71,7 +71,7 @@ def read_row(
     return found
 
 _OWN_KEYS = {
-    "preference": (CHOSEN, REJECTED),
+    PREFERENCE: (CHOSEN, REJECTED),
     "messages": ("messages",),
     "sharegpt": ("conversations",),
     "alpaca": ("instruction", "output"),

@@ -22,6 +22,8 @@ _PAIRS = (
 )
 # With these an answer is the number or the letter of a choice.
 _CHOICES = ("choices", "options")
+PREFERENCE = "preference"
+"""The name of the shape of preferences."""
 CHOSEN, REJECTED = "chosen", "rejected"
 # Their names, and what OpenAI calls them.
 _ENDS = ((CHOSEN, REJECTED), ("preferred_output", "non_preferred_output"))
@@ -62,6 +64,11 @@ class Shape:
     def kind(self) -> tuple[str, ...]:
         """The columns that tell the shape from others; a row may lack the rest."""
         return (self.name, *self.needed)
+
+    @property
+    def is_preference(self) -> bool:
+        """Whether a row holds a conversation that was chosen and one that was rejected."""
+        return self.name == PREFERENCE
 
     @property
     def is_old(self) -> bool:
