@@ -7,8 +7,10 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.fasttext import is_fasttext
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
@@ -207,6 +209,9 @@ def passage_rows(spec: Any, split: str) -> ReportRows:
         split: The part that `starter:NAME` means.
     """
     files = find_files(spec, split)
+    for file in files:
+        if file.suffix == ".txt":
+            refuse_rows_in_text(file)
 
     def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
         for number, file in enumerate(files):
