@@ -98,6 +98,7 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
         ) from None
     if not label:
         raise ValueError("the label is empty")
+    _refuse_object(label)
     if not label.isascii() and not visible(label):
         raise ValueError(f"the label is empty: {ascii(label)} is nothing that can be seen")
     if numbers and label.lower() in MISSING:
@@ -107,6 +108,37 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
     if booleans and label.lower() in ONE_HOT:
         return "true" if ONE_HOT[label.lower()] else "false"
     return label
+
+
+def choices_of(value: Any) -> Any:
+    """Returns the labels of a cell as Label Studio exports them; any other value as it is.
+
+    Example:
+
+    >>> choices_of('{"choices": ["joy", "fear"]}')
+    ['joy', 'fear']
+    """
+    found = value
+    if isinstance(value, str) and value.startswith('{"choices"'):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(value)
+    if isinstance(found, dict) and found.keys() == {"choices"} and type(found["choices"]) is list:
+        return found["choices"]
+    return value
+
+
+def _refuse_object(cell: str) -> None:
+    """Stops at an object that is written as text, which is no label."""
+    if cell.startswith("{") and cell.endswith("}") and ":" in cell:
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(found, dict):
+                raise ValueError(
+                    f"the label is an object, {shown(cell)}, where a string or a number is expected"
+                )
 
 
 def parse_one_hot(values: Sequence[Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +179,7 @@ def parse_labels(value: Any, separator: str | None) -> tuple[str, ...]:
     Raises:
         ValueError: If the cell or one of them is empty, or it is a list that cannot be read.
     """
+    value = choices_of(value)
     if isinstance(value, str):
         parts = _split(value, separator)
     elif value is None or value != value:

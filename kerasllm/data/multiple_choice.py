@@ -14,7 +14,7 @@ from kerasllm.data.readers.faults import shortened
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.records import records
-from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.errors import DataError
 
 KEYS = ("question", "choices", "answer")

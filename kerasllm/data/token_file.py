@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.readers.files import BLOCK
+from kerasllm.data.readers.data_file import BLOCK
 from kerasllm.errors import JobError
 from kerasllm.json_files import parse_json
 

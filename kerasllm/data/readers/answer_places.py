@@ -80,7 +80,8 @@ def _nearest(context: str, answer: str, start: int) -> str:
         return f"; it is at {min(exact, key=lambda place: abs(place - start))}"
     first = max(start - _AROUND, 0)
     around = context[first : start + _AROUND]
-    matcher = difflib.SequenceMatcher(None, around.lower(), answer[:_LONGEST].lower(), autojunk=False)
+    start_of_answer = answer[:_LONGEST].lower()
+    matcher = difflib.SequenceMatcher(None, around.lower(), start_of_answer, autojunk=False)
     best = matcher.find_longest_match()
     if best.size < min(3, len(answer)):
         return ", nor is anything like it"

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.errors import DataError
 
 COMMON_NAMES = {

@@ -12,21 +12,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.class_labels import ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
 from kerasllm.data.readers.encodings import is_utf8
 from kerasllm.data.readers.fasttext import PREFIX, fasttext_columns, fasttext_rows, is_fasttext
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_records
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
 from kerasllm.data.readers.partitions import with_partitions
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import TextLines, first_lines
 from kerasllm.errors import DataError
 
 Row = tuple[int, Sequence, str | None]
@@ -94,6 +96,9 @@ def format_of(file: DataFile) -> Format:
         form = _table(file)
     elif file.suffix == ".txt" and is_fasttext(file):
         form = _FASTTEXT
+    elif file.suffix == ".txt" and not file.members:
+        refuse_rows_in_text(file)
+        form = FORMATS[".txt"]
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
     if form is not None:
@@ -151,9 +156,23 @@ def _json_columns(file: DataFile) -> list[str]:
         raise DataError(
             f"There is no row in the file's first lines: {problem or 'an object without keys'}",
             where=f"{file.name}:{line}",
-            fix='write one object a line: {"text": "...", "label": "..."}',
+            fix='write one object a line: {"text": "...", "label": "..."}' + _of_python(file),
         )
     return list(columns)
+
+
+def _of_python(file: DataFile) -> str:
+    """What converts a file whose lines are objects as Python shows them."""
+    first = next((line for line in first_lines(file, _ROWS_FOR_COLUMNS) if line.strip()), "")
+    if not first.startswith("{'"):
+        return ""
+    read = "import ast, json, sys; [print(json.dumps(ast.literal_eval(one))) for one in sys.stdin]"
+    name = file.name.rpartition("/")[2]
+    out = f"json_{name}" if name.endswith(".jsonl") else f"{name}.jsonl"
+    return (
+        f"; these are objects as Python shows them: `python -c {shlex.quote(read)} < "
+        f"{shlex.quote(file.name)} > {shlex.quote(out)}`"
+    )
 
 
 def _json_rows(

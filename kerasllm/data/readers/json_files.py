@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
-from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.json_tables import rows_of_object
 from kerasllm.data.readers.text_lines import LONGEST, TextLines, first_lines
 from kerasllm.errors import DataError
@@ -116,6 +116,9 @@ def _lines(file: DataFile) -> Iterator[Record]:
             record = decode(line)
         except json.JSONDecodeError as error:
             repeated.clear()
+            if line.rstrip().endswith("},") and (found := _without_comma(line, parser)):
+                yield parser.checked(number, found, line.count("[") + line.count("{"))
+                continue
             column = min(error.pos, len(line.rstrip())) + 1
             what = f"not JSON: {error.msg.removesuffix(' at')} at column {column}"
             yield number, None, Fault(what, NOT_JSON)
@@ -128,6 +131,15 @@ def _lines(file: DataFile) -> Iterator[Record]:
                 yield number, record, None
             else:
                 yield parser.checked(number, record, signs)
+
+
+def _without_comma(line: str, parser: _Parser) -> dict | None:
+    """The object of a line that ends in a comma, as in a list without its brackets."""
+    try:
+        return parser.decoder.decode(line.rstrip().removesuffix(","))
+    except (ValueError, RecursionError):
+        parser.repeated.clear()
+        return None
 
 
 class _Held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +16,7 @@ from kerasllm.data.readers.columns import (
     common_pair,
     find_column,
 )
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
     LINES,
@@ -206,6 +207,8 @@ def _named_layout(
     if text is None:
         text = find_column("text", names, file, taken)
     texts = (text,) if pair is None else (text, pair)
+    if wanted.labelled and {"answer", "_task_hash"} <= {*names}:
+        _refuse_rejected(file, form)
     if wanted.labelled and not labels:
         labels = (find_column("label", names, file, texts),)
     unread: tuple[str, ...] = ()
@@ -225,6 +228,21 @@ def _named_layout(
         others = ", ".join(f"'{name}'" for name in other_labels)
         why += f"; the label is '{labels[0]}', not {others}: for another, set data.label=NAME"
     return Layout(texts, labels, (Columns(texts, labels),), why, unread, other_labels)
+
+
+def _refuse_rejected(file: DataFile, form: Format) -> None:
+    """Refuses annotations of Prodigy among which are some that were rejected."""
+    rows = form.rows(file, Columns(("answer",)))
+    counts = Counter(str(row[0]) for _, row, bad in rows if not bad)
+    others = [answer for answer in counts if answer != "accept"]
+    if others:
+        shown_counts = ", ".join(f"{counts[answer]:,} {answer}" for answer in others)
+        command = f"jq -c 'select(.answer == \"accept\")' {shlex.quote(file.name)} > accepted.jsonl"
+        raise DataError(
+            f"The annotations are of Prodigy, and not all labels were accepted: {shown_counts}",
+            where=file.name,
+            fix=f"keep those that were: `{command}`",
+        )
 
 
 def _other_texts(
