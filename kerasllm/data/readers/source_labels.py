@@ -59,7 +59,7 @@ class LabelReader:
     def __init__(
         self, columns: Sequence[str], ignored: Iterable[str], classes: ClassLabels | None
     ):
-        self._columns, self._names = columns, classes.by_label if classes else {}
+        self._columns = columns
         self.ignored = {label_text(label) for label in ignored}
         if classes and classes.unlabelled:
             self.ignored.add(UNLABELLED)
@@ -90,10 +90,6 @@ class LabelReader:
         if type(target) is float:
             return target, None
         for label in (target,) if type(target) is str else target:
-            if self._names and label not in self._names:
-                names = ", ".join(f"{key} {name}" for key, name in self._names.items())
-                what = f"the label is {label}, which has no name in the file: {names}"
-                return None, Fault(what, LABEL)
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
