@@ -12,6 +12,8 @@ from kerasllm.addresses import redact
 # Of what is shown: a name or a list that came from a file may be a megabyte.
 _LONGEST = 20_000
 _LONGEST_LINE = 4000
+# Of a word, such as a path or an address.
+_LONG_WORD = re.compile(r"(?<!\S)(\S{300})(\S{200,})")
 
 
 class KerasllmError(Exception):
@@ -34,17 +36,24 @@ class KerasllmError(Exception):
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        lines = [_cut(self.what, _LONGEST)]
+        lines = [cut(self.what, _LONGEST)]
         if self.where:
-            lines.append(f"  where: {_cut(self.where, _LONGEST_LINE)}")
+            lines.append(f"  where: {cut(self.where)}")
         if self.fix:
-            lines.append(f"  do:    {_cut(self.fix, _LONGEST_LINE)}")
+            lines.append(f"  do:    {cut(self.fix)}")
         return "\n".join(lines)
 
 
-def _cut(text: str, longest: int) -> str:
+def cut(text: str, longest: int = _LONGEST_LINE) -> str:
+    """Returns a text as it is shown: what came from a file may be a megabyte.
+
+    Args:
+        text: The text.
+        longest: So many of its characters are shown. Defaults to `4000`.
+    """
     # Halves of pairs, which no file and no terminal can be written to with, are escaped.
     text = text.encode(errors="backslashreplace").decode()
+    text = _LONG_WORD.sub(lambda word: f"{word[1]}... ({len(word[2]):,} characters more)", text)
     if len(text) <= longest:
         return text
     return f"{text[:longest]}... ({len(text) - longest:,} characters more)"
@@ -64,6 +73,10 @@ class DataError(KerasllmError):
 
 class PresetError(KerasllmError):
     """A pretrained model cannot be found, fetched, verified or read."""
+
+
+class SignatureError(KerasllmError):
+    """A model is not signed, not by a key that is trusted, or not the one that was signed."""
 
 
 class StorageError(KerasllmError):

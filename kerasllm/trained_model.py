@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import CommandError, RunError, worded_for_python
+from kerasllm.json_files import parse_json
 from kerasllm.workflows.python_inputs import (
     Conversation,
     Generation,
@@ -92,7 +92,11 @@ class TrainedModel:
             raise RunError("The run has no log of its training", where=str(log))
         rows: dict[int, dict[str, Any]] = {}
         for line in log.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            try:
+                row = dict(parse_json(line))
+                row["step"]
+            except (ValueError, TypeError, KeyError):
+                raise RunError("The log of its training is damaged", where=str(log)) from None
             measured = row.pop("validation", {})
             row |= {f"val_{name}": value for name, value in measured.items()}
             rows.setdefault(row["step"], {}).update(row)
@@ -315,6 +319,7 @@ class TrainedModel:
         overwrite: bool = False,
         precisions: Sequence[str] = (),
         rows: int | Literal["all"] | None = None,
+        sign: str | Path | None = None,
         verbose: bool = True,
     ) -> Exported:
         """Writes it, as it was saved, in a format that others load, and checks what was written.
@@ -326,6 +331,7 @@ class TrainedModel:
             overwrite: Whether an export that is there is replaced. Defaults to `False`.
             precisions: What the weights are written in. Defaults to `()`: float32; of litert all.
             rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says.
+            sign: The file of a private key to sign the folder with. Defaults to `None`: it is not.
             verbose: Whether progress is shown. Defaults to `True`.
 
         Returns:
@@ -346,6 +352,8 @@ class TrainedModel:
                 overwrite=overwrite,
                 precisions=(precisions,) if isinstance(precisions, str) else tuple(precisions),
                 rows=rows,
+                sign=sign,
+                command="TrainedModel.export",
                 report=Report() if verbose else Report.silent(),
             )
 

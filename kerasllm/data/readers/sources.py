@@ -16,35 +16,35 @@ from typing import Any
 import numpy as np
 
 from kerasllm.data.detection import detect_problem
-from kerasllm.data.label_cells import label_text, parse_one_hot
+from kerasllm.data.label_cells import label_text
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import (
-    BROKEN_BYTES,
-    EMPTY_LABEL,
     EMPTY_TEXT,
     FIELDS,
-    LABEL,
-    TEXT_TYPE,
-    Fault,
     Notes,
     counted_reasons,
     reason_of,
+    shortened,
 )
-from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
+from kerasllm.data.readers.files import FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
-from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.data.readers.repaired import repaired
+from kerasllm.data.readers.row_checks import (
+    BAD_ROWS_SHOWN,
+    places,
+    text_problem,
+)
+from kerasllm.data.readers.source_labels import LabelReader, class_labels
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
 _BATCH_CHARACTERS = 1 << 24
 
 _BAD_ROWS_KEPT = 1000
-_BAD_ROWS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,11 +189,11 @@ class Source:
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
         self.other_labels = self._layout.other_labels
-        classes = self._class_labels()
+        classes = None
+        if labelled and self.label_column is not None:
+            classes = class_labels(self._files, self._formats, self.label_column)
         self.label_names = classes.by_label if classes else self._common_label_names()
-        self._ignored = {label_text(label) for label in ignore_labels}
-        if classes and classes.unlabelled:
-            self._ignored.add(UNLABELLED)
+        self._labels = LabelReader(self.label_columns, ignore_labels, classes)
         self.remarks = [*self._files.remarks, *left_out(empty, "empty")]
         self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
@@ -203,6 +203,7 @@ class Source:
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
         self.problem = self._find_problem(problem, label_separator) if labelled else None
+        self._labels.problem = self.problem
 
     @property
     def fingerprint(self) -> str:
@@ -216,9 +217,9 @@ class Source:
             "pair": self.pair_column,
             "labels": self.label_columns[1:] and self.label_columns,
             "headerless": self.headerless,
-            "ignored": sorted(self._ignored),
+            "ignored": sorted(self._labels.ignored),
         }
-        if not self._ignored:
+        if not self._labels.ignored:
             del more["ignored"]
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
@@ -375,16 +376,15 @@ class Source:
             return problem
         if several:
             return Problem("multi_label", why="each label has a column")
-        place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
         lines: list[str] = []
 
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
-                for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad and not self._is_unlabelled(row[place:]):
+                for line, row, bad in itertools.islice(self._label_rows(index), share):
+                    if not bad and not self._labels.is_unlabelled(row[-1:]):
                         lines.append(f"{file}:{line}")
-                        yield row[place]
+                        yield row[-1]
 
         return detect_problem(
             values(),
@@ -395,24 +395,6 @@ class Source:
             places=lines,
             of_one_label=self._lists_columns,
         )
-
-    def _class_labels(self) -> ClassLabels | None:
-        """The names of the classes, where files have them; all that do must have the same."""
-        if not self._labelled or self.label_column is None:
-            return None
-        found = {
-            file.name: classes
-            for file, form in zip(self._files, self._formats, strict=True)
-            if form.class_labels and (classes := form.class_labels(file, self.label_column))
-        }
-        if len({classes.names for classes in found.values()}) > 1:
-            told = {classes.names: file for file, classes in found.items()}
-            raise DataError(
-                f"The numbers in the column '{self.label_column}' mean other classes in each file",
-                where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
-                fix="write the names of the classes into the column, in place of their numbers",
-            )
-        return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
 
     def _all_unlabelled(self) -> DataError:
         held = ", ".join(self.unlabelled)
@@ -457,6 +439,13 @@ class Source:
         )
         return empty
 
+    def _label_rows(self, index: int) -> Iterator[Row]:
+        """Rows whose labels are wanted alone: of columns that are stored apart, no text is read."""
+        form, columns = self._formats[index], self._layout.files[index]
+        if form.name == "parquet":
+            columns = dataclasses.replace(columns, texts=())
+        return form.rows(self._files[index], columns)
+
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]
         return self._formats[index].rows(self._files[index], columns, notes)
@@ -484,7 +473,7 @@ class Source:
 
         for line, values, problem in self._rows(index, self.notes):
             target = None
-            if self._ignored and not problem and self._is_unlabelled(values[width:]):
+            if self._labels.ignored and not problem and self._labels.is_unlabelled(values[width:]):
                 self.unlabelled[label_text(_first(values[width]))] += 1
                 continue
             if not problem:
@@ -492,7 +481,7 @@ class Source:
                 if paired:
                     problem = problem or text_problem("second text", values[1])
                 if self.problem and not problem:
-                    target, problem = self._target(values[width:])
+                    target, problem = self._labels.target(values[width:])
             if problem:
                 if self._skip_empty and reason_of(problem) == EMPTY_TEXT:
                     self.notes.add("empty texts left out", f"{file}:{line}")
@@ -500,7 +489,7 @@ class Source:
                 self.bad_row_count += 1
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
-                    self.bad_rows.append((file, line, problem))
+                    self.bad_rows.append((file, line, shortened(problem)))
                 # In a row of the wrong length, nobody knows which field is the label.
                 if not refuse and self.problem and reason_of(problem) != FIELDS:
                     if values:
@@ -523,14 +512,15 @@ class Source:
                 characters = 0
         if refuse and self.bad_row_count:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
-            reasons = self.bad_row_reasons if self.bad_row_count > _BAD_ROWS_SHOWN else ()
+            reasons = self.bad_row_reasons if self.bad_row_count > BAD_ROWS_SHOWN else ()
             raise DataError(
                 f"{rows_are} bad in {file}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    "--on-bad-row skip)"
                     * self._labelled
                 ),
             )
@@ -540,13 +530,13 @@ class Source:
             self._count_unread_labels(index, unread)
 
     def _count_bad_label(self, values: Sequence[Any]) -> None:
-        target, problem = self._target(values)
+        target, problem = self._labels.target(values)
         if not problem and type(target) is not float:
             self.bad_row_labels.update((target,) if type(target) is str else target)
 
     def _count_unread_labels(self, index: int, lines: set[int]) -> None:
         """Reads the labels of bad rows with what can be read of them."""
-        if self.problem.kind == "regression" or self._formats[index].name == "parquet":
+        if self.problem.kind == "regression" or self._files[index].suffix == ".parquet":
             return
         rows = self._formats[index].rows(repaired(self._files[index]), self._layout.files[index])
         width, bad = len(self._layout.texts), sorted(lines)
@@ -554,86 +544,12 @@ class Source:
         for (line, values, problem), following in itertools.pairwise(itertools.chain(rows, [end])):
             # What is bad may be in any line of a row.
             first, last = (bisect.bisect_left(bad, each) for each in (line, following[0]))
-            if first == last or problem or self._is_unlabelled(values[width:]):
+            if first == last or problem or self._labels.is_unlabelled(values[width:]):
                 continue
             if not any("\ufffd" in str(value) for value in values[width:]):
                 self._count_bad_label(values[width:])
-
-    def _is_unlabelled(self, values: Sequence[Any]) -> bool:
-        """Whether a row has nothing but labels that mean none."""
-        if not self._ignored or len(values) > 1:
-            return False
-        held = values[0] if isinstance(values[0], list) else values
-        try:
-            return bool(held) and all(label_text(value) in self._ignored for value in held)
-        except TypeError:
-            return False
-
-    def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
-        """What is predicted for a row, and what is wrong with its label."""
-        try:
-            if len(values) > 1 or self.problem.one_hot:
-                target = parse_one_hot(values, self.label_columns)
-            else:
-                target = self.problem.parse(values[0])
-                if self._ignored and type(target) is tuple:
-                    target = tuple(label for label in target if label not in self._ignored)
-        except ValueError as error:
-            empty = str(error).startswith("the label is empty")
-            return None, Fault(str(error), EMPTY_LABEL if empty else LABEL)
-        if type(target) is float:
-            return target, None
-        for label in (target,) if type(target) is str else target:
-            if not label.isascii() and (problem := surrogate_problem("label", label)):
-                return None, problem
-        return target, None
-
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-def text_problem(role: str, value: Any) -> str | None:
-    """Says what is wrong with a value that should be a text, or returns `None`.
-
-    Args:
-        role: What the text is, for the message.
-        value: The value.
-    """
-    if type(value) is str:
-        if not value or value.isspace():
-            return Fault(f"the {role} is empty", EMPTY_TEXT)
-        return None if value.isascii() else surrogate_problem(role, value)
-    if value is None:
-        return Fault(f"the {role} is empty", EMPTY_TEXT)
-    return Fault(f"the {role} is {json_kind(value)}, where a string is expected", TEXT_TYPE)
-
-
-def surrogate_problem(role: str, value: str) -> str | None:
-    r"""Says what is wrong with a text that no UTF-8 file can hold, or returns `None`.
-
-    JSON can write half a character (`"\ud83d"`).
-
-    Args:
-        role: What the text is, for the message.
-        value: The text.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        what = f"the {role} holds \\u{ord(value[error.start]):x}, which is half a character"
-        return Fault(what, BROKEN_BYTES)
-    return None
-
-
-def places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:
-    """The first bad rows, one a line, as an error names them.
-
-    Args:
-        bad_rows: The first bad rows: file, line, why.
-        count: The number of all of them.
-    """
-    shown = [f"{file}:{line}: {why}" for file, line, why in bad_rows[:_BAD_ROWS_SHOWN]]
-    if count > len(shown):
-        shown.append(f"and {count - len(shown):,} more")
-    return "\n         ".join(shown)

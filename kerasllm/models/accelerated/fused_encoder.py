@@ -2,7 +2,8 @@
 
 The weights are those of the KerasHub classifier, and so are the numbers, to rounding; dropout draws
 other elements. Where the head reads the first token, the last layer is computed for it alone: no
-other token of it has a gradient. Where it reads the mean, the last layer is computed for all.
+other token of it has a gradient. Where it reads the mean, or each token, the last layer is computed
+for all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kerasllm.models.accelerated.program import Program
 from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.token_head import TokenHead
 
 _HIDDEN = -1e9
 _OF_EMBEDDINGS = (
@@ -65,9 +67,10 @@ class FusedEncoder:
         self._dtype = tf.as_dtype(task.backbone.compute_dtype)
         self._embed = _Embeddings(list(walk(parts.embeddings)), self._dtype)
         blocks = [block for block, *_ in parts.blocks]
-        self._pools = pools = isinstance(task, PooledTextClassifier)
+        self._pools = isinstance(task, PooledTextClassifier)
+        self._reads_first = not self._pools and not isinstance(task, TokenHead)
         self._blocks = [
-            _Block(block, self._dtype, first_only=block is blocks[-1] and not pools)
+            _Block(block, self._dtype, first_only=block is blocks[-1] and self._reads_first)
             for block in blocks
         ]
         self._head = layers_after_pooling(task)
@@ -96,7 +99,7 @@ class FusedEncoder:
         sublayers = [each for part in (self._embed, *self._blocks) for each in part.sublayers]
         programs = dict.fromkeys(each for sublayer in sublayers for each in sublayer.programs)
         # The last layer may be computed for the first token alone.
-        lengths = [length] if self._pools else [length, 1]
+        lengths = [length, 1] if self._reads_first else [length]
         return [
             (program, {"rows": rows, "length": each, "tokens": rows * each})
             for each in lengths
@@ -113,7 +116,7 @@ class FusedEncoder:
             self._given = None
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the logits, float32 `[rows, classes]`, with dropout.
+        """Returns the logits, float32 `[rows, classes]` or `[rows, length, outputs]`, with dropout.
 
         Args:
             inputs: The inputs of the classifier, each int32 `[rows, length]`.

@@ -95,7 +95,7 @@ def test_a_file_without_missing_labels_keeps_its_fingerprint(tmp_path):
     pq.write_table(pq.read_table(path), tmp_path / "b.parquet")
     assert Source(path, ignore_labels=["0"]).fingerprint != own
     with_none = Source(write(tmp_path / "c.parquet", [0, 1, -1]))
-    assert with_none._ignored == {"-1"} and not Source(path)._ignored
+    assert with_none._labels.ignored == {"-1"} and not Source(path)._labels.ignored
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
