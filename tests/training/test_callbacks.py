@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kerasllm.data.batch_plan import plan_batches
+from kerasllm.training import monitor as monitor_module
 from kerasllm.training.monitor import StepMonitor
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.schedules import WarmupSchedule
@@ -294,3 +295,43 @@ def test_a_second_fit_starts_afresh():
     fit(model, [validation], epochs=3)
     fit(model, [validation], epochs=2)
     assert next(results, None) is None and validation.best_step == 3
+
+
+def test_the_time_left_is_that_of_steps_beside_which_nothing_is_compiled():
+    plan = plan_batches(np.full(64, 8), 8, np.array([8]), seed=0)
+    clock, left = SimpleNamespace(now=0.0), []
+    ahead = SimpleNamespace(waited=0.0, busy=True)
+    monitor = StepMonitor(
+        lambda epoch: plan,
+        1,
+        on_row=(rows := []).append,
+        ahead=ahead,
+        on_pace=left.append,
+        steps=16,
+    )
+    optimizer = SimpleNamespace(learning_rate=0.1)
+    monitor.set_model(
+        SimpleNamespace(optimizer=optimizer, metrics=[], steps_done=0, trace_seconds=0.0)
+    )
+    monitor.model.last_execution = {
+        "step_loss": np.ones(1),
+        "gradient_norm": np.ones(1),
+        "applied": np.ones(1, bool),
+        "input_seconds": np.zeros(1),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor_module.time, "perf_counter", lambda: clock.now)
+        monitor.on_train_begin()
+        monitor.on_epoch_begin(0)
+        # The first one is traced and waits for XLA, the second one shares the cores with it.
+        for step, (seconds, traced, waited, busy) in enumerate(
+            [(9, 4, 3, True), (5, 0, 0, True), (1, 0, 0, False), (1, 0, 0, False)]
+        ):
+            ahead.busy, ahead.waited = busy, ahead.waited + waited
+            monitor.model.trace_seconds += traced
+            monitor.on_train_batch_begin(step)
+            clock.now += seconds
+            monitor.on_train_batch_end(step, {"loss": 1.0})
+    assert left == [None, 70, 13, 12]
+    assert [row["step_seconds"] for row in rows] == [2, 5, 1, 1]
+    assert monitor.seconds == 16

@@ -122,3 +122,23 @@ def test_the_recipe_is_shown_by_what_was_changed(tmp_path):
     run.recipe.write_text(load(path).to_yaml())
     text = shown(load(path, ["training.epochs=5"]), "finetune", str(run.recipe), run=run)
     assert "training.epochs  5  (was: 2)" in text and "data.train" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_compiling_is_named_and_the_time_left_is_that_of_the_steps(terminal):
+    def act(report):
+        with report.training(227) as progress:
+            progress.row({**ROW, "step": 1, "seconds": 9.0})
+            progress.step(1)
+            progress.compiling(32, 4, 8)
+            progress.pace(52.9)
+            progress.step(10)
+            progress.row(ROW)
+
+    lines = shown_by(act, terminal=terminal)
+    assert any("compiling length 32, 5 of 8" in line for line in lines)
+    first = [line for line in lines if "0.6123" in line and "1/227" in line]
+    # Of a step that traced and compiled nothing can be told of the others.
+    assert first and not any("left" in line or re.search(r"\d:\d\d", line) for line in first)
+    assert any("10/227" in line and "0:52" in line for line in lines)
+    assert max(map(len, lines)) <= 80
