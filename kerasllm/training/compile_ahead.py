@@ -24,8 +24,8 @@ class CompileAhead(keras.callbacks.Callback):
 
     Args:
         plan: Gives the batch plan of an epoch by its number.
-        on_wait: Called where a step has to wait: with the length, how many are compiled before it,
-            and how many there are. Defaults to `None`.
+        on_wait: Called where a step has to wait, and before the first one: with the length, how
+            many are compiled before it, and how many there are. Defaults to `None`.
 
     Attributes:
         waited: Seconds that steps have waited.
@@ -67,13 +67,15 @@ class CompileAhead(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         length = self._current.width(batch)
-        if self._first or self._is_done(length):
-            self._first = False
+        first, self._first = self._first, False
+        if self._is_done(length):
             return
         began = time.perf_counter()
         if self._on_wait:
             done = sum(map(self._is_done, self._futures))
             self._on_wait(length, done, len(self._futures))
+        if first:
+            return
         # What failed is compiled again by the step, which tells why.
         wait(self._futures[length])
         self.waited += time.perf_counter() - began

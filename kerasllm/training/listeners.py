@@ -23,7 +23,7 @@ class Listener:
         """Steps done so far, after each step."""
 
     def compiling(self, length: Width, done: int, lengths: int) -> None:
-        """A step waits until XLA has compiled its length, after `done` of all `lengths`."""
+        """XLA compiles the length of the next step, after `done` of all `lengths`."""
 
     def pace(self, seconds_left: float | None) -> None:
         """How long the steps that are left will take; `None` where that is not known yet."""

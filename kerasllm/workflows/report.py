@@ -262,7 +262,9 @@ class TrainingProgress(Listener):
     def compiling(self, length, done: int, lengths: int) -> None:
         """Says which length is being compiled; off a terminal with a line now and then."""
         width = "+".join(map(str, length)) if isinstance(length, tuple) else length
-        values = f"compiling length {width}, {done + 1} of {lengths}"
+        # The first step is traced meanwhile.
+        what = "compiling" if self._values else "tracing, and compiling"
+        values = f"{what} length {width}, {done + 1} of {lengths}"
         now = time.monotonic()
         self._progress.update(self._task, values=values, since=now, refresh=True)
         if self._progress.disable and now - self._compiling > _SECONDS_BETWEEN_LINES:
