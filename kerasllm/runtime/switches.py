@@ -7,6 +7,8 @@ import os
 # Whether the numbers of a training change without it.
 SWITCHES = {
     "KERASLLM_ALLOCATOR": False,
+    # What is chosen without it is recorded by itself: whether XLA fuses, and the lengths.
+    "KERASLLM_COMPILE_COSTS": False,
     "KERASLLM_GPU_MEMORY": False,
     "KERASLLM_LEAN_IMPORT": False,
     "KERASLLM_QUIET_IMPORT": False,

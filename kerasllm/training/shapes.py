@@ -11,13 +11,14 @@ fused dropout does not depend on it. A resumed run keeps its lengths.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.padded_lengths import cheapest_lengths, shared_lengths
+from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.threads import available_cores
 from kerasllm.training.compile_costs import CompileCosts, fused_on_cpu, whole_step
 from kerasllm.training.precision import only_cpus
@@ -119,6 +120,8 @@ def settle(
         costs = whole_step(parameters, model.distribute_strategy.num_replicas_in_sync)
     else:
         costs = fused_on_cpu(parameters, model.task.compute_dtype, available_cores())
+    if is_off("KERASLLM_COMPILE_COSTS"):
+        costs = replace(costs, compiled=0.0, read=0.0)
     if plans.shared:
         shapes = getattr(fusing, "is_compiled", lambda rows, length: False)
         choice = choose_lengths(

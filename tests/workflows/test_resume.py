@@ -264,11 +264,19 @@ def test_a_changed_frozen_weight_is_refused_even_so(folder, toy_preset, tmp_path
         )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fused():
+    """XLA fuses trainings as short as these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERASLLM_COMPILE_COSTS", "0")
+        yield
+
+
 DROPS = ("model.dropout=0.2", "data.buckets=1", "training.checkpoint_every=7")
 
 
 @pytest.fixture(scope="module")
-def on_two_cores(folder, toy_preset):
+def on_two_cores(fused, folder, toy_preset):
     """A finished run whose batches were computed in two slices, fused."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "available_cores", lambda: 2)
