@@ -263,7 +263,8 @@ def test_what_was_measured_before_an_interrupt_is_written(suite, tmp_path, monke
 
     def interrupted(command, **others):
         turns.append(command)
-        if len(turns) == 3:
+        # After a cold turn and one of each side.
+        if len(turns) == 4:
             raise KeyboardInterrupt
         return run_measured(command, **others)
 
@@ -272,7 +273,8 @@ def test_what_was_measured_before_an_interrupt_is_written(suite, tmp_path, monke
     written = results(tmp_path)
     assert list(written) == ["toy"]
     assert written["toy"]["complete"] is False
-    assert [run["side"] for run in written["toy"]["runs"]] == ["kerasllm", "numpy"]
+    runs = [(run["side"], run["cold"]) for run in written["toy"]["runs"]]
+    assert runs == [("kerasllm", False), ("kerasllm", True), ("numpy", False)]
 
 
 def test_an_interrupt_while_the_ceilings_are_measured_loses_nothing(suite, tmp_path, monkeypatch):
