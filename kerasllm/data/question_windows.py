@@ -228,6 +228,13 @@ class QuestionWindows:
         return int((self.store.numbers(CUT, self.question_rows) > 0).sum())
 
     @cached_property
+    def unheld_answers(self) -> int:
+        """How many questions have an answer that no window holds all of."""
+        held = np.bincount(np.cumsum(self.first) - 1, weights=self.targets[:, 0] > 0)
+        answered = np.array([bool(one) for one in self.references], bool)
+        return int((answered & (held == 0)).sum())
+
+    @cached_property
     def targets(self) -> np.ndarray:
         """int32 `[windows, 4]`: start and end of the answer, both 0 where a window holds none, and
         the first token of the context and the one after its last."""
