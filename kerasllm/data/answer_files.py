@@ -317,7 +317,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines}
+class PlainText(_TextFile):
+    """A file of text, such as .conll, that has no columns; rows without an answer are left out."""
+
+    form = "text"
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        self._put("".join(one.predicted["text"] for one in answers if one.predicted is not None))
+
+
+_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines, ".conll": PlainText}
 
 SUFFIXES = ".csv, .tsv, .jsonl or .parquet (the first three also with .gz)"
 """The suffixes that a file of predictions may have, in words."""

@@ -27,9 +27,10 @@ _SCRIPTS_WITHOUT_SPACES = (
     *(range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xF900, 0xFB00)),
     *(range(0x20000, 0x33480),),
 )
-# A piece of letters, in the keys of `Joins`; no character of a text.
 LETTERS = 0
-_CODES = 1 << 21
+"""A piece of letters, in the keys of `Joins`, which no character of a text is."""
+CODES = 1 << 21
+"""More than there are characters."""
 
 
 @functools.cache
@@ -159,7 +160,7 @@ class _Pieces:
 
 
 def _key(left, right, infix):
-    return (left * _CODES + right) * 2 + infix
+    return (left * CODES + right) * 2 + infix
 
 
 def _pieces(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

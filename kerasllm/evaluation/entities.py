@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerasllm.data.tag_schemes import Spans, TagSet
+from kerasllm.data.tag_schemes import Spans
 
 NO_ENTITY = "no entity"
 
@@ -125,20 +125,12 @@ def tag_report(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) ->
     }
 
 
-def spans_at_words(types: np.ndarray, offsets: np.ndarray) -> Spans:
-    """Returns each word as a span, of plain tags."""
-    words = np.arange(len(types))
-    sentences = np.searchsorted(offsets, words, side="right") - 1
-    return Spans(sentences, words, words + 1, types)
-
-
 def wrong_spans(
-    tags: TagSet, true: Spans, predicted: Spans, names: Sequence[str]
+    true: Spans, predicted: Spans, names: Sequence[str]
 ) -> list[tuple[int, str, str, int]]:
     """Returns the entities that are predicted and wrong, and those that were not found.
 
     Args:
-        tags: The tags of the model.
         true: The true entities.
         predicted: The predicted ones.
         names: The names of types.

@@ -513,6 +513,12 @@ class TextClassifier(TextModel):
             return keras.losses.MeanSquaredError()
         return SoftenedKLDivergence(temperature)
 
+    def student(self, task: keras_hub.models.TextClassifier) -> TextClassifier:
+        """Returns a classifier with the labels and the outputs of this one, on another encoder."""
+        student = TextClassifier(task, self.labels, outputs=self.outputs)
+        student.standardized = self.standardized
+        return student
+
     def scale_outputs(self, factor: float, shift: float = 0.0) -> None:
         """Makes the outputs `factor * outputs + shift`, in the weights of the last layer."""
         scale_outputs(self.task, factor, shift)

@@ -19,6 +19,7 @@ from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts, reorder_
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import assign_head, has_head, read_labels, read_problem
 from kerasllm.models.layers import parts_of
+from kerasllm.models.token_head import has_token_head
 
 if TYPE_CHECKING:
     from kerasllm.models.text_classifier import TextClassifier
@@ -42,6 +43,8 @@ def folder_with_head(preset: str | Path) -> Path | None:
         return None
     if is_huggingface(folder):
         return folder if has_head(folder) else None
+    if has_token_head(folder):
+        return None
     found = any((folder / name).is_file() for name in (_TASK_WEIGHTS, HEAD_WEIGHTS))
     return folder if found else None
 

@@ -168,6 +168,26 @@ class PredictOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class TextOutputs:
+    """What a graph on texts gives that is made of the outputs of their tokens, such as spans.
+
+    Attributes:
+        make: Makes the named outputs, each with an entry for every text, of a
+            `kerasllm.export.graph_windows.GraphTexts`: the texts, where their tokens stand, and
+            what the model computes of each.
+        stride: How many tokens a window over a long text moves on.
+        described: What each output is, in words, by its name. Defaults to nothing.
+        reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
+            none.
+    """
+
+    make: Callable[[Any], dict[str, Any]]
+    stride: int
+    described: Mapping[str, str] = field(default_factory=dict)
+    reading: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
     """What export knows of a model's head: its inputs, its outputs, and how these compare.
 
@@ -207,6 +227,8 @@ class Head:
         rows: How many rows parity compares unless it is told. Defaults to `256`.
         per_token: Whether the model has outputs for each token. Graphs on texts then also give
             `tokens`, int32 `[batch, length]`, 1 for a token and 0 for padding. Defaults to `False`.
+        of_texts: What graphs on texts give in place of `outputs`, where those of tokens are of no
+            use by themselves. Defaults to `None`.
     """
 
     kind: str
@@ -229,6 +251,7 @@ class Head:
     limits: Sequence[str] = ()
     rows: int = 256
     per_token: bool = False
+    of_texts: TextOutputs | None = None
 
     def limits_of(self, format: str, precision: str) -> tuple[float, float]:
         """Returns the largest difference and the least agreement of a format in a precision."""
@@ -367,6 +390,8 @@ class Task(abc.ABC):
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
+        text_suffixes: The suffixes of files of text, such as `.conll`, that predictions can be
+            written to; see `text`. Defaults to none.
         generates: Whether its models write text. Defaults to `False`.
         opens_presets: Whether its models are used without training: presets are then opened as
             models of this task. Defaults to `False`.
@@ -386,6 +411,7 @@ class Task(abc.ABC):
     sliced: ClassVar[bool] = True
     older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
+    text_suffixes: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
@@ -630,6 +656,17 @@ class Task(abc.ABC):
     def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a prediction as the columns of a line of csv: those of `columns`, as text."""
         return self.columns(prediction)
+
+    def lines(self, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Returns a prediction as lines of csv, all with the same columns; one, that of `flat`.
+
+        Of several, as one for each span of a text, each has the columns of the row that are kept.
+        """
+        return [self.flat(prediction)]
+
+    def text(self, prediction: Mapping[str, Any]) -> str:
+        """Returns a prediction as text for a file with a suffix of `text_suffixes`."""
+        raise NotImplementedError(f"{self.name} writes no text; its `text_suffixes` are empty.")
 
     def line(self, prediction: Mapping[str, Any]) -> str:
         """Returns a prediction as a line for the terminal, its fields separated by tabs."""

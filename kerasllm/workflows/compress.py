@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from kerasllm.compression.distill import DistilledClassifier
+from kerasllm.compression.distill import distilled
 from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds_in_turn
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
 from kerasllm.compression.quantize import quantize
@@ -226,7 +226,7 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
             student = student_from(settings.preset, teacher, **options)
         else:
             student = student_of(teacher, settings.layers, start=settings.start, **options)
-    model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
+    model = distilled(student, teacher, **recipe.distillation.model_dump())
     metrics, timing = train(subject, model, recipe.training, run, report)
     with report.busy("finishing the model") as busy:
         metrics = subject.finish(student, metrics, busy.update)

@@ -28,10 +28,13 @@ class Output:
         path: The file.
         resume: Whether to continue where a prediction into the file was interrupted. Defaults to
             `False`.
+        text_suffixes: The suffixes of files of text that may be written, as `.conll`; see
+            `Task.text_suffixes`. Defaults to none.
     """
 
     path: Path
     resume: bool = False
+    text_suffixes: tuple[str, ...] = ()
 
     @property
     def partial(self) -> Path:
@@ -50,11 +53,13 @@ class Output:
             CommandError: If it is one of them.
         """
         path = self.path
-        if kind_of(path) is None:
+        kind, suffix = kind_of(path), Path(path.name.lower().removesuffix(".gz")).suffix
+        if kind is None or (kind.form == "text" and suffix not in self.text_suffixes):
+            more = "".join(f"{each}, " for each in self.text_suffixes)
             raise CommandError(
                 f"The suffix {path.suffix!r} is not one that predictions are written to",
                 where=str(path),
-                fix=f"end --output with {SUFFIXES}",
+                fix=f"end --output with {more}{SUFFIXES}",
             )
         for name in inputs:
             if _same_file(path, Path(name)):

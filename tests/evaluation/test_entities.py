@@ -50,7 +50,7 @@ def test_nothing_predicted_and_nothing_there():
 
 def test_what_is_wrong_is_listed():
     true, predicted = ([one.split()] for one in ("B-PER O B-LOC O", "B-LOC O O B-PER"))
-    found = wrong_spans(TAGS, spans(true), spans(predicted), TAGS.types)
+    found = wrong_spans(spans(true), spans(predicted), TAGS.types)
     assert found == [
         (0, "PER", "LOC", 0), (1, "no entity", "PER", -1), (-1, "LOC", "no entity", 1),
     ]  # fmt: skip

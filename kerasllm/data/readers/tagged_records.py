@@ -6,7 +6,7 @@ as Label Studio, doccano, Prodigy and spaCy export them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kerasllm.data.readers.class_labels import ClassLabels
@@ -144,21 +144,20 @@ def find_columns(
     def is_spans(key: str) -> bool:
         return all(_is_spans(value) for value in held(key)) and bool(held(key))
 
-    words = next((key for key in ([text] if text else _TOKENS) if key in there and is_words(key)), None)
+    def first(keys: Sequence[str], fits: Callable[[str], bool]) -> str | None:
+        return next((key for key in keys if key in there and fits(key)), None)
+
+    words = first([text] if text else _TOKENS, is_words)
     if words is not None:
         candidates = [label] if label else [*_TAGS, *(key for key in there if "tag" in key)]
-        tags = next(
-            (key for key in candidates if key in there and key != words and is_tags(key)), None
-        )
+        tags = first(candidates, lambda key: key != words and is_tags(key))
         if tags is not None:
             names = label_names or _names_in(file, tags)
             return RecordColumns(words, tags, False, names or {})
-    read = next((key for key in ([text] if text else _TEXTS) if key in there and is_text(key)), None)
+    read = first([text] if text else _TEXTS, is_text)
     if read is not None:
         candidates = [label] if label else _ENTITIES
-        spans = next(
-            (key for key in candidates if key in there and key != read and is_spans(key)), None
-        )
+        spans = first(candidates, lambda key: key != read and is_spans(key))
         if spans is not None:
             return RecordColumns(read, spans, True)
     raise DataError(
