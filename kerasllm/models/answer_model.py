@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from kerasllm.data.labels import Labels
 from kerasllm.data.question_tokens import CutQuestions, cut_questions
 from kerasllm.data.tokenizers import Tokenizer
-from kerasllm.errors import DataError
+from kerasllm.errors import DataError, PresetError
 from kerasllm.json_files import read_json_file
+from kerasllm.models import presets
 from kerasllm.models.encoder import load_token_task, save_task
-from kerasllm.models.token_head import TokenHead
+from kerasllm.models.huggingface import is_huggingface
+from kerasllm.models.huggingface.heads import OF_SPANS, has_head, read_token_head
+from kerasllm.models.token_head import TokenHead, has_token_head, read_head
 from kerasllm.models.token_model import TokenModel
 from kerasllm.training.span_loss import SoftenedSpanDivergence
 
 ANSWERING = "answering.json"
 """The file beside a model that says how it reads contexts, and when it gives no answer."""
 
-OUTPUTS = 2
+OUTPUTS = ("start", "end")
 """The outputs of a token: that an answer starts with it, and that one ends with it."""
 
 
@@ -107,6 +112,16 @@ class AnswerModel(TokenModel):
         super().__init__(task, tokenizer, **kwargs)
         self.answering = answering or Answering()
 
+    @property
+    def labels(self) -> Labels:
+        """The outputs of a token, by name."""
+        return Labels(OUTPUTS)
+
+    @property
+    def truncation(self) -> str:
+        """How a question with a context is cut that is longer than a window, where it is cut."""
+        return "only_second"
+
     def answer(self, pairs: list[tuple[str, str]], n_best: int = 1) -> list[dict]:
         """Answers questions.
 
@@ -153,7 +168,8 @@ class AnswerModel(TokenModel):
         self.save_outputs(folder)
 
     def save_outputs(self, folder: str | Path) -> None:
-        """Writes `answering.json`."""
+        """Writes `answering.json`, and `labels.json`, the names of the outputs."""
+        self.labels.save(Path(folder))
         self.answering.save(folder)
 
     @classmethod
@@ -161,7 +177,8 @@ class AnswerModel(TokenModel):
         """Loads a model that was saved with its head: the `model` of a run.
 
         Args:
-            folder: The folder.
+            folder: The folder, the run, or a folder of transformers with a
+                `...ForQuestionAnswering`.
             precision: A Keras dtype policy. Defaults to `None`: float32.
 
         Raises:
@@ -169,13 +186,35 @@ class AnswerModel(TokenModel):
             DataError: If how it reads contexts cannot be read.
         """
         folder = Path(folder)
-        answering = Answering.load(folder)
-        task = load_token_task(folder, precision)
-        if task.num_outputs != OUTPUTS:
-            raise DataError(
-                f"The head has {task.num_outputs} outputs for each token, where a model that finds "
-                f"answers has {OUTPUTS}",
-                where=str(folder),
-                fix="give the model of a run that was trained to answer questions",
+        if (folder / "recipe.yaml").is_file():
+            folder = folder / "model"
+        if not finds_answers(folder):
+            raise PresetError(
+                f"{folder} holds no model that finds answers",
+                fix="give a run that was trained to answer questions, or a folder of transformers "
+                "with a ...ForQuestionAnswering",
             )
-        return cls(task, answering=answering)
+        answering = Answering.load(folder)
+        return cls(load_token_task(folder, precision), answering=answering)
+
+
+def finds_answers(folder: Path) -> bool:
+    """Tells whether a folder holds a model that finds answers, with its head."""
+    if is_huggingface(folder):
+        return has_head(folder, OF_SPANS)
+    return has_token_head(folder) and (folder / ANSWERING).is_file()
+
+
+def trained_head(preset: str | Path) -> dict[str, np.ndarray] | None:
+    """Returns the head of a preset that was trained to find answers.
+
+    Args:
+        preset: What `kerasllm.models.presets.resolve` takes.
+
+    Returns:
+        `kernel` and `bias`; `None` where the preset has no such head.
+    """
+    folder = presets.resolve(preset)
+    if not isinstance(folder, Path) or not finds_answers(folder):
+        return None
+    return read_token_head(folder) if is_huggingface(folder) else read_head(folder)[1]

@@ -77,11 +77,9 @@ class TokenModel(TextModel):
             return None
         if not can_pack(self.task):
             return None
-        weights = self.task.weights
+        weights, known = self.task.weights, self._packed and self._packed[0]
         # Quantizing it gives it others.
-        if self._packed is None or not (
-            len(weights) == len(self._packed[0]) and all(map(operator.is_, weights, self._packed[0]))
-        ):
+        if not known or len(known) != len(weights) or not all(map(operator.is_, weights, known)):
             ids = tf.TensorSpec([None, None], tf.int32)
             signature = [dict.fromkeys(self.task.input, ids), tf.TensorSpec([None], tf.int32)]
             function = tf.function(
@@ -124,7 +122,7 @@ class TokenModel(TextModel):
 
     def predict_texts(self, texts: Sequence[Any], callbacks: keras.callbacks.CallbackList):
         raise ValueError(
-            "The outputs of texts differ in length: use `kerasllm.open_run(...)` and its `predict`."
+            "The outputs of texts differ in length: use `kerasllm.load(RUN).predict(...)`."
         )
 
     def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:

@@ -39,6 +39,7 @@ from kerasllm.tasks.task import (
     PredictOptions,
     Samples,
     Task,
+    TextOutputs,
 )
 
 if TYPE_CHECKING:
@@ -246,15 +247,15 @@ class QuestionAnswering(Task):
         return ReportRows(source.files, source.description(), read, noun="question")
 
     def build(self, recipe: AnsweringRecipe, data: Loaded, precision: str) -> AnswerModel:
-        from kerasllm.models.answer_model import OUTPUTS, Answering, AnswerModel
+        from kerasllm.models.answer_model import OUTPUTS, Answering, AnswerModel, trained_head
         from kerasllm.models.encoder import build_task
         from kerasllm.models.new_classifier import set_max_length
-        from kerasllm.models.token_head import TOKENS
+        from kerasllm.models.token_head import TOKENS, assign_head
 
         settings, lora = recipe.model, recipe.model.lora
         task = build_task(
             settings.preset,
-            OUTPUTS,
+            len(OUTPUTS),
             pooling=TOKENS,
             dropout=settings.dropout,
             head_dropout=settings.head_dropout,
@@ -271,7 +272,17 @@ class QuestionAnswering(Task):
             # Until `finish` finds the best one.
             0.0 if data.may_have_none else None,
         )
+        if (head := trained_head(settings.preset)) is not None:
+            assign_head(task, head)
         return AnswerModel(task, data.tokenizer, answering)
+
+    def model_facts(
+        self, recipe: AnsweringRecipe, model: AnswerModel
+    ) -> list[tuple[str, str]]:
+        from kerasllm.models.answer_model import trained_head
+
+        kept = trained_head(recipe.model.preset) is not None
+        return [("head", f"trained, of {recipe.model.preset}" if kept else "new: start and end")]
 
     def loss(self, recipe: AnsweringRecipe, data: Loaded):
         from kerasllm.training.span_loss import SpanCrossentropy
@@ -510,7 +521,66 @@ class QuestionAnswering(Task):
         ]
 
     def head(self, model: AnswerModel) -> Head:
-        raise NotImplementedError
+        import numpy as np
+
+        from kerasllm.export.graph_answers import answers_in_graph
+
+        answering = model.answering
+        described = {
+            "answer": "the answer, empty where there is none",
+            "start": "its first character in the context; -1 where there is none",
+            "end": "the character after its last one",
+            "score": "its probability",
+        }
+        if answering.threshold is not None:
+            described["no_answer"] = (
+                f"how likely there is no answer; there is none above {answering.threshold:.4g}"
+            )
+        return Head(
+            kind="model that finds answers",
+            texts=("question", "context"),
+            outputs=lambda logits: {"logits": logits},
+            compared="logits",
+            compared_words="the logits of starts and ends of all tokens",
+            agrees=lambda one, other: np.abs(one - other).max(axis=-1) < _AGREE,
+            agreeing=f"tokens (within {_AGREE})",
+            tolerances=_TOLERANCES,
+            architecture="ForQuestionAnswering",
+            pipeline="question-answering",
+            facts={
+                "max_answer_length": answering.max_answer_length,
+                "no_answer_threshold": answering.threshold,
+            },
+            example=(
+                ("Where was Ada born?", "Ada Lovelace was born in London."),
+                ("Who lived there?", "Paris is where Marie Curie lived."),
+            ),
+            described={
+                "logits": "of each token, that an answer starts with it, and that one ends with it",
+            },
+            from_logits=('outputs = {"logits": logits}',),
+            reading=(
+                'for (question, context), rows in zip(texts, outputs["logits"]):',
+                "    print(rows.argmax(0), question)  # the tokens of the row: first and last",
+            ),
+            limits=(
+                "The answer is a part of the context, in its words.",
+                "It does not know whether the context is right."
+                if answering.threshold is not None
+                else "It always gives an answer, also where the context holds none.",
+            ),
+            per_token=True,
+            of_texts=TextOutputs(
+                answers_in_graph(answering.max_answer_length, answering.threshold),
+                answering.stride,
+                described=described,
+                reading=(
+                    'for (question, _), answer in zip(texts, outputs["answer"]):',
+                    "    print(question, answer.decode())",
+                ),
+                first_length=answering.max_question_length,
+            ),
+        )
 
     def samples(
         self,
@@ -575,6 +645,17 @@ class QuestionAnswering(Task):
             facts={"max_length": model.max_length, "no_answer_threshold": threshold},
             tokens=lambda: read[0],
         )
+
+
+# Logits that are closer than this mean the same.
+_AGREE = 0.5
+# Of logits: the largest difference, and the least share of tokens that agree.
+_TOLERANCES = {
+    (None, None): (5e-3, 1.0),
+    (None, "bfloat16"): (1.0, 0.98),
+    (None, "float16"): (0.05, 1.0),
+    (None, "int8"): (4.0, 0.9),
+}
 
 
 def _remarks(rows: QuestionWindows, recipe: AnsweringRecipe) -> list[str]:

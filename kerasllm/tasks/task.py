@@ -174,17 +174,20 @@ class TextOutputs:
     Attributes:
         make: Makes the named outputs, each with an entry for every text, of a
             `kerasllm.export.graph_windows.GraphTexts`: the texts, where their tokens stand, and
-            what the model computes of each.
-        stride: How many tokens a window over a long text moves on.
+            what the model computes of each; or for every pair of texts of a `GraphPairs`.
+        stride: How many tokens a window over a long text, or over the second text of a pair, moves
+            on; `None`: half of the room for it.
         described: What each output is, in words, by its name. Defaults to nothing.
         reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
             none.
+        first_length: The most tokens of the first text of a pair. Defaults to `None`.
     """
 
     make: Callable[[Any], dict[str, Any]]
-    stride: int
+    stride: int | None
     described: Mapping[str, str] = field(default_factory=dict)
     reading: Sequence[str] = ()
+    first_length: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

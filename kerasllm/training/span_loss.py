@@ -40,8 +40,7 @@ class SpanCrossentropy(keras.losses.Loss):
         targets = ops.cast(y_true, "int32")
         # [batch, 2, length]
         logits = ops.transpose(ops.cast(y_pred, "float32"), (0, 2, 1))
-        places = ops.arange(ops.shape(logits)[-1], dtype="int32")[None]
-        possible = (places >= targets[:, 2:3]) & (places < targets[:, 3:4]) | (places == 0)
+        possible = possible_tokens(targets, ops.shape(logits)[-1])
         chances = ops.log_softmax(ops.where(possible[:, None], logits, _NEVER), axis=-1)
         chosen = ops.take_along_axis(chances, targets[:, :2, None], axis=-1)[..., 0]
         loss = -ops.mean(chosen, axis=-1)
@@ -56,6 +55,18 @@ class SpanCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
+def possible_tokens(targets, length):
+    """Returns which tokens of rows a span may start and end at, bool `[batch, length]`.
+
+    Args:
+        targets: int `[batch, 4]`, see `SpanCrossentropy`.
+        length: The number of tokens of a row.
+    """
+    targets = ops.cast(targets, "int32")
+    places = ops.arange(length, dtype="int32")[None]
+    return (places >= targets[:, 2:3]) & (places < targets[:, 3:4]) | (places == 0)
+
+
 @keras.saving.register_keras_serializable(package="kerasllm")
 class SoftenedSpanDivergence(keras.losses.Loss):
     """KL divergence of a student's choice of tokens from its teacher's, both at a temperature.
@@ -68,8 +79,8 @@ class SoftenedSpanDivergence(keras.losses.Loss):
         **kwargs: See `keras.losses.Loss`.
 
     Call arguments:
-        y_true: float `[batch, length, 2 or 3]`, the teacher's logits of starts and ends; a third
-            output, where there is one, is 0 for tokens that do not count, such as padding.
+        y_true: float `[batch, length, 3]`: the teacher's logits of starts and ends, and 0 for
+            tokens that are no choices, such as padding, 1 for others.
         y_pred: float `[batch, length, 2]`, the student's logits.
     """
 
@@ -79,13 +90,10 @@ class SoftenedSpanDivergence(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         y_true = ops.cast(y_true, "float32")
-        never = 0.0
-        if y_true.shape[-1] == 3:
-            never = ops.where(y_true[..., 2:] > 0, 0.0, _NEVER)
-            y_true = y_true[..., :2]
+        never = ops.where(y_true[..., 2:] > 0, 0.0, _NEVER)
         teacher, student = (
             ops.log_softmax(ops.cast(logits, "float32") / self.temperature + never, axis=1)
-            for logits in (y_true, y_pred)
+            for logits in (y_true[..., :2], y_pred)
         )
         divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=1)
         return self.temperature**2 * ops.mean(divergence, axis=-1)
