@@ -349,6 +349,7 @@ class TrainedModel:
                 precisions=(precisions,) if isinstance(precisions, str) else tuple(precisions),
                 rows=rows,
                 sign=sign,
+                command="TrainedModel.export",
                 report=Report() if verbose else Report.silent(),
             )
 

@@ -184,6 +184,7 @@ def convert(
     """
     from kerasllm.data.convert import convert as write
     from kerasllm.data.readers.files import read_as
+    from kerasllm.errors import cut
     from kerasllm.plurals import counted
     from kerasllm.workflows.report import Report
 
@@ -205,7 +206,7 @@ def convert(
         )
     report.line(
         f"{output}: {counted(done.rows, 'row')}, each read again and compared; "
-        f"columns {', '.join(done.columns)}"
+        f"columns {cut(', '.join(done.columns))}"
     )
     if done.skipped:
         file, line, why = done.bad_rows[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -83,7 +85,8 @@ def export(
     import_tensorflow()
     from rich.console import Console
 
-    exported = run_export(run, format, **options)
+    command = shlex.join(["kerasllm", *sys.argv[1:]])
+    exported = run_export(run, format, **options, command=command)
     console = Console()
     with console.capture() as shown:
         for table in (_files(exported), _parity(exported)):

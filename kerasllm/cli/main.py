@@ -27,7 +27,7 @@ _VERBS = {
     "serve": "Answer requests over HTTP with a trained model.",
     "compress": "Make a smaller model of a run.",
     "sign": "Sign a run, an export or a preset with a key of yours.",
-    "verify": "Check the signature and the checksums of a folder.",
+    "verify": "Check the signature, the checksums and the audit trail of a run.",
     "data": "Report on data, clean and convert them.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",

@@ -207,7 +207,7 @@ def _rows_of_arguments(trained, texts: Sequence[str]) -> Iterator[WholeRow]:
 
 
 def _rows_of_stdin(trained) -> Iterator[WholeRow]:
-    from kerasllm.data.readers.sources import text_problem
+    from kerasllm.data.readers.row_checks import text_problem
     from kerasllm.data.readers.text_lines import describe_broken_byte
     from kerasllm.data.readers.whole_rows import WholeRow
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -29,7 +31,8 @@ def sign(folder: str, key: str) -> None:
     from kerasllm.signing import SIGNATURE
     from kerasllm.workflows.sign import sign as run_sign
 
-    signed = run_sign(folder, key, password_of(key))
+    command = shlex.join(["kerasllm", *sys.argv[1:]])
+    signed = run_sign(folder, key, password_of(key), command=command)
     files = counted(len(signed.files), "file")
     click.echo(f"Signed {files} with the key {signed.key.fingerprint[:16]}")
     click.echo(f"{Path(folder) / SIGNATURE}")
@@ -37,8 +40,6 @@ def sign(folder: str, key: str) -> None:
 
 def password_of(key: str) -> str | None:
     """Asks for the password of a key that is encrypted, where somebody is there to answer."""
-    import os
-
     from kerasllm.signing.keys import is_encrypted
     from kerasllm.workflows.sign import PASSWORD_VARIABLE
 

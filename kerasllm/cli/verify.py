@@ -1,4 +1,4 @@
-"""`kerasllm verify`: check a folder's signature and checksums."""
+"""`kerasllm verify`: check a folder's signature, checksums and audit trail."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(folder: str, keys: tuple[str, ...], as_json: bool) -> None:
-    """Check the signature and the checksums of a run, an export or a preset.
+    """Check a run, an export or a preset: signature, checksums, audit trail.
 
     \b
     kerasllm verify my_run --key my.pub
     kerasllm verify downloaded --key trusted_keys/
 
-    A file that was added, changed or removed after it was signed is named, and the status is 2.
+    A file that was added, changed or removed after it was signed is named, and the status is 2; so
+    is a line of the audit trail.
     """
     from kerasllm.workflows.sign import verify as run_verify
 
@@ -52,6 +53,10 @@ def _lines(found: Verified):
         yield "signature", "none"
     for folder, count in found.recorded.items():
         yield "checksums", f"{counted(count, 'file')} in {folder} as they were written"
+    if found.trail:
+        yield "audit", f"{counted(found.trail.lines, 'line')}, each after the one before it"
+        for number in found.trail.cut_off:
+            yield "", f"line {number} was cut off while it was written"
 
 
 def _as_json(found: Verified) -> dict:
@@ -61,4 +66,5 @@ def _as_json(found: Verified) -> dict:
         "key": signed and signed.key.fingerprint,
         "files": signed and dict(signed.files),
         "checksums": found.recorded,
+        "audit_lines": found.trail and found.trail.lines,
     }

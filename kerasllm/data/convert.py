@@ -10,18 +10,22 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.files import DataFile, find_files
 from kerasllm.data.readers.formats import Columns, Format, format_of
 from kerasllm.data.readers.headers import is_header, looks_like_data
 from kerasllm.data.readers.layout import empty_file
+from kerasllm.data.readers.parquet import parquet_schema, values_of
 from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
 from kerasllm.errors import CommandError, DataError
 from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 """What can be written; the first two also with `.gz`."""
@@ -87,7 +91,7 @@ def convert(
     # A folder of texts for each class has labels too.
     files = find_files(spec, "train", preferred="text", classes=not lines)
     suffix = _check_output(path, files)
-    reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
+    reading = _Reading(files, tuple(columns), lines, on_bad_row, notify, suffix)
     part = path.with_name(f".{path.name}.part")
     make_folder_of(path)
     try:
@@ -175,10 +179,12 @@ def _text_records(file: DataFile, lines: bool) -> Iterator[Record]:
 class _Reading:
     """The rows of some files, how many there were, and a checksum of them."""
 
-    def __init__(self, files, columns, lines, on_bad_row, notify):
+    def __init__(self, files, columns, lines, on_bad_row, notify, suffix):
         self.names = [file.name for file in files]
-        self._files = files
-        self._wanted = columns
+        self.files = files
+        # Columns of Parquet have one type for all values.
+        self.checksum = _typed_checksum if suffix == ".parquet" else _checksum
+        self.wanted = columns
         self._lines = lines
         self._refuse = on_bad_row == "error"
         self._notify = notify
@@ -191,7 +197,7 @@ class _Reading:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self._start()
-        for file in self._files:
+        for file in self.files:
             for line, row, problem in records_of(file, lines=self._lines):
                 if not problem and file.suffix in _JSON:
                     problem = _half_character(row)
@@ -200,11 +206,11 @@ class _Reading:
                     if len(self.bad_rows) < _BAD_KEPT:
                         self.bad_rows.append((file.name, line, problem))
                     continue
-                if self._wanted:
+                if self.wanted:
                     row = self._chosen(row, f"{file.name}:{line}")
                 self.columns |= dict.fromkeys(row)
                 self.rows += 1
-                self.sum = (self.sum + _checksum(row)) & _MASK
+                self.sum = (self.sum + self.checksum(row)) & _MASK
                 yield row
                 if self._notify and self.rows % _ROWS_AT_A_TIME == 0:
                     self._notify(f"converting {Path(file.name).name}: {self.rows:,} rows")
@@ -221,14 +227,14 @@ class _Reading:
             yield chunk
 
     def _chosen(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        missing = [column for column in self._wanted if column not in row]
+        missing = [column for column in self.wanted if column not in row]
         if missing:
             raise DataError(
                 f"There is no column {missing[0]!r}",
                 where=where,
                 fix=f"columns there: {', '.join(map(repr, row))}",
             )
-        return {column: row[column] for column in self._wanted}
+        return {column: row[column] for column in self.wanted}
 
 
 def _half_character(row: Mapping[str, Any]) -> str | None:
@@ -285,7 +291,7 @@ def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         for row in reading:
-            writer.writerow([_cell(_plain(row.get(name)), _shown) for name in names])
+            writer.writerow([_cell(row.get(name), _shown) for name in names])
 
 
 def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
@@ -293,8 +299,8 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
     import pyarrow.parquet as pq
 
     try:
-        schema = None
-        for chunk in reading.chunks():
+        schema = _own_schema(reading)
+        for chunk in reading.chunks() if schema is None else ():
             found = pa.Table.from_pylist(_complete(chunk)).schema
             schema = found if schema is None else pa.unify_schemas(
                 [schema, found], promote_options="permissive"
@@ -313,6 +319,26 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
         ) from error
+
+
+def _own_schema(reading: _Reading) -> pa.Schema | None:
+    """The types of the columns in files that have them, and the names of classes; else `None`."""
+    import pyarrow as pa
+
+    if any(file.suffix != ".parquet" or file.members for file in reading.files):
+        return None
+    found = [schema for file in reading.files if (schema := parquet_schema(file)) is not None]
+    if not found:
+        return None
+    known = {name for schema in found for name in schema.names}
+    folders = dict.fromkeys(name for file in reading.files for name in file.partitions)
+    strings = pa.schema([(name, pa.string()) for name in folders if name not in known])
+    fields = pa.unify_schemas([*found, strings], promote_options="permissive")
+    if reading.wanted:
+        fields = [fields.field(name) for name in reading.wanted if name in fields.names]
+    # What the files say of their classes, where all say the same.
+    said = {json.dumps(sorted(map(str, (one.metadata or {}).items()))) for one in found}
+    return pa.schema(fields, found[0].metadata if len(said) == 1 else None)
 
 
 def _complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -359,7 +385,7 @@ def _compare(written: Path, path: Path, suffix: str, reading: _Reading) -> None:
     rows = total = 0
     for row in _written(written, suffix, path.name.lower().endswith(".gz")):
         rows += 1
-        total = (total + _checksum(row)) & _MASK
+        total = (total + reading.checksum(row)) & _MASK
     if (rows, total) != (reading.rows, reading.sum):
         raise DataError(
             f"What was written is not what was read: {rows:,} rows for {reading.rows:,}",
@@ -373,7 +399,9 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
 
         for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+            columns = [values_of(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, values))
         return
     # The limit is one for the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
@@ -385,8 +413,13 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
 
 def _checksum(row: Mapping[str, Any]) -> int:
     """Returns a number for a row, the same in each format: what is empty there is left out."""
-    return hash(frozenset((name, _cell(_plain(value))) for name, value in row.items()
+    return hash(frozenset((name, _cell(value)) for name, value in row.items()
                           if value is not None and value != ""))  # fmt: skip
+
+
+def _typed_checksum(row: Mapping[str, Any]) -> int:
+    """The same, where a column took the type that all its values have."""
+    return _checksum({name: _plain(value) for name, value in row.items()})
 
 
 def _plain(value: Any) -> Any:

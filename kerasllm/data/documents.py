@@ -14,11 +14,13 @@ from kerasllm.data import shards
 from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.faults import Notes
 from kerasllm.data.readers.files import DataFile, Spec, find_files
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.data.split import split_stratified
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.text_framing import TextFraming
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
+from kerasllm.data.token_store import SKIPPED_KEPT, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 
@@ -93,6 +95,9 @@ class Documents:
         on_bad_row: str = "error",
     ):
         found = find_files(spec, split, preferred="text")
+        for file in found:
+            if file.suffix == ".txt" and not is_fasttext(file):
+                refuse_rows_in_text(file)
         self.remarks = found.remarks
         self._on_bad_row = on_bad_row
         # Rows are what a source reads; it checks its own files.

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasllm.data.batch_plan import index_dtype
 from kerasllm.data.rows import ArraySpec, model_inputs
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 
 
 @dataclass(frozen=True, eq=False)

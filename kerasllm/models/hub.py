@@ -32,6 +32,20 @@ def parse(handle: str) -> tuple[str | None, str | None]:
     return (match["repo"], match["revision"]) if match else (None, None)
 
 
+def commit_of(handle: str, cache: Path | None = None) -> str | None:
+    """Returns the commit of a repository that was downloaded last; asks nobody for it."""
+    import huggingface_hub
+
+    repo, revision = parse(handle)
+    try:
+        found = huggingface_hub.snapshot_download(
+            repo, revision=revision, cache_dir=cache, local_files_only=True
+        )
+    except Exception:  # noqa: BLE001 - of many classes; it is not there
+        return None
+    return Path(found).name
+
+
 def download(
     handle: str,
     cache: Path | None = None,

@@ -226,6 +226,29 @@ def hub_id(preset: str | Path) -> tuple[str | None, str | None]:
     return next((each.hub_id for each in known), None), None
 
 
+def fingerprint(preset: str | Path) -> str | None:
+    """Returns what tells the files of a preset, which was resolved before, from others.
+
+    Args:
+        preset: What `resolve` takes.
+
+    Returns:
+        Of the hub's, the commit; of files on this machine, one digest of all; `None` of what
+        KerasHub fetches, and of addresses.
+    """
+    text = str(preset)
+    if text in PRESETS:
+        return digests.fingerprint_of(PRESETS[text].files)
+    if text.startswith("pypi://"):
+        return digests.fingerprint(_cached_folder(text))
+    if text.startswith("hf://"):
+        return hub.commit_of(text, _hub_cache())
+    place = Path(preset).expanduser()
+    if "://" in text or not place.exists():
+        return None
+    return digests.fingerprint(_model_of(place))
+
+
 def is_cached(name: str) -> bool:
     """Returns whether the files of a preset of the table are in the cache; does not check them."""
     folder = _cached_folder(name)
@@ -309,9 +332,7 @@ def _resolve_elsewhere(
     if text.startswith("hf://"):
         if progress:
             progress(f"looking for {text} on the hub")
-        chosen = bool(os.environ.get("KERASLLM_CACHE"))
-        cache = cache_dir() / "huggingface" if chosen else None
-        found = hub.download(text, cache, signed=signing.is_demanded(trust))
+        found = hub.download(text, _hub_cache(), signed=signing.is_demanded(trust))
         signing.check(found, trust)
         return check_folder(found)
     if text.startswith("kaggle://"):
@@ -337,6 +358,10 @@ def _resolve_elsewhere(
     name = _keras_hub_name(text)
     signing.refuse_unsigned(name, trust)
     return name
+
+
+def _hub_cache() -> Path | None:
+    return cache_dir() / "huggingface" if os.environ.get("KERASLLM_CACHE") else None
 
 
 def _model_of(folder: Path) -> Path:

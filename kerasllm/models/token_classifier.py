@@ -27,6 +27,7 @@ from kerasllm.models.huggingface import CONFIG, is_huggingface, read_config
 from kerasllm.models.huggingface.heads import OF_TOKENS, has_head, read_token_head, tag_names
 from kerasllm.models.token_head import TokenHead, has_token_head, read_head
 from kerasllm.models.token_model import TokenModel
+from kerasllm.signing import trust
 from kerasllm.training.losses import SoftenedKLDivergence
 
 TAGGING = "tagging.json"
@@ -201,6 +202,8 @@ class TokenClassifier(TokenModel):
         folder = Path(folder)
         if (folder / "recipe.yaml").is_file():
             folder = folder / "model"
+        if folder.exists():
+            trust.check(folder)
         task, labels = load_token_task(folder, precision), saved_labels(folder)
         if len(labels) != task.num_outputs:
             raise DataError(

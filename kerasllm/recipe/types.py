@@ -22,7 +22,7 @@ from kerasllm.addresses import take_credentials
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.yaml_file import Written
 
-_UNCLEAR_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*_[0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
+_UNCLEAR_NUMBER = re.compile(r"[-+]?(0[0-9_]++|[0-9]++_[0-9_]*+)(\.[0-9_]*+)?([eE][-+]?[0-9_]++)?")
 
 Text = Annotated[str, Field(min_length=1), "a text"]
 Count = Annotated[int, Field(ge=1, lt=2**31), "a whole number from 1 to 2147483647"]

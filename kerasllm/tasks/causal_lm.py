@@ -421,7 +421,7 @@ class CausalLanguageModelling(Task):
         from kerasllm.data.loading import reading_of
         from kerasllm.data.multiple_choice import read_questions
         from kerasllm.data.readers.files import read_as
-        from kerasllm.data.readers.sources import places
+        from kerasllm.data.readers.row_checks import places
         from kerasllm.models.multiple_choice import TEMPLATE
         from kerasllm.plurals import counted
 

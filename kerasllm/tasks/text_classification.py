@@ -719,9 +719,8 @@ class TextClassification(Task):
             why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
         what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
         facts = [("pooling", f"{model.pooling}, {what}{why}")]
-        if (folder := trained_heads.folder_with_head(recipe.model.preset)) is not None:
-            new = "; ".join(trained_heads.differences(folder, model))
-            facts.append(("head", f"new: {new}" if new else f"trained, of {folder}"))
+        if (head := trained_heads.description(recipe.model.preset, model)) is not None:
+            facts.append(("head", head))
         return facts
 
     def mistakes(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from kerasllm import audit
 from kerasllm.compression.distill import distilled
 from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds_in_turn
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
@@ -19,6 +20,7 @@ from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models import digests
 from kerasllm.models.layers import trainable_share
+from kerasllm.plurals import counted
 from kerasllm.recipe.compression import (
     CompressionRecipe,
     DistillationRecipe,
@@ -30,7 +32,6 @@ from kerasllm.run import Run, whole_folder, write_json, write_text
 from kerasllm.signing import trust
 from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
-from kerasllm.plurals import counted
 from kerasllm.workflows import compress_summary as summary
 from kerasllm.workflows.compress_training import train
 from kerasllm.workflows.finetune_summary import show_recipe
@@ -127,6 +128,17 @@ def compress(
         compression = {"method": method_of(recipe), **comparison.as_json(), **made.facts}
         parts = {"train": {}, "validation": {}, "test": {}, **made.metrics, subject.part: metrics}
         write_json(inside.metrics, {**parts, "timing": timing, "compression": compression})
+        audit.note(
+            folder,
+            "compress",
+            command=command,
+            recipe=digests.sha256_of(folder / RECIPE),
+            data=dict(subject.data.fingerprints),
+            preset={"name": str(source.model), "fingerprint": digests.fingerprint(source.model)},
+            parent=audit.parent_of(source.path),
+            outcome="done",
+            within_limit=comparison.within_limit,
+        )
     summary.show(report, subject, comparison, made.facts, made_run)
     if not comparison.within_limit:
         raise JobError(

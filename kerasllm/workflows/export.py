@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm import audit
 from kerasllm.addresses import is_address
 from kerasllm.data.labels import FILE_NAME as LABELS
 from kerasllm.errors import CommandError, Interrupted, RunError
@@ -123,6 +124,7 @@ def export(
     rows: int | str | None = None,
     sign: str | Path | None = None,
     password: str | None = None,
+    command: str = "",
     report: Report | None = None,
 ) -> Exported:
     """Exports the model of a run, or a language model's preset.
@@ -142,6 +144,7 @@ def export(
         sign: The file of a private key to sign the folder with; see `kerasllm.workflows.sign`.
             Defaults to `None`: it is not signed.
         password: What the key is encrypted with. Defaults to `None`: `KERASLLM_SIGN_PASSWORD`.
+        command: The command that was typed, for the record. Defaults to `""`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
@@ -196,9 +199,18 @@ def export(
             write_report(
                 folder, format, opened.task.name, opened.head, opened.rows_from, engine, results
             )
+            signed = None
             if request.key is not None:
                 busy.update("signing")
-                sign_folder(folder, request.key, name=request.output.name)
+                signed = sign_folder(folder, request.key, name=request.output.name)
+    if (run := request.trained.run) is not None:
+        facts = {"format": format, "output": str(request.output.absolute()), "outcome": "done"}
+        key = signed and signed.key.fingerprint
+        try:
+            audit.note(run.path, "export", command=command, **facts, signed_with=key)
+        except OSError as error:
+            # The run may be another's, or on a disk that is only read.
+            report.line(f"{run.path} cannot note the export: {error.strerror}")
     return Exported(request.output, _sizes(request.output), results, engine)
 
 
@@ -301,7 +313,7 @@ def _output(run: Run | None, source: str, format: str, output: str | Path | None
             "--output",
         )
     # The folder is renamed to its place, which a link would not outlive.
-    return folder.resolve() if folder.is_symlink() else folder
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 def _family(run: Run) -> str | None:
@@ -315,7 +327,7 @@ def _family(run: Run) -> str | None:
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
-    if Path.cwd().is_relative_to(folder.resolve()) or os.path.ismount(folder):
+    if Path.cwd().is_relative_to(os.path.realpath(folder)) or os.path.ismount(folder):
         why = "a file system is mounted there" if os.path.ismount(folder) else "you are in it"
         raise RunError(
             f"The folder cannot be put in place as a whole: {why}",
@@ -335,14 +347,19 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
                 where=where,
                 fix="replace it with --overwrite, or choose another folder with --output",
             )
-    if folder.exists() and not folder.is_dir():
-        raise RunError("There is a file of this name", where=where, fix="choose another folder")
-    parent = next(one for one in folder.absolute().parents if one.exists())
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "There is a file of this name"
+        if folder.is_symlink():
+            what = "This is a link that leads to no folder"
+        raise RunError(what, where=where, fix="choose another folder with --output")
+    parent = next(one for one in folder.absolute().parents if os.path.lexists(one))
     try:
         # For root, and on some file systems, only making a folder tells.
         os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent))
     except OSError as error:
-        why = f"cannot be written ({error.strerror})" if parent.is_dir() else "is a file"
+        why = "is a file or a dead link"
+        if parent.is_dir():
+            why = f"cannot be written ({error.strerror})"
         raise RunError(
             f"The folder cannot be made: {parent} {why}",
             where=where,
@@ -353,7 +370,7 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
 def _name(trained: Trained) -> str:
     """Returns a plain word for the model: the name of the run's directory, or of the preset."""
     if trained.run:
-        name = trained.run.path.absolute().resolve().name
+        name = os.path.basename(os.path.realpath(trained.run.path))
     else:
         name = Path(str(trained.source).rstrip("/")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "model"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasllm import audit
 from kerasllm.addresses import is_address
 from kerasllm.errors import CommandError, RunError, SignatureError
 from kerasllm.models import digests
@@ -28,22 +29,28 @@ class Verified:
         signed: What its signature says; `None` where it has none, and nobody asked for one.
         recorded: How many files agree with the checksums that were written with them, by the name
             of their folder.
+        trail: The audit trail of a run; `None` where there is none.
     """
 
     signed: Signed | None
     recorded: dict[str, int]
+    trail: audit.Trail | None
 
 
-def sign(folder: str | Path, key: str | Path, password: str | None = None) -> Signed:
+def sign(
+    folder: str | Path, key: str | Path, password: str | None = None, *, command: str = ""
+) -> Signed:
     """Signs a run, an export or another folder of a model: `model.sig` in it.
 
     Of a run that is signed which its model is opened from: `model/`, `adapter/`, `recipe.yaml`,
-    `environment.json` and `metrics.json`. Of all else every file is.
+    `environment.json` and `metrics.json`, and what its audit trail holds by then. Of all else every
+    file is.
 
     Args:
         folder: The folder.
         key: The file of a private key.
         password: What the key is encrypted with. Defaults to `None`: `KERASLLM_SIGN_PASSWORD`.
+        command: The command that was typed, for the record. Defaults to `""`.
 
     Raises:
         KerasllmError: If the key or the folder is refused, or the files of the folder are not those
@@ -61,7 +68,12 @@ def sign(folder: str | Path, key: str | Path, password: str | None = None) -> Si
     if run.recipe.is_file() and not run.metrics.is_file():
         Run.open(folder)  # which says that it did not finish
     _recorded(folder)
-    return sign_folder(folder, private, only=trust.signed_names(folder))
+    trail = audit.read(folder) if run.recipe.is_file() else None
+    notes = {"audit": {"lines": trail.lines, "sha256": trail.sha256}} if trail else None
+    signed = sign_folder(folder, private, only=trust.signed_names(folder), notes=notes)
+    if trail:
+        audit.note(folder, "sign", command=command, key=signed.key.fingerprint)
+    return signed
 
 
 def read_key_for(folder: Path, key: str | Path, password: str | None = None):
@@ -79,7 +91,7 @@ def read_key_for(folder: Path, key: str | Path, password: str | None = None):
 
 
 def verify(folder: str | Path, keys: Sequence[str] = ()) -> Verified:
-    """Checks the signature of a folder, and the checksums of a run.
+    """Checks the signature of a folder, and the checksums and the audit trail of a run.
 
     Args:
         folder: The folder: a run, an export, or another folder of a model.
@@ -88,7 +100,8 @@ def verify(folder: str | Path, keys: Sequence[str] = ()) -> Verified:
 
     Raises:
         SignatureError: If it is not signed by one of them, or a file was added, changed or removed.
-        KerasllmError: If a key cannot be read, or a checksum does not agree.
+        KerasllmError: If a key cannot be read, a checksum does not agree, or the audit trail was
+            changed.
 
     Example:
 
@@ -108,14 +121,16 @@ def verify(folder: str | Path, keys: Sequence[str] = ()) -> Verified:
             where=str(folder),
             fix=f"name the public key with --key FILE, or in {trust.VARIABLE}",
         )
-    recorded = _recorded(folder)
-    if not signed and not recorded:
+    recorded, trail = _recorded(root), audit.read(root)
+    if signed and "audit" in signed.notes:
+        audit.refuse_other(root, signed.notes["audit"])
+    if not signed and not recorded and not trail:
         raise SignatureError(
-            "There is nothing to verify: no signature, and no checksums",
+            "There is nothing to verify: no signature, no checksums and no audit trail",
             where=str(folder),
             fix="sign it: kerasllm sign FOLDER --key KEY",
         )
-    return Verified(signed, recorded)
+    return Verified(signed, recorded, trail)
 
 
 def _folder(folder: str | Path) -> Path:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from kerasllm.errors import SignatureError
+from kerasllm import audit
+from kerasllm.errors import RunError, SignatureError
 from kerasllm.signing import trust
 from kerasllm.workflows.predict import predict
 from kerasllm.workflows.sign import sign, verify
@@ -86,6 +87,9 @@ def test_an_export_is_signed_and_used_where_its_key_is_trusted(
     assert result.status == 0 and "model.sig" in result.out
     files = verify(out, [str(public)]).signed.files
     assert {"weights.bin", "README.md", "parity.json"} <= files.keys()
+    line = json.loads((toy_run / audit.FILE).read_text().splitlines()[-1])
+    assert line["event"] == "export" and line["output"] == str(out)
+    assert line["signed_with"] == verify(out, [str(public)]).signed.key.fingerprint
     monkeypatch.setenv("KERASLLM_TRUST", str(public))
     open_trained(toy_run)  # which this process trained
     monkeypatch.setattr(trust, "_own", set())
@@ -93,6 +97,11 @@ def test_an_export_is_signed_and_used_where_its_key_is_trusted(
         open_trained(toy_run)
     copy = shutil.copytree(toy_run, tmp_path / "run")
     sign(copy, private)
+    found = verify(copy, [str(public)])
+    assert found.trail.lines == len((toy_run / audit.FILE).read_text().splitlines()) + 1
+    (copy / audit.FILE).unlink()
+    with pytest.raises(RunError, match="lines are left of the"):
+        verify(copy, [str(public)])
     assert list(predict(open_run(copy), ["a good film"]))[0]["label"]
 
 

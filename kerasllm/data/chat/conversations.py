@@ -24,7 +24,8 @@ from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.readers.files import DataFile, Spec
 from kerasllm.data.readers.records import first_rows
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
+from kerasllm.data.stored_tokens import TokenStore
+from kerasllm.data.token_store import SKIPPED_KEPT, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 

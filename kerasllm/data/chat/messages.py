@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.readers.json_files import json_kind
-from kerasllm.data.readers.sources import surrogate_problem
+from kerasllm.data.readers.row_checks import surrogate_problem
 
 Messages = list[dict[str, Any]]
 
@@ -32,12 +32,15 @@ _SHAREGPT_ROLES = {
 _TOOLS = ("tool", "function")
 _CALLS = ("tool_calls", "function_call")
 _FIELDS = frozenset(("role", "content", "from", "value", "weight", *_CALLS))
+# What a turn of both has in some data sets (Capybara).
+_EXCHANGE = {"input", "output"}
 # Between messages of one role that follow each other.
 _JOINT = "\n\n"
 
 EMPTY_SYSTEM = "empty system message|left out"
 JOINED = "conversation|with consecutive messages of one role, which were joined"
 FROM_STRING = "list|of messages read from a string"
+JOINED_TEXTS = "list|of texts that a prompt is about, which were joined"
 MARKED = "byte-order mark|removed"
 NUMBER = "number|read as text"
 TURNS = "list|of texts, read as the turns of user and assistant"
@@ -96,6 +99,11 @@ def parse_messages(
     found = as_list(value, name, notes)
     if len(found) > 1 and all(isinstance(one, str) for one in found):
         found = _turns_of(found, notes)
+    elif found and all(isinstance(one, Mapping) and {*one} == _EXCHANGE for one in found):
+        roles = {"user": "input", "assistant": "output"}
+        found = [
+            {"role": role, "content": one[key]} for one in found for role, key in roles.items()
+        ]
     return [_message(one, n) for n, one in enumerate(found, start=1)]
 
 

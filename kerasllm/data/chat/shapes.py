@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasllm.data.chat.exports import messages_of_list, messages_of_tree
 from kerasllm.data.chat.messages import (
+    JOINED_TEXTS,
     NUMBER,
     TRANSCRIPT,
     BadRow,
@@ -51,6 +52,10 @@ _ENDS = ((_CHOSEN, _REJECTED), ("preferred_output", "non_preferred_output"))
 # UltraChat's list of texts; with other columns, the name means anything.
 _TURNS, _BESIDE_TURNS = "data", {"id", "prompt_id", "source"}
 _TOOLS = ("tools", "functions")
+# Exchanges before the prompt.
+_HISTORY = "history"
+# What a row may lack.
+_OPTIONAL = ("system", "prompt", "tools", _HISTORY)
 _OF_PREFERENCES = ("prompt", _CHOSEN, _REJECTED)
 # What is asked beside them.
 _ASKED = ("prompt", "question", "instruction", "query", "input")
@@ -92,7 +97,7 @@ class Shape:
     def needed(self) -> list[str]:
         """The columns that no row may lack: the first of each role but the system's."""
         roles = {role: key for role, key in reversed(self.columns)}
-        return [key for role, key in roles.items() if role not in ("system", "prompt", "tools")]
+        return [key for role, key in roles.items() if role not in _OPTIONAL]
 
 
 class UnclearShape(ValueError):
@@ -220,6 +225,9 @@ def read_row(
             for side in _preference(row, shape, notes)
         ]
         return compare(*sides)
+    if row.get("label") is False:
+        # As data for KTO have it.
+        raise BadRow("the answer is one that was rejected: 'label' is false")
     read = _READERS.get(shape.columns[0][0], _pair)
     found = check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
     for key in (key for role, key in shape.columns if role == "tools"):
@@ -257,6 +265,10 @@ def _system(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(("system", names[name]) for name in _SYSTEMS if name in names)[:1]
 
 
+def _before(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((_HISTORY, names[name]) for name in (_HISTORY,) if name in names)
+
+
 def _find_preference(names: Mapping[str, str]) -> Shape | None:
     ends = next((each for each in _ENDS if {*each} <= names.keys()), None)
     if ends is None:
@@ -290,7 +302,7 @@ def _find_alpaca(names: Mapping[str, str]) -> Shape | None:
     if not {"instruction", "output"} <= names.keys():
         return None
     more = tuple(("user", names[name]) for name in _CONTEXTS if name in names)[:1]
-    columns = (*_system(names), ("user", names["instruction"]), *more)
+    columns = (*_system(names), *_before(names), ("user", names["instruction"]), *more)
     return Shape("alpaca", (*columns, ("assistant", names["output"])))
 
 
@@ -298,7 +310,7 @@ def _find_prompt_completion(names: Mapping[str, str]) -> Shape | None:
     if not {"prompt", "completion"} <= names.keys():
         return None
     pair = (("user", names["prompt"]), ("assistant", names["completion"]))
-    return Shape("prompt_completion", (*_system(names), *pair))
+    return Shape("prompt_completion", (*_system(names), *_before(names), *pair))
 
 
 def _find_pair(
@@ -332,7 +344,8 @@ def _find_pair(
         for name in _CONTEXTS
         if name in names and names[name] not in taken and prompt is None
     )
-    columns = (*_system(names), ("user", prompts[0]), *more, ("assistant", responses[0]))
+    asked = (*_before(names), ("user", prompts[0]), *more)
+    columns = (*_system(names), *asked, ("assistant", responses[0]))
     alpaca = _plain(prompts[0]) == "instruction"
     return Shape(
         "alpaca" if alpaca else "prompt_completion",
@@ -360,8 +373,27 @@ _READERS = {"messages": _messages, "tree": _tree, "exported": _exported}
 
 
 def _pair(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
-    roles = ("system", "user", "assistant")
-    return [message for role in roles for message in _said(row, shape, role, notes)]
+    before = [key for role, key in shape.columns if role == "history"]
+    said = {role: _said(row, shape, role, notes) for role in ("system", "user", "assistant")}
+    history = [message for key in before for message in _history(row.get(key), key)]
+    return [*said["system"], *history, *said["user"], *said["assistant"]]
+
+
+def _history(value: Any, key: str) -> Messages:
+    """The exchanges before a prompt, each a list of what user and assistant said."""
+    found = read_list(value) if isinstance(value, str) else value
+    if _is_missing(value) or value == "" or found == []:
+        return []
+    exchanges = found if isinstance(found, (list, tuple)) else [None]
+    for each in exchanges:
+        pair = isinstance(each, (list, tuple)) and len(each) == 2
+        if not pair or not all(isinstance(text, str) for text in each):
+            raise BadRow(f"{key!r} is no list of exchanges, each of a prompt and an answer")
+    return [
+        {"role": role, "content": text}
+        for each in exchanges
+        for role, text in zip(("user", "assistant"), each)
+    ]
 
 
 def _preference(
@@ -400,6 +432,15 @@ def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) 
         if isinstance(value, Mapping) and role in (_CHOSEN, _REJECTED):
             value = [value]
         if isinstance(value, (list, tuple)):
+            if all(isinstance(one, str) for one in value):
+                # Several documents that the prompt is about.
+                if not place or role != "user":
+                    raise BadRow(f"{key!r} is a list of texts, where one is expected")
+                notes[JOINED_TEXTS] += 1
+                parts.append("\n\n".join(value))
+                continue
+            if parts:
+                raise BadRow(f"{key!r} is a list of messages, where a text is expected")
             return parse_messages(value, key, notes)
         if not isinstance(value, (bool, int, float)) or role in (_CHOSEN, _REJECTED):
             raise BadRow(f"{key!r} is {json_kind(value)}, where a string is expected")

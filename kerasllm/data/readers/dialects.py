@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,7 +13,7 @@ from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.preambles import has_row_names, lines_above_header
 from kerasllm.data.readers.quoting import detect_quoting
-from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.readers.text_lines import LONGEST, first_lines
 
 LINES = 1000
 """The number of first lines that are compared."""
@@ -127,7 +126,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     Raises:
         DataError: The file cannot be read.
     """
-    lines = list(itertools.islice(TextLines(file), LINES))
+    lines = first_lines(file, LINES)
     usual = _TAB if file.suffix == ".tsv" else ","
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     named = _WRITTEN.get(file.delimiter, file.delimiter)

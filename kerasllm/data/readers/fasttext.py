@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_folders import LABEL, TEXT
 from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import TextLines, first_lines
 
 if TYPE_CHECKING:
     from kerasllm.data.readers.formats import Columns
@@ -25,7 +24,7 @@ _LABELLED = re.compile(rf"(?:(?<!\S){PREFIX}\S*\s*)+")
 
 def is_fasttext(file: DataFile) -> bool:
     """Whether the first line of a text file that is not blank begins with a label."""
-    lines = itertools.islice(TextLines(file), _LINES)
+    lines = first_lines(file, _LINES)
     return next((line for line in lines if line.strip()), "").startswith(PREFIX)
 
 

@@ -270,7 +270,7 @@ def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
         )
     if magic := re.search(r"[*?\[]", path):
         folder = path[: path.rfind("/", 0, magic.start()) + 1]
-        matches = glob.glob(path, recursive=True, include_hidden=True)
+        matches = dict.fromkeys(_expanded(path))
         names = [match[len(folder) :] for match in matches if os.path.isfile(match)]
         kept, hidden = folders.without_hidden(names, path[len(folder) :])
         if not kept:
@@ -343,6 +343,38 @@ def _opened_archives(
         found += archive
         found.remarks += archive.remarks
     return found
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Yields what a pattern matches; `**` enters each folder once, whatever links lead to it.
+
+    Where two links lead up, a search that follows them as they are meets 2^40 folders.
+    """
+    if f"/{pattern}".endswith("/**"):
+        pattern += "/*"
+    before, stars, after = f"/{pattern}".partition("/**/")
+    if not stars:
+        yield from glob.iglob(pattern, include_hidden=True)
+        return
+    for top in glob.glob(before[1:], include_hidden=True) if before.strip("/") else [before]:
+        for place in _folders(top):
+            yield from _expanded(os.path.join(glob.escape(place), after))
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yields a folder and those below it, with those that links lead to, each by one path."""
+    waiting, seen = [top], set()
+    while waiting:
+        for place, inner, _ in os.walk(waiting.pop(0) or os.curdir):
+            real = os.path.realpath(place)
+            if real in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            here = place if top else os.path.relpath(place)
+            yield "" if here == os.curdir and not top else here
+            paths = [os.path.join(place, name) for name in sorted(inner)]
+            waiting += [path for path in paths if os.path.islink(path)]
 
 
 def _names_below(folder: str) -> list[str]:

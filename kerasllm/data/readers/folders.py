@@ -6,6 +6,7 @@ import fnmatch
 import itertools
 import posixpath
 import re
+import shlex
 import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -117,6 +118,19 @@ def choose(
     if not kinds and in_classes(kept):
         # Texts without a suffix, as 20 newsgroups has them.
         kinds = dict.fromkeys(filter(_has_no_suffix, kept), "text")
+    arrow = [name for name in kept if name.endswith(".arrow")]
+    if arrow and all(_ABOUT.fullmatch(PurePosixPath(name).name) for name in kinds):
+        code = (
+            f"import datasets; datasets.load_from_disk({where!r}).to_parquet('data.parquet')"
+            if not any(PurePosixPath(name).name == "dataset_dict.json" for name in kinds)
+            else f"import datasets; [part.to_parquet(name + '.parquet') for name, part in "
+            f"datasets.load_from_disk({where!r}).items()]"
+        )
+        raise DataError(
+            f"The folder holds a data set in Arrow's format: {_some(arrow)}",
+            where=where,
+            fix=f"write it as Parquet: `python -c {shlex.quote(code)}`",
+        )
     about = {name for name in kinds if _ABOUT.fullmatch(PurePosixPath(name).name)}
     if kinds.keys() - about:
         kinds = {name: kind for name, kind in kinds.items() if name not in about}

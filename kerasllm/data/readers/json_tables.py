@@ -10,6 +10,8 @@ from kerasllm.errors import DataError
 
 # What holds the rows, beside what tells of them.
 _WRAPPERS = ("data", "rows", "examples", "instances", "records", "items", "results")
+# What a row has, and no description of rows.
+_OF_ROWS = {"text", "sentence", "question", "prompt", "instruction", "input", "query", "label"}
 _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test")
 
 
@@ -47,8 +49,9 @@ def rows_of_object(
             where=where,
             fix=f"write each into a file: `{_jq(f'.{parts[0]}[]', where, parts[0])}`",
         )
+    beside = {key.lower() for key in value} & _OF_ROWS
     for key in parts if len(lists) == 1 and parts else _WRAPPERS:
-        if key in lists:
+        if key in lists and not beside:
             return _unwrapped(value[key], where, nested)
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         names = list(map(str, value["columns"]))

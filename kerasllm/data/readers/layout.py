@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kerasllm.data.label_cells import is_number, shown
@@ -205,6 +207,8 @@ def _named_layout(
     if text is None:
         text = find_column("text", names, file, taken)
     texts = (text,) if pair is None else (text, pair)
+    if wanted.labelled and {"answer", "_task_hash"} <= {*names}:
+        _refuse_rejected(file, form)
     if wanted.labelled and not labels:
         labels = (find_column("label", names, file, texts),)
     unread: tuple[str, ...] = ()
@@ -226,12 +230,28 @@ def _named_layout(
     return Layout(texts, labels, (Columns(texts, labels),), why, unread, other_labels)
 
 
+def _refuse_rejected(file: DataFile, form: Format) -> None:
+    """Refuses annotations of Prodigy among which are some that were rejected."""
+    rows = form.rows(file, Columns(("answer",)))
+    counts = Counter(str(row[0]) for _, row, bad in rows if not bad)
+    others = [answer for answer in counts if answer != "accept"]
+    if others:
+        shown_counts = ", ".join(f"{counts[answer]:,} {answer}" for answer in others)
+        command = f"jq -c 'select(.answer == \"accept\")' {shlex.quote(file.name)} > accepted.jsonl"
+        raise DataError(
+            f"The annotations are of Prodigy, and not all labels were accepted: {shown_counts}",
+            where=file.name,
+            fix=f"keep those that were: `{command}`",
+        )
+
+
 def _other_texts(
     file: DataFile, form: Format, names: Sequence[str], taken: Sequence[str]
 ) -> tuple[str, ...]:
     """The columns that hold texts, by their first rows, beside those that are read."""
     found = []
-    free = [name for name in names if name and name not in taken and names.count(name) == 1]
+    counts = Counter(names)
+    free = [name for name in names if name and name not in taken and counts[name] == 1]
     for name in free[:_MOST_COLUMNS]:
         try:
             rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)

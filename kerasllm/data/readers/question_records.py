@@ -17,7 +17,7 @@ from kerasllm.data.readers.faults import EMPTY_TEXT, LABEL, MISSING_KEY, TEXT_TY
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_kind, json_records
 from kerasllm.data.readers.records import records
-from kerasllm.data.readers.sources import surrogate_problem
+from kerasllm.data.readers.row_checks import surrogate_problem
 from kerasllm.errors import DataError
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")

@@ -16,7 +16,7 @@ from kerasllm.data.readers.question_records import (
     find_keys,
     read_questions,
 )
-from kerasllm.data.readers.sources import places
+from kerasllm.data.readers.row_checks import places
 from kerasllm.errors import DataError
 
 _BAD_ROWS_KEPT = 1000

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.swallowed import Habits, swallows_rows
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import first_lines
 
 LINES = 10_000
 """The number of first lines that are checked."""
@@ -125,7 +124,7 @@ def _records(file: DataFile, skipped: int) -> Iterator[tuple[int, str, list[str]
     A quote that is opened and not closed within a line opens a record of several lines. A line
     whose quotes are characters is a record.
     """
-    lines = itertools.islice(enumerate(TextLines(file), start=1), skipped, LINES)
+    lines = iter(list(enumerate(first_lines(file, LINES), start=1))[skipped:])
     kept: list[tuple[int, str]] = []
 
     def take() -> tuple[int, str] | None:

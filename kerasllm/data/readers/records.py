@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.columns import check_column
@@ -18,6 +20,7 @@ from kerasllm.errors import DataError
 
 # A key may be missing in some rows.
 _ROWS_FOR_KEYS = 100
+_MOST_CHARACTERS = 1 << 22
 
 
 def records(file: DataFile) -> Iterator[Record]:
@@ -83,18 +86,40 @@ def first_rows(
     file = find_files(first, split, preferred="text")[0]
     if file.suffix not in _READERS:
         return []
-    rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
     return [
-        tuple(key for key, value in (row or {}).items() if value is not None) for _, row, _ in rows
+        tuple(key for key, value in row.items() if value is not None) for row in starts_of(file)[0]
     ]
+
+
+def starts_of(file: DataFile) -> tuple[list[dict[str, Any]], tuple[int, str | None]]:
+    """Returns the keys of the first rows of a file; of fewer rows where they are many or long.
+
+    Args:
+        file: A file of rows.
+
+    Returns:
+        The keys of each row, with `True` where it has a value and `None` where not; and the line
+        of the first row with what is wrong with it.
+    """
+    found, first, characters = [], (1, None), 0
+    for line, row, problem in itertools.islice(records(file), _ROWS_FOR_KEYS):
+        if not found:
+            first = (line, problem)
+        found.append({key: None if value is None else True for key, value in (row or {}).items()})
+        characters += sum(map(len, found[-1])) + 100 * len(found[-1])
+        if characters > _MOST_CHARACTERS:
+            break
+    return found, first
 
 
 def _table(file: DataFile) -> Iterator[Record]:
     """Reads the rows of a table by the names in its header."""
     form = format_of(dataclasses.replace(file, partitions={}))
     names = [name for name in form.columns(file) if name]
-    for name in names:
-        check_column("data", name, names, file)
+    # Checked once for all of them: there may be many.
+    for name, count in Counter(names).items():
+        if count > 1:
+            check_column("data", name, names, file)
     for line, values, problem in form.rows(file, Columns(tuple(names))) if names else ():
         yield line, None if problem else dict(zip(names, values, strict=True)), problem
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kerasllm.data.readers.faults import EMPTY_TEXT, Fault, Notes, counted_reasons, reason_of
 from kerasllm.data.readers.files import DataFile, Spec, find_files, read_as
-from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.data.readers.tagged_lines import Layout, find_layout, read_sentences
 from kerasllm.data.readers.tagged_records import (
     SPANS,

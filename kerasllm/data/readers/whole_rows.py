@@ -17,7 +17,7 @@ from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.parquet import parquet_batches, values_of
 from kerasllm.data.readers.partitions import partitioned_batch
 from kerasllm.data.readers.records import records
-from kerasllm.data.readers.sources import places, text_problem
+from kerasllm.data.readers.row_checks import places, text_problem
 from kerasllm.errors import CommandError, DataError
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:
+    from kerasllm.data.chat.shapes import UnclearShape
     from kerasllm.data.readers.sources import Source
 
 TEXT_FILES = (".txt", ".md")
@@ -21,7 +23,7 @@ TEXT_FILES = (".txt", ".md")
 Label = str | tuple[str, ...] | float | None
 
 _TABLES = (".csv", ".tsv")
-_PREFERENCE = "preference"
+_PREFERENCE, _TEXT = "preference", "text"
 # A column beside these, such as `category`, is no label of a text.
 _UNMISTAKABLE = ("alpaca", _PREFERENCE)
 _MOST_UNREAD = 8
@@ -206,6 +208,9 @@ def passage_rows(spec: Any, split: str) -> ReportRows:
         split: The part that `starter:NAME` means.
     """
     files = find_files(spec, split)
+    for file in files:
+        if file.suffix == ".txt":
+            refuse_rows_in_text(file)
 
     def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
         for number, file in enumerate(files):
@@ -277,7 +282,7 @@ def rows_of_files(
     if not labelled and all(file.suffix in TEXT_FILES for file in files):
         return passage_rows(files, split)
     named = text or text_pair or label or labelled
-    shape = None if named else _shape_of(files, split)
+    shape, unclear = (None, None) if named else _shape_of(files, split)
     if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
         return record_rows(files, split, preferences=shape == _PREFERENCE)
     options = {
@@ -297,6 +302,13 @@ def rows_of_files(
     # A table of questions and answers has no labels either.
     if shape:
         return record_rows(files, split, preferences=shape == _PREFERENCE)
+    if unclear and not text:
+        raise DataError(
+            f"The rows look like conversations, but {unclear}",
+            where=files[0].name,
+            fix=f"name it for a recipe: --recipe gpt_sft_lora {unclear.fix.partition(': ')[2]}; or "
+            "read one column as texts: --text COLUMN",
+        )
     return labelled_rows(Source(files, labelled=False, **options))
 
 
@@ -307,10 +319,22 @@ def _has_labels(file: DataFile) -> bool:
     return file.suffix == ".txt" and (bool(file.partitions) or is_fasttext(file))
 
 
-def _shape_of(files: Sequence[Any], split: str) -> str | None:
-    """Returns the shape of the conversations that the first rows of files are, if they are any."""
-    from kerasllm.data.chat.shapes import shape_of
+def _shape_of(files: Sequence[Any], split: str) -> tuple[str | None, UnclearShape | None]:
+    """Returns the shape of the conversations that the first rows of files are, if they are any.
+
+    Or why it is not clear which column is which.
+    """
+    from kerasllm.data.chat.shapes import UnclearShape, find_shape
     from kerasllm.data.readers.records import first_rows
 
-    shapes = [shape_of(keys) for keys in dict.fromkeys(first_rows([files[0]], split))]
-    return next((shape for shape in shapes if shape), None)
+    unclear = None
+    for keys in dict.fromkeys(first_rows([files[0]], split)):
+        try:
+            shape = find_shape(keys)
+        except UnclearShape as error:
+            # A column that is called text is the text, whatever else is there.
+            unclear = unclear if _TEXT in map(str.lower, keys) else unclear or error
+            continue
+        if shape:
+            return shape.name, None
+    return None, unclear

@@ -75,19 +75,31 @@ class PackedEncoder:
         self._each = isinstance(task, TokenHead)
         self._head = [each for each in layers_after_pooling(task) if each.weights]
 
-    def __call__(self, inputs: dict[str, tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self,
+        inputs: dict[str, tf.Tensor],
+        lengths: tf.Tensor,
+        most_tokens: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Returns the logits, float32 `[rows, classes]`; of a head on every token those of all
         real tokens, `[tokens, outputs]`, one row after the other.
 
         Args:
             inputs: The inputs of the classifier, each `[rows, length]`, padded at their ends.
             lengths: How many tokens each row has, int32 `[rows]`, at least 1.
+            most_tokens: How many tokens are computed, int32, at least the sum of `lengths`: the
+                first one again and again, so that there are few shapes. Defaults to `None`: those
+                of the rows alone.
         """
         rows, length = tf.unstack(tf.shape(inputs["token_ids"]))
         mask = tf.sequence_mask(lengths, length)
         there = tf.cast(tf.where(tf.reshape(mask, [-1]))[:, 0], tf.int32)
+        count = tf.size(there)
         # Padding takes its numbers from the first token, and counts for nothing.
-        number = tf.scatter_nd(there[:, None], tf.range(tf.size(there)), [rows * length])
+        number = tf.scatter_nd(there[:, None], tf.range(count), [rows * length])
+        row_of_token = there // length
+        if most_tokens is not None:
+            there = tf.pad(there, [[0, most_tokens - count]])
         hidden = tf.where(mask, 0.0, _HIDDEN)[:, None, None]
 
         def in_rows(heads):
@@ -107,9 +119,11 @@ class PackedEncoder:
             x = block(x, attend)
         if self._pools:
             # Summed in float32, as `MeanPooling` does.
-            mean = tf.math.segment_mean(tf.cast(x, tf.float32), there // length)
+            mean = tf.math.segment_mean(tf.cast(x[:count], tf.float32), row_of_token)
             x = tf.cast(mean, x.dtype)
-        elif not self._each:
+        elif self._each:
+            x = x[:count]
+        else:
             x = tf.gather(x, tf.cumsum(lengths, exclusive=True))
         for layer in self._head:
             x = layer(x)

@@ -12,6 +12,7 @@ from kerasllm.data.chat.messages import (
     EMPTY_SYSTEM,
     FROM_STRING,
     JOINED,
+    JOINED_TEXTS,
     MARKED,
     NUMBER,
     ROLES,
@@ -275,3 +276,36 @@ def test_tools_that_are_none():
         assert read({"messages": said("Q", "A"), "tools": nothing}) == said("Q", "A")
     with pytest.raises(BadRow, match="'tools' is a string, where a list of objects"):
         read({"messages": said("Q", "A"), "tools": "search"})
+
+
+def test_documents_that_a_prompt_is_about_are_no_turns():
+    row = {"question": "Q", "context": ["one", "two"], "answer": "A"}
+    notes = Counter()
+    assert read_row(row, find_shape(row), notes=notes) == said("Q\n\none\n\ntwo", "A")
+    assert notes == {JOINED_TEXTS: 1}
+    with pytest.raises(BadRow, match="'answer' is a list of texts"):
+        read({"question": "Q", "answer": ["A", "B"]})
+    with pytest.raises(BadRow, match="'context' is a list of messages"):
+        read({"question": "Q", "context": said("x", "y"), "answer": "A"})
+
+
+@pytest.mark.parametrize("history", [[["q", "a"]], '[["q", "a"]]'])
+def test_exchanges_before_the_prompt(history):
+    row = {"instruction": "Q", "input": "", "output": "A", "history": history, "system": "S"}
+    assert read(row) == said("q", "a", "Q", "A", system="S")
+    assert read({**row, "history": []}) == said("Q", "A", system="S")
+    assert read({"prompt": "Q", "response": "A", "history": history}) == said("q", "a", "Q", "A")
+    with pytest.raises(BadRow, match="'history' is no list of exchanges"):
+        read({**row, "history": ["q", "a"]})
+
+
+def test_turns_of_input_and_output():
+    turns = [{"input": "Q", "output": "A"}, {"input": "Q2", "output": "A2"}]
+    assert read({"conversation": turns}) == said("Q", "A", "Q2", "A2")
+
+
+def test_answers_that_were_rejected_are_not_learned():
+    row = {"prompt": "Q", "completion": "A", "label": True}
+    assert read(row) == said("Q", "A")
+    with pytest.raises(BadRow, match="the answer is one that was rejected"):
+        read({**row, "label": False})
