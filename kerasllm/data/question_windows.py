@@ -222,6 +222,11 @@ class QuestionWindows:
         """int64 `[questions]`, the row of the store that each question begins with."""
         return self.rows[self.first]
 
+    @property
+    def skipped(self) -> int:
+        """How many bad rows of the files were left out."""
+        return self.store.skipped
+
     @cached_property
     def cut_questions(self) -> int:
         """How many questions were longer than they may be, and were cut."""

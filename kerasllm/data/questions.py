@@ -124,7 +124,7 @@ def source_of(recipe: Any, spec: Any, split: str, *, options: Any = None) -> Que
         question=getattr(options, "text", None) or recipe.question,
         context=getattr(options, "text_pair", None) or recipe.context,
         answer=getattr(options, "label", None) or recipe.answer,
-        on_bad_row=recipe.on_bad_row,
+        on_bad_row=getattr(options, "on_bad_row", None) or recipe.on_bad_row,
         **reading_of(recipe, options),
     )
 

@@ -35,8 +35,8 @@ def evaluate_questions(
 
     Returns:
         The metrics of `answers_report`, and `loss`. `outputs` is what was found for each question,
-        `decisions` where its answer starts and ends, -1 for none, and `rows` the official file: the
-        answer of each question by its id.
+        `decisions` where its answer starts and ends, -1 for none, `rows` each question with its
+        answer, and `document` the file that the official scripts read: answers by id.
     """
     from kerasllm.models.answer_texts import answers_none
     from kerasllm.models.token_outputs import token_logits
@@ -63,6 +63,7 @@ def evaluate_questions(
         found,
         np.array(spans, np.int64).reshape(-1, 2),
         _Predictions(rows, answers),
+        lambda: dict(zip(rows.ids(), answers, strict=True)),
     )
 
 
@@ -149,7 +150,7 @@ def _loss(logits: np.ndarray, rows: QuestionWindows) -> float:
 
 
 class _Predictions:
-    """The answers of an evaluation as the official scripts read them, made when it is written."""
+    """The answers of an evaluation as rows of a file, made when it is written."""
 
     def __init__(self, rows: QuestionWindows, answers: list[str]):
         self._rows, self._answers = rows, answers

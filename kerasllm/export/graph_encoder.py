@@ -97,7 +97,9 @@ class GraphEncoder:
         begin = tf.gather(asked.row_lengths(), windows.rows) + tokenizer.before_second
         places = tf.ragged.range(begin, begin + windows.ids.row_lengths())
         of_second = tf.gather(raw, places, batch_dims=1)
-        found = GraphPairs(first, second, starts, ends, windows, raw[:, 0], of_second)
+        # No rows have no first token.
+        of_first = tf.gather(raw, tf.zeros_like(windows.rows), batch_dims=1)
+        found = GraphPairs(first, second, starts, ends, windows, of_first, of_second)
         return of_texts.make(found)
 
     def of_texts(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:

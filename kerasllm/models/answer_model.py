@@ -20,6 +20,7 @@ from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import OF_SPANS, has_head, read_token_head
 from kerasllm.models.token_head import TokenHead, has_token_head, read_head
 from kerasllm.models.token_model import TokenModel
+from kerasllm.signing import trust
 from kerasllm.training.span_loss import SoftenedSpanDivergence
 
 ANSWERING = "answering.json"
@@ -188,6 +189,8 @@ class AnswerModel(TokenModel):
         folder = Path(folder)
         if (folder / "recipe.yaml").is_file():
             folder = folder / "model"
+        if folder.exists():
+            trust.check(folder)
         if not finds_answers(folder):
             raise PresetError(
                 f"{folder} holds no model that finds answers",

@@ -42,8 +42,8 @@ def answer_texts(
             Defaults to `None`: that.
 
     Returns:
-        What `described` does of each, in order, with the question under `text` and the context under
-        `text_pair`.
+        What `described` does of each, in order, with the question under `text` and the context
+        under `text_pair`.
     """
     pairs, windows = prepared or Prepared(pairs, model.cut(pairs))
     outputs = logits(windows.tokens) if logits else token_logits(model, windows.tokens)

@@ -213,8 +213,13 @@ class QuestionAnswering(Task):
         "has_answer_questions": "questions with an answer",
         "no_answer_questions": "questions without an answer",
     }
-    evaluate_options = ("text", "text_pair", "label", "encoding", "delimiter", "output")
-    predict_options = ("text", "text_pair", "encoding", "delimiter")
+    evaluate_options = (
+        *("text", "text_pair", "label", "encoding", "delimiter", "on_bad_row", "output"),
+    )
+    predict_options = (
+        *("text", "text_pair", "encoding", "delimiter", "question", "context", "n_best"),
+    )
+    writes_document = True
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
     formats = ("saved_model", "transformers", "litert", "onnx")
 
@@ -380,8 +385,8 @@ class QuestionAnswering(Task):
                 "The questions are within articles, as SQuAD has them, and predictions are written "
                 "beside rows",
                 where=files[0].name,
-                fix="answer them with `kerasllm evaluate RUN --data FILE --output answers.json`, or "
-                "give a file with a question and a context in each row",
+                fix="answer them with `kerasllm evaluate RUN --data FILE --output answers.json`, "
+                "or give a file with a question and a context in each row",
             )
         return Source(
             spec,
@@ -421,9 +426,10 @@ class QuestionAnswering(Task):
         chunk: int = 2048,
         options: PredictOptions | None = None,
     ) -> Iterator[dict]:
-        from kerasllm.models.answer_texts import answer_stream
+        from kerasllm.models.answer_texts import N_BEST, answer_stream
 
-        return answer_stream(model, inputs, chunk=chunk)
+        n_best = options and options.n_best
+        return answer_stream(model, inputs, n_best=n_best or N_BEST, chunk=chunk)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
@@ -491,9 +497,8 @@ class QuestionAnswering(Task):
             facts.append(("validation", f"{held} held out of train, whole contexts"))
         facts.append(("read as", data.sources["train"].description()))
         without = sum(not one for one in data.train.references)
-        facts.append(
-            ("no answer", f"{without:,} training questions have none" if without else "all have one")
-        )
+        none = counted(without, "training question has none", "training questions have none")
+        facts.append(("no answer", none if without else "all training questions have one"))
         if data.may_have_none and data.validation is None:
             told.append("no answer: the threshold stays at 0, as there is no validation data")
         return DataFacts(facts, [], told)
