@@ -69,7 +69,7 @@ STARTERS = {
     "questions": Starter(
         files={"train": "questions_train.json.gz", "test": "questions_test.json.gz"},
         label_names=None,
-        licence="MIT; CC BY-SA 3.0, CC BY 2.5",
+        licence="MIT, CC BY-SA 3.0, CC BY 2.5",
         description="Questions on sentences with their answers (QAMR): 6,787 and 1,969 questions",
     ),
     "chat": Starter(

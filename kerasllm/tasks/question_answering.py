@@ -603,9 +603,16 @@ class QuestionAnswering(Task):
             source = source_of(data, spec, part)
         else:
             source = QuestionSource(spec, split=part, on_bad_row="skip")
-        pairs = ((one.question, one.context) for one in source.questions())
+        longest = model.answering.max_question_length + 2
+
+        def pairs() -> Iterator[tuple[str, str]]:
+            for one in source.questions():
+                # One that is cut is other tokens to those who do not cut it.
+                if len(model.tokenizer.encode([one.question], longest + 1)[0]) <= longest:
+                    yield one.question, one.context
+
         return Samples(
-            pairs, source.files, source.fingerprint if data else None, noun="question"
+            pairs(), source.files, source.fingerprint if data else None, noun="question"
         )
 
     def stand_in(self, model: AnswerModel) -> str:
