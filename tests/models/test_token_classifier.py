@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kerasllm.compression.distill import distilled
+from kerasllm.compression.quantize import quantize
 from kerasllm.compression.student import student_of
 from kerasllm.data.labels import Labels
 from kerasllm.data.rows import TokensInMemory
@@ -20,6 +21,7 @@ from kerasllm.export.graph_word_piece import GraphWordPiece
 from kerasllm.models.encoder import build_task, is_trained, load_task
 from kerasllm.models.token_classifier import Tagging, TokenClassifier, trained_head
 from kerasllm.models.token_outputs import token_logits
+from kerasllm.recipe.compression import Quantization
 from kerasllm.tasks.task import find
 
 NAMES = ["O", "B-X", "I-X", "B-Y", "I-Y"]
@@ -217,6 +219,17 @@ def test_a_student_learns_from_a_teacher(model):
     losses = history.history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert spans_of(student, TEXTS[:1]) is not None
+
+
+def test_it_is_quantized_and_opens_again(toy_preset, tmp_path):
+    model = made(toy_preset)
+    expected = model.tag(TEXTS[:1])[0]["tags"]
+    quantize(model.task.backbone, Quantization(method="int8"))
+    model.save_to_preset(tmp_path)
+    again = TokenClassifier.from_preset(tmp_path)
+    assert again.packed is not None
+    found = again.tag(TEXTS[:1])[0]["tags"]
+    assert sum(map(str.__eq__, found, expected)) >= len(expected) - 1
 
 
 def test_python_says_how_it_trains(model):
