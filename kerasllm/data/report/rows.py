@@ -12,7 +12,7 @@ from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
-from kerasllm.errors import DataError
+from kerasllm.errors import DataError, cut
 
 if TYPE_CHECKING:
     from kerasllm.data.chat.shapes import UnclearShape
@@ -145,7 +145,7 @@ def _in_words(unread: Sequence[str]) -> str:
     """Returns what follows a description where columns are not read."""
     more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
     named = ", ".join(map(repr, unread[:_MOST_UNREAD]))
-    return f"; not read: {named}{more}" if unread else ""
+    return cut(f"; not read: {named}{more}") if unread else ""
 
 
 def _unread(source: Source) -> list[str]:
