@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import shlex
+import sys
 
 import click
 
@@ -47,6 +49,14 @@ from kerasllm.serving.limits import Limits
     help="Its private key in PEM.  [default: in the file of the certificate]",
 )
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From SIGTERM to the end: answers that take longer are broken off.",
+)
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
 @click.option(
@@ -66,6 +76,7 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     adapter: str | None,
+    grace: float,
     max_body: str,
     **limits: int | None,
 ) -> None:
@@ -97,7 +108,7 @@ def serve(
             err=True,
         )
     import_tensorflow()
-    run_serve(
+    ended = run_serve(
         run,
         host=host,
         port=port,
@@ -109,9 +120,14 @@ def serve(
         origins=cors,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        grace=grace,
         notify=lambda line: click.echo(line, err=True),
         started=lambda served: click.echo(_welcome(served, key is not None, tls_cert)),
     )
+    if not ended:
+        # A call of the model hangs: the interpreter's own end would wait for it, or break it.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _short(limits: dict[str, int | None]) -> dict[str, int | None]:

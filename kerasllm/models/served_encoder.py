@@ -37,8 +37,8 @@ class ServedEncoder:
         names = model.input_names
         inputs = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in names}
         lengths, most = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-        packs = model.packed is not None and model.pad_to is None
-        compute = PackedEncoder(model.task) if packs else self._padded_logits
+        self._packs = model.packed is not None and model.pad_to is None
+        compute = PackedEncoder(model.task) if self._packs else self._padded_logits
         self._forward = tf.function(
             compute, input_signature=[inputs, lengths, most], autograph=False
         )
@@ -61,10 +61,10 @@ class ServedEncoder:
         pad_id, names = self._model.tokenizer.pad_token_id, self._model.input_names
         lengths = tokens.lengths[rows].astype(np.int32)
         inputs = model_inputs(tokens, rows, self._width(int(lengths[-1])), names, pad_id)
-        more = size_holding(len(rows)) - len(rows)
-        # Rows that make the number of them one of the sizes repeat the first, the shortest.
+        # Rows of padding cost a token each, where only tokens are computed.
+        more = size_holding(len(rows), steps=1 if self._packs else 2) - len(rows)
         inputs = {name: _repeated(inputs[name], more) for name in names}
-        lengths = _repeated(lengths, more)
+        lengths = np.append(lengths, np.ones(more, np.int32))
         most_tokens = size_holding(int(lengths.sum()), _STEP, steps=4)
         found = self._forward(inputs, tf.constant(lengths), tf.constant(most_tokens))
         return found.numpy()[: len(rows)]

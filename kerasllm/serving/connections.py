@@ -1,4 +1,4 @@
-"""Connections that send nothing, or ever so slowly, take no place from those that ask."""
+"""Connections that send or read nothing, or ever so slowly, take no place from those that ask."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import resource
 import ssl
 from collections import OrderedDict
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasllm.serving.tls import handshakes
 
 SECONDS_FOR_HEADERS = 10.0
 """From the beginning of a connection, or of its next request, to the end of the headers."""
+SECONDS_TO_READ = 60.0
+"""While a client reads nothing of its answer, and no more of it fits into the buffers."""
 
 # Files that the process has open beside connections.
 _OTHER_FILES = 256
@@ -37,7 +40,10 @@ def most_connections() -> int:
 
 
 def protocol(
-    most: int, seconds: float = SECONDS_FOR_HEADERS, context: ssl.SSLContext | None = None
+    most: int,
+    seconds: float = SECONDS_FOR_HEADERS,
+    context: ssl.SSLContext | None = None,
+    seconds_to_read: float = SECONDS_TO_READ,
 ) -> type[asyncio.Protocol]:
     """Returns the class of a server's connections.
 
@@ -47,6 +53,7 @@ def protocol(
         seconds: How long the headers of a request may take. Defaults to `10.0`.
         context: What connections are encrypted by, who have as long again for it. Defaults to
             `None`: they are not.
+        seconds_to_read: How long a client may read nothing of its answer. Defaults to `60.0`.
     """
     silent: OrderedDict[asyncio.Protocol, None] = OrderedDict()
 
@@ -56,6 +63,7 @@ def protocol(
 
     class _Connection(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
+        _reading: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -76,8 +84,27 @@ def protocol(
             if not self.transport.is_closing() and self not in silent and not self._is_asked():
                 silent[self] = None
 
+        def send_400_response(self, msg: str) -> None:
+            if self._is_asked():
+                # What is not the rest of its request: nobody waits for the answer any more.
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:
+                self.transport.close()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reading = self.loop.call_later(seconds_to_read, self._close)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unset_reading()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._unset()
+            self._unset_reading()
             super().connection_lost(exc)
 
         def _is_asked(self) -> bool:
@@ -92,6 +119,11 @@ def protocol(
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
+
+        def _unset_reading(self) -> None:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
 
         def _close(self) -> None:
             self._unset()

@@ -52,9 +52,10 @@ def serve(
     origins: Sequence[str] = (),
     tls_cert: str | None = None,
     tls_key: str | None = None,
+    grace: float = 30.0,
     notify: Callable[[str], None] = lambda line: None,
     started: Callable[[Served], None] = lambda served: None,
-) -> None:
+) -> bool:
     """Serves the model of a run or a preset until SIGTERM or Ctrl-C.
 
     Args:
@@ -71,8 +72,13 @@ def serve(
         tls_cert: The PEM file of a certificate, to answer over HTTPS. Defaults to `None`: over
             HTTP.
         tls_key: The PEM file of its private key. Defaults to `None`: it is in the same file.
+        grace: Seconds from the signal to the end: answers that take longer are broken off. Defaults
+            to `30.0`.
         notify: Called with a line before something slow. Defaults to nothing.
         started: Called when requests are answered. Defaults to nothing.
+
+    Returns:
+        Whether nothing computes any more; a call of the model that hangs is left behind.
 
     Raises:
         KerasllmError: If the model cannot be opened, the certificate cannot be used, or the address
@@ -103,13 +109,15 @@ def serve(
         app = build_app(endpoints, worker, metrics, key, hosts=hosts, origins=origins)
         scheme = "http" if context is None else "https"
         served = Served(name, address_of(taken, scheme), *endpoints.example)
+        server = Server(app, lambda: started(served), context, grace)
         worker.start()
         try:
             # uvicorn raises the signal that ended it again: it was obeyed, and is no failure.
             with asked_to_stop(lambda signal: None):
-                Server(app, lambda: started(served), context).run(sockets=[taken])
+                server.run(sockets=[taken])
         finally:
-            worker.close()
+            ended = worker.close(server.seconds_left)
+    return ended
 
 
 def read_key(file: str | None) -> str | None:
