@@ -131,7 +131,8 @@ class Distilled(TextModel):
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
             # A padding row has no tokens.
             parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
-            of_row = share if share.shape.rank == 1 else tf.reduce_sum(share, -1)
+            of_row = tf.convert_to_tensor(share)
+            of_row = of_row if of_row.shape.rank == 1 else tf.reduce_sum(of_row, -1)
             of_tokens = of_row[:, None] * parts
             matched = keras.distillation.FeatureDistillation(
                 [_shared(self._hidden_loss, of_tokens)] * len(found["hidden"])
