@@ -12,7 +12,7 @@ from the cache: here equivalents replace them, which XLA compiles to the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
@@ -21,12 +21,14 @@ from kerasllm.runtime.stable_names import stable_names
 _BITS = 32
 
 
-def fused(function: Callable) -> Callable:
+def fused(function: Callable, constants: Collection[int] = ()) -> Callable:
     """Returns a function that XLA compiles, once a shape, as its gradient is.
 
     Args:
         function: Takes tensors (those of a floating dtype have gradients) and returns a
             tensor or a list of tensors. It reads no variable.
+        constants: The places of arguments of a floating dtype that have no gradient. Defaults to
+            `()`.
 
     Example:
 
@@ -36,9 +38,12 @@ def fused(function: Callable) -> Callable:
     """
     forward = tf.function(function, jit_compile=True, autograph=False)
 
+    def varies(place, argument) -> bool:
+        return argument.dtype.is_floating and place not in constants
+
     @tf.function(jit_compile=True, autograph=False)
     def backward(arguments, upstream):
-        watched = [each for each in arguments if each.dtype.is_floating]
+        watched = [each for place, each in enumerate(arguments) if varies(place, each)]
         with tf.GradientTape() as tape:
             tape.watch(watched)
             outputs = function(*arguments)
@@ -56,11 +61,30 @@ def fused(function: Callable) -> Callable:
             upstream = list(upstream) if isinstance(outputs, (list, tuple)) else upstream[0]
             with stable_names(f"{name}_gradient"):
                 found = iter(backward(arguments, upstream))
-            return [next(found) if each.dtype.is_floating else None for each in arguments]
+            return [
+                next(found) if varies(place, each) else None
+                for place, each in enumerate(arguments)
+            ]
 
         return outputs, gradient
 
     return lambda *arguments: call(*map(tf.convert_to_tensor, arguments))
+
+
+def compiled(function: Callable, name: str) -> Callable:
+    """Returns a function that XLA compiles, once a shape, and that has no gradient.
+
+    Args:
+        function: Takes and returns tensors. It reads no variable.
+        name: Letters, digits and underscores.
+    """
+    traced = tf.function(function, jit_compile=True, autograph=False)
+
+    def call(*arguments):
+        with stable_names(name):
+            return traced(*arguments)
+
+    return call
 
 
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
