@@ -139,7 +139,9 @@ class FusedDecoder:
         return prepared
 
     def _embed(self, token_ids, segment_ids) -> tf.Tensor:
-        x = tf.cast(tf.gather(self._embedding.embeddings.value, token_ids), self._dtype)
+        embeddings = self._embedding.embeddings
+        x = tf.cast(tf.gather(embeddings.value, token_ids), self._dtype)
+        x = x if embeddings.trainable else tf.stop_gradient(x)
         backbone = self._backbone
         if not isinstance(backbone, keras_hub.models.GPT2Backbone):
             return x
