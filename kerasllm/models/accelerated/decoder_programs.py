@@ -1,6 +1,8 @@
 """What stands between two products of a decoder's layer, each piece one XLA program.
 
-All layers of a model share these programs: XLA compiles each once a shape. See `fused_operations`.
+All layers of a model share these programs: XLA compiles each once a shape. The gradient of a piece
+is computed of what it gave, where that suffices: what it was given is not kept then. See
+`fused_operations`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kerasllm.models.accelerated.fused_operations import dropout, fused, layer_norm, softmax
+from kerasllm.models.accelerated.fused_operations import (
+    compiled,
+    dropout,
+    halved,
+    layer_norm,
+)
 
 _HIDDEN = -1e9
 
@@ -29,21 +36,31 @@ class Summed(NamedTuple):
     biased: bool
     bias_trains: bool
 
-    def constants(self, start: int) -> tuple[int, ...]:
-        """Returns the places of what has no gradient, where the first summand is at `start`."""
-        frozen = self.biased and not self.bias_trains
-        return (start + self.summands,) if frozen else ()
+    @property
+    def tensors(self) -> int:
+        """How many tensors there are."""
+        return self.summands + self.biased
 
-    def take(self, tensors) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        """Returns the sum, float32, and the tensors that are left."""
-        product = _add(tensors[: self.summands])
-        rest = tensors[self.summands :]
-        if self.biased:
-            # Flat, where the product has an axis of heads.
-            own = product.shape[-1:] if len(product.shape) == 2 else product.shape[-2:]
-            product += tf.reshape(_float32(rest[0]), own)
-            rest = rest[1:]
-        return product, tuple(rest)
+    def sum(self, tensors) -> tf.Tensor:
+        """Returns the sum of all of them, float32; for use in a program."""
+        product = sum(map(_float32, tensors[: self.summands]))
+        if not self.biased:
+            return product
+        # Flat, where the product has an axis of heads.
+        own = product.shape[-1:] if len(product.shape) == 2 else product.shape[-2:]
+        return product + tf.reshape(_float32(tensors[-1]), own)
+
+    def of_bias(self, gradient: tf.Tensor, dtype: tf.DType) -> list[tf.Tensor]:
+        """Returns the gradient of a bias that trains, in a list; for use in a program."""
+        if not (self.biased and self.bias_trains):
+            return []
+        axes = 1 if len(gradient.shape) == 2 else 2
+        summed = tf.reduce_sum(_float32(gradient), range(len(gradient.shape) - axes))
+        return [tf.cast(tf.reshape(summed, [-1]), dtype)]
+
+    def gradients(self, of_product: tf.Tensor, of_bias: list[tf.Tensor]) -> list:
+        """Returns the gradients of all tensors, `None` for a bias that does not train."""
+        return [of_product] * self.summands + ((of_bias or [None]) if self.biased else [])
 
 
 class Norm(NamedTuple):
@@ -59,17 +76,25 @@ class Norm(NamedTuple):
     epsilon: float
     trains: bool
 
-    def constants(self, start: int) -> tuple[int, ...]:
-        """Returns the places of what has no gradient, where the scale is at `start`."""
-        return () if self.trains else tuple(range(start, start + self.parts))
-
     def compute(self, x: tf.Tensor, parts) -> tf.Tensor:
-        """Returns float32 `x` normalised, in a program."""
+        """Returns float32 `x` normalised; for use in a program."""
         scale, *shift = map(_float32, parts)
         if shift:
             return layer_norm(x, scale, *shift, self.epsilon)
-        mean = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-        return x * tf.pow(mean + self.epsilon, -0.5) * scale
+        return x * tf.pow(_row_means(tf.square(x)) + self.epsilon, -0.5) * scale
+
+    def gradient(self, x: tf.Tensor, parts, upstream: tf.Tensor) -> tuple[tf.Tensor, list]:
+        """Returns the gradients of float32 `x` and, where they train, of the parts."""
+        watched = [x, *parts] if self.trains else [x]
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            outputs = self.compute(x, parts)
+        of_x, *of_parts = tape.gradient(outputs, watched, upstream)
+        return of_x, of_parts
+
+    def gradients(self, of_parts: list) -> list:
+        """Returns what `gradient` gave of the parts, `None` where they do not train."""
+        return of_parts or [None] * self.parts
 
 
 @functools.cache
@@ -79,7 +104,21 @@ def normalising(norm: Norm, dtype: tf.DType) -> Callable:
     def normalise(x, *parts):
         return tf.cast(norm.compute(_float32(x), parts), dtype)
 
-    return fused(normalise, norm.constants(1))
+    def gradient(x, upstream, *parts):
+        of_x, of_parts = norm.gradient(_float32(x), parts, _float32(upstream))
+        return [tf.cast(of_x, x.dtype), *of_parts]
+
+    forward, backward = compiled(normalise, "norm"), compiled(gradient, "norm_gradient")
+
+    @tf.custom_gradient
+    def call(x, *parts):
+        def gradients(upstream):
+            of_x, *of_parts = backward(x, upstream, *parts)
+            return [of_x, *norm.gradients(of_parts)]
+
+        return forward(*_constant(x, *parts)), gradients
+
+    return call
 
 
 @functools.cache
@@ -90,12 +129,36 @@ def adding(product: Summed, rate: float, norm: Norm, dtype: tf.DType) -> Callabl
     """
 
     def add(x, seed, *rest):
-        summed, parts = product.take(rest)
-        added = tf.cast(_float32(x) + dropout(summed, rate, seed), dtype)
-        return [added, tf.cast(norm.compute(_float32(added), parts), dtype)]
+        summed = dropout(product.sum(rest[: product.tensors]), rate, seed)
+        added = tf.cast(_float32(x) + summed, dtype)
+        return [added, tf.cast(norm.compute(_float32(added), rest[product.tensors :]), dtype)]
 
-    start = 2 + product.summands + product.biased
-    return fused(add, (*product.constants(2), *norm.constants(start)))
+    def gradient(added, seed, of_added, of_normed, bias_dtype, *parts):
+        of_x, of_parts = norm.gradient(_float32(added), parts, _float32(of_normed))
+        of_x += _float32(of_added)
+        of_product = dropout(of_x, rate, seed)
+        of_bias = product.of_bias(of_product, bias_dtype.dtype)
+        dropped = [tf.cast(of_product, dtype)] if rate else []
+        return [tf.cast(of_x, dtype), *dropped, *of_bias, *of_parts]
+
+    forward, backward = compiled(add, "add"), compiled(gradient, "add_gradient")
+
+    @tf.custom_gradient
+    def call(x, seed, *rest):
+        added, normed = forward(*_constant(x, seed, *rest))
+        parts = rest[product.tensors :]
+
+        def gradients(of_added, of_normed):
+            bias_dtype = tf.zeros([0], rest[product.tensors - 1].dtype)
+            of_x, *found = backward(added, seed, of_added, of_normed, bias_dtype, *parts)
+            of_product = found.pop(0) if rate else of_x
+            of_bias = [found.pop(0)] if product.biased and product.bias_trains else []
+            of_summands = product.gradients(of_product, of_bias)
+            return [of_x, None, *of_summands, *norm.gradients(found)]
+
+        return (added, normed), gradients
+
+    return call
 
 
 @functools.cache
@@ -120,9 +183,9 @@ def splitting(
         dtype: What it gives.
     """
     queries, keys, size = shape
+    trains = any(norm.trains for norm in norms)
 
-    def split(cosine, sine, *rest):
-        whole, parts = product.take(rest)
+    def split(whole, parts, cosine, sine):
         rows, length = tf.unstack(tf.shape(whole)[:2])
         *turned, value = tf.split(whole, [queries, keys, keys], 2)
         for place, norm in enumerate(norms):
@@ -136,9 +199,32 @@ def splitting(
             found.append(tf.cast(x, dtype))
         return found
 
-    start = 2 + product.summands + product.biased
-    of_norms = [norm.constants(start + place) for place, norm in enumerate(norms)]
-    return fused(split, (0, 1, *product.constants(2), *(each for one in of_norms for each in one)))
+    def whole_split(cosine, sine, *rest):
+        return split(product.sum(rest[: product.tensors]), rest[product.tensors :], cosine, sine)
+
+    def gradient(cosine, sine, upstream, *rest):
+        whole, parts = product.sum(rest[: product.tensors]), rest[product.tensors :]
+        watched = [whole, *parts] if trains else [whole]
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            outputs = split(whole, parts, cosine, sine)
+        of_whole, *of_parts = tape.gradient(outputs, watched, list(upstream))
+        of_bias = product.of_bias(of_whole, rest[product.tensors - 1].dtype)
+        return [tf.cast(of_whole, rest[0].dtype), *of_bias, *of_parts]
+
+    forward, backward = compiled(whole_split, "split"), compiled(gradient, "split_gradient")
+
+    @tf.custom_gradient
+    def call(cosine, sine, *rest):
+        def gradients(*upstream):
+            of_product, *found = backward(cosine, sine, upstream, *rest)
+            of_bias = [found.pop(0)] if product.biased and product.bias_trains else []
+            of_norms = found or [None] * len(norms)
+            return [None, None, *product.gradients(of_product, of_bias), *of_norms]
+
+        return forward(*_constant(cosine, sine, *rest)), gradients
+
+    return call
 
 
 @functools.cache
@@ -151,8 +237,7 @@ def attending(
     and those before it in its segment.
     """
 
-    @fused
-    def attend(scores, seed, *segments):
+    def shares_of(scores, segments):
         length = tf.shape(scores)[-1]
         distance = tf.range(length)[:, None] - tf.range(length)[None, :]
         visible = distance >= 0
@@ -161,16 +246,50 @@ def attending(
         if packed:
             [own] = segments
             visible = (visible & (own[:, :, None] == own[:, None, :]))[:, None]
-        shares = softmax(tf.where(visible, _float32(scores) * scale, _HIDDEN))
-        return tf.cast(dropout(shares, rate, seed), dtype)
+        scores = tf.where(visible, _float32(scores) * scale, _HIDDEN)
+        weights = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+        return weights / _row_sums(weights)
 
-    return attend
+    def attend(scores, seed, *segments):
+        return tf.cast(dropout(shares_of(scores, segments), rate, seed), dtype)
+
+    def gradient(given, seed, upstream, *segments):
+        # Without dropout what was given are the shares themselves.
+        shares = shares_of(given, segments) if rate else _float32(given)
+        upstream = dropout(_float32(upstream), rate, seed)
+        products = upstream * shares
+        return tf.cast((products - shares * _row_sums(products)) * scale, dtype)
+
+    forward, backward = compiled(attend, "attend"), compiled(gradient, "attend_gradient")
+
+    @tf.custom_gradient
+    def call(scores, seed, *segments):
+        shares = forward(*_constant(scores, seed, *segments))
+
+        def gradients(upstream):
+            found = backward(scores if rate else shares, seed, upstream, *segments)
+            return [found, None, *(None for _ in segments)]
+
+        return shares, gradients
+
+    return call
 
 
 @functools.cache
 def dropping(rate: float) -> Callable:
     """Returns what drops elements: `(x, seed)`."""
-    return fused(lambda x, seed: tf.cast(dropout(_float32(x), rate, seed), x.dtype))
+
+    def drop(x, seed):
+        return tf.cast(dropout(_float32(x), rate, seed), x.dtype)
+
+    # Its gradient is that of the same elements.
+    forward, backward = compiled(drop, "drop"), compiled(drop, "drop_gradient")
+
+    @tf.custom_gradient
+    def call(x, seed):
+        return forward(*_constant(x, seed)), lambda upstream: [backward(upstream, seed), None]
+
+    return call
 
 
 @functools.cache
@@ -178,9 +297,28 @@ def activating(product: Summed, function: Callable, dtype: tf.DType) -> Callable
     """Returns what activates a product: `(*product)`."""
 
     def activate(*rest):
-        return tf.cast(function(product.take(rest)[0]), dtype)
+        return tf.cast(function(product.sum(rest)), dtype)
 
-    return fused(activate, product.constants(0))
+    def gradient(upstream, *rest):
+        summed = product.sum(rest)
+        with tf.GradientTape() as tape:
+            tape.watch(summed)
+            outputs = function(summed)
+        of_product = tape.gradient(outputs, summed, _float32(upstream))
+        of_bias = product.of_bias(of_product, rest[-1].dtype)
+        return [tf.cast(of_product, rest[0].dtype), *of_bias]
+
+    forward, backward = compiled(activate, "activate"), compiled(gradient, "activate_gradient")
+
+    @tf.custom_gradient
+    def call(*rest):
+        def gradients(upstream):
+            of_product, *of_bias = backward(upstream, *rest)
+            return product.gradients(of_product, of_bias)
+
+        return forward(*_constant(*rest)), gradients
+
+    return call
 
 
 @functools.cache
@@ -188,17 +326,48 @@ def gating(gate: Summed, product: Summed, dtype: tf.DType) -> Callable:
     """Returns what multiplies a product by the SiLU of another one: `(*gate, *product)`."""
 
     def activate(*rest):
-        gated, rest = gate.take(rest)
-        # The sigmoid, without an operation that goes through MLIR.
-        silu = gated * (0.5 * tf.tanh(0.5 * gated) + 0.5)
-        return tf.cast(silu * product.take(rest)[0], dtype)
+        gated, summed = gate.sum(rest[: gate.tensors]), product.sum(rest[gate.tensors :])
+        return tf.cast(gated * _sigmoid(gated) * summed, dtype)
 
-    start = gate.summands + gate.biased
-    return fused(activate, (*gate.constants(0), *product.constants(start)))
+    def gradient(upstream, *rest):
+        gated, summed = gate.sum(rest[: gate.tensors]), product.sum(rest[gate.tensors :])
+        sigmoid, upstream = _sigmoid(gated), _float32(upstream)
+        of_gate = upstream * summed * sigmoid * (1.0 + gated * (1.0 - sigmoid))
+        return [tf.cast(of_gate, dtype), tf.cast(upstream * gated * sigmoid, dtype)]
+
+    forward, backward = compiled(activate, "gate"), compiled(gradient, "gate_gradient")
+
+    @tf.custom_gradient
+    def call(*rest):
+        def gradients(upstream):
+            of_gate, of_product = backward(upstream, *rest)
+            return [*gate.gradients(of_gate, []), *product.gradients(of_product, [])]
+
+        return forward(*_constant(*rest)), gradients
+
+    return call
 
 
-def _add(summands) -> tf.Tensor:
-    return sum(map(_float32, summands))
+def _constant(*tensors) -> list[tf.Tensor]:
+    """Returns tensors of which TensorFlow keeps nothing for a gradient of its own."""
+    return [tf.stop_gradient(tensor) for tensor in tensors]
+
+
+def _row_sums(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sums along the last axis, kept as one: as a product, which XLA vectorizes."""
+    shape = tf.shape(x)
+    flat = tf.reshape(x, [-1, shape[-1]])
+    sums = tf.matmul(flat, tf.ones([shape[-1], 1]))
+    return tf.reshape(sums, tf.concat([shape[:-1], [1]], 0))
+
+
+def _row_means(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(halved(x, tf.add, 2), -1, keepdims=True) / x.shape[-1]
+
+
+def _sigmoid(x: tf.Tensor) -> tf.Tensor:
+    # In XLA's polynomial of tanh, which is faster than its exponential and a division.
+    return 0.5 * tf.tanh(0.5 * x) + 0.5
 
 
 def _turned(x: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from kerasllm.models.accelerated.fused_operations import compiled
+from kerasllm.models.accelerated.fused_operations import compiled, halved
 from kerasllm.training.chunked_loss import in_pieces
+from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
+
+# Halves of a row of logits, and of these: more make programs long.
+_TIMES = 3
 
 
 def fused_loss(
@@ -68,17 +72,48 @@ def fused_loss(
 
 def _of_logits(loss: keras.losses.Loss) -> Callable:
     """Returns what gives of logits the loss, hits, and the gradient of the logits."""
+    smoothing = _smoothing_of(loss)
 
     def compute(logits, y, share):
         values = tf.cast(logits, tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            total = loss(y, values, sample_weight=share)
-        gradient = tf.cast(tape.gradient(total, values), logits.dtype)
+        classes = tf.range(logits.shape[-1])
+        highest = tf.reduce_max(halved(values, tf.maximum, _TIMES), -1, keepdims=True)
         # The first of the highest, as argmax gives it, which XLA computes one by one.
-        highest = tf.reduce_max(logits, -1, keepdims=True)
-        count = logits.shape[-1]
-        first = tf.reduce_min(tf.where(logits == highest, tf.range(count), count), -1)
-        return total, tf.cast(tf.equal(first, y), tf.float32), gradient
+        places = tf.where(values == highest, classes, logits.shape[-1])
+        first = tf.reduce_min(halved(places, tf.minimum, _TIMES), -1)
+        if smoothing is None:
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                total = loss(y, values, sample_weight=share)
+            gradient = tape.gradient(total, values)
+        else:
+            total, gradient = _crossentropy(values, highest, y, share, smoothing)
+        hits = tf.cast(tf.equal(first, y), tf.float32)
+        return total, hits, tf.cast(gradient, logits.dtype)
 
     return compiled(compute, "loss")
+
+
+def _crossentropy(values, highest, y, share, smoothing: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sum of the cross-entropies, counted by their shares, and the gradient."""
+    count = values.shape[-1]
+    weights = tf.exp(values - highest)
+    total = tf.reduce_sum(halved(weights, tf.add, _TIMES - 1), -1, keepdims=True)
+    own = tf.gather(values, y, batch_dims=1)
+    each = (tf.math.log(total) + highest)[:, 0] - (1.0 - smoothing) * own
+    if smoothing:
+        each -= smoothing * tf.reduce_sum(halved(values, tf.add, _TIMES), -1) / count
+    targets = tf.cast(tf.equal(tf.range(count), y[:, tf.newaxis]), tf.float32)
+    targets = (1.0 - smoothing) * targets + smoothing / count
+    return tf.reduce_sum(share * each), share[:, tf.newaxis] * (weights / total - targets)
+
+
+def _smoothing_of(loss: keras.losses.Loss) -> float | None:
+    """Returns the label smoothing of a cross-entropy; `None` of another loss."""
+    if type(loss) is SmoothedSparseCategoricalCrossentropy:
+        return loss.label_smoothing
+    if type(loss) is not keras.losses.SparseCategoricalCrossentropy:
+        return None
+    config = loss.get_config()
+    plain = config["from_logits"] and config["ignore_class"] is None and config.get("axis", -1) == -1
+    return 0.0 if plain else None

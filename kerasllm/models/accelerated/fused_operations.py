@@ -12,7 +12,7 @@ from the cache: here equivalents replace them, which XLA compiles to the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -21,14 +21,12 @@ from kerasllm.runtime.stable_names import stable_names
 _BITS = 32
 
 
-def fused(function: Callable, constants: Collection[int] = ()) -> Callable:
+def fused(function: Callable) -> Callable:
     """Returns a function that XLA compiles, once a shape, as its gradient is.
 
     Args:
         function: Takes tensors (those of a floating dtype have gradients) and returns a
             tensor or a list of tensors. It reads no variable.
-        constants: The places of arguments of a floating dtype that have no gradient. Defaults to
-            `()`.
 
     Example:
 
@@ -38,12 +36,9 @@ def fused(function: Callable, constants: Collection[int] = ()) -> Callable:
     """
     forward = tf.function(function, jit_compile=True, autograph=False)
 
-    def varies(place, argument) -> bool:
-        return argument.dtype.is_floating and place not in constants
-
     @tf.function(jit_compile=True, autograph=False)
     def backward(arguments, upstream):
-        watched = [each for place, each in enumerate(arguments) if varies(place, each)]
+        watched = [each for each in arguments if each.dtype.is_floating]
         with tf.GradientTape() as tape:
             tape.watch(watched)
             outputs = function(*arguments)
@@ -61,10 +56,7 @@ def fused(function: Callable, constants: Collection[int] = ()) -> Callable:
             upstream = list(upstream) if isinstance(outputs, (list, tuple)) else upstream[0]
             with stable_names(f"{name}_gradient"):
                 found = iter(backward(arguments, upstream))
-            return [
-                next(found) if varies(place, each) else None
-                for place, each in enumerate(arguments)
-            ]
+            return [next(found) if each.dtype.is_floating else None for each in arguments]
 
         return outputs, gradient
 
@@ -146,6 +138,24 @@ def softmax(x: tf.Tensor) -> tf.Tensor:
         return shares, gradient
 
     return compute(x)
+
+
+def halved(x: tf.Tensor, add: Callable, times: int) -> tf.Tensor:
+    """Returns the last axis of a tensor folded, so that less is left to reduce; for a fused function.
+
+    XLA reduces an axis in order, one element at a time; halves are added in vectors.
+
+    Args:
+        x: `[..., size]`, of a known size. It is folded as long as that is even.
+        add: Takes two halves, such as `tf.add` and `tf.maximum`.
+        times: How often.
+    """
+    for _ in range(times):
+        if x.shape[-1] % 2:
+            break
+        half = x.shape[-1] // 2
+        x = add(x[..., :half], x[..., half:])
+    return x
 
 
 def _mixed(number: tf.Tensor) -> tf.Tensor:
