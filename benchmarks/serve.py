@@ -15,12 +15,8 @@ import http.client
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.http_load import crowd, get, quantiles, server
 from benchmarks.measure import machine
 from kerasllm.workflows.trained import Trained, open_trained
 
@@ -42,12 +39,14 @@ def main() -> None:
     prepare = prepare_generator if trained.task.generates else prepare_predict
     path, bodies, call = prepare(trained, options)
     load = os.getloadavg()[0]
-    with server(options) as host:
+    with server(options.run) as started:
+        host = started.host
         console.print(f"One client, {options.calls} calls ...")
         one = alone(host, path, bodies, call, options.calls)
         console.print(f"{options.clients} clients, {options.seconds:g} s ...")
         before = computed(host)
-        many = asyncio.run(crowd(host, path, bodies, options.clients, options.seconds))
+        seen = asyncio.run(crowd(host, path, bodies, options.clients, options.seconds))
+        many = seen.summary()
         calls, rows = (after - first for after, first in zip(computed(host), before, strict=True))
         many["rows_computed_together"] = rows / calls
     result = {
@@ -119,23 +118,6 @@ def prepare_generator(
     return "/v1/chat/completions", bodies, call
 
 
-@contextmanager
-def server(options: argparse.Namespace) -> Iterator[str]:
-    """Gives the host and port of a server; it must end well when it is told to."""
-    command = [sys.executable, "-m", "kerasllm", "serve", options.run, "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        first = process.stdout.readline()
-        if "http://" not in first:
-            raise SystemExit("The server did not start")
-        yield first.rpartition("http://")[2].strip()
-        process.send_signal(signal.SIGTERM)
-        if process.wait(60):
-            raise SystemExit(f"The server ended with status {process.returncode}")
-    finally:
-        process.kill()
-
-
 def alone(host: str, path: str, bodies: Sequence[bytes], call: Callable, calls: int) -> dict:
     """Returns the seconds of one client's requests and of the same model calls, in turn."""
     connection = http.client.HTTPConnection(host)
@@ -161,65 +143,11 @@ def alone(host: str, path: str, bodies: Sequence[bytes], call: Callable, calls: 
     }
 
 
-async def crowd(
-    host: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float
-) -> dict:
-    """Returns what many clients saw that ask without a pause."""
-    latencies: list[float] = []
-    failures: dict[str, int] = {}
-    started = time.perf_counter()
-
-    async def client(number: int) -> None:
-        streams = await asyncio.open_connection(*host.split(":"))
-        while time.perf_counter() - started < seconds:
-            body = bodies[number % len(bodies)]
-            number += clients
-            begun = time.perf_counter()
-            try:
-                status = await request(*streams, host, path, body)
-            except (OSError, EOFError, ValueError) as error:
-                failures[type(error).__name__] = failures.get(type(error).__name__, 0) + 1
-                streams = await asyncio.open_connection(*host.split(":"))
-                continue
-            latencies.append(time.perf_counter() - begun)
-            if status != 200:
-                failures[str(status)] = failures.get(str(status), 0) + 1
-        streams[1].close()
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    lasted = time.perf_counter() - started
-    return {
-        "clients": clients,
-        "seconds": lasted,
-        "requests": len(latencies),
-        "failures": failures,
-        "requests_per_second": len(latencies) / lasted,
-        "request_ms": quantiles(1000 * np.array(latencies)),
-    }
-
-
-async def request(reader, writer, host: str, path: str, body: bytes) -> int:
-    """Sends a request over an open connection, reads its answer and returns the status."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-    length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
-    await reader.readexactly(length)
-    return int(lines[0].split()[1])
-
-
 def computed(host: str) -> tuple[float, float]:
     """Returns how often the model was called so far, and for how many rows in all."""
-    connection = http.client.HTTPConnection(host)
-    connection.request("GET", "/metrics")
-    lines = connection.getresponse().read().decode().splitlines()
+    lines = get(host, "/metrics").decode().splitlines()
     found = dict(line.split(" ", 1) for line in lines if line.startswith("kerasllm_batch_rows_"))
     return tuple(float(found[f"kerasllm_batch_rows_{each}"]) for each in ("count", "sum"))
-
-
-def quantiles(values: np.ndarray) -> dict[str, float]:
-    """Returns the median and the upper percentiles."""
-    return {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 95, 99)}
 
 
 def table(result: dict) -> Table:

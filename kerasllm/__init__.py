@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
     from kerasllm.models.text_classifier import TextClassifier as TextClassifier
+    from kerasllm.models.token_classifier import TokenClassifier as TokenClassifier
     from kerasllm.trained_model import TrainedModel as TrainedModel
     from kerasllm.training.fit import FineTunedModel as FineTunedModel
 else:
@@ -54,6 +55,7 @@ else:
             "FineTunedModel": "training.fit",
             "KerasllmError": "errors",
             "TextClassifier": "models.text_classifier",
+            "TokenClassifier": "models.token_classifier",
             "TrainedModel": "trained_model",
             "bert_classifier": "models.new_classifier",
             "finetune": "jobs",

@@ -11,7 +11,8 @@ import re
 import urllib.parse
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"`<>|]+")
+# Without a bound for the scheme, a long name is searched again from each of its letters.
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,40}://[^\s'\"`<>|]+")
 
 WEB = ("http", "https")
 """The schemes of web servers."""
@@ -88,8 +89,13 @@ class Address:
         """Returns the address of what lies below this one, by its path from here."""
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{path}")
 
-    def without_credentials(self) -> Address:
-        """Returns the address without what gives access."""
+    def without_credentials(self, depth: int = 2) -> Address:
+        """Returns the address without what gives access.
+
+        Args:
+            depth: How deep addresses in its options are searched, such as that of an endpoint;
+                those below are left out. Defaults to `2`.
+        """
         user = self.user
         if self.scheme in ("hdfs", "viewfs", "abfs", "abfss"):
             # The name of a user, of an account or of a container.
@@ -106,7 +112,12 @@ class Address:
                     if key not in secret and key.lower() not in _BESIDE
                 )
         else:
-            options = tuple((key, redact(v)) for key, v in options if key in _OPEN_OPTIONS)
+            options = tuple((key, value) for key, value in options if key in _OPEN_OPTIONS)
+        options = tuple(
+            (key, _redact(value, depth - 1) if depth else value)
+            for key, value in options
+            if depth or "://" not in value
+        )
         return dataclasses.replace(self, user=user, options=options)
 
 
@@ -156,16 +167,19 @@ def redact(text: str) -> str:
     Args:
         text: Any text, such as a command or a message.
     """
+    return _redact(text, 2)
+
+
+def _redact(text: str, depth: int) -> str:
     if "://" not in text or not ("@" in text or "?" in text):
         return text
-    return _IN_TEXT.sub(_without_credentials, text)
 
+    def open_to_all(found: re.Match[str]) -> str:
+        address = Address.parse(found[0])
+        without = address.without_credentials(depth)
+        return found[0] if without == address else str(without)
 
-def _without_credentials(found: re.Match[str]) -> str:
-    text = found[0]
-    address = Address.parse(text)
-    without = address.without_credentials()
-    return text if without == address else str(without)
+    return _IN_TEXT.sub(open_to_all, text)
 
 
 def _is_secret(name: str, value: str) -> bool:

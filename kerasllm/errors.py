@@ -34,15 +34,21 @@ class KerasllmError(Exception):
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        lines = [_cut(self.what, _LONGEST)]
+        lines = [cut(self.what, _LONGEST)]
         if self.where:
-            lines.append(f"  where: {_cut(self.where, _LONGEST_LINE)}")
+            lines.append(f"  where: {cut(self.where)}")
         if self.fix:
-            lines.append(f"  do:    {_cut(self.fix, _LONGEST_LINE)}")
+            lines.append(f"  do:    {cut(self.fix)}")
         return "\n".join(lines)
 
 
-def _cut(text: str, longest: int) -> str:
+def cut(text: str, longest: int = _LONGEST_LINE) -> str:
+    """Returns a text as it is shown: what came from a file may be a megabyte.
+
+    Args:
+        text: The text.
+        longest: So many of its characters are shown. Defaults to `4000`.
+    """
     # Halves of pairs, which no file and no terminal can be written to with, are escaped.
     text = text.encode(errors="backslashreplace").decode()
     if len(text) <= longest:
@@ -64,6 +70,10 @@ class DataError(KerasllmError):
 
 class PresetError(KerasllmError):
     """A pretrained model cannot be found, fetched, verified or read."""
+
+
+class SignatureError(KerasllmError):
+    """A model is not signed, not by a key that is trusted, or not the one that was signed."""
 
 
 class StorageError(KerasllmError):

@@ -13,6 +13,7 @@ from kerasllm.data.tables import as_files
 from kerasllm.errors import DataError, KerasllmError, RecipeError, RunError, worded_for_python
 from kerasllm.models.remote import local
 from kerasllm.run import Run
+from kerasllm.signing import trust
 from kerasllm.tasks.task import PARTS, task_of
 from kerasllm.trained_model import TrainedModel
 from kerasllm.workflows import remote_run
@@ -203,6 +204,7 @@ def _check_preset(name: str | Path) -> None:
     from kerasllm.recipe import load as load_recipe
 
     if isinstance(name, Path):
+        trust.check(name)
         check_folder(name)
     elif name in PRESETS:
         recipe = PRESETS[name].recipe

@@ -16,6 +16,7 @@ from pathlib import Path
 from kerasllm.addresses import is_address
 from kerasllm.errors import RunError
 from kerasllm.json_files import read_json_file
+from kerasllm.signing import trust
 
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
@@ -140,6 +141,7 @@ class Run:
 
         Raises:
             RunError: If there is no such directory, it is not a run, or the run did not finish.
+            SignatureError: If keys are trusted, and none of them has signed it.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -160,6 +162,8 @@ class Run:
                 fix="continue the training: `kerasllm finetune --resume --output "
                 f"{shell_word(run.path)}`",
             )
+        # The one place that all finished runs are opened by, before anything in them is read.
+        trust.check(run.path)
         return run
 
     def read_metrics(self) -> dict:

@@ -315,6 +315,7 @@ class TrainedModel:
         overwrite: bool = False,
         precisions: Sequence[str] = (),
         rows: int | Literal["all"] | None = None,
+        sign: str | Path | None = None,
         verbose: bool = True,
     ) -> Exported:
         """Writes it, as it was saved, in a format that others load, and checks what was written.
@@ -326,6 +327,7 @@ class TrainedModel:
             overwrite: Whether an export that is there is replaced. Defaults to `False`.
             precisions: What the weights are written in. Defaults to `()`: float32; of litert all.
             rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says.
+            sign: The file of a private key to sign the folder with. Defaults to `None`: it is not.
             verbose: Whether progress is shown. Defaults to `True`.
 
         Returns:
@@ -346,6 +348,8 @@ class TrainedModel:
                 overwrite=overwrite,
                 precisions=(precisions,) if isinstance(precisions, str) else tuple(precisions),
                 rows=rows,
+                sign=sign,
+                command="TrainedModel.export",
                 report=Report() if verbose else Report.silent(),
             )
 

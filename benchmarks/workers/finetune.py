@@ -4,7 +4,7 @@
 
 This process only waits for it: between the two is the start of an interpreter, some hundredths of a
 second. `--work KEY ...` names what the peer's work must be equal to, of `steps` and `real_tokens`
-(default: both).
+(default: both); `--quality` the metric of the test data that is told (default: accuracy).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ WORK = ["steps", "real_tokens"]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--work", nargs="+", choices=WORK, default=WORK)
+    parser.add_argument("--quality", default="accuracy", help="a metric of the test data")
     options, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -38,7 +39,7 @@ def main() -> int:
                 "seconds": timing["train_seconds"],
                 "real_token_share": timing["real_tokens"] / timing["processed_tokens"],
                 "work": {key: timing[key] for key in options.work},
-                "quality": {"accuracy": metrics["test"]["accuracy"]},
+                "quality": {options.quality: metrics["test"][options.quality]},
                 "timing": timing,
                 "versions": environment["versions"],
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -106,15 +107,25 @@ def report(
     elif overrides:
         raise click.UsageError("--set changes a recipe: name one with --recipe.")
     from kerasllm.data.readers.files import read_as
+    from kerasllm.output_files import make_folder_of
     from kerasllm.workflows.data_report import data_report, show, write_clean, write_html
     from kerasllm.workflows.report import Report
 
     parts = {"train": files, "validation": validation, "test": test}
+    if html:
+        # A report may take minutes.
+        make_folder_of(Path(html), "--html")
     if deep:
         import_tensorflow()
     found = data_report(
         {
-            part: read_as(spec, part, encoding=encoding, delimiter=delimiter, preferred="text")
+            part: read_as(
+                *(spec, part),
+                encoding=encoding,
+                delimiter=delimiter,
+                preferred="text",
+                classes=True,
+            )
             for part, spec in parts.items()
             if spec
         },
@@ -173,13 +184,20 @@ def convert(
     """
     from kerasllm.data.convert import convert as write
     from kerasllm.data.readers.files import read_as
+    from kerasllm.errors import cut
     from kerasllm.plurals import counted
     from kerasllm.workflows.report import Report
 
     report = Report()
     with report.busy("converting") as busy:
         done = write(
-            read_as(files, "train", encoding=encoding, delimiter=delimiter, preferred="text"),
+            read_as(
+                *(files, "train"),
+                encoding=encoding,
+                delimiter=delimiter,
+                preferred="text",
+                classes=not lines,
+            ),
             output,
             columns=[column for column in (text, text_pair, *label) if column],
             lines=lines,
@@ -188,7 +206,7 @@ def convert(
         )
     report.line(
         f"{output}: {counted(done.rows, 'row')}, each read again and compared; "
-        f"columns {', '.join(done.columns)}"
+        f"columns {cut(', '.join(done.columns))}"
     )
     if done.skipped:
         file, line, why = done.bad_rows[0]

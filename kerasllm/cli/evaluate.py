@@ -29,6 +29,12 @@ from kerasllm.cli.startup import import_tensorflow
 @click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: the recipe's]")
 @encoding_options
 @click.option(
+    "--on-bad-row",
+    type=click.Choice(["error", "skip"]),
+    help="What a row that cannot be used does: end the command, or be left out and counted.  "
+    "[default: the recipe's]",
+)
+@click.option(
     "--stride",
     type=int,
     metavar="N",

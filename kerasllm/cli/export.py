@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from kerasllm.cli.run_argument import RUN
+from kerasllm.cli.sign import password_of
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
     metavar="N|all",
     help="Rows of the run's test data to compare on.  [default: 256; 64 of a language model]",
 )
+@click.option(
+    "--sign",
+    "key",
+    metavar="KEY",
+    help="Sign the folder with this private key; see kerasllm sign --help.",
+)
 def export(
     run: str,
     format: str,
@@ -47,6 +56,7 @@ def export(
     overwrite: bool,
     precisions: tuple[str, ...],
     rows: str | None,
+    key: str | None,
 ) -> None:
     """Write a trained model in a format that others load.
 
@@ -55,6 +65,7 @@ def export(
     kerasllm export my_run --precision bfloat16 --output fast
     kerasllm export my_run --format litert --precision int8 --output phone
     kerasllm export smollm2_135m_instruct --format transformers --output smollm2
+    kerasllm export my_run --format onnx --sign my.key
 
     What was written is run on rows of the run's test data and compared with the model. It is kept
     only if it gives the same outputs; parity.json and README.md in the folder hold the numbers.
@@ -64,6 +75,8 @@ def export(
         "overwrite": overwrite,
         "precisions": precisions,
         "rows": _count(rows),
+        "sign": key,
+        "password": None if key is None else password_of(key),
     }
     from kerasllm.workflows.export import check
     from kerasllm.workflows.export import export as run_export
@@ -72,7 +85,8 @@ def export(
     import_tensorflow()
     from rich.console import Console
 
-    exported = run_export(run, format, **options)
+    command = shlex.join(["kerasllm", *sys.argv[1:]])
+    exported = run_export(run, format, **options, command=command)
     console = Console()
     with console.capture() as shown:
         for table in (_files(exported), _parity(exported)):

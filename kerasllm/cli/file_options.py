@@ -24,8 +24,8 @@ class _Delimiter(click.ParamType):
     name = "delimiter"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        if value not in ("tab", "\\t") and (len(value) != 1 or value in '"\r\n'):
-            self.fail(f"{value!r} is not one character, nor tab")
+        if value not in ("tab", "\\t", "^A", "::") and (len(value) != 1 or value in '"\r\n'):
+            self.fail(f"{value!r} is not one character, nor tab, ^A (of Hive) or ::")
         return value
 
 

@@ -26,6 +26,8 @@ _VERBS = {
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
     "compress": "Make a smaller model of a run.",
+    "sign": "Sign a run, an export or a preset with a key of yours.",
+    "verify": "Check the signature, the checksums and the audit trail of a run.",
     "data": "Report on data, clean and convert them.",
     "recipes": "List, show, copy and check recipes.",
     "presets": "List and fetch pretrained models.",

@@ -77,11 +77,12 @@ def predict(
     cat reviews.txt | kerasllm predict my_run --json
 
     Without TEXT and --input, texts are read from stdin, one a line, pairs with a tab between them.
-    What is printed is a label and its probability, or labels, or a score, and the text, separated
-    by tabs.
+    What is printed is a label and its probability, or labels, or a score, or spans, and the text,
+    separated by tabs.
 
     A file of predictions has a row for each row of FILE, in order: its columns, then those of the
-    prediction. One whose name FILE has already, such as label, becomes predicted_label. An
+    prediction; of a model that finds spans csv and tsv have a row for each span, and OUTPUT may end
+    in .conll. One whose name FILE has already, such as label, becomes predicted_label. An
     interrupted one is kept in OUTPUT.partial, for --resume.
     """
     from kerasllm.tasks.task import PredictOptions
@@ -98,7 +99,7 @@ def predict(
             )
     _refuse_two_sources(texts, inputs)
     files = () if inputs == ("-",) else inputs
-    target = output_of(output, resume, files)
+    target = output_of(output, resume, files, trained.task.text_suffixes)
     kept = columns_to_keep(identifier, keep, of_files=bool(files))
     show = None if as_json else functools.partial(_line, trained.task)
     if files:
@@ -169,7 +170,13 @@ def _predictor(
         for prediction in run_predict(trained, inputs, options=options, chunk=chunk):
             yield {name: value for name, value in prediction.items() if name not in drop}
 
-    return Predictor(compute, chunk, {"raw": dict, "flat": task.flat, "typed": task.columns})
+    forms = {
+        "raw": dict,
+        "flat": task.lines,
+        "typed": task.columns,
+        "text": lambda prediction: {"text": task.text(prediction)},
+    }
+    return Predictor(compute, chunk, forms)
 
 
 def _line(task, answer: Answer) -> str:
@@ -200,7 +207,7 @@ def _rows_of_arguments(trained, texts: Sequence[str]) -> Iterator[WholeRow]:
 
 
 def _rows_of_stdin(trained) -> Iterator[WholeRow]:
-    from kerasllm.data.readers.sources import text_problem
+    from kerasllm.data.readers.row_checks import text_problem
     from kerasllm.data.readers.text_lines import describe_broken_byte
     from kerasllm.data.readers.whole_rows import WholeRow
 

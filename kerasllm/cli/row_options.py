@@ -72,13 +72,16 @@ def columns_to_keep(
     return named or None
 
 
-def output_of(output: str | None, resume: bool, files: Sequence[str]) -> Output | None:
+def output_of(
+    output: str | None, resume: bool, files: Sequence[str], text_suffixes: Sequence[str] = ()
+) -> Output | None:
     """Returns the file to write, checked; `None` is stdout.
 
     Args:
         output: What `--output` says.
         resume: Whether to resume it.
         files: The files that are read; none where texts come from elsewhere.
+        text_suffixes: As for `Output`. Defaults to none.
 
     Raises:
         CommandError: If it cannot be written, or be resumed.
@@ -91,7 +94,7 @@ def output_of(output: str | None, resume: bool, files: Sequence[str]) -> Output 
         )
     if output is None:
         return None
-    target = Output(Path(output), resume)
+    target = Output(Path(output), resume, tuple(text_suffixes))
     target.check(files)
     if resume and not files:
         raise CommandError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import shlex
+import sys
 
 import click
 
@@ -38,7 +40,23 @@ from kerasllm.serving.limits import Limits
     multiple=True,
     help="Whose pages may ask, as https://example.org; may be repeated.",
 )
+@click.option(
+    "--tls-cert", metavar="FILE", help="A certificate in PEM: answer over HTTPS, and not HTTP."
+)
+@click.option(
+    "--tls-key",
+    metavar="FILE",
+    help="Its private key in PEM.  [default: in the file of the certificate]",
+)
 @click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From SIGTERM to the end: answers that take longer are broken off.",
+)
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
 @click.option(
@@ -55,7 +73,10 @@ def serve(
     api_key_file: str | None,
     allowed_host: tuple[str, ...],
     cors: tuple[str, ...],
+    tls_cert: str | None,
+    tls_key: str | None,
     adapter: str | None,
+    grace: float,
     max_body: str,
     **limits: int | None,
 ) -> None:
@@ -80,8 +101,14 @@ def serve(
             f"--api-key-file or {KEY_VARIABLE}.",
             err=True,
         )
+    elif tls_cert is None and not _is_loopback(host):
+        click.echo(
+            "Warning: texts and the key are sent without encryption. Give --tls-cert and "
+            "--tls-key, or put a proxy with TLS before the server.",
+            err=True,
+        )
     import_tensorflow()
-    run_serve(
+    ended = run_serve(
         run,
         host=host,
         port=port,
@@ -91,9 +118,16 @@ def serve(
         adapter=adapter,
         hosts=allowed_host,
         origins=cors,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        grace=grace,
         notify=lambda line: click.echo(line, err=True),
-        started=lambda served: click.echo(_welcome(served, with_key=key is not None)),
+        started=lambda served: click.echo(_welcome(served, key is not None, tls_cert)),
     )
+    if not ended:
+        # A call of the model hangs: the interpreter's own end would wait for it, or break it.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _short(limits: dict[str, int | None]) -> dict[str, int | None]:
@@ -107,12 +141,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _welcome(served, with_key: bool) -> str:
+def _welcome(served, with_key: bool, certificate: str | None) -> str:
     """Returns where the model answers, and a command that asks it."""
     body = shlex.quote(json.dumps(served.body))
     key = "-H 'Authorization: Bearer KEY' " if with_key else ""
+    trust = f"--cacert {shlex.quote(certificate)} " if certificate else ""
     return (
         f"Serving {served.name} at {served.address}\n"
-        f"  curl {served.address}{served.path} {key}\\\n"
+        f"  curl {trust}{served.address}{served.path} {key}\\\n"
         f"    -H 'Content-Type: application/json' -d {body}"
     )

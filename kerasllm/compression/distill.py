@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,6 +11,8 @@ from kerasllm.compression.student import even_layers
 from kerasllm.errors import RecipeError
 from kerasllm.models.layers import parts_of
 from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.models.text_model import TextModel
+from kerasllm.models.token_classifier import TokenClassifier
 
 HIDDEN_LOSSES = {
     "mse": keras.losses.MeanSquaredError,
@@ -16,10 +20,10 @@ HIDDEN_LOSSES = {
 }
 
 
-class DistilledClassifier(TextClassifier):
-    """A classifier that trains on labels, and on what a teacher makes of the same texts.
+class Distilled(TextModel):
+    """A model that trains on labels, and on what a teacher makes of the same texts.
 
-    What is minimised, in the mean over the rows:
+    What is minimised, in the mean over the rows, or over the tokens that have a label:
 
         labels * loss(label, logits)
         + logits * student.distillation_loss(temperature)(teacher's logits, logits)
@@ -58,8 +62,8 @@ class DistilledClassifier(TextClassifier):
 
     def __init__(
         self,
-        student: TextClassifier,
-        teacher: TextClassifier,
+        student: TextModel,
+        teacher: TextModel,
         *,
         temperature: float = 2.0,
         labels: float = 1.0,
@@ -67,8 +71,7 @@ class DistilledClassifier(TextClassifier):
         hidden: float = 1.0,
         hidden_loss: str = "mse",
     ):
-        super().__init__(student.task, student.labels, outputs=student.outputs)
-        self.standardized = student.standardized
+        super().__init__(student.task, student.labels, **self._like(student))
         depth, layers = (len(parts_of(model.task).blocks) for model in (teacher, student))
         widths = [model.task.backbone.hidden_dim for model in (teacher, student)]
         if hidden and widths[0] != widths[1]:
@@ -96,6 +99,10 @@ class DistilledClassifier(TextClassifier):
         # In a function, so that the weights of this model are the student's and no others.
         self._views = lambda: views
 
+    def _like(self, student: TextModel) -> dict[str, Any]:
+        """Returns the arguments that make a model as a student is, besides its labels."""
+        raise NotImplementedError
+
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Returns the loss, and the student's logits."""
         if not training:
@@ -118,13 +125,39 @@ class DistilledClassifier(TextClassifier):
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
             # A padding row has no tokens.
             parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
-            of_tokens = share[:, None] * parts
+            of_row = share if share.shape.rank == 1 else tf.reduce_sum(share, -1)
+            of_tokens = of_row[:, None] * parts
             matched = keras.distillation.FeatureDistillation(
                 [_shared(self._hidden_loss, of_tokens)] * len(found["hidden"])
             )
             total = matched.compute_loss(wanted["hidden"], found["hidden"])
             loss += weights["hidden"] * total / len(found["hidden"])
         return loss, found["logits"]
+
+
+class DistilledClassifier(Distilled, TextClassifier):
+    """A classifier of texts that learns from a teacher; see `Distilled`."""
+
+    def __init__(self, student: TextClassifier, teacher: TextClassifier, **settings):
+        super().__init__(student, teacher, **settings)
+        self.standardized = student.standardized
+
+    def _like(self, student):
+        return {"outputs": student.outputs}
+
+
+class DistilledTokenClassifier(Distilled, TokenClassifier):
+    """A model of tags that learns from a teacher; see `Distilled`."""
+
+    def _like(self, student):
+        return {"tagging": student.tagging}
+
+
+def distilled(student: TextModel, teacher: TextModel, **settings) -> Distilled:
+    """Returns a model that trains as a student of a teacher; see `Distilled`."""
+    of_tokens = isinstance(student, TokenClassifier)
+    kind = DistilledTokenClassifier if of_tokens else DistilledClassifier
+    return kind(student, teacher, **settings)
 
 
 def with_hidden_states(task: keras.Model, layers) -> keras.Model:

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 import keras_hub
 
 from kerasllm.errors import RecipeError
+from kerasllm.models.encoder import build_task
 from kerasllm.models.layers import parts_of
-from kerasllm.models.new_classifier import bert_classifier
+from kerasllm.models.new_classifier import bert_classifier, set_max_length
 from kerasllm.models.text_classifier import TextClassifier
+from kerasllm.models.token_classifier import TokenClassifier
+from kerasllm.models.token_head import TOKENS
 
 
 def student_of(
-    teacher: TextClassifier,
+    teacher: TextClassifier | TokenClassifier,
     layers: int,
     *,
     start: str = "even",
     dropout: float = 0.1,
     precision: str = "float32",
-) -> TextClassifier:
+) -> TextClassifier | TokenClassifier:
     """Builds a classifier of fewer layers from a trained one, with its weights and outputs.
 
     Args:
@@ -65,14 +68,16 @@ def student_of(
     for sources, targets in pairs:
         for source, target in zip(sources, targets, strict=True):
             target.set_weights(source.get_weights())
-    student = TextClassifier(task, teacher.labels, outputs=teacher.outputs)
-    student.standardized = teacher.standardized
-    return student
+    return teacher.student(task)
 
 
 def student_from(
-    preset: str, teacher: TextClassifier, *, dropout: float = 0.1, precision: str = "float32"
-) -> TextClassifier:
+    preset: str,
+    teacher: TextClassifier | TokenClassifier,
+    *,
+    dropout: float = 0.1,
+    precision: str = "float32",
+) -> TextClassifier | TokenClassifier:
     """Builds a classifier from a pretrained model that reads the tokens of the teacher.
 
     It has the pooling and the outputs of the teacher, and a new head.
@@ -81,16 +86,22 @@ def student_from(
         PresetError: If the preset cannot be found, read or used for classification.
         RecipeError: If its tokens are not the teacher's.
     """
-    student = bert_classifier(
-        preset,
-        labels=teacher.labels,
-        pooling=teacher.pooling,
-        dropout=dropout,
-        precision=precision,
-        max_length=teacher.max_length,
-        outputs=teacher.outputs,
-    )
-    student.standardized = teacher.standardized
+    if isinstance(teacher, TokenClassifier):
+        options = {"pooling": TOKENS, "dropout": dropout, "precision": precision}
+        task = build_task(preset, len(teacher.labels), **options)
+        set_max_length(task, teacher.max_length)
+        student = teacher.student(task)
+    else:
+        student = bert_classifier(
+            preset,
+            labels=teacher.labels,
+            pooling=teacher.pooling,
+            dropout=dropout,
+            precision=precision,
+            max_length=teacher.max_length,
+            outputs=teacher.outputs,
+        )
+        student.standardized = teacher.standardized
     own, wanted = (model.task.preprocessor.tokenizer for model in (student, teacher))
     if (
         student.input_names != teacher.input_names

@@ -6,6 +6,7 @@ a position, from which another process continues. `finish` returns the file that
 
 from __future__ import annotations
 
+import abc
 import csv
 import gzip
 import io
@@ -72,7 +73,7 @@ class Names:
         return {name: other for name, other in self._found.items() if name != other}
 
 
-class AnswerFile:
+class AnswerFile(abc.ABC):
     """A file that grows by rows; see the module.
 
     Args:
@@ -106,26 +107,27 @@ class AnswerFile:
         self._compressed = name.endswith(".gz")
         self._open(position)
 
+    @abc.abstractmethod
     def write(self, answers: Sequence[Answer]) -> None:
         """Writes rows. The first ones of a file hold a good one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def commit(self) -> dict:
         """Brings all rows to the disk and returns the position."""
-        raise NotImplementedError
 
     def committed(self) -> None:
         """Called when the position is on the disk: what came before it is not needed."""
 
+    @abc.abstractmethod
     def finish(self) -> Path:
         """Returns the whole file."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Lets go of what is open."""
 
+    @abc.abstractmethod
     def _open(self, position: Mapping[str, Any] | None) -> None:
-        raise NotImplementedError
+        """Begins an empty file, or continues the one that was committed."""
 
 
 class _TextFile(AnswerFile):
@@ -249,8 +251,9 @@ class _Table(_TextFile):
         names = [self.name_of(name) for name in self._keys.names]
         return [*self.kept, *names, *[self.name_of("error")] * self.errors]
 
+    @abc.abstractmethod
     def _put_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        raise NotImplementedError
+        """Writes cells, the header's first."""
 
 
 class CsvTable(_Table):
@@ -317,7 +320,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines}
+class PlainText(_TextFile):
+    """A file of text, such as .conll, that has no columns; rows without an answer are left out."""
+
+    form = "text"
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        self._put("".join(one.predicted["text"] for one in answers if one.predicted is not None))
+
+
+_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines, ".conll": PlainText}
 
 SUFFIXES = ".csv, .tsv, .jsonl or .parquet (the first three also with .gz)"
 """The suffixes that a file of predictions may have, in words."""

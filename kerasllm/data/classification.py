@@ -25,7 +25,7 @@ from kerasllm.data.stored_labels import (
     refuse_lost_classes,
     refuse_unknown,
 )
-from kerasllm.data.token_store import LABEL, TokenStore
+from kerasllm.data.stored_tokens import LABEL, TokenStore
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError

@@ -10,26 +10,25 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
-from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Columns, format_of
-from kerasllm.data.readers.headers import is_header, looks_like_data
-from kerasllm.data.readers.layout import empty_file
-from kerasllm.data.readers.records import Record, records
-from kerasllm.data.readers.sources import places, surrogate_problem
-from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.all_records import records_of
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.parquet import parquet_schema, values_of
+from kerasllm.data.readers.row_checks import places, surrogate_problem
+from kerasllm.data.readers.text_lines import LONGEST
 from kerasllm.errors import CommandError, DataError
+from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 """What can be written; the first two also with `.gz`."""
 
-_TABLES = (".csv", ".tsv")
-_TEXTS = (".txt", ".md")
 _JSON = (".jsonl", ".json")
-_HEADER_LINES = 20
 _ROWS_AT_A_TIME = 10_000
 _BAD_KEPT = 1000
 _MASK = (1 << 64) - 1
@@ -84,14 +83,12 @@ def convert(
     8049
     """
     path = Path(output)
-    files = find_files(spec, "train", preferred="text")
-    if not lines and all(file.suffix == ".txt" for file in files):
-        # A folder of texts for each class has labels too.
-        files = find_files(spec, "train")
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, "train", preferred="text", classes=not lines)
     suffix = _check_output(path, files)
-    reading = _Reading(files, tuple(columns), lines, on_bad_row, notify)
+    reading = _Reading(files, tuple(columns), lines, on_bad_row, notify, suffix)
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(path)
     try:
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:
@@ -103,81 +100,15 @@ def convert(
     return Converted(reading.rows, tuple(reading.columns), reading.skipped, reading.bad_rows)
 
 
-def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
-    """Yields all rows of a file with all columns: line, row by column, and what is wrong with it.
-
-    Args:
-        file: A file of any format that is read.
-        lines: As for `convert`. Defaults to `False`.
-    """
-    if file.members:
-        return _class_records(file)
-    if file.suffix in _TABLES:
-        return _table_records(file)
-    if file.suffix in _TEXTS:
-        return _text_records(file, lines)
-    return records(file)
-
-
-def _table_records(file: DataFile) -> Iterator[Record]:
-    form = format_of(file)
-    names = form.columns(file)
-    if not names:
-        raise empty_file(file)
-    # A first line that is no row is a header, as where columns are looked for.
-    header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
-    twice = [name for name in names if name and names.count(name) > 1] if header else ()
-    if twice:
-        raise DataError(
-            f"The header names the column {twice[0]!r} {names.count(twice[0])} times",
-            where=file.name,
-            fix="give each column a name of its own",
-        )
-    numbers = tuple(range(len(names)))
-    # Columns without a name, of which spreadsheets write empty ones.
-    unnamed = [f"column_{n}" for n in numbers if header and not names[n]]
-    unnamed = unnamed if len(unnamed) > 1 else []
-    names = [
-        f"column_{n}" if not header or (unnamed and not names[n]) else names[n] for n in numbers
-    ]
-    for line, values, problem in form.rows(file, Columns(numbers, header=header)):
-        row = dict(zip(names, values))
-        for name in unnamed:
-            if not row.get(name, True):
-                del row[name]
-        yield line, None if problem else row, problem
-
-
-def _class_records(file: DataFile) -> Iterator[Record]:
-    names = class_folder_columns(file)
-    for number, values, problem in class_folder_rows(file, Columns(tuple(names))):
-        yield number, None if problem else dict(zip(names, values, strict=True)), problem
-
-
-def _text_records(file: DataFile, lines: bool) -> Iterator[Record]:
-    read = TextLines(file)
-    if lines:
-        for number, line in enumerate(read, start=1):
-            if read.problems:
-                yield number, None, read.take_problem()[1]
-            else:
-                yield number, {"text": line.removesuffix("\n").removesuffix("\r")}, None
-        return
-    text = "".join(read)
-    if read.problems:
-        number, problem = read.take_problem()
-        yield number, None, problem
-    else:
-        yield 1, {"text": text}, None
-
-
 class _Reading:
     """The rows of some files, how many there were, and a checksum of them."""
 
-    def __init__(self, files, columns, lines, on_bad_row, notify):
+    def __init__(self, files, columns, lines, on_bad_row, notify, suffix):
         self.names = [file.name for file in files]
-        self._files = files
-        self._wanted = columns
+        self.files = files
+        # Columns of Parquet have one type for all values.
+        self.checksum = _typed_checksum if suffix == ".parquet" else _checksum
+        self.wanted = columns
         self._lines = lines
         self._refuse = on_bad_row == "error"
         self._notify = notify
@@ -190,7 +121,7 @@ class _Reading:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self._start()
-        for file in self._files:
+        for file in self.files:
             for line, row, problem in records_of(file, lines=self._lines):
                 if not problem and file.suffix in _JSON:
                     problem = _half_character(row)
@@ -199,11 +130,11 @@ class _Reading:
                     if len(self.bad_rows) < _BAD_KEPT:
                         self.bad_rows.append((file.name, line, problem))
                     continue
-                if self._wanted:
+                if self.wanted:
                     row = self._chosen(row, f"{file.name}:{line}")
                 self.columns |= dict.fromkeys(row)
                 self.rows += 1
-                self.sum = (self.sum + _checksum(row)) & _MASK
+                self.sum = (self.sum + self.checksum(row)) & _MASK
                 yield row
                 if self._notify and self.rows % _ROWS_AT_A_TIME == 0:
                     self._notify(f"converting {Path(file.name).name}: {self.rows:,} rows")
@@ -220,14 +151,14 @@ class _Reading:
             yield chunk
 
     def _chosen(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        missing = [column for column in self._wanted if column not in row]
+        missing = [column for column in self.wanted if column not in row]
         if missing:
             raise DataError(
                 f"There is no column {missing[0]!r}",
                 where=where,
                 fix=f"columns there: {', '.join(map(repr, row))}",
             )
-        return {column: row[column] for column in self._wanted}
+        return {column: row[column] for column in self.wanted}
 
 
 def _half_character(row: Mapping[str, Any]) -> str | None:
@@ -284,7 +215,7 @@ def _write_csv(path: Path, packed: bool, reading: _Reading) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         for row in reading:
-            writer.writerow([_cell(_plain(row.get(name)), _shown) for name in names])
+            writer.writerow([_cell(row.get(name), _shown) for name in names])
 
 
 def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
@@ -292,8 +223,8 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
     import pyarrow.parquet as pq
 
     try:
-        schema = None
-        for chunk in reading.chunks():
+        schema = _own_schema(reading)
+        for chunk in reading.chunks() if schema is None else ():
             found = pa.Table.from_pylist(_complete(chunk)).schema
             schema = found if schema is None else pa.unify_schemas(
                 [schema, found], promote_options="permissive"
@@ -312,6 +243,26 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
             where=", ".join(reading.names[:3]),
             fix="write a .jsonl file, which can hold them",
         ) from error
+
+
+def _own_schema(reading: _Reading) -> pa.Schema | None:
+    """The types of the columns in files that have them, and the names of classes; else `None`."""
+    import pyarrow as pa
+
+    if any(file.suffix != ".parquet" or file.members for file in reading.files):
+        return None
+    found = [schema for file in reading.files if (schema := parquet_schema(file)) is not None]
+    if not found:
+        return None
+    known = {name for schema in found for name in schema.names}
+    folders = dict.fromkeys(name for file in reading.files for name in file.partitions)
+    strings = pa.schema([(name, pa.string()) for name in folders if name not in known])
+    fields = pa.unify_schemas([*found, strings], promote_options="permissive")
+    if reading.wanted:
+        fields = [fields.field(name) for name in reading.wanted if name in fields.names]
+    # What the files say of their classes, where all say the same.
+    said = {json.dumps(sorted(map(str, (one.metadata or {}).items()))) for one in found}
+    return pa.schema(fields, found[0].metadata if len(said) == 1 else None)
 
 
 def _complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -358,7 +309,7 @@ def _compare(written: Path, path: Path, suffix: str, reading: _Reading) -> None:
     rows = total = 0
     for row in _written(written, suffix, path.name.lower().endswith(".gz")):
         rows += 1
-        total = (total + _checksum(row)) & _MASK
+        total = (total + reading.checksum(row)) & _MASK
     if (rows, total) != (reading.rows, reading.sum):
         raise DataError(
             f"What was written is not what was read: {rows:,} rows for {reading.rows:,}",
@@ -372,7 +323,9 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
 
         for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+            columns = [values_of(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, values))
         return
     # The limit is one for the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
@@ -384,8 +337,13 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
 
 def _checksum(row: Mapping[str, Any]) -> int:
     """Returns a number for a row, the same in each format: what is empty there is left out."""
-    return hash(frozenset((name, _cell(_plain(value))) for name, value in row.items()
+    return hash(frozenset((name, _cell(value)) for name, value in row.items()
                           if value is not None and value != ""))  # fmt: skip
+
+
+def _typed_checksum(row: Mapping[str, Any]) -> int:
+    """The same, where a column took the type that all its values have."""
+    return _checksum({name: _plain(value) for name, value in row.items()})
 
 
 def _plain(value: Any) -> Any:

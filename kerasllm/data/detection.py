@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasllm.data.label_cells import label_text, shown
 from kerasllm.data.label_column import SAMPLE, SEPARATORS, LabelColumn
-from kerasllm.data.label_forms import ONE_HOT
+from kerasllm.data.label_forms import ONE_HOT, is_number
 from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
@@ -55,6 +55,7 @@ def detect_problem(
     column_of = LabelColumn(values, column, where, places)
     if kind in ("auto", "multi_label"):
         _refuse_one_hot_lists(column_of)
+        _refuse_lists_of_shares(column_of)
     if separator is not None and kind in ("auto", "multi_label"):
         hint = _other_separator(column_of, separator)
         return Problem("multi_label", separator, "data.label_separator is set", hint)
@@ -120,8 +121,8 @@ def check_detected(
 
 def _refuse_one_hot_lists(column: LabelColumn) -> None:
     """Stops at lists that hold 0 and 1 in the places of labels, which have no names."""
-    lists = [*column.lists, *column.written.values()]
-    if len(lists) * 2 < column.rows or len({len(one) for one in lists}) != 1:
+    lists = _most_are_lists(column)
+    if len({len(one) for one in lists}) != 1:
         return
     different = set()
     for one in lists:
@@ -141,6 +142,36 @@ def _refuse_one_hot_lists(column: LabelColumn) -> None:
         where=column.where,
         fix="write the names of the labels (['joy', 'fear']), or a column of 0 and 1 for each "
         "label: --set 'data.label=[joy, fear, ...]'",
+    )
+
+
+def _most_are_lists(column: LabelColumn) -> list[list]:
+    """The lists of a column, each that is written as text once; none if most are no lists."""
+    written = sum(column.counts[cell] for cell in column.written)
+    found = len(column.lists) + written
+    total = len(column.lists) + column.rows
+    return [*column.lists, *column.written.values()] if 2 * found >= total else []
+
+
+def _refuse_lists_of_shares(column: LabelColumn) -> None:
+    """Stops at lists of numbers with fractions, such as the probability of each label."""
+    lists = [one for one in _most_are_lists(column) if one]
+    if len({len(one) for one in lists}) != 1:
+        return
+    numbers = [part for one in lists for part in one]
+    try:
+        if not all(is_number(label_text(part)) for part in numbers):
+            return
+    except TypeError:
+        return
+    if all(float(part).is_integer() for part in numbers):
+        return
+    raise DataError(
+        f"The label column '{column.name}' holds lists of {len(lists[0])} numbers with fractions "
+        f"({shown(lists[0])}), such as the probability of each label",
+        where=column.where,
+        fix="write the name of the most likely label, or a column of scores: "
+        "--set data.problem=regression",
     )
 
 

@@ -11,13 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data import shards
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.faults import Notes
-from kerasllm.data.readers.files import DataFile, Spec, find_files
+from kerasllm.data.readers.files import Spec, find_files
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.data.split import split_stratified
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.text_framing import TextFraming
-from kerasllm.data.token_store import SKIPPED_KEPT, TokenStore, open_or_write
+from kerasllm.data.token_store import SKIPPED_KEPT, open_or_write
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import DataError
 
@@ -92,12 +96,15 @@ class Documents:
         on_bad_row: str = "error",
     ):
         found = find_files(spec, split, preferred="text")
+        for file in found:
+            if file.suffix == ".txt" and not is_fasttext(file):
+                refuse_rows_in_text(file)
         self.remarks = found.remarks
         self._on_bad_row = on_bad_row
         # Rows are what a source reads; it checks its own files.
         self._readers = [
             file
-            if file.suffix in TEXT_FILES
+            if file.suffix in TEXT_FILES and not is_fasttext(file)
             else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
                         skip_empty=True)
             for file in found

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasllm.data.batch_plan import index_dtype
 from kerasllm.data.rows import ArraySpec, model_inputs
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,11 @@ class Examples:
     weights: np.ndarray | None = None
     second_segment: int = 1
     label_count: int | None = None
+
+    @property
+    def skipped(self) -> int:
+        """How many bad rows of the files were left out."""
+        return self.store.skipped
 
     @classmethod
     def of(cls, store: TokenStore, labels: np.ndarray, **attributes) -> Examples:

@@ -6,9 +6,12 @@ import ast
 import contextlib
 import csv
 import functools
+import io
+import itertools
 import json
 import math
 import re
+import tokenize
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +26,12 @@ QUOTED_LIST = re.compile(r"[\[({]\s*['\"]")
 
 _LONGEST = 40
 _LARGEST_SCORE = 1e38
+# Characters: as a syntax tree, a list takes a hundred times of them.
+_LONGEST_LIST = 1 << 20
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]{1,15})\.0+")
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _NUMPY_STRINGS = re.compile(rf"(?:{_STRING.pattern})(?:\s+(?:{_STRING.pattern}))+")
-_NUMPY_NUMBERS = re.compile(r"-?[0-9]+\.?[0-9]*(?:\s+-?[0-9]+\.?[0-9]*)+")
+_NUMPY_NUMBERS = re.compile(r"-?[0-9]++\.?[0-9]*+(?:\s++-?[0-9]++\.?[0-9]*+)++")
 _NUMPY_ITEM = re.compile(rf"{_STRING.pattern}|[^\s]+")
 
 
@@ -60,7 +65,7 @@ def label_text(value: Any) -> str:
         return str(int(value))
     if isinstance(value, (int, float)):
         return str(value)
-    raise TypeError(f"A label must be a string, a number or a boolean. Received: {value!r}")
+    raise TypeError(f"A label must be a string, a number or a boolean. Received: {shown(value)}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -72,7 +77,10 @@ def _label_of_string(value: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message shows it, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"{json_kind(value)}, nested deeply"
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
@@ -90,6 +98,7 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
         ) from None
     if not label:
         raise ValueError("the label is empty")
+    _refuse_object(label)
     if not label.isascii() and not visible(label):
         raise ValueError(f"the label is empty: {ascii(label)} is nothing that can be seen")
     if numbers and label.lower() in MISSING:
@@ -99,6 +108,37 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
     if booleans and label.lower() in ONE_HOT:
         return "true" if ONE_HOT[label.lower()] else "false"
     return label
+
+
+def choices_of(value: Any) -> Any:
+    """Returns the labels of a cell as Label Studio exports them; any other value as it is.
+
+    Example:
+
+    >>> choices_of('{"choices": ["joy", "fear"]}')
+    ['joy', 'fear']
+    """
+    found = value
+    if isinstance(value, str) and value.startswith('{"choices"'):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(value)
+    if isinstance(found, dict) and found.keys() == {"choices"} and type(found["choices"]) is list:
+        return found["choices"]
+    return value
+
+
+def _refuse_object(cell: str) -> None:
+    """Stops at an object that is written as text, which is no label."""
+    if cell.startswith("{") and cell.endswith("}") and ":" in cell:
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(found, dict):
+                raise ValueError(
+                    f"the label is an object, {shown(cell)}, where a string or a number is expected"
+                )
 
 
 def parse_one_hot(values: Sequence[Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -139,6 +179,7 @@ def parse_labels(value: Any, separator: str | None) -> tuple[str, ...]:
     Raises:
         ValueError: If the cell or one of them is empty, or it is a list that cannot be read.
     """
+    value = choices_of(value)
     if isinstance(value, str):
         parts = _split(value, separator)
     elif value is None or value != value:
@@ -204,7 +245,7 @@ def listed(cell: str, separator: str | None = None) -> list | None:
     """
     if cell == "set()":
         return []
-    if not cell or cell[0] + cell[-1] not in ("[]", "()", "{}"):
+    if not cell or cell[0] + cell[-1] not in ("[]", "()", "{}") or len(cell) > _LONGEST_LIST:
         return None
     try:
         value = json.loads(cell)
@@ -222,16 +263,18 @@ def listed(cell: str, separator: str | None = None) -> list | None:
 def _python_list(cell: str) -> list | None:
     try:
         node = ast.parse(cell, mode="eval").body
-        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)) or _joins_strings(cell):
             return None
-        for item in node.elts:
-            # `'joy' 'fear'` is one string to Python: a comma has been forgotten.
-            source = ast.get_source_segment(cell, item) or ""
-            if source[:1] in ("'", '"') and not _STRING.fullmatch(source):
-                return None
         return [ast.literal_eval(item) for item in node.elts]
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         return None
+
+
+def _joins_strings(source: str) -> bool:
+    """Whether strings stand side by side, which are one to Python: a comma has been forgotten."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    kinds = [token.type for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT)]
+    return any(one == other == tokenize.STRING for one, other in itertools.pairwise(kinds))
 
 
 def _plain_list(cell: str, inner: str, separator: str | None) -> list | None:

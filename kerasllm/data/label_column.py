@@ -13,6 +13,7 @@ from typing import Any
 from kerasllm.data.label_cells import (
     MISSING,
     QUOTED_LIST,
+    choices_of,
     label_text,
     listed,
     parts_of,
@@ -43,7 +44,7 @@ _ROWS_OF_A_SPARSE_NUMBER = 20
 _KNOWN_PARTS = 0.9
 _LONGEST_PART = 40
 
-_SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*\.?[0-9]*|[-+]?\.[0-9]+) ?([%$€£¥]?)")
+_SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*+\.?[0-9]*+|[-+]?\.[0-9]++) ?([%$€£¥]?)")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 
 
@@ -57,7 +58,7 @@ class LabelColumn:
         self.lists: list[list] = []
         scalars: list[str] = []
         self.first: dict[str, int] = {}
-        for index, value in enumerate(itertools.islice(values, SAMPLE)):
+        for index, value in enumerate(map(choices_of, itertools.islice(values, SAMPLE))):
             if isinstance(value, list):
                 self.lists.append(value)
                 continue

@@ -12,7 +12,7 @@ BOOLEANS = {"true": True, "false": False}
 ONE_HOT = {"0": False, "1": True, **BOOLEANS}
 """What a column of 0 and 1 holds, in lower case."""
 
-_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+_NUMBER = re.compile(r"\s*+[-+]?([0-9]++\.?[0-9]*+|\.[0-9]++)([eE][-+]?[0-9]++)?\s*+")
 # "007" may be another code than "7".
 _CODE = re.compile(r"\s*[-+]?0[0-9]")
 _INVISIBLE = re.compile(

@@ -25,7 +25,7 @@ from kerasllm.data.sequences import (
     whole_rows,
 )
 from kerasllm.data.split import split_stratified
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.tokenizers import TokenizerJson, train_byte_level_bpe
 from kerasllm.plurals import counted
 

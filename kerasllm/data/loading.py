@@ -9,7 +9,8 @@ from typing import Any
 from kerasllm.data.readers.faults import counted_reasons
 from kerasllm.data.readers.files import Spec, read_as
 from kerasllm.data.readers.sources import Source
-from kerasllm.data.token_store import TokenStore, open_or_build
+from kerasllm.data.stored_tokens import TokenStore
+from kerasllm.data.token_store import open_or_build
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.errors import DataError
 

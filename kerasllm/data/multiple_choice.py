@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasllm.data.chat.messages import BadRow, read_list
+from kerasllm.data.label_cells import shown
+from kerasllm.data.readers.faults import shortened
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.records import records
-from kerasllm.data.readers.sources import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.errors import DataError
 
 KEYS = ("question", "choices", "answer")
 """What each row holds."""
+
+_BAD_ROWS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ class Question:
 
 
 def read_questions(
-    spec: str | os.PathLike | Sequence[str | os.PathLike], *, split: str = "test"
+    spec: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    split: str = "test",
+    bad_rows: list[tuple[str, int, str]] | None = None,
 ) -> list[Question]:
     """Reads files of questions.
 
@@ -50,12 +57,16 @@ def read_questions(
     Args:
         spec: A path, a glob, an address, or a sequence of these.
         split: The part that `starter:NAME` means. Defaults to `"test"`.
+        bad_rows: Takes file, line and reason of each bad row, which is then left out. Defaults to
+            `None`: a bad row is an error.
 
     Raises:
         DataError: A file cannot be read, a row is no such question, or there is none.
     """
     questions: list[Question] = []
-    bad_rows: list[tuple[str, int, str]] = []
+    count = 0
+    refuse = bad_rows is None
+    bad_rows = [] if bad_rows is None else bad_rows
     files = find_files(spec, split)
     for file in files:
         for line, row, problem in records(file):
@@ -64,9 +75,11 @@ def read_questions(
                     raise BadRow(problem)
                 questions.append(_question(row, file.name, line))
             except BadRow as error:
-                bad_rows.append((file.name, line, str(error)))
-    if bad_rows:
-        count = len(bad_rows)
+                count += 1
+                if refuse and len(bad_rows) >= _BAD_ROWS_KEPT:
+                    continue
+                bad_rows.append((file.name, line, shortened(str(error))))
+    if bad_rows and refuse:
         raise DataError(
             f"{'1 row is' if count == 1 else f'{count:,} rows are'} no question with choices",
             where=places(bad_rows, count),
@@ -76,7 +89,7 @@ def read_questions(
     if not questions:
         raise DataError(
             "There are no questions",
-            where=", ".join(file.name for file in files),
+            where=places(bad_rows, len(bad_rows)) or ", ".join(file.name for file in files),
             fix="give a file with rows",
         )
     return questions
@@ -120,4 +133,4 @@ def _number_of(answer: Any, choices: Sequence[str]) -> int:
             return string.ascii_uppercase.index(letter)
     elif type(answer) is int and 0 <= answer < len(choices):
         return answer
-    raise BadRow(f"the answer {answer!r} is none of the {len(choices)} choices")
+    raise BadRow(f"the answer {shown(answer)} is none of the {len(choices)} choices")

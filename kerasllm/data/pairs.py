@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasllm.data.rows import ArraySpec
 from kerasllm.data.sequences import Sequences, scoring_inputs, whole_rows
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 
 SIDES = 2
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasllm.data.batch_plan import index_dtype
 from kerasllm.data.rows import ArraySpec
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 
 # Where attention and positions of texts in one row are kept apart.
 SEGMENTS = "segment_ids"

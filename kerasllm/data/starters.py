@@ -60,6 +60,12 @@ STARTERS = {
         licence="CC BY 4.0",
         description="Comments with one or more of 28 emotions (GoEmotions): 10,000 and 2,000 rows",
     ),
+    "entities": Starter(
+        files={"train": "entities_train.conll.gz", "test": "entities_test.conll.gz"},
+        label_names=None,
+        licence="CC BY 4.0",
+        description="Posts with named entities of six types (WNUT-17): 3,394 and 1,009 sentences",
+    ),
     "chat": Starter(
         files={"train": "chat_train.jsonl", "test": "chat_test.jsonl"},
         label_names=None,

@@ -16,8 +16,9 @@ from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.label_names import read_label_names
 from kerasllm.data.labels import Labels
 from kerasllm.data.loading import place_of
-from kerasllm.data.readers.sources import Source, places
-from kerasllm.data.token_store import LABEL, TokenStore
+from kerasllm.data.readers.row_checks import places
+from kerasllm.data.readers.sources import Source
+from kerasllm.data.stored_tokens import LABEL, TokenStore
 from kerasllm.errors import DataError
 from kerasllm.plurals import counted
 

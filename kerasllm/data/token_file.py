@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.readers.files import BLOCK
+from kerasllm.data.readers.data_file import BLOCK
 from kerasllm.errors import JobError
 
 TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))

@@ -36,6 +36,10 @@ _METRICS = {
 }
 
 
+# What any data set may have beside its metrics.
+_COUNTS = {"skipped_rows": "bad rows left out"}
+
+
 def metrics_table(
     reports: Mapping[str, Mapping[str, Any]],
     title: str | None = None,
@@ -74,7 +78,7 @@ def table_of(
     table = _table(title, "")
     for name in reports:
         table.add_column(_label(name), **_NUMBERS)
-    for key, shown in metrics.items():
+    for key, shown in {**metrics, **_COUNTS}.items():
         values = [report.get(key) for report in reports.values()]
         if any(value is not None for value in values):
             table.add_row(shown, *(_number(value) for value in values))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from kerasllm.export.graph_tokenizer import GraphTokenizer
+from kerasllm.export.graph_tokenizer import GraphTokenizer, valid
+from kerasllm.export.graph_windows import GraphTexts, compute_in_windows
 from kerasllm.export.token_rows import LONGEST_FIRST
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.tasks.task import Head
@@ -55,12 +56,44 @@ class GraphEncoder:
         self.functions = {"token_ids": self._token_ids_function()}
         if tokenizer is not None:
             texts = [tf.TensorSpec([None], tf.string, name=name) for name in head.texts]
-            function = tf.function(self.of_texts, input_signature=texts, autograph=False)
+            of_texts = self.of_windows if head.of_texts else self.of_texts
+            function = tf.function(of_texts, input_signature=texts, autograph=False)
             self.functions["serving_default"] = function
+
+    def of_windows(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Computes the outputs that `Head.of_texts` makes of texts, string `[batch]`."""
+        texts, tokenizer = valid(texts), self._tokenizer
+        ids, starts, ends = tokenizer.tokens_with_spans(texts)
+        before = int(tokenizer.start_token_id is not None)
+        after = tokenizer.special_tokens - before
+
+        def compute(windows: tf.RaggedTensor) -> tf.RaggedTensor:
+            rows = tokenizer.between_special(windows)
+            raw, lengths, _ = self._in_length_batches(rows, tf.zeros_like(rows))
+            outputs = tf.RaggedTensor.from_tensor(raw, lengths)
+            return outputs[:, before:-after] if after else outputs[:, before:]
+
+        room = self._max_length - tokenizer.special_tokens
+        logits = compute_in_windows(ids, room, self._head.of_texts.stride, compute)
+        return self._head.of_texts.make(GraphTexts(texts, starts, ends, logits))
 
     def of_texts(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes the outputs of texts, string `[batch]`; or of first and of second texts."""
-        ids, segments = self._tokenize(texts)
+        raw, lengths, longest = self._in_length_batches(*self._tokenize(texts))
+        outputs = self._head.outputs(raw)
+        if self._head.per_token:
+            outputs = {**outputs, "tokens": tf.sequence_mask(lengths, longest, tf.int32)}
+        return outputs
+
+    def _in_length_batches(
+        self, ids: tf.RaggedTensor, segments: tf.RaggedTensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Computes rows of similar length together.
+
+        Returns:
+            What the model computes of the rows, padded, in their order; their lengths, and the
+            largest of these.
+        """
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         order = tf.argsort(lengths, stable=True)
         ids, segments = tf.gather(ids, order), tf.gather(segments, order)
@@ -82,10 +115,7 @@ class GraphEncoder:
         _, found = tf.while_loop(
             lambda call, _: call < calls, compute, (0, found), parallel_iterations=1
         )
-        outputs = self._head.outputs(tf.gather(found.concat(), tf.argsort(order)))
-        if self._head.per_token:
-            outputs = {**outputs, "tokens": tf.sequence_mask(lengths, longest, tf.int32)}
-        return outputs
+        return tf.gather(found.concat(), tf.argsort(order)), lengths, longest
 
     def _tokenize(self, texts: tuple[tf.Tensor, ...]) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """Returns the ids of rows and their segments."""

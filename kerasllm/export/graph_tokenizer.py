@@ -36,9 +36,35 @@ class GraphTokenizer(abc.ABC):
         )
         self.second_segment = getattr(tokenizer, "second_segment", 1)
 
+    # Whether `tokens_with_spans` is there.
+    has_spans = False
+
     @abc.abstractmethod
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of whole texts without special tokens around them, int32."""
+
+    def tokens_with_spans(
+        self, texts: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns the ids of whole texts, and where their tokens stand; where `has_spans`.
+
+        Args:
+            texts: string `[rows]`, valid UTF-8.
+
+        Returns:
+            The ids, and the first character of each token and the one after its last, each int32
+            `[rows, (tokens)]`.
+        """
+        raise NotImplementedError
+
+    def between_special(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Returns rows of ids with the special tokens around each."""
+        return _between(_known(self.start_token_id), ids, _known(self.end_token_id))
+
+    @property
+    def special_tokens(self) -> int:
+        """How many special tokens are around a text."""
+        return len(_known(self.start_token_id)) + len(_known(self.end_token_id))
 
     def rows(self, texts: tf.Tensor, max_length: int | None = None) -> tf.RaggedTensor:
         """Returns the ids of texts as a model reads them.
@@ -52,10 +78,9 @@ class GraphTokenizer(abc.ABC):
             int32 `[rows, (ids)]`.
         """
         ids = self._whole(texts)
-        start, end = _known(self.start_token_id), _known(self.end_token_id)
         if max_length is not None:
-            ids = ids[:, : max_length - len(start) - len(end)]
-        return _between(start, ids, end)
+            ids = ids[:, : max_length - self.special_tokens]
+        return self.between_special(ids)
 
     def pairs(
         self,
@@ -96,7 +121,12 @@ class GraphTokenizer(abc.ABC):
         return tf.concat([left, right], axis=1), tf.concat(segments, axis=1)
 
     def _whole(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        return self.tokens(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
+        return self.tokens(valid(texts))
+
+
+def valid(texts: tf.Tensor) -> tf.Tensor:
+    """Returns texts in which bytes that are no UTF-8 are U+FFFD."""
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
 
 
 class StandIns:

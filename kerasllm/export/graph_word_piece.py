@@ -58,13 +58,52 @@ class GraphWordPiece(GraphTokenizer):
         )
         self._longest_word = model["max_input_chars_per_word"]
         self._unknown_id = model["vocab"][model["unk_token"]]
-        self._pieces = _Pieces(
-            {**model["vocab"], **{characters[token]: id for token, id in special.items()}},
-            model["continuing_subword_prefix"],
-        )
+        vocabulary = {**model["vocab"], **{characters[token]: id for token, id in special.items()}}
+        prefix = model["continuing_subword_prefix"]
+        self._pieces = _Pieces(vocabulary, prefix)
+        self._lengths = np.ones(max(vocabulary.values()) + 1, np.int32)
+        for token, id in vocabulary.items():
+            self._lengths[id] = len(token.removeprefix(prefix))
+
+    has_spans = True
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """See `GraphTokenizer.tokens`."""
+        return self._cut(texts)[0]
+
+    def tokens_with_spans(self, texts: tf.Tensor):
+        """See `GraphTokenizer.tokens_with_spans`."""
+        ids, characters, origin, known_words = self._cut(texts)
+        # Tokens fill their words, one after the other.
+        lengths = tf.where(
+            known_words.values < 0, tf.gather(self._lengths, ids.values), known_words.values
+        )
+        ends = tf.cumsum(lengths)
+        codes = tf.concat([origin, [0]], 0)
+        first, last = tf.gather(codes, ends - lengths), tf.gather(codes, tf.maximum(ends - 1, 0))
+        # A stand-in is as long as the token that it stands for.
+        extra = tf.zeros_like(characters.values)
+        for token, character in self._stand_ins.characters.items():
+            more = tf.cast(characters.values == ord(character), tf.int32) * (len(token) - 1)
+            extra += more
+        before = tf.cumsum(extra, exclusive=True)
+        place = tf.range(tf.size(extra)) + before
+        after = place + extra + 1
+        nothing = tf.concat([place, [0]], 0)
+        row_start = tf.gather(nothing, tf.cast(characters.row_starts(), tf.int32))
+        base = tf.gather(row_start, ids.value_rowids())
+        starts = tf.gather(nothing, first) - base
+        stops = tf.gather(tf.concat([after, [0]], 0), last) - base
+        return ids, ids.with_values(starts), ids.with_values(stops)
+
+    def _cut(self, texts: tf.Tensor):
+        """Returns the ids of texts, and what their tokens are made of.
+
+        Returns:
+            The ids, int32 `[rows, (tokens)]`; the characters, `[rows, (characters)]`; the character
+            that each code of a word came of, int32 `[codes]`; and of each token the codes of its
+            word, where it is that of an unknown word, else -1, int32 `[rows, (tokens)]`.
+        """
         characters = tf.strings.unicode_decode(self._stand_ins.put_in(texts), "UTF-8")
         codes, origin = self._map(characters.values)
         rows = tf.gather(characters.value_rowids(), origin)
@@ -79,9 +118,12 @@ class GraphWordPiece(GraphTokenizer):
         unknown = tf.where(known, -1, self._unknown_id)
         ids = _without_gaps(tf.concat([unknown[:, None], pieces], 1))
         word_rows = tf.boolean_mask(rows, first)
-        return tf.RaggedTensor.from_value_rowids(
+        found = tf.RaggedTensor.from_value_rowids(
             ids.values, tf.gather(word_rows, ids.value_rowids()), nrows=characters.nrows()
         )
+        whole = tf.where(known, -1, tf.cast(words.row_lengths(), tf.int32))
+        of_token = found.with_values(tf.gather(whole, ids.value_rowids()))
+        return found, characters, tf.cast(tf.boolean_mask(origin, ~space), tf.int32), of_token
 
 
 class _Pieces:

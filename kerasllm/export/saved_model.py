@@ -73,7 +73,7 @@ class SavedModel(Format):
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """In a process that has neither kerasllm nor Keras."""
-        if graph_tokenizer(source)[0] is None:
+        if graph_tokenizer(source)[0] is None or source.head.of_texts:
             signature, calls = "token_ids", _calls_on_ids(source)
         else:
             signature = "next_token" if source.generates else "serving_default"
@@ -111,6 +111,8 @@ def graph_tokenizer(source: Source) -> tuple[GraphTokenizer | None, str | None]:
     if isinstance(tokenizer, WordPiece):
         return GraphWordPiece(tokenizer), None
     refusal = GraphByteLevelBPE.refusal(tokenizer)
+    if refusal is None and source.head.of_texts:
+        refusal = "where its tokens stand is not known in a graph, as it is of WordPiece"
     return (None if refusal else GraphByteLevelBPE(tokenizer)), refusal
 
 

@@ -28,10 +28,11 @@ def encoder_usage(source: Source) -> str:
         f"texts = {texts_of(source)!r}",
         f"outputs = predict({given})",
         "outputs = {name: value.numpy() for name, value in outputs.items()}",
-        *head.reading,
+        *(head.of_texts or head).reading,
     ]
-    outputs = "".join(f"- `{name}`: {words}\n" for name, words in head.described.items())
-    if head.per_token:
+    described = (head.of_texts or head).described
+    outputs = "".join(f"- `{name}`: {words}\n" for name, words in described.items())
+    if head.per_token and not head.of_texts:
         outputs += "- `tokens`: 1 for a token of a row, 0 for padding\n"
     return "\n".join(
         [

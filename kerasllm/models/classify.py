@@ -199,18 +199,19 @@ def classify_stream(
     def tokens(some: list[str]) -> tuple[list[str], TokensInMemory]:
         return some, tokenize(model, some)
 
-    chunks = _chunks(texts, chunk)
-    for some, found in map(tokens, chunks) if chunk == 1 else _ahead(tokens, chunks):
+    groups = chunks(texts, chunk)
+    for some, found in map(tokens, groups) if chunk == 1 else ahead(tokens, groups):
         yield from classify(model, some, tokens=found, buckets=buckets)
 
 
-def _chunks(texts: Iterable[str | tuple[str, str]], size: int) -> Iterator[list[str]]:
+def chunks(texts: Iterable[str | tuple[str, str]], size: int) -> Iterator[list[str]]:
+    """Yields so many texts at a time, the last ones fewer."""
     texts = iter(texts)
     while some := list(itertools.islice(texts, size)):
         yield some
 
 
-def _ahead(function: Callable, items: Iterable) -> Iterator:
+def ahead(function: Callable, items: Iterable) -> Iterator:
     """Yields a function of each item; the next one is computed while the last one is used.
 
     Items are taken by the caller's thread: what blocks, as stdin does, can be interrupted there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -32,6 +33,25 @@ def _write_record(folder: Path) -> None:
     (folder / RECORD).write_text("".join(lines), encoding="utf-8")
 
 
+def fingerprint_of(digests: Mapping[str, str]) -> str:
+    """Returns one digest for the files of a model, by their names and digests."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def fingerprint(place: Path) -> str:
+    """Returns one digest for the files of a model: a folder, or a single file.
+
+    What was written down is taken as it is; where nothing was, the files are read.
+    """
+    if place.is_file():
+        return sha256_of(place)
+    if (place / RECORD).is_file():
+        return fingerprint_of(_recorded(place, "write it again"))
+    files = [path for path in place.rglob("*") if path.is_file() and path.name != RECORD]
+    return fingerprint_of({file.relative_to(place).as_posix(): sha256_of(file) for file in files})
+
+
 def verify(folder: Path, pinned: Mapping[str, str], fix: str) -> None:
     """Checks every file of a cached preset.
 
@@ -57,12 +77,16 @@ def verify(folder: Path, pinned: Mapping[str, str], fix: str) -> None:
         check_file(folder / name, digest, fix)
 
 
-def verify_recorded(folder: Path) -> None:
+def verify_recorded(folder: Path) -> int:
     """Checks the files of a model that has a record; files that it does not name are left out.
+
+    Returns:
+        How many files were checked.
 
     Raises:
         PresetError: A file is missing or was changed since.
     """
+    expected: Mapping[str, str] = {}
     if (folder / RECORD).is_file():
         fix = f"restore the file; if you changed it yourself, delete {RECORD} beside it"
         expected = _recorded(folder, fix)
@@ -74,7 +98,8 @@ def verify_recorded(folder: Path) -> None:
                     fix=fix,
                 )
         states = tuple(_state(folder / name) for name in (RECORD, *expected))
-        _verify_once(folder.resolve(), tuple(expected.items()), fix, states)
+        _verify_once(Path(os.path.realpath(folder)), tuple(expected.items()), fix, states)
+    return len(expected)
 
 
 @functools.lru_cache(maxsize=32)

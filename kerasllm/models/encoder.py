@@ -36,10 +36,14 @@ from kerasllm.models.huggingface.heads import (
     has_head,
     label_names,
     longest_text,
+    read_token_head,
+    tag_names,
 )
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.token_head import TOKENS, TokenHead, assign_head as assign_token_head
+from kerasllm.models.token_head import has_token_head, read_head
 
 __all__ = [
     "build_task",
@@ -71,8 +75,8 @@ def build_task(
         preset: What `kerasllm.models.presets.resolve` takes: a name, a handle or a folder.
         num_classes: Number of outputs: 1 for a regression, else the number of classes.
         pooling: What the head reads: `"cls"`, the first token, as KerasHub's own classifiers do;
-            `"mean"`, the mean over all real tokens (see `PooledTextClassifier`). Defaults to
-            `"cls"`.
+            `"mean"`, the mean over all real tokens (see `PooledTextClassifier`); `"tokens"`, every
+            token (see `TokenHead`). Defaults to `"cls"`.
         dropout: Rate of every dropout of the backbone. Defaults to `0.1`.
         head_dropout: Rate of the dropouts of the head. Defaults to `None`: as `dropout`.
         freeze: The embeddings and this many of the lowest transformer layers do not train;
@@ -86,8 +90,8 @@ def build_task(
             twice. Defaults to `None`: it is read.
 
     Returns:
-        A KerasHub task that maps token ids to logits of shape `[batch, num_classes]`. It is not
-        compiled.
+        A KerasHub task that maps token ids to logits of shape `[batch, num_classes]`, or `[batch,
+        length, num_classes]` of a head on every token. It is not compiled.
 
     Raises:
         PresetError: The preset cannot be found, read or used for classification.
@@ -101,7 +105,7 @@ def build_task(
     """
     if num_classes < 1:
         raise RecipeError(f"a classifier needs at least 1 output, got {num_classes}")
-    if pooling not in POOLINGS:
+    if pooling not in (*POOLINGS, TOKENS):
         raise RecipeError(
             f"pooling is {pooling!r}",
             where="model.pooling",
@@ -117,7 +121,7 @@ def build_task(
         loaded.fresh_pooler = True
     else:
         check_finite(loaded.backbone, preset)
-    if pooling == "mean":
+    if pooling in ("mean", TOKENS):
         # It reads no pooler: a new one has nothing to learn.
         loaded.fresh_pooler = False
     task = _add_head(loaded, num_classes, head_dropout, preset, pooling)
@@ -125,6 +129,34 @@ def build_task(
     _freeze(task, freeze, fresh_pooler=loaded.fresh_pooler)
     if lora is not None:
         add_lora(task, frozen_layers=freeze, fresh_pooler=loaded.fresh_pooler, **lora)
+    return task
+
+
+def load_token_task(folder: str | Path, precision: str | None = None) -> TokenHead:
+    """Loads an encoder that was saved with a head on every token.
+
+    Args:
+        folder: A folder that `save_task` wrote, or one in Hugging Face's layout with a head for
+            the classification of tokens.
+        precision: A Keras dtype policy. Defaults to `None`: `"float32"`.
+
+    Raises:
+        PresetError: The folder has no such head, or cannot be read.
+    """
+    folder = Path(folder)
+    if huggingface.is_huggingface(folder):
+        return _token_task_of_huggingface(folder, precision or "float32")
+    facts, tensors = read_head(folder)
+    with reading(folder, "an encoder with a head on every token"):
+        backbone = load_preset(
+            keras_hub.models.Backbone.from_preset, folder, precision or "float32"
+        )
+        preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
+        task = TokenHead(
+            backbone, facts["outputs"], preprocessor, dropout=facts["dropout"], compile=False
+        )
+        assign_token_head(task, tensors)
+    check_finite(task, folder)
     return task
 
 
@@ -148,6 +180,11 @@ def load_task(folder: str | Path, precision: str | None = None) -> keras_hub.mod
 def _load_task(folder: Path, precision: str | None) -> keras_hub.models.TextClassifier:
     if huggingface.is_huggingface(folder):
         return _load_with_head(folder, precision or "float32")
+    if has_token_head(folder):
+        raise PresetError(
+            f"{folder} holds no text classifier: its head has outputs for every token",
+            fix="train a classifier on its encoder: --set model.preset=FOLDER",
+        )
     if (folder / HEAD_FACTS).is_file():
         return _load_pooled(folder, precision or "float32")
     if not (folder / "task.json").is_file():
@@ -168,6 +205,8 @@ def _load_task(folder: Path, precision: str | None) -> keras_hub.models.TextClas
 def is_trained(folder: str | Path) -> bool:
     """Tells whether a folder holds a classifier with its head, for `load_task`."""
     folder = Path(folder)
+    if has_token_head(folder):
+        return False
     if any((folder / name).is_file() for name in (HEAD_FACTS, "task.json")):
         return True
     return huggingface.is_huggingface(folder) and has_head(folder)
@@ -302,6 +341,21 @@ def _load_with_head(folder: Path, precision: str) -> keras_hub.models.TextClassi
     return task
 
 
+def _token_task_of_huggingface(folder: Path, precision: str) -> TokenHead:
+    config = huggingface.read_config(folder / huggingface.CONFIG)
+    names = tag_names(config, str(folder / huggingface.CONFIG))
+    dropout, head_dropout = dropouts(config)
+    with reading(folder, "an encoder with a head on every token"):
+        loaded = _load(folder, dropout, precision)
+        task = _add_head(loaded, len(names), head_dropout, folder, TOKENS)
+        assign_token_head(task, read_token_head(folder))
+    check_finite(task, folder)
+    longest = longest_text(folder)
+    if longest is not None:
+        task.preprocessor.sequence_length = min(longest, task.preprocessor.sequence_length)
+    return task
+
+
 def _load_pooled(folder: Path, precision: str) -> PooledTextClassifier:
     with reading(folder):
         backbone = load_preset(keras_hub.models.Backbone.from_preset, folder, precision)
@@ -313,6 +367,8 @@ def _add_head(
     loaded: _Loaded, num_classes: int, rate: float, preset: str | Path, pooling: str = "cls"
 ) -> keras_hub.models.TextClassifier:
     backbone = loaded.backbone
+    if pooling == TOKENS:
+        return TokenHead(backbone, num_classes, loaded.preprocessor, dropout=rate, compile=False)
     if pooling == "mean":
         return PooledTextClassifier(
             backbone, num_classes, loaded.preprocessor, dropout=rate, compile=False

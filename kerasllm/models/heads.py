@@ -107,7 +107,7 @@ class PooledTextClassifier(keras_hub.models.TextClassifier):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.num_classes = num_classes
         self.dropout = dropout
-        for layer in _unused_layers(backbone):
+        for layer in unused_layers(backbone):
             # Without a gradient, weight decay alone would change it.
             layer.trainable = False
 
@@ -294,7 +294,7 @@ def _token_states(outputs):
     return outputs["sequence_output"] if isinstance(outputs, dict) else outputs
 
 
-def _unused_layers(backbone: keras_hub.models.Backbone) -> list[keras.Layer]:
+def unused_layers(backbone: keras_hub.models.Backbone) -> list[keras.Layer]:
     """Returns the layers of a backbone that its token states do not depend on: its pooler."""
     used = keras.Model(backbone.input, _token_states(backbone.output)).layers
     return [layer for layer in backbone.layers if not any(layer is other for other in used)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasllm.errors import PresetError
+from kerasllm.signing import SIGNATURE
 
 FORM = "hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME/FILE.gguf"
 # What KerasHub and kerasllm read; no pickles, no Python, no other frameworks' weights. A GGUF file
@@ -31,13 +32,35 @@ def parse(handle: str) -> tuple[str | None, str | None]:
     return (match["repo"], match["revision"]) if match else (None, None)
 
 
-def download(handle: str, cache: Path | None = None, files: Sequence[str] | None = None) -> Path:
+def commit_of(handle: str, cache: Path | None = None) -> str | None:
+    """Returns the commit of a repository that was downloaded last; asks nobody for it."""
+    import huggingface_hub
+
+    repo, revision = parse(handle)
+    try:
+        found = huggingface_hub.snapshot_download(
+            repo, revision=revision, cache_dir=cache, local_files_only=True
+        )
+    except Exception:  # noqa: BLE001 - of many classes; it is not there
+        return None
+    return Path(found).name
+
+
+def download(
+    handle: str,
+    cache: Path | None = None,
+    files: Sequence[str] | None = None,
+    *,
+    signed: bool = False,
+) -> Path:
     """Downloads a repository of the hub or one file of it, or finds it in the hub's own cache.
 
     Args:
         handle: `hf://OWNER/NAME[/FILE.gguf][@REVISION]`.
         cache: Folder of the cache. Defaults to `None`: the hub library's own.
         files: The files to take. Defaults to `None`: all that a model needs.
+        signed: Whether its signature is taken too, and all that is signed with it, although it is
+            never read. Defaults to `False`.
 
     Returns:
         The folder, or the GGUF file that the handle names.
@@ -54,14 +77,17 @@ def download(handle: str, cache: Path | None = None, files: Sequence[str] | None
     from huggingface_hub import errors
 
     repo, revision, file = match["repo"], match["revision"], match["file"]
+    wanted = [file] if file else list(files or ALLOWED)
+    if signed:
+        wanted = [file, SIGNATURE] if file else None
     try:
         folder = Path(
             huggingface_hub.snapshot_download(
                 repo,
                 revision=revision,
                 cache_dir=cache,
-                allow_patterns=[file] if file else list(files or ALLOWED),
-                ignore_patterns=list(IGNORED),
+                allow_patterns=wanted,
+                ignore_patterns=None if signed else list(IGNORED),
             )
         )
     except errors.GatedRepoError as error:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from kerasllm.data.multiple_choice import Question
 from kerasllm.data.sequences import whole_rows
-from kerasllm.data.token_store import TokenStore, open_or_write, row_batch
+from kerasllm.data.stored_tokens import TokenStore
+from kerasllm.data.token_store import open_or_write, row_batch
 from kerasllm.data.tokenizers import TokenizerJson
 from kerasllm.errors import CommandError, DataError
 from kerasllm.models.causal_lm import CausalLM

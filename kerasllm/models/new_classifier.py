@@ -134,7 +134,7 @@ def bert_classifier(
         tokenizer=tokenizer,
     )
     if max_length is not None:
-        _set_max_length(task, max_length)
+        set_max_length(task, max_length)
     return TextClassifier(task, labels, tokenizer, outputs)
 
 
@@ -199,7 +199,7 @@ def build_again(
     return model
 
 
-def _set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:
+def set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> None:
     """Sets the length that texts are cut to, for kerasllm and for `keras_hub` alone."""
     # A family with relative positions has no longest length.
     longest = getattr(task.backbone, "max_sequence_length", None)

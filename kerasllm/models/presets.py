@@ -9,7 +9,7 @@ import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from kerasllm.errors import PresetError
 from kerasllm.json_files import read_json_file
 from kerasllm.models import digests, hub, pypi, remote, tensorflow_checkpoints
 from kerasllm.run import Run
+from kerasllm.signing import trust as signing
 from kerasllm.storage import told
 
 Progress = Callable[[str], None]
@@ -123,16 +124,22 @@ _WEIGHTS = {
 }
 
 
-def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
+def resolve(
+    preset: str | Path,
+    progress: Progress | None = None,
+    trust: str | Sequence[str] | None = None,
+) -> Path | str:
     """Finds the files of a preset, and fetches them where they are not there yet.
 
-    Files that kerasllm cached are checked against their sha256 each time.
+    Files that kerasllm cached are checked against their sha256 each time. Where keys are trusted, a
+    preset must be signed by one of them; those of `PRESETS`, whose digests stand here, need not be.
 
     Args:
         preset: A name of `PRESETS` or of KerasHub, `hf://`, `kaggle://`, `pypi://`, a folder, a
             GGUF file, or a finished run, whose trained model is meant; or the address of one of the
             last three.
         progress: Called with a line of text before something slow. Defaults to `None`.
+        trust: Keys that must have signed it beside those of `KERASLLM_TRUST`. Defaults to `None`.
 
     Returns:
         The local folder, or the GGUF file; for KerasHub's own names and `kaggle://`, the handle
@@ -140,6 +147,7 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
 
     Raises:
         PresetError: No such preset, or files that cannot be fetched, verified or used.
+        SignatureError: It is not signed by a trusted key.
 
     Example:
 
@@ -149,11 +157,13 @@ def resolve(preset: str | Path, progress: Progress | None = None) -> Path | str:
     """
     if isinstance(preset, str) and (preset in PRESETS or preset.startswith("pypi://")):
         folder = _cached_folder(preset)
+        if preset not in PRESETS:
+            signing.refuse_unsigned(preset, trust)
         if not folder.exists():
             return fetch(preset, progress=progress)
         digests.verify(folder, _pinned(preset), _fetch_again(preset))
         return check_folder(folder)
-    return _resolve_elsewhere(preset, progress)
+    return _resolve_elsewhere(preset, progress, trust)
 
 
 def fetch(
@@ -214,6 +224,29 @@ def hub_id(preset: str | Path) -> tuple[str | None, str | None]:
         return hub.parse(text)
     known = (each for each in PRESETS.values() if text == each.name or text in each.sources)
     return next((each.hub_id for each in known), None), None
+
+
+def fingerprint(preset: str | Path) -> str | None:
+    """Returns what tells the files of a preset, which was resolved before, from others.
+
+    Args:
+        preset: What `resolve` takes.
+
+    Returns:
+        Of the hub's, the commit; of files on this machine, one digest of all; `None` of what
+        KerasHub fetches, and of addresses.
+    """
+    text = str(preset)
+    if text in PRESETS:
+        return digests.fingerprint_of(PRESETS[text].files)
+    if text.startswith("pypi://"):
+        return digests.fingerprint(_cached_folder(text))
+    if text.startswith("hf://"):
+        return hub.commit_of(text, _hub_cache())
+    place = Path(preset).expanduser()
+    if "://" in text or not place.exists():
+        return None
+    return digests.fingerprint(_model_of(place))
 
 
 def is_cached(name: str) -> bool:
@@ -289,15 +322,21 @@ def check_folder(folder: Path) -> Path:
     )
 
 
-def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | str:
+def _resolve_elsewhere(
+    preset: str | Path,
+    progress: Progress | None,
+    trust: str | Sequence[str] | None = None,
+) -> Path | str:
     """Resolves what kerasllm does not cache itself."""
     text = str(preset)
     if text.startswith("hf://"):
         if progress:
             progress(f"looking for {text} on the hub")
-        chosen = bool(os.environ.get("KERASLLM_CACHE"))
-        return check_folder(hub.download(text, cache_dir() / "huggingface" if chosen else None))
+        found = hub.download(text, _hub_cache(), signed=signing.is_demanded(trust))
+        signing.check(found, trust)
+        return check_folder(found)
     if text.startswith("kaggle://"):
+        signing.refuse_unsigned(text, trust)
         return text
     if remote.is_remote(text):
         if progress:
@@ -305,6 +344,8 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
         with told(progress):
             preset = remote.fetch_model(text)
     folder = _model_of(Path(preset).expanduser())
+    if folder.exists():
+        signing.check(folder, trust)
     digests.verify_recorded(folder)
     if isinstance(preset, Path) or folder.is_dir() or (folder.is_file() and text.endswith(_GGUF)):
         return check_folder(folder)
@@ -314,7 +355,13 @@ def _resolve_elsewhere(preset: str | Path, progress: Progress | None) -> Path | 
         raise PresetError(f"there is no file {text}", fix="check the path")
     if text.startswith(("/", "./", "../", "~")):
         raise PresetError(f"there is no folder {text}", fix="check the path")
-    return _keras_hub_name(text)
+    name = _keras_hub_name(text)
+    signing.refuse_unsigned(name, trust)
+    return name
+
+
+def _hub_cache() -> Path | None:
+    return cache_dir() / "huggingface" if os.environ.get("KERASLLM_CACHE") else None
 
 
 def _model_of(folder: Path) -> Path:

@@ -7,13 +7,14 @@ from pathlib import Path, PurePosixPath
 
 from kerasllm.addresses import WEB, forget_credentials, scheme_of
 from kerasllm.errors import PresetError, RunError, StorageError
+from kerasllm.signing import SIGNATURE
 from kerasllm.storage import fetch_folder, open_place
 from kerasllm.storage.places import OBJECTS
 
 FORM = "the s3://, gs://, hdfs:// or abfs:// address of one of these; https:// of a .gguf file"
 
 # Of a run, what a trained model is made of: its checkpoints stay where they are.
-_OF_A_RUN = ("recipe.yaml", "environment.json", "metrics.jsonl", "metrics.json")
+_OF_A_RUN = ("recipe.yaml", "environment.json", "metrics.jsonl", "metrics.json", SIGNATURE)
 _FOLDERS_OF_A_RUN = ("model/", "adapter/")
 # They could run code when they are read, and are never read here.
 _LEFT_OUT = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".py"}
@@ -59,7 +60,8 @@ def fetch_model(address: str) -> Path:
             )
         if "recipe.yaml" in names:
             names = [n for n in names if n in _OF_A_RUN or n.startswith(_FOLDERS_OF_A_RUN)]
-        return fetch_folder(place, filter(_is_read, names))
+        # A signature is of all files, of those too that are never read.
+        return fetch_folder(place, names if SIGNATURE in names else filter(_is_read, names))
     except StorageError as error:
         forget_credentials(address)
         raise PresetError(error.what, where=error.where, fix=error.fix) from error

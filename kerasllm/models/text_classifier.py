@@ -41,6 +41,7 @@ from kerasllm.models.huggingface.heads import read_labels, read_problem
 from kerasllm.models.layers import ignores_padding, parts_of, variables_of, walk
 from kerasllm.models.packed_files import pack_files, read_vocabulary, unpacked
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
+from kerasllm.signing import trust
 from kerasllm.training.batches import PlannedBatches
 from kerasllm.training.compiling import (
     find_metric,
@@ -512,6 +513,12 @@ class TextClassifier(TextModel):
             return keras.losses.MeanSquaredError()
         return SoftenedKLDivergence(temperature)
 
+    def student(self, task: keras_hub.models.TextClassifier) -> TextClassifier:
+        """Returns a classifier with the labels and the outputs of this one, on another encoder."""
+        student = TextClassifier(task, self.labels, outputs=self.outputs)
+        student.standardized = self.standardized
+        return student
+
     def scale_outputs(self, factor: float, shift: float = 0.0) -> None:
         """Makes the outputs `factor * outputs + shift`, in the weights of the last layer."""
         scale_outputs(self.task, factor, shift)
@@ -610,6 +617,8 @@ class TextClassifier(TextModel):
         folder = Path(preset)
         if (folder / "recipe.yaml").is_file():
             preset = folder = folder / "model"
+        if folder.exists():
+            trust.check(folder)
         has_head = is_trained(folder)
         scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
         if labels is None and num_classes is None and not has_head and not scores:

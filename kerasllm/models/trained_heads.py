@@ -19,11 +19,12 @@ from kerasllm.models.heads import HEAD_FACTS, HEAD_WEIGHTS, read_facts, reorder_
 from kerasllm.models.huggingface import is_huggingface
 from kerasllm.models.huggingface.heads import assign_head, has_head, read_labels, read_problem
 from kerasllm.models.layers import parts_of
+from kerasllm.models.token_head import has_token_head
 
 if TYPE_CHECKING:
     from kerasllm.models.text_classifier import TextClassifier
 
-_TASK_WEIGHTS = "task.weights.h5"
+_TASK, _TASK_WEIGHTS = "task.json", "task.weights.h5"
 _LABELS_SHOWN = 6
 
 
@@ -42,8 +43,13 @@ def folder_with_head(preset: str | Path) -> Path | None:
         return None
     if is_huggingface(folder):
         return folder if has_head(folder) else None
-    found = any((folder / name).is_file() for name in (_TASK_WEIGHTS, HEAD_WEIGHTS))
-    return folder if found else None
+    if has_token_head(folder):
+        return None
+    if (folder / HEAD_WEIGHTS).is_file():
+        return folder
+    # KerasHub writes the head of any task.
+    has_classes = "TextClassifier" in str(_task_of(folder).get("registered_name"))
+    return folder if has_classes and (folder / _TASK_WEIGHTS).is_file() else None
 
 
 def differences(folder: Path, model: TextClassifier) -> list[str]:
@@ -56,9 +62,49 @@ def differences(folder: Path, model: TextClassifier) -> list[str]:
     if is_huggingface(folder):
         return _differences(read_problem(folder), "cls", read_labels(folder), model)
     if not (folder / FILE_NAME).is_file():
-        return [f"what its classes are is not known, without {FILE_NAME}"]
+        return _differences_without_names(folder, model)
     problem = _outputs(folder).get("problem", "single_label")
     return _differences(problem, _pooling(folder), Labels.load(folder), model)
+
+
+def description(preset: str | Path, model: TextClassifier) -> str | None:
+    """Says in words whether a model that is to be trained has the head of its preset.
+
+    Args:
+        preset: What `kerasllm.models.presets.resolve` takes.
+        model: The model.
+
+    Returns:
+        The words; `None` where the preset has no head.
+    """
+    folder = folder_with_head(preset)
+    if folder is None:
+        is_handle = not isinstance(presets.resolve(preset), Path)
+        return f"new; one that {preset} holds is read from a folder alone" if is_handle else None
+    if new := "; ".join(differences(folder, model)):
+        return f"new: {new}"
+    trained = f"trained, of {folder}"
+    if is_huggingface(folder) or (folder / FILE_NAME).is_file():
+        return trained
+    named = [f"{number} is {name}" for number, name in enumerate(model.labels.names)]
+    return f"{trained}; its classes have no names there, and are taken in order: {_listed(named)}"
+
+
+def _differences_without_names(folder: Path, model: TextClassifier) -> list[str]:
+    """What tells a head that KerasHub saved, without the names of its classes, from a model's."""
+    own, other = _task_of(folder).get("config", {}), model.task.get_config()
+    count = own.get("num_classes")
+    if model.outputs.problem != "single_label" or count is None:
+        problem = model.outputs.problem.replace("_", " ")
+        return [f"the problem is {problem}, and what it was is not known, without {FILE_NAME}"]
+    found = []
+    if count != len(model.labels):
+        found.append(f"there are {len(model.labels)} labels, and were {count} classes")
+    if model.pooling != "cls":
+        found.append(f"the pooling is {model.pooling}, and was cls")
+    if own.get("hidden_dim") != other.get("hidden_dim"):
+        found.append(f"its layers are of size {own.get('hidden_dim')}")
+    return found
 
 
 def differences_of(trained: TextClassifier, model: TextClassifier) -> list[str]:
@@ -141,7 +187,8 @@ def load_head(folder: Path, model: TextClassifier) -> None:
         labels = read_labels(folder)
     else:
         _load_saved(folder, model)
-        labels = Labels.load(folder)
+        named = (folder / FILE_NAME).is_file()
+        labels = Labels.load(folder) if named else model.labels
     order = _class_order(labels, model.labels)
     if order and order != sorted(order):
         reorder_outputs(model.task, order)
@@ -177,7 +224,15 @@ def _unreadable(file: Path, error: Exception) -> PresetError:
 
 
 def _outputs(folder: Path) -> dict:
-    file = folder / OUTPUTS
+    return _json_of(folder / OUTPUTS)
+
+
+def _task_of(folder: Path) -> dict:
+    """What KerasHub notes of the task that it saved."""
+    return _json_of(folder / _TASK)
+
+
+def _json_of(file: Path) -> dict:
     try:
         found = read_json_file(file) if file.is_file() else {}
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from kerasllm.addresses import take_credentials
 from kerasllm.errors import RecipeError
 from kerasllm.recipe.yaml_file import Written
 
-_UNCLEAR_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*_[0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
+_UNCLEAR_NUMBER = re.compile(r"[-+]?(0[0-9_]++|[0-9]++_[0-9_]*+)(\.[0-9_]*+)?([eE][-+]?[0-9_]++)?")
 
 Text = Annotated[str, Field(min_length=1), "a text"]
 Count = Annotated[int, Field(ge=1, lt=2**31), "a whole number from 1 to 2147483647"]
@@ -34,6 +34,9 @@ NotNegative = Annotated[float, Field(ge=0), "a number, 0 or more"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to below 1"]
 # An address enters a recipe without the credentials that it was given with.
 Location = Annotated[str, Field(min_length=1), AfterValidator(take_credentials), "a text"]
+PublicKeys = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)], "a file, a folder or a list of these"
+]
 Files = Annotated[
     Location | Annotated[list[Location], Field(min_length=1)],
     "a file, a glob, a folder, an address, starter:NAME or a list of these",
@@ -64,7 +67,11 @@ def known_encoding(name: str) -> str:
 Encoding = Annotated[
     str, AfterValidator(known_encoding), "an encoding (utf-8, cp1252, utf-16, shift_jis...)"
 ]
-Delimiter = Annotated[str, Field(pattern=r"^(?:[^\n\r\"]|\\t|tab)$"), "one character, or tab"]
+Delimiter = Annotated[
+    str,
+    Field(pattern=r"^(?:[^\n\r\"]|\\t|tab|::|\^A)$"),
+    "one character, tab, ^A (of Hive) or ::",
+]
 # Keys of the section `data` that tasks share: how the text of files is read.
 ENCODING = Field(
     None, description="encoding of the files' text; null: UTF-8, or refused with its name"

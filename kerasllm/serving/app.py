@@ -75,8 +75,8 @@ class Worker(Protocol):
     def start(self) -> None:
         """Begins."""
 
-    def close(self) -> None:
-        """Ends, when all is computed."""
+    def close(self, seconds: float = ...) -> bool:
+        """Ends when all is computed, or after so many seconds; returns whether it has ended."""
 
 
 def build_app(

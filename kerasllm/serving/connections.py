@@ -1,15 +1,20 @@
-"""Connections that send nothing, or ever so slowly, take no place from those that ask."""
+"""Connections that send or read nothing, or ever so slowly, take no place from those that ask."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import ssl
 from collections import OrderedDict
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from kerasllm.serving.tls import handshakes
+
 SECONDS_FOR_HEADERS = 10.0
 """From the beginning of a connection, or of its next request, to the end of the headers."""
+SECONDS_TO_READ = 60.0
+"""While a client reads nothing of its answer, and no more of it fits into the buffers."""
 
 # Files that the process has open beside connections.
 _OTHER_FILES = 256
@@ -33,24 +38,35 @@ def most_connections() -> int:
     return max(_LEAST, soft - _OTHER_FILES)
 
 
-def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protocol]:
+def protocol(
+    most: int,
+    seconds: float = SECONDS_FOR_HEADERS,
+    context: ssl.SSLContext | None = None,
+    seconds_to_read: float = SECONDS_TO_READ,
+) -> type[asyncio.Protocol]:
     """Returns the class of a server's connections.
 
     Args:
         most: How many there may be. For one more the one is closed that has kept its request back
             for longest; where all are at work, the new one.
         seconds: How long the headers of a request may take. Defaults to `10.0`.
+        context: What connections are encrypted by, who have as long again for it. Defaults to
+            `None`: they are not.
+        seconds_to_read: How long a client may read nothing of its answer. Defaults to `60.0`.
     """
-    silent: OrderedDict[_Connection, None] = OrderedDict()
+    silent: OrderedDict[asyncio.Protocol, None] = OrderedDict()
+
+    def make_room(newcomer: asyncio.Protocol) -> None:
+        if len(newcomer.connections) > most:
+            next(iter(silent), newcomer)._close()
 
     class _Connection(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
+        _reading: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            if len(self.connections) > most:
-                oldest = next(iter(silent), self)
-                oldest._close()
+            make_room(self)
             if not transport.is_closing():
                 self._wait()
 
@@ -67,8 +83,17 @@ def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protoco
             if not self.transport.is_closing() and self not in silent and not self._is_asked():
                 silent[self] = None
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reading = self.loop.call_later(seconds_to_read, self._close)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unset_reading()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._unset()
+            self._unset_reading()
             super().connection_lost(exc)
 
         def _is_asked(self) -> bool:
@@ -84,9 +109,16 @@ def protocol(most: int, seconds: float = SECONDS_FOR_HEADERS) -> type[H11Protoco
                 self._deadline.cancel()
                 self._deadline = None
 
+        def _unset_reading(self) -> None:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
+
         def _close(self) -> None:
             self._unset()
             self.connections.discard(self)
             self.transport.abort()
 
+    if context is not None:
+        return handshakes(_Connection, context, seconds, silent, make_room)
     return _Connection

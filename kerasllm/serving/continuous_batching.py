@@ -3,7 +3,8 @@
 A step reads all weights once, whatever the number of rows, so that eight answers take little longer
 than one. A row joins the batch with the keys and values of its prompt and leaves it when its text
 ends; it computes what it would compute alone. Both functions are traced once, for any number of
-rows and tokens.
+rows and tokens. But the processor's kernels are made for each shape, and kept: rows, prompts and
+the cache are padded to a few sizes, so that memory does not grow with the requests.
 
 Reference: [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) (iteration-level
 scheduling).
@@ -18,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.sizes import size_holding
 from kerasllm.generation.decoders import ReadDecoder
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.sampling import (
@@ -33,8 +35,8 @@ from kerasllm.generation.settings import GenerationSettings
 
 # Slots of the cache that are free after it was copied: it is copied once in so many tokens.
 _FREE_SLOTS = 64
-
-
+# The fewest tokens that a prompt is padded to.
+_SHORTEST = 16
 # Prompt tokens, padding included, that are read at once: open answers wait meanwhile.
 _PROMPT_TOKENS = 512
 
@@ -164,49 +166,50 @@ class TogetherDecoding:
         """See `Decoding.at_once`."""
         longest = 0
         for count, prompt in enumerate(prompts, start=1):
-            longest = max(longest, len(prompt))
-            if count > 1 and count * longest > _PROMPT_TOKENS:
+            longest = max(longest, size_holding(len(prompt), _SHORTEST))
+            if count > 1 and size_holding(count) * longest > _PROMPT_TOKENS:
                 return count - 1
         return len(prompts)
 
     def add(self, asked) -> dict[Hashable, list[int]]:
         """See `Decoding.add`."""
         new = [_opened(one, self._vocabulary) for one in asked]
-        lengths = [len(one.prompt) for one in asked]
+        padded = _padded(new)
+        lengths = [len(row.asked.prompt) for row in padded]
         # The padding of a prompt follows it, where it is not seen, and is overwritten.
-        prompts = np.zeros((len(new), max(lengths)), np.int32)
-        for row, one in zip(prompts, asked):
-            row[: len(one.prompt)] = one.prompt
+        prompts = np.zeros((len(padded), size_holding(max(lengths), _SHORTEST)), np.int32)
+        for prompt, row in zip(prompts, padded):
+            prompt[: len(row.asked.prompt)] = row.asked.prompt
         token, cache = self._read(
             self._decoder.weights,
             tf.constant(prompts),
             tf.constant(lengths, tf.int32),
-            _choice(new),
+            _choice(padded),
         )
-        if self._rows:
-            slots = tf.constant(max(self._slots, max(lengths)))
+        old, self._rows = self._rows, self._rows + new
+        if old:
+            slots = tf.constant(max(self._slots, self._slots_wanted()))
             self._cache = self._join(
-                self._fit(self._cache, tf.range(len(self._rows)), slots),
-                self._fit(cache, tf.range(len(new)), slots),
+                self._fit(self._cache, _numbers(range(len(old))), slots),
+                self._fit(cache, _numbers(_padded(range(len(new)), beside=len(old))), slots),
             )
         else:
-            self._cache = cache
-        self._rows += new
+            self._cache = self._fit(cache, _numbers(range(len(padded))), self._slots_wanted())
         return _took(new, token)
 
     def step(self) -> dict[Hashable, list[int]]:
         """See `Decoding.step`."""
-        rows = self._rows
-        if max(row.position for row in rows) >= self._slots:
-            self._keep(range(len(rows)))
+        if max(row.position for row in self._rows) >= self._slots:
+            self._keep(range(len(self._rows)))
+        rows = _padded(self._rows)
         token, self._cache = self._advance(
             self._decoder.weights,
             self._cache,
-            tf.constant([row.last for row in rows], tf.int32),
-            tf.constant([row.position for row in rows], tf.int32),
+            _numbers([row.last for row in rows]),
+            _numbers([row.position for row in rows]),
             _choice(rows),
         )
-        return _took(rows, token)
+        return _took(self._rows, token)
 
     def remove(self, keys) -> None:
         """See `Decoding.remove`."""
@@ -225,8 +228,10 @@ class TogetherDecoding:
 
     def _keep(self, numbers: Sequence[int]) -> None:
         """Keeps some rows of the cache, with as many slots as they will need soon."""
-        slots = max(row.position for row in self._rows) + _FREE_SLOTS
-        self._cache = self._fit(self._cache, tf.constant(numbers, tf.int32), tf.constant(slots))
+        self._cache = self._fit(self._cache, _numbers(_padded(numbers)), self._slots_wanted())
+
+    def _slots_wanted(self) -> int:
+        return size_holding(max(row.position for row in self._rows) + _FREE_SLOTS)
 
     def _read_prompts(self, weights, token_ids, lengths, choice):
         logits, cache = self._decoder.prefill(weights, token_ids, lengths, tf.shape(token_ids)[1])
@@ -236,6 +241,16 @@ class TogetherDecoding:
         nothing = tf.zeros_like(positions)
         logits, cache = self._decoder.step(weights, cache, tokens, positions, 0, nothing)
         return _chosen(logits, *choice), cache
+
+
+def _padded(rows: Sequence, beside: int = 0) -> list:
+    """Returns rows, and the first again: a size of a batch together with those beside them."""
+    size = size_holding(beside + len(rows))
+    return [*rows, *[rows[0]] * (size - beside - len(rows))]
+
+
+def _numbers(numbers: Sequence[int]) -> tf.Tensor:
+    return tf.constant(list(numbers), tf.int32)
 
 
 def _opened(asked: Asked, vocabulary: int) -> _Row:
@@ -254,7 +269,8 @@ def _opened(asked: Asked, vocabulary: int) -> _Row:
 
 def _took(rows: Sequence[_Row], tokens: tf.Tensor) -> dict[Hashable, list[int]]:
     """Gives each row its next token, and returns it."""
-    for row, token in zip(rows, tokens.numpy().tolist(), strict=True):
+    # What comes after the rows is of padding.
+    for row, token in zip(rows, tokens.numpy().tolist()):
         row.tokens, row.last, row.position = row.tokens + 1, token, row.position + 1
         if row.seen is not None:
             row.seen[token] = True

@@ -6,8 +6,7 @@ import abc
 import threading
 from collections import deque
 
-
-_SECONDS_TO_END = 30
+_SECONDS_TO_END = 30.0
 
 
 class ModelThread(abc.ABC):
@@ -40,13 +39,21 @@ class ModelThread(abc.ABC):
         """Starts the thread."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends the thread when all that waits is computed, or leaves it behind after a while."""
+    def close(self, seconds: float = _SECONDS_TO_END) -> bool:
+        """Ends the thread when all that waits is computed, or leaves it behind after a while.
+
+        Args:
+            seconds: The most that it may take. Defaults to `30.0`.
+
+        Returns:
+            Whether it has ended. A computation that hangs shall not keep the process.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        # It ends with the process: a computation that hangs shall not keep it.
-        self._thread.join(_SECONDS_TO_END)
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     @abc.abstractmethod
     def _run(self) -> None:

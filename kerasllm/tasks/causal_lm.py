@@ -23,6 +23,7 @@ from kerasllm.recipe.types import (
     Files,
     Layers,
     Location,
+    PublicKeys,
     Section,
     Share,
     Text,
@@ -84,6 +85,11 @@ class CausalModel(Section):
     )
     adapter: Text | None = Field(
         None, description="folder of a PEFT adapter to continue; null: none"
+    )
+    trust: PublicKeys | None = Field(
+        None,
+        description="public keys, of which one must have signed preset and adapter; null: those of "
+        "KERASLLM_TRUST",
     )
 
     @field_validator("width")
@@ -234,11 +240,13 @@ class Questions:
         questions: The questions.
         template: What a question becomes.
         max_length: The most tokens of a question with a choice, or `None`.
+        skipped: How many bad rows were left out. Defaults to `0`.
     """
 
     questions: Sequence[Question]
     template: str
     max_length: int | None
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -250,6 +258,7 @@ class Measured:
 
     sequences: Sequences
     facts: dict
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -278,8 +287,8 @@ class CausalLanguageModelling(Task):
     }
     lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte"})
     evaluate_options = (
-        *("text", "encoding", "delimiter", "stride", "max_length", "chat_template", "template"),
-        *("adapter", "output"),
+        *("text", "encoding", "delimiter", "on_bad_row", "stride", "max_length"),
+        *("chat_template", "template", "adapter", "output"),
     )
     # Losses and samples want all cores for an operation.
     sliced = False
@@ -412,7 +421,9 @@ class CausalLanguageModelling(Task):
         from kerasllm.data.loading import reading_of
         from kerasllm.data.multiple_choice import read_questions
         from kerasllm.data.readers.files import read_as
+        from kerasllm.data.readers.row_checks import places
         from kerasllm.models.multiple_choice import TEMPLATE
+        from kerasllm.plurals import counted
 
         reading = reading_of(recipe and recipe.data, options)
         spec = read_as(spec, "test", preferred="text", **reading)
@@ -420,7 +431,11 @@ class CausalLanguageModelling(Task):
         _check_length(model, options.max_length)
         if kind == "questions with choices":
             template = options.template or TEMPLATE
-            return Questions(read_questions(spec), template, options.max_length), []
+            bad: list = []
+            skips = options.on_bad_row == "skip"
+            found = read_questions(spec, bad_rows=bad if skips else None)
+            told = [f"{counted(len(bad), 'bad row')} skipped, the first at {places(bad[:1], 1)}"]
+            return Questions(found, template, options.max_length, len(bad)), told * bool(bad)
         read = _windows if kind == "texts" else _conversations
         return read(model, spec, options, recipe and recipe.data, notify)
 
@@ -667,7 +682,7 @@ def _windows(
         data,
         split="test",
         text=options.text or getattr(trained, "text", None),
-        on_bad_row=trained.on_bad_row if trained else "error",
+        on_bad_row=options.on_bad_row or (trained.on_bad_row if trained else "error"),
     )
     whole, _ = documents.cut(0.0)
     store = open_documents(
@@ -680,7 +695,7 @@ def _windows(
     size = store.remarks[0]
     sequences = replace(windows(store, length, stride), text_bytes=size)
     facts = {"bytes": size, "max_length": length, "stride": stride}
-    return Measured(sequences, facts), remarks(store, None)
+    return Measured(sequences, facts, store.skipped), remarks(store, None)
 
 
 def _conversations(
@@ -709,7 +724,7 @@ def _conversations(
         split="test",
         max_length=length,
         system=trained.system if trained else None,
-        on_bad_row=trained.on_bad_row if trained else "error",
+        on_bad_row=options.on_bad_row or (trained.on_bad_row if trained else "error"),
         **_named(trained, first_keys(data, "test")),
         special_tokens=getattr(trained, "special_tokens", "once"),
         folder=store_dir(),
@@ -720,7 +735,7 @@ def _conversations(
     if counts.cut or counts.dropped:
         found.append(f"of more than {length:,} tokens: {counts}")
     facts = {"conversations": len(store), "max_length": length}
-    return Measured(whole_rows(store), facts), found
+    return Measured(whole_rows(store), facts, store.skipped), found
 
 
 def _length(model: CausalLM, options: EvaluateOptions, trained: Any | None) -> int:

@@ -129,6 +129,7 @@ class EvaluateOptions:
         label: Column of the labels.
         encoding: Encoding of the files' text.
         delimiter: What separates the fields of csv and tsv files.
+        on_bad_row: `"error"` or `"skip"`; `None` is the recipe's.
         stride: How many tokens a window over a text moves on.
         max_length: The most tokens of a window or a conversation.
         chat_template: A built-in chat template or a file.
@@ -140,6 +141,7 @@ class EvaluateOptions:
     label: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    on_bad_row: str | None = None
     stride: int | None = None
     max_length: int | None = None
     chat_template: str | None = None
@@ -163,6 +165,26 @@ class PredictOptions:
     encoding: str | None = None
     delimiter: str | None = None
     abstain_below: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TextOutputs:
+    """What a graph on texts gives that is made of the outputs of their tokens, such as spans.
+
+    Attributes:
+        make: Makes the named outputs, each with an entry for every text, of a
+            `kerasllm.export.graph_windows.GraphTexts`: the texts, where their tokens stand, and
+            what the model computes of each.
+        stride: How many tokens a window over a long text moves on.
+        described: What each output is, in words, by its name. Defaults to nothing.
+        reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
+            none.
+    """
+
+    make: Callable[[Any], dict[str, Any]]
+    stride: int
+    described: Mapping[str, str] = field(default_factory=dict)
+    reading: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +227,8 @@ class Head:
         rows: How many rows parity compares unless it is told. Defaults to `256`.
         per_token: Whether the model has outputs for each token. Graphs on texts then also give
             `tokens`, int32 `[batch, length]`, 1 for a token and 0 for padding. Defaults to `False`.
+        of_texts: What graphs on texts give in place of `outputs`, where those of tokens are of no
+            use by themselves. Defaults to `None`.
     """
 
     kind: str
@@ -227,6 +251,7 @@ class Head:
     limits: Sequence[str] = ()
     rows: int = 256
     per_token: bool = False
+    of_texts: TextOutputs | None = None
 
     def limits_of(self, format: str, precision: str) -> tuple[float, float]:
         """Returns the largest difference and the least agreement of a format in a precision."""
@@ -365,6 +390,8 @@ class Task(abc.ABC):
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
+        text_suffixes: The suffixes of files of text, such as `.conll`, that predictions can be
+            written to; see `text`. Defaults to none.
         generates: Whether its models write text. Defaults to `False`.
         opens_presets: Whether its models are used without training: presets are then opened as
             models of this task. Defaults to `False`.
@@ -384,6 +411,7 @@ class Task(abc.ABC):
     sliced: ClassVar[bool] = True
     older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
+    text_suffixes: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
@@ -500,7 +528,8 @@ class Task(abc.ABC):
             notify: Called with what is being done.
 
         Returns:
-            What `evaluate` takes, and remarks for the user.
+            What `evaluate` takes, and remarks for the user. Where bad rows were left out, the first
+            may have an attribute `skipped`, how many.
         """
 
     @abc.abstractmethod
@@ -627,6 +656,17 @@ class Task(abc.ABC):
     def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a prediction as the columns of a line of csv: those of `columns`, as text."""
         return self.columns(prediction)
+
+    def lines(self, prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Returns a prediction as lines of csv, all with the same columns; one, that of `flat`.
+
+        Of several, as one for each span of a text, each has the columns of the row that are kept.
+        """
+        return [self.flat(prediction)]
+
+    def text(self, prediction: Mapping[str, Any]) -> str:
+        """Returns a prediction as text for a file with a suffix of `text_suffixes`."""
+        raise NotImplementedError(f"{self.name} writes no text; its `text_suffixes` are empty.")
 
     def line(self, prediction: Mapping[str, Any]) -> str:
         """Returns a prediction as a line for the terminal, its fields separated by tabs."""

@@ -23,6 +23,7 @@ from kerasllm.recipe.types import (
     LabelNames,
     LabelWeights,
     Location,
+    PublicKeys,
     Section,
     Share,
     Text,
@@ -93,6 +94,11 @@ class ClassificationModel(Section):
         None,
         description="low-rank adaptation, {rank, alpha, dropout, rank_stabilized, dora, targets, "
         "train}; null: none",
+    )
+    trust: PublicKeys | None = Field(
+        None,
+        description="public keys, of which one must have signed preset; null: those of "
+        "KERASLLM_TRUST",
     )
 
     @field_validator("lora")
@@ -302,7 +308,7 @@ class TextClassification(Task):
         "rows": "rows",
     }
     lower_is_better = frozenset({"loss", "rmse", "mae", "ece"})
-    evaluate_options = ("text", "text_pair", "label", "encoding", "delimiter")
+    evaluate_options = ("text", "text_pair", "label", "encoding", "delimiter", "on_bad_row")
     predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
@@ -713,9 +719,8 @@ class TextClassification(Task):
             why = ", as the preset was trained" if model.pooling == "mean" else ", the default"
         what = {"cls": "the first token", "mean": "the mean over all tokens"}[model.pooling]
         facts = [("pooling", f"{model.pooling}, {what}{why}")]
-        if (folder := trained_heads.folder_with_head(recipe.model.preset)) is not None:
-            new = "; ".join(trained_heads.differences(folder, model))
-            facts.append(("head", f"new: {new}" if new else f"trained, of {folder}"))
+        if (head := trained_heads.description(recipe.model.preset, model)) is not None:
+            facts.append(("head", head))
         return facts
 
     def mistakes(
@@ -1013,7 +1018,7 @@ def _source(
         problem=problem,
         label_separator=data.label_separator,
         ignore_labels=data.ignore_labels or (),
-        on_bad_row=data.on_bad_row,
+        on_bad_row=options.on_bad_row or data.on_bad_row,
         **reading_of(data, options),
     )
     _refuse_single_texts(source, outputs.pair)

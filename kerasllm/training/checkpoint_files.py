@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import safetensors
 import safetensors.numpy
 
 from kerasllm.errors import RunError
+from kerasllm.json_files import read_json_file
 from kerasllm.safetensors_file import save_tensors
 
 FORMAT = 1
@@ -137,7 +139,7 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
             raise DamagedCheckpointError(folder, name, "does not match its checksum")
     return Checkpoint(
         step=step,
-        state=decode_state(_read(Path.read_bytes, folder, STATE)),
+        state=_read(_state_of, folder, STATE),
         arrays=_read(safetensors.numpy.load_file, folder, ARRAYS),
     )
 
@@ -156,7 +158,7 @@ def read_state(folder: Path, step: int) -> dict:
     expected = read_manifest(folder, step)["files"][STATE]
     if _read(_facts, folder, STATE) != expected:
         raise DamagedCheckpointError(folder, STATE, "does not match its checksum")
-    return decode_state(_read(Path.read_bytes, folder, STATE))
+    return _read(_state_of, folder, STATE)
 
 
 def read_manifest(folder: Path, step: int) -> dict:
@@ -173,10 +175,13 @@ def read_manifest(folder: Path, step: int) -> dict:
     text = _read(Path.read_bytes, folder, MANIFEST)
     if _read(Path.read_bytes, folder, DIGEST) != _digest_line(text):
         raise DamagedCheckpointError(folder, MANIFEST, f"does not match {DIGEST}")
-    manifest = json.loads(text)
-    if manifest["format"] != FORMAT:
+    manifest = _read(read_json_file, folder, MANIFEST)
+    known = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(known, int) or (known == FORMAT and not _is_manifest(manifest)):
+        raise DamagedCheckpointError(folder, MANIFEST, "holds what kerasllm does not write")
+    if known != FORMAT:
         raise RunError(
-            f"Checkpoint {folder.name} has format {manifest['format']}; "
+            f"Checkpoint {folder.name} has format {known}; "
             f"this kerasllm reads format {FORMAT}",
             where=str(folder),
             fix="resume with the version of kerasllm that wrote it, or a newer one",
@@ -214,9 +219,34 @@ def encode_state(state: dict) -> str:
 
 
 def decode_state(text: str | bytes) -> dict:
-    """Returns the state that `encode_state` made the text of."""
-    return json.loads(
-        text, object_hook=lambda found: float(found[_FLOAT]) if _FLOAT in found else found
+    """Returns the state that `encode_state` made the text of.
+
+    Raises:
+        ValueError: If it is the text of nothing that `encode_state` takes.
+    """
+    try:
+        state = json.loads(
+            text, object_hook=lambda found: float(found[_FLOAT]) if _FLOAT in found else found
+        )
+    except (RecursionError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no state: {error}") from None
+    if not isinstance(state, dict):
+        raise ValueError("it is no object")
+    return state
+
+
+def _state_of(path: Path) -> dict:
+    return decode_state(path.read_bytes())
+
+
+def _is_manifest(manifest: dict) -> bool:
+    files = manifest.get("files")
+    return (
+        isinstance(manifest.get("step"), int)
+        and isinstance(manifest.get("best"), bool)
+        and isinstance(files, dict)
+        and files.keys() == {ARRAYS, STATE}
+        and all(isinstance(facts, dict) and "size" in facts for facts in files.values())
     )
 
 
@@ -261,7 +291,12 @@ def _digest_line(manifest: bytes) -> bytes:
 def _read(reader: Callable[[Path], Any], folder: Path, name: str) -> Any:
     """Calls a reader of a path; says what is wrong with the file if it cannot be read."""
     try:
+        if not stat.S_ISREG(os.stat(folder / name).st_mode):
+            raise OSError(None, "it is no regular file")
         return reader(folder / name)
+    except (ValueError, safetensors.SafetensorError) as error:
+        why = f"cannot be read: {str(error)[:200]}"
+        raise DamagedCheckpointError(folder, name, why) from error
     except FileNotFoundError:
         raise DamagedCheckpointError(folder, name, "is missing") from None
     except PermissionError as error:

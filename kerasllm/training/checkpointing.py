@@ -90,20 +90,28 @@ class Checkpoints(keras.callbacks.Callback):
             RunError: If the checkpoint is of another model or another optimizer.
         """
         arrays, state = dict(checkpoint.arrays), checkpoint.state
-        if state["frozen"] != _digest(_fixed(model)):
+        if state.get("frozen") != _digest(_fixed(model)):
             raise RunError(
                 "The weights that do not train are not those of the checkpoint",
                 where=f"step {checkpoint.step}",
                 fix="the preset has changed; take the one that the run was begun with",
             )
         expected = _variables(model)
-        saved = {name: array.shape for name, array in arrays.items() if _is_variable(name)}
-        here = {name: tuple(variable.shape) for name, variable in expected.items()}
+        here = {name: _kind(variable) for name, variable in {**expected, **_sums(model)}.items()}
+        if self._validation and any(map(_is_best, arrays)):
+            trained = enumerate(model.trainable_variables)
+            here |= {_best_name(index): _kind(variable) for index, variable in trained}
+        saved = {
+            name: _kind(array)
+            for name, array in arrays.items()
+            if name in here or _is_variable(name)
+        }
         if saved != here:
             name = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))[0]
+            there, wanted = (_worded(kinds.get(name)) for kinds in (saved, here))
             raise RunError(
                 "The checkpoint is of another model or another optimizer: "
-                f"{name} is {saved.get(name, 'not')} there and {here.get(name, 'not')} here",
+                f"{name} is {there} there and {wanted} here",
                 where=f"step {checkpoint.step}",
                 fix="continue with the recipe that the run was started with",
             )
@@ -111,10 +119,17 @@ class Checkpoints(keras.callbacks.Callback):
             variable.assign(arrays[name])
         _set_metrics(model, arrays)
         for name, holder in self._states.items():
-            holder.set_state(state["states"][name])
+            try:
+                holder.set_state(state["states"][name])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise RunError(
+                    f"The checkpoint does not hold the state of {name!r}: {error!r}",
+                    where=f"step {checkpoint.step}",
+                    fix="remove the checkpoint, and continue from the one before with --resume",
+                ) from error
         if self._validation:
             count = len(model.trainable_variables)
-            best = [arrays.get(f"best/{index:05}") for index in range(count)]
+            best = [arrays.get(_best_name(index)) for index in range(count)]
             self._validation.best_weights = None if best[0] is None else best
         self.saved = checkpoint.step
 
@@ -173,7 +188,7 @@ class Checkpoints(keras.callbacks.Callback):
         best = self._validation is not None and self._validation.improved
         if self._validation and self._validation.best_weights is not None:
             for index, weight in enumerate(self._validation.best_weights):
-                arrays[f"best/{index:05}"] = weight
+                arrays[_best_name(index)] = weight
         state = {
             **self._facts,
             "frozen": self._frozen,
@@ -240,6 +255,25 @@ def _is_variable(name: str) -> bool:
     return name.startswith(("model/", "optimizer/"))
 
 
+def _best_name(index: int) -> str:
+    return f"best/{index:05}"
+
+
+def _is_best(name: str) -> bool:
+    return name.startswith("best/")
+
+
+def _kind(value: np.ndarray | keras.Variable) -> tuple[tuple[int, ...], str]:
+    """Returns the shape and the kind of numbers; how many bits each has follows the precision."""
+    dtype = value.dtype
+    dtype = dtype.name if isinstance(dtype, np.dtype) else keras.backend.standardize_dtype(dtype)
+    return tuple(value.shape), dtype.replace("bfloat", "float").rstrip("0123456789")
+
+
+def _worded(kind: tuple[tuple[int, ...], str] | None) -> str:
+    return "not" if kind is None else f"{kind[0]} of {kind[1]}"
+
+
 def _fixed(model: keras.Model) -> list[keras.Variable]:
     """Returns the weights that training does not change."""
     measured = {id(v) for metric in model.metrics for v in metric.variables}
@@ -258,23 +292,26 @@ def _digest(variables: list[keras.Variable]) -> str:
     return digest.hexdigest()
 
 
+def _sums(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns what the metrics add up, by names that are the same in every process."""
+    variables = [variable for metric in model.metrics for variable in metric.variables]
+    return {f"metrics/{index:05}": variable for index, variable in enumerate(variables)}
+
+
 def _metrics(model: keras.Model) -> dict[str, np.ndarray]:
-    return {
-        f"metrics/{index:05}": np.asarray(variable.numpy())
-        for index, variable in enumerate(v for m in model.metrics for v in m.variables)
-    }
+    return {name: np.asarray(variable.numpy()) for name, variable in _sums(model).items()}
 
 
 def _set_metrics(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    variables = [variable for metric in model.metrics for variable in metric.variables]
+    variables = _sums(model)
 
     @tf.function
     def assign():
         # What replicas add up is held by one of them.
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         first = tf.cast(tf.equal(replica, 0), tf.float32)
-        for index, variable in enumerate(variables):
-            value = tf.constant(arrays[f"metrics/{index:05}"])
+        for name, variable in variables.items():
+            value = tf.constant(arrays[name])
             variable.value.assign(value * tf.cast(first, value.dtype))
 
     model.distribute_strategy.run(assign)

@@ -20,6 +20,7 @@ import safetensors
 
 from kerasllm.errors import JobError, RunError
 from kerasllm.training.checkpoint_files import (
+    STATE,
     Checkpoint,
     DamagedCheckpointError,
     check_arrays,
@@ -55,6 +56,8 @@ class CheckpointStore:
         warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
             `warnings.warn`.
         saved: Called after each save, in the background as well. Defaults to `None`.
+        problem: Says of a state that is read what is wrong with it, such as "has no steps", or
+            `None`: the checkpoint is then damaged. Defaults to `None`: nothing is.
 
     Left as a context, however that ends, it has its last save on the disk: nobody else gets to
     write the folder while it is still written.
@@ -75,6 +78,7 @@ class CheckpointStore:
         keep: int = 2,
         warn: Callable[[str], object] = warnings.warn,
         saved: Callable[[], object] | None = None,
+        problem: Callable[[dict], str | None] | None = None,
     ):
         if keep < 1:
             raise ValueError(f"keep must be at least 1. Received: keep={keep}")
@@ -82,6 +86,7 @@ class CheckpointStore:
         self.keep = keep
         self._warn = warn
         self._saved = saved
+        self._problem = problem
         # Python waits for its thread at exit, so that a save that was begun is finished.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future | None = None
@@ -170,7 +175,7 @@ class CheckpointStore:
         found = self._found()
         for step in sorted(found, reverse=True):
             with suppress(DamagedCheckpointError):
-                return read_state(found[step], step)
+                return self._checked(found[step], read_state(found[step], step))
         return None
 
     def read(self, step: int) -> Checkpoint:
@@ -187,7 +192,14 @@ class CheckpointStore:
                 where=str(self.folder),
                 fix=f"choose one of {sorted(found)}" if found else "train the run again",
             )
-        return read_checkpoint(found[step], step)
+        checkpoint = read_checkpoint(found[step], step)
+        self._checked(found[step], checkpoint.state)
+        return checkpoint
+
+    def _checked(self, folder: Path, state: dict) -> dict:
+        if self._problem and (why := self._problem(state)):
+            raise DamagedCheckpointError(folder, STATE, why)
+        return state
 
     def _save(self, step: int, arrays: dict[str, np.ndarray], state: str, best: bool) -> None:
         try:

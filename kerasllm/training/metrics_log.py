@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
+from kerasllm.errors import RunError
+from kerasllm.json_files import parse_json
 from kerasllm.run import write_text
 from kerasllm.training.listeners import Listener
 
@@ -42,9 +45,15 @@ class MetricsLog(Listener):
         self._file = self._writer = None
         if path is None:
             return
+        if os.path.lexists(tensorboard) and not tensorboard.is_dir():
+            raise RunError(
+                "The curves for TensorBoard cannot be written: this is no folder",
+                where=str(tensorboard),
+                fix="remove it",
+            )
         if keep and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]
-            self.rows = [json.loads(line) for line in lines]
+            lines = _lines(path)[:keep]
+            self.rows = [_row(path, number, line) for number, line in enumerate(lines, 1)]
             write_text(path, "".join(lines))
             _cut_events(tensorboard, self.rows)
         elif tensorboard.is_dir():
@@ -93,6 +102,36 @@ class MetricsLog(Listener):
         self.write({"step": step, "validation": scalars})
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except ValueError as error:
+        raise _broken(str(path), error) from None
+
+
+def _row(path: Path, number: int, line: str) -> dict:
+    """Returns a row that was written before."""
+    try:
+        row = parse_json(line)
+        validation = row.get("validation", {})
+        scalars = {key: each for key, each in row.items() if key not in _NOT_SCALARS}
+        if not isinstance(row["step"], int) or not all(
+            isinstance(each, int | float) for each in {**scalars, **validation}.values()
+        ):
+            raise ValueError("it is no row of numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(f"{path}:{number}", error) from None
+    return row
+
+
+def _broken(where: str, error: Exception) -> RunError:
+    return RunError(
+        f"The log of the training is not what kerasllm wrote: {error}",
+        where=where,
+        fix="put back the file as it was, or remove it: the log then begins where the run resumes",
+    )
+
+
 def _scalars(row: Mapping) -> dict[str, float]:
     """Returns the scalars of a row by their names in TensorBoard."""
     found = {f"train/{name}": value for name, value in row.items() if name not in _NOT_SCALARS}
@@ -109,7 +148,11 @@ def _cut_events(folder: Path, rows: Sequence[Mapping]) -> None:
         cut, temporary = False, file.with_name(f".{file.name}.tmp")
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for record in _records(file):
-                event = Event.FromString(record)
+                try:
+                    event = Event.FromString(record)
+                except DecodeError:
+                    cut = True
+                    continue
                 tags = [value.tag for value in event.summary.value]
                 if any(tag.startswith(_OWN) and (event.step, tag) not in kept for tag in tags):
                     cut = True
@@ -124,5 +167,5 @@ def _records(file: Path) -> Iterator[bytes]:
     try:
         for record in tf.data.TFRecordDataset(str(file)):
             yield record.numpy()
-    except tf.errors.DataLossError:
-        return
+    except tf.errors.OpError:
+        return  # It cannot be opened, or ends in the midst of a record.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import keras
 
-from kerasllm.compression.distill import DistilledClassifier
+from kerasllm import audit
+from kerasllm.compression.distill import distilled
 from kerasllm.compression.measure import Comparison, Measured, bytes_of, seconds_in_turn
 from kerasllm.compression.prune import MagnitudePruning, kernels_of, sparsity_of
 from kerasllm.compression.quantize import quantize
@@ -19,6 +20,7 @@ from kerasllm.environment import describe_environment
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.models import digests
 from kerasllm.models.layers import trainable_share
+from kerasllm.plurals import counted
 from kerasllm.recipe.compression import (
     CompressionRecipe,
     DistillationRecipe,
@@ -27,9 +29,9 @@ from kerasllm.recipe.compression import (
 )
 from kerasllm.recipe.schema import WholeRecipe
 from kerasllm.run import Run, whole_folder, write_json, write_text
+from kerasllm.signing import trust
 from kerasllm.tasks.task import task_of
 from kerasllm.training.precision import resolve_precision
-from kerasllm.plurals import counted
 from kerasllm.workflows import compress_summary as summary
 from kerasllm.workflows.compress_training import train
 from kerasllm.workflows.finetune_summary import show_recipe
@@ -109,6 +111,8 @@ def compress(
         made_run.path.rmdir()
     with whole_folder(made_run.path) as folder:
         inside = Run(folder)
+        trust.trust_own(inside.path)
+        trust.trust_own(made_run.path)
         seed = getattr(recipe, "training", subject.recipe.training).seed
         write_text(inside.recipe, _origin(made_run.path.name) + load_text(source))
         write_text(folder / RECIPE, recipe.to_yaml(explain=True))
@@ -124,6 +128,17 @@ def compress(
         compression = {"method": method_of(recipe), **comparison.as_json(), **made.facts}
         parts = {"train": {}, "validation": {}, "test": {}, **made.metrics, subject.part: metrics}
         write_json(inside.metrics, {**parts, "timing": timing, "compression": compression})
+        audit.note(
+            folder,
+            "compress",
+            command=command,
+            recipe=digests.sha256_of(folder / RECIPE),
+            data=dict(subject.data.fingerprints),
+            preset={"name": str(source.model), "fingerprint": digests.fingerprint(source.model)},
+            parent=audit.parent_of(source.path),
+            outcome="done",
+            within_limit=comparison.within_limit,
+        )
     summary.show(report, subject, comparison, made.facts, made_run)
     if not comparison.within_limit:
         raise JobError(
@@ -223,7 +238,7 @@ def _distilled(subject: Subject, recipe: DistillationRecipe, run: Run, report: R
             student = student_from(settings.preset, teacher, **options)
         else:
             student = student_of(teacher, settings.layers, start=settings.start, **options)
-    model = DistilledClassifier(student, teacher, **recipe.distillation.model_dump())
+    model = distilled(student, teacher, **recipe.distillation.model_dump())
     metrics, timing = train(subject, model, recipe.training, run, report)
     with report.busy("finishing the model") as busy:
         metrics = subject.finish(student, metrics, busy.update)

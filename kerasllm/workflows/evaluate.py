@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from kerasllm.errors import CommandError
+from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
 from kerasllm.run import write_text
 from kerasllm.storage import told
@@ -41,14 +42,15 @@ def evaluate(
         output: A `.jsonl` file for what was measured of each row. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
         **options: See `kerasllm.tasks.task.EvaluateOptions`: `text`, `text_pair`, `label`,
-            `stride`, `max_length`, `chat_template`, `template`. Those that are not given are the
-            recipe's.
+            `on_bad_row`, `stride`, `max_length`, `chat_template`, `template`. Those that are not
+            given are the recipe's.
 
     Returns:
         The metrics by name: of a classifier those of
         `kerasllm.evaluation.classification.classification_report`; on texts and conversations
         those of `kerasllm.evaluation.language_model.language_model_report` and how the rows were
-        made; on questions those of `kerasllm.models.multiple_choice.evaluate`.
+        made; on questions those of `kerasllm.models.multiple_choice.evaluate`. `skipped_rows` is
+        the number of bad rows that were left out.
 
     Raises:
         KerasllmError: If the run, the data or an option is refused.
@@ -84,7 +86,9 @@ def evaluate(
         found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
     if output:
         write_text(Path(output), "".join(json.dumps(row) + "\n" for row in found.rows))
-    return found.metrics
+    skipped = getattr(rows, "skipped", 0)
+    counts = {"skipped_rows": skipped} if skipped or options.get("on_bad_row") == "skip" else {}
+    return {**found.metrics, **counts}
 
 
 def _refuse_others(options: dict, task) -> None:
@@ -108,5 +112,4 @@ def _check_output(output: str | Path | None) -> None:
             where=str(output),
             fix="end --output with .jsonl",
         )
-    if not path.parent.is_dir():
-        raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
+    make_folder_of(path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kerasllm import audit
 from kerasllm.addresses import is_address
 from kerasllm.data.labels import FILE_NAME as LABELS
 from kerasllm.errors import CommandError, Interrupted, RunError
@@ -18,14 +19,18 @@ from kerasllm.export import formats
 from kerasllm.export.formats import Engine, Options
 from kerasllm.export.parity import FILE_NAME, Parity, compare, refuse_if_broken, write_report
 from kerasllm.models.presets import PRESETS
+from kerasllm.plurals import counted
 from kerasllm.recipe import load
 from kerasllm.run import Run, read_json, whole_folder, write_text
+from kerasllm.signing import sign as sign_folder
 from kerasllm.tasks.task import task_of
-from kerasllm.plurals import counted
+from kerasllm.workflows.sign import read_key_for
 from kerasllm.workflows.signals import asked_to_stop
 from kerasllm.workflows.trained import Trained, open_trained
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from kerasllm.export.source import Source
     from kerasllm.workflows.report import Report
 
@@ -62,6 +67,7 @@ class Request:
         output: The folder to write.
         options: What was chosen about the format.
         rows: How many rows are compared, or `"all"`; `None`: what the model's head says.
+        key: What the folder is signed with. Defaults to `None`: it is not.
     """
 
     trained: Trained
@@ -69,6 +75,7 @@ class Request:
     output: Path
     options: Options
     rows: int | str | None
+    key: ec.EllipticCurvePrivateKey | None = None
 
 
 def check(
@@ -79,6 +86,8 @@ def check(
     overwrite: bool = False,
     precisions: tuple[str, ...] = (),
     rows: int | str | None = None,
+    sign: str | Path | None = None,
+    password: str | None = None,
 ) -> Request:
     """Refuses what cannot be exported, before TensorFlow is imported; see `export`.
 
@@ -101,7 +110,8 @@ def check(
     formats.refuse_missing_packages(format)
     folder = _output(trained.run, str(source), format, output)
     _refuse_existing(folder, overwrite)
-    return Request(trained, format, folder, options, rows)
+    key = None if sign is None else read_key_for(folder, sign, password)
+    return Request(trained, format, folder, options, rows, key)
 
 
 def export(
@@ -112,6 +122,9 @@ def export(
     overwrite: bool = False,
     precisions: tuple[str, ...] = (),
     rows: int | str | None = None,
+    sign: str | Path | None = None,
+    password: str | None = None,
+    command: str = "",
     report: Report | None = None,
 ) -> Exported:
     """Exports the model of a run, or a language model's preset.
@@ -128,6 +141,10 @@ def export(
             `()`: float32; of litert all, a file each.
         rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says, such
             as 256 of a classifier and 64 of a language model.
+        sign: The file of a private key to sign the folder with; see `kerasllm.workflows.sign`.
+            Defaults to `None`: it is not signed.
+        password: What the key is encrypted with. Defaults to `None`: `KERASLLM_SIGN_PASSWORD`.
+        command: The command that was typed, for the record. Defaults to `""`.
         report: Where progress is shown. Defaults to `None`: stderr.
 
     Raises:
@@ -142,7 +159,14 @@ def export(
     ```
     """
     request = check(
-        source, format, output=output, overwrite=overwrite, precisions=precisions, rows=rows
+        source,
+        format,
+        output=output,
+        overwrite=overwrite,
+        precisions=precisions,
+        rows=rows,
+        sign=sign,
+        password=password,
     )
     from kerasllm.export.card import CARD, write_card
     from kerasllm.workflows.report import Report
@@ -175,6 +199,18 @@ def export(
             write_report(
                 folder, format, opened.task.name, opened.head, opened.rows_from, engine, results
             )
+            signed = None
+            if request.key is not None:
+                busy.update("signing")
+                signed = sign_folder(folder, request.key, name=request.output.name)
+    if (run := request.trained.run) is not None:
+        facts = {"format": format, "output": str(request.output.absolute()), "outcome": "done"}
+        key = signed and signed.key.fingerprint
+        try:
+            audit.note(run.path, "export", command=command, **facts, signed_with=key)
+        except OSError as error:
+            # The run may be another's, or on a disk that is only read.
+            report.line(f"{run.path} cannot note the export: {error.strerror}")
     return Exported(request.output, _sizes(request.output), results, engine)
 
 
@@ -277,7 +313,7 @@ def _output(run: Run | None, source: str, format: str, output: str | Path | None
             "--output",
         )
     # The folder is renamed to its place, which a link would not outlive.
-    return folder.resolve() if folder.is_symlink() else folder
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 def _family(run: Run) -> str | None:
@@ -291,7 +327,7 @@ def _family(run: Run) -> str | None:
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
-    if Path.cwd().is_relative_to(folder.resolve()) or os.path.ismount(folder):
+    if Path.cwd().is_relative_to(os.path.realpath(folder)) or os.path.ismount(folder):
         why = "a file system is mounted there" if os.path.ismount(folder) else "you are in it"
         raise RunError(
             f"The folder cannot be put in place as a whole: {why}",
@@ -311,14 +347,19 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
                 where=where,
                 fix="replace it with --overwrite, or choose another folder with --output",
             )
-    if folder.exists() and not folder.is_dir():
-        raise RunError("There is a file of this name", where=where, fix="choose another folder")
-    parent = next(one for one in folder.absolute().parents if one.exists())
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "There is a file of this name"
+        if folder.is_symlink():
+            what = "This is a link that leads to no folder"
+        raise RunError(what, where=where, fix="choose another folder with --output")
+    parent = next(one for one in folder.absolute().parents if os.path.lexists(one))
     try:
         # For root, and on some file systems, only making a folder tells.
         os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent))
     except OSError as error:
-        why = f"cannot be written ({error.strerror})" if parent.is_dir() else "is a file"
+        why = "is a file or a dead link"
+        if parent.is_dir():
+            why = f"cannot be written ({error.strerror})"
         raise RunError(
             f"The folder cannot be made: {parent} {why}",
             where=where,
@@ -329,7 +370,7 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
 def _name(trained: Trained) -> str:
     """Returns a plain word for the model: the name of the run's directory, or of the preset."""
     if trained.run:
-        name = trained.run.path.absolute().resolve().name
+        name = os.path.basename(os.path.realpath(trained.run.path))
     else:
         name = Path(str(trained.source).rstrip("/")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "model"

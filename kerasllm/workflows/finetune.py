@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import tensorflow as tf
@@ -20,7 +20,9 @@ from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
+from kerasllm.signing import trust
 from kerasllm.training.batches import training_batches
+from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.listeners import Listener
@@ -29,6 +31,7 @@ from kerasllm.training.profiler import Profile
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import remote_run
 from kerasllm.workflows import resume as resuming
+from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
@@ -133,7 +136,10 @@ def finetune(
     begun = run is not None
     if chief and not begun:
         run = Run.create(output, name)
-    with run.locked() if chief else nullcontext():
+    with ExitStack() as held:
+        if chief:
+            held.enter_context(run.locked())
+            trust.trust_own(run.path)
         checkpoint = None
         if begun:
             checkpoint = _checkpoint_to_resume_from(run, job, accept_changes, further, report)
@@ -141,6 +147,9 @@ def finetune(
             # Until it is written again, the run says that it did not finish.
             run.metrics.unlink(missing_ok=True)
             _record(run, job, command, checkpoint)
+            if mirror:
+                held.push(lambda kind, *_: kind and mirror.sync())
+            ended = held.enter_context(audited(run, job, command, checkpoint))
             if mirror:
                 mirror.finish()
         place = mirror.address if mirror else run and run.path
@@ -180,6 +189,7 @@ def finetune(
         timing["total_seconds"] = round(time.perf_counter() - started, 3)
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
+        ended.done()
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()
@@ -224,7 +234,8 @@ def _checkpoint_to_resume_from(
 ) -> Checkpoint | None:
     """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
-        checkpoint = CheckpointStore(run.checkpoints, warn=report.line).newest()
+        store = CheckpointStore(run.checkpoints, warn=report.line, problem=problem_of)
+        checkpoint = store.newest()
     if checkpoint is None and run.metrics.is_file():
         raise RunError(
             "No checkpoint of the finished run can be read",

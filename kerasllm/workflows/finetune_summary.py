@@ -78,8 +78,14 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def show_data(report: Report, job: Job) -> list[str]:
-    """Shows the files, and what became of their rows; returns the warnings among it."""
+def show_data(report: Report, job: Job, *, warnings: bool = True) -> list[str]:
+    """Shows the files, and what became of their rows; returns the warnings among it.
+
+    Args:
+        report: Where to.
+        job: The training.
+        warnings: Whether the warnings are shown too. Defaults to `True`.
+    """
     report.heading("Data")
     shown = job.task.facts(job.recipe, job.data)
     report.facts(shown.facts)
@@ -91,9 +97,11 @@ def show_data(report: Report, job: Job) -> list[str]:
             f"warning: only {counted(rows, 'row')} to train on: so few teach a model little, and "
             "what is measured may be chance"
         )
+    told = [remark for remark in remarks if remark.startswith("warning: ")]
     for remark in remarks:
-        report.line(remark)
-    return [remark for remark in remarks if remark.startswith("warning: ")]
+        if warnings or remark not in told:
+            report.line(remark)
+    return told
 
 
 def refused_leak(job: Job) -> DataError | None:

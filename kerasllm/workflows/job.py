@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ from kerasllm.data.report.before_training import ShortCheck, check_rows
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.models.layers import layer_depths
+from kerasllm.models.presets import resolve
 from kerasllm.recipe import WholeRecipe
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.runtime.threads import slices_for
+from kerasllm.signing import trust
 from kerasllm.storage import told
 from kerasllm.tasks.task import Evaluation, Task, task_of
 from kerasllm.training.fit import FineTunedModel
@@ -155,6 +157,7 @@ def prepare(
     started = time.perf_counter()
     with report.busy("reading the data") as busy:
         with told(busy.update):
+            _check_trust(recipe, busy.update)
             data = task.load(recipe, busy.update)
         if training.early_stopping and data.validation is None:
             raise CommandError(
@@ -196,6 +199,15 @@ def prepare(
         compile_model(job)
     timing["load_seconds"] = round(time.perf_counter() - read, 3)
     return job
+
+
+def _check_trust(recipe: WholeRecipe, notify: Callable[[str], None]) -> None:
+    """Refuses what a recipe begins with, unless the keys that it names have signed it."""
+    if trusted := getattr(recipe.model, "trust", None):
+        if recipe.model.preset is not None:
+            resolve(recipe.model.preset, notify, trusted)
+        if (adapter := getattr(recipe.model, "adapter", None)) is not None:
+            trust.check(adapter, trusted)
 
 
 def _checked(recipe: WholeRecipe, data: Any) -> ShortCheck:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kerasllm.data.answer_files import SUFFIXES, AnswerFile, copy_over, kind_of
 from kerasllm.errors import CommandError, Interrupted, RunError
+from kerasllm.output_files import make_folder_of
 from kerasllm.run import read_json, remove_abandoned, write_json
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import Signalled, signals_raised
@@ -27,10 +28,13 @@ class Output:
         path: The file.
         resume: Whether to continue where a prediction into the file was interrupted. Defaults to
             `False`.
+        text_suffixes: The suffixes of files of text that may be written, as `.conll`; see
+            `Task.text_suffixes`. Defaults to none.
     """
 
     path: Path
     resume: bool = False
+    text_suffixes: tuple[str, ...] = ()
 
     @property
     def partial(self) -> Path:
@@ -40,6 +44,8 @@ class Output:
     def check(self, inputs: Iterable[str]) -> None:
         """Refuses a file that cannot be written, or is one of those that are read.
 
+        Its folder is made.
+
         Args:
             inputs: The files that are read.
 
@@ -47,23 +53,13 @@ class Output:
             CommandError: If it is one of them.
         """
         path = self.path
-        if kind_of(path) is None:
+        kind, suffix = kind_of(path), Path(path.name.lower().removesuffix(".gz")).suffix
+        if kind is None or (kind.form == "text" and suffix not in self.text_suffixes):
+            more = "".join(f"{each}, " for each in self.text_suffixes)
             raise CommandError(
                 f"The suffix {path.suffix!r} is not one that predictions are written to",
                 where=str(path),
-                fix=f"end --output with {SUFFIXES}",
-            )
-        if not path.parent.is_dir():
-            raise CommandError("The directory is not there", where=str(path.parent), fix="make it")
-        if path.is_dir():
-            raise CommandError(
-                "This is a directory", where=str(path), fix="name a file with --output"
-            )
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise CommandError(
-                "The directory cannot be written",
-                where=str(path.parent),
-                fix="name a file in another one with --output",
+                fix=f"end --output with {more}{SUFFIXES}",
             )
         for name in inputs:
             if _same_file(path, Path(name)):
@@ -72,6 +68,7 @@ class Output:
                     where=f"--output {path}",
                     fix="name another file",
                 )
+        make_folder_of(path)
 
     def noted(self) -> dict:
         """Returns what was noted for a prediction that is resumed; nothing if there is none."""

@@ -86,7 +86,8 @@ def plan(
     for line in too_late:
         report.line(line)
     job = prepare(recipe, report, where, one_shape=target.kind == "tpu", computed=computed)
-    warnings = summary.show_data(report, job)
+    # They are shown at the end.
+    warnings = summary.show_data(report, job, warnings=False)
     inputs = _widest_batch(job, target)
     with report.busy("tracing the step"):
         batch, run = _step(job, inputs)

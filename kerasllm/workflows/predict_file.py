@@ -39,13 +39,14 @@ class Predictor:
         predict: Takes the inputs of good rows and yields what is predicted, in order; for one that
             it refuses nothing but `ERROR` and what it says.
         chunk: Inputs that are computed together.
-        forms: How a prediction is written, by `AnswerFile.form`.
+        forms: How a prediction is written, by `AnswerFile.form`; as a list where it has several
+            lines.
         shared: What a prediction repeats of its row: left out where the row has that column.
     """
 
     predict: Callable[[Iterator[Any]], Iterator[Mapping[str, Any]]]
     chunk: int
-    forms: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
+    forms: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | list]]
     shared: tuple[str, ...] = ()
 
 
@@ -257,9 +258,9 @@ class _Buffer:
         for one in group:
             found = one.predicted
             self._begun = self._begun or found is not None
-            self._answers.append(
-                one if found is None else one._replace(predicted=self._form(found))
-            )
+            made = found if found is None else self._form(found)
+            several = made if isinstance(made, list) else [made]
+            self._answers += [one._replace(predicted=each) for each in several]
         if not self._begun or (not at_once and len(self._answers) < _TOGETHER):
             return False
         self._file.write(self._answers)

@@ -15,12 +15,14 @@ from kerasllm.recipe import WholeRecipe, load, older_settings
 from kerasllm.recipe.lora import same_lora
 from kerasllm.run import Run
 from kerasllm.tasks.task import task_of
+from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.workflows.job import Job, schedule_of, steps_of
 
 # What may differ without a word: it changes how a training runs and not what it computes.
 _FREE = {
     "data.leaks",
+    "model.trust",
     "training.strategy",
     "training.communication",
     "training.steps_per_execution",
@@ -67,9 +69,13 @@ def find_run(
     return run if run.recipe.is_file() else None
 
 
+def _newest_state(run: Run) -> dict | None:
+    return CheckpointStore(run.checkpoints, problem=problem_of).newest_state()
+
+
 def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
     """Refuses a finished run, unless the recipe was changed so that it has more steps."""
-    state = CheckpointStore(run.checkpoints).newest_state()
+    state = _newest_state(run)
     if state is None:
         fix = "it has no checkpoint to continue from: start a new training from its weights, with "
         fix += f"--set {shlex.quote(f'model.preset={run.path}')} and another --output"
@@ -124,7 +130,7 @@ def further(run: Run, recipe: WholeRecipe) -> frozenset[str]:
     Of a finished run those are the keys that were changed; of one that was interrupted while it was
     trained further, those that its recipe has since then. They need not be accepted.
     """
-    state = CheckpointStore(run.checkpoints).newest_state()
+    state = _newest_state(run)
     if state is None:
         return frozenset()
     before, now = _flat(_complete(state["recipe"], recipe)), _flat(recipe.model_dump())
@@ -141,7 +147,10 @@ def describe_further(checkpoint: Checkpoint, job: Job) -> str:
     training = _complete(then["recipe"], job.recipe)["training"]
     before = SimpleNamespace(**{**job.recipe.training.model_dump(), **training})
     steps = steps_of(before, then["steps_per_epoch"])
-    old = float(schedule_of(before, steps)(step))
+    try:
+        old = float(schedule_of(before, steps)(step))
+    except (TypeError, ValueError, AttributeError):
+        old = math.nan  # The recipe of the checkpoint is none of this version's.
     new = float(schedule_of(job.recipe.training, job.steps)(step))
     rate = f"stays at {new:.2e}" if old == new else f"jumps from {old:.2e} to {new:.2e}"
     schedule = job.recipe.training.schedule
@@ -172,7 +181,7 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
     Returns:
         Of `slices`, `fused` and `xla` those that the newest checkpoint has: an old one has none.
     """
-    state = CheckpointStore(run.checkpoints).newest_state()
+    state = _newest_state(run)
     if state is None:
         return {}
     before, now = _flat(_complete(state["recipe"], recipe)), _flat(recipe.model_dump())

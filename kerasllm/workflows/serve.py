@@ -50,9 +50,12 @@ def serve(
     adapter: str | None = None,
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    grace: float = 30.0,
     notify: Callable[[str], None] = lambda line: None,
     started: Callable[[Served], None] = lambda served: None,
-) -> None:
+) -> bool:
     """Serves the model of a run or a preset until SIGTERM or Ctrl-C.
 
     Args:
@@ -66,20 +69,35 @@ def serve(
         hosts: Names of this server that requests without a key may ask for. Defaults to none
             beside `localhost` and the machine's own.
         origins: Whose pages may ask, as `https://example.org`. Defaults to none.
+        tls_cert: The PEM file of a certificate, to answer over HTTPS. Defaults to `None`: over
+            HTTP.
+        tls_key: The PEM file of its private key. Defaults to `None`: it is in the same file.
+        grace: Seconds from the signal to the end: answers that take longer are broken off. Defaults
+            to `30.0`.
         notify: Called with a line before something slow. Defaults to nothing.
         started: Called when requests are answered. Defaults to nothing.
 
+    Returns:
+        Whether nothing computes any more; a call of the model that hangs is left behind.
+
     Raises:
-        KerasllmError: If the model cannot be opened, or the address cannot be taken.
+        KerasllmError: If the model cannot be opened, the certificate cannot be used, or the address
+            cannot be taken.
     """
     _need_the_extra()
     from kerasllm.serving.app import build_app
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.server import Server, address_of, bind
+    from kerasllm.serving.tls import read_certificate
 
     name = _name(source) if name is None else name
     _check_name(name)
     limits = limits or Limits()
+    if tls_key is not None and tls_cert is None:
+        raise CommandError(
+            "A private key without its certificate", where="--tls-key", fix="name it: --tls-cert"
+        )
+    context = None if tls_cert is None else read_certificate(tls_cert, tls_key)
     trained = open_trained(source)
     if adapter is not None and not trained.task.generates:
         raise CommandError("Only models that write text take an adapter", where="--adapter")
@@ -89,14 +107,17 @@ def serve(
         api = trained.task.api(model, limits)
         endpoints, worker = endpoints_of(api, name, limits, metrics, notify)
         app = build_app(endpoints, worker, metrics, key, hosts=hosts, origins=origins)
-        served = Served(name, address_of(taken), *endpoints.example)
+        scheme = "http" if context is None else "https"
+        served = Served(name, address_of(taken, scheme), *endpoints.example)
+        server = Server(app, lambda: started(served), context, grace)
         worker.start()
         try:
             # uvicorn raises the signal that ended it again: it was obeyed, and is no failure.
             with asked_to_stop(lambda signal: None):
-                Server(app, lambda: started(served)).run(sockets=[taken])
+                server.run(sockets=[taken])
         finally:
-            worker.close()
+            ended = worker.close(server.seconds_left)
+    return ended
 
 
 def read_key(file: str | None) -> str | None:
@@ -148,7 +169,7 @@ def _need_the_extra() -> None:
 def _name(source: str | Path) -> str:
     """Returns what a model is called: the last part of its path."""
     if is_run(source):
-        return Path(source).resolve().name
+        return os.path.basename(os.path.realpath(source))
     return str(source).rstrip("/").rpartition("/")[2]
 
 

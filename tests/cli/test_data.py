@@ -64,11 +64,13 @@ def test_a_recipe_tells_how_its_data_are_read(run):
 
 
 def test_a_page_and_a_cleaned_copy(run, reviews, tmp_path):
-    page, copy = tmp_path / "report.html", tmp_path / "clean.csv"
+    page, copy = tmp_path / "not" / "there.html", tmp_path / "clean.csv"
     status, _, err = run("data", "report", reviews, "--html", page, "--fix", copy)
     assert status == 0 and page.read_text().startswith("<!doctype html>")
     assert "1 row was left out (the text of an earlier row: 1)" in err
     assert len(copy.read_text().splitlines()) == 42
+    status, out, err = run("data", "report", reviews, "--html", reviews / "page.html")
+    assert status == 2 and "directory cannot be made" in err and not out, "before the report"
     status, _, err = run("data", "report", reviews, "--fix", reviews)
     assert status == 2 and "one of the files that are read" in err
 

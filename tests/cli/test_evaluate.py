@@ -63,6 +63,41 @@ def test_wrong_data_is_refused(kerasllm, toy_run, tmp_path, header, rows, words)
     assert result.status == 2 and words in result.err and not result.out
 
 
+def test_bad_rows_are_left_out_and_counted(kerasllm, toy_run, tmp_path):
+    rows = [("good", "positive"), ("", "positive"), ("bad", "negative"), (" ", "negative")]
+    command = ("evaluate", toy_run, "--data", write_csv(tmp_path / "data.csv", rows))
+    refused = kerasllm(*command)
+    assert refused.status == 2 and "evaluate: --on-bad-row skip" in refused.err
+    assert kerasllm(*command, "--on-bad-row", "error").status == 2
+    result = kerasllm(*command, "--on-bad-row", "skip")
+    assert result.status == 0 and "2 bad rows were skipped (2 empty text)" in result.err
+    assert [line.split()[-1] for line in result.out.splitlines() if "left out" in line] == ["2"]
+    metrics = json.loads(kerasllm(*command, "--on-bad-row", "skip", "--json").out)
+    assert metrics["skipped_rows"] == 2
+    assert sum(one["support"] for one in metrics["per_class"].values()) == 2
+    good = write_csv(tmp_path / "good.csv", rows[::2])
+    result = kerasllm("evaluate", toy_run, "--data", good, "--on-bad-row", "skip", "--json")
+    assert json.loads(result.out)["skipped_rows"] == 0
+
+
+@pytest.mark.parametrize("kind", ["texts", "conversations", "questions"])
+def test_bad_rows_of_a_language_model(kerasllm, toy_language_model, tmp_path, kind):
+    good = {
+        "texts": {"text": "Call me Ishmael."},
+        "conversations": {"prompt": "Who?", "completion": "Ahab."},
+        "questions": {"question": "Who?", "choices": ["Ishmael", "Ahab"], "answer": "B"},
+    }[kind]
+    bad = {key: {"an": "object"} for key in good}
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in (good, bad, good)))
+    command = ("evaluate", toy_language_model, "--data", data, "--chat-template", "plain")
+    command = command if kind == "conversations" else command[:4]
+    assert kerasllm(*command).status == 2
+    result = kerasllm(*command, "--on-bad-row", "skip", "--json")
+    assert result.status == 0 and json.loads(result.out)["skipped_rows"] == 1
+    assert "1 bad row" in result.err and "data.jsonl:2" in result.err
+
+
 @pytest.fixture
 def quiz(tmp_path):
     rows = [
@@ -133,7 +168,7 @@ def test_columns_that_tell_no_conversation_can_be_measured_as_text(
 
 
 def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model, quiz, tmp_path):
-    output = tmp_path / "rows.jsonl"
+    output = tmp_path / "not" / "there" / "rows.jsonl"
     result = kerasllm("evaluate", toy_language_model, "--data", quiz, "--output", output)
     assert result.status == 0
     for words in ("accuracy", "accuracy, by bytes", "by chance", "0.4167", "questions"):
@@ -150,11 +185,14 @@ def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model,
         (("--max-length", 33), "The model reads from 1 to 32 tokens. Received: 33"),
         (("--template", "Answer:"), "write {question} there"),
         (("--output", "rows.csv"), "end --output with .jsonl"),
-        (("--output", "no_such/rows.jsonl"), "The directory is not there"),
+        (("--output", "quiz.jsonl/rows.jsonl"), "The directory cannot be made"),
         (("--adapter", "no_such_adapter"), "no_such_adapter"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(kerasllm, toy_language_model, quiz, options, words):
+def test_options_that_do_not_fit_are_refused(
+    kerasllm, toy_language_model, quiz, monkeypatch, options, words
+):
+    monkeypatch.chdir(quiz.parent)
     result = kerasllm("evaluate", toy_language_model, "--data", quiz, *options)
     assert result.status == 2 and words in result.err and not result.out
 

@@ -2,13 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from kerasllm import audit
+from kerasllm.errors import RunError, SignatureError
+from kerasllm.signing import trust
+from kerasllm.workflows.predict import predict
+from kerasllm.workflows.sign import sign, verify
+from kerasllm.workflows.trained import open_run, open_trained
 from tests.export.echo import install_echo
+from tests.signing.keys import make_key
 
 
 def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path, monkeypatch):
@@ -67,3 +75,37 @@ def test_sigterm_leaves_nothing(kerasllm, toy_run, tmp_path, monkeypatch):
     result = kerasllm("export", toy_run, "--format", "echo", "--output", tmp_path / "out")
     assert result.status == 143 and "nothing was kept" in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_is_signed_and_used_where_its_key_is_trusted(
+    kerasllm, toy_run, tmp_path, monkeypatch
+):
+    install_echo(monkeypatch)
+    private, public = make_key(tmp_path)
+    out = tmp_path / "out"
+    result = kerasllm("export", toy_run, "--format", "echo", "--output", out, "--sign", private)
+    assert result.status == 0 and "model.sig" in result.out
+    files = verify(out, [str(public)]).signed.files
+    assert {"weights.bin", "README.md", "parity.json"} <= files.keys()
+    line = json.loads((toy_run / audit.FILE).read_text().splitlines()[-1])
+    assert line["event"] == "export" and line["output"] == str(out)
+    assert line["signed_with"] == verify(out, [str(public)]).signed.key.fingerprint
+    monkeypatch.setenv("KERASLLM_TRUST", str(public))
+    open_trained(toy_run)  # which this process trained
+    monkeypatch.setattr(trust, "_own", set())
+    with pytest.raises(SignatureError, match="not signed"):
+        open_trained(toy_run)
+    copy = shutil.copytree(toy_run, tmp_path / "run")
+    sign(copy, private)
+    found = verify(copy, [str(public)])
+    assert found.trail.lines == len((toy_run / audit.FILE).read_text().splitlines()) + 1
+    (copy / audit.FILE).unlink()
+    with pytest.raises(RunError, match="lines are left of the"):
+        verify(copy, [str(public)])
+    assert list(predict(open_run(copy), ["a good film"]))[0]["label"]
+
+
+def test_a_key_that_is_none_is_refused_before_anything_is_exported(kerasllm, toy_run, tmp_path):
+    result = kerasllm("export", toy_run, "--output", tmp_path / "out", "--sign", tmp_path / "none")
+    assert result.status == 2 and "The key cannot be read" in result.err
+    assert not (tmp_path / "out").exists()

@@ -88,7 +88,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["--input", "-", "--input", "x.csv"], "not from both"),
         ([""], "Text 1 is empty"),
         (["a", "--output", "x.pdf"], ".jsonl"),
-        (["a", "--output", "no_such_folder/x.csv"], "not there"),
+        (["a", "--output", "a_file/x.csv"], "directory cannot be made"),
         (["a", "--output", "folder.csv"], "is a directory"),
         (["a", "--output", "x.parquet.gz"], ".jsonl"),
         (["a", "--keep", "id"], "Only files have columns"),
@@ -101,8 +101,15 @@ def test_what_cannot_be_done_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "a_file").write_text("")
     result = kerasllm("predict", toy_run, *arguments)
     assert result.status == 2 and words in result.err and not result.out
+
+
+def test_the_folder_of_the_output_is_made(kerasllm, toy_run, tmp_path):
+    output = tmp_path / "not" / "there" / "labels.csv"
+    result = kerasllm("predict", toy_run, "a good film", "--output", output)
+    assert result.status == 0 and _read(output)[0]["label"] == "positive"
 
 
 ROWS = [("7", "a good film", "x"), ("8", " ", "y"), ("9", "a bad film", "z")]

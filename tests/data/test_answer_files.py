@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from kerasllm.data.answer_files import Answer, Names, kind_of
+from kerasllm.data.answer_files import Answer, AnswerFile, Names, kind_of
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.whole_rows import WholeRows
 
@@ -137,3 +137,12 @@ def test_values_of_json_are_written_in_any_format(tmp_path):
         write(tmp_path / "o.parquet", answers, kept=["n", "list", "half"], schema=schema)
     )[0]
     assert typed == {"n": 1.0, "list": '[1, {"a": "é"}]', "half": "?", "label": "a"}
+
+
+def test_a_kind_of_file_that_lacks_a_method_cannot_be_opened(tmp_path):
+    class Half(AnswerFile):
+        def write(self, answers):
+            pass
+
+    with pytest.raises(TypeError, match="abstract methods? .*commit.*finish"):
+        Half(tmp_path, ["id"], errors=False, name="a.csv")

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -157,3 +158,44 @@ def test_an_empty_table_is_refused_and_a_new_folder_is_made(tmp_path):
     with pytest.raises(DataError, match="The file is empty"):
         convert(str(tmp_path / "a.csv"), tmp_path / "b.jsonl")
     assert convert(write(tmp_path / "in.csv"), tmp_path / "new" / "b.jsonl").rows == 4
+
+
+def test_the_types_of_columns_are_kept(tmp_path):
+    table = pa.table(
+        {
+            "id": pa.array([1, 2, None], pa.int32()),
+            "label": pa.array([0, 1, 1], pa.int8()),
+            "score": pa.array([0.1, 2.0, None], pa.float32()),
+            "day": pa.array([date(2026, 1, 2)] * 3, pa.date32()),
+            "kind": pa.array(["a", "b", "a"], pa.dictionary(pa.int32(), pa.string())),
+            "tags": pa.array([["x"], [], None], pa.list_(pa.large_string())),
+            "text": ["one", "two", "three"],
+        }
+    )
+    names = {b"huggingface": b'{"info": {"features": {"label": {"names": ["neg", "pos"], '
+                             b'"_type": "ClassLabel"}}}}'}  # fmt: skip
+    table = table.replace_schema_metadata(names)
+    pq.write_table(table, tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    written = pq.read_table(tmp_path / "b.parquet")
+    assert written.equals(pq.read_table(tmp_path / "a.parquet"), check_metadata=True)
+    convert(tmp_path / "a.parquet", tmp_path / "c.parquet", columns=["text", "label"])
+    assert pq.read_schema(tmp_path / "c.parquet").field("label").type == pa.int8()
+    convert(tmp_path / "a.parquet", tmp_path / "a.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["score"]) for row in rows] == [(1, 0.1), (2, 2.0), (None, None)]
+
+
+def test_numbers_stay_what_they_are(tmp_path):
+    rows = [{"id": 7, "score": 4.0, "big": 2**53 + 1, "text": "1.0", "flag": True},
+            {"id": 8, "score": 0.5, "big": None, "text": "002", "flag": False}]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    convert(tmp_path / "a.jsonl", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == (
+        "id,score,big,text,flag\n7,4.0,9007199254740993,1.0,true\n8,0.5,,002,false\n"
+    )
+    convert(tmp_path / "a.jsonl", tmp_path / "a.parquet")
+    types = pq.read_schema(tmp_path / "a.parquet").types
+    assert types == [pa.int64(), pa.float64(), pa.int64(), pa.string(), pa.bool_()]
+    convert(tmp_path / "a.parquet", tmp_path / "b.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()] == rows

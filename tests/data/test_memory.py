@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from kerasllm.data.sequences import full_blocks, packed_rows
-from kerasllm.data.token_store import TokenStore, open_or_write, row_batch
+from kerasllm.data.stored_tokens import TokenStore
+from kerasllm.data.token_store import open_or_write, row_batch
 
 # The number of the row, 4 bytes, and where it stands in the epoch, 4; its length, 2 at most, and
 # its class, 1; and 20 of each batch.
@@ -28,7 +29,7 @@ from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.split import split_stratified
 from kerasllm.data.stored_labels import encode_labels
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -370,3 +370,33 @@ def test_a_column_for_each_label():
     for value in ("", None, "2", "yes", [1]):
         with pytest.raises(ValueError, match="label column 'insult' is"):
             parse_one_hot([1, value, 0], columns)
+
+
+# What tools of annotation, and models, write as a label
+
+CHOICES = [{"choices": ["joy", "fear"]}, '{"choices": ["joy"]}', "fear"]
+
+
+def test_choices_of_label_studio_are_several_labels():
+    problem = detect_problem(CHOICES * 3)
+    assert problem.kind == "multi_label"
+    assert list(map(problem.parse, CHOICES)) == [("joy", "fear"), ("joy",), ("fear",)]
+
+
+@pytest.mark.parametrize("cell", ["{'label': 'pos'}", '{"label": "pos", "score": 0.9}'])
+def test_an_object_that_is_written_as_text_is_no_label(cell):
+    with pytest.raises(ValueError, match="the label is an object"):
+        Problem("single_label").parse(cell)
+    with pytest.raises(ValueError, match="not a list that can be read"):
+        Problem("multi_label").parse(cell)
+    assert Problem("single_label").parse("{a: b}") == "{a: b}"
+
+
+@pytest.mark.parametrize("values", [[[0.1, 0.9], [1.0, 0.0]], ["[0.1, 0.9]", "[0.5, 0.5]"]])
+def test_shares_of_labels_are_no_labels(values):
+    assert "numbers with fractions" in refusal(cycled(values, 8))
+    assert detect_problem([["1", "3"], ["2"]]).kind == "multi_label"
+
+
+def test_written_lists_of_0_and_1_are_refused_however_often_they_recur():
+    assert "one place for each label" in refusal(cycled(["[1, 0]", "[0, 1]"], 1000))

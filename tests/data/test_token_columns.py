@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from kerasllm.data.examples import Examples
 from kerasllm.data.rows import model_inputs
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.token_file import TOKEN_FIELDS, DamagedFileError, write_token_file
-from kerasllm.data.token_store import TokenStore, open_or_build, open_or_write, row_batch
+from kerasllm.data.token_store import open_or_build, open_or_write, row_batch
 
 NUMBERS = {"int8": pa.int8(), "int32": pa.int32(), "float32": pa.float32(), "float64": pa.float64()}
 

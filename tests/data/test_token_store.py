@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kerasllm.data import token_file
 from kerasllm.data.readers.sources import RowBatch, Source
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.token_file import DamagedFileError
-from kerasllm.data.token_store import TokenStore, open_or_build
+from kerasllm.data.token_store import open_or_build
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.errors import DataError, JobError
 

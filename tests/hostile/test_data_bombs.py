@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import tracemalloc
 import zipfile
 
 import pyarrow as pa
@@ -79,7 +80,7 @@ def test_a_column_of_one_large_page_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".txt"])
 def test_empty_lines_without_an_end_are_refused(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(text_lines, "_MOST_BLANK", 1000)
+    monkeypatch.setattr(text_lines, "MOST_BLANK", 1000)
     path = tmp_path / f"lines{suffix}"
     start = {".csv": "text,label\n", ".tsv": "text\tlabel\n"}.get(suffix, "")
     path.write_text(start + "\n" * 2000)
@@ -87,9 +88,23 @@ def test_empty_lines_without_an_end_are_refused(tmp_path, monkeypatch, suffix):
         read(path, labelled=suffix != ".txt")
 
 
-def test_a_list_that_is_read_at_once_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "_LONGEST_LIST", 1000)
+def test_a_list_is_held_row_by_row(tmp_path):
     path = tmp_path / "rows.json"
-    path.write_text(json.dumps([{"text": f"row {n}", "label": n % 2} for n in range(100)], indent=1))
-    with pytest.raises(DataError, match="jq -c"):
+    rows = [{"text": "x " * 50_000, "label": n % 2} for n in range(200)]
+    for indent in (None, 1):
+        path.write_text(json.dumps(rows, indent=indent))
+        tracemalloc.start()
+        (file,) = find_files(str(path), "train")
+        assert sum(1 for _ in json_files.json_records(file)) == 200
+        # One line is held whole, and once more as text.
+        assert tracemalloc.get_traced_memory()[1] < (80 if indent is None else 10) << 20
+        tracemalloc.stop()
+
+
+def test_a_row_of_a_list_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_files, "LONGEST", 1000)
+    monkeypatch.setattr(json_files, "BLOCK", 100)
+    path = tmp_path / "rows.json"
+    path.write_text('[{"text": "a", "label": [' + "[]," * 10_000 + "[]]}]")
+    with pytest.raises(DataError, match="not JSON from here on"):
         read(path)

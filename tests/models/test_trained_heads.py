@@ -11,9 +11,10 @@ from kerasllm.export.formats import Options, load_format
 from kerasllm.export.source import Source
 from kerasllm.models import presets
 from kerasllm.models.decoder import load_causal_lm, load_text_side
+from kerasllm.models.encoder import build_task
 from kerasllm.models.new_classifier import bert_classifier
 from kerasllm.models.text_classifier import Outputs, TextClassifier
-from kerasllm.models.trained_heads import have_same_classes
+from kerasllm.models.trained_heads import folder_with_head, have_same_classes
 from kerasllm.recipe import load
 from kerasllm.tasks.task import find, task_of
 from tests.conftest import toy_settings
@@ -55,6 +56,34 @@ def test_the_head_is_kept_where_the_labels_are_the_same(toy_data, toy_preset, tm
     assert head == f"trained, of {tmp_path / 'trained'}"
     _, head = begun_with(toy_preset, toy_data)
     assert head is None
+
+
+def test_the_head_that_keras_hub_saved_is_kept_where_the_number_of_labels_fits(
+    toy_data, toy_preset, tmp_path
+):
+    folder = tmp_path / "saved"
+    task = build_task(toy_preset, 2)
+    task.save_to_preset(str(folder))
+    assert not (folder / "labels.json").exists()
+    model, head = begun_with(folder, toy_data)
+    assert head == (
+        f"trained, of {folder}; its classes have no names there, and are taken in order: "
+        "0 is negative, 1 is positive"
+    )
+    kernel = task.get_layer("logits").kernel
+    np.testing.assert_array_equal(model.task.get_layer("logits").kernel, kernel)
+    write_csv(toy_data / "train.csv", toy_rows(240, ("negative", "mixed", "positive")))
+    model, head = begun_with(folder, toy_data, "data.test=null")
+    assert head == "new: there are 3 labels, and were 2 classes"
+    _, head = begun_with(folder, toy_data, "data.test=null", "data.problem=multi_label")
+    assert head.startswith("new: the problem is multi label, and what it was is not known")
+
+
+def test_the_head_of_another_task_is_none(toy_data, toy_preset, tmp_path):
+    build_task(toy_preset, 2).save_to_preset(str(tmp_path / "saved"))
+    task = (tmp_path / "saved" / "task.json").read_text()
+    (tmp_path / "saved" / "task.json").write_text(task.replace("TextClassifier", "MaskedLM"))
+    assert folder_with_head(tmp_path / "saved") is None
 
 
 def test_a_new_head_is_told_with_what_differs(toy_data, toy_preset, tmp_path):
@@ -117,7 +146,12 @@ def test_a_head_whose_classes_are_not_known_is_told(trained, toy_data, tmp_path)
     trained.save_to_preset(tmp_path / "trained")
     (tmp_path / "trained" / "labels.json").unlink()
     _, head = begun_with(tmp_path / "trained", toy_data)
-    assert head == "new: what its classes are is not known, without labels.json"
+    assert "its classes have no names there, and are taken in order: 0 is negative" in head
+    (tmp_path / "trained" / "task.json").write_text('{"registered_name": "BertTextClassifier"}')
+    _, head = begun_with(tmp_path / "trained", toy_data)
+    assert head == (
+        "new: the problem is single label, and what it was is not known, without labels.json"
+    )
 
 
 def test_the_same_classes_in_other_words():

@@ -194,7 +194,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(write, setting, m
 
 def test_an_unknown_key_like_no_other_is_answered_with_the_keys_there_are(write):
     assert refused(write(""), "model.zzz=1").fix == (
-        "the keys of model are preset, dropout, head_dropout, pooling, freeze and lora"
+        "the keys of model are preset, dropout, head_dropout, pooling, freeze, lora and trust"
     )
     assert refused(write("zzz: 1")).fix == "the top-level keys are task, model, data and training"
 

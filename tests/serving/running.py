@@ -67,11 +67,11 @@ class Client:
 
 
 @contextmanager
-def running(app, worker):
-    """Serves an application while the block lasts; gives a client of it."""
+def running(app, worker, context=None):
+    """Serves an application while the block lasts, by HTTPS with a context; gives a client."""
     begun = threading.Event()
     with bind("127.0.0.1", 0) as taken:
-        server = Server(app, begun.set)
+        server = Server(app, begun.set, context)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
         worker.start()
         thread.start()

@@ -47,7 +47,9 @@ class Nothing:
 def echo(monkeypatch):
     """Serves with at most 20 connections, which have half a second for their headers."""
     monkeypatch.setattr(server, "most_connections", lambda: 20)
-    monkeypatch.setattr(server, "protocol", lambda most: connections.protocol(most, 0.5))
+    monkeypatch.setattr(
+        server, "protocol", lambda most, **options: connections.protocol(most, 0.5, **options)
+    )
     worker = Nothing()
     with running(build_app(Echo(), worker, Metrics()), worker) as client:
         yield client

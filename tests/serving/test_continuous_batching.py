@@ -140,7 +140,38 @@ def test_other_models_give_each_answer_a_token_in_turn():
     assert decoding.step() == {}
 
 
+def test_whatever_is_asked_few_shapes_are_computed(monkeypatch):
+    """Kernels are made for each shape, and kept: memory would grow with the requests."""
+    decoding = decoding_for(Generator(tiny("gpt2")))
+    shapes: dict[str, set[tuple]] = {"_read": set(), "_advance": set()}
+    for name, seen in shapes.items():
+        function = getattr(decoding, name)
+
+        def seeing(weights, *given, function=function, seen=seen):
+            seen.add(tuple(tuple(each.shape) for each in tf.nest.flatten(given)))
+            return function(weights, *given)
+
+        monkeypatch.setattr(decoding, name, seeing)
+    random = np.random.default_rng(0)
+    open_ones: dict[int, int] = {}
+    for key in range(60):
+        how = GenerationSettings(max_new_tokens=int(random.integers(1, 12)))
+        asked = [
+            Asked((key, number), random.integers(6, VOCABULARY, random.integers(1, 30)), how)
+            for number in range(random.integers(1, 4))
+        ]
+        decoding.add(asked)
+        open_ones |= dict.fromkeys([one.key for one in asked], how.max_new_tokens)
+        decoding.step()
+        open_ones = {each: left - 1 for each, left in open_ones.items()}
+        decoding.remove([each for each, left in open_ones.items() if left <= 0])
+        open_ones = {each: left for each, left in open_ones.items() if left > 0}
+    # 1 to 3 prompts of up to 16 or 32 tokens; then some sizes of a batch, in a cache or two.
+    assert len(shapes["_read"]) <= 6
+    assert len(shapes["_advance"]) <= 16
+
+
 def test_few_prompts_are_read_in_one_go_where_they_are_long():
     decoding = decoding_for(Generator(tiny("gpt2")))
     counts = [decoding.at_once([[0] * length] * 20) for length in (5, 100, 300, 2000)]
-    assert counts == [20, 5, 1, 1] and decoding.at_once([]) == 0
+    assert counts == [20, 4, 1, 1] and decoding.at_once([]) == 0

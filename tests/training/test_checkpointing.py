@@ -1,6 +1,9 @@
 """Checkpoints come when they are due, once each, and on all workers at the same step."""
 
+import dataclasses
+
 import keras
+import numpy as np
 import pytest
 
 from kerasllm.errors import RunError
@@ -135,3 +138,42 @@ def test_a_checkpoint_of_another_model_is_refused(model, tmp_path):
     other.compile(build_optimizer("adamw", 0.01, other.trainable_variables))
     with pytest.raises(RunError, match="another model or another optimizer: optimizer/"):
         Checkpoints(None).restore(other, store.newest())
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("metrics/00000", None, "metrics/00000 is not there"),
+        ("metrics/00000", np.zeros(3, np.float32), r"metrics/00000 is \(3,\) of float there"),
+        ("model/", np.zeros((), np.complex64), r"of complex there and"),
+        ("model/", np.zeros((1 << 20,), np.float32), r"is \(1048576,\) of float there"),
+        ("model/", None, "is not there"),
+        ("model/extra", np.zeros(1, np.float32), "and not here"),
+        ("best/00000", np.zeros(7, np.float32), "best/00000 is"),
+    ],
+)
+def test_forged_arrays_are_refused_by_name(model, tmp_path, name, array, message):
+    store = Saved(tmp_path)
+    validation = Validation(lambda: {"loss": 1.0}, patience=3)
+    checkpoints = Checkpoints(store, every=3, states={"v": validation}, validation=validation)
+    fit(model, validation, checkpoints, epochs=1)
+    found = store.newest()
+    arrays = dict(found.arrays)
+    known = next((each for each in sorted(arrays) if each.startswith(name)), name)
+    arrays.pop(known, None)
+    if array is not None:
+        arrays[known if name.endswith("/") else name] = array
+    with pytest.raises(RunError, match=message):
+        checkpoints.restore(model, dataclasses.replace(found, arrays=arrays))
+
+
+@pytest.mark.parametrize("state", [{}, {"v": None}, {"v": []}, {"v": {"best_step": 1}}])
+def test_forged_states_are_refused_by_name(model, tmp_path, state):
+    store = Saved(tmp_path)
+    validation = Validation(lambda: {"loss": 1.0})
+    checkpoints = Checkpoints(store, every=3, states={"v": validation}, validation=validation)
+    fit(model, validation, checkpoints, epochs=1)
+    found = store.newest()
+    forged = dataclasses.replace(found, state={**found.state, "states": state})
+    with pytest.raises(RunError, match="does not hold the state of 'v'"):
+        checkpoints.restore(model, forged)

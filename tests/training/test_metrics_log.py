@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kerasllm.errors import RunError
 from kerasllm.training.metrics_log import MetricsLog
 
 
@@ -53,3 +54,34 @@ def test_a_file_that_a_process_was_killed_in_is_read_up_to_there(paths):
     assert shown(paths[1], "train/loss") == [(2, 2.0), (4, 4.5)]
     write(paths, [2], keep=0)
     assert shown(paths[1], "train/loss") == [(2, 2.0)]
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"\xff", b"[]", b"7", b"[" * 100_000, b"{}", b'{"step": "2"}',
+             b'{"step": 2, "loss": []}', b'{"step": 2, "validation": 7}',
+             b'{"step": 2, "validation": {"loss": "x"}}']
+)  # fmt: skip
+def test_a_forged_log_is_refused_with_its_line(paths, line):
+    write(paths, [2, 4])
+    lines = paths[0].read_bytes().splitlines(keepends=True)
+    paths[0].write_bytes(lines[0] + line + b"\n" + lines[2])
+    with pytest.raises(RunError, match="The log of the training is not what kerasllm wrote"):
+        MetricsLog(*paths, keep=3)
+
+
+def test_a_forged_event_is_left_out(paths):
+    write(paths, [2, 4])
+    with tf.io.TFRecordWriter(str(paths[1] / "events.out.tfevents.7")) as writer:
+        writer.write(b"\xff no event")
+    write(paths, [6], keep=3)
+
+
+def test_links_that_lead_to_themselves_are_no_log(paths):
+    write(paths, [2, 4])
+    (paths[1] / "events.out.tfevents.9").symlink_to("events.out.tfevents.9")
+    with MetricsLog(*paths, keep=3) as log:
+        log.row({"step": 6, "epoch": 0.0, "loss": 1.0})
+    folder = paths[1].with_name("loop")
+    folder.symlink_to("loop")
+    with pytest.raises(RunError, match="this is no folder"):
+        MetricsLog(paths[0], folder, keep=3)

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from kerasllm import audit
 from kerasllm.compression.measure import Comparison, Measured
 from kerasllm.compression.prune import kernels_of, sparsity_of
 from kerasllm.errors import CommandError, JobError, RunError
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.models import digests
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.recipe import load
 from kerasllm.run import Run
@@ -51,6 +53,11 @@ def test_a_quantized_run_is_used_like_any_other(toy_run, toy_data, tmp_path):
     assert load(tmp_path / "small" / "compression.yaml") == load("compress_int8")
     assert "compression.yaml" in small.recipe.read_text(encoding="utf-8").splitlines()[0]
     assert json.loads(small.environment.read_text())["data"]
+    [line] = map(json.loads, (tmp_path / "small" / audit.FILE).read_text().splitlines())
+    assert line["event"] == "compress" and line["outcome"] == "done"
+    assert line["parent"] == {"run": str(toy_run), "audit": audit.read(toy_run).sha256}
+    assert line["preset"]["fingerprint"] == digests.fingerprint(toy_run / "model")
+    assert line["data"] == Run(toy_run).read_environment()["data"]
 
 
 def test_past_the_limit_a_run_is_kept_and_marked_with_its_zeros_in_the_file(toy_run, tmp_path):

@@ -120,6 +120,13 @@ def test_a_folder_of_something_else_is_never_touched(toy_run, tmp_path):
         check(toy_run, "onnx", output=tmp_path / "thesis.tex" / "out")
 
 
+@pytest.mark.parametrize("output", ["loop", "loop/below"])
+def test_an_output_that_links_to_itself_is_refused(toy_run, tmp_path, output):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(RunError, match="leads to no folder|is a file or a dead link"):
+        check(toy_run, output=tmp_path / output)
+
+
 def test_a_run_that_did_not_finish_is_refused(toy_run, tmp_path):
     run = shutil.copytree(toy_run, tmp_path / "run")
     (run / "metrics.json").unlink()

@@ -33,6 +33,22 @@ def job(*settings, steps=42, done=35):
     )
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_warnings_are_shown_once(at_once):
+    lines = []
+    report = SimpleNamespace(heading=lines.append, facts=lines.append, line=lines.append)
+    rows = SimpleNamespace(train=[1, 2])
+    of_task = SimpleNamespace(
+        facts=lambda *_: SimpleNamespace(facts=[], tables=[], remarks=["1 bad row was skipped"])
+    )
+    few = SimpleNamespace(
+        recipe=None, data=rows, task=of_task, checked=SimpleNamespace(lines=lambda: [])
+    )
+    (warning,) = summary.show_data(report, few, warnings=at_once)
+    assert "only 2 rows to train on" in warning and "1 bad row was skipped" in lines
+    assert (warning in lines) == at_once, "plan shows them at its end"
+
+
 def test_the_steps_before_a_resume_are_told_apart():
     assert summary._trained(TIMING, None) == (
         "trained 68 steps in 282.1 s: 1,234 real tokens/s, 3.1% padding; 223.9 s in all"

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from kerasllm import audit
 from kerasllm.errors import Interrupted, RunError
 from kerasllm.run import Run
 from kerasllm.runtime import threads
@@ -124,6 +125,15 @@ def test_a_run_that_signals_stop_ends_as_if_they_had_not(folder, toy_preset, nev
     assert stopped.value.exit_status == 128 + signal.SIGUSR1
     toy_run(folder, toy_preset, *AVERAGED, output="stopped", resume=True)
     assert_same(folder / "stopped", never_stopped)
+    trail = (folder / "stopped" / audit.FILE).read_text().splitlines()
+    lines = [json.loads(line) for line in trail]
+    assert [(line["event"], line.get("from_step"), line.get("signal")) for line in lines] == [
+        ("train", None, None), ("train ended", None, "SIGTERM"),
+        ("resume", 3, None), ("resume ended", None, "SIGTERM"),
+        ("resume", 7, None), ("resume ended", None, "SIGUSR1"),
+        ("resume", 9, None), ("resume ended", None, None),
+    ]  # fmt: skip
+    assert lines[-1]["outcome"] == "done" and audit.read(folder / "stopped").lines == 8
 
 
 def test_a_run_killed_after_its_training_only_saves_its_model(folder, toy_preset, never_stopped):

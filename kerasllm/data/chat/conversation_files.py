@@ -15,12 +15,16 @@ import pyarrow as pa
 
 from kerasllm.data import shards
 from kerasllm.data.chat.messages import BadRow
-from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
+from kerasllm.data.chat.shape_rows import read_row
+from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes
 from kerasllm.data.readers.columns import check_column
-from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.records import records
-from kerasllm.data.readers.sources import places
-from kerasllm.data.token_store import TokenStore, row_batch
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.faults import shortened
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.records import records, starts_of
+from kerasllm.data.readers.row_checks import places
+from kerasllm.data.stored_tokens import TokenStore
+from kerasllm.data.token_store import row_batch
 from kerasllm.errors import DataError
 from kerasllm.plurals import counted
 
@@ -31,12 +35,12 @@ _NAME_COLUMNS = "name the columns: --set data.prompt=COLUMN --set data.response=
 PLAIN_TEXT = "or read plain text: --set data.format=text --set data.text=COLUMN"
 _NEW_LINE = "\n         "
 
-# Rows whose columns together tell the shape: a key may be missing in some.
-_ROWS_FOR_SHAPE = 100
 _ROWS_PER_BATCH = 1024
 _BAD_ROWS_KEPT = 1000
 _BAD_ROWS_SHOWN = 5
-_MOST_REASONS = 5
+_MOST_REASONS, _MOST_REASONS_COUNTED = 5, 1000
+# Sets of columns, columns, and fields of messages: no row of an honest file has its own.
+_MOST_KNOWN = 1000
 _OF_ANOTHER_SHAPE = "row|of another shape than most"
 
 # Columns that tell what kind of conversation a row is.
@@ -261,7 +265,7 @@ class ConversationFiles:
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
                 fix="correct the file, or let finetune leave bad rows out: "
-                "--set data.on_bad_row=skip",
+                "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
             )
         if held:
             yield _batch(held, number, lines)
@@ -270,8 +274,11 @@ class ConversationFiles:
         """Reads a row by its own shape, or else by that of most rows."""
         keys = tuple(key for key, value in row.items() if value is not None)
         if keys not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known[keys] = self._own_shape(keys)
-            self._keys.update(dict.fromkeys(keys))
+            if len(self._keys) < _MOST_KNOWN:
+                self._keys.update(dict.fromkeys(keys))
         shape = self._known[keys]
         if isinstance(shape, UnclearShape):
             raise BadRow(str(shape))
@@ -291,7 +298,7 @@ class ConversationFiles:
                     values[value] += 1
         for side in (found.chosen, found.rejected) if self._preferences else (found,):
             for message in side:
-                if len(message) > 2:
+                if len(message) > 2 and len(self._fields) < _MOST_KNOWN:
                     self._fields.update(dict.fromkeys(sorted(message.keys() - _READ)))
         self._read[shape] += 1
         return found
@@ -304,18 +311,22 @@ class ConversationFiles:
 
     def _note_bad(self, name: str, line: int, why: str) -> None:
         self.counts.skipped += 1
-        self._reasons[_kind_of(why)] += 1
+        reason = _kind_of(shortened(why))
+        if reason in self._reasons or len(self._reasons) < _MOST_REASONS_COUNTED:
+            self._reasons[reason] += 1
+        else:
+            self._reasons["other reasons"] += 1
         if len(self.bad_rows) < _BAD_ROWS_KEPT:
-            self.bad_rows.append((name, line, why))
+            self.bad_rows.append((name, line, shortened(why)))
 
     def _shape_of(self, file: DataFile) -> Shape:
         """Tells the shape of most of a file's first rows, by their columns."""
-        first = list(itertools.islice(records(file), _ROWS_FOR_SHAPE))
+        # A key may be missing in some.
+        first, (line, problem) = starts_of(file)
         if not first:
             raise DataError("The file is empty", where=file.name, fix="give a file with rows")
-        keys = list(dict.fromkeys(key for _, row, _ in first for key in row or ()))
+        keys = list(dict.fromkeys(itertools.chain.from_iterable(first)))
         if not keys:
-            line, _, problem = first[0]
             raise DataError(
                 f"There is no row in the file's first lines: {problem or 'an object without keys'}",
                 where=f"{file.name}:{line}",
@@ -325,8 +336,8 @@ class ConversationFiles:
             if column is not None:
                 check_column(role, column, keys, file)
         own = Counter()
-        for _, row, _ in first:
-            there = tuple(key for key, value in (row or {}).items() if value is not None)
+        for row in first:
+            there = tuple(key for key, value in row.items() if value is not None)
             own[self._own_shape(there)] += 1
         known = [shape for shape, _ in own.most_common() if isinstance(shape, Shape)]
         found = known[0] if known else self._own_shape(keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import warnings
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.readers.json_files import json_kind
-from kerasllm.data.readers.sources import surrogate_problem
+from kerasllm.data.readers.row_checks import surrogate_problem
 
 Messages = list[dict[str, Any]]
 
@@ -31,14 +32,18 @@ _SHAREGPT_ROLES = {
 _TOOLS = ("tool", "function")
 _CALLS = ("tool_calls", "function_call")
 _FIELDS = frozenset(("role", "content", "from", "value", "weight", *_CALLS))
+# What a turn of both has in some data sets (Capybara).
+_EXCHANGE = {"input", "output"}
 # Between messages of one role that follow each other.
 _JOINT = "\n\n"
 
 EMPTY_SYSTEM = "empty system message|left out"
 JOINED = "conversation|with consecutive messages of one role, which were joined"
 FROM_STRING = "list|of messages read from a string"
+JOINED_TEXTS = "list|of texts that a prompt is about, which were joined"
 MARKED = "byte-order mark|removed"
 NUMBER = "number|read as text"
+TURNS = "list|of texts, read as the turns of user and assistant"
 TRANSCRIPT = "text|of turns that begin with Human: and Assistant:, read as messages"
 UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
@@ -73,7 +78,8 @@ def parse_messages(
     """Reads a list of messages in the forms in which people have them.
 
     A message has `role` and `content`, or `from` and `value` (ShareGPT); a content is a text or
-    parts of it. The list may be written in a string, as JSON or as Python shows it.
+    parts of it. The list may be written in a string, as JSON or as Python shows it. A list of texts
+    is what user and assistant say in turns (UltraChat).
 
     Args:
         value: The list.
@@ -90,7 +96,55 @@ def parse_messages(
         >>> parse_messages([{"role": "Developer", "content": [{"type": "text", "text": "Hi"}]}])
         [{'role': 'system', 'content': 'Hi'}]
     """
-    return [_message(one, n) for n, one in enumerate(as_list(value, name, notes), start=1)]
+    found = as_list(value, name, notes)
+    if len(found) > 1 and all(isinstance(one, str) for one in found):
+        found = _turns_of(found, notes)
+    elif found and all(isinstance(one, Mapping) and {*one} == _EXCHANGE for one in found):
+        roles = {"user": "input", "assistant": "output"}
+        found = [
+            {"role": role, "content": one[key]} for one in found for role, key in roles.items()
+        ]
+    return [_message(one, n) for n, one in enumerate(found, start=1)]
+
+
+def _turns_of(texts: Sequence[str], notes: Counter[str] | None) -> list[Any]:
+    """Messages that are texts: JSON of a message, or what user and assistant say in turns."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = [json.loads(text) for text in texts]
+        if all(isinstance(one, dict) for one in found):
+            return found
+    if notes is not None:
+        notes[TURNS] += 1
+    return [
+        {"role": ("user", "assistant")[place % 2], "content": text}
+        for place, text in enumerate(texts)
+    ]
+
+
+def with_tools(messages: Messages, value: Any, name: str) -> Messages:
+    """Returns a conversation whose first message has the tools that a chat template may show.
+
+    Args:
+        messages: The conversation.
+        value: The tools: a list, or JSON of it.
+        name: What holds them: what is not called `tools` is taken for OpenAI's `functions`.
+
+    Raises:
+        BadRow: If they are no list of objects.
+    """
+    tools = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            tools = json.loads(value) if value.strip() else []
+    if isinstance(tools, Mapping):
+        tools = [tools]
+    if not isinstance(tools, (list, tuple)) or not all(isinstance(t, Mapping) for t in tools):
+        raise BadRow(f"{name!r} is {json_kind(value)}, where a list of objects is expected")
+    if not tools or not messages:
+        return messages
+    if name.lower() != "tools":
+        tools = [{"type": "function", "function": tool} for tool in tools]
+    return [{**messages[0], "tools": list(tools)}, *messages[1:]]
 
 
 def check_messages(

@@ -3,27 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
-from kerasllm.data.chat.messages import (
-    NUMBER,
-    TRANSCRIPT,
-    BadRow,
-    Messages,
-    check_messages,
-    parse_messages,
-    read_list,
-)
-from kerasllm.data.chat.preferences import (
-    compare,
-    read_transcript,
-    system_of,
-    with_prompt,
-)
-from kerasllm.data.readers.json_files import json_kind
 
 _LISTS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue")
 _PROMPTS = (
@@ -40,13 +20,22 @@ _PAIRS = (
     *(("user", "bot"), ("user_message", "assistant_message"), ("inputs", "targets")),
     *(("input", "target"), ("context", "response")),
 )
-_LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
 # With these an answer is the number or the letter of a choice.
 _CHOICES = ("choices", "options")
-_CHOSEN, _REJECTED = "chosen", "rejected"
-_OF_PREFERENCES = ("prompt", _CHOSEN, _REJECTED)
+PREFERENCE = "preference"
+"""The name of the shape of preferences."""
+CHOSEN, REJECTED = "chosen", "rejected"
+# Their names, and what OpenAI calls them.
+_ENDS = ((CHOSEN, REJECTED), ("preferred_output", "non_preferred_output"))
+# UltraChat's list of texts; with other columns, the name means anything.
+_TURNS, _BESIDE_TURNS = "data", {"id", "prompt_id", "source"}
+_TOOLS = ("tools", "functions")
+# Exchanges before the prompt.
+_HISTORY = "history"
+# What a row may lack.
+_OPTIONAL = ("system", "prompt", "tools", _HISTORY)
 # What is asked beside them.
-_ASKED = ("prompt", "question", "instruction", "query")
+_ASKED = ("prompt", "question", "instruction", "query", "input")
 # What any row may be called, if it has such a column.
 _PLAIN = "text"
 
@@ -77,6 +66,11 @@ class Shape:
         return (self.name, *self.needed)
 
     @property
+    def is_preference(self) -> bool:
+        """Whether a row holds a conversation that was chosen and one that was rejected."""
+        return self.name == PREFERENCE
+
+    @property
     def is_old(self) -> bool:
         """Whether versions before aliases read the same columns."""
         return tuple(key for _, key in self.columns) in _OLD[self.name]
@@ -85,7 +79,7 @@ class Shape:
     def needed(self) -> list[str]:
         """The columns that no row may lack: the first of each role but the system's."""
         roles = {role: key for role, key in reversed(self.columns)}
-        return [key for role, key in roles.items() if role not in ("system", "prompt")]
+        return [key for role, key in roles.items() if role not in _OPTIONAL]
 
 
 class UnclearShape(ValueError):
@@ -175,46 +169,10 @@ def known_shapes() -> str:
         f"prompt_completion: one of {', '.join(_PROMPTS[:5])},",
         f"  {', '.join(_PROMPTS[5:])},",
         f"  with one of {', '.join(_RESPONSES)}",
-        "preference: chosen, rejected; and prompt",
-        f"and beside any of them {', '.join(_SYSTEMS)}",
+        "preference: chosen, rejected (or preferred_output, non_preferred_output); and prompt",
+        f"and beside any of them {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
     )
     return "".join(f"\n           {shape}" for shape in shapes)
-
-
-def read_row(
-    row: Mapping[str, Any],
-    shape: str | Shape,
-    system: str | None = None,
-    notes: Counter[str] | None = None,
-) -> Any:
-    """Reads a conversation.
-
-    Args:
-        row: The row.
-        shape: What `find_shape` gives, or the name of a shape.
-        system: What the system says in a conversation where it says nothing. Defaults to `None`.
-        notes: Counts what was read in another form than it has. Defaults to `None`.
-
-    Returns:
-        The messages, or a `Preference` if that is the shape.
-
-    Raises:
-        BadRow: If it is no conversation that ends with the assistant.
-    """
-    if isinstance(shape, str):
-        needed, shape = _OWN_KEYS[shape], find_shape(row, shape)
-    missing = [key for key in (shape.needed if shape else needed) if _is_missing(row.get(key))]
-    if missing:
-        raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
-    notes = Counter() if notes is None else notes
-    if shape.name == "preference":
-        sides = [
-            check_messages(side, answered=True, system=system, notes=notes)
-            for side in _preference(row, shape, notes)
-        ]
-        return compare(*sides)
-    read = _messages if shape.columns[0][0] == "messages" else _pair
-    return check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
 
 
 _OLD = {
@@ -228,13 +186,6 @@ _OLD = {
     ),
     "prompt_completion": (("prompt", "completion"),),
 }
-_OWN_KEYS = {
-    "preference": (_CHOSEN, _REJECTED),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-    "prompt_completion": ("prompt", "completion"),
-}
 
 
 def _plain(key: str) -> str:
@@ -246,16 +197,21 @@ def _system(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(("system", names[name]) for name in _SYSTEMS if name in names)[:1]
 
 
+def _before(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((_HISTORY, names[name]) for name in (_HISTORY,) if name in names)
+
+
 def _find_preference(names: Mapping[str, str]) -> Shape | None:
-    if not {_CHOSEN, _REJECTED} <= names.keys():
+    ends = next((each for each in _ENDS if {*each} <= names.keys()), None)
+    if ends is None:
         return None
     asked = [name for name in (*_ASKED, *_LISTS) if name in names][:1]
     # Each may be about something, but a conversation.
-    about = [name for name in _CONTEXTS if name in names and asked and asked[0] in _ASKED][:1]
+    about = [name for name in _CONTEXTS if name in names and name not in asked]
+    about = about[:1] if asked and asked[0] in _ASKED else []
     columns = (*_system(names), *(("prompt", names[name]) for name in (*asked, *about)))
-    return Shape(
-        "preference", (*columns, (_CHOSEN, names[_CHOSEN]), (_REJECTED, names[_REJECTED]))
-    )
+    sides = zip((CHOSEN, REJECTED), (names[end] for end in ends))
+    return Shape("preference", (*columns, *sides))
 
 
 def _find_messages(names: Mapping[str, str]) -> Shape | None:
@@ -263,7 +219,14 @@ def _find_messages(names: Mapping[str, str]) -> Shape | None:
         if name in names:
             shape = "messages" if name == "messages" else "sharegpt"
             columns = (("messages", names[name]), *_system(names))
+            columns += tuple(("tools", names[each]) for each in _TOOLS if each in names)[:1]
             return Shape(shape, columns, certain=name in ("messages", "conversations"))
+    if _TURNS in names and names.keys() <= {_TURNS, *_BESIDE_TURNS}:
+        return Shape("sharegpt", (("messages", names[_TURNS]),))
+    if {"mapping", "current_node"} <= names.keys():
+        return Shape("sharegpt", (("tree", names["mapping"]), ("last", names["current_node"])))
+    if "chat_messages" in names:
+        return Shape("sharegpt", (("exported", names["chat_messages"]),))
     return None
 
 
@@ -271,7 +234,7 @@ def _find_alpaca(names: Mapping[str, str]) -> Shape | None:
     if not {"instruction", "output"} <= names.keys():
         return None
     more = tuple(("user", names[name]) for name in _CONTEXTS if name in names)[:1]
-    columns = (*_system(names), ("user", names["instruction"]), *more)
+    columns = (*_system(names), *_before(names), ("user", names["instruction"]), *more)
     return Shape("alpaca", (*columns, ("assistant", names["output"])))
 
 
@@ -279,7 +242,7 @@ def _find_prompt_completion(names: Mapping[str, str]) -> Shape | None:
     if not {"prompt", "completion"} <= names.keys():
         return None
     pair = (("user", names["prompt"]), ("assistant", names["completion"]))
-    return Shape("prompt_completion", (*_system(names), *pair))
+    return Shape("prompt_completion", (*_system(names), *_before(names), *pair))
 
 
 def _find_pair(
@@ -313,7 +276,8 @@ def _find_pair(
         for name in _CONTEXTS
         if name in names and names[name] not in taken and prompt is None
     )
-    columns = (*_system(names), ("user", prompts[0]), *more, ("assistant", responses[0]))
+    asked = (*_before(names), ("user", prompts[0]), *more)
+    columns = (*_system(names), *asked, ("assistant", responses[0]))
     alpaca = _plain(prompts[0]) == "instruction"
     return Shape(
         "alpaca" if alpaca else "prompt_completion",
@@ -322,65 +286,3 @@ def _find_pair(
     )
 
 
-def _messages(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
-    (_, key), *_ = shape.columns
-    messages = parse_messages(row[key], key, notes)
-    own = bool(messages) and messages[0]["role"] == "system" and messages[0]["content"].strip()
-    return messages if own else [*_said(row, shape, "system", notes), *messages]
-
-
-def _pair(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
-    roles = ("system", "user", "assistant")
-    return [message for role in roles for message in _said(row, shape, role, notes)]
-
-
-def _preference(
-    row: Mapping[str, Any], shape: Shape, notes: Counter[str]
-) -> tuple[Messages, Messages]:
-    system = _said(row, shape, "system", notes)
-    prompt = _said(row, shape, "prompt", notes)
-    sides = (
-        with_prompt(prompt, _said(row, shape, key, notes), key) for key in (_CHOSEN, _REJECTED)
-    )
-    chosen, rejected = (side if system_of(side) else [*system, *side] for side in sides)
-    return chosen, rejected
-
-
-def _said(row: Mapping[str, Any], shape: Shape, role: str, notes: Counter[str]) -> Messages:
-    """What a row says in the columns of a role: a text, or a list of messages."""
-    speaker = {"prompt": "user", _CHOSEN: "assistant", _REJECTED: "assistant"}.get(role, role)
-    parts = []
-    for place, key in enumerate(key for each, key in shape.columns if each == role):
-        value = row.get(key)
-        # What a prompt is about is seldom there in each row; Parquet may write nothing as NaN.
-        if _is_missing(value) or (value == "" and (place or role == "system")):
-            continue
-        if isinstance(value, str):
-            listed = read_list(value) if _LIST_OF_OBJECTS.match(value) else None
-            if listed and all(isinstance(one, Mapping) for one in listed):
-                value = listed
-            elif role in _OF_PREFERENCES and (turns := read_transcript(value)):
-                notes[TRANSCRIPT] += 1
-                return turns
-            else:
-                parts.append(value)
-                continue
-        if isinstance(value, Mapping) and role in (_CHOSEN, _REJECTED):
-            value = [value]
-        if isinstance(value, (list, tuple)):
-            return parse_messages(value, key, notes)
-        if not isinstance(value, (bool, int, float)) or role in (_CHOSEN, _REJECTED):
-            raise BadRow(f"{key!r} is {json_kind(value)}, where a string is expected")
-        notes[NUMBER] += 1
-        parts.append(str(value).lower() if isinstance(value, bool) else repr(value))
-    # An empty instruction leaves what it is about.
-    parts = [part for part in parts if part.strip()] or parts
-    return [{"role": speaker, "content": "\n\n".join(parts)}] if parts else []
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _keys(row: Mapping[str, Any]) -> str:
-    return ", ".join(map(repr, list(row)[:10])) or "none"

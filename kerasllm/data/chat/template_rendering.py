@@ -29,6 +29,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 _MOST_STEPS = 100_000
 _LONGEST = 1 << 24
 _LARGEST_POWER = 64
+# A template may refuse a conversation with all of its text.
+_LONGEST_MESSAGE = 1000
 # Compiled templates that are kept.
 _MOST_KEPT = 32
 # Of the counter of steps: a name that the source does not hold, so that it cannot be set.
@@ -83,6 +85,11 @@ class Renderer:
 
 def what_went_wrong(error: BaseException) -> str:
     """Says in words why a template was not compiled or not rendered."""
+    text = _in_words(error)
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+
+
+def _in_words(error: BaseException) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"The chat template is not valid Jinja: {error}"
     if isinstance(error, SecurityError):

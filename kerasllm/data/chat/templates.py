@@ -153,7 +153,8 @@ class ChatTemplate:
         """
         variables = {
             "messages": list(messages),
-            "tools": None,
+            # Those that a row has beside its messages.
+            "tools": messages[0].get("tools") if messages else None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
             **self._variables,

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.compression import DAMAGE
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.encodings import guess_encoding, is_utf8
 from kerasllm.data.readers.faults import BROKEN_BYTES, EMPTY_TEXT, NUL, Fault
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.text_lines import LONGEST
 from kerasllm.errors import DataError
 
@@ -56,7 +57,9 @@ def _read(file: DataFile, encoding: str) -> str:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         at = f"byte 0x{raw[error.start]:02x} (byte {error.start + 1} of the file)"
-        return Fault(f"{at} is not {encoding.upper()}", BROKEN_BYTES)
+        named = is_utf8(encoding) and guess_encoding(file, raw)
+        likely = f"; it looks like {named}: --set data.encoding={named}" if named else ""
+        return Fault(f"{at} is not {encoding.upper()}{likely}", BROKEN_BYTES)
     if "\0" in text:
         return Fault(f"a NUL byte at character {text.index(chr(0)) + 1}", NUL)
     return text.lstrip("\ufeff")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Sequence
 
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.errors import DataError
 
 COMMON_NAMES = {
@@ -34,9 +35,13 @@ COMMON_PAIRS = (
 )  # fmt: skip
 """Names of two text columns that are looked for, in this order and in any case."""
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+DELIMITERS = {
+    ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "double colons",
+    "\x01": "^A",
+}  # fmt: skip
 """What separates the fields of a table, and its name in words."""
 
+_ANY_SEPARATOR = re.compile(r"\w ?([^\w\s.'\"\-]| ) ?\w")
 _TEXT = COMMON_NAMES["text"][0]
 
 _MOST_SHOWN = 20
@@ -148,12 +153,21 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _separator(columns: Sequence[str]) -> str:
-    """A hint where the whole header came out as one column."""
+    """A hint where the header came out as one column, or the rows are of an annotation tool."""
+    if {"data", "annotations"} <= set(columns):
+        return "these are the tasks of Label Studio: export them as JSON-MIN or CSV; "
     for separator, name in DELIMITERS.items():
         if len(columns) == 1 and separator in columns[0]:
-            written = "tab" if separator == "\t" else separator
+            written = {"\t": "tab", "\x01": "^A"}.get(separator, separator)
             return (
                 f"the header looks separated by {name}: --set 'data.delimiter={written}' "
                 f"(evaluate, predict, data: --delimiter '{written}'); "
             )
+    if len(columns) == 1 and (match := _ANY_SEPARATOR.search(columns[0])):
+        mark = match[1]
+        return (
+            f"if {mark!r} separates the columns: --set 'data.delimiter={mark}' "
+            f"(evaluate, predict, data: --delimiter '{mark}'); if the first line is a title, "
+            "remove it; "
+        )
     return ""

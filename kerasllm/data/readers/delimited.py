@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kerasllm.data.label_cells import shown
+from kerasllm.data.readers import text_lines
 from kerasllm.data.readers.columns import COMMON_NAMES
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.quoting import raw_fields
 from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from kerasllm.data.readers.formats import Columns
 
 _FEW_ROWS, _NEARLY_ALL = 3, 0.9
+_CHARACTERS_TO_COMPARE = 1 << 22
+# Each field of a row may go over lines: no row has more characters, and no header more names.
+_LONGEST_ROW = 4 * LONGEST
+_MOST_COLUMNS = 100_000
+# What Hive writes between fields, and for no value.
+_HIVE, _NO_VALUE = "\x01", "\\N"
 _TITLES = Fault("the row names the columns: leave out what is above it", HEADER)
 
 Record = tuple[int, list[str] | None, str | None]
@@ -35,7 +43,14 @@ def table_columns(file: DataFile, dialect: Dialect) -> list[str]:
 def table_first_lines(file: DataFile, count: int, dialect: Dialect) -> list[list[str]]:
     """The fields of so many first records, the header among them."""
     _, rows, _ = _open(file, dialect, header=False)
-    return [fields for _, fields, _ in itertools.islice(rows, count) if not _is_blank(fields)]
+    found, characters = [], 0
+    for _, fields, _ in itertools.islice(rows, count):
+        if not _is_blank(fields):
+            found.append(fields)
+            characters += sum(map(len, fields))
+        if characters > _CHARACTERS_TO_COMPARE:
+            break
+    return found
 
 
 def table_rows(
@@ -48,8 +63,10 @@ def table_rows(
     """
     notes = notes or Notes()
     records, rows, header = _open(file, dialect, columns.header, notes)
+    # Of a name that is there twice, the first.
+    place_of = {name: place for place, name in reversed([*enumerate(header)])}
     places = [
-        header.index(column) if isinstance(column, str) else column
+        place_of[column] if isinstance(column, str) else column
         for column in (*columns.texts, *columns.labels)
     ]
     # Of one place, it would return the field and not a tuple of it.
@@ -60,6 +77,7 @@ def table_rows(
     forms = (str, str.lower, str.upper, str.capitalize)
     names = frozenset(form(name) for name in titles for form in forms) - {""}
     unnamed = bool(columns.labels) and not columns.header
+    blank = 0
     for line, fields, problem in rows:
         if problem is not None:
             yield line, (), problem
@@ -67,12 +85,16 @@ def table_rows(
         first = fields[0]
         if width != 1 and (not first or first in names or first[0].isspace()):
             if _is_blank(fields):
+                blank += 1
+                if blank > text_lines.MOST_BLANK:
+                    raise text_lines.too_many_blank(file, line - blank + 1)
                 notes.add("rows without a value left out", f"{file.name}:{line}")
                 continue
             if names and _is_header(fields, header, file, line):
                 place = f"{file.name}:{line}"
                 notes.add("lines that repeat the header left out", place, revised=True)
                 continue
+        blank = 0
         # Without a header, the first row tells how many fields there are.
         width = width or len(fields)
         if len(fields) == width:
@@ -87,6 +109,10 @@ def table_rows(
             # What it has, so that an id in front is known.
             there = [fields[place] if place < len(fields) else "" for place in places]
             yield line, there, Fault(problem + records.span(line), FIELDS)
+
+
+def _without_null(fields: list[str]) -> list[str]:
+    return ["" if field == _NO_VALUE else field for field in fields]
 
 
 def _is_blank(fields: Sequence[str] | None) -> bool:
@@ -154,7 +180,17 @@ def _open(
             where=f"{file.name}:{line}",
             fix="the first line names the columns; correct it",
         )
+    if len(fields) > _MOST_COLUMNS:
+        raise DataError(
+            f"The header names {len(fields):,} columns, more than {_MOST_COLUMNS:,}",
+            where=f"{file.name}:{line}",
+            fix="check what wrote it, and that its rows end with a line feed",
+        )
     names = [name.strip().strip("\ufeff").strip() for name in fields]
+    names = [""] * (dialect.row_names and any(names)) + names
+    if names and names[0].startswith("#") and not has_known_name(names[:1]):
+        # The header is a comment.
+        names[0] = names[0].lstrip("# ")
     return records, rows, names if any(names) else []
 
 
@@ -170,13 +206,15 @@ class _PlainRecords:
 
     def __iter__(self) -> Iterator[Record]:
         problems, delimiter = self._lines.problems, self._delimiter
+        no_value = _NO_VALUE if delimiter == _HIVE else "\n"
         for number, line in itertools.islice(enumerate(self._lines, start=1), self._skipped, None):
             if problems:
                 yield number, None, self._lines.take_problem()[1]
                 continue
             line = line.rstrip("\n").removesuffix("\r")
             if line:
-                yield number, line.split(delimiter), None
+                fields = line.split(delimiter)
+                yield number, _without_null(fields) if no_value in line else fields, None
 
     def span(self, line: int) -> str:
         """Nothing: a record is a line."""
@@ -193,7 +231,8 @@ class _QuotedRecords:
         self._lines, self._dialect, self._notes = lines, dialect, notes
         self._skipped = dialect.skipped
         read = itertools.islice(lines, dialect.skipped, None) if dialect.skipped else lines
-        self._reader = dialect.records(read)
+        self._reader = dialect.records(self._bounded(read))
+        self._characters = 0
         self._habits: Habits | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -202,6 +241,7 @@ class _QuotedRecords:
         while True:
             try:
                 for fields in reader:
+                    self._characters = 0
                     last = reader.line_num + skipped
                     if problems:
                         first, problem = self._lines.take_problem()
@@ -214,12 +254,25 @@ class _QuotedRecords:
                 return
             except csv.Error as error:
                 problem = self._problem_of(error, line)
+                self._characters = 0
                 problems.clear()
                 yield line, None, problem
                 # Each line that the quote has swallowed is a row that is lost.
                 for within in range(line + 1, self._last + 1):
                     yield within, None, Fault(f"within the quotes of line {line}", QUOTES)
                 line = self._last + 1
+
+    def _bounded(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yields lines, as long as those of a record are no more than a row may have."""
+        for line in lines:
+            self._characters += len(line)
+            if self._characters > _LONGEST_ROW:
+                raise DataError(
+                    f"A row has more than {_LONGEST_ROW >> 20} MB",
+                    where=f"{self._lines.file.name}, after line {self._last}",
+                    fix="check that each quote that is opened is closed",
+                )
+            yield line
 
     @property
     def _last(self) -> int:
@@ -275,7 +328,7 @@ class _QuotedRecords:
 
 def _first_records(file: DataFile, dialect: Dialect) -> list[list[str]]:
     """The first records that are one line each, the header among them."""
-    lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
+    lines = text_lines.first_lines(file, LINES)[dialect.skipped :]
     reader, found, line = dialect.records(lines), [], 0
     while True:
         try:
@@ -294,7 +347,7 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
 
     In such a file a quote that is left open is an error at once: the next row has quotes too.
     """
-    lines = itertools.islice(TextLines(file), dialect.skipped, LINES)
+    lines = text_lines.first_lines(file, LINES)[dialect.skipped :]
     if dialect.escaped:
         lines = (line.replace('\\"', '""') for line in lines)
     found = (raw_fields(line, dialect.delimiter) for line in lines)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from kerasllm.data.label_cells import shown
 from kerasllm.data.readers.columns import DELIMITERS
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.headers import has_known_name
+from kerasllm.data.readers.preambles import has_row_names, lines_above_header
 from kerasllm.data.readers.quoting import detect_quoting
-from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.readers.text_lines import LONGEST, first_lines
 
 LINES = 1000
 """The number of first lines that are compared."""
@@ -22,14 +23,17 @@ _MOST, _NEARLY_ALL = 0.8, 0.95
 _FEW_RECORDS = 3
 _WORDS_OF_A_LABEL = 3
 
-_TAB = "\t"
-# How a tab may be written in a recipe and on a command line.
-_TABS = ("tab", "\\t")
+_TAB, _HIVE = "\t", "\x01"
+# How others may be written in a recipe and on a command line.
+_WRITTEN = {"tab": _TAB, "\\t": _TAB, "^A": _HIVE, "\\x01": _HIVE}
+# Between fields without quotes around them.
+_UNQUOTED = ("::", _HIVE)
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 _ESCAPED = 'in {}, quotes in a text are escaped by a backslash: \\"'
+_BARE = "in {}, a backslash escapes what is no delimiter, quote or line end"
 # A field of a tsv file, in quotes with those inside it escaped, or without any.
 _ESCAPED_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]*')
-_BLANK = "".join(DELIMITERS) + " \r\n"
+_BLANK = ",;\t|\x01 \r\n"
 _BACKSLASH = re.compile(r'\\(["\\\r\n])?')
 _SPACED = re.compile(r' +"(?:[^"]|"")*"')
 
@@ -43,6 +47,10 @@ class Dialect:
         quoted: Whether quotes around a field are no part of it. Defaults to `True`.
         escaped: Whether a quote in a text is written `\"`, not `""`. Defaults to `False`.
         spaced: Whether spaces before a field are no part of it. Defaults to `False`.
+        bare: Whether a backslash escapes delimiters and line ends too, and no field is in quotes.
+            Defaults to `False`.
+        row_names: Whether rows begin with a name that the header has no field for. Defaults to
+            `False`.
         skipped: The number of lines before the header. Defaults to `0`.
         remarks: What a user should know of it. Defaults to `()`.
     """
@@ -51,6 +59,8 @@ class Dialect:
     quoted: bool = True
     escaped: bool = False
     spaced: bool = False
+    bare: bool = False
+    row_names: bool = False
     skipped: int = 0
     remarks: tuple[str, ...] = ()
 
@@ -61,7 +71,8 @@ class Dialect:
             name = "tsv with quotes" if self.quoted else "tsv without quotes"
         else:
             name = "csv" if self.delimiter == "," else f"csv {self.delimiter}"
-        name += " escaped" * self.escaped + " spaced" * self.spaced
+        name += " escaped" * self.escaped + " spaced" * self.spaced + " bare" * self.bare
+        name += " with row names" * self.row_names
         return name + f" from line {self.skipped + 1}" * bool(self.skipped)
 
     def records(self, lines: Iterable[str]) -> csv.reader:
@@ -76,24 +87,33 @@ class Dialect:
         return self._reader(lines, strict=False)
 
     def _reader(self, lines: Iterable[str], strict: bool) -> csv.reader:
-        escape = None
-        if self.escaped:
-            lines, escape = (_escaping(line) if "\\" in line else line for line in lines), "\\"
+        escape, more = None, self.delimiter if self.bare else ""
+        if self.escaped or self.bare:
+            lines = (_escaping(line, more) if "\\" in line else line for line in lines)
+            escape = "\\"
         return csv.reader(
             lines,
             delimiter=self.delimiter,
             escapechar=escape,
             strict=strict,
             skipinitialspace=self.spaced,
+            quoting=csv.QUOTE_NONE if self.bare else csv.QUOTE_MINIMAL,
         )
 
 
-def _escaping(line: str) -> str:
+def _escaping(line: str, more: str = "") -> str:
     r"""Returns a line where a backslash before anything but a quote or a backslash is doubled.
 
-    Others (`\t`, `\n`) are no escapes that all writers agree on, and stay as they are.
+    Others (`\t`, `\n`) are no escapes that all writers agree on, and stay as they are; but for
+    `more`, which is escaped too.
     """
-    return _BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
+
+    def escaped(match: re.Match[str]) -> str:
+        is_escape = match[1] or (more and match[0][1:] == more)
+        return match[0] if is_escape else "\\\\"
+
+    pattern = re.compile(rf'\\(?:(["\\\r\n])|{re.escape(more)})?') if more else _BACKSLASH
+    return pattern.sub(escaped, line)
 
 
 def detect_dialect(file: DataFile) -> Dialect:
@@ -106,30 +126,69 @@ def detect_dialect(file: DataFile) -> Dialect:
     Raises:
         DataError: The file cannot be read.
     """
-    lines = list(itertools.islice(TextLines(file), LINES))
+    lines = first_lines(file, LINES)
     usual = _TAB if file.suffix == ".tsv" else ","
     separator = _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
-    skipped = 1 if separator else 0
-    lines = [line for line in lines[skipped:] if line.strip(_BLANK)]
-    named = _TAB if file.delimiter in _TABS else file.delimiter
-    found = named or (separator[1] if separator else _delimiter(lines, usual))
+    named = _WRITTEN.get(file.delimiter, file.delimiter)
+    known = named or (separator and separator[1])
     remarks = []
+    skipped = 1 if separator else 0
+    if above := lines_above_header(lines[skipped:], [known] if known else list(DELIMITERS)):
+        what = "the first line" if above == 1 else f"the first {above} lines"
+        first = next(line.strip(_BLANK) for line in lines[skipped:] if line.strip(_BLANK))
+        remarks.append(f"{what} of {file.name} ({shown(first)}) left out, above its header")
+        skipped += above
+    lines = [line for line in lines[skipped:] if line.strip(_BLANK)]
+    found = known or _delimiter(lines, usual)
     if found != usual and not named:
         between = DELIMITERS.get(found, found)
         remarks.append(f"{file.name} is read with {between} between its fields")
+    row_names = bool(lines) and has_row_names(lines, _rows(lines, found, row_names=False))
+    if row_names:
+        remarks.append(
+            f"the rows of {file.name} have a field more than its header: their names, in front"
+        )
+    dialect = Dialect(found, skipped=skipped, row_names=row_names, remarks=tuple(remarks))
+
+    def detected(*more: str, **fields: bool) -> Dialect:
+        return dataclasses.replace(dialect, **fields, remarks=(*remarks, *filter(None, more)))
+
+    if found in _UNQUOTED:
+        return detected(quoted=False)
+    if _is_bare(lines, found):
+        return detected(_BARE.format(file.name), bare=True)
     if found == _TAB:
         quoting = detect_quoting(file, skipped)
         if not quoting.quoted and _is_escaped(lines):
-            remarks.append(_ESCAPED.format(file.name))
-            return Dialect(found, True, True, skipped=skipped, remarks=tuple(remarks))
-        remarks += [quoting.remark] * bool(quoting.remark)
-        return Dialect(found, quoting.quoted, skipped=skipped, remarks=tuple(remarks))
+            return detected(_ESCAPED.format(file.name), escaped=True)
+        return detected(quoting.remark, quoted=quoting.quoted)
     escaped, spaced = _quoting(lines, found)
-    if escaped:
-        remarks.append(_ESCAPED.format(file.name))
-    if spaced:
-        remarks.append(f"in {file.name}, spaces before a field are left out")
-    return Dialect(found, True, escaped, spaced, skipped, tuple(remarks))
+    return detected(
+        escaped and _ESCAPED.format(file.name),
+        spaced and f"in {file.name}, spaces before a field are left out",
+        escaped=escaped,
+        spaced=spaced,
+    )
+
+
+def _is_bare(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether a backslash escapes delimiters, line ends or quotes, of which none is around a field.
+
+    It is how MySQL writes tables, and others without quoting.
+    """
+    text = "".join(lines)
+    mark = re.escape(delimiter)
+    if "\\" not in text or re.search(rf'(?:^|{mark}) *"', text, re.MULTILINE):
+        return False
+    quotes = text.count('"')
+    # In a raw tsv, both are characters.
+    escaped_quotes = delimiter != _TAB and 0 < quotes == text.count('\\"')
+    if not escaped_quotes and not re.search(rf"\\(?:{mark}|\r?\n)", text):
+        return False
+    rows = [line.rstrip("\r\n").split(delimiter) for line in lines]
+    plain = sum(len(row) != len(rows[0]) for row in rows)
+    faults = _parsed(lines, Dialect(delimiter, bare=True))[1]
+    return faults < plain or (escaped_quotes and faults == plain)
 
 
 def _is_escaped(lines: Sequence[str]) -> bool:
@@ -167,16 +226,27 @@ def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
     return has_known_name(rows[0]) or _has_labels(rows)
 
 
-def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    """The fields of the lines, with quotes read as it fits best."""
+def _rows(
+    lines: Sequence[str], delimiter: str, row_names: bool = True
+) -> list[list[str]]:
+    """The fields of the lines, with quotes read as it fits best.
 
-    def read(escaped: bool = False) -> list[list[str]]:
-        dialect = Dialect(delimiter, escaped=escaped, spaced=delimiter != _TAB)
+    With `row_names`, the header has a field without a name in front where the rows have one more.
+    """
+    rows = _fields(lines, delimiter)
+    return [["", *rows[0]], *rows[1:]] if row_names and has_row_names(lines, rows) else rows
+
+
+def _fields(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    def read(escaped: bool = False, bare: bool = False) -> list[list[str]]:
+        dialect = Dialect(delimiter, escaped=escaped, bare=bare, spaced=delimiter != _TAB)
         return [row for row in _records(dialect.lenient_records(lines)) if row] or [[""]]
 
-    if delimiter == _TAB:
-        rows = [line.rstrip("\r\n").split(_TAB) for line in lines if line.strip("\r\n")]
+    if delimiter == _TAB or delimiter in _UNQUOTED:
+        rows = [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip("\r\n")]
         rows = rows or [[""]]
+        if delimiter in _UNQUOTED:
+            return rows
         quoted = _share(rows) < 1 and any('"' in line for line in lines)
         return max(rows, read(), key=_share) if quoted else rows
     rows = read()

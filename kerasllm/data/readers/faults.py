@@ -21,6 +21,9 @@ QUOTES = "quotes that do not pair"
 TEXT_TYPE = "text that is no string"
 
 
+_LONGEST = 1000
+
+
 class Fault(str):
     """What is wrong with a row: a message that also knows the kind of fault.
 
@@ -41,6 +44,17 @@ class Fault(str):
         fault = super().__new__(cls, message)
         fault.reason = reason
         return fault
+
+
+def shortened(problem: str) -> str:
+    """Returns what is wrong with a row as it is kept: it may hold a key of a megabyte.
+
+    Args:
+        problem: A fault, or another message.
+    """
+    if len(problem) <= _LONGEST:
+        return problem
+    return Fault(f"{problem[:_LONGEST]}...", reason_of(problem))
 
 
 def reason_of(problem: str) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import fnmatch
 import glob
-import hashlib
-import io
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import NamedTuple
 
 from kerasllm.addresses import (
     WEB,
@@ -25,109 +21,10 @@ from kerasllm.addresses import (
 )
 from kerasllm.data import starters
 from kerasllm.data.readers import archives, compression, folders
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.tables import shown_name
 from kerasllm.errors import DataError, StorageError
 from kerasllm.storage import Place, fetch_all, open_place
-
-BLOCK = 1 << 20
-"""Bytes that are read at a time: 1 MB."""
-
-
-
-@dataclasses.dataclass(frozen=True)
-class DataFile:
-    """One file on this machine; one from elsewhere was fetched into the cache.
-
-    Args:
-        name: The name that messages show: the path, the address, or `starter:NAME/PART`.
-        path: The path.
-        label_names: What the labels mean, where the file is a bundled one. Defaults to `None`.
-        member: The member that is meant, where the path is that of a zip archive. Defaults to
-            `None`.
-        encoding: The encoding of its text. Defaults to `None`: UTF-8.
-        delimiter: What separates the fields of a csv or tsv file. Defaults to `None`: detected.
-        label: The class of all its texts, where it is a folder of a class. Defaults to `None`.
-        members: The files of a folder of a class, a text each. Defaults to `()`.
-    """
-
-    name: str
-    path: str
-    label_names: Mapping[str, str] | None = None
-    member: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    label: str | None = None
-    members: tuple[DataFile, ...] = ()
-
-    @property
-    def compression(self) -> str:
-        """The lower-case suffix of compression, without its dot: `gz`; `""` of a plain file."""
-        if self.members:
-            return ""
-        return compression.split_name(self.member or self.path)[1].removeprefix(".")
-
-    @property
-    def compressed(self) -> bool:
-        """Whether the bytes must be unpacked before they can be read at any position."""
-        return bool(self.compression or self.member)
-
-    @property
-    def suffix(self) -> str:
-        """The lower-case suffix, without that of compression: `.csv`."""
-        return os.path.splitext(compression.split_name(self.member or self.path)[0])[1]
-
-    def open(self) -> BinaryIO:
-        """Opens the bytes as they are stored; they can be read at any position.
-
-        Raises:
-            DataError: The file cannot be opened.
-        """
-        try:
-            if self.member is not None:
-                return archives.open_member(self.path, self.name, self.member)
-            return open(self.path, "rb", buffering=BLOCK)
-        except OSError as error:
-            raise DataError(
-                f"The file cannot be opened: {error.strerror or error}",
-                where=self.name,
-                fix="check that it exists and that you may read it",
-            ) from error
-
-    @contextlib.contextmanager
-    def open_unpacked(self) -> Iterator[BinaryIO]:
-        """Opens the bytes for reading in order, and unpacks them if the name says so."""
-        with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(self.open())
-            if self.compression:
-                packed = compression.unpacked(stream, f".{self.compression}")
-                stream = stack.enter_context(packed)
-            if self.compressed:
-                # Of a member of an archive no more is known than the size of the archive.
-                stored = os.stat(self.path).st_size
-                stream = stack.enter_context(compression.Bounded(stream, stored, self.name))
-            if not isinstance(stream, io.BufferedReader):
-                stream = stack.enter_context(io.BufferedReader(stream, BLOCK))
-            yield stream
-
-    def sha256(self) -> str:
-        """Returns the sha256, in hex, of the bytes as they are stored.
-
-        Raises:
-            DataError: They cannot be read.
-        """
-        if self.members:
-            read = [self.label, *(member.sha256() for member in self.members)]
-            return hashlib.sha256(json.dumps(read).encode()).hexdigest()
-        try:
-            with self.open() as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-        except (OSError, *compression.DAMAGE) as error:
-            raise DataError(
-                f"Reading failed: {getattr(error, 'strerror', None) or error}",
-                where=self.name,
-                fix="check the disk or the network, then try again",
-            ) from error
-
 
 Spec = str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile]
 """What names files; see `find_files`."""
@@ -152,6 +49,7 @@ def read_as(
     encoding: str | None = None,
     delimiter: str | None = None,
     preferred: str | None = None,
+    classes: bool | None = None,
 ) -> Spec:
     """Returns what stands for files that are read in an encoding, with a delimiter.
 
@@ -161,13 +59,14 @@ def read_as(
         encoding: The encoding of their text. Defaults to `None`: UTF-8.
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
         preferred: As for `find_files`. Defaults to `None`.
+        classes: As for `find_files`. Defaults to `None`.
 
     Returns:
         The spec itself where nothing is said of its files, else the files.
     """
     if encoding is None and delimiter is None:
         return spec
-    files = find_files(spec, split, preferred=preferred)
+    files = find_files(spec, split, preferred=preferred, classes=classes)
     named = (dataclasses.replace(file, encoding=encoding, delimiter=delimiter) for file in files)
     return FoundFiles(named, files.remarks)
 
@@ -177,6 +76,7 @@ def find_files(
     split: str,
     *,
     preferred: str | None = None,
+    classes: bool | None = None,
 ) -> FoundFiles:
     """Finds the files that a spec means.
 
@@ -194,6 +94,8 @@ def find_files(
             folder.
         preferred: The kind of files that is taken of a folder that holds several; see
             `folders.KINDS`. Defaults to `None`: such a folder is refused.
+        classes: Whether a folder of texts for each class gives a file for each class. Defaults to
+            `None`: unless a kind is preferred.
 
     Returns:
         The files: specs in the order given, the files of one glob or folder sorted by name.
@@ -204,12 +106,13 @@ def find_files(
     specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
     if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
         raise DataError("No data file is given", fix="give a file, a glob, or starter:NAME")
+    wanted = _Wanted(split, preferred, preferred is None if classes is None else classes)
     files = FoundFiles()
     for one in specs:
         if isinstance(one, DataFile):
             files.append(one)
             continue
-        found = _find(os.fspath(one), split, preferred)
+        found = _find(os.fspath(one), wanted)
         files += found
         files.remarks += found.remarks
     seen = set()
@@ -225,22 +128,35 @@ def find_files(
     return files
 
 
-def _find(spec: str, split: str, preferred: str | None) -> FoundFiles:
+class _Wanted(NamedTuple):
+    """What is wanted of a folder: see `find_files`."""
+
+    split: str
+    preferred: str | None
+    classes: bool
+
+
+def _find(spec: str, wanted: _Wanted) -> FoundFiles:
     if spec.startswith(starters.PREFIX):
-        name, path, label_names = starters.find_starter(spec, split)
+        name, path, label_names = starters.find_starter(spec, wanted.split)
         return FoundFiles([DataFile(name, str(path), label_names=label_names)])
     if is_address(spec):
-        return _find_remote(spec, split, preferred)
-    return _find_local(os.path.expanduser(spec), split, preferred)
+        return _find_remote(spec, wanted)
+    return _find_local(os.path.expanduser(spec), wanted)
 
 
-def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
+def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
     if os.path.isfile(path):
-        return _opened_archives([path], split, preferred)
+        return _opened_archives([path], wanted)
     if os.path.isdir(path):
-        chosen, remarks = folders.choose(_names_below(path), split, path, preferred)
-        files = {name: DataFile(one, one) for name, one in zip(chosen, _below(path, chosen))}
-        return _read_as_one(files, preferred, remarks)
+        chosen, remarks = folders.choose(
+            _names_below(path), wanted.split, path, wanted.preferred
+        )
+        files = {
+            name: DataFile(one, one, partitions=folders.partitions_below(path, name))
+            for name, one in zip(chosen, _below(path, chosen))
+        }
+        return _read_as_one(files, wanted, remarks)
     if os.path.exists(path):
         raise DataError(
             "This is a pipe or a device, not a file; data is read more than once",
@@ -249,12 +165,13 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
         )
     if magic := re.search(r"[*?\[]", path):
         folder = path[: path.rfind("/", 0, magic.start()) + 1]
-        matches = glob.glob(path, recursive=True, include_hidden=True)
+        matches = dict.fromkeys(_expanded(path))
         names = [match[len(folder) :] for match in matches if os.path.isfile(match)]
         kept, hidden = folders.without_hidden(names, path[len(folder) :])
         if not kept:
             raise _no_match(path, hidden)
-        found = _opened_archives([folder + name for name in kept], split, preferred)
+        paths = [folder + name for name in kept]
+        found = _opened_archives(paths, wanted, below=(folder, kept))
         found.remarks += folders.left_out(hidden, "hidden")
         return found
     folder = os.path.dirname(path) or "."
@@ -275,11 +192,11 @@ def _find_local(path: str, split: str, preferred: str | None) -> FoundFiles:
 
 
 def _read_as_one(
-    files: Mapping[str, DataFile], preferred: str | None, remarks: Iterable[str]
+    files: Mapping[str, DataFile], wanted: _Wanted, remarks: Iterable[str]
 ) -> FoundFiles:
     """The files of a folder by their paths in it; or the folders of its classes, each a file whose
     members are its texts."""
-    classes, beside = folders.by_class(list(files)) if preferred is None else ({}, [])
+    classes, beside = folders.by_class(list(files)) if wanted.classes else ({}, [])
     if not classes:
         return FoundFiles(files.values(), remarks)
     found = FoundFiles(remarks=[*remarks, *folders.left_out(beside, "other")])
@@ -292,21 +209,67 @@ def _read_as_one(
 
 
 def _opened_archives(
-    paths: Iterable[str], split: str, preferred: str | None, names: Iterable[str] | None = None
+    paths: Iterable[str],
+    wanted: _Wanted,
+    names: Iterable[str] | None = None,
+    below: tuple[str, Sequence[str]] | None = None,
 ) -> FoundFiles:
-    """The files; of a zip archive those in it."""
+    """The files; of a zip archive those in it. A glob found them below a folder, by these names."""
     found = FoundFiles()
     paths = list(paths)
-    for path, name in zip(paths, names or map(shown_name, paths), strict=True):
+    folder, inner = below or ("", [""] * len(paths))
+    shown = names or map(shown_name, paths)
+    for path, name, within in zip(paths, shown, inner, strict=True):
         if not path.lower().endswith(archives.SUFFIX):
-            found.append(DataFile(name, path))
+            columns = folders.partitions_below(folder, within)
+            found.append(DataFile(name, path, partitions=columns))
             continue
-        chosen, remarks = archives.members(path, name, split, preferred)
-        members = {member: DataFile(f"{name}/{member}", path, member=member) for member in chosen}
-        archive = _read_as_one(members, preferred, remarks)
+        chosen, remarks = archives.members(path, name, wanted.split, wanted.preferred)
+        members = {
+            member: DataFile(
+                f"{name}/{member}",
+                path,
+                member=member,
+                partitions=folders.partitions_below("", member),
+            )
+            for member in chosen
+        }
+        archive = _read_as_one(members, wanted, remarks)
         found += archive
         found.remarks += archive.remarks
     return found
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Yields what a pattern matches; `**` enters each folder once, whatever links lead to it.
+
+    Where two links lead up, a search that follows them as they are meets 2^40 folders.
+    """
+    if f"/{pattern}".endswith("/**"):
+        pattern += "/*"
+    before, stars, after = f"/{pattern}".partition("/**/")
+    if not stars:
+        yield from glob.iglob(pattern, include_hidden=True)
+        return
+    for top in glob.glob(before[1:], include_hidden=True) if before.strip("/") else [before]:
+        for place in _folders(top):
+            yield from _expanded(os.path.join(glob.escape(place), after))
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yields a folder and those below it, with those that links lead to, each by one path."""
+    waiting, seen = [top], set()
+    while waiting:
+        for place, inner, _ in os.walk(waiting.pop(0) or os.curdir):
+            real = os.path.realpath(place)
+            if real in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            here = place if top else os.path.relpath(place)
+            yield "" if here == os.curdir and not top else here
+            paths = [os.path.join(place, name) for name in sorted(inner)]
+            waiting += [path for path in paths if os.path.islink(path)]
 
 
 def _names_below(folder: str) -> list[str]:
@@ -325,7 +288,7 @@ def _below(folder: str, names: Iterable[str]) -> list[str]:
     return [os.path.join(folder, name) for name in names]
 
 
-def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
+def _find_remote(spec: str, wanted: _Wanted) -> FoundFiles:
     """The files at an address, fetched into the cache where they are not on this machine."""
     spec = take_credentials(spec)
     address = Address.parse(with_credentials(spec))
@@ -345,7 +308,7 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
             place = open_place(address)
             names, remarks = [""], []
             if not place.is_file():
-                names, remarks = _of_folder(place, spec, split, preferred)
+                names, remarks = _of_folder(place, spec, wanted)
         _refuse_unknown(place, names)
         paths = fetch_all(place.fetch, names)
     except StorageError as error:
@@ -353,16 +316,20 @@ def _find_remote(spec: str, split: str, preferred: str | None) -> FoundFiles:
         raise DataError(error.what, where=error.where, fix=error.fix) from error
     shown = [place.address_of(name) for name in names]
     if not magic and names != [""]:
-        files = map(DataFile, shown, map(str, paths))
-        return _read_as_one(dict(zip(names, files, strict=True)), preferred, remarks)
-    found = _opened_archives(map(str, paths), split, preferred, shown)
+        files = {
+            name: DataFile(one, str(path), partitions=folders.partitions_below(address.path, name))
+            for name, one, path in zip(names, shown, paths, strict=True)
+        }
+        return _read_as_one(files, wanted, remarks)
+    below = (folder, names) if magic else None
+    found = _opened_archives(map(str, paths), wanted, shown, below)
     found.remarks[:0] = remarks
     return found
 
 
 def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
     """Refuses what cannot be read before it is fetched; a web server may call a file otherwise."""
-    if place.address.scheme in WEB:
+    if place.address.scheme in WEB or folders.in_classes(names):
         return
     for name in names:
         path = name or place.address.path
@@ -376,13 +343,13 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
 
 
 def _of_folder(
-    place: Place, where: str, split: str, preferred: str | None
+    place: Place, where: str, wanted: _Wanted
 ) -> tuple[list[str], list[str]]:
     names = place.files()
     if not names:
         what = "There is no such folder" if where.endswith("/") else "The file does not exist"
         raise DataError(what, where=where, fix="check the address")
-    chosen, remarks = folders.choose(names, split, where, preferred)
+    chosen, remarks = folders.choose(names, wanted.split, where, wanted.preferred)
     if where.startswith("hf://") and len(configurations := folders.branches(chosen)) > 1:
         raise DataError(
             f"The data set has several configurations: {', '.join(configurations)}",

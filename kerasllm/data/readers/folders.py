@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import posixpath
 import re
+import shlex
+import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
@@ -21,6 +24,7 @@ KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
     ".md": "text",
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), "tagged"),
 }
 """Suffix to the kind of a file; files of one kind are read together."""
 
@@ -34,10 +38,16 @@ _SPLITS = {
 }
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 _WORDS = re.compile(r"[a-z]+")
+# A longer or other end of a name is none: `1.`, `0001.ea7e79d3153e7469`.
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,8}")
 # What tells of data and is none, unless there is nothing else.
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|dataset_infos?|dataset_dict|state)\.[a-z]+", re.IGNORECASE
 )
+
+# A column and its value, as Hive, Spark and Arrow name folders; and what they write for none.
+_PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def is_hidden(name: str) -> bool:
@@ -105,6 +115,22 @@ def choose(
         for name in kept
         if (kind := kind_of(name)) and (preferred == "text" or not name.lower().endswith(".md"))
     }
+    if not kinds and in_classes(kept):
+        # Texts without a suffix, as 20 newsgroups has them.
+        kinds = dict.fromkeys(filter(_has_no_suffix, kept), "text")
+    arrow = [name for name in kept if name.endswith(".arrow")]
+    if arrow and all(_ABOUT.fullmatch(PurePosixPath(name).name) for name in kinds):
+        code = (
+            f"import datasets; datasets.load_from_disk({where!r}).to_parquet('data.parquet')"
+            if not any(PurePosixPath(name).name == "dataset_dict.json" for name in kinds)
+            else f"import datasets; [part.to_parquet(name + '.parquet') for name, part in "
+            f"datasets.load_from_disk({where!r}).items()]"
+        )
+        raise DataError(
+            f"The folder holds a data set in Arrow's format: {_some(arrow)}",
+            where=where,
+            fix=f"write it as Parquet: `python -c {shlex.quote(code)}`",
+        )
     about = {name for name in kinds if _ABOUT.fullmatch(PurePosixPath(name).name)}
     if kinds.keys() - about:
         kinds = {name: kind for name, kind in kinds.items() if name not in about}
@@ -132,6 +158,21 @@ def choose(
     return _of_split(chosen, split, where, remarks), remarks
 
 
+def _has_no_suffix(name: str) -> bool:
+    return _SUFFIX.fullmatch(PurePosixPath(split_name(name)[0]).suffix) is None
+
+
+def in_classes(names: Iterable[str]) -> bool:
+    """Whether names are those of texts in a folder for each class, most without a suffix.
+
+    Args:
+        names: Paths within a folder, their parts separated by `/`.
+    """
+    names = list(names)
+    bare = list(filter(_has_no_suffix, names))
+    return 2 * len(bare) > len(names) and bool(by_class(bare)[0])
+
+
 def branches(names: Iterable[str]) -> list[str]:
     """Returns the folders that files lie in, but for those that are named by a split or `data`."""
     found = set()
@@ -156,7 +197,7 @@ def by_class(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     ({'neg': ['neg/1.txt'], 'pos': ['pos/1.txt', 'pos/2.txt']}, [])
     """
     parts = {name: PurePosixPath(name).parts for name in names}
-    if any(not split_name(name)[0].endswith(".txt") for name in names):
+    if not all(split_name(name)[0].endswith(".txt") or _has_no_suffix(name) for name in names):
         return {}, []
     # What all have in common, such as train/, is no class.
     common = posixpath.commonpath([posixpath.dirname(name) for name in names])
@@ -170,7 +211,44 @@ def by_class(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
             classes.setdefault(parts[name][start], []).append(name)
     if len(classes) < 2 or len(beside) * _ONE_BESIDE > len(names):
         return {}, []
+    if any(map(_PARTITION.fullmatch, classes)):
+        # A column, whose texts are lines.
+        return {}, []
     return classes, beside
+
+
+def partitions_below(folder: str, name: str) -> dict[str, str | None]:
+    """Returns the columns that the folders of a file name, and their values.
+
+    Those count that lie in the folder that was named, and those that this itself ends with.
+
+    Args:
+        folder: The folder that was named.
+        name: The path of the file in it, its parts separated by `/`.
+
+    Example:
+
+    >>> partitions_below("data/x=1/raw/year=2026/", "label=very%20good/part-0.csv")
+    {'year': '2026', 'label': 'very good'}
+    """
+    own = partition_folders(f"{folder.rstrip('/')}/")
+    found: dict[str, str | None] = {}
+    for part in f"{own}{name}".split("/")[:-1]:
+        if match := _PARTITION.fullmatch(part):
+            column, value = map(urllib.parse.unquote, match.groups())
+            found[column] = None if value in (_NO_VALUE, "") else value
+    return found
+
+
+def partition_folders(path: str) -> str:
+    """Returns the folders around a file that name columns: `"label=pos/"`.
+
+    Args:
+        path: The path of the file, or of a folder with a `/` at its end.
+    """
+    above = reversed(path.split("/")[:-1])
+    found = list(itertools.takewhile(_PARTITION.fullmatch, above))
+    return "".join(f"{part}/" for part in reversed(found))
 
 
 def left_out(names: Sequence[str], what: str) -> list[str]:

@@ -12,25 +12,31 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.class_labels import ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
 from kerasllm.data.readers.encodings import is_utf8
+from kerasllm.data.readers.fasttext import PREFIX, fasttext_columns, fasttext_rows, is_fasttext
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_records
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.partitions import with_partitions
+from kerasllm.data.readers.text_lines import TextLines, first_lines
 from kerasllm.errors import DataError
 
 Row = tuple[int, Sequence, str | None]
 
 # Rows of a jsonl file whose keys together are its columns: a key may be missing in some rows.
 _ROWS_FOR_COLUMNS = 100
+# No more are looked for.
+_MOST_COLUMNS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +94,20 @@ def format_of(file: DataFile) -> Format:
         form = _CLASS_FOLDER
     elif file.suffix in TABLES:
         form = _table(file)
+    elif file.suffix == ".txt" and is_fasttext(file):
+        form = _FASTTEXT
+    elif file.suffix == ".txt" and not file.members:
+        refuse_rows_in_text(file)
+        form = FORMATS[".txt"]
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
     if form is not None:
-        if file.encoding is None or form.name == "parquet" or is_utf8(file.encoding):
-            return form
-        return dataclasses.replace(form, name=f"{form.name} {file.encoding}")
-    if file.suffix == ".parquet":
+        if not (file.encoding is None or form.name == "parquet" or is_utf8(file.encoding)):
+            form = dataclasses.replace(form, name=f"{form.name} {file.encoding}")
+        return with_partitions(form, file) if file.partitions and not file.members else form
+    if not file.compressed and _begins_with_label(file):
+        fix = "give it a name that ends in .txt, as fastText's files are read"
+    elif file.suffix == ".parquet":
         fix = "unpack it: a Parquet file is compressed inside"
     else:
         fix = (
@@ -106,6 +119,12 @@ def format_of(file: DataFile) -> Format:
         where=file.name,
         fix=fix,
     )
+
+
+def _begins_with_label(file: DataFile) -> bool:
+    """Whether a file of another suffix is one of fastText's, which its tutorials call `.train`."""
+    with file.open_unpacked() as stream:
+        return stream.read(len(PREFIX)) == PREFIX.encode()
 
 
 # csv and tsv
@@ -126,16 +145,34 @@ def _table(file: DataFile) -> Format:
 
 
 def _json_columns(file: DataFile) -> list[str]:
-    records = list(itertools.islice(json_records(file), _ROWS_FOR_COLUMNS))
-    columns = dict.fromkeys(key for _, record, _ in records for key in record or ())
-    if records and not columns:
-        line, _, problem = records[0]
+    columns: dict[str, None] = {}
+    first: Row | None = None
+    for row in itertools.islice(json_records(file), _ROWS_FOR_COLUMNS):
+        first = first or row
+        if len(columns) < _MOST_COLUMNS:
+            columns.update(dict.fromkeys(row[1] or ()))
+    if first and not columns:
+        line, _, problem = first
         raise DataError(
             f"There is no row in the file's first lines: {problem or 'an object without keys'}",
             where=f"{file.name}:{line}",
-            fix='write one object a line: {"text": "...", "label": "..."}',
+            fix='write one object a line: {"text": "...", "label": "..."}' + _of_python(file),
         )
     return list(columns)
+
+
+def _of_python(file: DataFile) -> str:
+    """What converts a file whose lines are objects as Python shows them."""
+    first = next((line for line in first_lines(file, _ROWS_FOR_COLUMNS) if line.strip()), "")
+    if not first.startswith("{'"):
+        return ""
+    read = "import ast, json, sys; [print(json.dumps(ast.literal_eval(one))) for one in sys.stdin]"
+    name = file.name.rpartition("/")[2]
+    out = f"json_{name}" if name.endswith(".jsonl") else f"{name}.jsonl"
+    return (
+        f"; these are objects as Python shows them: `python -c {shlex.quote(read)} < "
+        f"{shlex.quote(file.name)} > {shlex.quote(out)}`"
+    )
 
 
 def _json_rows(
@@ -176,6 +213,7 @@ TABLES = (".csv", ".tsv")
 """The suffixes of tables, whose first lines tell how they are read."""
 
 _CLASS_FOLDER = Format("class folder", class_folder_columns, class_folder_rows)
+_FASTTEXT = Format("fasttext", fasttext_columns, fasttext_rows)
 _JSONL = Format("jsonl", _json_columns, _json_rows)
 FORMATS = {
     ".jsonl": _JSONL,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from kerasllm.data.detection import detect_problem
 from kerasllm.data.label_cells import is_number, shown
 from kerasllm.data.readers.columns import COMMON_NAMES, COMMON_PAIRS
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.errors import DataError
 
 LINES = 1000
@@ -22,8 +22,8 @@ _KNOWN = {
 
 _COLUMN_NUMBER = re.compile(r"(?:column_)?([0-9]{1,5})")
 # Numbers, or several with a separator between, as in `3,17`.
-_NUMBERS = re.compile(r"[-+0-9.,;|eE ]*[0-9][-+0-9.,;|eE ]*")
-_PARTS = re.compile(r"\s*[,;|]\s*")
+_NUMBERS = re.compile(r"[-+.,;|eE ]*+[0-9][-+0-9.,;|eE ]*+")
+_PARTS = re.compile(r"(?<!\s)\s*+[,;|]\s*+")
 _ROWS_TO_GUESS_FROM = 3
 # A text has words: a column of texts has so many on average, and a name of a column has fewer.
 _WORDS_OF_A_TEXT = 3

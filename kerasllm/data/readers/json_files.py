@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
-from kerasllm.data.readers.files import DataFile
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.json_tables import rows_of_object
+from kerasllm.data.readers.text_lines import LONGEST, TextLines, first_lines
 from kerasllm.errors import DataError
 
 Record = tuple[int, dict | None, str | None]
 
 # A list begins in the first line that is not blank.
 _LINES_TO_LOOK_AT = 10
-# Characters: a list has no place to stop at.
-_LONGEST_LIST = 1 << 30
+# Bytes: many programs write a list without a line feed.
+_LONGEST_LINE = 1 << 27
+# In a value of more than 16 MB, such as one that holds all rows.
+_MOST_VALUES = 1 << 22
+# What comes after may go through a value by calling itself.
+_MOST_LEVELS = 100
 _SPACE = re.compile(r"\s*")
 # The first line of a list, or of an object that goes over lines; lists one a line hold something
 # else.
 _OVER_LINES = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")
 
 
-def json_records(file: DataFile) -> Iterator[Record]:
+def json_records(file: DataFile, *, nested: bool = False) -> Iterator[Record]:
     """Yields the objects of a file that has one a line, or a list of them.
 
-    Those of a `.json` file, or of another that begins so, may go over any number of lines.
+    Those of a `.json` file, or of another that begins so, may go over any number of lines. A file
+    that is one object may hold all rows in it (see `rows_of_object`).
 
     Args:
         file: The file.
+        nested: As for `rows_of_object`. Defaults to `False`.
 
     Yields:
         Line, object, and what is wrong with it; the object is then `None`. Blank lines are left
@@ -41,16 +47,36 @@ def json_records(file: DataFile) -> Iterator[Record]:
         DataError: The file cannot be read on.
     """
     if file.suffix == ".json":
-        return _listed(file)
-    start = list(itertools.islice(TextLines(file), _LINES_TO_LOOK_AT))
+        return _listed(file, nested)
+    start = first_lines(file, _LINES_TO_LOOK_AT)
     first = next((line for line in start if line.strip()), "")
-    return _listed(file) if _OVER_LINES.match(first) else _lines(file)
+    over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file, nested))
+    return _listed(file, nested) if over_lines else _lines(file)
+
+
+def _is_table(line: str, file: DataFile, nested: bool) -> bool:
+    """Whether the one line of a file is an object that holds all rows."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return type(found) is dict and rows_of_object(found, file.name, nested=nested) is not None
 
 
 def json_kind(value: Any) -> str:
     """What a value that came from JSON (or from a column) is, in words."""
     names = {str: "a string", list: "a list", dict: "an object", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), "a number")
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        within = (each.values() if type(each) is dict else each for each in level)
+        level = [inner for each in within for inner in each if type(inner) in (dict, list)]
+        if not level:
+            return False
+    return True
 
 
 class _Parser:
@@ -72,12 +98,15 @@ class _Parser:
             self.repeated.append(next(key for key in found if keys.count(key) > 1))
         return found
 
-    def checked(self, line: int, value: Any) -> Record:
-        """A record of a value that was decoded."""
+    def checked(self, line: int, value: Any, signs: int) -> Record:
+        """A record of a value that was decoded from a text with so many brackets."""
         if self.repeated:
             key = self.repeated[0]
             self.repeated.clear()
             return line, None, Fault(f"the key '{key}' is there twice", DUPLICATE_KEY)
+        if signs > _MOST_LEVELS and _is_deep(value):
+            what = f"JSON that is nested more than {_MOST_LEVELS} times"
+            return line, None, Fault(what, NOT_JSON)
         if type(value) is dict:
             return line, value, None
         what = f"{json_kind(value)}, where a JSON object is expected"
@@ -97,6 +126,9 @@ def _lines(file: DataFile) -> Iterator[Record]:
             record = decode(line)
         except json.JSONDecodeError as error:
             repeated.clear()
+            if line.rstrip().endswith("},") and (found := _without_comma(line, parser)):
+                yield parser.checked(number, found, line.count("[") + line.count("{"))
+                continue
             column = min(error.pos, len(line.rstrip())) + 1
             what = f"not JSON: {error.msg.removesuffix(' at')} at column {column}"
             yield number, None, Fault(what, NOT_JSON)
@@ -104,65 +136,144 @@ def _lines(file: DataFile) -> Iterator[Record]:
             repeated.clear()
             yield number, None, Fault(f"JSON that cannot be read: {error}", NOT_JSON)
         else:
-            if type(record) is dict and not repeated:
+            signs = line.count("[") + line.count("{")
+            if type(record) is dict and not repeated and signs <= _MOST_LEVELS:
                 yield number, record, None
             else:
-                yield parser.checked(number, record)
+                yield parser.checked(number, record, signs)
 
 
-def _whole(lines: TextLines) -> str:
-    """The text of a file that is read at once."""
-    held, characters = [], 0
+def _without_comma(line: str, parser: _Parser) -> dict | None:
+    """The object of a line that ends in a comma, as in a list without its brackets."""
+    try:
+        return parser.decoder.decode(line.rstrip().removesuffix(","))
+    except (ValueError, RecursionError):
+        parser.repeated.clear()
+        return None
+
+
+class _Held:
+    """The text of a file that goes over lines, as much of it as is needed.
+
+    Attributes:
+        line: The line that is read, counted from 1.
+        signs: How many brackets the last value has.
+    """
+
+    def __init__(self, lines: TextLines):
+        self._file = lines.file
+        self._pieces = _pieces(lines)
+        self._text, self._place, self._ended = "", 0, False
+        self.line, self.signs = 1, 0
+
+    def skip(self, sign: str = "") -> bool:
+        """Goes over space, and over a sign after it; returns whether the sign is there."""
+        while True:
+            self._go_to(_SPACE.match(self._text, self._place).end())
+            if self._place < len(self._text) or not self._more():
+                break
+        found = self.is_at(sign)
+        self._go_to(self._place + len(sign) * found)
+        return found
+
+    def is_at(self, sign: str) -> bool:
+        """Whether a sign comes next; of the sign `""`, whether the text has more."""
+        return self._text.startswith(sign, self._place) and self._place < len(self._text)
+
+    def value(self, parser: _Parser, longest: int) -> Any:
+        """Reads a value that has no more than so many characters, as far as they are needed.
+
+        Raises:
+            DataError: What comes next is none, or is too long.
+        """
+        while True:
+            parser.repeated.clear()
+            try:
+                value, end = parser.decoder.raw_decode(self._text, self._place)
+            except (ValueError, RecursionError) as error:
+                if self._may_grow(longest) and self._more():
+                    continue
+                raise DataError(
+                    f"The file is not JSON from here on: {getattr(error, 'msg', error)}",
+                    where=f"{self._file.name}:{self.line}",
+                    fix='write a list of objects, [{"text": "..."}, ...], or one a line',
+                ) from error
+            # A number may have more digits.
+            if end < len(self._text) or not self._more():
+                self.signs = sum(self._text.count(sign, self._place, end) for sign in "[{")
+                self._go_to(end)
+                return value
+
+    def _may_grow(self, longest: int) -> bool:
+        """Whether a value may have more characters than are held.
+
+        What it holds takes a hundred bytes for a sign, so that one that is long has few.
+        """
+        held = len(self._text) - self._place
+        return held <= LONGEST or (
+            held <= longest
+            and sum(self._text.count(sign, self._place) for sign in ",[{") <= _MOST_VALUES
+        )
+
+    def _go_to(self, place: int) -> None:
+        self.line += self._text.count("\n", self._place, place)
+        self._place = place
+
+    def _more(self) -> bool:
+        """Reads on, at least as much as is held; returns whether there was more."""
+        held = [self._text[self._place :]]
+        wanted = max(BLOCK, len(held[0]))
+        while not self._ended and wanted > 0:
+            piece = next(self._pieces, "")
+            self._ended = not piece
+            held.append(piece)
+            wanted -= len(piece)
+        self._text, self._place = "".join(held), 0
+        return len(held) > 1 and len(self._text) > len(held[0])
+
+
+def _pieces(lines: TextLines) -> Iterator[str]:
     for line in lines:
-        held.append(line)
-        characters += len(line)
-        if characters > _LONGEST_LIST:
-            raise DataError(
-                f"The list has more than {_LONGEST_LIST >> 20:,} MB, and is read at once",
-                where=lines.file.name,
-                fix="write an object a line: `jq -c '.[]' FILE > FILE.jsonl`",
-            )
-    return "".join(held)
+        for start in range(0, len(line), BLOCK):
+            yield line[start : start + BLOCK]
 
 
-def _listed(file: DataFile) -> Iterator[Record]:
-    lines, parser = TextLines(file), _Parser()
-    text, faults = _whole(lines), lines.problems
-    place, line, counted = _SPACE.match(text).end(), 1, 0
-    in_list = text.startswith("[", place)
-    place = _SPACE.match(text, place + in_list).end()
-    while place < len(text) and not text.startswith("]", place):
-        line, counted = line + text.count("\n", counted, place), place
-        try:
-            value, end = parser.decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"The file is not JSON from here on: {error}",
-                where=f"{file.name}:{line}",
-                fix='write a list of objects, [{"text": "..."}, ...], or one a line',
-            ) from error
-        last = line + text.count("\n", place, end)
-        fault = next((faults[each] for each in range(line, last + 1) if each in faults), None)
+def _listed(file: DataFile, nested: bool = False) -> Iterator[Record]:
+    lines, parser = TextLines(file, _LONGEST_LINE), _Parser()
+    held, faults = _Held(lines), lines.problems
+    in_list = held.skip("[")
+    held.skip()
+    is_first = not in_list
+    while held.is_at("") and not held.is_at("]"):
+        line = held.line
+        value = held.value(parser, _LONGEST_LINE if is_first else LONGEST)
+        fault = next((faults[each] for each in range(line, held.line + 1) if each in faults), None)
+        held.skip()
         if fault is not None:
             parser.repeated.clear()
             yield line, None, fault
+        elif is_first and type(value) is dict and not held.is_at(""):
+            # The one object of the file.
+            record = parser.checked(line, value, held.signs)
+            rows = None if record[2] else rows_of_object(value, file.name, nested=nested)
+            yield from [record] if rows is None else ((line, row, None) for row in rows)
         else:
-            yield parser.checked(line, value)
-        place = _SPACE.match(text, end).end()
-        if text.startswith(",", place):
-            place = _SPACE.match(text, place + 1).end()
-    line += text.count("\n", counted, place)
-    if in_list and place >= len(text):
+            yield parser.checked(line, value, held.signs)
+        is_first = False
+        held.skip(",")
+        held.skip()
+    if in_list and not held.is_at(""):
         raise DataError(
             "The list in the file has no end",
-            where=f"{file.name}:{line}",
+            where=f"{file.name}:{held.line}",
             fix="copy or download it again; it ends with ]",
         )
-    after = _SPACE.match(text, place + in_list).end()
-    line += text.count("\n", place, after)
-    if after < len(text):
+    if in_list:
+        held.skip("]")
+    held.skip()
+    if held.is_at(""):
         raise DataError(
             "There is more after the end of the list",
-            where=f"{file.name}:{line}",
+            where=f"{file.name}:{held.line}",
             fix="write one list, or one object a line",
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kerasllm.data.label_cells import is_number, shown
@@ -14,7 +16,7 @@ from kerasllm.data.readers.columns import (
     common_pair,
     find_column,
 )
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
     LINES,
@@ -158,9 +160,11 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
     """The columns of the first file, by name where there is a header, else by number."""
     why = "as named" if wanted.named else "by their names"
     if form.first_lines is not None:
-        found = {name: column_number(name) for _, name in wanted.named}
+        # What folders name has a name in any case.
+        own = [name for name in names if name not in file.partitions]
+        found = {n: column_number(n) for _, n in wanted.named if n not in file.partitions}
         numbers = {name: number for name, number in found.items() if number is not None}
-        words = len(wanted.named) - len(numbers)
+        words = len(found) - len(numbers)
         if numbers and not words:
             lines = form.first_lines(file, LINES)
             if holds_names(lines, wanted.text, list(numbers)):
@@ -174,7 +178,7 @@ def _first_layout(file: DataFile, form: Format, names: list[str], wanted: Wanted
             wanted = wanted.renamed({name: names[number] for name, number in numbers.items()})
             _check_differ(wanted, file)
             why = "by number, counted from 0; the first line is a header"
-        elif not words and looks_like_data(names):
+        elif not words and own and looks_like_data(own):
             return _headerless_layout(file, form.first_lines(file, LINES), wanted, {})
     return _named_layout(file, form, names, wanted, why)
 
@@ -186,8 +190,15 @@ def _named_layout(
     for role, name in wanted.named:
         check_column(role, name, names, file)
     labels = wanted.labels if wanted.labelled else ()
-    # A label column that is named is not a candidate for the text.
-    taken = [name for _, name in wanted.named]
+    # A label column that is named is not a candidate for the text, nor is what folders name.
+    taken = [*(name for _, name in wanted.named), *file.partitions]
+    for role, name in wanted.named:
+        if role != "label" and name in file.partitions:
+            raise DataError(
+                f"The {role} column '{name}' is what the folders of the files are named by",
+                where=file.name,
+                fix=f"name a column of the files with --set data.{role}=NAME",
+            )
     text, pair = wanted.text, None if wanted.pair == AUTO else wanted.pair
     if text is None and wanted.pair == AUTO:
         text, pair = common_pair(names, taken) or (None, None)
@@ -196,6 +207,8 @@ def _named_layout(
     if text is None:
         text = find_column("text", names, file, taken)
     texts = (text,) if pair is None else (text, pair)
+    if wanted.labelled and {"answer", "_task_hash"} <= {*names}:
+        _refuse_rejected(file, form)
     if wanted.labelled and not labels:
         labels = (find_column("label", names, file, texts),)
     unread: tuple[str, ...] = ()
@@ -217,12 +230,28 @@ def _named_layout(
     return Layout(texts, labels, (Columns(texts, labels),), why, unread, other_labels)
 
 
+def _refuse_rejected(file: DataFile, form: Format) -> None:
+    """Refuses annotations of Prodigy among which are some that were rejected."""
+    rows = form.rows(file, Columns(("answer",)))
+    counts = Counter(str(row[0]) for _, row, bad in rows if not bad)
+    others = [answer for answer in counts if answer != "accept"]
+    if others:
+        shown_counts = ", ".join(f"{counts[answer]:,} {answer}" for answer in others)
+        command = f"jq -c 'select(.answer == \"accept\")' {shlex.quote(file.name)} > accepted.jsonl"
+        raise DataError(
+            f"The annotations are of Prodigy, and not all labels were accepted: {shown_counts}",
+            where=file.name,
+            fix=f"keep those that were: `{command}`",
+        )
+
+
 def _other_texts(
     file: DataFile, form: Format, names: Sequence[str], taken: Sequence[str]
 ) -> tuple[str, ...]:
     """The columns that hold texts, by their first rows, beside those that are read."""
     found = []
-    free = [name for name in names if name and name not in taken and names.count(name) == 1]
+    counts = Counter(names)
+    free = [name for name in names if name and name not in taken and counts[name] == 1]
     for name in free[:_MOST_COLUMNS]:
         try:
             rows = itertools.islice(form.rows(file, Columns((name,))), _ROWS_TO_COMPARE)
@@ -248,16 +277,20 @@ def _headerless_layout(
     _check_differ(wanted.renamed({name: str(number) for name, number in numbers.items()}), file)
     pair = None if wanted.pair == AUTO else wanted.pair
     texts = tuple(numbers[name] for name in (wanted.text, pair) if name is not None)
-    labels = tuple(numbers[name] for name in wanted.labels if wanted.labelled)
+    labels = tuple(numbers.get(name, name) for name in wanted.labels if wanted.labelled)
+    if wanted.labelled and not labels:
+        # The folders of a file may name its label.
+        known = sorted(_LABEL_NAMES & {name.lower() for name in file.partitions})
+        labels = tuple(name for name in file.partitions if known and name.lower() == known[0])
     why = "by number, counted from 0; there is no header"
     if wanted.text is None or (wanted.labelled and not labels):
         guess = guess_columns(
             lines,
             texts=() if wanted.text is None else texts,
-            label=labels[0] if labels else None,
+            label=labels[0] if labels and isinstance(labels[0], int) else None,
             taken=[*texts, *labels],
             pair=wanted.pair == AUTO,
-            labelled=wanted.labelled,
+            labelled=wanted.labelled and not (labels and isinstance(labels[0], str)),
         )
         if guess is None:
             raise unclear(file, lines[0], labelled=wanted.labelled)
@@ -288,8 +321,11 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
                 where=f"{file.name}:1",
                 fix="remove the header, or add one to the other file",
             )
-        for number in numbers:
-            _check_width(file, str(number), number, lines[0])
+        for column in numbers:
+            if isinstance(column, int):
+                _check_width(file, str(column), column, lines[0])
+            else:
+                check_column("label", column, list(file.partitions), file)
         return first
     own: list[tuple[str, ...]] = []
     for role, found in (("text", layout.texts), ("label", layout.labels)):
@@ -315,5 +351,5 @@ def _check_width(file: DataFile, name: str, number: int, fields: Sequence[str]) 
         )
 
 
-def _named(numbers: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"column_{number}" for number in numbers)
+def _named(columns: Sequence[int | str]) -> tuple[str, ...]:
+    return tuple(each if isinstance(each, str) else f"column_{each}" for each in columns)

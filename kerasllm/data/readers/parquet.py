@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
 from kerasllm.data.readers.compression import MOST_TIMES
-from kerasllm.data.readers.files import BLOCK, DataFile
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
 
@@ -123,14 +123,24 @@ def parquet_records(file: DataFile) -> Iterator[tuple[int, dict | None, str | No
     with _open(file) as parquet:
         try:
             for batch in _batches(file, parquet) if parquet else ():
-                for row in range(batch.num_rows):
-                    try:
-                        yield done + row + 1, batch.slice(row, 1).to_pylist()[0], None
-                    except UnicodeDecodeError as error:
-                        yield done + row + 1, None, describe_broken_byte(error)
+                names = batch.schema.names
+                columns = [values_of(column) for column in batch.columns]
+                rows = zip(*columns, strict=True) if columns else ()
+                for row, values in enumerate(rows, start=done + 1):
+                    broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
+                    if broken is None:
+                        yield row, dict(zip(names, values)), None
+                    else:
+                        yield row, None, describe_broken_byte(broken)
                 done += batch.num_rows
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(file, done, error) from error
+
+
+def parquet_schema(file: DataFile) -> Any:
+    """Returns the types of the columns, a `pyarrow.Schema`; `None` for a file without a byte."""
+    with _open(file) as parquet:
+        return parquet.schema_arrow if parquet else None
 
 
 def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> Iterator[Any]:

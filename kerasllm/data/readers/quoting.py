@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.swallowed import Habits, swallows_rows
-from kerasllm.data.readers.text_lines import TextLines
+from kerasllm.data.readers.text_lines import first_lines
 
 LINES = 10_000
 """The number of first lines that are checked."""
@@ -57,6 +56,7 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
     # Fields in quotes that need them, fields in quotes that do not, quotes that are characters.
     needed = bare = stray = 0
     width, first = 0, 0
+    widths: list[int] = []
     records = list(_records(file, skipped))
     habits = _habits(records)
     for line, record, raw in records:
@@ -65,7 +65,11 @@ def detect_quoting(file: DataFile, skipped: int = 0) -> Quoting:
             stray += 1
             all_quoted = False
             continue
+        if len(widths) == 1 and len(fields) == width + 1:
+            # Rows that begin with a name have a field more than the header.
+            width += 1
         width = width or len(fields)
+        widths.append(len(fields))
         quoted = [field for field in fields if field.startswith('"')]
         any_quoted = any_quoted or bool(quoted)
         all_quoted = all_quoted and all(
@@ -120,7 +124,7 @@ def _records(file: DataFile, skipped: int) -> Iterator[tuple[int, str, list[str]
     A quote that is opened and not closed within a line opens a record of several lines. A line
     whose quotes are characters is a record.
     """
-    lines = itertools.islice(enumerate(TextLines(file), start=1), skipped, LINES)
+    lines = iter(list(enumerate(first_lines(file, LINES), start=1))[skipped:])
     kept: list[tuple[int, str]] = []
 
     def take() -> tuple[int, str] | None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.columns import check_column
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records
+from kerasllm.data.readers.partitions import add_partitions
 from kerasllm.errors import DataError
 
 # A key may be missing in some rows.
 _ROWS_FOR_KEYS = 100
+_MOST_CHARACTERS = 1 << 22
 
 
 def records(file: DataFile) -> Iterator[Record]:
@@ -40,7 +46,15 @@ def records(file: DataFile) -> Iterator[Record]:
             f"({' '.join(compression.SUFFIXES)} .zip); plain text is read with "
             "--set data.format=text",
         )
-    return reader(file)
+    return _partitioned(file, reader) if file.partitions else reader(file)
+
+
+def _partitioned(
+    file: DataFile, reader: Callable[[DataFile], Iterator[Record]]
+) -> Iterator[Record]:
+    """The rows with the columns that the folders of the file name."""
+    for line, row, problem in reader(file):
+        yield line, row if row is None else add_partitions(file, line, row), problem
 
 
 def first_keys(spec: str | os.PathLike | Sequence[str | os.PathLike], split: str) -> list[str]:
@@ -73,18 +87,40 @@ def first_rows(
     file = find_files(first, split, preferred="text")[0]
     if file.suffix not in _READERS:
         return []
-    rows = itertools.islice(records(file), _ROWS_FOR_KEYS)
     return [
-        tuple(key for key, value in (row or {}).items() if value is not None) for _, row, _ in rows
+        tuple(key for key, value in row.items() if value is not None) for row in starts_of(file)[0]
     ]
+
+
+def starts_of(file: DataFile) -> tuple[list[dict[str, Any]], tuple[int, str | None]]:
+    """Returns the keys of the first rows of a file; of fewer rows where they are many or long.
+
+    Args:
+        file: A file of rows.
+
+    Returns:
+        The keys of each row, with `True` where it has a value and `None` where not; and the line
+        of the first row with what is wrong with it.
+    """
+    found, first, characters = [], (1, None), 0
+    for line, row, problem in itertools.islice(records(file), _ROWS_FOR_KEYS):
+        if not found:
+            first = (line, problem)
+        found.append({key: None if value is None else True for key, value in (row or {}).items()})
+        characters += sum(map(len, found[-1])) + 100 * len(found[-1])
+        if characters > _MOST_CHARACTERS:
+            break
+    return found, first
 
 
 def _table(file: DataFile) -> Iterator[Record]:
     """Reads the rows of a table by the names in its header."""
-    form = format_of(file)
+    form = format_of(dataclasses.replace(file, partitions={}))
     names = [name for name in form.columns(file) if name]
-    for name in names:
-        check_column("data", name, names, file)
+    # Checked once for all of them: there may be many.
+    for name, count in Counter(names).items():
+        if count > 1:
+            check_column("data", name, names, file)
     for line, values, problem in form.rows(file, Columns(tuple(names))) if names else ():
         yield line, None if problem else dict(zip(names, values, strict=True)), problem
 

@@ -20,31 +20,35 @@ from kerasllm.data.label_cells import label_text, parse_one_hot
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
 from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import (
-    BROKEN_BYTES,
     EMPTY_LABEL,
     EMPTY_TEXT,
     FIELDS,
     LABEL,
-    TEXT_TYPE,
     Fault,
     Notes,
     counted_reasons,
     reason_of,
+    shortened,
 )
-from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
+from kerasllm.data.readers.files import FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
-from kerasllm.data.readers.json_files import json_kind
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
 from kerasllm.data.readers.repaired import repaired
+from kerasllm.data.readers.row_checks import (
+    BAD_ROWS_SHOWN,
+    places,
+    surrogate_problem,
+    text_problem,
+)
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
 _BATCH_CHARACTERS = 1 << 24
 
 _BAD_ROWS_KEPT = 1000
-_BAD_ROWS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +195,7 @@ class Source:
         self.other_labels = self._layout.other_labels
         classes = self._class_labels()
         self.label_names = classes.by_label if classes else self._common_label_names()
+        self._classes = classes and {*classes.by_label}
         self._ignored = {label_text(label) for label in ignore_labels}
         if classes and classes.unlabelled:
             self._ignored.add(UNLABELLED)
@@ -375,16 +380,15 @@ class Source:
             return problem
         if several:
             return Problem("multi_label", why="each label has a column")
-        place = len(self._layout.texts)
         share = max(1, SAMPLE // len(self._files))
         lines: list[str] = []
 
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
-                for line, row, bad in itertools.islice(self._rows(index), share):
-                    if not bad and not self._is_unlabelled(row[place:]):
+                for line, row, bad in itertools.islice(self._label_rows(index), share):
+                    if not bad and not self._is_unlabelled(row[-1:]):
                         lines.append(f"{file}:{line}")
-                        yield row[place]
+                        yield row[-1]
 
         return detect_problem(
             values(),
@@ -457,6 +461,13 @@ class Source:
         )
         return empty
 
+    def _label_rows(self, index: int) -> Iterator[Row]:
+        """Rows whose labels are wanted alone: of columns that are stored apart, no text is read."""
+        form, columns = self._formats[index], self._layout.files[index]
+        if form.name == "parquet":
+            columns = dataclasses.replace(columns, texts=())
+        return form.rows(self._files[index], columns)
+
     def _rows(self, index: int, notes: Notes | None = None) -> Iterator[Row]:
         columns = self._layout.files[index]
         return self._formats[index].rows(self._files[index], columns, notes)
@@ -500,7 +511,7 @@ class Source:
                 self.bad_row_count += 1
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
-                    self.bad_rows.append((file, line, problem))
+                    self.bad_rows.append((file, line, shortened(problem)))
                 # In a row of the wrong length, nobody knows which field is the label.
                 if not refuse and self.problem and reason_of(problem) != FIELDS:
                     if values:
@@ -523,14 +534,15 @@ class Source:
                 characters = 0
         if refuse and self.bad_row_count:
             rows_are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
-            reasons = self.bad_row_reasons if self.bad_row_count > _BAD_ROWS_SHOWN else ()
+            reasons = self.bad_row_reasons if self.bad_row_count > BAD_ROWS_SHOWN else ()
             raise DataError(
                 f"{rows_are} bad in {file}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip"
+                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    "--on-bad-row skip)"
                     * self._labelled
                 ),
             )
@@ -584,6 +596,10 @@ class Source:
         if type(target) is float:
             return target, None
         for label in (target,) if type(target) is str else target:
+            if self._classes and label not in self._classes:
+                names = ", ".join(f"{key} {name}" for key, name in self.label_names.items())
+                what = f"the label is {label}, which has no name in the file: {names}"
+                return None, Fault(what, LABEL)
             if not label.isascii() and (problem := surrogate_problem("label", label)):
                 return None, problem
         return target, None
@@ -593,47 +609,3 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-def text_problem(role: str, value: Any) -> str | None:
-    """Says what is wrong with a value that should be a text, or returns `None`.
-
-    Args:
-        role: What the text is, for the message.
-        value: The value.
-    """
-    if type(value) is str:
-        if not value or value.isspace():
-            return Fault(f"the {role} is empty", EMPTY_TEXT)
-        return None if value.isascii() else surrogate_problem(role, value)
-    if value is None:
-        return Fault(f"the {role} is empty", EMPTY_TEXT)
-    return Fault(f"the {role} is {json_kind(value)}, where a string is expected", TEXT_TYPE)
-
-
-def surrogate_problem(role: str, value: str) -> str | None:
-    r"""Says what is wrong with a text that no UTF-8 file can hold, or returns `None`.
-
-    JSON can write half a character (`"\ud83d"`).
-
-    Args:
-        role: What the text is, for the message.
-        value: The text.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        what = f"the {role} holds \\u{ord(value[error.start]):x}, which is half a character"
-        return Fault(what, BROKEN_BYTES)
-    return None
-
-
-def places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:
-    """The first bad rows, one a line, as an error names them.
-
-    Args:
-        bad_rows: The first bad rows: file, line, why.
-        count: The number of all of them.
-    """
-    shown = [f"{file}:{line}: {why}" for file, line, why in bad_rows[:_BAD_ROWS_SHOWN]]
-    if count > len(shown):
-        shown.append(f"and {count - len(shown):,} more")
-    return "\n         ".join(shown)

@@ -6,22 +6,27 @@ import codecs
 import functools
 import gzip
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from kerasllm.data.readers import encodings
 from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import BROKEN_BYTES, NUL, Fault
-from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.errors import DataError
 
-LONGEST = 1 << 26
-"""The most bytes in one line, and characters in one field: 64 MB. A file whose quotes or line
-feeds are broken would be one endless line otherwise, and would fill the memory."""
+LONGEST = 1 << 24
+"""The most bytes in one line, and characters in one field: 16 MB. A file whose quotes or line
+feeds are broken would be one endless line otherwise, and would fill the memory: what is read of it
+takes up to thirty times its bytes."""
 
-# Nobody means them, and each takes its time.
-_MOST_BLANK = 2_000_000
+# Of the first lines, which are compared with each other.
+_MOST_CHARACTERS = 1 << 22
+
+MOST_BLANK = 2_000_000
+"""The most lines without a value one after another: nobody means them, and each takes its time."""
 
 _BOM = "\ufeff"
 
@@ -58,13 +63,15 @@ class TextLines:
 
     Args:
         file: The file; it is opened when iteration starts.
+        longest: The most bytes in a line. Defaults to `None`: `LONGEST`.
 
     Raises:
         DataError: While iterating: the file cannot be read on.
     """
 
-    def __init__(self, file: DataFile):
+    def __init__(self, file: DataFile, longest: int | None = None):
         self.file = file
+        self._longest = longest or LONGEST
         self.problems: dict[int, Fault] = {}
         self.ended = False
         named = file.encoding
@@ -73,7 +80,7 @@ class TextLines:
 
     def __iter__(self) -> Iterator[str]:
         number = blank = 0
-        encoding, longest, bom = self.file.encoding, LONGEST, _BOM
+        encoding, longest, bom = self.file.encoding, self._longest, _BOM
         try:
             with self.file.open_unpacked() as stored:
                 stream = self._opened(stored)
@@ -81,17 +88,13 @@ class TextLines:
                 for number, raw in enumerate(iter(read, b""), start=1):
                     if len(raw) < 3 and not raw.strip():
                         blank += 1
-                        if blank > _MOST_BLANK:
-                            raise DataError(
-                                f"The file has {_MOST_BLANK:,} empty lines one after another",
-                                where=f"{self.file.name}:{number - blank + 1}",
-                                fix="check what wrote it; `grep -v '^$' FILE` leaves them out",
-                            )
+                        if blank > MOST_BLANK:
+                            raise too_many_blank(self.file, number - blank + 1)
                     else:
                         blank = 0
                     if len(raw) > longest:
                         raise DataError(
-                            f"A line is longer than {LONGEST >> 20} MB",
+                            f"A line is longer than {longest >> 20} MB",
                             where=f"{self.file.name}:{number}",
                             fix="end each line with a line feed",
                         )
@@ -169,6 +172,25 @@ class TextLines:
         return raw.decode(errors="replace")
 
 
+def first_lines(file: DataFile, count: int) -> list[str]:
+    """The first lines of a file, fewer where they are long: those that 4 MB hold.
+
+    Args:
+        file: The file.
+        count: The most lines. The first is cut where it is longer than 4 MB.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    found, characters = [], 0
+    for line in itertools.islice(TextLines(file), count):
+        characters += len(line)
+        if characters > _MOST_CHARACTERS:
+            return found or [line[:_MOST_CHARACTERS]]
+        found.append(line)
+    return found
+
+
 def refuse_other_formats(file: DataFile, start: bytes) -> None:
     """Refuses a file that is something else than its name says.
 
@@ -194,6 +216,20 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
         raise DataError(
             f"The file is not what its name says: it is {what}", where=file.name, fix=fix
         )
+
+
+def too_many_blank(file: DataFile, line: int) -> DataError:
+    """The error for a file that has hardly anything but lines without a value.
+
+    Args:
+        file: The file.
+        line: The first of them.
+    """
+    return DataError(
+        f"The file has {MOST_BLANK:,} empty lines one after another",
+        where=f"{file.name}:{line}",
+        fix="check what wrote it; `grep -v '^[,; ]*$' FILE` leaves them out",
+    )
 
 
 def _first_line(start: bytes, encoding: str) -> bytes:

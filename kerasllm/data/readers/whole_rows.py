@@ -11,12 +11,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasllm.data.readers.class_folders import LABEL, TEXT
+from kerasllm.data.readers.column_types import ColumnTypes
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
-from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.parquet import parquet_batches, values_of
-from kerasllm.data.readers.sources import places, text_problem
+from kerasllm.data.readers.partitions import partitioned_batch
+from kerasllm.data.readers.records import records
+from kerasllm.data.readers.row_checks import places, text_problem
 from kerasllm.errors import CommandError, DataError
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 _BAD_ROWS_KEPT = 1000
 # The column that names the file of a text, of a folder of texts for each class.
 _FILE = "file"
-# Values whose type is inferred together.
-_BLOCK = 8192
 
 
 class WholeRow(NamedTuple):
@@ -153,7 +153,7 @@ class WholeRows:
         rows = bad_count = 0
         bad: list[tuple[str, int, str]] = []
         columns = dict.fromkeys(self._known_columns())
-        types, notes = _Types(), Notes()
+        types, notes = ColumnTypes(), Notes()
         for file in self._files:
             file.notes = Notes()
             for line, texts, others, problem in file.rows():
@@ -234,7 +234,8 @@ class _FileRows:
             self.rows = self._json
         else:
             fields = form.columns(file) if reading.header else form.first_lines(file, 1)[0]
-            self.columns = _distinct(fields if reading.header else [""] * len(fields))
+            inner = [] if reading.header else list(file.partitions)
+            self.columns = _distinct(fields if reading.header else [""] * len(fields)) + inner
             self.rows = self._table
 
     def _lines(self) -> Iterator:
@@ -260,7 +261,7 @@ class _FileRows:
 
     def _json(self) -> Iterator:
         texts = self._reading.texts
-        for line, record, problem in json_records(self._file):
+        for line, record, problem in records(self._file):
             if problem is not None:
                 yield line, (), {}, problem
                 continue
@@ -273,6 +274,7 @@ class _FileRows:
 
     def _parquet(self) -> Iterator:
         for first, batch, texts in parquet_batches(self._file, self._reading):
+            batch = partitioned_batch(self._file, first, batch)
             columns = ArrowColumns(batch)
             self.schema = batch.schema
             for row, values in enumerate(texts):
@@ -354,65 +356,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-class _Types:
-    """The types of columns whose values come from JSON, and those that a file has."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, Any] = {}
-        self._block: dict[str, list] = {}
-        self._count = 0
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Takes a row of values."""
-        for name, value in row.items():
-            self._block.setdefault(name, []).append(value)
-        self._count += 1
-        if self._count == _BLOCK:
-            self._infer()
-
-    def known(self, schema: pa.Schema) -> None:
-        """Takes the types that a file has."""
-        for field in schema:
-            self._merge(field.name, field.type)
-
-    def schema(self, columns: Sequence[str] | Mapping[str, Any]) -> pa.Schema:
-        """Returns the types of columns; strings where nothing is known."""
-        import pyarrow as pa
-
-        self._infer()
-        found = {name: self._found.get(name, pa.null()) for name in columns}
-        strings = {name: pa.string() for name, kind in found.items() if pa.types.is_null(kind)}
-        return pa.schema({**found, **strings})
-
-    def _infer(self) -> None:
-        import pyarrow as pa
-
-        for name, values in self._block.items():
-            try:
-                self._merge(name, _writable(pa.array(values).type))
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                # Written as JSON.
-                self._found[name] = pa.string()
-        self._block, self._count = {}, 0
-
-    def _merge(self, name: str, kind: pa.DataType) -> None:
-        import pyarrow as pa
-
-        before = self._found.setdefault(name, kind)
-        if before != kind:
-            schemas = [pa.schema([(name, each)]) for each in (before, kind)]
-            try:
-                self._found[name] = pa.unify_schemas(schemas, promote_options="permissive")[0].type
-            except pa.ArrowException:
-                self._found[name] = pa.string()
-
-
-def _writable(kind: pa.DataType) -> pa.DataType:
-    """Returns a type, if Parquet has it: it has no object without keys."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind) and not kind.num_fields:
-        raise pa.ArrowInvalid("an object without keys")
-    for place in range(kind.num_fields):
-        _writable(kind.field(place).type)
-    return kind

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasllm.data.token_store import TokenStore
+from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.plurals import counted
 
 REFUSED_SHARE = 0.01

@@ -15,7 +15,9 @@ import numpy as np
 
 from kerasllm.data.convert import refuse_input
 from kerasllm.data.readers.compression import split_name
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.folders import partition_folders
 from kerasllm.data.report.personal_data import masked
 from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
@@ -141,6 +143,7 @@ def _outputs(output: Path, files: list[DataFile]) -> list[Path]:
         # Plain, but for what can be packed here.
         names = [Path(file.member or file.path).name for file in files]
         plain = [name[: len(split_name(name)[0])] for name in names]
+        plain = [partition_folders(file.path) + name for file, name in zip(files, plain)]
         packed = (".gz" * (file.compression == "gz") for file in files)
         paths = [output / (name + end) for name, end in zip(plain, packed)]
         if len(set(paths)) < len(paths):

@@ -38,6 +38,8 @@ def garbled(text: str) -> str | None:
     >>> garbled("The cafÃ© was closed")
     "'Ã©': UTF-8 that was read as another encoding"
     """
+    if text.startswith(("b'", 'b"')) and text[-1:] == text[1] and len(text) > 3:
+        return f"{text[:2]}: bytes as Python shows them"
     if text.isascii():
         # Most texts hold no control character either.
         found = None if text.isprintable() else _CONTROL.search(text)

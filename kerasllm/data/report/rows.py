@@ -7,11 +7,15 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:
+    from kerasllm.data.chat.shapes import UnclearShape
     from kerasllm.data.readers.sources import Source
 
 TEXT_FILES = (".txt", ".md")
@@ -20,7 +24,7 @@ TEXT_FILES = (".txt", ".md")
 Label = str | tuple[str, ...] | float | None
 
 _TABLES = (".csv", ".tsv")
-_PREFERENCE = "preference"
+_PREFERENCE, _TEXT = "preference", "text"
 # A column beside these, such as `category`, is no label of a text.
 _UNMISTAKABLE = ("alpaca", _PREFERENCE)
 _MOST_UNREAD = 8
@@ -205,6 +209,9 @@ def passage_rows(spec: Any, split: str) -> ReportRows:
         split: The part that `starter:NAME` means.
     """
     files = find_files(spec, split)
+    for file in files:
+        if file.suffix == ".txt":
+            refuse_rows_in_text(file)
 
     def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
         for number, file in enumerate(files):
@@ -240,7 +247,7 @@ def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
     from kerasllm.data.readers.sources import Source
 
     files = find_files(spec, split, preferred="text")
-    if all(file.suffix in TEXT_FILES for file in files):
+    if all(file.suffix in TEXT_FILES and not is_fasttext(file) for file in files):
         return passage_rows(files, split)
     return labelled_rows(
         Source(files, split=split, text=text, labelled=False, on_bad_row="skip")
@@ -270,17 +277,13 @@ def rows_of_files(
     """
     from kerasllm.data.readers.sources import Source
 
-    files = find_files(spec, split, preferred="text")
-    in_classes = False
-    if all(file.suffix in TEXT_FILES for file in files):
-        # A folder of texts for each class has labels too.
-        labelled = find_files(spec, split)
-        in_classes = any(file.members for file in labelled)
-        if not in_classes:
-            return passage_rows(files, split)
-        files = labelled
-    named = text or text_pair or label or in_classes
-    shape = None if named else _shape_of(files, split)
+    # A folder of texts for each class has labels too.
+    files = find_files(spec, split, preferred="text", classes=True)
+    labelled = any(map(_has_labels, files))
+    if not labelled and all(file.suffix in TEXT_FILES for file in files):
+        return passage_rows(files, split)
+    named = text or text_pair or label or labelled
+    shape, unclear = (None, None) if named else _shape_of(files, split)
     if shape and (shape in _UNMISTAKABLE or files[0].suffix not in _TABLES):
         return record_rows(files, split, preferences=shape == _PREFERENCE)
     options = {
@@ -300,13 +303,39 @@ def rows_of_files(
     # A table of questions and answers has no labels either.
     if shape:
         return record_rows(files, split, preferences=shape == _PREFERENCE)
+    if unclear and not text:
+        raise DataError(
+            f"The rows look like conversations, but {unclear}",
+            where=files[0].name,
+            fix=f"name it for a recipe: --recipe gpt_sft_lora {unclear.fix.partition(': ')[2]}; or "
+            "read one column as texts: --text COLUMN",
+        )
     return labelled_rows(Source(files, labelled=False, **options))
 
 
-def _shape_of(files: Sequence[Any], split: str) -> str | None:
-    """Returns the shape of the conversations that the first rows of files are, if they are any."""
-    from kerasllm.data.chat.shapes import shape_of
+def _has_labels(file: DataFile) -> bool:
+    """Whether texts have labels: those of fastText, in folders that name a column or a class."""
+    if file.members:
+        return True
+    return file.suffix == ".txt" and (bool(file.partitions) or is_fasttext(file))
+
+
+def _shape_of(files: Sequence[Any], split: str) -> tuple[str | None, UnclearShape | None]:
+    """Returns the shape of the conversations that the first rows of files are, if they are any.
+
+    Or why it is not clear which column is which.
+    """
+    from kerasllm.data.chat.shapes import UnclearShape, find_shape
     from kerasllm.data.readers.records import first_rows
 
-    shapes = [shape_of(keys) for keys in dict.fromkeys(first_rows([files[0]], split))]
-    return next((shape for shape in shapes if shape), None)
+    unclear = None
+    for keys in dict.fromkeys(first_rows([files[0]], split)):
+        try:
+            shape = find_shape(keys)
+        except UnclearShape as error:
+            # A column that is called text is the text, whatever else is there.
+            unclear = unclear if _TEXT in map(str.lower, keys) else unclear or error
+            continue
+        if shape:
+            return shape.name, None
+    return None, unclear

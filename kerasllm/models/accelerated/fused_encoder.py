@@ -2,7 +2,8 @@
 
 The weights are those of the KerasHub classifier, and so are the numbers, to rounding; dropout draws
 other elements. Where the head reads the first token, the last layer is computed for it alone: no
-other token of it has a gradient. Where it reads the mean, the last layer is computed for all.
+other token of it has a gradient. Where it reads the mean, or each token, the last layer is computed
+for all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_po
 from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.token_head import TokenHead
 
 _HIDDEN = -1e9
 _OF_EMBEDDINGS = (
@@ -67,8 +69,9 @@ class FusedEncoder:
         blocks = [block for block, *_ in parts.blocks]
         pools = isinstance(task, PooledTextClassifier)
         self._mean = _averaging(self._dtype) if pools else None
+        reads_first = not pools and not isinstance(task, TokenHead)
         self._blocks = [
-            _Block(block, self._dtype, first_only=block is blocks[-1] and not pools)
+            _Block(block, self._dtype, first_only=block is blocks[-1] and reads_first)
             for block in blocks
         ]
         self._head = layers_after_pooling(task)
@@ -88,7 +91,7 @@ class FusedEncoder:
             self._given = None
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the logits, float32 `[rows, classes]`, with dropout.
+        """Returns the logits, float32 `[rows, classes]` or `[rows, length, outputs]`, with dropout.
 
         Args:
             inputs: The inputs of the classifier, each int32 `[rows, length]`.

@@ -16,6 +16,7 @@ from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.heads import MeanPooling, PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
+from kerasllm.models.token_head import TokenHead
 
 _HIDDEN = -1e9
 # By class and not by inheritance: a subclass may compute something else.
@@ -27,7 +28,7 @@ _FAMILIES = (
     keras_hub.models.XLMRobertaBackbone,
 )
 
-# What may follow the state of the first token, or the mean of all.
+# What may follow the state of the first token, the mean of all, or the states of each.
 _OF_HEADS = (keras.layers.Dense, keras.layers.Dropout)
 
 
@@ -47,15 +48,15 @@ def can_pack(task: keras_hub.models.TextClassifier) -> bool:
 
 
 def layers_after_pooling(task: keras_hub.models.TextClassifier) -> list[keras.Layer]:
-    """Returns the layers that make logits of the first token's state, or of the mean of all."""
+    """Returns the layers that make logits of the first token's state, the mean of all, or each."""
     parts = parts_of(task)
-    if isinstance(task, PooledTextClassifier):
+    if isinstance(task, (PooledTextClassifier, TokenHead)):
         return [layer for layer in parts.head if not isinstance(layer, MeanPooling)]
     return [*parts.pooler, *parts.head]
 
 
 class PackedEncoder:
-    """Computes the logits of a classifier, from its first token or the mean; see `can_pack`.
+    """Computes the logits of a classifier, from its first token, the mean or each; see `can_pack`.
 
     `tests/models/accelerated/test_packed_encoder.py` compares every family with KerasHub's own forward pass,
     and so fails when KerasHub changes what this file relies on.
@@ -71,20 +72,34 @@ class PackedEncoder:
         self._embed = keras.Model(task.backbone.input, _first(blocks[0].input))
         self._blocks = [_Block(layers, block.path + "/") for block in blocks]
         self._pools = isinstance(task, PooledTextClassifier)
+        self._each = isinstance(task, TokenHead)
         self._head = [each for each in layers_after_pooling(task) if each.weights]
 
-    def __call__(self, inputs: dict[str, tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
-        """Returns the logits, float32 `[rows, classes]`.
+    def __call__(
+        self,
+        inputs: dict[str, tf.Tensor],
+        lengths: tf.Tensor,
+        most_tokens: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns the logits, float32 `[rows, classes]`; of a head on every token those of all
+        real tokens, `[tokens, outputs]`, one row after the other.
 
         Args:
             inputs: The inputs of the classifier, each `[rows, length]`, padded at their ends.
             lengths: How many tokens each row has, int32 `[rows]`, at least 1.
+            most_tokens: How many tokens are computed, int32, at least the sum of `lengths`: the
+                first one again and again, so that there are few shapes. Defaults to `None`: those
+                of the rows alone.
         """
         rows, length = tf.unstack(tf.shape(inputs["token_ids"]))
         mask = tf.sequence_mask(lengths, length)
         there = tf.cast(tf.where(tf.reshape(mask, [-1]))[:, 0], tf.int32)
+        count = tf.size(there)
         # Padding takes its numbers from the first token, and counts for nothing.
-        number = tf.scatter_nd(there[:, None], tf.range(tf.size(there)), [rows * length])
+        number = tf.scatter_nd(there[:, None], tf.range(count), [rows * length])
+        row_of_token = there // length
+        if most_tokens is not None:
+            there = tf.pad(there, [[0, most_tokens - count]])
         hidden = tf.where(mask, 0.0, _HIDDEN)[:, None, None]
 
         def in_rows(heads):
@@ -104,8 +119,10 @@ class PackedEncoder:
             x = block(x, attend)
         if self._pools:
             # Summed in float32, as `MeanPooling` does.
-            mean = tf.math.segment_mean(tf.cast(x, tf.float32), there // length)
+            mean = tf.math.segment_mean(tf.cast(x[:count], tf.float32), row_of_token)
             x = tf.cast(mean, x.dtype)
+        elif self._each:
+            x = x[:count]
         else:
             x = tf.gather(x, tf.cumsum(lengths, exclusive=True))
         for layer in self._head:

@@ -21,6 +21,7 @@ from kerasllm.models.adapters.low_rank import LowRank
 from kerasllm.models.adapters.targets import ends_with, module_of
 from kerasllm.models.huggingface.stored import StoredTensor
 from kerasllm.safetensors_file import save_tensors
+from kerasllm.signing import trust
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -201,8 +202,11 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
     Raises:
         PresetError: A file is missing or broken, the configuration asks for what kerasllm does
             not compute, or the tensors do not fit it.
+        SignatureError: Keys are trusted, and none of them has signed it.
     """
     folder = Path(folder)
+    if folder.exists():
+        trust.check(folder)
     digests.verify_recorded(folder)
     config = _read_config(folder)
     settings = LowRank(

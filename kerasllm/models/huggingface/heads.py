@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras_hub
+import numpy as np
 
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE
@@ -22,17 +23,22 @@ _PROBLEMS = {
 _NOT_TRAINED = "fine-tune it with `kerasllm finetune --set model.preset=FOLDER`"
 
 
-def is_classifier(config: Mapping) -> bool:
-    """Returns whether a folder with this `config.json` says that it holds a trained classifier."""
-    return any(
-        str(name).endswith("ForSequenceClassification")
-        for name in config.get("architectures") or ()
-    )
+_OF_TEXTS, OF_TOKENS = "ForSequenceClassification", "ForTokenClassification"
 
 
-def has_head(folder: Path) -> bool:
+def is_classifier(config: Mapping, head: str = _OF_TEXTS) -> bool:
+    """Returns whether a folder with this `config.json` says that it holds a trained classifier.
+
+    Args:
+        config: The content of `config.json`.
+        head: The ending of the class in transformers. Defaults to that of classifiers of texts.
+    """
+    return any(str(name).endswith(head) for name in config.get("architectures") or ())
+
+
+def has_head(folder: Path, head: str = _OF_TEXTS) -> bool:
     """Returns whether a folder says that it holds a trained classifier; see `is_classifier`."""
-    return is_classifier(read_config(folder / CONFIG))
+    return is_classifier(read_config(folder / CONFIG), head)
 
 
 def problem_of(config: Mapping, where: str) -> str:
@@ -74,7 +80,30 @@ def label_names(config: Mapping, where: str) -> list[str]:
             where=where,
             fix=_NOT_TRAINED,
         )
-    named, problem = _id2label(config), problem_of(config, where)
+    return _names(config, problem_of(config, where), where)
+
+
+def tag_names(config: Mapping, where: str) -> list[str]:
+    """Returns the tags of a model with outputs for every token, in the order of its logits.
+
+    Args:
+        config: The content of `config.json`.
+        where: The file, for messages.
+
+    Raises:
+        PresetError: It is no such model, or its tags are not told.
+    """
+    if not is_classifier(config, OF_TOKENS):
+        raise PresetError(
+            f"architectures is {config.get('architectures')!r}, which has no tag for each token",
+            where=where,
+            fix=_NOT_TRAINED,
+        )
+    return _names(config, "single_label", where)
+
+
+def _names(config: Mapping, problem: str, where: str) -> list[str]:
+    named = _id2label(config)
     fits = len(named) == 1 if problem == "regression" else len(named) >= 2
     numbers = {str(number) for number in range(len(named))}
     if not fits or set(map(str, named)) != numbers:
@@ -158,3 +187,26 @@ def assign_head(task: keras_hub.models.TextClassifier, folder: Path) -> None:
                 fix="take config.json and the weights from the same model",
             )
         tensor.assign(stored[name].read().astype("float32"))
+
+
+def read_token_head(folder: Path) -> dict[str, np.ndarray]:
+    """Returns the head of a folder with outputs for every token.
+
+    Returns:
+        `kernel`, float32 `[width, outputs]`, and `bias`, `[outputs]`.
+
+    Raises:
+        PresetError: A tensor is missing.
+    """
+    stored = {tensor.name: tensor for tensor in list_tensors(folder)}
+    for name in ("classifier.weight", "classifier.bias"):
+        if name not in stored:
+            raise PresetError(
+                f"tensor {name} is missing: the head of the model is not in the file",
+                where=str(folder / WEIGHTS),
+                fix=_NOT_TRAINED,
+            )
+    return {
+        "kernel": stored["classifier.weight"].read().astype("float32").T,
+        "bias": stored["classifier.bias"].read().astype("float32"),
+    }

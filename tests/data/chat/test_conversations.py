@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from kerasllm.data.chat.conversations import Counts, open_conversations, open_preferences
-from kerasllm.data.chat.shapes import BadRow, read_row, shape_of
+from kerasllm.data.chat.shape_rows import read_row
+from kerasllm.data.chat.shapes import BadRow, shape_of
 from kerasllm.data.chat.templates import ChatTemplate, built_in
 from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.loading import remarks
@@ -422,3 +423,14 @@ def test_what_is_no_preference_is_refused(open_rows, row, why):
 def test_conversations_are_no_preferences(open_rows):
     with pytest.raises(DataError, match="shape 'messages'"):
         open_rows([SHAPES["messages"]], opener=open_preferences)
+
+
+def test_tools_that_the_template_does_not_show_are_said_once(open_rows):
+    rows = [{"messages": said("Hi", f"Hello {n}"), "tools": [{"name": "search"}]} for n in range(3)]
+    store = open_rows(rows)
+    assert Counts.of(store).unread == ["'tools' of messages"]
+    assert "search" not in texts_of(store)[0]
+    template = ChatTemplate("{{ tools | tojson }}" + CHATML.source, variables=CHATML._variables)
+    store = open_rows(rows, template=template)
+    assert Counts.of(store).unread == [] and "search" in texts_of(store)[0]
+    assert all("search" not in text for text in trained_of(store))

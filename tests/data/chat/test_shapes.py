@@ -12,12 +12,16 @@ from kerasllm.data.chat.messages import (
     EMPTY_SYSTEM,
     FROM_STRING,
     JOINED,
+    JOINED_TEXTS,
     MARKED,
     NUMBER,
     ROLES,
+    TURNS,
     BadRow,
 )
-from kerasllm.data.chat.shapes import UnclearShape, find_shape, read_row
+from kerasllm.data.chat.shape_rows import read_row
+from kerasllm.data.chat.shapes import UnclearShape, find_shape
+from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.errors import DataError
 
 
@@ -177,3 +181,132 @@ def test_any_row_is_read_or_bad(row):
     else:
         for message in found if isinstance(found, list) else ():
             assert message["content"].strip() and message["role"] in ROLES
+
+
+# Lists of texts, other names of preferences, exports of chat sites, tools
+
+@pytest.mark.parametrize("key", ["data", "conversation", "dialog"])
+def test_lists_of_texts_are_turns(key):
+    row = {"id": "7", key: ["Q", "A", "Q2", "A2"]}
+    notes = Counter()
+    assert read_row(row, find_shape(row), notes=notes) == said("Q", "A", "Q2", "A2")
+    assert notes == {TURNS: 1}
+    with pytest.raises(BadRow, match="ends on the user"):
+        read({**row, key: ["Q", "A", "Q2"]})
+
+
+def test_a_list_of_messages_that_are_json():
+    assert read({"messages": [json.dumps(one) for one in said("Q", "A")]}) == said("Q", "A")
+
+
+def test_data_beside_other_columns_are_no_turns():
+    assert find_shape(["id", "data", "annotations"]) is None
+
+
+def test_preferences_as_openai_names_them():
+    row = {
+        "input": {"messages": said("Q"), "tools": [], "parallel_tool_calls": True},
+        "preferred_output": [{"role": "assistant", "content": "A"}],
+        "non_preferred_output": [{"role": "assistant", "content": "B"}],
+    }
+    found = read(row)
+    assert (found.chosen, found.rejected, found.prompt) == (said("Q", "A"), said("Q", "B"), 1)
+    assert read({"input": "Q", "chosen": "A", "rejected": "B"}).chosen == said("Q", "A")
+
+
+def node(name, parent, role, content, **more):
+    kind = more.pop("kind", "text")
+    message = {"author": {"role": role}, "content": {"content_type": kind, "parts": [content]}}
+    return {"id": name, "parent": parent, "message": {**message, **more}}
+
+
+def exported(*nodes):
+    mapping = {each["id"]: each for each in [{"id": "root", "parent": None}, *nodes]}
+    return {"title": "T", "mapping": mapping, "current_node": nodes[-1]["id"]}
+
+
+def test_conversations_that_chatgpt_exports():
+    row = exported(
+        node("s", "root", "system", ""),
+        node("h", "s", "user", "about me", metadata={"is_visually_hidden_from_conversation": True}),
+        node("q", "h", "user", "Q"),
+        node("old", "q", "assistant", "written again"),
+        node("t", "q", "assistant", "hm", kind="thoughts"),
+        node("a", "t", "assistant", "A"),
+    )
+    assert read(row) == said("Q", "A")
+    row["mapping"]["a"]["message"]["content"] = {"content_type": "code", "text": "x"}
+    with pytest.raises(BadRow, match="holds code, where text is expected"):
+        read(row)
+    row["mapping"]["a"]["parent"] = "lost"
+    with pytest.raises(BadRow, match="'lost' is missing"):
+        read(row)
+
+
+def test_conversations_that_claude_exports():
+    messages = [{"sender": "human", "text": "Q"}, {"sender": "assistant", "text": "A"}]
+    row = {"uuid": "1", "name": "T", "chat_messages": messages}
+    assert read(row) == said("Q", "A")
+    messages[0]["attachments"] = [{"file_name": "x.pdf"}]
+    with pytest.raises(BadRow, match="holds more than text"):
+        read(row)
+
+
+TOOL = {"type": "function", "function": {"name": "search", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"tools": [TOOL]}, {"tools": json.dumps([TOOL])}, {"Tools": TOOL},
+        {"functions": [TOOL["function"]]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("system", [None, "S"])
+def test_tools_beside_messages_go_to_the_template(tools, system):
+    found = read({"messages": said("Q", "A"), **tools})
+    assert found[0]["tools"] == [TOOL] and "tools" not in found[1]
+    messages = said("Q", "A", system=system)
+    found = read({"messages": messages, **tools})
+    template = ChatTemplate("{% for tool in tools or [] %}[{{ tool.function.name }}]{% endfor %}")
+    assert template.render(found) == "[search]" and template.render(messages) == ""
+
+
+def test_tools_that_are_none():
+    for nothing in ([], "", None, "[]"):
+        assert read({"messages": said("Q", "A"), "tools": nothing}) == said("Q", "A")
+    with pytest.raises(BadRow, match="'tools' is a string, where a list of objects"):
+        read({"messages": said("Q", "A"), "tools": "search"})
+
+
+def test_documents_that_a_prompt_is_about_are_no_turns():
+    row = {"question": "Q", "context": ["one", "two"], "answer": "A"}
+    notes = Counter()
+    assert read_row(row, find_shape(row), notes=notes) == said("Q\n\none\n\ntwo", "A")
+    assert notes == {JOINED_TEXTS: 1}
+    with pytest.raises(BadRow, match="'answer' is a list of texts"):
+        read({"question": "Q", "answer": ["A", "B"]})
+    with pytest.raises(BadRow, match="'context' is a list of messages"):
+        read({"question": "Q", "context": said("x", "y"), "answer": "A"})
+
+
+@pytest.mark.parametrize("history", [[["q", "a"]], '[["q", "a"]]'])
+def test_exchanges_before_the_prompt(history):
+    row = {"instruction": "Q", "input": "", "output": "A", "history": history, "system": "S"}
+    assert read(row) == said("q", "a", "Q", "A", system="S")
+    assert read({**row, "history": []}) == said("Q", "A", system="S")
+    assert read({"prompt": "Q", "response": "A", "history": history}) == said("q", "a", "Q", "A")
+    with pytest.raises(BadRow, match="'history' is no list of exchanges"):
+        read({**row, "history": ["q", "a"]})
+
+
+def test_turns_of_input_and_output():
+    turns = [{"input": "Q", "output": "A"}, {"input": "Q2", "output": "A2"}]
+    assert read({"conversation": turns}) == said("Q", "A", "Q2", "A2")
+
+
+def test_answers_that_were_rejected_are_not_learned():
+    row = {"prompt": "Q", "completion": "A", "label": True}
+    assert read(row) == said("Q", "A")
+    with pytest.raises(BadRow, match="the answer is one that was rejected"):
+        read({**row, "label": False})

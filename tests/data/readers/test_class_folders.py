@@ -5,9 +5,10 @@ import gzip
 import pytest
 
 from kerasllm.data.convert import convert
-from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.files import find_files, read_as
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.whole_rows import WholeRows
+from kerasllm.data.report.rows import rows_of_files
 from kerasllm.errors import DataError
 
 
@@ -122,3 +123,46 @@ def test_texts_of_classes_are_converted_with_their_labels(reviews, tmp_path):
     assert (done.rows, done.columns) == (6, ("text", "label"))
     assert rows(Source(tmp_path / "all.jsonl")) == rows(Source(reviews))
     assert convert(str(reviews), tmp_path / "lines.jsonl", lines=True).columns == ("text",)
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.", "0{}.ea7e79d3153e7469e7a9c3e0af6a357e", "{}.gz"])
+def test_texts_without_a_suffix(tmp_path, name):
+    """As 20 newsgroups, the Enron mails and SpamAssassin's have them."""
+    for label in ("alt.atheism", "sci.med"):
+        (tmp_path / "news" / label).mkdir(parents=True)
+        for number in range(3):
+            path = tmp_path / "news" / label / name.format(number)
+            opened = gzip.open if name.endswith(".gz") else open
+            opened(path, "wt").write(f"a post on {label}, {number}")
+    (tmp_path / "news" / "README").write_text("of the posts")
+    for number in range(3, 20):
+        (tmp_path / "news" / "sci.med" / f"{number}").write_text(f"a post, {number}")
+    source = Source(tmp_path / "news")
+    assert rows(source)[:3] == [(f"a post on alt.atheism, {n}", "alt.atheism") for n in range(3)]
+    assert {label for _, label in rows(source)} == {"alt.atheism", "sci.med"}
+    assert "1 other file was left out: README" in source.remarks
+    assert convert(str(tmp_path / "news"), tmp_path / "all.jsonl").rows == 23
+    assert next(iter(rows_of_files(str(tmp_path / "news")))).label == "alt.atheism"
+
+
+def test_the_encoding_of_the_texts_is_named(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "news" / label).mkdir(parents=True)
+        for number in range(2):
+            text = f"un café déjà vu, numéro {number}"
+            (tmp_path / "news" / label / str(number)).write_bytes(text.encode("cp1252"))
+    with pytest.raises(DataError) as error:
+        rows(Source(tmp_path / "news"))
+    assert "it looks like cp1252: --set data.encoding=cp1252" in error.value.where
+    assert rows(Source(tmp_path / "news", encoding="cp1252"))[1][0] == "un café déjà vu, numéro 1"
+    options = {"encoding": "cp1252", "preferred": "text", "classes": True}
+    files = read_as(str(tmp_path / "news"), "train", **options)
+    assert convert(files, tmp_path / "all.jsonl").columns == ("text", "label")
+
+
+def test_other_files_without_a_suffix_are_no_classes(tmp_path):
+    for name in ("LICENSE", "bin/run", "bin/stop"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match="holds no data file"):
+        Source(tmp_path)

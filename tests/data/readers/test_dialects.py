@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
@@ -287,10 +288,16 @@ def test_joined_files_repeat_the_header_in_another_case(tmp_path, again):
 def test_a_title_above_the_header_makes_no_label_of_its_names(tmp_path):
     path = tmp_path / "a.csv"
     table = "Survey,,\n,,\nid,text,label\n1,a fine film,good\n2,a dull film,bad\n3,a film,good\n"
+    rows, source = read(path, table, text="1", label="2")
+    assert rows == [("a fine film", "good"), ("a dull film", "bad"), ("a film", "good")]
+    assert any("the first 2 lines" in remark and "'Survey'" in remark for remark in source.remarks)
+    # A name that is a value too may be a row.
+    table = table.replace("\n3,", "\n4,label,bad\n3,").replace("id,text,label", "label,text,label")
+    table = table.replace("1,a fine", "label,a fine")
     error = refusal(path, table, text="1", label="2")
     assert f"{path}:3: the row names the columns" in error.where
     rows, source = read(path, table, text="1", label="2", on_bad_row="skip")
-    assert rows == [("a fine film", "good"), ("a dull film", "bad"), ("a film", "good")]
+    assert rows[0] == ("a fine film", "good") and len(rows) == 4
     assert source.bad_row_reasons["names of columns"] == 1
 
 
@@ -326,3 +333,107 @@ def test_advice_on_a_column_can_be_typed(tmp_path):
     assert "--set 'data.text=My Text'? (evaluate, predict, data: --text 'My Text')" in error.fix
     error = refusal(path, "texte;note\nbon,4,5\nfade,1,0\n", text="texte", label="note")
     assert "did you mean" not in error.fix and "--set 'data.delimiter=;'" in error.fix
+
+
+# What stands above the header, and before the rows
+
+GOOD = [("a fine film, really", "pos"), ("dull to the end", "neg"), ("two hours", "neg")]
+
+
+@pytest.mark.parametrize("mark", [",", "\t", ";"])
+@pytest.mark.parametrize(
+    ("above", "told"),
+    [
+        ("Survey results 2026\n", "the first line of a.csv ('Survey results 2026')"),
+        ("Survey results 2026,\n,\n\n", "the first 3 lines of a.csv ('Survey results 2026')"),
+        ("# made 2026\n# by me, and you\n", "the first 2 lines of a.csv ('# made 2026')"),
+    ],
+)
+def test_titles_and_comments_above_the_header(tmp_path, monkeypatch, above, told, mark):
+    monkeypatch.chdir(tmp_path)
+    found, source = read(Path("a.csv"), above.replace(",\n", f"{mark}\n")
+                         + written(GOOD, delimiter=mark))  # fmt: skip
+    assert found == GOOD
+    assert any(f"{told} left out, above its header" in remark for remark in source.remarks)
+
+
+def test_comments_above_names_that_nobody_knows(tmp_path):
+    table = "# made 2026\n" + written(GOOD, ("kommentar", "klasse"))
+    assert read(tmp_path / "a.csv", table, text="kommentar", label="klasse")[0] == GOOD
+
+
+@pytest.mark.parametrize("header", ["#text,label", "# text,label", "# made 2026\n#text,label"])
+def test_a_header_that_is_a_comment(tmp_path, header):
+    table = written(GOOD).replace("text,label", header)
+    assert read(tmp_path / "a.csv", table)[0] == GOOD
+
+
+def test_a_title_above_names_that_nobody_knows_is_refused_with_what_to_do(tmp_path):
+    table = written(GOOD, ("kommentar", "klasse"))
+    error = refusal(tmp_path / "a.csv", "My survey\n" + table, text="kommentar", label="klasse")
+    assert "if the first line is a title, remove it" in error.fix
+    assert read(tmp_path / "a.csv", table, text="kommentar", label="klasse")[0] == GOOD
+
+
+def test_a_row_that_holds_a_common_name_is_no_header(tmp_path):
+    table = "how do I\nwhere is it now please,question\nthis is how,answer\nwhen is it,question\n"
+    with pytest.raises(DataError):
+        read(tmp_path / "a.csv", table)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
+@pytest.mark.parametrize("names", [(), ("",)])
+def test_the_names_of_rows_that_r_writes(tmp_path, suffix, quoting, names):
+    rows = [(str(n), text, label) for n, (text, label) in enumerate(GOOD, start=1)]
+    mark = "\t" if suffix == "tsv" else ","
+    table = written(rows, (*names, "text", "label"), quoting=quoting, delimiter=mark)
+    found, source = read(tmp_path / f"a.{suffix}", table)
+    assert found == GOOD
+    assert bool(names) or any("a field more than its header" in each for each in source.remarks)
+    names = Source(tmp_path / f"a.{suffix}").readings[0][1].columns(source._files[0])
+    assert names == ["", "text", "label"]
+
+
+def test_words_as_the_names_of_rows_count_where_all_is_in_quotes(tmp_path):
+    rows = [(f"r{n}", text, label) for n, (text, label) in enumerate(GOOD)]
+    table = written(rows, quoting=csv.QUOTE_ALL)
+    assert read(tmp_path / "a.csv", table)[0] == GOOD
+    error = refusal(tmp_path / "a.csv", table.replace('"', ""))
+    assert "bad" in error.what, "a comma in a text is no row name"
+
+
+@pytest.mark.parametrize(("mark", "word"), [("::", "double colons"), ("\x01", "^A")])
+def test_delimiters_of_movielens_and_hive(tmp_path, mark, word):
+    lines = [("text", "label"), *GOOD, ('a "quote"', "pos")]
+    found, source = read(tmp_path / "a.csv", "".join(f"{a}{mark}{b}\n" for a, b in lines))
+    assert found == lines[1:]
+    assert any(f"read with {word} between" in remark for remark in source.remarks)
+    rows = "".join(f"{n}{mark}{a} and many more words{mark}{b}\n"
+                   for n, (a, b) in enumerate([*GOOD, ("more", "pos")]))  # fmt: skip
+    found, source = read(tmp_path / "b.csv", rows, delimiter=mark)
+    assert found[:3] == [(f"{a} and many more words", b) for a, b in GOOD] and source.headerless
+    found, source = read(tmp_path / "c.csv", "text\x01label\n\\N\x01a\nb\x01a\n", on_bad_row="skip")
+    assert found == [("b", "a")] and source.bad_row_reasons == {"empty text": 1}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_escapes_where_nothing_is_quoted(tmp_path, suffix):
+    mark = "\t" if suffix == "tsv" else ","
+    rows = [(f'a "b"{mark} c', "pos"), ("two\nlines", "neg"), ("plain C:\\x", "pos"), ("d", "neg")]
+    table = written(rows, delimiter=mark, quoting=csv.QUOTE_NONE, escapechar="\\")
+    table = table.replace("two\nlines", "two\\\nlines")
+    found, source = read(tmp_path / f"a.{suffix}", table)
+    assert found == rows
+    assert any("a backslash escapes" in remark for remark in source.remarks)
+
+
+def test_escaped_quotes_alone_where_nothing_is_quoted(tmp_path):
+    table = 'text,label\nhe said \\"no\\" to it,neg\nplain,pos\n'
+    assert read(tmp_path / "a.csv", table)[0][0] == ('he said "no" to it', "neg")
+
+
+def test_a_separator_that_is_not_detected_is_named(tmp_path):
+    table = written(GOOD, delimiter="^")
+    assert "--set 'data.delimiter=^'" in refusal(tmp_path / "a.csv", table).fix
+    assert read(tmp_path / "a.csv", table, delimiter="^")[0] == GOOD

@@ -3,12 +3,13 @@
 import csv
 import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from kerasllm.data import starters
-from kerasllm.data.readers import files as files_module
+from kerasllm.data.readers import data_file
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.starters import STARTERS
@@ -149,11 +150,11 @@ def test_addresses_that_cannot_be_opened(tmp_path, monkeypatch):
 def test_a_network_that_fails_while_reading(folder, monkeypatch):
     source = Source(folder / "a.csv")
 
-    class Failing(files_module.io.BytesIO):
+    class Failing(data_file.io.BytesIO):
         def readinto(self, buffer):
             raise OSError(110, "Connection timed out")
 
-    monkeypatch.setattr(files_module.DataFile, "open", lambda self: Failing(b"text"))
+    monkeypatch.setattr(data_file.DataFile, "open", lambda self: Failing(b"text"))
     with pytest.raises(DataError, match="Reading failed: Connection timed out"):
         list(source.batches())
 
@@ -247,3 +248,19 @@ def test_every_starter_is_whole_and_has_its_notice():
             with (folder / file).open(newline="") as stream:
                 labels = {row["label"] for row in csv.DictReader(stream)}
             assert labels == set(starter.label_names)
+
+
+def test_folders_that_link_to_each_other_are_entered_once(tmp_path, monkeypatch):
+    """A search that follows such links enters 2^40 folders."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("d/a.csv", "d/v1/b.csv", "d/.hidden/c.csv", "elsewhere/e.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text,label\nx,y\n")
+    for link, target in {"one": ".", "two": ".", "latest": "v1", "self": "self"}.items():
+        (tmp_path / "d" / link).symlink_to(target)
+    (tmp_path / "d/other").symlink_to("../elsewhere")
+    begun = time.monotonic()
+    for pattern in ("d/**/*.csv", str(tmp_path / "d/**/*.csv"), "**/d/**/*.csv"):
+        found = sorted(os.path.relpath(file.name) for file in find_files(pattern, "train"))
+        assert found == ["d/a.csv", "d/other/e.csv", "d/v1/b.csv"], pattern
+    assert time.monotonic() - begun < 5

@@ -1,5 +1,6 @@
 """Folders as data: the parts that Spark and Ray write, hidden files, kinds, splits."""
 
+import shlex
 import zipfile
 
 import pyarrow as pa
@@ -139,3 +140,15 @@ def test_a_split_that_a_folder_lacks(tmp_path):
     make(tmp_path, "train.csv", "test.csv")
     with pytest.raises(DataError, match="holds the splits test and train, and no validation data"):
         find_files(tmp_path, "validation")
+
+
+@pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
+def test_a_data_set_that_was_saved_to_disk_is_refused_with_what_converts_it(tmp_path, parts):
+    files = [f"{part}{name}" for part in parts for name in
+             ("data-00000-of-00001.arrow", "state.json", "dataset_info.json")]  # fmt: skip
+    make(tmp_path / "saved", *files, *["dataset_dict.json"] * (len(parts) > 1), content="{}")
+    error = refusal(str(tmp_path / "saved"))
+    assert "in Arrow's format" in error.what
+    code = shlex.split(error.fix.split("`")[1])[-1]
+    compile(code, "advice", "exec")
+    assert f"load_from_disk('{tmp_path}/saved')" in code and "to_parquet" in code

@@ -1,6 +1,8 @@
 """Broken files: each is reported with its line, and what can be read after it is."""
 
 import gzip
+import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -320,3 +322,19 @@ def test_pages_are_texts_where_texts_are_asked_for(tmp_path):
     (tmp_path / "pointer.txt").write_bytes(POINTER)
     assert sum(map(len, Source(tmp_path / "page.txt", labelled=False, on_bad_row="skip").batches()))
     assert "git-lfs" in refusal(tmp_path / "pointer.txt", labelled=False).what
+
+
+def test_annotations_that_were_rejected_are_no_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": f"text {n}", "label": "AB"[n % 2], "answer": "reject" if n == 3 else "accept",
+             "_task_hash": n} for n in range(6)]  # fmt: skip
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="not all labels were accepted: 1 reject") as error:
+        Source("a.jsonl")
+    command = error.value.fix.split("`")[1]
+    assert command == "jq -c 'select(.answer == \"accept\")' a.jsonl > accepted.jsonl"
+    Path("accepted.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows if row["answer"] == "accept")
+    )
+    assert sum(map(len, Source("accepted.jsonl").batches())) == 5
+    assert sum(map(len, Source("a.jsonl", labelled=False).batches())) == 6

@@ -1,9 +1,14 @@
 """Files of JSON: one object a line, lists, keys in capitals, keys that are there twice."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.whole_rows import WholeRows
 from kerasllm.errors import DataError
@@ -89,3 +94,22 @@ def test_rows_of_two_shapes_are_counted(tmp_path):
     found, source = read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
     assert len(found) == 2 and source.bad_row_reasons == {"missing key": 2}
     assert "no key 'text' (keys there: 'sentence', 'label')" in source.bad_rows[0]
+
+
+def test_objects_that_end_in_commas(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "label": 1},\n{"text": "b,", "label": 0}\n{"text": "c"},,\n')
+    found = [(line, row) for line, row, problem in json_records(find_files(path, "train")[0])]
+    assert found[:2] == [(1, {"text": "a", "label": 1}), (2, {"text": "b,", "label": 0})]
+    assert found[2] == (3, None)
+
+
+def test_objects_as_python_shows_them_are_refused_with_what_converts_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "it's", "label": None}, {"text": "b", "label": "x"}]
+    Path("a.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    with pytest.raises(DataError) as error:
+        Source("a.jsonl")
+    command = error.value.fix.split("`")[1].replace("python ", f"{sys.executable} ", 1)
+    subprocess.run(command, shell=True, check=True)
+    assert [json.loads(line) for line in Path("json_a.jsonl").read_text().splitlines()] == rows

@@ -10,7 +10,8 @@ import pytest
 
 import kerasllm
 from kerasllm.data.report.report import make_report
-from kerasllm.data.report.rows import rows_of_files
+from kerasllm.data.report.rows import record_rows, rows_of_files
+from kerasllm.errors import DataError
 
 
 @functools.cache
@@ -186,3 +187,16 @@ def test_messages_in_a_table_are_conversations(tmp_path):
                       {"role": "assistant", "content": text(2)}])  # fmt: skip
     read = rows_of_files(write(tmp_path / "talks.csv", [(row,)], ("messages",)))
     assert [row.texts for row in read] == [(text(1), text(2))]
+
+
+def test_columns_of_which_two_could_be_the_response_are_refused_as_in_a_training(tmp_path):
+    row = {"question": "What is it about?", "answer": "A film.", "response": "A whale."}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="'response' and 'answer' could each be the res") as error:
+        rows_of_files(str(path))
+    assert "--recipe gpt_sft_lora --set data.response=response, or answer" in error.value.fix
+    assert rows_of_files(str(path), text="answer").read_as.startswith("text 'answer'")
+    assert record_rows(str(path), "train", response="answer").noun == "conversation"
+    path.write_text(json.dumps({**row, "label": "a"}) + "\n")
+    assert rows_of_files(str(path)).problem == "single_label", "labelled rows are a table"

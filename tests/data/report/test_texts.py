@@ -16,6 +16,7 @@ from kerasllm.data.report.quality import garbled, markup
         "ÐŸÑ€Ð¸Ð²ÐµÑ‚, Ð¼Ð¸Ñ€",
         "nice ðŸ˜€ film",
         "FranÃ§ois",
+        "b'a text of bytes'",
     ],
 )
 def test_damage_is_found(text):

@@ -55,6 +55,8 @@ def test_logits_are_those_of_keras_hub(family, pooling):
     inputs, lengths = _inputs(task)
     found = PackedEncoder(task)(inputs, lengths)
     np.testing.assert_allclose(found, task(inputs, training=False), atol=1e-5)
+    # So do those of more tokens than there are.
+    np.testing.assert_allclose(PackedEncoder(task)(inputs, lengths, 16), found, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
