@@ -223,8 +223,7 @@ def _sum(gradients) -> tf.Tensor | None:
 def _sum_in_float32(gradients) -> tf.Tensor | None:
     if gradients[0] is None:
         return None
-    sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
-    if sparse or gradients[0].dtype == tf.float32 or len(gradients) == 1:
+    if gradients[0].dtype == tf.float32 or len(gradients) == 1:
         return tf.cast(_sum(gradients), tf.float32)
     with stable_names("sum"):
         return _add_in_float32(gradients)

@@ -71,7 +71,8 @@ class LayerKind:
             normed: What the first norm made of it.
             weights: Of `prepare`.
             seeds: Of `DecoderLayer.seeds`.
-            shared: What all layers share: `places`, `segments`, and the `sizes` of the batch.
+            shared: What all layers share: `places`, `segments`, and the batch's `token_ids`, for
+                their shape.
         """
         seeds = iter(seeds)
         of_heads, of_output, *of_inner, of_outer = weights["dense"]
@@ -95,7 +96,7 @@ class LayerKind:
 
     def _attend(self, normed, weights, norms, seeds, shared) -> tf.Tensor:
         queries, keys, size = self.shape
-        rows, length = tf.unstack(shared["sizes"])
+        rows, length = sizes_of(shared["token_ids"])
         found = self.heads.products(normed, weights, seeds)
         summed = self.heads.summed
         shape = [rows, length, queries + 2 * keys, size]
@@ -261,6 +262,12 @@ def recomputed(function: Callable) -> Callable:
         return of_flat(*tf.nest.flatten(arguments))
 
     return call
+
+
+def sizes_of(tensor: tf.Tensor) -> list:
+    """Returns the sizes of a tensor: a number, or a scalar tensor where it is not known yet."""
+    found = tf.shape(tensor)
+    return [found[i] if size is None else size for i, size in enumerate(tensor.shape)]
 
 
 def _seed(rate: float, seeds: Iterator[tf.Tensor]) -> tf.Tensor:

@@ -18,6 +18,7 @@ from kerasllm.models.accelerated.decoder_layer import (
     LayerKind,
     NormLayer,
     recomputed,
+    sizes_of,
 )
 from kerasllm.models.accelerated.decoder_programs import normalising
 from kerasllm.models.accelerated.fused_dense import can_fuse_dense
@@ -85,20 +86,20 @@ class FusedDecoder:
             `[rows, length, width]`.
         """
         prepared = self._prepared() if self._given is None else self._given
-        sizes = tf.shape(token_ids)
+        rows, length = sizes_of(token_ids)
         x = self._embed(token_ids, segment_ids)
         width = x.shape[-1]
         x = tf.reshape(x, [-1, width])
         shared = {
-            "places": self._blocks[0][0].places(sizes[1]),
+            "places": self._blocks[0][0].places(length),
             "segments": () if segment_ids is None else (segment_ids,),
-            "sizes": sizes,
+            "token_ids": token_ids,
         }
         normed = normalising(self._first.norm, self._dtype)(x, *prepared["first"])
         for (layer, norm), weights in zip(self._blocks, prepared["blocks"], strict=True):
             compute = self._once(layer.kind(norm), rematerialize)
             x, normed = compute(x, normed, weights, layer.seeds(), shared)
-        return tf.reshape(normed, [*tf.unstack(sizes), width])
+        return tf.reshape(normed, [rows, length, width])
 
     def loss(self, hidden, y, share, *, loss: keras.losses.Loss, tokens: int):
         """Returns the loss and hits as `kerasllm.training.chunked_loss` does.
@@ -133,7 +134,8 @@ class FusedDecoder:
             "blocks": [
                 layer.kind(norm).prepare(layer.read(norm)) for layer, norm in self._blocks
             ],
-            "head": tf.cast(self._head.value, self._dtype),
+            # A variable of this dtype would stay one.
+            "head": tf.cast(tf.convert_to_tensor(self._head.value), self._dtype),
         }
         self._structure = tf.nest.map_structure(lambda _: 0, prepared)
         return prepared
