@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from kerasllm.data.readers.data_file import DataFile
@@ -43,10 +44,11 @@ def _table_records(file: DataFile) -> Iterator[Record]:
         raise empty_file(file)
     # A first line that is no row is a header, as where columns are looked for.
     header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
-    twice = [name for name in names if name and names.count(name) > 1] if header else ()
+    counts = Counter(filter(None, names if header else ()))
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise DataError(
-            f"The header names the column {twice[0]!r} {names.count(twice[0])} times",
+            f"The header names the column {twice[0]!r} {counts[twice[0]]} times",
             where=file.name,
             fix="give each column a name of its own",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 _JSON = (".jsonl", ".json")
 _ROWS_AT_A_TIME = 10_000
+_MOST_CHARACTERS, _MOST_CELLS, _MOST_COLUMNS = 1 << 24, 1 << 20, 100_000
 _BAD_KEPT = 1000
 _MASK = (1 << 64) - 1
 
@@ -133,6 +133,12 @@ class _Reading:
                 if self.wanted:
                     row = self._chosen(row, f"{file.name}:{line}")
                 self.columns |= dict.fromkeys(row)
+                if len(self.columns) > _MOST_COLUMNS:
+                    raise DataError(
+                        f"The rows have more than {_MOST_COLUMNS:,} columns together",
+                        where=f"{file.name}:{line}",
+                        fix="name the columns to keep: --text COLUMN --label COLUMN",
+                    )
                 self.rows += 1
                 self.sum = (self.sum + self.checksum(row)) & _MASK
                 yield row
@@ -146,8 +152,16 @@ class _Reading:
             )
 
     def chunks(self) -> Iterator[list[dict[str, Any]]]:
-        rows = iter(self)
-        while chunk := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
+        """Yields rows that are written together: fewer where they are long or have many columns."""
+        chunk, size = [], 0
+        for row in self:
+            chunk.append(row)
+            size += _size(row)
+            cells = len(chunk) * len(self.columns)
+            if len(chunk) == _ROWS_AT_A_TIME or size > _MOST_CHARACTERS or cells > _MOST_CELLS:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
             yield chunk
 
     def _chosen(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -161,10 +175,21 @@ class _Reading:
         return {column: row[column] for column in self.wanted}
 
 
+def _size(value: Any) -> int:
+    """About how many characters a value has."""
+    if isinstance(value, Mapping):
+        return sum(len(name) + _size(each) for name, each in value.items())
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return len(value) if isinstance(value, (str, bytes)) else 8
+
+
 def _half_character(row: Mapping[str, Any]) -> str | None:
     """Says which column no UTF-8 file can hold, if any: JSON can write half a character."""
     for name, value in row.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if problem := surrogate_problem("name of a column", name):
+            return problem
         if problem := surrogate_problem(f"column {name!r}", text):
             return problem
     return None

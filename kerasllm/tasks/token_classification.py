@@ -20,6 +20,7 @@ from kerasllm.recipe.types import (
     Files,
     LabelNames,
     Location,
+    PublicKeys,
     Section,
     Share,
     Text,
@@ -79,6 +80,11 @@ class TaggingModel(Section):
         None,
         description="low-rank adaptation, {rank, alpha, dropout, rank_stabilized, dora, targets, "
         "train}; null: none",
+    )
+    trust: PublicKeys | None = Field(
+        None,
+        description="public keys, of which one must have signed preset; null: those of "
+        "KERASLLM_TRUST",
     )
 
     @field_validator("lora")

@@ -348,11 +348,15 @@ def _plain_value(value: Any) -> Any:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Returns the names of columns; without a name or with one that is taken they get a number."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for place, name in enumerate(names):
         name = name or f"column_{place}"
-        first = name not in found
-        found.append(name if first else f"{name}_{found.count(name) + 1}")
-    return found
+        written = name
+        while written in found:
+            numbers[name] = numbers.get(name, 1) + 1
+            written = f"{name}_{numbers[name]}"
+        found[written] = None
+    return list(found)
 
 
