@@ -175,7 +175,8 @@ class DecoderLayer:
         counts = [each.kernel.shape[1] for each in dense[:2]]
         self._shape = (*counts, dense[0].kernel.shape[2])
         dropouts = {each.name: each for each in inside if isinstance(each, keras.layers.Dropout)}
-        after = [dropouts.pop(f"{part}_dropout", None) for part in ("self_attention", "feedforward")]
+        parts = "self_attention", "feedforward"
+        after = [dropouts.pop(f"{part}_dropout", None) for part in parts]
         [within] = dropouts.values()
         # Llama and its like drop of what the heads give, GPT-2 of their scores.
         self._dropouts = [None, within, *after] if gate is not None else [within, None, *after]

@@ -117,8 +117,9 @@ class DenseLayers:
 
     def read(self) -> dict:
         """Returns the weights as they are now."""
-        pairs = list(zip(self._layers, self._layouts, strict=True))
-        read = {"kernels": [layout.matrix(tf.convert_to_tensor(each.kernel)) for each, layout in pairs]}
+        pairs = zip(self._layers, self._layouts, strict=True)
+        kernels = [layout.matrix(tf.convert_to_tensor(layer.kernel)) for layer, layout in pairs]
+        read = {"kernels": kernels}
         if self._layers[0].bias is not None:
             read["biases"] = [tf.reshape(layer.bias.value, [-1]) for layer in self._layers]
         found = [update for *_, update in self._updates()]

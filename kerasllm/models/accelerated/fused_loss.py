@@ -115,5 +115,5 @@ def _smoothing_of(loss: keras.losses.Loss) -> float | None:
     if type(loss) is not keras.losses.SparseCategoricalCrossentropy:
         return None
     config = loss.get_config()
-    plain = config["from_logits"] and config["ignore_class"] is None and config.get("axis", -1) == -1
-    return 0.0 if plain else None
+    on_last_axis = config.get("axis", -1) == -1
+    return 0.0 if config["from_logits"] and config["ignore_class"] is None and on_last_axis else None

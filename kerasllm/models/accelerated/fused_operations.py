@@ -141,7 +141,7 @@ def softmax(x: tf.Tensor) -> tf.Tensor:
 
 
 def halved(x: tf.Tensor, add: Callable, times: int) -> tf.Tensor:
-    """Returns the last axis of a tensor folded, so that less is left to reduce; for a fused function.
+    """Returns a tensor with its last axis folded, so that less is left to reduce, in a program.
 
     XLA reduces an axis in order, one element at a time; halves are added in vectors.
 
