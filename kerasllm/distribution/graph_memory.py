@@ -154,6 +154,9 @@ class _Program:
         definition = self._op_def(node.op)
         operation = _Operation(node.op, definition.is_stateful)
         shapes = node.attr["_output_shapes"].list.shape
+        if node.op == "Const" and not shapes:
+            # One that a gradient takes from the forward pass.
+            shapes = [node.attr["value"].tensor.tensor_shape]
         position = 0
         for argument in definition.output_arg:
             for number, dtype in enumerate(_dtypes(argument, node.attr)):
