@@ -60,6 +60,11 @@ def test_the_commands_of_a_users_day_run(
     write_csv(tmp_path / "new.csv", toy_rows(60, seed=2))
     # Fewer than the README trains it further for.
     short["training.epochs"] = "4"
+    tagged = [
+        "".join(f"{word}\t{'B-thing' if word == 'film' else 'O'}\n" for word in text.split())
+        for text, _ in toy_rows(60, seed=3)
+    ]
+    (tmp_path / "train.conll").write_text("\n".join(tagged), encoding="utf-8")
     (tmp_path / "my_texts").mkdir()
     text_settings = dict(part.split("=", 1) for part in book_settings(tmp_path / "my_texts"))
     chats = chat_settings(tmp_path, toy_language_model / "model")
