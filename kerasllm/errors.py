@@ -12,6 +12,8 @@ from kerasllm.addresses import redact
 # Of what is shown: a name or a list that came from a file may be a megabyte.
 _LONGEST = 20_000
 _LONGEST_LINE = 4000
+# Of a word, such as a path or an address.
+_LONG_WORD = re.compile(r"(?<!\S)(\S{300})(\S{200,})")
 
 
 class KerasllmError(Exception):
@@ -51,6 +53,7 @@ def cut(text: str, longest: int = _LONGEST_LINE) -> str:
     """
     # Halves of pairs, which no file and no terminal can be written to with, are escaped.
     text = text.encode(errors="backslashreplace").decode()
+    text = _LONG_WORD.sub(lambda word: f"{word[1]}... ({len(word[2]):,} characters more)", text)
     if len(text) <= longest:
         return text
     return f"{text[:longest]}... ({len(text) - longest:,} characters more)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from kerasllm.data.tables import as_files
 from kerasllm.errors import CommandError, RunError, worded_for_python
+from kerasllm.json_files import parse_json
 from kerasllm.workflows.python_inputs import (
     Conversation,
     Generation,
@@ -92,7 +92,11 @@ class TrainedModel:
             raise RunError("The run has no log of its training", where=str(log))
         rows: dict[int, dict[str, Any]] = {}
         for line in log.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            try:
+                row = dict(parse_json(line))
+                row["step"]
+            except (ValueError, TypeError, KeyError):
+                raise RunError("The log of its training is damaged", where=str(log)) from None
             measured = row.pop("validation", {})
             row |= {f"val_{name}": value for name, value in measured.items()}
             rows.setdefault(row["step"], {}).update(row)

@@ -13,7 +13,7 @@ import click
 from kerasllm import __version__
 from kerasllm.addresses import redact
 from kerasllm.cli.characters import escape_what_cannot_be_written
-from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError
+from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError, cut
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
             error = ours
-        error.message = redact(error.message)
+        error.message = cut(redact(error.message))
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -156,6 +156,8 @@ def _as_shown(error: Exception) -> KerasllmError:
             where=str(file) if file else None,
             fix="free some space, or choose another place with --output or KERASLLM_CACHE",
         )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return CommandError("The name is too long for a file", where=str(error.filename))
     if isinstance(error, OSError) and error.filename:
         return JobError(f"{error.strerror}", where=str(error.filename))
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":

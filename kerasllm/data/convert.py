@@ -5,21 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasllm.data.readers.files import DataFile, find_files
-from kerasllm.data.readers.formats import Columns, Format, format_of
-from kerasllm.data.readers.headers import is_header, looks_like_data
-from kerasllm.data.readers.layout import empty_file
+from kerasllm.data.all_records import records_of
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.parquet import parquet_schema, values_of
-from kerasllm.data.readers.records import Record, records
 from kerasllm.data.readers.row_checks import places, surrogate_problem
-from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.readers.text_lines import LONGEST
 from kerasllm.errors import CommandError, DataError
 from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
@@ -30,11 +27,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 """What can be written; the first two also with `.gz`."""
 
-_TABLES = (".csv", ".tsv")
-_TEXTS = (".txt", ".md")
 _JSON = (".jsonl", ".json")
-_HEADER_LINES = 20
 _ROWS_AT_A_TIME = 10_000
+_MOST_CHARACTERS, _MOST_CELLS, _MOST_COLUMNS = 1 << 24, 1 << 20, 100_000
 _BAD_KEPT = 1000
 _MASK = (1 << 64) - 1
 
@@ -105,77 +100,6 @@ def convert(
     return Converted(reading.rows, tuple(reading.columns), reading.skipped, reading.bad_rows)
 
 
-def records_of(file: DataFile, *, lines: bool = False) -> Iterator[Record]:
-    """Yields all rows of a file with all columns: line, row by column, and what is wrong with it.
-
-    Args:
-        file: A file of any format that is read.
-        lines: As for `convert`. Defaults to `False`.
-    """
-    if file.members:
-        return _form_records(file, format_of(file))
-    if file.suffix in _TABLES:
-        return _table_records(file)
-    if file.suffix in _TEXTS:
-        form = format_of(file) if file.suffix == ".txt" else None
-        if form is None or form.columns is None:
-            return _text_records(file, lines)
-        return _form_records(file, form)
-    return records(file)
-
-
-def _table_records(file: DataFile) -> Iterator[Record]:
-    form = format_of(file)
-    names = form.columns(file)
-    if not names:
-        raise empty_file(file)
-    # A first line that is no row is a header, as where columns are looked for.
-    header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
-    twice = [name for name in names if name and names.count(name) > 1] if header else ()
-    if twice:
-        raise DataError(
-            f"The header names the column {twice[0]!r} {names.count(twice[0])} times",
-            where=file.name,
-            fix="give each column a name of its own",
-        )
-    numbers = tuple(range(len(names)))
-    # Columns without a name, of which spreadsheets write empty ones.
-    unnamed = [f"column_{n}" for n in numbers if header and not names[n]]
-    unnamed = unnamed if len(unnamed) > 1 else []
-    names = [
-        f"column_{n}" if not header or (unnamed and not names[n]) else names[n] for n in numbers
-    ]
-    for line, values, problem in form.rows(file, Columns(numbers, header=header)):
-        row = dict(zip(names, values))
-        for name in unnamed:
-            if not row.get(name, True):
-                del row[name]
-        yield line, None if problem else row, problem
-
-
-def _form_records(file: DataFile, form: Format) -> Iterator[Record]:
-    names = form.columns(file)
-    for number, values, problem in form.rows(file, Columns(tuple(names))):
-        yield number, None if problem else dict(zip(names, values, strict=True)), problem
-
-
-def _text_records(file: DataFile, lines: bool) -> Iterator[Record]:
-    read = TextLines(file)
-    if lines:
-        for number, line in enumerate(read, start=1):
-            if read.problems:
-                yield number, None, read.take_problem()[1]
-            else:
-                yield number, {"text": line.removesuffix("\n").removesuffix("\r")}, None
-        return
-    text = "".join(read)
-    if read.problems:
-        number, problem = read.take_problem()
-        yield number, None, problem
-    else:
-        yield 1, {"text": text}, None
-
-
 class _Reading:
     """The rows of some files, how many there were, and a checksum of them."""
 
@@ -209,6 +133,12 @@ class _Reading:
                 if self.wanted:
                     row = self._chosen(row, f"{file.name}:{line}")
                 self.columns |= dict.fromkeys(row)
+                if len(self.columns) > _MOST_COLUMNS:
+                    raise DataError(
+                        f"The rows have more than {_MOST_COLUMNS:,} columns together",
+                        where=f"{file.name}:{line}",
+                        fix="name the columns to keep: --text COLUMN --label COLUMN",
+                    )
                 self.rows += 1
                 self.sum = (self.sum + self.checksum(row)) & _MASK
                 yield row
@@ -222,8 +152,16 @@ class _Reading:
             )
 
     def chunks(self) -> Iterator[list[dict[str, Any]]]:
-        rows = iter(self)
-        while chunk := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
+        """Yields rows that are written together: fewer where they are long or have many columns."""
+        chunk, size = [], 0
+        for row in self:
+            chunk.append(row)
+            size += _size(row)
+            cells = len(chunk) * len(self.columns)
+            if len(chunk) == _ROWS_AT_A_TIME or size > _MOST_CHARACTERS or cells > _MOST_CELLS:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
             yield chunk
 
     def _chosen(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -237,10 +175,21 @@ class _Reading:
         return {column: row[column] for column in self.wanted}
 
 
+def _size(value: Any) -> int:
+    """About how many characters a value has."""
+    if isinstance(value, Mapping):
+        return sum(len(name) + _size(each) for name, each in value.items())
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return len(value) if isinstance(value, (str, bytes)) else 8
+
+
 def _half_character(row: Mapping[str, Any]) -> str | None:
     """Says which column no UTF-8 file can hold, if any: JSON can write half a character."""
     for name, value in row.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if problem := surrogate_problem("name of a column", name):
+            return problem
         if problem := surrogate_problem(f"column {name!r}", text):
             return problem
     return None

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data import shards
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.fasttext import is_fasttext
 from kerasllm.data.readers.faults import Notes
-from kerasllm.data.readers.files import DataFile, Spec, find_files
+from kerasllm.data.readers.files import Spec, find_files
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.readers.text_lines import TextLines

@@ -23,6 +23,7 @@ FILE_NAME = "labels.json"
 
 # Labels that a message names.
 _SHOWN = 6
+_LONGEST_NAME = 200
 
 
 class Labels:
@@ -302,7 +303,8 @@ class Labels:
             counts: How many rows have each. Defaults to `None`: not known.
         """
         label, count = labels[0], len(labels)
-        near = difflib.get_close_matches(label, [*self.raw, *self.names], n=1)
+        known = [name for name in (*self.raw, *self.names) if len(name) <= _LONGEST_NAME]
+        near = difflib.get_close_matches(label[:_LONGEST_NAME], known, n=1)
         more = f" ({count - 1:,} more are not)" if count > 1 else ""
         if counts:
             others = [f"{each!r} ({counted(counts[each], 'row')})" for each in labels[1:_SHOWN]]

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerasllm.data.readers.files import BLOCK
+from kerasllm.data.readers.data_file import BLOCK
 from kerasllm.errors import JobError
+from kerasllm.json_files import parse_json
 
 TOKEN_FIELDS = (("token_ids", pa.list_(pa.int32())), ("file", pa.int32()), ("line", pa.int64()))
 TRAINED_FIELD = ("trained", pa.list_(pa.uint8()))
@@ -138,7 +139,7 @@ def read_token_file(
     try:
         mapped = MappedFile(path)
         schema, batches, remarks = _checked_batches(path, mapped.content)
-        facts = json.loads(schema.metadata[_HEAD])
+        facts = parse_json(schema.metadata[_HEAD])
         if facts["fingerprint"] != path.stem:
             raise DamagedFileError(f"it holds the tokens of {facts['fingerprint']}")
     # A changed byte can make Arrow fail in many ways, and all of them mean the same.
@@ -171,7 +172,7 @@ def _checked_batches(
     # Files of earlier versions have no checksum of the remarks.
     if seal.get(_SEAL_REMARKS_CHECKSUM, checksum := b"%08x" % zlib.crc32(remarks)) != checksum:
         raise DamagedFileError("the remarks do not match their checksum")
-    return reader.schema, batches, json.loads(remarks)
+    return reader.schema, batches, parse_json(remarks)
 
 
 def _crc32(path: Path, size: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kerasllm.errors import CommandError
+from kerasllm.json_files import parse_json
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, '
@@ -40,7 +40,7 @@ def read_tf_config() -> Cluster | None:
     if not text.strip():
         return None
     try:
-        config = json.loads(text)
+        config = parse_json(text)
     except ValueError as error:
         raise _refused(f"it is not JSON ({error})") from error
     if not isinstance(config, dict) or not isinstance(config.get("cluster"), dict):

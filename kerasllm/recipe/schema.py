@@ -199,8 +199,11 @@ def problems(
 def _misfit(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeError:
     """Returns the error for a value that its key does not take."""
     field = key
-    while field not in known:  # an item of a list, an entry of a mapping of labels
+    while field and field not in known:  # an item of a list, an entry of a mapping of labels
         field = field[:-1]
+    if not field:
+        # Of what is no text at all, the schema does not say which.
+        return RecipeError("a key of the recipe is no valid Unicode: it holds half a character")
     value = written.value_of(key)
     expected = known[field].expected if field == key else known[field].expected_inside
     near = difflib.get_close_matches(str(value).lower(), known[field].choices, 1, _NEAR)
@@ -332,7 +335,9 @@ def _dotted(key: Key) -> str:
 
 
 def _ratio(one: str | int, other: str | int) -> float:
-    return difflib.SequenceMatcher(None, str(one).lower(), str(other).lower()).ratio()
+    matcher = difflib.SequenceMatcher(None, str(one).lower(), str(other).lower())
+    # A name of a megabyte is none of them, and finding that out exactly takes minutes.
+    return matcher.ratio() if matcher.real_quick_ratio() > 0.2 else 0.0
 
 
 def _shown(value: Value) -> str:

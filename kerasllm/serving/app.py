@@ -213,7 +213,8 @@ def _refusal(request: Request, error: Exception) -> Refusal:
         return error
     if not isinstance(error, HTTPException):
         return failed()
-    where = f"{request.method} {request.url.path[:80]}"
+    # The URL of a request is made of its headers, and may be none.
+    where = f"{request.method} {request.scope['path'][:80]}"
     what = {404: "There is nothing at this address", 405: "The address takes another method"}
     message = f"{what.get(error.status_code, error.detail)}: {where}"
     return Refusal(error.status_code, message, headers=error.headers)

@@ -7,6 +7,7 @@ import resource
 import ssl
 from collections import OrderedDict
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasllm.serving.tls import handshakes
@@ -82,6 +83,16 @@ def protocol(
             super().on_response_complete()
             if not self.transport.is_closing() and self not in silent and not self._is_asked():
                 silent[self] = None
+
+        def send_400_response(self, msg: str) -> None:
+            if self._is_asked():
+                # What is not the rest of its request: nobody waits for the answer any more.
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:
+                self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -41,12 +41,20 @@ def check_origin(
     origin = headers.get("origin")
     if origin is None or origin in origins or "*" in origins:
         return
-    if urlsplit(origin).netloc.lower() != host.lower():
+    if _host_of(origin) != host.lower():
         raise Refusal(
             403,
             f"Pages of {origin[:80]!r} may not ask: start the server with --cors ORIGIN",
             code="origin_not_allowed",
         )
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        # "http://[" begins an address that has no end.
+        return None
 
 
 def _name_of(host: str) -> str:

@@ -55,10 +55,11 @@ def read_certificate(certificate: str, key: str | None = None) -> ssl.SSLContext
         ) from None
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or ""
-        what = "The files hold no certificate with its private key, in PEM"
+        what, fix = "The files hold no certificate with its private key, in PEM", _MAKE
         if "MISMATCH" in reason:
             what = "The private key is not that of the certificate"
-        raise CommandError(what, where=where, fix=_MAKE) from None
+            fix = "name the one that belongs to it with --tls-key"
+        raise CommandError(what, where=where, fix=fix) from None
     return context
 
 

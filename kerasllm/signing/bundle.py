@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,7 @@ def _payload_of(file: Path, keys: Sequence[PublicKey]) -> tuple[bytes, PublicKey
             f"The folder is not signed: there is no {SIGNATURE} in it",
             where=str(file.parent),
             fix="take a signed copy; or, if you vouch for these files yourself, sign them: "
-            "kerasllm sign FOLDER --key KEY",
+            f"kerasllm sign {shlex.quote(str(file.parent))} --key KEY",
         ) from None
     except (OSError, ValueError) as error:
         raise _broken(file, f"cannot be read: {error}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -154,9 +155,11 @@ def _state(file: Path) -> tuple:
 
 
 def _unsigned(place: str, named_by: str) -> SignatureError:
+    how = "keep it in a folder and sign that: kerasllm sign FOLDER"
+    if os.path.isdir(place):
+        how = f"sign it: kerasllm sign {shlex.quote(str(root_of(Path(place))))}"
     return SignatureError(
         f"The model is not signed, and {named_by} names keys that it must be signed with",
         where=place,
-        fix="take a signed copy; or, if you vouch for it yourself, keep it in a folder and sign "
-        "that: kerasllm sign FOLDER --key KEY",
+        fix=f"take a signed copy; or, if you vouch for it yourself, {how} --key KEY",
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from kerasllm.environment import cache_dir
 from kerasllm.errors import StorageError
+from kerasllm.json_files import read_json_file
 
 PIECE = 8 << 20
 """Bytes that are asked for at once: each time is a request to an object store."""
@@ -139,7 +140,7 @@ def _kept(
 def is_whole(file: Path) -> bool:
     """Whether a file of the cache is there and is what was downloaded."""
     try:
-        record = json.loads((file.parent / _RECORD).read_text(encoding="utf-8"))
+        record = read_json_file(file.parent / _RECORD)
         status = file.stat()
         if status.st_size != record["bytes"]:
             return False
@@ -148,7 +149,7 @@ def is_whole(file: Path) -> bool:
             return False
         _checked.add(key)
         return True
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from kerasllm import __version__
 from kerasllm.addresses import Address, redact
 from kerasllm.errors import StorageError
+from kerasllm.json_files import read_json_file
 from kerasllm.storage import cache
 from kerasllm.storage.places import Place
 
@@ -267,7 +268,7 @@ def _refuse_open_line(url: str, where: str) -> None:
 def _read_known(folder: Path) -> dict[str, Any]:
     """What was noted when the file was fetched, if it is still whole."""
     try:
-        known = json.loads((folder / _RESPONSE).read_text(encoding="utf-8"))
+        known = read_json_file(folder / _RESPONSE)
         return known if cache.is_whole(folder / known["file"]) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

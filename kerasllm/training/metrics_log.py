@@ -45,6 +45,12 @@ class MetricsLog(Listener):
         self._file = self._writer = None
         if path is None:
             return
+        if os.path.lexists(tensorboard) and not tensorboard.is_dir():
+            raise RunError(
+                "The curves for TensorBoard cannot be written: this is no folder",
+                where=str(tensorboard),
+                fix="remove it",
+            )
         if keep and path.is_file():
             lines = _lines(path)[:keep]
             self.rows = [_row(path, number, line) for number, line in enumerate(lines, 1)]
@@ -161,5 +167,5 @@ def _records(file: Path) -> Iterator[bytes]:
     try:
         for record in tf.data.TFRecordDataset(str(file)):
             yield record.numpy()
-    except tf.errors.DataLossError:
-        return
+    except tf.errors.OpError:
+        return  # It cannot be opened, or ends in the midst of a record.

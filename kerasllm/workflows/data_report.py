@@ -251,6 +251,8 @@ def show(found: DataReport, report: Report) -> None:
     report.show(_parts_table(parts))
     for part, facts in parts.items():
         report.line(f"{part} is read as {facts['read_as']}")
+        for remark in facts["remarks"]:
+            report.line(f"{part}: {_safe(remark)}")
     if labels := {part: facts["labels"] for part, facts in parts.items() if "labels" in facts}:
         report.line()
         report.show(_labels_table(labels, {part: facts["rows"] for part, facts in parts.items()}))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasllm.data.chat.messages import without_mark
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.row_checks import text_problem
 from kerasllm.data.readers.whole_rows import WholeRows

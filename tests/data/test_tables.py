@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from kerasllm.data.readers.class_labels import with_class_names
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.tables import is_table, table_file

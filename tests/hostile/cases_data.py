@@ -41,7 +41,12 @@ BOMBS = [
     (b"x", 700),
     (b"x ", 2_000),
 ]
-SHAPES = ("labels", "labels", "labels", "messages", "prompts", "preferences", "questions")
+SHAPES = (
+    *["labels"] * 3,
+    *("messages", "prompts", "preferences", "questions", "tags", "spans", "passages", "conll"),
+)
+# Of these, rows hold lists and objects.
+_NESTED = ("messages", "questions", "tags", "spans", "passages")
 WORDS = "a film to see again, twice; the plot is thin | but fair\tand who would mind it".split(" ")
 
 # Among them texts that take a regular expression, a parser or a conversion for ever.
@@ -148,6 +153,14 @@ def draw_rows(draw: random.Random, shape: str) -> list[dict]:
         "prompts": lambda: {"prompt": text(), "response": text()},
         "preferences": lambda: {"prompt": text(), "chosen": text(), "rejected": text()},
         "questions": lambda: {"question": text(), "choices": [text(), text()], "answer": 0},
+        "tags": lambda: {"tokens": ["a", "film"], "ner_tags": ["O", draw.choice(["B-X", "O"])]},
+        "spans": lambda: {"text": "a film", "spans": [{"start": 2, "end": 6, "label": "X"}]},
+        "passages": lambda: {
+            "question": text(),
+            "context": "a film to see",
+            "answers": {"text": ["film"], "answer_start": [2]},
+        },
+        "conll": lambda: {"text": "a O\nfilm B-X\n"},
     }[shape]
     return [row() for _ in range(draw.choice([1, 3, 40, 40]))]
 
@@ -298,8 +311,10 @@ def write_case(folder: Path, seed: int, large: bool) -> tuple[str, Path]:
     """
     draw = random.Random(seed)
     kind, shape = draw.choice(FORMATS), draw.choice(SHAPES)
-    if shape in ("messages", "questions") and kind in ("csv", "tsv"):
+    if shape in _NESTED and kind in ("csv", "tsv", "txt", "classes"):
         kind = "jsonl"
+    if shape == "conll":
+        kind = "txt"
     rows = draw_rows(draw, shape)
     change_rows(draw, rows)
     name = draw.choice(["data", "data", "train", "a b", "x" * 200, "\u202edata", "--x", "données"])

@@ -17,7 +17,9 @@ from kerasllm.data.chat.conversation_files import ConversationFiles
 from kerasllm.data.documents import Documents
 from kerasllm.data.multiple_choice import read_questions
 from kerasllm.data.readers import parquet, text_lines
+from kerasllm.data.readers.question_source import QuestionSource
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.readers.tagged_source import TaggedSource
 from tests.hostile.cases_data import write_case
 from tests.hostile.harness import refusal, run_command
 
@@ -52,7 +54,25 @@ def read_documents(path: str, draw: random.Random) -> None:
         pass
 
 
+def read_tags(path: str, draw: random.Random) -> None:
+    source = TaggedSource(path, on_bad_row=draw.choice(["error", "skip"]))
+    for _ in source.sentences():
+        pass
+    source.description(), source.noted, source.fingerprint
+
+
+def read_passages(path: str, draw: random.Random) -> None:
+    source = QuestionSource(path, on_bad_row=draw.choice(["error", "skip"]))
+    for _ in source.questions():
+        pass
+    source.description(), source.noted, source.fingerprint
+
+
 JOBS = {
+    "tags": [read_tags],
+    "spans": [read_tags],
+    "conll": [read_tags],
+    "passages": [read_passages],
     "labels": [read_labels, read_labels, read_documents],
     "messages": [read_conversations],
     "prompts": [read_conversations, read_documents],

@@ -169,3 +169,13 @@ def test_a_hub_that_cannot_be_reached_is_said(resolve, monkeypatch):
 def test_other_handles_are_refused(handle):
     with pytest.raises(PresetError, match="is not of the form hf://OWNER/NAME"):
         hub.download(handle)
+
+
+def test_the_commit_of_what_was_downloaded_is_known_without_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    repository, commit = tmp_path / "models--owner--name", "a" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    assert hub.commit_of("hf://owner/name", tmp_path) == commit
+    assert hub.commit_of("hf://owner/other", tmp_path) is None

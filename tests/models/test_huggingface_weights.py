@@ -1,6 +1,7 @@
 """Tensors of a Hugging Face folder: completed, moved or refused, never silently dropped."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -141,4 +142,32 @@ def test_a_broken_file_is_refused(folder, content):
     target = folder("bert")
     (target / "model.safetensors").write_bytes(content)
     with pytest.raises(PresetError, match="model.safetensors cannot be read"):
+        bert.build_task(target, 2)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (b'{"weight_map": {"a": "model-0.saf', "cannot be read"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[]", "does not say which file"),
+        (b'{"weight_map": null}', "does not say which file"),
+        (b'{"weight_map": ["model.safetensors"]}', "does not say which file"),
+        (b'{"weight_map": {"a": 7, "b": "x"}}', "does not say which file"),
+        (b'{"weight_map": {"a": "gone.safetensors"}}', "gone.safetensors is missing"),
+        (b'{"weight_map": {"a": "pipe"}}', "pipe is missing"),
+        (b'{"weight_map": {"a": "loop"}}', "loop is missing"),
+        (b'{"weight_map": {"a": ".."}}', ".. is missing"),
+        (b'{"weight_map": {"a": "pytorch_model.bin"}}', "cannot be read"),
+        (b'{"weight_map": {}}', "has 0 tables of word embeddings"),
+    ],
+)
+def test_a_forged_index_is_refused(folder, index, said):
+    target = folder("bert")
+    (target / "model.safetensors").unlink()
+    (target / "model.safetensors.index.json").write_bytes(index)
+    (target / "pytorch_model.bin").write_bytes(b"PK\x03\x04 a pickle")
+    os.mkfifo(target / "pipe")
+    (target / "loop").symlink_to("loop")
+    with pytest.raises(PresetError, match=said):
         bert.build_task(target, 2)

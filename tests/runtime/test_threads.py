@@ -15,7 +15,7 @@ from kerasllm.runtime import threads
 from kerasllm.training import fit, forward_backward
 from tests.models.accelerated.test_fused_encoder import make_inputs, make_task
 from tests.training.test_fit import trained
-from tests.training.tiny import tiny_batches, tiny_model
+from tests.training.tiny import small_model, tiny_batches
 
 RUN = """
 from kerasllm.runtime.startup import prepare_process
@@ -47,11 +47,17 @@ print(model.fused, history["loss"][-1] < 0.5 * history["loss"][0])
 """
 
 
+@pytest.fixture(scope="module")
+def in_one_piece():
+    """Losses and weights of a training whose batches are not cut."""
+    return trained(small_model())
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("slices", [2, 3])
-def test_slices_give_the_numbers_of_one_large_batch(slices, accumulate):
-    expected_history, expected = trained(tiny_model())
-    history, weights = trained(tiny_model(), accumulate=accumulate, slices=slices)
+def test_slices_give_the_numbers_of_one_large_batch(slices, accumulate, in_one_piece):
+    expected_history, expected = in_one_piece
+    history, weights = trained(small_model(), accumulate=accumulate, slices=slices)
     np.testing.assert_allclose(history["loss"], expected_history["loss"], rtol=1e-5)
     assert history["accuracy"] == expected_history["accuracy"]
     for ours, theirs in zip(weights, expected, strict=True):
@@ -126,7 +132,7 @@ def test_gradients_of_shared_matrices_add_up_in_float32():
 
 def test_predictions_come_in_the_order_of_the_rows():
     (x, _, _) = next(iter(tiny_batches(rows=7, batch_size=7)))
-    model = tiny_model()
+    model = small_model()
     expected = model.predict(tf.data.Dataset.from_tensors(x), verbose=0)
     model.compile(keras.optimizers.SGD(0.0), slices=3)
     model.predict_function = None
@@ -151,7 +157,7 @@ def test_slices_one_after_another_give_the_bits_of_slices_at_once(monkeypatch, p
 
 
 def test_slices_one_after_another_wait_for_each_other():
-    model = tiny_model()
+    model = small_model()
     model.compile(keras.optimizers.SGD(0.1), slices=2)
     x, y, weight = next(iter(tiny_batches()))
 

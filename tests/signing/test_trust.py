@@ -219,7 +219,7 @@ def test_the_key_of_a_recipe_is_met_before_the_preset_is_read(run, keys, tmp_pat
     from kerasllm.workflows.report import Report
 
     settings = [f"model.preset={run / 'model'}", f"model.trust={keys['my'][1]}"]
-    for name in ("bert_cls", "gpt_sft_lora"):
+    for name in ("bert_cls", "gpt_sft_lora", "gpt_dpo", "ner"):
         with pytest.raises(SignatureError, match="not signed, and model.trust names keys"):
             prepare(load(name, settings), Report.silent())
 

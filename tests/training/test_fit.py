@@ -8,7 +8,7 @@ import tensorflow as tf
 from kerasllm.training.fit import FineTunedModel
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 from kerasllm.training.optimizers import build_optimizer
-from tests.training.tiny import tiny_batches, tiny_model, weights_of
+from tests.training.tiny import small_model, tiny_batches, tiny_model, weights_of
 
 
 def trained(model: FineTunedModel, epochs: int = 3, **options):
@@ -20,10 +20,16 @@ def trained(model: FineTunedModel, epochs: int = 3, **options):
     return history, weights_of(model)
 
 
+@pytest.fixture(scope="module")
+def plainly():
+    """Losses and weights of a training that nothing is asked of."""
+    return trained(tiny_model())
+
+
 @pytest.mark.parametrize("accumulate", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("xla", [False, True])
-def test_accumulation_and_xla_give_the_numbers_of_one_large_batch(accumulate, xla):
-    expected_history, expected = trained(tiny_model())
+def test_accumulation_and_xla_give_the_numbers_of_one_large_batch(accumulate, xla, plainly):
+    expected_history, expected = plainly
     history, weights = trained(tiny_model(), accumulate=accumulate, xla=xla)
     np.testing.assert_allclose(history["loss"], expected_history["loss"], rtol=1e-5)
     assert history["accuracy"] == expected_history["accuracy"]
@@ -31,8 +37,8 @@ def test_accumulation_and_xla_give_the_numbers_of_one_large_batch(accumulate, xl
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
 
 
-def test_it_agrees_with_keras_own_step():
-    ours, weights = trained(tiny_model())
+def test_it_agrees_with_keras_own_step(plainly):
+    ours, weights = plainly
     reference = tiny_model().task
     optimizer = build_optimizer(
         "adamw", 1e-3, reference.trainable_variables, weight_decay=0.01, clip_norm=1.0
@@ -60,7 +66,7 @@ def test_each_slice_of_a_batch_and_each_step_drops_other_units(xla, slices):
             tf.py_function(lambda logits: seen.append(logits.numpy()), [y_pred], [])
             return super().update_state(y_pred)
 
-    model = tiny_model(dropout=0.5)
+    model = small_model(dropout=0.5)
     model.compile(
         keras.optimizers.SGD(0.0), metrics=[Outputs()], accumulate=4, xla=xla, slices=slices
     )
@@ -83,7 +89,7 @@ def test_a_row_of_weight_0_changes_nothing():
     weight = tf.concat([full[2], [0.0, 0.0]], 0)
     results = []
     for batch in (full, (x, y, weight)):
-        model = tiny_model()
+        model = small_model()
         model.compile(build_optimizer("sgd", 0.1, model.trainable_variables))
         history = model.fit(tf.data.Dataset.from_tensors(batch), verbose=0).history
         results.append((history["loss"], history["accuracy"], weights_of(model)))
@@ -95,20 +101,20 @@ def test_a_row_of_weight_0_changes_nothing():
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_regularisation_counts_once_for_a_batch(accumulate):
-    model = tiny_model()
-    kernel = next(v for v in model.trainable_variables if v.path.endswith("logits/kernel"))
+    model = small_model()
+    kernel = model.task.layers[-1].kernel
     kernel.regularizer = keras.regularizers.L2(0.5)
     before = kernel.numpy().copy()
-    plain = tiny_model()
+    plain = small_model()
     for each, options in ((model, {"accumulate": accumulate}), (plain, {})):
         each.compile(keras.optimizers.SGD(0.1), **options)
         each.fit(tiny_batches(rows=8), verbose=0)
-    other = next(v for v in plain.trainable_variables if v.path.endswith("logits/kernel"))
+    other = plain.task.layers[-1].kernel
     np.testing.assert_allclose(kernel.numpy(), other.numpy() - 0.1 * 2 * 0.5 * before, atol=1e-6)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused():
-    model = tiny_model()
+    model = small_model()
     model.compile(keras.optimizers.SGD(0.1), accumulate=3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="accumulate=3"):
         model.fit(tiny_batches(), verbose=0)
@@ -116,12 +122,12 @@ def test_a_batch_that_cannot_be_cut_is_refused():
 
 def test_a_loss_that_is_no_loss_is_refused():
     with pytest.raises(ValueError, match="msee"):
-        tiny_model().compile(keras.optimizers.SGD(0.1), loss="msee")
+        small_model().compile(keras.optimizers.SGD(0.1), loss="msee")
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
 def test_it_learns_in_every_precision(precision):
-    model = tiny_model(precision=precision)
+    model = small_model(precision=precision)
     optimizer = build_optimizer("adam", 1e-2, model.trainable_variables, clip_norm=1.0)
     model.compile(optimizer)
     history = model.fit(tiny_batches(), epochs=25, verbose=0).history
@@ -131,7 +137,7 @@ def test_it_learns_in_every_precision(precision):
 
 
 def test_evaluate_gives_the_weighted_mean_of_the_rows():
-    model = tiny_model()
+    model = small_model()
     model.compile(keras.optimizers.SGD(0.1))
     result = model.evaluate(tiny_batches(rows=20), verbose=0, return_dict=True)
     x, y, weight = next(iter(tiny_batches(rows=20, batch_size=20)))

@@ -74,3 +74,14 @@ def test_a_forged_event_is_left_out(paths):
     with tf.io.TFRecordWriter(str(paths[1] / "events.out.tfevents.7")) as writer:
         writer.write(b"\xff no event")
     write(paths, [6], keep=3)
+
+
+def test_links_that_lead_to_themselves_are_no_log(paths):
+    write(paths, [2, 4])
+    (paths[1] / "events.out.tfevents.9").symlink_to("events.out.tfevents.9")
+    with MetricsLog(*paths, keep=3) as log:
+        log.row({"step": 6, "epoch": 0.0, "loss": 1.0})
+    folder = paths[1].with_name("loop")
+    folder.symlink_to("loop")
+    with pytest.raises(RunError, match="this is no folder"):
+        MetricsLog(paths[0], folder, keep=3)

@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from kerasllm.data import shards
 from kerasllm.data.chat.messages import BadRow
-from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes, read_row
+from kerasllm.data.chat.shape_rows import read_row
+from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes
 from kerasllm.data.readers.columns import check_column
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import shortened
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.records import records, starts_of
 from kerasllm.data.readers.row_checks import places
 from kerasllm.data.stored_tokens import TokenStore

@@ -22,7 +22,8 @@ from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape
 from kerasllm.data.chat.special_tokens import SpecialTokens
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
-from kerasllm.data.readers.files import DataFile, Spec
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import Spec
 from kerasllm.data.readers.records import first_rows
 from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.token_store import SKIPPED_KEPT, open_or_write

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import NamedTuple
 
 from kerasllm.data.readers.faults import Fault
@@ -16,6 +15,8 @@ SEVERAL = "answers without a position that stand in their context more than once
 
 # Characters around the told position in which the nearest match is looked for.
 _AROUND = 5_000
+# What is looked for of a long answer.
+_LONGEST = 100
 # Characters of a text that a message shows.
 _SHOWN = 60
 
@@ -73,12 +74,14 @@ def place_of(context: str, answer: str, start: int | None) -> Place | Fault:
 def _nearest(context: str, answer: str, start: int) -> str:
     """Returns the end of a message: what is most like the answer, near where it should be."""
     start = min(max(start, 0), len(context))
-    exact = [match.start() for match in re.finditer(re.escape(answer), context)]
+    before, after = context.rfind(answer, 0, start + len(answer)), context.find(answer, start)
+    exact = [place for place in (before, after) if place >= 0]
     if exact:
         return f"; it is at {min(exact, key=lambda place: abs(place - start))}"
     first = max(start - _AROUND, 0)
     around = context[first : start + _AROUND]
-    matcher = difflib.SequenceMatcher(None, around.lower(), answer.lower(), autojunk=False)
+    start_of_answer = answer[:_LONGEST].lower()
+    matcher = difflib.SequenceMatcher(None, around.lower(), start_of_answer, autojunk=False)
     best = matcher.find_longest_match()
     if best.size < min(3, len(answer)):
         return ", nor is anything like it"

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.compression import DAMAGE
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.encodings import guess_encoding, is_utf8
 from kerasllm.data.readers.faults import BROKEN_BYTES, EMPTY_TEXT, NUL, Fault
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.text_lines import LONGEST
 from kerasllm.errors import DataError
 

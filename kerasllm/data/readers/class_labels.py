@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kerasllm.json_files import parse_json
+
 _KEY = b"huggingface"
+_MOST_CLASSES = 1 << 16
 UNLABELLED = "-1"
 """What a column of classes holds where there is no label."""
 
@@ -47,7 +50,7 @@ def class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> tuple[st
     ('ham', 'spam')
     """
     try:
-        feature = json.loads((metadata or {})[_KEY])["info"]["features"][column]
+        feature = parse_json((metadata or {})[_KEY])["info"]["features"][column]
     except (KeyError, TypeError, ValueError):
         return None
     # Lists of classes have the feature of their items inside.
@@ -60,8 +63,8 @@ def class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> tuple[st
             return None
     names = feature.get("names")
     if names is None and isinstance(feature.get("num_classes"), int):
-        names = range(feature["num_classes"])
-    return tuple(map(str, names)) if names is not None else None
+        names = range(min(feature["num_classes"], _MOST_CLASSES))
+    return tuple(map(str, names)) if isinstance(names, (list, range)) else None
 
 
 def with_class_names(

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.errors import DataError
 
 COMMON_NAMES = {
@@ -45,6 +45,7 @@ _ANY_SEPARATOR = re.compile(r"\w ?([^\w\s.'\"\-]| ) ?\w")
 _TEXT = COMMON_NAMES["text"][0]
 
 _MOST_SHOWN = 20
+_LONGEST_NAME = 200
 _TABLES = (".csv", ".tsv")
 
 
@@ -122,7 +123,8 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
     """
     if name not in columns:
         separator = _separator(columns)
-        known = [] if separator else [column.lower() for column in columns]
+        short = [column for column in columns if len(column) <= _LONGEST_NAME]
+        known = [] if separator else [column.lower() for column in short]
         near = difflib.get_close_matches(name.lower(), known, n=1)
         nearest = next((column for column in columns if near and column.lower() == near[0]), None)
         raise DataError(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from kerasllm.data.label_cells import shown
 from kerasllm.data.readers import text_lines
 from kerasllm.data.readers.columns import COMMON_NAMES
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.quoting import raw_fields
 from kerasllm.data.readers.swallowed import Habits, swallows_rows

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kerasllm.data.label_cells import shown
 from kerasllm.data.readers.columns import DELIMITERS
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.preambles import has_row_names, lines_above_header
 from kerasllm.data.readers.quoting import detect_quoting

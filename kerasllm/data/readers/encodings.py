@@ -8,7 +8,7 @@ import re
 import shlex
 from typing import BinaryIO
 
-from kerasllm.data.readers.files import BLOCK, DataFile
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.errors import DataError
 
 SAMPLE = 1 << 18

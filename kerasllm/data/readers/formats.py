@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
 from kerasllm.data.readers.class_labels import ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.delimited import table_columns, table_first_lines, table_rows
 from kerasllm.data.readers.dialects import detect_dialect
 from kerasllm.data.readers.encodings import is_utf8
 from kerasllm.data.readers.fasttext import PREFIX, fasttext_columns, fasttext_rows, is_fasttext
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from kerasllm.data.detection import detect_problem
 from kerasllm.data.label_cells import is_number, shown
 from kerasllm.data.readers.columns import COMMON_NAMES, COMMON_PAIRS
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.errors import DataError
 
 LINES = 1000

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import DUPLICATE_KEY, NOT_AN_OBJECT, NOT_JSON, Fault
-from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.data.readers.json_tables import rows_of_object
 from kerasllm.data.readers.text_lines import LONGEST, TextLines, first_lines
 from kerasllm.errors import DataError
+from kerasllm.json_files import MOST_LEVELS, is_deep
 
 Record = tuple[int, dict | None, str | None]
 
@@ -21,8 +23,6 @@ _LINES_TO_LOOK_AT = 10
 _LONGEST_LINE = 1 << 27
 # In a value of more than 16 MB, such as one that holds all rows.
 _MOST_VALUES = 1 << 22
-# What comes after may go through a value by calling itself.
-_MOST_LEVELS = 100
 _SPACE = re.compile(r"\s*")
 # The first line of a list, or of an object that goes over lines; lists one a line hold something
 # else.
@@ -69,16 +69,6 @@ def json_kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MOST_LEVELS):
-        within = (each.values() if type(each) is dict else each for each in level)
-        level = [inner for each in within for inner in each if type(inner) in (dict, list)]
-        if not level:
-            return False
-    return True
-
-
 class _Parser:
     """A decoder of JSON that notes keys which an object holds twice.
 
@@ -94,8 +84,8 @@ class _Parser:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            self.repeated.append(next(key for key in found if keys.count(key) > 1))
+            counts = Counter(key for key, _ in pairs)
+            self.repeated.append(next(key for key, count in counts.items() if count > 1))
         return found
 
     def checked(self, line: int, value: Any, signs: int) -> Record:
@@ -104,8 +94,8 @@ class _Parser:
             key = self.repeated[0]
             self.repeated.clear()
             return line, None, Fault(f"the key '{key}' is there twice", DUPLICATE_KEY)
-        if signs > _MOST_LEVELS and _is_deep(value):
-            what = f"JSON that is nested more than {_MOST_LEVELS} times"
+        if signs > MOST_LEVELS and is_deep(value):
+            what = f"JSON that is nested more than {MOST_LEVELS} times"
             return line, None, Fault(what, NOT_JSON)
         if type(value) is dict:
             return line, value, None
@@ -137,7 +127,7 @@ def _lines(file: DataFile) -> Iterator[Record]:
             yield number, None, Fault(f"JSON that cannot be read: {error}", NOT_JSON)
         else:
             signs = line.count("[") + line.count("{")
-            if type(record) is dict and not repeated and signs <= _MOST_LEVELS:
+            if type(record) is dict and not repeated and signs <= MOST_LEVELS:
                 yield number, record, None
             else:
                 yield parser.checked(number, record, signs)

@@ -16,7 +16,7 @@ from kerasllm.data.readers.columns import (
     common_pair,
     find_column,
 )
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.headers import (
     LINES,

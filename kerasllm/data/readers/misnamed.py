@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kerasllm.data.readers.columns import COMMON_NAMES, DELIMITERS
-from kerasllm.data.readers.files import DataFile
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.text_lines import first_lines
 from kerasllm.errors import DataError
 

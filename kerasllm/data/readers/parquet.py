@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
 from kerasllm.data.readers.compression import MOST_TIMES
-from kerasllm.data.readers.files import BLOCK, DataFile
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
 

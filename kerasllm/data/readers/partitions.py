@@ -12,7 +12,7 @@ from kerasllm.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kerasllm.data.readers.files import DataFile
+    from kerasllm.data.readers.data_file import DataFile
     from kerasllm.data.readers.formats import Columns, Format, Row
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kerasllm.data.readers.answer_places import Place, place_of
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, LABEL, MISSING_KEY, TEXT_TYPE, Fault
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_kind, json_records
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.row_checks import surrogate_problem

@@ -11,7 +11,8 @@ from typing import Any
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.columns import check_column
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.formats import Columns, format_of
 from kerasllm.data.readers.json_files import Record, json_records
 from kerasllm.data.readers.parquet import parquet_records

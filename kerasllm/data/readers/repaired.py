@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from kerasllm.data.readers.files import BLOCK, DataFile
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 
 
 def repaired(file: DataFile) -> DataFile:

@@ -16,22 +16,19 @@ from typing import Any
 import numpy as np
 
 from kerasllm.data.detection import detect_problem
-from kerasllm.data.label_cells import label_text, parse_one_hot
+from kerasllm.data.label_cells import label_text
 from kerasllm.data.label_column import SAMPLE
 from kerasllm.data.problems import Problem
-from kerasllm.data.readers.class_labels import UNLABELLED, ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import (
-    EMPTY_LABEL,
     EMPTY_TEXT,
     FIELDS,
-    LABEL,
-    Fault,
     Notes,
     counted_reasons,
     reason_of,
     shortened,
 )
-from kerasllm.data.readers.files import DataFile, FoundFiles, find_files, read_as
+from kerasllm.data.readers.files import FoundFiles, find_files, read_as
 from kerasllm.data.readers.folders import left_out
 from kerasllm.data.readers.formats import Columns, Format, Row, format_of
 from kerasllm.data.readers.layout import Wanted, empty_file, find_layout
@@ -39,9 +36,9 @@ from kerasllm.data.readers.repaired import repaired
 from kerasllm.data.readers.row_checks import (
     BAD_ROWS_SHOWN,
     places,
-    surrogate_problem,
     text_problem,
 )
+from kerasllm.data.readers.source_labels import LabelReader, class_labels
 from kerasllm.errors import DataError
 
 # A batch also ends at this many characters, so that long documents do not fill the memory.
@@ -192,12 +189,11 @@ class Source:
         self.columns_found = self._layout.why
         self.unread_texts = self._layout.unread
         self.other_labels = self._layout.other_labels
-        classes = self._class_labels()
+        classes = None
+        if labelled and self.label_column is not None:
+            classes = class_labels(self._files, self._formats, self.label_column)
         self.label_names = classes.by_label if classes else self._common_label_names()
-        self._classes = classes and {*classes.by_label}
-        self._ignored = {label_text(label) for label in ignore_labels}
-        if classes and classes.unlabelled:
-            self._ignored.add(UNLABELLED)
+        self._labels = LabelReader(self.label_columns, ignore_labels, classes)
         self.remarks = [*self._files.remarks, *left_out(empty, "empty")]
         self.remarks += [remark for form in self._formats for remark in form.remarks]
         self.bad_rows: list[tuple[str, int, str]] = []
@@ -207,6 +203,7 @@ class Source:
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
         self.problem = self._find_problem(problem, label_separator) if labelled else None
+        self._labels.problem = self.problem
 
     @property
     def fingerprint(self) -> str:
@@ -220,9 +217,9 @@ class Source:
             "pair": self.pair_column,
             "labels": self.label_columns[1:] and self.label_columns,
             "headerless": self.headerless,
-            "ignored": sorted(self._ignored),
+            "ignored": sorted(self._labels.ignored),
         }
-        if not self._ignored:
+        if not self._labels.ignored:
             del more["ignored"]
         if self.problem and self.problem != Problem("single_label"):
             more["problem"] = [self.problem.kind, self.problem.separator, self.problem.booleans]
@@ -385,7 +382,7 @@ class Source:
         def values() -> Iterator[Any]:
             for index, file in enumerate(self.files):
                 for line, row, bad in itertools.islice(self._label_rows(index), share):
-                    if not bad and not self._is_unlabelled(row[-1:]):
+                    if not bad and not self._labels.is_unlabelled(row[-1:]):
                         lines.append(f"{file}:{line}")
                         yield row[-1]
 
@@ -398,24 +395,6 @@ class Source:
             places=lines,
             of_one_label=self._lists_columns,
         )
-
-    def _class_labels(self) -> ClassLabels | None:
-        """The names of the classes, where files have them; all that do must have the same."""
-        if not self._labelled or self.label_column is None:
-            return None
-        found = {
-            file.name: classes
-            for file, form in zip(self._files, self._formats, strict=True)
-            if form.class_labels and (classes := form.class_labels(file, self.label_column))
-        }
-        if len({classes.names for classes in found.values()}) > 1:
-            told = {classes.names: file for file, classes in found.items()}
-            raise DataError(
-                f"The numbers in the column '{self.label_column}' mean other classes in each file",
-                where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
-                fix="write the names of the classes into the column, in place of their numbers",
-            )
-        return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
 
     def _all_unlabelled(self) -> DataError:
         held = ", ".join(self.unlabelled)
@@ -494,7 +473,7 @@ class Source:
 
         for line, values, problem in self._rows(index, self.notes):
             target = None
-            if self._ignored and not problem and self._is_unlabelled(values[width:]):
+            if self._labels.ignored and not problem and self._labels.is_unlabelled(values[width:]):
                 self.unlabelled[label_text(_first(values[width]))] += 1
                 continue
             if not problem:
@@ -502,7 +481,7 @@ class Source:
                 if paired:
                     problem = problem or text_problem("second text", values[1])
                 if self.problem and not problem:
-                    target, problem = self._target(values[width:])
+                    target, problem = self._labels.target(values[width:])
             if problem:
                 if self._skip_empty and reason_of(problem) == EMPTY_TEXT:
                     self.notes.add("empty texts left out", f"{file}:{line}")
@@ -551,13 +530,13 @@ class Source:
             self._count_unread_labels(index, unread)
 
     def _count_bad_label(self, values: Sequence[Any]) -> None:
-        target, problem = self._target(values)
+        target, problem = self._labels.target(values)
         if not problem and type(target) is not float:
             self.bad_row_labels.update((target,) if type(target) is str else target)
 
     def _count_unread_labels(self, index: int, lines: set[int]) -> None:
         """Reads the labels of bad rows with what can be read of them."""
-        if self.problem.kind == "regression" or self._formats[index].name == "parquet":
+        if self.problem.kind == "regression" or self._files[index].suffix == ".parquet":
             return
         rows = self._formats[index].rows(repaired(self._files[index]), self._layout.files[index])
         width, bad = len(self._layout.texts), sorted(lines)
@@ -565,44 +544,10 @@ class Source:
         for (line, values, problem), following in itertools.pairwise(itertools.chain(rows, [end])):
             # What is bad may be in any line of a row.
             first, last = (bisect.bisect_left(bad, each) for each in (line, following[0]))
-            if first == last or problem or self._is_unlabelled(values[width:]):
+            if first == last or problem or self._labels.is_unlabelled(values[width:]):
                 continue
             if not any("\ufffd" in str(value) for value in values[width:]):
                 self._count_bad_label(values[width:])
-
-    def _is_unlabelled(self, values: Sequence[Any]) -> bool:
-        """Whether a row has nothing but labels that mean none."""
-        if not self._ignored or len(values) > 1:
-            return False
-        held = values[0] if isinstance(values[0], list) else values
-        try:
-            return bool(held) and all(label_text(value) in self._ignored for value in held)
-        except TypeError:
-            return False
-
-    def _target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
-        """What is predicted for a row, and what is wrong with its label."""
-        try:
-            if len(values) > 1 or self.problem.one_hot:
-                target = parse_one_hot(values, self.label_columns)
-            else:
-                target = self.problem.parse(values[0])
-                if self._ignored and type(target) is tuple:
-                    target = tuple(label for label in target if label not in self._ignored)
-        except ValueError as error:
-            empty = str(error).startswith("the label is empty")
-            return None, Fault(str(error), EMPTY_LABEL if empty else LABEL)
-        if type(target) is float:
-            return target, None
-        for label in (target,) if type(target) is str else target:
-            if self._classes and label not in self._classes:
-                names = ", ".join(f"{key} {name}" for key, name in self.label_names.items())
-                what = f"the label is {label}, which has no name in the file: {names}"
-                return None, Fault(what, LABEL)
-            if not label.isascii() and (problem := surrogate_problem("label", label)):
-                return None, problem
-        return target, None
-
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_LABEL, FIELDS, Fault, Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kerasllm.data.readers.class_labels import ClassLabels
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import (
     EMPTY_LABEL,
     EMPTY_TEXT,
@@ -19,7 +20,6 @@ from kerasllm.data.readers.faults import (
     TEXT_TYPE,
     Fault,
 )
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.json_files import json_kind, json_records
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_records
 from kerasllm.errors import DataError

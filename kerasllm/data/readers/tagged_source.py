@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, Fault, Notes, counted_reasons, reason_of
-from kerasllm.data.readers.files import DataFile, Spec, find_files, read_as
+from kerasllm.data.readers.files import Spec, find_files, read_as
 from kerasllm.data.readers.row_checks import places, surrogate_problem
 from kerasllm.data.readers.tagged_lines import Layout, find_layout, read_sentences
 from kerasllm.data.readers.tagged_records import (

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from kerasllm.data.readers import encodings
 from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
+from kerasllm.data.readers.data_file import BLOCK, DataFile
 from kerasllm.data.readers.faults import BROKEN_BYTES, NUL, Fault
-from kerasllm.data.readers.files import BLOCK, DataFile
 from kerasllm.errors import DataError
 
 LONGEST = 1 << 24

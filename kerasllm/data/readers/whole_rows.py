@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasllm.data.readers.class_folders import LABEL, TEXT
+from kerasllm.data.readers.column_types import ColumnTypes
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import Notes
-from kerasllm.data.readers.files import DataFile
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.parquet import parquet_batches, values_of
 from kerasllm.data.readers.partitions import partitioned_batch
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _BAD_ROWS_KEPT = 1000
 # The column that names the file of a text, of a folder of texts for each class.
 _FILE = "file"
-# Values whose type is inferred together.
-_BLOCK = 8192
 
 
 class WholeRow(NamedTuple):
@@ -154,7 +153,7 @@ class WholeRows:
         rows = bad_count = 0
         bad: list[tuple[str, int, str]] = []
         columns = dict.fromkeys(self._known_columns())
-        types, notes = _Types(), Notes()
+        types, notes = ColumnTypes(), Notes()
         for file in self._files:
             file.notes = Notes()
             for line, texts, others, problem in file.rows():
@@ -349,73 +348,15 @@ def _plain_value(value: Any) -> Any:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Returns the names of columns; without a name or with one that is taken they get a number."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for place, name in enumerate(names):
         name = name or f"column_{place}"
-        first = name not in found
-        found.append(name if first else f"{name}_{found.count(name) + 1}")
-    return found
+        written = name
+        while written in found:
+            numbers[name] = numbers.get(name, 1) + 1
+            written = f"{name}_{numbers[name]}"
+        found[written] = None
+    return list(found)
 
 
-class _Types:
-    """The types of columns whose values come from JSON, and those that a file has."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, Any] = {}
-        self._block: dict[str, list] = {}
-        self._count = 0
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Takes a row of values."""
-        for name, value in row.items():
-            self._block.setdefault(name, []).append(value)
-        self._count += 1
-        if self._count == _BLOCK:
-            self._infer()
-
-    def known(self, schema: pa.Schema) -> None:
-        """Takes the types that a file has."""
-        for field in schema:
-            self._merge(field.name, field.type)
-
-    def schema(self, columns: Sequence[str] | Mapping[str, Any]) -> pa.Schema:
-        """Returns the types of columns; strings where nothing is known."""
-        import pyarrow as pa
-
-        self._infer()
-        found = {name: self._found.get(name, pa.null()) for name in columns}
-        strings = {name: pa.string() for name, kind in found.items() if pa.types.is_null(kind)}
-        return pa.schema({**found, **strings})
-
-    def _infer(self) -> None:
-        import pyarrow as pa
-
-        for name, values in self._block.items():
-            try:
-                self._merge(name, _writable(pa.array(values).type))
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                # Written as JSON.
-                self._found[name] = pa.string()
-        self._block, self._count = {}, 0
-
-    def _merge(self, name: str, kind: pa.DataType) -> None:
-        import pyarrow as pa
-
-        before = self._found.setdefault(name, kind)
-        if before != kind:
-            schemas = [pa.schema([(name, each)]) for each in (before, kind)]
-            try:
-                self._found[name] = pa.unify_schemas(schemas, promote_options="permissive")[0].type
-            except pa.ArrowException:
-                self._found[name] = pa.string()
-
-
-def _writable(kind: pa.DataType) -> pa.DataType:
-    """Returns a type, if Parquet has it: it has no object without keys."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind) and not kind.num_fields:
-        raise pa.ArrowInvalid("an object without keys")
-    for place in range(kind.num_fields):
-        _writable(kind.field(place).type)
-    return kind

@@ -15,7 +15,8 @@ import numpy as np
 
 from kerasllm.data.convert import refuse_input
 from kerasllm.data.readers.compression import split_name
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.data_file import DataFile
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.folders import partition_folders
 from kerasllm.data.report.personal_data import masked
 from kerasllm.data.report.repeats import repeated_rows

@@ -73,7 +73,7 @@ def _parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
         f"<tr><td>{escape(part)}</td><td class=number>{counted(facts['rows'], facts['noun'])}</td>"
         f"<td class=number>{facts['unusable']:,}</td>"
         f"<td>{escape(', '.join(facts['files'][:5]))}</td>"
-        f"<td>{escape(facts['read_as'])}</td></tr>"
+        f"<td>{escape('; '.join([facts['read_as'], *facts['remarks']]))}</td></tr>"
         for part, facts in parts.items()
     )
     return (

@@ -130,6 +130,7 @@ class DataReport:
         found = {
             "files": list(rows.files),
             "read_as": rows.read_as,
+            "remarks": list(rows.remarks()),
             "rows": len(lengths),
             "noun": rows.noun,
             "unusable": rows.bad_count,

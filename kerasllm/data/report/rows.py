@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.fasttext import is_fasttext
-from kerasllm.data.readers.files import DataFile, find_files
+from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
 from kerasllm.data.readers.text_lines import TextLines
-from kerasllm.errors import DataError
+from kerasllm.errors import DataError, cut
 
 if TYPE_CHECKING:
     from kerasllm.data.chat.shapes import UnclearShape
@@ -67,6 +68,8 @@ class ReportRows:
         noun: What a row is, such as `"conversation"`. Defaults to `"row"`.
         problem: What the labels are: `"single_label"`, `"multi_label"`, `"regression"`, or `None`
             where there are none. Defaults to `None`.
+        remarks: Returns what a user should know of how the rows were read, a sentence each.
+            Defaults to nothing.
 
     Attributes:
         bad: After reading, the first 1,000 rows that cannot be used.
@@ -84,6 +87,7 @@ class ReportRows:
     read: Callable[[Callable[[str, int, str], None]], Iterator[ReportRow]]
     noun: str = "row"
     problem: str | None = None
+    remarks: Callable[[], Sequence[str]] = tuple
     bad: list[BadRow] = dataclasses.field(default_factory=list)
     bad_count: int = 0
 
@@ -130,14 +134,18 @@ def labelled_rows(source: Source) -> ReportRows:
 
     problem = source.problem.kind if source.problem else None
     read_as = source.description() + _in_words(_unread(source))
-    return ReportRows(source.files, read_as, read, problem=problem)
+
+    def remarks() -> list[str]:
+        return [*source.remarks, *source.notes.lines()]
+
+    return ReportRows(source.files, read_as, read, problem=problem, remarks=remarks)
 
 
 def _in_words(unread: Sequence[str]) -> str:
     """Returns what follows a description where columns are not read."""
     more = f" and {len(unread) - _MOST_UNREAD} more" if len(unread) > _MOST_UNREAD else ""
     named = ", ".join(map(repr, unread[:_MOST_UNREAD]))
-    return f"; not read: {named}{more}" if unread else ""
+    return cut(f"; not read: {named}{more}") if unread else ""
 
 
 def _unread(source: Source) -> list[str]:
@@ -189,7 +197,9 @@ def record_rows(
 
     noun = "pair" if preferences else "conversation"
     read_as = f"{noun}s: {files.description()}{_in_words(files.unread_columns)}"
-    return ReportRows(files.files, read_as, read, noun=noun)
+    return ReportRows(
+        files.files, read_as, read, noun=noun, remarks=lambda: files.file_remarks
+    )
 
 
 def _said(found: Any) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 
 from kerasllm.errors import PresetError
-from kerasllm.json_files import read_json_file
+from kerasllm.json_files import parse_json, read_json_file
 from kerasllm.models import digests
 from kerasllm.models.adapters.low_rank import LowRank
 from kerasllm.models.adapters.targets import ends_with, module_of
@@ -217,7 +217,7 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
         dora=bool(config.get("use_dora")),
     )
     tensors, metadata = _read_tensors(folder)
-    blocks = json.loads(metadata.get("kerasllm_blocks", "{}"))
+    blocks = _read_blocks(folder, metadata)
     parts, whole = {}, {}
     for name, value in tensors.items():
         module, part = _split(name)
@@ -242,6 +242,21 @@ def read_adapter(folder: str | Path) -> PeftAdapter:
         expects=_expected(config),
         ties_embeddings=bool(config.get("ensure_weight_tying")),
         conversational=metadata.get("kerasllm_conversational") == "true",
+    )
+
+
+def _read_blocks(folder: Path, metadata: Mapping[str, str]) -> dict[str, list[int]]:
+    try:
+        blocks = parse_json(metadata.get("kerasllm_blocks", "{}"))
+        if all(type(rank) is int and rank >= 0 for ranks in blocks.values() for rank in ranks):
+            return blocks
+        error = "ranks are whole numbers"
+    except (ValueError, AttributeError, TypeError) as found:
+        error = found
+    raise PresetError(
+        f"what {WEIGHTS} tells of its blocks cannot be read: {error}",
+        where=str(folder / WEIGHTS),
+        fix=_AGAIN,
     )
 
 

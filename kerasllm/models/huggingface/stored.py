@@ -66,13 +66,25 @@ def list_tensors(folder: Path) -> list[StoredTensor]:
 def _weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         return [folder / WEIGHTS]
-    names = sorted(set(read_json_file(folder / INDEX)["weight_map"].values()))
+    index = read_json_file(folder / INDEX)
+    mapping = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(mapping, dict) or not all(isinstance(x, str) for x in mapping.values()):
+        raise PresetError(
+            "weight_map does not say which file each tensor is in",
+            where=str(folder / INDEX),
+            fix="fetch the file again",
+        )
+    names = sorted(set(mapping.values()))
     for name in names:
         if name != Path(name).name:
             raise PresetError(
                 f"{name!r} is not the name of a file",
                 where=str(folder / INDEX),
                 fix="fetch the file again",
+            )
+        if not (folder / name).is_file():
+            raise PresetError(
+                f"{name} is missing", where=str(folder / INDEX), fix="fetch the file again"
             )
     return [folder / name for name in names]
 

@@ -19,7 +19,8 @@ from kerasllm.data.chat.messages import (
     TURNS,
     BadRow,
 )
-from kerasllm.data.chat.shapes import UnclearShape, find_shape, read_row
+from kerasllm.data.chat.shape_rows import read_row
+from kerasllm.data.chat.shapes import UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.errors import DataError
 

@@ -95,7 +95,7 @@ def test_a_file_without_missing_labels_keeps_its_fingerprint(tmp_path):
     pq.write_table(pq.read_table(path), tmp_path / "b.parquet")
     assert Source(path, ignore_labels=["0"]).fingerprint != own
     with_none = Source(write(tmp_path / "c.parquet", [0, 1, -1]))
-    assert with_none._ignored == {"-1"} and not Source(path)._ignored
+    assert with_none._labels.ignored == {"-1"} and not Source(path)._labels.ignored
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -147,14 +147,3 @@ def test_lists_of_float32_are_what_they_were(tmp_path):
     labels = pa.array([[0.1, 0.7], [0.1]], pa.list_(pa.float32()))
     pq.write_table(pa.table({"text": ["a", "b"], "label": labels}), path)
     assert labels_of(Source(path)) == [("0.1", "0.7"), ("0.1",)]
-
-
-def test_a_number_without_a_name_is_no_class(tmp_path):
-    path = write(tmp_path / "a.parquet", [0, 2, 1, -1, 7, 1])
-    with pytest.raises(DataError, match="2 rows are bad") as error:
-        labels_of(Source(path))
-    assert "a.parquet:2: the label is 2, which has no name in the file: 0 neg, 1 pos" in (
-        error.value.where
-    )
-    source = Source(path, on_bad_row="skip")
-    assert labels_of(source) == ["0", "1", "1"] and source.bad_row_count == 2

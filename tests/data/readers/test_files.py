@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kerasllm.data import starters
-from kerasllm.data.readers import files as files_module
+from kerasllm.data.readers import data_file
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.starters import STARTERS
@@ -150,11 +150,11 @@ def test_addresses_that_cannot_be_opened(tmp_path, monkeypatch):
 def test_a_network_that_fails_while_reading(folder, monkeypatch):
     source = Source(folder / "a.csv")
 
-    class Failing(files_module.io.BytesIO):
+    class Failing(data_file.io.BytesIO):
         def readinto(self, buffer):
             raise OSError(110, "Connection timed out")
 
-    monkeypatch.setattr(files_module.DataFile, "open", lambda self: Failing(b"text"))
+    monkeypatch.setattr(data_file.DataFile, "open", lambda self: Failing(b"text"))
     with pytest.raises(DataError, match="Reading failed: Connection timed out"):
         list(source.batches())
 

@@ -136,3 +136,16 @@ def test_a_cleaned_copy_keeps_the_folders(tmp_path):
     found = make_report({"train": rows_of_files(str(tmp_path / "out"))})
     clean(found, tmp_path / "clean")
     assert read(tmp_path / "clean") == ROWS
+
+
+def test_broken_bytes_below_a_folder_that_names_the_label(tmp_path):
+    folder = tmp_path / "out" / "label=pos"
+    folder.mkdir(parents=True)
+    texts = pa.array([b"caf\xe9", b"fine"], pa.binary())
+    table = pa.table({"text": texts.cast(pa.string(), safe=False)})
+    pq.write_table(table, folder / "part-0.parquet")
+    source = Source(tmp_path / "out", on_bad_row="skip")
+    assert [row for batch in source.batches() for row in zip(batch.texts, batch.labels)] == [
+        ("fine", "pos")
+    ]
+    assert source.bad_row_reasons == {"broken bytes": 1}

@@ -200,3 +200,13 @@ def test_columns_of_which_two_could_be_the_response_are_refused_as_in_a_training
     assert record_rows(str(path), "train", response="answer").noun == "conversation"
     path.write_text(json.dumps({**row, "label": "a"}) + "\n")
     assert rows_of_files(str(path)).problem == "single_label", "labelled rows are a table"
+
+
+def test_how_the_files_are_read_is_told(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"the film, number {n};{'ab'[n % 2]}\n" for n in range(60))
+    path.write_text("My survey\n\ntext;label\n" + rows)
+    part = make_report({"train": rows_of_files(str(path))}).as_json()["parts"]["train"]
+    assert part["rows"] == 60
+    assert any("with semicolons between its fields" in remark for remark in part["remarks"])
+    assert any("'My survey'" in remark for remark in part["remarks"])
