@@ -36,7 +36,10 @@ def written(tmp_path):
     """Returns a function to the path of a file with a suffix, written of all texts."""
 
     def written(suffix, texts=TEXTS) -> Path:
-        rows = [WholeRow(number, f"TEXT:{number}", text, {}, None) for number, text in enumerate(texts)]
+        rows = [
+            WholeRow(number, f"TEXT:{number}", text, {}, None)
+            for number, text in enumerate(texts)
+        ]
         forms = {
             "raw": dict,
             "flat": TASK.lines,

@@ -63,6 +63,22 @@ def fused(function: Callable) -> Callable:
     return lambda *arguments: call(*map(tf.convert_to_tensor, arguments))
 
 
+def compiled(function: Callable, name: str) -> Callable:
+    """Returns a function that XLA compiles, once a shape, and that has no gradient.
+
+    Args:
+        function: Takes and returns tensors. It reads no variable.
+        name: Letters, digits and underscores.
+    """
+    traced = tf.function(function, jit_compile=True, autograph=False)
+
+    def call(*arguments):
+        with stable_names(name):
+            return traced(*arguments)
+
+    return call
+
+
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Sets a share of the elements to 0, and scales the others up; for use in a fused function.
 
@@ -122,6 +138,24 @@ def softmax(x: tf.Tensor) -> tf.Tensor:
         return shares, gradient
 
     return compute(x)
+
+
+def halved(x: tf.Tensor, add: Callable, times: int) -> tf.Tensor:
+    """Returns a tensor with its last axis folded, so that less is left to reduce, in a program.
+
+    XLA reduces an axis in order, one element at a time; halves are added in vectors.
+
+    Args:
+        x: `[..., size]`, of a known size. It is folded as long as that is even.
+        add: Takes two halves, such as `tf.add` and `tf.maximum`.
+        times: How often.
+    """
+    for _ in range(times):
+        if x.shape[-1] % 2:
+            break
+        half = x.shape[-1] // 2
+        x = add(x[..., :half], x[..., half:])
+    return x
 
 
 def _mixed(number: tf.Tensor) -> tf.Tensor:
