@@ -1,10 +1,12 @@
 """Fine-tunes a small encoder on standard tasks, beside what Hugging Face reaches on the same rows.
 
-    python -m benchmarks.glue --data FOLDER [stsb mrpc cola rte goemotions] [--seeds 0 1]
+    python -m benchmarks.glue --data FOLDER [stsb mrpc cola rte goemotions wnut17 qamr]
+        [--seeds 0 1]
 
 FOLDER holds the files in their original layouts, gzipped or not: mrpc/train.tsv.gz, dev.tsv.gz; the
 same for rte and cola (GLUE); stsb/stsb-en-train.csv.gz, stsb-en-dev.csv.gz (stsb-multi-mt);
-goemotions/train.tsv.gz, dev.tsv.gz, test.tsv.gz, labels.txt.
+goemotions/train.tsv.gz, dev.tsv.gz, test.tsv.gz, labels.txt; wnut17/train.conll.gz, dev.conll.gz;
+qamr/train.json.gz, test.json.gz (SQuAD JSON).
 
 Each task is trained by a recipe with all-MiniLM-L6, on all of its training rows, with the epochs,
 learning rate, batch size (32) and length that the Hugging Face figures were measured with: AdamW
@@ -101,6 +103,19 @@ CASES = {
         # With one threshold of 0.5 for all labels.
         {"micro_f1_at_0.5": 0.3388},
         also=("micro_f1", "macro_f1"),
+    ),
+    "wnut17": Case(
+        "ner",
+        {"train": "wnut17/train.conll.gz", "test": "wnut17/dev.conll.gz"},
+        {"training.epochs": 3, "training.learning_rate": 3e-4, "data.max_length": 128},
+        {"f1": 0.5360},
+        also=("partial_f1", "token_accuracy"),
+    ),
+    "qamr": Case(
+        "qa",
+        {"train": "qamr/train.json.gz", "test": "qamr/test.json.gz"},
+        {"training.epochs": 2, "training.learning_rate": 3e-4, "data.max_length": 384},
+        {"exact_match": 0.6892, "f1": 0.7944},
     ),
 }
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kerasllm.errors import KerasllmError as KerasllmError
     from kerasllm.jobs import finetune as finetune
     from kerasllm.jobs import load as load
+    from kerasllm.models.answer_model import AnswerModel as AnswerModel
     from kerasllm.models.causal_lm import CausalLM as CausalLM
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
@@ -50,6 +51,7 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
+            "AnswerModel": "models.answer_model",
             "CausalLM": "models.causal_lm",
             "Dataset": "data.dataset",
             "FineTunedModel": "training.fit",

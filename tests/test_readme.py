@@ -16,6 +16,7 @@ import pytest
 
 from kerasllm.cli.main import main
 from tests.conftest import toy_settings
+from tests.tasks.toys.question_answering import always_answered
 from tests.toy import toy_rows, write_csv
 from tests.toy_language_model import book_settings, chat_settings, write_chats
 
@@ -60,18 +61,24 @@ def test_the_commands_of_a_users_day_run(
     write_csv(tmp_path / "new.csv", toy_rows(60, seed=2))
     # Fewer than the README trains it further for.
     short["training.epochs"] = "4"
+    tagged = [
+        "".join(f"{word}\t{'B-thing' if word == 'film' else 'O'}\n" for word in text.split())
+        for text, _ in toy_rows(60, seed=3)
+    ]
+    (tmp_path / "train.conll").write_text("\n".join(tagged), encoding="utf-8")
+    questions = dict(always_answered(tmp_path, toy_preset).settings)
     (tmp_path / "my_texts").mkdir()
     text_settings = dict(part.split("=", 1) for part in book_settings(tmp_path / "my_texts"))
     chats = chat_settings(tmp_path, toy_language_model / "model")
     chat = dict(part.split("=", 1) for part in chats)
     write_chats(tmp_path / "test_chats.jsonl", 6)
-    for settings in (text_settings, chat):
+    for settings in (text_settings, chat, questions):
         del settings["data.train"]
         settings.pop("data.test", None)
     for command in VERBS:
         arguments = shlex.split(command)[1:]
-        language = {"gpt_lm": text_settings, "gpt_sft_lora": chat}
-        if chosen := next((language[name] for name in language if name in arguments), None):
+        own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions}
+        if chosen := next((own[name] for name in own if name in arguments), None):
             arguments += [
                 part for key, value in chosen.items() for part in ("--set", f"{key}={value}")
             ]

@@ -18,8 +18,6 @@ import time
 
 import torch
 import transformers
-from seqeval.metrics import f1_score
-from seqeval.scheme import IOB2
 
 IGNORED = -100
 
@@ -129,19 +127,30 @@ def encode(tokenizer, sentences, names: list[str], max_length: int) -> list[dict
 
 def score(model, tokenizer, sentences, rows: list[dict], names: list[str]) -> float:
     """Returns the strict F1 of entities; what was cut off has none."""
-    true, predicted = [], []
+    true, predicted = set(), set()
     with torch.inference_mode():
-        for sentence, row in zip(sentences, rows, strict=True):
+        for number, (sentence, row) in enumerate(zip(sentences, rows, strict=True)):
             logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
             found = [
                 names[int(tag)]
                 for tag, label in zip(logits.argmax(-1), row["labels"], strict=True)
                 if label != IGNORED
             ]
-            tags = [tag for _, tag in sentence]
-            true.append(tags)
-            predicted.append([*found, *["O"] * (len(tags) - len(found))])
-    return float(f1_score(true, predicted, mode="strict", scheme=IOB2, zero_division=0))
+            true |= entities(number, [tag for _, tag in sentence])
+            predicted |= entities(number, found)
+    return 2 * len(true & predicted) / (len(true) + len(predicted) or 1)
+
+
+def entities(number: int, tags: list[str]) -> set[tuple]:
+    """Returns the entities of a sentence as seqeval's strict mode finds them, in IOB2."""
+    found, start = set(), None
+    for place, tag in enumerate([*tags, "O"]):
+        if start is not None and tag != f"I-{tags[start][2:]}":
+            found.add((number, start, place, tags[start][2:]))
+            start = None
+        if tag.startswith("B-"):
+            start = place
+    return found
 
 
 def training_arguments(options: argparse.Namespace, folder: str) -> transformers.TrainingArguments:

@@ -54,6 +54,14 @@ _TEXTS = ("text", "text_pair")
     metavar="P",
     help="Give no label where its probability is below P.",
 )
+@click.option("--question", metavar="TEXT", help="A question, which --context may answer.")
+@click.option("--context", metavar="TEXT", help="The text that may hold the answer.")
+@click.option(
+    "--n-best",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many answers --json tells of a question.  [default: 5]",
+)
 @click.option("--output", metavar="FILE", help=OUTPUT_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
 def predict(
@@ -75,10 +83,11 @@ def predict(
     kerasllm predict my_run --input reviews.csv --output labels.csv
     kerasllm predict my_pairs "A man plays." "Somebody is playing."
     cat reviews.txt | kerasllm predict my_run --json
+    kerasllm predict my_qa --question "Where was Ada born?" --context "..."
 
     Without TEXT and --input, texts are read from stdin, one a line, pairs with a tab between them.
-    What is printed is a label and its probability, or labels, or a score, or spans, and the text,
-    separated by tabs.
+    What is printed is a label and its probability, or labels, or a score, or spans, or an answer,
+    and the text, separated by tabs.
 
     A file of predictions has a row for each row of FILE, in order: its columns, then those of the
     prediction; of a model that finds spans csv and tsv have a row for each span, and OUTPUT may end
@@ -97,6 +106,7 @@ def predict(
                 where=f"--{name.replace('_', '-')}",
                 fix="leave it out",
             )
+    texts = _with_question(texts, chosen)
     _refuse_two_sources(texts, inputs)
     files = () if inputs == ("-",) else inputs
     target = output_of(output, resume, files, trained.task.text_suffixes)
@@ -181,6 +191,25 @@ def _predictor(
 
 def _line(task, answer: Answer) -> str:
     return f"-\t({answer.error})" if answer.predicted is None else task.line(answer.predicted)
+
+
+def _with_question(texts: Sequence[str], options) -> Sequence[str]:
+    """Returns the texts of the arguments, or a question and a context that are options."""
+    given = {"--question": options.question, "--context": options.context}
+    if set(given.values()) == {None}:
+        return texts
+    for name, text in given.items():
+        if text is None or not text.strip():
+            raise CommandError(
+                "A question needs a context, and a context a question",
+                where=name,
+                fix='give both: --question "..." --context "..."',
+            )
+    if texts:
+        raise CommandError(
+            "Texts were given both as arguments and with --question", fix="give one of the two"
+        )
+    return options.question, options.context
 
 
 def _refuse_two_sources(texts: Sequence[str], inputs: Sequence[str]) -> None:

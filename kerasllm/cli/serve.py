@@ -60,7 +60,7 @@ from kerasllm.serving.limits import Limits
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
 @click.option(
-    "--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 16]"
+    "--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 32]"
 )
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)

@@ -9,10 +9,12 @@ import tensorflow as tf
 
 from kerasllm.compression.student import even_layers
 from kerasllm.errors import RecipeError
+from kerasllm.models.answer_model import AnswerModel
 from kerasllm.models.layers import parts_of
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.models.text_model import TextModel
 from kerasllm.models.token_classifier import TokenClassifier
+from kerasllm.training.span_loss import possible_tokens
 
 HIDDEN_LOSSES = {
     "mse": keras.losses.MeanSquaredError,
@@ -71,7 +73,7 @@ class Distilled(TextModel):
         hidden: float = 1.0,
         hidden_loss: str = "mse",
     ):
-        super().__init__(student.task, student.labels, **self._like(student))
+        super().__init__(student.task, **self._like(student))
         depth, layers = (len(parts_of(model.task).blocks) for model in (teacher, student))
         widths = [model.task.backbone.hidden_dim for model in (teacher, student)]
         if hidden and widths[0] != widths[1]:
@@ -100,8 +102,12 @@ class Distilled(TextModel):
         self._views = lambda: views
 
     def _like(self, student: TextModel) -> dict[str, Any]:
-        """Returns the arguments that make a model as a student is, besides its labels."""
+        """Returns the arguments that make a model as a student is, besides its task."""
         raise NotImplementedError
+
+    def _wanted(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Returns what the loss on logits compares with: the teacher's logits of targets `y`."""
+        return logits
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Returns the loss, and the student's logits."""
@@ -119,13 +125,14 @@ class Distilled(TextModel):
         loss = weights["labels"] * self.item_loss(y, found["logits"], sample_weight=share)
         if weights["logits"]:
             loss += weights["logits"] * self._logits_loss(
-                wanted["logits"], found["logits"], sample_weight=share
+                self._wanted(wanted["logits"], y), found["logits"], sample_weight=share
             )
         if weights["hidden"]:
             mask = tf.cast(x.get("padding_mask", tf.ones_like(x["token_ids"])), tf.float32)
             # A padding row has no tokens.
             parts = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, -1, keepdims=True))
-            of_row = share if share.shape.rank == 1 else tf.reduce_sum(share, -1)
+            of_row = tf.convert_to_tensor(share)
+            of_row = of_row if of_row.shape.rank == 1 else tf.reduce_sum(of_row, -1)
             of_tokens = of_row[:, None] * parts
             matched = keras.distillation.FeatureDistillation(
                 [_shared(self._hidden_loss, of_tokens)] * len(found["hidden"])
@@ -143,20 +150,37 @@ class DistilledClassifier(Distilled, TextClassifier):
         self.standardized = student.standardized
 
     def _like(self, student):
-        return {"outputs": student.outputs}
+        return {"labels": student.labels, "outputs": student.outputs}
 
 
 class DistilledTokenClassifier(Distilled, TokenClassifier):
     """A model of tags that learns from a teacher; see `Distilled`."""
 
     def _like(self, student):
-        return {"tagging": student.tagging}
+        return {"labels": student.labels, "tagging": student.tagging}
+
+
+class DistilledAnswerModel(Distilled, AnswerModel):
+    """A model that finds answers and learns from a teacher; see `Distilled`."""
+
+    def _like(self, student):
+        return {"answering": student.answering}
+
+    def _wanted(self, logits, y):
+        possible = tf.cast(possible_tokens(y, tf.shape(logits)[1]), logits.dtype)
+        return tf.concat([logits, possible[..., None]], -1)
+
+
+_KINDS = {
+    TextClassifier: DistilledClassifier,
+    TokenClassifier: DistilledTokenClassifier,
+    AnswerModel: DistilledAnswerModel,
+}
 
 
 def distilled(student: TextModel, teacher: TextModel, **settings) -> Distilled:
     """Returns a model that trains as a student of a teacher; see `Distilled`."""
-    of_tokens = isinstance(student, TokenClassifier)
-    kind = DistilledTokenClassifier if of_tokens else DistilledClassifier
+    kind = next(made for kind, made in _KINDS.items() if isinstance(student, kind))
     return kind(student, teacher, **settings)
 
 

@@ -11,18 +11,18 @@ from kerasllm.models.encoder import build_task
 from kerasllm.models.layers import parts_of
 from kerasllm.models.new_classifier import bert_classifier, set_max_length
 from kerasllm.models.text_classifier import TextClassifier
-from kerasllm.models.token_classifier import TokenClassifier
 from kerasllm.models.token_head import TOKENS
+from kerasllm.models.token_model import TokenModel
 
 
 def student_of(
-    teacher: TextClassifier | TokenClassifier,
+    teacher: TextClassifier | TokenModel,
     layers: int,
     *,
     start: str = "even",
     dropout: float = 0.1,
     precision: str = "float32",
-) -> TextClassifier | TokenClassifier:
+) -> TextClassifier | TokenModel:
     """Builds a classifier of fewer layers from a trained one, with its weights and outputs.
 
     Args:
@@ -73,11 +73,11 @@ def student_of(
 
 def student_from(
     preset: str,
-    teacher: TextClassifier | TokenClassifier,
+    teacher: TextClassifier | TokenModel,
     *,
     dropout: float = 0.1,
     precision: str = "float32",
-) -> TextClassifier | TokenClassifier:
+) -> TextClassifier | TokenModel:
     """Builds a classifier from a pretrained model that reads the tokens of the teacher.
 
     It has the pooling and the outputs of the teacher, and a new head.
@@ -86,9 +86,9 @@ def student_from(
         PresetError: If the preset cannot be found, read or used for classification.
         RecipeError: If its tokens are not the teacher's.
     """
-    if isinstance(teacher, TokenClassifier):
+    if isinstance(teacher, TokenModel):
         options = {"pooling": TOKENS, "dropout": dropout, "precision": precision}
-        task = build_task(preset, len(teacher.labels), **options)
+        task = build_task(preset, teacher.task.num_outputs, **options)
         set_max_length(task, teacher.max_length)
         student = teacher.student(task)
     else:

@@ -66,6 +66,12 @@ STARTERS = {
         licence="CC BY 4.0",
         description="Posts with named entities of six types (WNUT-17): 3,394 and 1,009 sentences",
     ),
+    "questions": Starter(
+        files={"train": "questions_train.json.gz", "test": "questions_test.json.gz"},
+        label_names=None,
+        licence="MIT, CC BY-SA 3.0, CC BY 2.5",
+        description="Questions on sentences with their answers (QAMR): 6,787 and 1,969 questions",
+    ),
     "chat": Starter(
         files={"train": "chat_train.jsonl", "test": "chat_test.jsonl"},
         label_names=None,

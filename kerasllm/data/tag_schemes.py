@@ -179,7 +179,8 @@ def _lettered(words: TaggedWords, letters: set[str]) -> tuple[str, str]:
     by_begin = int(((letter == _BEGIN) & ~continues).sum())
     if by_inside > by_begin:
         return "iob1", f"{by_inside:,} entities begin with I-, {by_begin:,} with B-"
-    return "iob2", f"{by_begin:,} entities begin with B-" + (
+    begun = int((letter == _BEGIN).sum())
+    return "iob2", f"{begun:,} entities begin with B-" + (
         f", {by_inside:,} with I-" if by_inside else ""
     )
 

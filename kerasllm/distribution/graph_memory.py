@@ -154,6 +154,9 @@ class _Program:
         definition = self._op_def(node.op)
         operation = _Operation(node.op, definition.is_stateful)
         shapes = node.attr["_output_shapes"].list.shape
+        if node.op == "Const" and not shapes:
+            # One that a gradient takes from the forward pass.
+            shapes = [node.attr["value"].tensor.tensor_shape]
         position = 0
         for argument in definition.output_arg:
             for number, dtype in enumerate(_dtypes(argument, node.attr)):
@@ -182,7 +185,7 @@ class _Program:
     def _is_one_pass(self, node) -> bool:
         """Tells whether a call is one of element-wise work that XLA fuses."""
         body = self._functions[node.attr["f"].func.name].node_def
-        inside = {each.op for each in body}
+        inside = {each.op for each in body if not _is_sum(each)}
         return node.attr[_COMPILED].b and not inside & (_PRODUCTS | _CALLS | _CONDITIONALS | _LOOPS)
 
     def _largest(self, call: _Operation, name: str) -> int:
@@ -200,6 +203,13 @@ class _Program:
         state = [_Value(value.bytes, None) for value in loop.inputs]
         values = body.add(function.node_def, _bound(function, state))
         return _peak(body.operations, _results(function, values))
+
+
+def _is_sum(node) -> bool:
+    """Tells whether a product is one with a vector, of which XLA makes a sum of each row."""
+    shapes = node.attr["_output_shapes"].list.shape
+    sizes = shapes[0].dim if shapes else ()
+    return node.op == "MatMul" and len(sizes) == 2 and sizes[1].size == 1
 
 
 def _bound(function, inputs: Sequence[_Value]) -> dict[str, _Value]:

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from kerasllm.export.graph_tokenizer import GraphTokenizer, valid
-from kerasllm.export.graph_windows import GraphTexts, compute_in_windows
+from kerasllm.export.graph_windows import (
+    GraphPairs,
+    GraphTexts,
+    compute_in_windows,
+    cut_in_graph,
+)
 from kerasllm.export.token_rows import LONGEST_FIRST
 from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
 from kerasllm.tasks.task import Head
@@ -56,7 +61,8 @@ class GraphEncoder:
         self.functions = {"token_ids": self._token_ids_function()}
         if tokenizer is not None:
             texts = [tf.TensorSpec([None], tf.string, name=name) for name in head.texts]
-            of_texts = self.of_windows if head.of_texts else self.of_texts
+            windows = self.of_windows if len(head.texts) == 1 else self.of_pair_windows
+            of_texts = windows if head.of_texts else self.of_texts
             function = tf.function(of_texts, input_signature=texts, autograph=False)
             self.functions["serving_default"] = function
 
@@ -76,6 +82,25 @@ class GraphEncoder:
         room = self._max_length - tokenizer.special_tokens
         logits = compute_in_windows(ids, room, self._head.of_texts.stride, compute)
         return self._head.of_texts.make(GraphTexts(texts, starts, ends, logits))
+
+    def of_pair_windows(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Computes the outputs that `Head.of_texts` makes of pairs of texts, string `[batch]`."""
+        of_texts, tokenizer = self._head.of_texts, self._tokenizer
+        first, second = valid(first), valid(second)
+        asked = tokenizer.tokens(first)[:, : of_texts.first_length]
+        ids, starts, ends = tokenizer.tokens_with_spans(second)
+        room = self._max_length - tokenizer.pair_special_tokens - asked.row_lengths()
+        stride = room // 2 if of_texts.stride is None else tf.minimum(room, of_texts.stride)
+        windows = cut_in_graph(ids, room, tf.maximum(stride, 1))
+        rows, segments = tokenizer.joined(tf.gather(asked, windows.rows), windows.ids)
+        raw, _, _ = self._in_length_batches(rows, segments)
+        begin = tf.gather(asked.row_lengths(), windows.rows) + tokenizer.before_second
+        places = tf.ragged.range(begin, begin + windows.ids.row_lengths())
+        of_second = tf.gather(raw, places, batch_dims=1)
+        # No rows have no first token.
+        of_first = tf.gather(raw, tf.zeros_like(windows.rows), batch_dims=1)
+        found = GraphPairs(first, second, starts, ends, windows, of_first, of_second)
+        return of_texts.make(found)
 
     def of_texts(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes the outputs of texts, string `[batch]`; or of first and of second texts."""

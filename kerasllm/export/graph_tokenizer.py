@@ -112,6 +112,13 @@ class GraphTokenizer(abc.ABC):
             _first_of_rows(ids, count)
             for ids, count in zip((first, second), cut(*lengths, tf.cast(room, tf.int64)))
         )
+        return self.joined(first, second)
+
+    def joined(
+        self, first: tf.RaggedTensor, second: tf.RaggedTensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns the ids and the segments of pairs of rows, with the special tokens of pairs."""
+        start, end = _known(self.start_token_id), _known(self.end_token_id)
         left = _between(start, first, self.separator_ids)
         right = _between((), second, end)
         segments = [
@@ -119,6 +126,16 @@ class GraphTokenizer(abc.ABC):
             for ids, segment in ((left, 0), (right, self.second_segment))
         ]
         return tf.concat([left, right], axis=1), tf.concat(segments, axis=1)
+
+    @property
+    def before_second(self) -> int:
+        """How many special tokens of a pair come before its second text."""
+        return len(_known(self.start_token_id)) + len(self.separator_ids)
+
+    @property
+    def pair_special_tokens(self) -> int:
+        """How many special tokens a pair has."""
+        return self.before_second + len(_known(self.end_token_id))
 
     def _whole(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return self.tokens(valid(texts))

@@ -77,11 +77,18 @@ def _model(folder: Path):
         "ForCausalLM": transformers.AutoModelForCausalLM,
         "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
         "ForTokenClassification": transformers.AutoModelForTokenClassification,
+        "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
     }[kind]
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     if kind == "ForCausalLM":
         return lambda inputs: model(**inputs).logits[:, -1], True
+    if kind == "ForQuestionAnswering":
+        return lambda inputs: _starts_and_ends(torch, model(**inputs)), False
     return lambda inputs: model(**inputs).logits, False
+
+
+def _starts_and_ends(torch, outputs):
+    return torch.stack([outputs.start_logits, outputs.end_logits], -1)
 
 
 def _pooled(folder: Path):

@@ -50,8 +50,12 @@ from kerasllm.models.huggingface.encoder_layout import (
     encoder_family,
     head_tensors,
 )
-from kerasllm.models.huggingface.heads import assign_head
-from kerasllm.models.huggingface.stored import list_tensors
+from kerasllm.models.huggingface.heads import (
+    OF_SPANS,
+    TOKEN_HEADS,
+    assign_head,
+    read_token_head,
+)
 
 
 class Transformers(Format):
@@ -203,7 +207,8 @@ def _save_encoder_with_head(source: Source, folder: Path) -> None:
 def _head_tensors(source: Source) -> dict[str, Tensor]:
     """Returns the tensors of a head by transformers' names."""
     if source.head.per_token:
-        return tensors_of({_TOKEN_HEAD: (last_dense(source.model.task),)})
+        dense = TOKEN_HEADS[source.head.architecture]
+        return tensors_of({dense: (last_dense(source.model.task),)})
     return head_tensors(source.model.task)
 
 
@@ -215,10 +220,7 @@ def _read_back(source: Source, folder: Path) -> Callable:
     if source.head.architecture is None:
         return pooled_pass(read.backbone, *read_modules(folder))
     if source.head.per_token:
-        stored = {one.name: one.read() for one in list_tensors(folder) if _TOKEN_HEAD in one.name}
-        return token_pass(
-            read.backbone, stored[f"{_TOKEN_HEAD}.weight"].T, stored[f"{_TOKEN_HEAD}.bias"]
-        )
+        return token_pass(read.backbone, **read_token_head(folder))
     task = type(read)(
         backbone=read.backbone, num_classes=outputs, preprocessor=read.preprocessor
     )
@@ -257,7 +259,30 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-_TOKEN_HEAD = "classifier"
+# transformers 5 has no pipeline for it.
+_SPANS_USAGE = """\
+```python
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("./")
+model = AutoModelForQuestionAnswering.from_pretrained("./")
+question, context = {question!r}, {context!r}
+inputs = tokenizer(question, context, return_offsets_mapping=True, return_tensors="pt")
+offsets = inputs.pop("offset_mapping")[0]
+with torch.inference_mode():
+    outputs = model(**inputs)
+# The tokens of the context, and spans that do not end before they start.
+tokens = torch.tensor([one == 1 for one in inputs.sequence_ids()])
+scores = outputs.start_logits[0][:, None] + outputs.end_logits[0][None]
+scores = scores.masked_fill(~(tokens[:, None] & tokens[None]).triu(), -1e9)
+start, end = divmod(int(scores.argmax()), len(tokens))
+print(context[offsets[start][0] : offsets[end][1]])
+```
+
+A context that is longer than the model reads is cut here; `kerasllm` reads it in windows.
+`kerasllm` reads the folder too: as `model.preset` of a recipe.
+"""
 # What a pipeline must be told, by the kind of problem.
 _PIPELINE_OPTIONS = {
     "multi_label_classification": {"top_k": None},
@@ -283,6 +308,8 @@ generate({prompt}, max_new_tokens=64)
 
 def _encoder_usage(source: Source) -> str:
     head = source.head
+    if head.architecture == OF_SPANS:
+        return _SPANS_USAGE.format(question=head.example[0][0], context=head.example[0][1])
     example = {name: text for name, text in zip(("text", "text_pair"), head.example[0])}
     given = repr(example if len(head.texts) > 1 else example["text"])
     options = {} if head.per_token else {"truncation": True}

@@ -122,16 +122,16 @@ def _embed(architecture, weights, token_ids, place):
 def _places(architecture, weights, positions):
     """Returns what positions are made known with: `[rows, length, ...]`.
 
-    Cosines and sines that turn the heads, or what is added to the embeddings.
+    Cosines and signed sines that turn the heads, or what is added to the embeddings.
     """
     if not architecture.rotary:
         # A row that has ended continues with the others, and may go past the last position.
         known = weights["positions"].shape[0]
         return tf.gather(weights["positions"], tf.minimum(positions, known - 1))
     angles = tf.cast(positions, tf.float32)[:, :, None, None] * weights["frequencies"]
-    angles = tf.concat([angles, angles], -1)
-    dtype = architecture.dtype
-    return tf.cast(tf.cos(angles), dtype), tf.cast(tf.sin(angles), dtype)
+    cosine, sine = tf.cos(angles), tf.sin(angles)
+    both = tf.concat([cosine, cosine], -1), tf.concat([-sine, sine], -1)
+    return tuple(tf.cast(each, architecture.dtype) for each in both)
 
 
 def _blocks(architecture, weights, x, place, attend, rows, packed=False):
@@ -141,12 +141,15 @@ def _blocks(architecture, weights, x, place, attend, rows, packed=False):
     for block in weights["blocks"]:
         normed = _norm(architecture, block["attention_norm"], x)
         whole = tf.reshape(_dense(block["query_key_value"], normed, packed), shape)
-        query, key = whole[:, :, :heads], whole[:, :, heads : heads + shared]
+        # Together: for a token, operations take longer to start than to run.
+        turned = whole[:, :, : heads + shared]
         if "query_norm" in block:
-            query = _norm(architecture, block["query_norm"], query)
-            key = _norm(architecture, block["key_norm"], key)
+            query = _norm(architecture, block["query_norm"], turned[:, :, :heads])
+            key = _norm(architecture, block["key_norm"], turned[:, :, heads:])
+            turned = tf.concat([query, key], 2)
         if architecture.rotary:
-            query, key = _turned(query, *place), _turned(key, *place)
+            turned = _turned(turned, *place)
+        query, key = tf.split(turned, [heads, shared], 2)
         mixed = attend(query, key, whole[:, :, heads + shared :])
         mixed = tf.reshape(mixed, [-1, heads * architecture.head_size])
         x += _dense(block["attention_output"], mixed, packed)
@@ -188,7 +191,7 @@ def _sizes(tensor) -> list:
 
 def _turned(heads, cosine, sine):
     first, second = tf.split(heads, 2, -1)
-    return heads * cosine + tf.concat([-second, first], -1) * sine
+    return heads * cosine + tf.concat([second, first], -1) * sine
 
 
 def _norm(architecture, weights, x):

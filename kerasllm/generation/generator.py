@@ -58,6 +58,8 @@ class Generator:
         batch_size: As given.
         longest: As given, or as the backbone says.
         decoder: What computes the logits.
+        keeps_weights: Whether a copy of the weights as the processor's kernels read them is worth
+            its memory here.
 
     Example:
 
@@ -80,8 +82,9 @@ class Generator:
         self.decoder = decoder_for(task)
         xla = _xla_is_faster(task.backbone) if xla is None else xla
         large = task.backbone.count_params() > _LARGE
-        packed = _copies(self.decoder) if large and not xla and self.decoder.packs else 0
-        self._functions = Functions(self.decoder, xla, packed)
+        copies = _copies(self.decoder) if large and self.decoder.packs else 0
+        self.keeps_weights = copies > 0
+        self._functions = Functions(self.decoder, xla, 0 if xla else copies)
 
     @property
     def compilations(self) -> int:

@@ -28,6 +28,7 @@ from kerasllm.data.texts import checked_texts, is_pair
 from kerasllm.data.tokenizers import TokenizerJson, from_folder
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
+from kerasllm.models.accelerated.fused_decoder import FusedDecoder, can_fuse
 from kerasllm.models.arguments import as_arguments, check_freeze, check_lora, check_precision
 from kerasllm.models.decoder_forward import can_be_walked, hidden_states, logits
 from kerasllm.models.packed_files import pack_files, unpacked
@@ -280,8 +281,12 @@ class CausalLM(TextModel):
 
     def loss_and_outputs(self, x, y, share, training: bool = True):
         """Returns the loss, and whether each target was the most likely, `[rows, length]`."""
+        hidden = self._hidden(x, training)
+        if training and self._fused:
+            of_loss = {"loss": self.item_loss, "tokens": self.loss_tokens}
+            return self._fused.loss(hidden, y, share, **of_loss)
         return chunked_loss(
-            self._hidden(x, training),
+            hidden,
             y,
             share,
             head=self._logits,
@@ -497,13 +502,21 @@ class CausalLM(TextModel):
     def _logits(self, hidden):
         return logits(self.backbone, hidden)
 
+    def fuse(self) -> FusedDecoder | None:
+        """Returns what computes the layers in training on a CPU; `None` for other families."""
+        return FusedDecoder(self.backbone) if can_fuse(self.backbone) else None
+
     def _hidden(self, inputs, training):
+        token_ids, segment_ids = inputs["token_ids"], inputs.get("segment_ids")
+        rematerialize = self.rematerialize and bool(training)
+        if training and self._fused:
+            return self._fused(token_ids, segment_ids, rematerialize=rematerialize)
         return hidden_states(
             self.backbone,
-            inputs["token_ids"],
-            inputs.get("segment_ids"),
+            token_ids,
+            segment_ids,
             training=bool(training),
-            rematerialize=self.rematerialize and bool(training),
+            rematerialize=rematerialize,
         )
 
     def _ids_of(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

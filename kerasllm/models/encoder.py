@@ -31,6 +31,7 @@ from kerasllm.models.heads import (
     load_pooled,
 )
 from kerasllm.models.huggingface.heads import (
+    OF_SPANS,
     assign_head,
     dropouts,
     has_head,
@@ -137,7 +138,7 @@ def load_token_task(folder: str | Path, precision: str | None = None) -> TokenHe
 
     Args:
         folder: A folder that `save_task` wrote, or one in Hugging Face's layout with a head for
-            the classification of tokens.
+            the classification of tokens, or for spans that answer questions.
         precision: A Keras dtype policy. Defaults to `None`: `"float32"`.
 
     Raises:
@@ -343,11 +344,13 @@ def _load_with_head(folder: Path, precision: str) -> keras_hub.models.TextClassi
 
 def _token_task_of_huggingface(folder: Path, precision: str) -> TokenHead:
     config = huggingface.read_config(folder / huggingface.CONFIG)
-    names = tag_names(config, str(folder / huggingface.CONFIG))
+    outputs = 2
+    if not has_head(folder, OF_SPANS):
+        outputs = len(tag_names(config, str(folder / huggingface.CONFIG)))
     dropout, head_dropout = dropouts(config)
     with reading(folder, "an encoder with a head on every token"):
         loaded = _load(folder, dropout, precision)
-        task = _add_head(loaded, len(names), head_dropout, folder, TOKENS)
+        task = _add_head(loaded, outputs, head_dropout, folder, TOKENS)
         assign_token_head(task, read_token_head(folder))
     check_finite(task, folder)
     longest = longest_text(folder)

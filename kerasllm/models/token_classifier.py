@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,32 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_hub
 import numpy as np
-import tensorflow as tf
 
 from kerasllm.data.dataset import Dataset
 from kerasllm.data.labels import FILE_NAME, Labels
 from kerasllm.data.rows import Rows
 from kerasllm.data.tag_schemes import TagSet
-from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
+from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.data.word_windows import stride_of
 from kerasllm.data.words import Joins
 from kerasllm.errors import DataError
 from kerasllm.json_files import read_json_file
 from kerasllm.models import presets
-from kerasllm.models.accelerated.fused_encoder import FusedEncoder, can_fuse
-from kerasllm.models.accelerated.packed_encoder import PackedEncoder, can_pack
-from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.encoder import load_token_task, save_task
 from kerasllm.models.huggingface import CONFIG, is_huggingface, read_config
 from kerasllm.models.huggingface.heads import OF_TOKENS, has_head, read_token_head, tag_names
-from kerasllm.models.layers import walk
-from kerasllm.models.text_model import TextModel, check_inputs
 from kerasllm.models.token_head import TokenHead, has_token_head, read_head
+from kerasllm.models.token_model import TokenModel
 from kerasllm.signing import trust
 from kerasllm.training.losses import SoftenedKLDivergence
-from kerasllm.training.precision import only_cpus
 
 TAGGING = "tagging.json"
 """The file beside a model that says how it reads texts: what a word is, and how windows move."""
@@ -91,7 +83,7 @@ class Tagging:
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
-class TokenClassifier(TextModel):
+class TokenClassifier(TokenModel):
     """An encoder with a tag for each word, its tokenizer, and what its tags mean.
 
     It is trained as a run, by `kerasllm.finetune` or the command; `tag` finds spans in texts.
@@ -110,9 +102,6 @@ class TokenClassifier(TextModel):
     ```
     """
 
-    learning_rate = 1e-4
-    prediction_batch = 64
-
     def __init__(
         self,
         task: TokenHead,
@@ -121,10 +110,8 @@ class TokenClassifier(TextModel):
         tagging: Tagging | None = None,
         **kwargs,
     ):
-        super().__init__(task, **kwargs)
+        super().__init__(task, tokenizer, **kwargs)
         self._labels = labels
-        self._tokenizer = tokenizer
-        self._packed = None
         self.tagging = tagging or Tagging()
 
     @property
@@ -138,78 +125,9 @@ class TokenClassifier(TextModel):
         return TagSet(self._labels.names, self.tagging.scheme)
 
     @property
-    def preprocessor(self) -> keras_hub.models.TextClassifierPreprocessor:
-        """KerasHub's preprocessor: makes token ids of texts, padded to `max_length`."""
-        return self.task.preprocessor
-
-    @property
-    def backbone(self) -> keras_hub.models.Backbone:
-        """The encoder below the head."""
-        return self.task.backbone
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens of a window, special tokens included."""
-        return self.task.preprocessor.sequence_length
-
-    @property
     def stride(self) -> int:
         """How many tokens a window over a long text moves on."""
         return stride_of(self.tokenizer, self.max_length, self.tagging.stride)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the preset, which gives the reference's ids in bulk."""
-        return self._tokenizer or from_keras_hub(self.task.preprocessor.tokenizer)
-
-    @property
-    def pad_to(self) -> None:
-        """`None`: batches may have any length."""
-        return None
-
-    @property
-    def packed(self) -> tf.types.experimental.PolymorphicFunction | None:
-        """The padding-free forward pass, or `None` where the model has none.
-
-        It takes the inputs, each int32 `[rows, length]`, and the rows' lengths, int32 `[rows]`, and
-        returns the outputs of all real tokens.
-        """
-        if self.distribute_strategy.num_replicas_in_sync > 1 or not only_cpus():
-            return None
-        if not can_pack(self.task):
-            return None
-        weights, known = self.task.weights, self._packed and self._packed[0]
-        # Quantizing it gives it others.
-        if not known or len(known) != len(weights) or not all(map(operator.is_, weights, known)):
-            ids = tf.TensorSpec([None, None], tf.int32)
-            signature = [dict.fromkeys(self.task.input, ids), tf.TensorSpec([None], tf.int32)]
-            function = tf.function(
-                PackedEncoder(self.task), input_signature=signature, autograph=False
-            )
-            self._packed = (list(weights), function)
-        return self._packed[1]
-
-    @cached_property
-    def forward(self) -> tf.types.experimental.PolymorphicFunction:
-        """The forward pass, traced once for all shapes: inputs to `[rows, length, outputs]`."""
-        spec = tf.TensorSpec([None, None], tf.int32)
-        return tf.function(
-            lambda inputs: self(inputs, training=False),
-            input_signature=[dict.fromkeys(self.input_names, spec)],
-            autograph=False,
-        )
-
-    def fuse(self) -> FusedEncoder | None:
-        """Returns what computes the outputs in training on a CPU; `None` for other families."""
-        return FusedEncoder(self.task) if can_fuse(self.task) else None
-
-    def call(self, inputs, training=None):
-        return super().call(self.prepare_inputs(inputs), training=training)
-
-    def prepare_inputs(self, x):
-        """Returns inputs as numbers: a mask may be given as bool, as KerasHub makes it."""
-        check_inputs(x, self.input_names)
-        return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
 
     def tag(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Finds spans in texts.
@@ -235,13 +153,6 @@ class TokenClassifier(TextModel):
 
     def predict_texts(self, texts: Sequence[Any], callbacks: keras.callbacks.CallbackList):
         raise ValueError("The outputs of texts differ in length: `model.tag(texts)` finds spans.")
-
-    def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
-        return self.encode(None)
-
-    @property
-    def has_adapters(self) -> bool:
-        return any(map(is_frozen, walk([self.task])))
 
     def distillation_loss(self, temperature: float) -> keras.losses.Loss:
         """Returns the loss that makes the outputs of tokens those of a teacher.

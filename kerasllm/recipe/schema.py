@@ -199,8 +199,11 @@ def problems(
 def _misfit(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeError:
     """Returns the error for a value that its key does not take."""
     field = key
-    while field not in known:  # an item of a list, an entry of a mapping of labels
+    while field and field not in known:  # an item of a list, an entry of a mapping of labels
         field = field[:-1]
+    if not field:
+        # Of what is no text at all, the schema does not say which.
+        return RecipeError("a key of the recipe is no valid Unicode: it holds half a character")
     value = written.value_of(key)
     expected = known[field].expected if field == key else known[field].expected_inside
     near = difflib.get_close_matches(str(value).lower(), known[field].choices, 1, _NEAR)

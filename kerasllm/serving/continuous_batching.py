@@ -35,8 +35,8 @@ from kerasllm.generation.settings import GenerationSettings
 
 # Slots of the cache that are free after it was copied: it is copied once in so many tokens.
 _FREE_SLOTS = 64
-# The fewest tokens that a prompt is padded to.
-_SHORTEST = 16
+# The fewest tokens that a prompt is padded to; the sizes above are multiples of it.
+_SHORTEST = 8
 # Prompt tokens, padding included, that are read at once: open answers wait meanwhile.
 _PROMPT_TOKENS = 512
 
@@ -79,7 +79,7 @@ class Decoding(Protocol):
 def decoding_for(generator: Generator) -> Decoding:
     """Returns the fastest way to write several answers with a model."""
     if isinstance(generator.decoder, ReadDecoder):
-        return TogetherDecoding(generator.decoder)
+        return TogetherDecoding(generator.decoder, packed=generator.keeps_weights)
     return InTurnDecoding(generator)
 
 
@@ -145,10 +145,13 @@ class TogetherDecoding:
 
     Args:
         decoder: What computes logits.
+        packed: Whether the matrices are kept as the processor's kernels read them: as much memory
+            again, and weights that change are not seen. Defaults to `False`.
     """
 
-    def __init__(self, decoder: ReadDecoder):
+    def __init__(self, decoder: ReadDecoder, packed: bool = False):
         self._decoder = decoder
+        self._packed = packed
         self._rows: list[_Row] = []
         self._cache = None
         weights = tf.nest.map_structure(_spec, decoder.weights)
@@ -166,7 +169,7 @@ class TogetherDecoding:
         """See `Decoding.at_once`."""
         longest = 0
         for count, prompt in enumerate(prompts, start=1):
-            longest = max(longest, size_holding(len(prompt), _SHORTEST))
+            longest = max(longest, _width(len(prompt)))
             if count > 1 and size_holding(count) * longest > _PROMPT_TOKENS:
                 return count - 1
         return len(prompts)
@@ -177,7 +180,7 @@ class TogetherDecoding:
         padded = _padded(new)
         lengths = [len(row.asked.prompt) for row in padded]
         # The padding of a prompt follows it, where it is not seen, and is overwritten.
-        prompts = np.zeros((len(padded), size_holding(max(lengths), _SHORTEST)), np.int32)
+        prompts = np.zeros((len(padded), _width(max(lengths))), np.int32)
         for prompt, row in zip(prompts, padded):
             prompt[: len(row.asked.prompt)] = row.asked.prompt
         token, cache = self._read(
@@ -239,8 +242,15 @@ class TogetherDecoding:
 
     def _read_tokens(self, weights, cache, tokens, positions, choice):
         nothing = tf.zeros_like(positions)
-        logits, cache = self._decoder.step(weights, cache, tokens, positions, 0, nothing)
+        logits, cache = self._decoder.step(
+            weights, cache, tokens, positions, 0, nothing, self._packed
+        )
         return _chosen(logits, *choice), cache
+
+
+def _width(tokens: int) -> int:
+    """Returns what prompts are padded to: to read padding takes as long as to read tokens."""
+    return size_holding(tokens, _SHORTEST, steps=4)
 
 
 def _padded(rows: Sequence, beside: int = 0) -> list:

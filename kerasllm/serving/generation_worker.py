@@ -17,7 +17,7 @@ from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.model_thread import ModelThread
 from kerasllm.serving.refusal import too_many_wait
 
-_ANSWERS = 16
+_ANSWERS = 32
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +96,7 @@ class Writer(ModelThread):
     Args:
         generator: The model.
         metrics: What is computed is counted there.
-        most_answers: The most answers that are written together. `None`: 16.
+        most_answers: The most answers that are written together. `None`: 32.
         most_waiting: The most requests that wait.
     """
 

@@ -14,7 +14,7 @@ class Limits:
     Args:
         body: The most bytes of a request's body. Defaults to `1_000_000`.
         instances: The most instances of a request. Defaults to `1024`.
-        batch: The most rows that are computed together. Defaults to `None`: 64 instances, or 16
+        batch: The most rows that are computed together. Defaults to `None`: 64 instances, or 32
             answers of a language model.
         queue: The most requests that wait. Defaults to `256`.
         tokens: The most tokens of an answer. Defaults to `1024`.

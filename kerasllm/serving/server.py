@@ -93,6 +93,7 @@ class Server(uvicorn.Server):
     ):
         # Nothing of a request is logged: texts and keys are the clients' own.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -142,3 +143,8 @@ class Server(uvicorn.Server):
         if now - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = now
             _log.error("Connections wait or are lost: %s", error)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Leaves the tracebacks of answers out that were broken off at the end; a line tells of them."""
+    return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)

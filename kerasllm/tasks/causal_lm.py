@@ -500,7 +500,7 @@ class CausalLanguageModelling(Task):
         model.adapters.conversational = model.conversational
         with whole_folder(run.adapter) as folder:
             model.adapters.save(folder, base_name=recipe.model.preset)
-        merged = load_causal_lm(recipe.model.preset)
+        merged = load_causal_lm(recipe.model.preset, tokenizer=model.tokenizer)
         merged.chat_template = model.chat_template
         merged.conversational = model.conversational
         load_adapter(merged.backbone, run.adapter, quantize=recipe.model.quantize).merge()

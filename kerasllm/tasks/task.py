@@ -96,12 +96,15 @@ class Evaluation:
         decisions: What it predicted for each row, an array that two models can be compared by;
             `None` where nothing is decided. Defaults to `None`.
         rows: What is written of each row where the user asks for a file. Defaults to none.
+        document: Returns what a `.json` file holds, where the user asks for one; see
+            `Task.writes_document`. Defaults to `None`.
     """
 
     metrics: dict[str, Any]
     outputs: Any
     decisions: np.ndarray | None = None
     rows: Sequence[Mapping[str, Any]] = ()
+    document: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ class PredictOptions:
         encoding: Encoding of the files' text.
         delimiter: What separates the fields of csv and tsv files.
         abstain_below: The probability below which no label is given.
+        question: A question, to be answered from `context`.
+        context: The text that may hold the answer.
+        n_best: How many answers are told of each question.
     """
 
     text: str | None = None
@@ -165,6 +171,9 @@ class PredictOptions:
     encoding: str | None = None
     delimiter: str | None = None
     abstain_below: float | None = None
+    question: str | None = None
+    context: str | None = None
+    n_best: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,17 +183,20 @@ class TextOutputs:
     Attributes:
         make: Makes the named outputs, each with an entry for every text, of a
             `kerasllm.export.graph_windows.GraphTexts`: the texts, where their tokens stand, and
-            what the model computes of each.
-        stride: How many tokens a window over a long text moves on.
+            what the model computes of each; or for every pair of texts of a `GraphPairs`.
+        stride: How many tokens a window over a long text, or over the second text of a pair, moves
+            on; `None`: half of the room for it.
         described: What each output is, in words, by its name. Defaults to nothing.
         reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
             none.
+        first_length: The most tokens of the first text of a pair. Defaults to `None`.
     """
 
     make: Callable[[Any], dict[str, Any]]
-    stride: int
+    stride: int | None
     described: Mapping[str, str] = field(default_factory=dict)
     reading: Sequence[str] = ()
+    first_length: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,6 +402,8 @@ class Task(abc.ABC):
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
+        writes_document: Whether `kerasllm evaluate --output` writes a `.json` file besides `.jsonl`;
+            see `Evaluation.document`. Defaults to `False`.
         text_suffixes: The suffixes of files of text, such as `.conll`, that predictions can be
             written to; see `text`. Defaults to none.
         generates: Whether its models write text. Defaults to `False`.
@@ -411,6 +425,7 @@ class Task(abc.ABC):
     sliced: ClassVar[bool] = True
     older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
+    writes_document: ClassVar[bool] = False
     text_suffixes: ClassVar[tuple[str, ...]] = ()
     generates: ClassVar[bool] = False
     opens_presets: ClassVar[bool] = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from kerasllm.errors import RecipeError
+from kerasllm.errors import DataError, RecipeError
 from kerasllm.plurals import counted
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
@@ -375,6 +376,17 @@ class TokenClassification(Task):
             tables.append(per_class_table(report))
             tables.append(ConfusionTable(report["confusion_matrix"], report["confused"]))
         return tables
+
+    def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
+        try:
+            return super().source(trained, spec, options)
+        except DataError:
+            if options.text is not None or trained.recipe.data.text is None:
+                raise
+        # What the recipe names may be a key of words, and the files to predict for hold texts.
+        data = trained.recipe.data.model_copy(update={"text": None})
+        recipe = trained.recipe.model_copy(update={"data": data})
+        return super().source(dataclasses.replace(trained, recipe=recipe), spec, options)
 
     def predict(
         self,

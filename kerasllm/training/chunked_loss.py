@@ -39,7 +39,7 @@ def chunked_loss(
             is 0 the target does not matter.
         head: Gives the logits, float32 `[tokens, vocabulary]`, of hidden states `[tokens, width]`.
         loss: A Keras loss on logits whose reduction is `"sum"`.
-        variables: The head's variables that train. Defaults to `()`: none.
+        variables: Variables that train, of which the head has some. Defaults to `()`: none.
         tokens: How many tokens a piece has.
 
     Returns:
@@ -51,6 +51,8 @@ def chunked_loss(
         has the same aim; here the pieces are cut along the tokens.
     """
     values = [variable.value for variable in variables]
+    # Those of them that the head has, known when it was traced.
+    own = []
 
     def of_piece(hidden, y, share):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -59,16 +61,19 @@ def chunked_loss(
             piece = loss(y, logits, sample_weight=share)
         gradients = tape.gradient(piece, [hidden, *values])
         correct = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32)
-        return piece, correct, gradients[0], [tf.convert_to_tensor(g) for g in gradients[1:]]
+        pairs = zip(values, gradients[1:], strict=True)
+        found = {value.ref(): tf.convert_to_tensor(g) for value, g in pairs if g is not None}
+        own[:] = found
+        return piece, correct, gradients[0], list(found.values())
 
     @tf.custom_gradient
     def computed(flat):
-        total, correct, of_hidden, of_values = _in_pieces(of_piece, flat, y, share, tokens)
+        total, correct, of_hidden, of_values = in_pieces(of_piece, flat, y, share, tokens)
 
         def gradient(upstream, _, variables=None):
             by_variable = {
-                value.ref(): upstream * tf.cast(g, upstream.dtype)
-                for value, g in zip(values, of_values, strict=True)
+                reference: upstream * tf.cast(g, upstream.dtype)
+                for reference, g in zip(own, of_values, strict=True)
             }
             of_flat = tf.cast(upstream, flat.dtype) * of_hidden
             if variables is None:
@@ -112,12 +117,22 @@ def chunked_scores(
     shape = tf.shape(y)
     flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
     targets = tf.reshape(y, [-1])
-    _, correct, each, _ = _in_pieces(of_piece, flat, targets, targets, tokens)
+    _, correct, each, _ = in_pieces(of_piece, flat, targets, targets, tokens)
     return tf.reshape(each, shape), tf.reshape(correct, shape)
 
 
-def _in_pieces(of_piece, hidden, y, share, tokens: int):
-    """Returns loss, hits and gradients of all tokens, computed so many at a time."""
+def in_pieces(of_piece: Callable, hidden, y, share, tokens: int):
+    """Returns loss, hits and gradients of all tokens, computed so many at a time.
+
+    Args:
+        of_piece: Gives these of some tokens, by their hidden states, targets and shares: the loss,
+            a scalar, hits `[tokens]`, the gradient of the hidden states, and a list of others,
+            which are summed.
+        hidden: float `[tokens, width]`.
+        y: int32 `[tokens]`.
+        share: float32 `[tokens]`.
+        tokens: The most tokens of a piece.
+    """
     count = hidden.shape[0]
     if count is not None and count <= tokens:
         return of_piece(hidden, y, share)

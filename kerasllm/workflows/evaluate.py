@@ -8,7 +8,7 @@ from pathlib import Path
 from kerasllm.errors import CommandError
 from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
-from kerasllm.run import write_text
+from kerasllm.run import write_json, write_text
 from kerasllm.storage import told
 from kerasllm.tasks.task import EvaluateOptions
 from kerasllm.workflows.report import Report
@@ -39,7 +39,8 @@ def evaluate(
         data: A file, a glob or `starter:NAME`, or a list of these. Defaults to `None`: the run's
             own test data.
         adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
-        output: A `.jsonl` file for what was measured of each row. Defaults to `None`.
+        output: A `.jsonl` file for what was measured of each row; of some tasks also a `.json` file,
+            such as the answers to questions. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
         **options: See `kerasllm.tasks.task.EvaluateOptions`: `text`, `text_pair`, `label`,
             `on_bad_row`, `stride`, `max_length`, `chat_template`, `template`. Those that are not
@@ -70,7 +71,7 @@ def evaluate(
     trained = source if isinstance(source, Trained) else open_trained(source)
     task = trained.task
     _refuse_others({**options, "adapter": adapter, "output": output}, task)
-    _check_output(output)
+    _check_output(output, task)
     if data is None:
         data = trained.test_data()
         named = data if isinstance(data, str) else ", ".join(data)
@@ -84,7 +85,9 @@ def evaluate(
             report.line(remark)
         busy.update(f"evaluating on {counted(len(rows), 'row')}")
         found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
-    if output:
+    if output and Path(output).suffix == ".json":
+        write_json(Path(output), found.document())
+    elif output:
         write_text(Path(output), "".join(json.dumps(row) + "\n" for row in found.rows))
     skipped = getattr(rows, "skipped", 0)
     counts = {"skipped_rows": skipped} if skipped or options.get("on_bad_row") == "skip" else {}
@@ -102,14 +105,15 @@ def _refuse_others(options: dict, task) -> None:
             )
 
 
-def _check_output(output: str | Path | None) -> None:
+def _check_output(output: str | Path | None, task) -> None:
     if output is None:
         return
     path = Path(output)
-    if path.suffix != ".jsonl" or path.is_dir():
+    suffixes = (".jsonl", ".json") if task.writes_document else (".jsonl",)
+    if path.suffix not in suffixes or path.is_dir():
         raise CommandError(
-            "What was measured of each row is written to a .jsonl file",
+            f"What was measured of each row is written to a {' or '.join(suffixes)} file",
             where=str(output),
-            fix="end --output with .jsonl",
+            fix=f"end --output with {' or '.join(suffixes)}",
         )
     make_folder_of(path)

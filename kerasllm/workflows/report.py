@@ -53,6 +53,7 @@ _VALIDATED = {
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",
     "accuracy": "accuracy",
+    "exact_match": "exact match",
     "f1": "F1",
     "token_accuracy": "token accuracy",
     "macro_f1": "macro F1",

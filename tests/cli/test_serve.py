@@ -4,15 +4,20 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from kerasllm.serving.server import bind
 from kerasllm.workflows.serve import KEY_VARIABLE, read_key
+from tests.serving.running import Client
 
 
 def test_a_server_says_where_it_is_and_ends_well(toy_run):
@@ -44,6 +49,57 @@ def test_a_server_says_where_it_is_and_ends_well(toy_run):
         process.kill()
     assert process.returncode == 0
     assert "the-secret" not in "".join(lines) + out + err and "Traceback" not in err
+
+
+_FOR_EVER = """{% for a in range(99999) %}{% for b in range(99999) %}{% if false %}x{% endif %}\
+{% endfor %}{% endfor %}{{ messages[0].content }}"""
+
+
+@pytest.mark.slow
+def test_a_language_model_ends_within_its_grace_period(toy_language_model, tmp_path):
+    """While a template renders for ever, nobody reads a long stream, and headers do not come."""
+    run = tmp_path / "run"
+    shutil.copytree(toy_language_model, run)
+    folder = run / "model" / "huggingface"
+    folder.mkdir(exist_ok=True)
+    (folder / "chat_template.jinja").write_text(_FOR_EVER, encoding="utf-8")
+    (run / "model" / "SHA256SUMS").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "kerasllm", "serve", str(run), "--port", "0", "--grace", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    chat = {"messages": [{"role": "user", "content": "Hello"}]}
+    stream = {"prompt": ["It was"] * 1000, "max_tokens": 20, "stream": True}
+    try:
+        client = Client(process.stdout.readline().split()[-1])
+        with ExitStack() as connections:
+            for path, body in (("chat/completions", chat), ("completions", stream)):
+                sent = json.dumps(body).encode()
+                head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}"
+                connection = connections.enter_context(client.connect())
+                connection.sendall(head.encode() + b"\r\n\r\n" + sent)
+            connections.enter_context(client.connect()).sendall(b"POST /v1")
+            time.sleep(1)
+            # None of them holds up another.
+            assert "/v1/chat/completions" in client.get("/openapi.json").json["paths"]
+            assert client.get("/health").status == 200
+            assert client.post("/v1/completions", {"prompt": "It", "max_tokens": 2}).status == 200
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0 and time.monotonic() - began < 6
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["toy_language_model", "toy_run"])
+def test_the_memory_of_a_server_does_not_grow(request, model):
+    run = str(request.getfixturevalue(model))
+    command = [sys.executable, "-m", "benchmarks.serve_memory", "--run", run]
+    command += ["--most-words", "10", "--requests", "3000"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_port_that_is_taken_is_refused(kerasllm, toy_run):

@@ -74,7 +74,7 @@ def test_a_strategy_changes_nothing(strategy, reference, tmp_path):
     check(run_under(strategy, MODULE, tmp_path), reference)
 
 
-def test_a_strategy_changes_nothing_for_fused_encoders(tmp_path):
+def test_a_strategy_changes_nothing_for_fused_layers(tmp_path):
     reference = run_under("one_device", FUSED, tmp_path)
     losses = reference["accumulate=1/losses"]
     assert losses[-1] < 0.8 * losses[0]

@@ -32,6 +32,8 @@ REFUSED = {
     "many layers": "task: causal_lm\nmodel: {layers: 1000000000000}\ndata: {train: a.txt}\n",
     "no layers": "task: causal_lm\nmodel: {layers: 0}\ndata: {train: a.txt}\n",
     "half a pair": BASE + 'data2: "\\ud800"\n',
+    "half a pair as a key": BASE + '"\\ud800": 1\n',
+    "half a pair as an inner key": BASE + 'training: {"\\ud800": 1}\n',
     "python": BASE + "x: !!python/object/apply:os.system ['echo hi > owned']\n",
     "infinity": BASE + "training: {learning_rate: .inf}\n",
     "two documents": BASE + "---\n" + BASE,

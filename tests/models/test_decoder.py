@@ -12,7 +12,7 @@ import sentencepiece
 from kerasllm.data.starters import find_starter
 from kerasllm.data.tokenizers import train_byte_level_bpe
 from kerasllm.errors import PresetError
-from kerasllm.models import decoders
+from kerasllm.models import decoder, decoders
 from kerasllm.models.decoder import can_pack, gpt_causal_lm, load_causal_lm, load_text_side
 from kerasllm.recipe import load
 from kerasllm.run import Run
@@ -141,7 +141,11 @@ def test_a_preset_of_keras_hub_trains_on_and_is_measured(tmp_path, book, monkeyp
         "training.sample_every": None,
     }
     recipe = load("gpt_continue", [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    read, own = [], decoder._load_text_side
+    monkeypatch.setattr(decoder, "_load_text_side", lambda *each: read.append(each) or own(*each))
     run = finetune(recipe, name="gpt_continue", output=tmp_path / "run").path
+    # It takes more than a second of a large vocabulary.
+    assert len(read) == 1
     before = evaluate(tmp_path / "preset", str(tmp_path / "book.txt"), max_length=32)
     after = evaluate(run, str(tmp_path / "book.txt"))
     assert after["loss"] < before["loss"] - 0.3

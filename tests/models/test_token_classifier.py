@@ -9,18 +9,22 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kerasllm import recipe as recipes
 from kerasllm.compression.distill import distilled
+from kerasllm.compression.quantize import quantize
 from kerasllm.compression.student import student_of
 from kerasllm.data.labels import Labels
 from kerasllm.data.rows import TokensInMemory
 from kerasllm.data.words import Joins
 from kerasllm.errors import PresetError
+from kerasllm.evaluation.tagged_words import mistakes_in
 from kerasllm.export.graph_encoder import GraphEncoder
 from kerasllm.export.graph_word_piece import GraphWordPiece
 from kerasllm.models.encoder import build_task, is_trained, load_task
 from kerasllm.models.token_classifier import Tagging, TokenClassifier, trained_head
 from kerasllm.models.token_outputs import token_logits
-from kerasllm.tasks.task import find
+from kerasllm.recipe.compression import Quantization
+from kerasllm.tasks.task import EvaluateOptions, find
 
 NAMES = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 JOINS = Joins.learn([["it", "'s", "3.5", "@x"]])
@@ -140,6 +144,30 @@ def test_a_graph_knows_where_tokens_stand(model, graph_tokenizer):
         assert np.stack([found[1][row], found[2][row]], 1).tolist() == spans.tolist()
 
 
+def test_each_word_is_measured_once_and_unknown_types_are_missed(model, tmp_path):
+    file = tmp_path / "a.conll"
+    words = [("the", "O"), ("film", "B-X"), ("was", "O"), ("dull", "B-Z"), ("actor", "I-Z")]
+    content = "".join(f"{word}\t{tag}\n" for word, tag in words * 9) + "\nbad\tB-Y\n"
+    file.write_text(content, encoding="utf-8")
+    task = find("token_classification")
+    recipe = recipes.load("ner", [f"data.train={file}"])
+    rows, remarks = task.rows(model, str(file), recipe, EvaluateOptions(), lambda text: None)
+    assert len(rows) > 2 and any("B-Z, I-Z" in one for one in remarks)
+    found = task.evaluate(model, rows)
+    metrics = found.metrics
+    assert (metrics["words"], metrics["sentences"], metrics["truncated_words"]) == (46, 2, 0)
+    assert metrics["entities"] == 19 and metrics["per_class"]["Z"]["recall"] == 0
+    assert len(found.decisions) == 46
+    told = list(found.rows)
+    assert told[0]["tokens"][:5] == [word for word, _ in words] and len(told[0]["tags"]) == 45
+    assert told[0]["tags"][:5] == [tag for _, tag in words]
+    # What is predicted for the sentence is what is measured, long as it is.
+    text = " ".join(told[0]["tokens"])
+    assert model.tag([text])[0]["tags"] == told[0]["predicted"]
+    for one in mistakes_in(rows, found, model.tags, 5):
+        assert one["where"].startswith(f"{file}:") and one["text"] in (text, "bad")
+
+
 def test_outputs_are_those_of_keras_hub_for_each_token(model):
     random = np.random.default_rng(1)
     lengths = [5, 1, 12, 7]
@@ -217,6 +245,17 @@ def test_a_student_learns_from_a_teacher(model):
     losses = history.history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert spans_of(student, TEXTS[:1]) is not None
+
+
+def test_it_is_quantized_and_opens_again(toy_preset, tmp_path):
+    model = made(toy_preset)
+    expected = model.tag(TEXTS[:1])[0]["tags"]
+    quantize(model.task.backbone, Quantization(method="int8"))
+    model.save_to_preset(tmp_path)
+    again = TokenClassifier.from_preset(tmp_path)
+    assert again.packed is not None
+    found = again.tag(TEXTS[:1])[0]["tags"]
+    assert sum(map(str.__eq__, found, expected)) >= len(expected) - 1
 
 
 def test_python_says_how_it_trains(model):

@@ -163,6 +163,12 @@ def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
             where=path,
             fix="write the data to a file first",
         )
+    if os.path.islink(path):
+        raise DataError(
+            f"This is a link to {os.readlink(path)!r}, which leads to nothing",
+            where=path,
+            fix="name the file itself",
+        )
     if magic := re.search(r"[*?\[]", path):
         folder = path[: path.rfind("/", 0, magic.start()) + 1]
         matches = dict.fromkeys(_expanded(path))

@@ -20,7 +20,7 @@ from kerasllm.runtime.stable_names import stable_names
 
 _BITS = 32
 # Odd, and far from each other: no two of a tensor's places get numbers that are alike.
-_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F)
+_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D)
 
 
 def fused(function: Callable) -> Callable:
@@ -65,6 +65,22 @@ def fused(function: Callable) -> Callable:
     return lambda *arguments: call(*map(tf.convert_to_tensor, arguments))
 
 
+def compiled(function: Callable, name: str) -> Callable:
+    """Returns a function that XLA compiles, once a shape, and that has no gradient.
+
+    Args:
+        function: Takes and returns tensors. It reads no variable.
+        name: Letters, digits and underscores.
+    """
+    traced = tf.function(function, jit_compile=True, autograph=False)
+
+    def call(*arguments):
+        with stable_names(name):
+            return traced(*arguments)
+
+    return call
+
+
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Sets a share of the elements to 0, and scales the others up; for use in a fused function.
 
@@ -73,7 +89,7 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     batch that is padded to another length the same elements are dropped.
 
     Args:
-        x: A tensor of a floating dtype, of four dimensions at most.
+        x: A tensor of a floating dtype, of six dimensions at most.
         rate: The share, from 0 to below 1.
         seed: uint32 `[2]`; the same one drops the same elements.
 
@@ -129,10 +145,28 @@ def softmax(x: tf.Tensor) -> tf.Tensor:
 def _places(x: tf.Tensor) -> tf.Tensor:
     """Returns a number for each place, the same one in tensors of other sizes."""
     found, shape = tf.constant(0, tf.uint32), tf.shape(x)
-    for axis, factor in zip(range(x.shape.rank), _FACTORS, strict=False):
+    for axis, factor in zip(range(x.shape.rank), _FACTORS[: x.shape.rank], strict=True):
         along = tf.cast(tf.range(shape[axis]), tf.uint32) * tf.constant(factor, tf.uint32)
         found += tf.reshape(along, [-1] + [1] * (x.shape.rank - 1 - axis))
     return found
+
+
+def halved(x: tf.Tensor, add: Callable, times: int) -> tf.Tensor:
+    """Returns a tensor with its last axis folded, so that less is left to reduce, in a program.
+
+    XLA reduces an axis in order, one element at a time; halves are added in vectors.
+
+    Args:
+        x: `[..., size]`, of a known size. It is folded as long as that is even.
+        add: Takes two halves, such as `tf.add` and `tf.maximum`.
+        times: How often.
+    """
+    for _ in range(times):
+        if x.shape[-1] % 2:
+            break
+        half = x.shape[-1] // 2
+        x = add(x[..., :half], x[..., half:])
+    return x
 
 
 def _mixed(number: tf.Tensor) -> tf.Tensor:

@@ -24,6 +24,9 @@ _NOT_TRAINED = "fine-tune it with `kerasllm finetune --set model.preset=FOLDER`"
 
 
 _OF_TEXTS, OF_TOKENS = "ForSequenceClassification", "ForTokenClassification"
+OF_SPANS = "ForQuestionAnswering"
+TOKEN_HEADS = {OF_TOKENS: "classifier", OF_SPANS: "qa_outputs"}
+"""What transformers calls the dense layer of a head on every token, by the ending of its class."""
 
 
 def is_classifier(config: Mapping, head: str = _OF_TEXTS) -> bool:
@@ -190,7 +193,7 @@ def assign_head(task: keras_hub.models.TextClassifier, folder: Path) -> None:
 
 
 def read_token_head(folder: Path) -> dict[str, np.ndarray]:
-    """Returns the head of a folder with outputs for every token.
+    """Returns the head of a folder with outputs for every token, one of `TOKEN_HEADS`.
 
     Returns:
         `kernel`, float32 `[width, outputs]`, and `bias`, `[outputs]`.
@@ -198,8 +201,10 @@ def read_token_head(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         PresetError: A tensor is missing.
     """
+    config = read_config(folder / CONFIG)
+    dense = next(name for head, name in TOKEN_HEADS.items() if is_classifier(config, head))
     stored = {tensor.name: tensor for tensor in list_tensors(folder)}
-    for name in ("classifier.weight", "classifier.bias"):
+    for name in (f"{dense}.weight", f"{dense}.bias"):
         if name not in stored:
             raise PresetError(
                 f"tensor {name} is missing: the head of the model is not in the file",
@@ -207,6 +212,6 @@ def read_token_head(folder: Path) -> dict[str, np.ndarray]:
                 fix=_NOT_TRAINED,
             )
     return {
-        "kernel": stored["classifier.weight"].read().astype("float32").T,
-        "bias": stored["classifier.bias"].read().astype("float32"),
+        "kernel": stored[f"{dense}.weight"].read().astype("float32").T,
+        "bias": stored[f"{dense}.bias"].read().astype("float32"),
     }
