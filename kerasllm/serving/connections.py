@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import ssl
 from collections import OrderedDict
@@ -90,9 +91,10 @@ def protocol(
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
             if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                super().send_400_response(msg)
-            else:
-                self.transport.close()
+                # After HEAD, the body that comes with it cannot be sent.
+                with contextlib.suppress(h11.LocalProtocolError):
+                    super().send_400_response(msg)
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 from kerasllm.errors import KerasllmError
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.text_classifier import TextClassifier
+from tests.hostile.harness import refusal
 from tests.toy_language_model import save_toy_decoder
 
 ENCODER = Path(__file__).parents[1] / "reference" / "bert_tanh"
-SECONDS, BYTES = 20, 1 << 30
 DEEP = "[" * 100_000 + "]" * 100_000
 _VALUES = [
     None,
@@ -49,38 +46,12 @@ def decoder(tmp_path_factory) -> Path:
     return save_toy_decoder(tmp_path_factory.mktemp("decoder") / "preset")
 
 
-@pytest.fixture(autouse=True)
-def not_for_ever():
-    def end(*_):
-        raise AssertionError("it does not end")
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 def open_classifier(folder: Path) -> TextClassifier:
     return TextClassifier.from_preset(folder, labels=["a", "b"], precision="float32")
 
 
 def open_decoder(folder: Path) -> CausalLM:
     return CausalLM.from_preset(folder, precision="float32")
-
-
-def refused(open_model, folder: Path) -> str | None:
-    """Opens a folder; returns what is said, within the limits of this file."""
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    said = None
-    try:
-        open_model(folder)
-    except KerasllmError as error:
-        said = str(error)
-        assert 0 < len(said) < 25_000
-    assert time.monotonic() - began < SECONDS
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < BYTES
-    return said
 
 
 def with_json(source: Path, folder: Path, name: str, **values) -> Path:
@@ -93,14 +64,14 @@ def with_json(source: Path, folder: Path, name: str, **values) -> Path:
 @pytest.mark.parametrize("value", [0, -1, 10**12, True, "2", None, [2]])
 def test_a_number_of_layers_must_be_one(tmp_path, value):
     folder = with_json(ENCODER, tmp_path / "model", "config.json", num_hidden_layers=value)
-    assert "num_hidden_layers" in refused(open_classifier, folder)
+    assert "num_hidden_layers" in refusal(open_classifier, folder)
 
 
 @pytest.mark.parametrize("content", ["", "null", "[]", "{", DEEP, '{"max_length": -1}'])
 def test_what_kerasllm_noted_must_be_whole(decoder, tmp_path, content):
     shutil.copytree(decoder, tmp_path / "model")
     (tmp_path / "model" / "kerasllm.json").write_text(content)
-    assert "kerasllm.json is not what kerasllm wrote" in refused(open_decoder, tmp_path / "model")
+    assert "kerasllm.json is not what kerasllm wrote" in refusal(open_decoder, tmp_path / "model")
 
 
 @pytest.mark.parametrize("kind", ["nan", "infinity", "integers", "complex"])
@@ -117,7 +88,7 @@ def test_weights_are_real_numbers(tmp_path, kind):
             "complex": lambda one: one.astype(np.complex64),
         }[kind](tensors[name])
     save_file(tensors, file)
-    said = refused(open_classifier, tmp_path / "model")
+    said = refusal(open_classifier, tmp_path / "model")
     assert ("NaN or infinity" in said) if kind in ("nan", "infinity") else ("real number" in said)
 
 
@@ -135,13 +106,13 @@ def test_weights_are_real_numbers(tmp_path, kind):
 )
 def test_a_text_side_that_is_none_is_refused(decoder, tmp_path, name, values):
     folder = with_json(decoder, tmp_path / "model", f"huggingface/{name}", **values)
-    assert refused(open_decoder, folder) is not None
+    assert refusal(open_decoder, folder) is not None
 
 
 def test_a_template_that_fills_the_memory_does_not(decoder, tmp_path):
     values = {"chat_template": "{{ 'a'|center(9000000000) }}"}
     folder = with_json(decoder, tmp_path / "model", "huggingface/tokenizer_config.json", **values)
-    assert refused(open_decoder, folder) is None
+    assert refusal(open_decoder, folder) is None
     model = open_decoder(folder)
     with pytest.raises(KerasllmError, match="512 MB"):
         model.chat_template.render([{"role": "user", "content": "a"}])
@@ -197,8 +168,7 @@ def try_out(decoder: Path, folder: Path, seed: int) -> bool:
     draw = random.Random(seed)
     source, open_model = draw.choice([(ENCODER, open_classifier), (decoder, open_decoder)])
     damaged(source, folder / str(seed), draw)
-    signal.alarm(SECONDS)
-    return refused(open_model, folder / str(seed)) is not None
+    return refusal(open_model, folder / str(seed)) is not None
 
 
 def test_damaged_folders_are_opened_or_refused(decoder, tmp_path):
