@@ -76,13 +76,13 @@ def measure(options: argparse.Namespace) -> dict:
         before = time.perf_counter()
         trained = trainer.train()
         seconds = time.perf_counter() - before
-    real = sum(len(row["input_ids"]) for row in train) * options.epochs
-    if options.steps:
-        # Which rows those were is not told.
-        real = -1
+    work = {"steps": trained.global_step}
+    if not options.steps:
+        # Which rows a few steps took is not told.
+        work["real_tokens"] = sum(len(row["input_ids"]) for row in train) * options.epochs
     return {
         "seconds": seconds,
-        "work": {"steps": trained.global_step, "real_tokens": real},
+        "work": work,
         "quality": {"f1": score(model.eval(), tokenizer, questions["test"], options)},
         "versions": {
             "python": sys.version.split()[0],
