@@ -119,7 +119,7 @@ class Dataset:
     ):
         from kerasllm.data.readers.files import read_as
 
-        reading = {"encoding": encoding, "delimiter": delimiter}
+        reading: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
         self.files = read_as(files, split, preferred="text", **reading)
         self.columns: dict[str, Any] = {
             "split": split,

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from kerasllm.data.readers.tagged_source import TaggedSource
+from kerasllm.errors import DataError
 from tests.hostile.harness import run_command
 
 LONG = "nm" * 500_000
@@ -54,3 +56,18 @@ def test_a_pipe_is_not_waited_for(tmp_path, capsys, kind):
     os.mkfifo(path)
     status, _, said = run_command(capsys, "data", "report", str(path))
     assert status == 2 and "pipe" in said
+
+
+def test_nor_is_one_in_a_folder(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text(ROWS)
+    os.mkfifo(tmp_path / "b.csv")
+    status, _, said = run_command(capsys, "data", "report", str(tmp_path))
+    assert status == 2 and "pipe" in said
+
+
+def test_nor_by_what_reads_tagged_words(tmp_path):
+    (tmp_path / "a.conll").write_text("a\tO\n")
+    os.mkfifo(tmp_path / "b.conll")
+    with pytest.raises(DataError, match="pipe"):
+        for _ in TaggedSource(tmp_path).sentences():
+            pass

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
@@ -72,6 +73,13 @@ class DataFile:
         try:
             if self.member is not None:
                 return archives.open_member(self.path, self.name, self.member)
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                # Opening a pipe waits for whoever writes into it.
+                raise DataError(
+                    "This is a pipe or a device, not a file; data is read more than once",
+                    where=self.name,
+                    fix="write the data to a file first",
+                )
             return open(self.path, "rb", buffering=BLOCK)
         except OSError as error:
             raise DataError(
