@@ -179,11 +179,6 @@ class TokenClassifier(TokenModel):
         self.labels.save(Path(folder))
         self.tagging.save(folder)
 
-    def get_config(self):
-        raise NotImplementedError(
-            "A model of tags is not written as a `.keras` file: use `save_to_preset(folder)`."
-        )
-
     @classmethod
     def from_preset(
         cls, folder: str | Path, *, precision: str | None = None

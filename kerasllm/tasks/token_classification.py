@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.plurals import counted
-from kerasllm.recipe.lora import Lora
+from kerasllm.recipe.encoder import EncoderModel
 from kerasllm.recipe.schema import WholeRecipe, refusal
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
 from kerasllm.recipe.types import (
@@ -20,12 +20,9 @@ from kerasllm.recipe.types import (
     Encoding,
     Files,
     LabelNames,
-    Location,
-    PublicKeys,
     Section,
     Share,
     Text,
-    WholeNumber,
 )
 from kerasllm.tasks.task import (
     Api,
@@ -61,42 +58,6 @@ _SPAN = [
     ("label", "string"),
     ("probability", "double"),
 ]
-
-
-class TaggingModel(Section):
-    """Which pretrained model, and how much of it trains."""
-
-    preset: Location = Field(
-        "minilm_l6_en_uncased",
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run",
-    )
-    dropout: Share = Field(0.1, description="every dropout of the model")
-    head_dropout: Share | None = Field(
-        None, description="dropout before the last layer; null: as dropout"
-    )
-    freeze: Literal["backbone"] | WholeNumber = Field(
-        0, description="N: embeddings and N lowest layers; backbone: all but the head"
-    )
-    lora: Lora | None = Field(
-        None,
-        description="low-rank adaptation, {rank, alpha, dropout, rank_stabilized, dora, targets, "
-        "train}; null: none",
-    )
-    trust: PublicKeys | None = Field(
-        None,
-        description="public keys, of which one must have signed preset; null: those of "
-        "KERASLLM_TRUST",
-    )
-
-    @field_validator("lora")
-    @classmethod
-    def _lora_needs_a_backbone(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
-        if lora and info.data.get("freeze") == "backbone":
-            raise refusal(
-                "lora trains layers that freeze: backbone keeps as they are",
-                "remove model.lora, or set model.freeze to 0",
-            )
-        return lora
 
 
 class TaggingData(Section):
@@ -181,8 +142,8 @@ class TaggingRecipe(WholeRecipe):
     """
 
     task: Literal["token_classification"] = Field(description="what the model learns")
-    model: TaggingModel = Field(
-        TaggingModel(), description="the pretrained model, and how much of it trains"
+    model: EncoderModel = Field(
+        EncoderModel(), description="the pretrained model, and how much of it trains"
     )
     data: TaggingData = Field(
         description="paths are relative to the folder that the command runs in"
