@@ -8,6 +8,7 @@ import http.server
 import json
 import socket
 import threading
+import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -70,17 +71,18 @@ def gcs_server() -> Iterator[str]:
             """A client that left early."""
 
     logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
-    # Its own answers one connection at a time, and clients keep theirs.
-    emulator.server.HTTPServer = Server
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
-    server.start()
-    try:
-        yield f"scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
-    finally:
-        server.stop()
+    # Its own answers one connection at a time, and clients keep theirs. It takes the class from
+    # Python's module, where others find it too: put back at the end.
+    with unittest.mock.patch.object(emulator.server, "HTTPServer", Server):
+        server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+        server.start()
+        try:
+            yield f"scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
+        finally:
+            server.stop()
 
 
 @dataclass

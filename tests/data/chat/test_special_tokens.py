@@ -162,13 +162,18 @@ def test_a_conversation_without_weight_or_with_an_odd_one_is_bad(open_rows):  # 
 
 
 def test_fields_that_the_template_does_not_read_are_named_once(open_rows):  # noqa: F811
-    rows = [{"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [], "id": n}
+    tool = {"type": "function", "function": {"name": "clock"}}
+    rows = [{"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [tool], "id": n}
             for n in range(3)]  # fmt: skip
-    assert Counts.of(open_rows(rows)).unread == ["'tools'", "'id'", "'name' of messages"]
+    assert Counts.of(open_rows(rows)).unread == [
+        "'id'",
+        "'name' of messages",
+        "'tools' of messages",
+    ]
     other = ChatTemplate("{# namespace #}" + CHATML.source, stop=CHATML.stop)
     assert "'name' of messages" in Counts.of(open_rows(rows, template=other)).unread
     reads = ChatTemplate("{# name #}" + CHATML.source, stop=CHATML.stop)
-    assert Counts.of(open_rows(rows, template=reads)).unread == ["'tools'", "'id'"]
+    assert Counts.of(open_rows(rows, template=reads)).unread == ["'id'", "'tools' of messages"]
 
 
 def test_spans_of_letters_cover_the_text():
