@@ -244,7 +244,7 @@ def spans_of(letters: np.ndarray, types: np.ndarray, offsets: np.ndarray) -> Spa
     begins = _begins(letters, types, before, type_before)
     first = np.flatnonzero(begins)
     inside = letters != _OUT
-    # An entity goes on to the next word that begins one, is outside, or begins a sentence.
+    # An entity ends before the next word that begins one, is outside, or begins a sentence.
     breaks = np.flatnonzero(np.append(begins | ~inside | starts_sentence, True))
     ends = breaks[np.searchsorted(breaks, first, side="right")]
     sentences = np.searchsorted(offsets, first, side="right") - 1

@@ -11,9 +11,7 @@ import keras
 from kerasllm.data.batch_plan import BatchPlan, Width
 from kerasllm.data.pipeline import replica_rows
 from kerasllm.runtime.threads import available_cores
-
-# More threads than this were not measured to compile faster.
-_MOST_THREADS = 8
+from kerasllm.training.compile_costs import MOST_THREADS
 
 
 class CompileAhead(keras.callbacks.Callback):
@@ -62,7 +60,7 @@ class CompileAhead(keras.callbacks.Callback):
             if not compilations:
                 return
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(min(available_cores(), _MOST_THREADS))
+                self._threads = ThreadPoolExecutor(min(available_cores(), MOST_THREADS))
             self._futures[length] = [self._threads.submit(each) for each in compilations]
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 # Seconds of a core for the programs of a length: to compile them, and to read them from the cache.
 _FUSED_COMPILED, _FUSED_READ = 0.5, 0.14
 # More threads than this were not measured to compile faster.
-_MOST_THREADS = 8
+MOST_THREADS = 8
 # Operations of a training step, per second and core, element-wise work and the optimizer included.
 _CPU_RATE = {"bfloat16": 120e9, "float32": 60e9}
 # What a step without fusion takes more, as a share of one with it.
@@ -49,7 +49,7 @@ def fused_on_cpu(parameters: int, dtype: str, cores: int) -> CompileCosts:
         dtype: What they are multiplied in, `"bfloat16"` or `"float32"`.
         cores: Cores of this process.
     """
-    threads = min(cores, _MOST_THREADS)
+    threads = min(cores, MOST_THREADS)
     token = 6 * parameters / (_CPU_RATE.get(dtype, _CPU_RATE["float32"]) * cores)
     return CompileCosts(
         _FUSED_COMPILED / threads, _FUSED_READ / threads, token, token * _FUSED_SAVES

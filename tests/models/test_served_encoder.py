@@ -1,4 +1,4 @@
-"""An encoder behind a server gives what `predict` gives, in few shapes."""
+"""An encoder behind a server gives what `predict` gives, with few input shapes."""
 
 import keras
 import numpy as np

@@ -25,7 +25,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished run; whoever reads its recipe, or any other of its files, fails."""
+    """A finished run; reading its recipe, or any other of its files, fails."""
     run = tmp_path / "run"
     for name in ("recipe.yaml", "environment.json", "metrics.json", "model/config.json"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)

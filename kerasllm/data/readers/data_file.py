@@ -74,7 +74,7 @@ class DataFile:
             if self.member is not None:
                 return archives.open_member(self.path, self.name, self.member)
             if not stat.S_ISREG(os.stat(self.path).st_mode):
-                # Opening a pipe waits for whoever writes into it.
+                # Opening a pipe blocks until another process writes to it.
                 raise DataError(
                     "This is a pipe or a device, not a file; data is read more than once",
                     where=self.name,
