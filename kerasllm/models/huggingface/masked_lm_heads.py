@@ -11,7 +11,6 @@ from kerasllm.errors import PresetError
 from kerasllm.models.decoders.layout import Tensor, tensors_of
 from kerasllm.models.huggingface import CONFIG, read_config
 from kerasllm.models.huggingface.encoder_layout import encoder_family
-from kerasllm.models.huggingface.heads import is_classifier
 from kerasllm.models.huggingface.stored import WEIGHTS, StoredTensor, list_tensors
 from kerasllm.models.vocabulary_head import VocabularyHead
 
@@ -61,8 +60,8 @@ _HEADS = {
 def has_vocabulary_head(folder: Path) -> bool:
     """Tells whether a folder in Hugging Face's layout says that it holds a masked-LM head."""
     config = read_config(folder / CONFIG)
-    known = config.get("model_type") in _HEADS
-    return known and any(is_classifier(config, ending) for ending in _ENDINGS)
+    named = map(str, config.get("architectures") or ())
+    return config.get("model_type") in _HEADS and any(one.endswith(_ENDINGS) for one in named)
 
 
 def vocabulary_head_tensors(task: VocabularyHead) -> dict[str, np.ndarray | Tensor]:
