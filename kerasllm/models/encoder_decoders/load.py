@@ -35,13 +35,13 @@ class Loaded:
     """What a folder holds beside its tokenizer.
 
     Attributes:
-        backbone: The backbone, with its weights.
+        backbone: The backbone, with its weights; `None` where only the configuration was read.
         family: Its family.
         facts: Fields of `EncoderDecoder` that the configuration and the weights decide.
         config: The content of `config.json`.
     """
 
-    backbone: keras_hub.models.Backbone
+    backbone: keras_hub.models.Backbone | None
     family: Family
     facts: dict
     config: dict
@@ -53,6 +53,21 @@ def is_encoder_decoder_folder(path: str | Path) -> bool:
     if not huggingface.is_huggingface(path):
         return False
     return huggingface.read_config(path / CONFIG).get("model_type") in FAMILIES
+
+
+def read_folder(folder: Path) -> Loaded:
+    """Checks the configuration of an encoder-decoder's folder, and reads no weights.
+
+    Args:
+        folder: A folder with `config.json` and safetensors.
+
+    Raises:
+        PresetError: The configuration holds something that would not be honoured.
+    """
+    check_folder(folder)
+    config = huggingface.read_config(folder / CONFIG)
+    family, built = read_family(config, str(folder / CONFIG))
+    return Loaded(None, family, built.facts, config)
 
 
 def load_backbone(folder: Path, *, dropout: float = 0.0, dtype: str = "float32") -> Loaded:
