@@ -72,6 +72,12 @@ STARTERS = {
         licence="MIT, CC BY-SA 3.0, CC BY 2.5",
         description="Questions on sentences with their answers (QAMR): 6,787 and 1,969 questions",
     ),
+    "phrases": Starter(
+        files={"train": "phrases_train.csv.gz", "test": "phrases_test.csv.gz"},
+        label_names=None,
+        licence="Apache-2.0",
+        description="English sentences of a small grammar, and in German: 8,000 and 500 pairs",
+    ),
     "chat": Starter(
         files={"train": "chat_train.jsonl", "test": "chat_test.jsonl"},
         label_names=None,

@@ -6,12 +6,15 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import keras_hub
 import numpy as np
 import tensorflow as tf
 
 from kerasllm.generation.decoders import KerasHubDecoder, ReadDecoder
 from kerasllm.generation.sampling import Sampler, penalized
 
+# Parameters from which on it pays to wait for XLA.
+LARGE = 50_000_000
 _SHORTEST = 16
 
 
@@ -39,10 +42,10 @@ class Sizes:
             new: The most new tokens.
             longest: The most tokens that the model can read. Defaults to `None`: any number.
         """
-        prompt_size, new_size = _size(prompt, _SHORTEST), _size(new, _SHORTEST)
+        prompt_size, new_size = size_of(prompt, _SHORTEST), size_of(new, _SHORTEST)
         if longest is not None:
             prompt_size = min(prompt_size, max(prompt, longest))
-        return cls(_size(rows, 1), prompt_size, new_size)
+        return cls(size_of(rows, 1), prompt_size, new_size)
 
 
 class Functions:
@@ -189,6 +192,15 @@ class Functions:
         return advance
 
 
+def xla_is_faster(backbone: keras_hub.models.Backbone) -> bool:
+    """Whether XLA gives tokens sooner here, with the time that it takes to compile."""
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return True
+    # On a processor it takes half the time a token in float32, and seconds to compile, which a
+    # small model never wins back; in bfloat16 TensorFlow's own kernels are faster.
+    return backbone.compute_dtype == "float32" and backbone.count_params() > LARGE
+
+
 def padded(prompts: Sequence[Sequence[int]], sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
     """Returns token ids `[rows, prompt]` and lengths `[rows]`; rows that are left repeat the first.
 
@@ -203,8 +215,15 @@ def padded(prompts: Sequence[Sequence[int]], sizes: Sizes) -> tuple[np.ndarray, 
     return token_ids, np.array([len(prompt) for prompt in whole], np.int32)
 
 
-def _size(count: int, least: int) -> int:
-    """Returns the next power of 2, and above 64 also the halfway between two."""
+def size_of(count: int, least: int) -> int:
+    """Returns the size that functions are compiled for to hold a number of rows or tokens.
+
+    It is the next power of 2, and above 64 also the halfway between two.
+
+    Args:
+        count: The number.
+        least: The smallest size, a power of 2.
+    """
     size = max(least, 1 << (count - 1).bit_length())
     return size * 3 // 4 if size > 64 and count <= size * 3 // 4 else size
 

@@ -139,22 +139,22 @@ def _blocks(architecture, weights, x, place, attend, rows, packed=False):
     heads, shared = architecture.heads, architecture.key_value_heads
     shape = [rows, -1, heads + 2 * shared, architecture.head_size]
     for block in weights["blocks"]:
-        normed = _norm(architecture, block["attention_norm"], x)
-        whole = tf.reshape(_dense(block["query_key_value"], normed, packed), shape)
+        normed = norm(architecture, block["attention_norm"], x)
+        whole = tf.reshape(dense(block["query_key_value"], normed, packed), shape)
         # Together: for a token, operations take longer to start than to run.
         turned = whole[:, :, : heads + shared]
         if "query_norm" in block:
-            query = _norm(architecture, block["query_norm"], turned[:, :, :heads])
-            key = _norm(architecture, block["key_norm"], turned[:, :, heads:])
+            query = norm(architecture, block["query_norm"], turned[:, :, :heads])
+            key = norm(architecture, block["key_norm"], turned[:, :, heads:])
             turned = tf.concat([query, key], 2)
         if architecture.rotary:
             turned = _turned(turned, *place)
         query, key = tf.split(turned, [heads, shared], 2)
         mixed = attend(query, key, whole[:, :, heads + shared :])
         mixed = tf.reshape(mixed, [-1, heads * architecture.head_size])
-        x += _dense(block["attention_output"], mixed, packed)
-        normed = _norm(architecture, block["feedforward_norm"], x)
-        inner = _dense(block["feedforward"], normed, packed)
+        x += dense(block["attention_output"], mixed, packed)
+        normed = norm(architecture, block["feedforward_norm"], x)
+        inner = dense(block["feedforward"], normed, packed)
         if architecture.gated:
             # In float32, and the sigmoid last: bfloat16 products are slow, and TensorFlow makes of
             # `gate * sigmoid(gate)` an op that wakes all threads for so little.
@@ -162,7 +162,7 @@ def _blocks(architecture, weights, x, place, attend, rows, packed=False):
             inner = tf.cast(inner * gate * tf.sigmoid(gate), architecture.dtype)
         else:
             inner = tf.nn.gelu(inner, approximate=True)
-        x += _dense(block["feedforward_output"], inner, packed)
+        x += dense(block["feedforward_output"], inner, packed)
     return x
 
 
@@ -194,7 +194,14 @@ def _turned(heads, cosine, sine):
     return heads * cosine + tf.concat([second, first], -1) * sine
 
 
-def _norm(architecture, weights, x):
+def norm(architecture, weights: dict, x):
+    """Returns a layer norm, or an RMS norm where there is no `bias`, computed in float32.
+
+    Args:
+        architecture: Has `epsilon`, and the `dtype` of what is returned.
+        weights: `scale`, and maybe `bias`, float32 `[width]`.
+        x: `[..., width]`.
+    """
     x = tf.cast(x, tf.float32)
     if "bias" in weights:
         x -= tf.reduce_mean(x, -1, keepdims=True)
@@ -203,7 +210,8 @@ def _norm(architecture, weights, x):
     return tf.cast(x + weights["bias"] if "bias" in weights else x, architecture.dtype)
 
 
-def _dense(weights, x, packed):
+def dense(weights: dict, x, packed: bool = False):
+    """Returns the product with `weight` `[outputs, inputs]`, and the sum with `bias`, if any."""
     if packed:
         return packed_product(x, weights["weight"], weights.get("bias"))
     x = tf.matmul(x, weights["weight"], transpose_b=True)
@@ -211,8 +219,8 @@ def _dense(weights, x, packed):
 
 
 def _logits(architecture, weights, x, packed=False):
-    x = _norm(architecture, weights["norm"], x)
-    return tf.cast(_dense({"weight": weights["head"]}, x, packed), tf.float32)
+    x = norm(architecture, weights["norm"], x)
+    return tf.cast(dense({"weight": weights["head"]}, x, packed), tf.float32)
 
 
 def _heads_first(heads):

@@ -12,13 +12,11 @@ import tensorflow as tf
 
 from kerasllm.errors import DataError
 from kerasllm.generation.beam import beam_search
-from kerasllm.generation.compiled import Functions, Sizes, padded
+from kerasllm.generation.compiled import LARGE, Functions, Sizes, padded, xla_is_faster
 from kerasllm.generation.decoders import ReadDecoder, decoder_for
 from kerasllm.generation.sampling import Sampler, numbers_of, uniform_numbers
 from kerasllm.generation.settings import GenerationSettings
 
-# Parameters from which on it pays to wait for XLA.
-_LARGE = 50_000_000
 # The share of the machine's memory that copies of the weights may take, and how many there may be.
 _MEMORY_FOR_COPIES = 0.25
 _MOST_COPIES = 4
@@ -80,8 +78,8 @@ class Generator:
         self.batch_size = batch_size
         self.longest = longest or getattr(task.backbone, "max_sequence_length", None)
         self.decoder = decoder_for(task)
-        xla = _xla_is_faster(task.backbone) if xla is None else xla
-        large = task.backbone.count_params() > _LARGE
+        xla = xla_is_faster(task.backbone) if xla is None else xla
+        large = task.backbone.count_params() > LARGE
         copies = _copies(self.decoder) if large and self.decoder.packs else 0
         self.keeps_weights = copies > 0
         self._functions = Functions(self.decoder, xla, 0 if xla else copies)
@@ -294,12 +292,3 @@ def _copies(decoder: ReadDecoder) -> int:
     except (AttributeError, ValueError, OSError):  # not on every system
         return 0
     return min(_MOST_COPIES, int(memory * _MEMORY_FOR_COPIES) // decoder.weight_bytes)
-
-
-def _xla_is_faster(backbone: keras_hub.models.Backbone) -> bool:
-    """Whether XLA gives tokens sooner here, with the time that it takes to compile."""
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return True
-    # On a processor it takes half the time a token in float32, and seconds to compile, which a
-    # small model never wins back; in bfloat16 TensorFlow's own kernels are faster.
-    return backbone.compute_dtype == "float32" and backbone.count_params() > _LARGE

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kerasllm.errors import CommandError
+from kerasllm.recipe.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,21 @@ class GenerationSettings:
         beams: The number of beams of beam search. Defaults to `1`: no beam search.
         length_penalty: The power of the length that a beam's score is divided by: above 0 favours
             long texts. Defaults to `1.0`.
+        early_stopping: When beam search ends, as in transformers: with `True` as soon as as many
+            texts have ended as there are beams; with `False` also the best open beam must not be
+            better than the worst of these, if it ended now; with `"never"` it must not become so
+            at any length. Defaults to `False`.
         seed: Of the random numbers. Defaults to `0`.
         stop: Texts at which a generation ends; they are not part of it. Defaults to `()`.
         stop_token_ids: Tokens at which a generation ends. Defaults to `None`: the tokenizer's.
+        max_length_ratio: How many tokens may be generated for each token of a source, special
+            tokens included, beside `max_length_extra` and at most `max_new_tokens`; for
+            encoder-decoders. Defaults to `None`: `max_new_tokens` alone limits.
+        max_length_extra: See `max_length_ratio`. Defaults to `10`.
+        min_new_tokens: The fewest tokens before one may end a text; for encoder-decoders. Defaults
+            to `0`.
+        no_repeat_ngram_size: As many tokens in a row may come once in a text; for encoder-decoders.
+            Defaults to `0`: no rule.
 
     Raises:
         CommandError: If a value is out of range, or two do not go together.
@@ -54,6 +67,11 @@ class GenerationSettings:
     seed: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] | None = None
+    early_stopping: bool | str = False
+    max_length_ratio: float | None = None
+    max_length_extra: int = 10
+    min_new_tokens: int = 0
+    no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
         _check_whole("max_new_tokens", self.max_new_tokens, 1)
@@ -66,6 +84,13 @@ class GenerationSettings:
         _check("min_p", self.min_p, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         _check("repetition_penalty", self.repetition_penalty, lambda v: v > 0, "a number above 0")
         _check("length_penalty", self.length_penalty, lambda v: True, "a number")
+        _check("max_length_ratio", self.max_length_ratio, lambda v: v > 0, "a number above 0")
+        for name in ("max_length_extra", "min_new_tokens", "no_repeat_ngram_size"):
+            _check_whole(name, getattr(self, name), 0)
+        if self.early_stopping not in (True, False, "never"):
+            raise CommandError(
+                f"early_stopping must be True, False or 'never'. Received: {self.early_stopping!r}"
+            )
         if "" in self.stop:
             raise CommandError("A stop text is empty", where="stop", fix="leave it out")
         if self.beams > 1 and self.samples:
@@ -75,12 +100,29 @@ class GenerationSettings:
                 fix="leave out beams, or what asks for sampling",
             )
 
+    @classmethod
+    def of(cls, section: Generation) -> GenerationSettings:
+        """Returns the settings of a recipe's section."""
+        return cls(**section.model_dump())
+
     @property
     def samples(self) -> bool:
         """Whether tokens are drawn at random."""
         if self.temperature is None:
             return any(value is not None for value in (self.top_k, self.top_p, self.min_p))
         return self.temperature > 0
+
+    def limit(self, source_length: int, most: int | None = None) -> int:
+        """Returns how many tokens may be generated for a source.
+
+        Args:
+            source_length: The tokens of the source, with its special tokens.
+            most: The most tokens that the model can write. Defaults to `None`: any number.
+        """
+        limits = [self.max_new_tokens, *([] if most is None else [most])]
+        if self.max_length_ratio is not None:
+            limits.append(int(self.max_length_ratio * source_length) + self.max_length_extra)
+        return max(min(limits), 1)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -98,7 +98,7 @@ def read_weights(backbone: keras_hub.models.Backbone) -> dict:
         Tensors by name, nested. Matrices are `[outputs, inputs]` in the backbone's compute dtype,
         norms float32.
     """
-    reader = _Reader(_by_path(backbone), backbone.compute_dtype)
+    reader = WeightReader(backbone)
     gated = isinstance(backbone, _GATED)
     embedding = reader.tensor(backbone.token_embedding.embeddings)
     weights = {
@@ -121,7 +121,7 @@ def read_weights(backbone: keras_hub.models.Backbone) -> dict:
     return weights
 
 
-def _gpt2_block(reader: _Reader, path: str) -> dict:
+def _gpt2_block(reader: WeightReader, path: str) -> dict:
     attention = path + "self_attention/"
     return {
         "attention_norm": reader.norm(path + "self_attention_layer_norm"),
@@ -133,7 +133,7 @@ def _gpt2_block(reader: _Reader, path: str) -> dict:
     }
 
 
-def _gated_block(reader: _Reader, path: str) -> dict:
+def _gated_block(reader: WeightReader, path: str) -> dict:
     attention, feedforward = path + "self_attention/", path + "feedforward_"
     block = {
         "attention_norm": reader.norm(path + "self_attention_layernorm"),
@@ -149,37 +149,51 @@ def _gated_block(reader: _Reader, path: str) -> dict:
     return block
 
 
-class _Reader:
-    """Reads layers by their paths."""
+class WeightReader:
+    """Reads the layers of a backbone, which are given, or named by their paths.
 
-    def __init__(self, layers: dict[str, keras.Layer], dtype: str):
-        self._layers = layers
-        self._dtype = dtype
+    Args:
+        backbone: A KerasHub backbone.
+    """
+
+    def __init__(self, backbone: keras_hub.models.Backbone):
+        self._layers = _by_path(backbone)
+        self._dtype = backbone.compute_dtype
 
     def has(self, path: str) -> bool:
+        """Whether there is a layer of this path."""
         return path in self._layers
 
+    def layer(self, place: str | keras.Layer) -> keras.Layer:
+        """Returns the layer of a path."""
+        return self._layers[place] if isinstance(place, str) else place
+
     def tensor(self, variable: keras.Variable) -> tf.Tensor:
+        """Returns a weight in the dtype that the backbone computes in."""
         # The variable itself would be read, and maybe copied, for every token.
         return tf.cast(tf.convert_to_tensor(variable.value), self._dtype)
 
-    def dense(self, *paths: str) -> dict:
+    def dense(self, *places: str | keras.Layer) -> dict:
         """Returns `weight` and, where there is one, `bias`, of layers side by side."""
-        layers = [self._layers[path] for path in paths]
+        layers = [self.layer(place) for place in places]
         read = {"weight": _joined([self._matrix(layer) for layer in layers])}
         if layers[0].bias is not None:
             biases = [tf.reshape(self.tensor(layer.bias), [-1]) for layer in layers]
             read["bias"] = _joined(biases)
         return read
 
-    def norm(self, path: str) -> dict:
+    def norm(self, place: str | keras.Layer) -> dict:
         """Returns `scale` and, where there is one, `bias`."""
-        layer = self._layers[path]
+        layer = self.layer(place)
         if isinstance(layer, keras.layers.LayerNormalization):
             parts = {"scale": layer.gamma, "bias": layer.beta}
         else:
-            parts = {"scale": layer.scale}
-        return {name: tf.cast(value.value, tf.float32) for name, value in parts.items()}
+            # T5's norm has another name for it.
+            parts = {"scale": layer.scale if hasattr(layer, "scale") else layer.weight}
+        return {
+            name: tf.cast(tf.convert_to_tensor(value.value), tf.float32)
+            for name, value in parts.items()
+        }
 
     def _matrix(self, layer: keras.Layer) -> tf.Tensor:
         if isinstance(layer, (FrozenDense, FrozenEinsumDense)):

@@ -1,10 +1,11 @@
-"""The parts of a KerasHub text classifier by depth: embeddings, transformer layers, pooler, head.
+"""The parts of a KerasHub model by depth: embeddings, transformer layers, pooler, head.
 
 Keras has no public way to reach the layers inside a layer, so the one place that does so is here.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -116,9 +117,23 @@ def trainable_share(task: keras.Model) -> tuple[int, int]:
 
 
 def _blocks(backbone: keras.Model) -> tuple[tuple[keras.Layer, ...], ...]:
+    if not hasattr(backbone, "transformer_layers"):
+        return _of_both_sides(backbone)
     listed = list(backbone.transformer_layers)
     if not isinstance(listed[0], (list, tuple)):
         return tuple((layer,) for layer in listed)
     # ALBERT: groups of layers, each of which runs as often as it takes to reach `num_layers`.
     calls = backbone.num_layers // len(listed)
     return tuple(tuple(group) for group in listed for _ in range(calls))
+
+
+def _of_both_sides(backbone: keras.Model) -> tuple[tuple[keras.Layer, ...], ...]:
+    """Returns layer 1 of the encoder and of the decoder, layer 2 of both..."""
+    sides = [
+        getattr(backbone, f"{side}_transformer_layers", None) or getattr(backbone, f"{side}_layers")
+        for side in ("encoder", "decoder")
+    ]
+    return tuple(
+        tuple(layer for layer in both if layer is not None)
+        for both in itertools.zip_longest(*sides)
+    )

@@ -117,6 +117,7 @@ class Source:
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
         skip_empty: Whether rows with an empty text are no rows, and left out whatever
             `on_bad_row` is. Defaults to `False`: they are bad.
+        roles: What the texts of a row are called in messages. Defaults to `("text", "second text")`.
 
     Attributes:
         files: The names of the files, as messages show them.
@@ -167,6 +168,7 @@ class Source:
         encoding: str | None = None,
         delimiter: str | None = None,
         skip_empty: bool = False,
+        roles: Sequence[str] = ("text", "second text"),
     ):
         if on_bad_row not in ("error", "skip"):
             raise ValueError(f"on_bad_row must be 'error' or 'skip'. Received: {on_bad_row!r}")
@@ -174,6 +176,7 @@ class Source:
         self._files = find_files(named, split)
         self._formats = [format_of(file) for file in self._files]
         self._skip_empty = skip_empty
+        self._roles = tuple(roles)
         self._labelled = labelled
         self.on_bad_row = on_bad_row
         labels = (label,) if isinstance(label, str) else tuple(label or ())
@@ -345,8 +348,7 @@ class Source:
         >>> Source("starter:movie_reviews").description()
         "text 'text', label 'label' (single label)"
         """
-        roles = ["text", "second text"]
-        found = [f"{role} '{name}'" for role, name in zip(roles, self._layout.texts)]
+        found = [f"{role} '{name}'" for role, name in zip(self._roles, self._layout.texts)]
         found = found or ["a text a line"]
         if self.problem is not None:
             kind = self.problem.kind.replace("_", " ")
@@ -477,9 +479,9 @@ class Source:
                 self.unlabelled[label_text(_first(values[width]))] += 1
                 continue
             if not problem:
-                problem = text_problem("text", values[0])
+                problem = text_problem(self._roles[0], values[0])
                 if paired:
-                    problem = problem or text_problem("second text", values[1])
+                    problem = problem or text_problem(self._roles[1], values[1])
                 if self.problem and not problem:
                     target, problem = self._labels.target(values[width:])
             if problem:

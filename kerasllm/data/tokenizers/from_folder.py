@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kerasllm.data.tokenizers.byte_level import byte_level_json
+from kerasllm.data.tokenizers.sentence_pieces import unigram_json_of_model
 from kerasllm.data.tokenizers.tokenizer_json import (
     CONFIG_FILE,
     GENERATION_FILE,
@@ -21,20 +23,31 @@ PRESET_SUBFOLDER = "huggingface"
 """Where a KerasHub preset folder keeps these files: it has a `tokenizer.json` of its own kind."""
 
 _NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+# T5's layout: a SentencePiece model, and tokens that mark what a text leaves out.
+_PIECES, _EXTRA_IDS = "spiece.model", 100
 
 
-def from_folder(folder: str | Path) -> TokenizerJson:
-    """Reads the tokenizer of a causal language model from its folder.
+def from_folder(
+    folder: str | Path,
+    *,
+    add_start: bool = True,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> TokenizerJson:
+    """Reads the tokenizer of a language model from its folder.
 
-    The vocabulary and the rules are those of `tokenizer.json`, or of `vocab.json` and `merges.txt`
-    (GPT-2's layout). `tokenizer_config.json` and `special_tokens_map.json` name the special tokens,
-    and `generation_config.json` or `config.json` those at which generation stops. A start token is
-    put before a text where the reference does: where `add_bos_token` says so, or else where the
+    The vocabulary and the rules are those of `tokenizer.json`, of `vocab.json` and `merges.txt`
+    (GPT-2's layout), or of `spiece.model` (T5's). `tokenizer_config.json` and
+    `special_tokens_map.json` name the special tokens, and `generation_config.json` or `config.json`
+    those at which generation stops. A start token is put before a text where the reference does:
+    where `add_bos_token` says so, or else where the
     post-processor of `tokenizer.json` does.
 
     Args:
         folder: A folder in Hugging Face's layout, or a KerasHub preset folder with such a folder
             named `huggingface` in it.
+        add_start: Whether a start token may be put before a text. Defaults to `True`.
+        defaults: What tokens are called that no file names: `{"eos_token": "</s>"}`. Defaults to
+            none.
 
     Raises:
         PresetError: There is no tokenizer, or its files contradict each other.
@@ -49,7 +62,7 @@ def from_folder(folder: str | Path) -> TokenizerJson:
     if (folder / PRESET_SUBFOLDER).is_dir():
         folder = folder / PRESET_SUBFOLDER
     try:
-        return _from_folder(folder)
+        return _from_folder(folder, add_start, defaults)
     except (AttributeError, KeyError, IndexError, TypeError, OSError, ValueError) as error:
         # Of files that others wrote: a value of another kind than the format has there.
         raise PresetError(
@@ -59,13 +72,13 @@ def from_folder(folder: str | Path) -> TokenizerJson:
         ) from error
 
 
-def _from_folder(folder: Path) -> TokenizerJson:
+def _from_folder(folder: Path, add_start: bool, defaults: Mapping[str, str]) -> TokenizerJson:
     settings = _json(folder / CONFIG_FILE)
-    parts = _parts(folder)
-    named = _named_tokens(settings, _json(folder / "special_tokens_map.json"))
+    parts = _parts(folder, settings)
+    named = _named_tokens(settings, _json(folder / "special_tokens_map.json"), defaults)
     _add_tokens(parts, settings, named, folder)
     _follow_prefix_space(parts, settings)
-    start = _start_token(parts, settings, named)
+    start = _start_token(parts, settings, named) if add_start else None
     by_id = {token["id"]: token["content"] for token in parts["added_tokens"]}
     stops = []
     for name in (GENERATION_FILE, "config.json"):
@@ -99,19 +112,26 @@ def has_tokenizer(folder: str | Path) -> bool:
     return any(
         (place / TOKENIZER_FILE).is_file() and "model" in _json(place / TOKENIZER_FILE)
         for place in (folder / PRESET_SUBFOLDER, folder)
-    ) or all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    ) or any(
+        all((folder / name).is_file() for name in names)
+        for names in (("vocab.json", "merges.txt"), (_PIECES,))
+    )
 
 
-def _parts(folder: Path) -> dict[str, Any]:
+def _parts(folder: Path, settings: Mapping) -> dict[str, Any]:
     """What tokenizer.json says, or would say if there was one."""
     parts = _json(folder / TOKENIZER_FILE)
     if "model" in parts:
         parts["added_tokens"] = parts.get("added_tokens") or []
         return parts
     vocabulary, merges = _json(folder / "vocab.json"), folder / "merges.txt"
+    if (folder / _PIECES).is_file() and not merges.is_file():
+        count = settings.get("extra_ids", _EXTRA_IDS)
+        extra = [f"<extra_id_{number}>" for number in reversed(range(count))]
+        return unigram_json_of_model((folder / _PIECES).read_bytes(), extra)
     if not vocabulary or not merges.is_file():
         raise PresetError(
-            f"there is no {TOKENIZER_FILE}, nor vocab.json and merges.txt",
+            f"there is no {TOKENIZER_FILE}, nor vocab.json and merges.txt, nor {_PIECES}",
             where=str(folder),
             fix="add the tokenizer files of the model",
         )

@@ -1,8 +1,9 @@
-"""The SentencePiece tokenizers of ALBERT and XLM-RoBERTa as a `tokenizer.json`."""
+"""The SentencePiece tokenizers of ALBERT, XLM-RoBERTa and T5 as a `tokenizer.json`."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import keras_hub
@@ -31,6 +32,40 @@ def unigram_json(tokenizer: keras_hub.tokenizers.SentencePieceTokenizer) -> dict
     pieces = [[token, scores.get(token, 0.0)] for token in tokenizer.get_vocabulary()]
     special = [tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token, "<unk>"]
     special.append(tokenizer.id_to_token(tokenizer.mask_token_id))
+    return _json(model, pieces, special, "<unk>")
+
+
+def unigram_json_of_model(proto: bytes, extra_tokens: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns a `tokenizer.json` that gives the ids of a SentencePiece model, as T5's is.
+
+    Args:
+        proto: The model.
+        extra_tokens: Special tokens that come after its pieces. Defaults to `()`.
+
+    Raises:
+        PresetError: If it is no such model, or one whose settings Hugging Face's library cannot
+            follow.
+    """
+    try:
+        model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    except Exception as error:  # of protobuf, whose classes differ between its versions
+        raise PresetError(
+            f"The SentencePiece model cannot be read: {error}", fix="fetch the file again"
+        ) from error
+    _check(model, "tokenizer")
+    pieces = [[piece.piece, piece.score] for piece in model.pieces]
+    unknown = pieces[model.trainer_spec.unk_id][0]
+    special = [piece.piece for piece in model.pieces if piece.type in (_UNKNOWN, _CONTROL)]
+    pieces += [[token, 0.0] for token in extra_tokens]
+    return _json(model, pieces, [*special, *extra_tokens], unknown)
+
+
+def _json(
+    model: sentencepiece_model_pb2.ModelProto,
+    pieces: list[list],
+    special: Sequence[str],
+    unknown: str,
+) -> dict[str, Any]:
     ids = {token: id for id, (token, _) in enumerate(pieces)}
     return {
         "version": "1.0",
@@ -54,13 +89,14 @@ def unigram_json(tokenizer: keras_hub.tokenizers.SentencePieceTokenizer) -> dict
         "decoder": _METASPACE,
         "model": {
             "type": "Unigram",
-            "unk_id": ids["<unk>"],
+            "unk_id": ids[unknown],
             "vocab": pieces,
             "byte_fallback": False,
         },
     }
 
 
+_UNKNOWN, _CONTROL = 2, 3
 _METASPACE = {
     "type": "Metaspace",
     "replacement": "▁",

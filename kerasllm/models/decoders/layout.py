@@ -209,7 +209,7 @@ def modules(backbone: keras_hub.models.Backbone) -> dict[str, Module]:
 # Which weight of a layer is called what: the first that it has. (A Keras LayerNormalization has a
 # `gamma`, and a flag that is called `scale`.)
 _SUFFIXES = {
-    "weight": ("kernel", "gamma", "scale", "embeddings", "position_embeddings"),
+    "weight": ("kernel", "gamma", "scale", "embeddings", "position_embeddings", "weight"),
     "bias": ("bias", "beta"),
 }
 

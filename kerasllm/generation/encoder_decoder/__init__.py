@@ -1,0 +1,1 @@
+"""Decoding with encoder-decoders: sources in, targets out."""

@@ -1,0 +1,102 @@
+"""How an encoder-decoder reads texts: its tokenizer, special tokens and prefixes, without weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kerasllm.data.tokenizers import Tokenizer, TokenizerJson
+from kerasllm.data.tokenizers.joint import END, PAD, START
+from kerasllm.models.encoder_decoder import EncoderDecoder, Frame, open_encoder_decoder
+
+# What tells one way to put special tokens around texts from another.
+_PROBE = "a"
+
+
+@dataclass(frozen=True, eq=False)
+class Seq2SeqTextSide:
+    """How an encoder-decoder reads texts.
+
+    Attributes:
+        tokenizer: The tokenizer of sources and targets.
+        start_token_id: What the decoder reads before the first token.
+        end_token_id: What ends a target.
+        pad_token_id: What pads.
+        encode_source: Makes ids of sources.
+        encode_target: Makes ids of targets.
+        prefixes: What the model was told before a source, by the name of a task.
+        generation: What the preset recommends for writing.
+        max_source_length: The most tokens of a source, or `None`.
+        max_target_length: The most tokens of a target, or `None`.
+    """
+
+    tokenizer: Tokenizer
+    start_token_id: int
+    end_token_id: int
+    pad_token_id: int
+    encode_source: Callable[[Sequence[str]], list[Sequence[int]]]
+    encode_target: Callable[[Sequence[str]], list[Sequence[int]]]
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    max_source_length: int | None = None
+    max_target_length: int | None = None
+
+    @classmethod
+    def of(cls, parts: EncoderDecoder) -> Seq2SeqTextSide:
+        """Returns that of a model."""
+        return cls(**{name: getattr(parts, name) for name in cls.__dataclass_fields__})
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, of the tokenizer and of the special tokens that it puts around texts."""
+        framed = [
+            [int(one) for one in encode([_PROBE])[0]]
+            for encode in (self.encode_source, self.encode_target)
+        ]
+        special = [self.start_token_id, self.end_token_id, self.pad_token_id]
+        content = json.dumps([self.tokenizer.fingerprint, special, framed])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def load_text_side(
+    preset: str | Path, notify: Callable[[str], None] | None = None
+) -> Seq2SeqTextSide:
+    """Loads how a preset reads texts.
+
+    Args:
+        preset: What `open_encoder_decoder` takes.
+        notify: Called with a line of text before something slow. Defaults to `None`.
+
+    Raises:
+        PresetError: If the preset cannot be found or read.
+    """
+    return Seq2SeqTextSide.of(open_encoder_decoder(preset, notify=notify))
+
+
+def new_text_side(tokenizer: TokenizerJson, max_length: int) -> Seq2SeqTextSide:
+    """Returns how a new model reads texts.
+
+    Args:
+        tokenizer: One that was trained for it.
+        max_length: The most tokens of a source, and of a target.
+    """
+    start, end, pad = map(tokenizer.token_to_id, (START, END, PAD))
+    frame = Frame(after=(end,))
+    return Seq2SeqTextSide.of(
+        EncoderDecoder(
+            # What it reads does not depend on it.
+            backbone=None,
+            tokenizer=tokenizer,
+            start_token_id=start,
+            end_token_id=end,
+            pad_token_id=pad,
+            source_frame=frame,
+            target_frame=frame,
+            max_source_length=max_length,
+            max_target_length=max_length,
+        )
+    )

@@ -1,0 +1,49 @@
+"""Each value of a config.json is honoured or refused by name."""
+
+import pytest
+import references_of_pairs as references
+
+from kerasllm.errors import PresetError
+from kerasllm.models.encoder_decoders.families import read_family
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("bart", {"normalize_before": True}, "normalize_before is True"),
+        ("bart", {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ("bart", {"activation_function": "mish"}, "activation_function is 'mish'"),
+        ("bart", {"scale_embedding": 2}, "scale_embedding is 2"),
+        ("bart", {"d_model": 18}, "encoder_attention_heads is 4"),
+        ("bart", {"encoder_layers": 0}, "encoder_layers must be"),
+        ("bart", {"new_feature": 3}, "new_feature is 3"),
+        ("marian", {"decoder_vocab_size": 50}, "decoder_vocab_size is 50"),
+        ("marian", {"share_encoder_decoder_embeddings": False}, "share_encoder_decoder"),
+        ("t5", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets is 16"),
+        ("t5", {"relative_attention_max_distance": 64}, "relative_attention_max_distance is 64"),
+        ("t5", {"num_decoder_layers": 3}, "num_decoder_layers is 3"),
+        ("t5", {"feed_forward_proj": "gated-mish"}, "feed_forward_proj is 'gated-mish'"),
+        ("t5", {"feed_forward_proj": "other-relu"}, "feed_forward_proj is 'other-relu'"),
+        ("t5", {"dense_act_fn": "gelu"}, "dense_act_fn is 'gelu'"),
+        ("t5", {"layer_norm_epsilon": 2}, "layer_norm_epsilon is 2"),
+        ("t5", {"model_type": "led"}, "model_type is 'led'"),
+    ],
+)
+def test_a_value_that_would_not_be_honoured_is_named(name, changes, message):
+    with pytest.raises(PresetError, match=message):
+        read_family(references.config_of(name, **changes), "config.json")
+
+
+def test_a_t5_is_read_as_transformers_means_it():
+    def built(**changes):
+        return read_family(references.config_of("t5", **changes), "config.json")[1]
+
+    assert built().facts["hidden_scale"] == 16**-0.5
+    assert built().facts["prefixes"] == {"summarization": "summarize: "}
+    old = {"scale_decoder_outputs": ..., "is_gated_act": ..., "dense_act_fn": ...}
+    assert built(**old, tie_word_embeddings=False).facts["hidden_scale"] == 1.0
+    assert built(**old, tie_word_embeddings=...).facts["hidden_scale"] == 16**-0.5
+    gated = built(**old, feed_forward_proj="gated-gelu").arguments
+    assert gated["use_gated_activation"] and gated["activation"].__name__ == "gelu_approximate"
+    exact = built(**old, feed_forward_proj="gelu").arguments
+    assert not exact["use_gated_activation"] and exact["activation"] == "gelu"
