@@ -79,12 +79,15 @@ def _model(folder: Path):
         "ForTokenClassification": transformers.AutoModelForTokenClassification,
         "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
         "ForMaskedLM": transformers.AutoModelForMaskedLM,
+        "ForPreTraining": transformers.AutoModelForPreTraining,
     }[kind]
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     if kind == "ForCausalLM":
         return lambda inputs: model(**inputs).logits[:, -1], True
     if kind == "ForQuestionAnswering":
         return lambda inputs: _starts_and_ends(torch, model(**inputs)), False
+    if kind == "ForPreTraining":
+        return lambda inputs: model(**inputs).prediction_logits, False
     return lambda inputs: model(**inputs).logits, False
 
 

@@ -478,7 +478,7 @@ class MaskedLanguageModelling(Task):
             agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
             agreeing="tokens",
             tolerances=_TOLERANCES,
-            architecture="ForMaskedLM",
+            architecture=model.architecture,
             pipeline="fill-mask",
             example=((f"A {mask} film.",), (f"The story is {mask}.",)),
             described={"logits": "of each token, every token of the vocabulary in its place"},
