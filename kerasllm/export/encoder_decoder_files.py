@@ -26,7 +26,7 @@ from kerasllm.models.encoder_decoder_backbone import (
     sinusoids,
 )
 from kerasllm.models.encoder_decoders import FAMILIES, tensors
-from kerasllm.models.encoder_decoders.families import ACTIVATIONS
+from kerasllm.models.encoder_decoders.built import ACTIVATIONS
 from kerasllm.models.encoder_decoders.frame import Frame
 from kerasllm.models.huggingface import CONFIG
 
