@@ -28,8 +28,8 @@ class Generate(Case):
     unit = "tokens/s"
     more_is_better = True
     targets = (
-        Target("tokens_per_second", PEER, 1.5),
-        Target("tokens_per_second_of_8", PEER, 1.5),
+        Target("tokens_per_second", PEER, 2.0),
+        Target("tokens_per_second_of_8", PEER, 2.0),
     )
 
     def prepare(self, folder: Path, options: SuiteOptions) -> None:

@@ -143,6 +143,18 @@ def targets(spans: list, answer: dict) -> tuple[int, int]:
 
 def score(model, tokenizer, questions: list[dict], options: argparse.Namespace) -> float:
     """Returns the F1 of the best answers, as the script of SQuAD 1.1 computes it."""
+    answers = best_answers(model, tokenizer, questions, options)
+    total = sum(
+        max(f1(answer, one["text"]) for one in question["answers"])
+        for answer, question in zip(answers, questions, strict=True)
+    )
+    return total / len(questions)
+
+
+def best_answers(
+    model, tokenizer, questions: list[dict], options: argparse.Namespace
+) -> list[str]:
+    """Returns the best answer to each question, over all windows of its context."""
     windows = encode(tokenizer, questions, options)
     best: dict[int, tuple[float, str]] = {}
     for first in range(0, len(windows), ROWS_AT_ONCE):
@@ -154,7 +166,8 @@ def score(model, tokenizer, questions: list[dict], options: argparse.Namespace) 
             outputs = model(**tokenizer.pad(rows, return_tensors="pt"))
         for place, (_, question, spans) in enumerate(some):
             starts, ends = (
-                logits[place, : len(spans)] for logits in (outputs.start_logits, outputs.end_logits)
+                logits[place, : len(spans)].float()
+                for logits in (outputs.start_logits, outputs.end_logits)
             )
             context = questions[question]["context"]
             for start in starts.argsort(descending=True)[:N_BEST].tolist():
@@ -166,11 +179,7 @@ def score(model, tokenizer, questions: list[dict], options: argparse.Namespace) 
                     found = float(starts[start] + ends[end])
                     if found > best.get(question, (-1e9, ""))[0]:
                         best[question] = (found, context[spans[start][0] : spans[end][1]])
-    total = 0.0
-    for number, question in enumerate(questions):
-        answer = best.get(number, (0.0, ""))[1]
-        total += max(f1(answer, one["text"]) for one in question["answers"])
-    return total / len(questions)
+    return [best.get(number, (0.0, ""))[1] for number in range(len(questions))]
 
 
 def normalized(text: str) -> list[str]:

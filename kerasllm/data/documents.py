@@ -346,7 +346,7 @@ def open_documents(
         nonlocal size
         size = 0
         framing.begin()
-        for together in _together(framing.cleaned(document) for document in stretch):
+        for together in batched_documents(framing.cleaned(document) for document in stretch):
             size += sum(len(document.text.encode()) for document in together)
             yield framing.rows(together)
 
@@ -410,7 +410,7 @@ def _parts_of(file: DataFile, number: int) -> Iterator[Document]:
     yield Document(text, number, first, begins=begins, ends=True)
 
 
-def _together(stretch: Iterable[Document]) -> Iterator[list[Document]]:
+def batched_documents(stretch: Iterable[Document]) -> Iterator[list[Document]]:
     """Yields documents of one file, about as many as are tokenized at once."""
     held, characters = [], 0
     for document in stretch:

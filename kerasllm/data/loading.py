@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.data.readers.faults import counted_reasons
 from kerasllm.data.readers.files import Spec, read_as
 from kerasllm.data.readers.sources import Source
 from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.token_store import open_or_build
-from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.errors import DataError
+
+if TYPE_CHECKING:
+    # Importing it imports TensorFlow, which the commands prepare first.
+    from kerasllm.data.tokenizers import Tokenizer
 
 
 def open_tokens(

@@ -70,8 +70,11 @@ def training_dataset(
         x, y, weights = examples.batch(padded, width, inputs, pad_id, step=step, seed=seed)
         padding = own >= len(batch_rows)
         if padding.any():
-            weights = weights.copy()
-            weights[padding] = 0.0
+            kept = np.float32(~padding)
+            # Of several outputs each has its own.
+            weights = tf.nest.map_structure(
+                lambda each: each * kept.reshape(-1, *[1] * (each.ndim - 1)), weights
+            )
         return x, y, weights
 
     signature = _tensor_specs(examples.signature(rows, _known_width(plan.boundaries), inputs))

@@ -15,6 +15,8 @@ from kerasllm.data.documents import Documents
 # What a prompt is: longer ones would make large models slow to compare.
 _PROMPT_TOKENS = 64
 _SHORTEST_TEXT = 20
+# Logits of each token are compared.
+_CHARACTERS = 200
 
 
 def prompts_of(
@@ -56,6 +58,27 @@ def prompts_of(
         texts, files = _asked(found, model), found.files
     limit = min(_PROMPT_TOKENS, max((model.max_length or _PROMPT_TOKENS) // 2, 1))
     return _cut(texts, model, limit), files, "paragraph" if kind == "text" else kind
+
+
+def paragraphs_of(
+    spec: str | Sequence[str], split: str, data: Any | None
+) -> tuple[Iterator[str], tuple[str, ...]]:
+    """Reads the paragraphs of plain text, each cut to 200 characters.
+
+    Args:
+        spec: Files, globs or `starter:NAME`.
+        split: The part that `starter:NAME` means.
+        data: The section `data` of a recipe, which says what the files hold; `None`: as they look.
+
+    Returns:
+        The texts, and the names of the files.
+
+    Raises:
+        DataError: If a file is missing or cannot be read.
+    """
+    text = getattr(data, "text", None)
+    documents = Documents(spec, split=split, text=text, on_bad_row="skip")
+    return (each[:_CHARACTERS] for each in _paragraphs(documents)), documents.files
 
 
 def _kind_of(spec: str | Sequence[str], split: str, data: Any | None) -> str:

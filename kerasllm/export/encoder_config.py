@@ -84,14 +84,16 @@ def head_config(task: keras_hub.models.Task, head: Head) -> dict:
         PresetError: The encoder is of another family.
     """
     family = encoder_family(task.backbone)
+    known = {
+        **encoder_config(task.backbone, task.preprocessor.tokenizer),
+        "architectures": [f"{family.stem}{head.architecture}"],
+        **head.config,
+    }
+    if not hasattr(task, "dropout"):
+        return known
     rate = "classifier_dropout"
     if head.architecture == "ForSequenceClassification":
         rate = _DROPOUTS.get(family.model_type, rate)
     elif family.model_type == "albert":
         rate = "classifier_dropout_prob"
-    return {
-        **encoder_config(task.backbone, task.preprocessor.tokenizer),
-        "architectures": [f"{family.stem}{head.architecture}"],
-        **head.config,
-        rate: task.dropout,
-    }
+    return {**known, rate: task.dropout}

@@ -26,7 +26,7 @@ from kerasllm.models.encoder_decoder_backbone import (
     sinusoids,
 )
 from kerasllm.models.encoder_decoders import FAMILIES, tensors
-from kerasllm.models.encoder_decoders.families import ACTIVATIONS
+from kerasllm.models.encoder_decoders.built import ACTIVATIONS
 from kerasllm.models.encoder_decoders.frame import Frame
 from kerasllm.models.huggingface import CONFIG
 
@@ -204,7 +204,8 @@ def _t5(model: EncoderDecoder) -> dict:
 
 def _function(activation: Any) -> str:
     """Returns what transformers calls an activation."""
-    name = activation if isinstance(activation, str) else activation.get("registered_name")
+    # Keras' own is a name; a registered function has it within.
+    name = activation if isinstance(activation, str) else activation["config"]
     for theirs, ours in ACTIVATIONS.items():
         if name == ours:
             return theirs
@@ -220,7 +221,7 @@ def _arrays(model: EncoderDecoder, model_type: str) -> dict:
             # Read for itself where hidden states are not scaled.
             found["lm_head.weight"] = found["shared.weight"]
         return found
-    if model_type == "mbart" and backbone.positions == SINUSOIDAL:
+    if getattr(backbone, "positions", LEARNED) == SINUSOIDAL:
         table = sinusoids(backbone.max_sequence_length, backbone.hidden_dim)
         before = np.zeros((offset, table.shape[1]), table.dtype)
         for stack in ("encoder", "decoder"):

@@ -78,6 +78,7 @@ def _model(folder: Path):
         "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
         "ForTokenClassification": transformers.AutoModelForTokenClassification,
         "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
+        "ForMaskedLM": transformers.AutoModelForMaskedLM,
     }[kind]
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     if kind == "ForCausalLM":

@@ -56,6 +56,7 @@ from kerasllm.models.huggingface.heads import (
     assign_head,
     read_token_head,
 )
+from kerasllm.models.huggingface.masked_lm_heads import OF_VOCABULARY, vocabulary_head_tensors
 
 
 class Transformers(Format):
@@ -206,6 +207,8 @@ def _save_encoder_with_head(source: Source, folder: Path) -> None:
 
 def _head_tensors(source: Source) -> dict[str, Tensor]:
     """Returns the tensors of a head by transformers' names."""
+    if source.head.architecture == OF_VOCABULARY:
+        return vocabulary_head_tensors(source.model.task)
     if source.head.per_token:
         dense = TOKEN_HEADS[source.head.architecture]
         return tensors_of({dense: (last_dense(source.model.task),)})
@@ -214,6 +217,8 @@ def _head_tensors(source: Source) -> dict[str, Tensor]:
 
 def _read_back(source: Source, folder: Path) -> Callable:
     """Returns the forward pass of an exported folder, as kerasllm reads it."""
+    if source.head.architecture == OF_VOCABULARY:
+        return encoder_pass(source.task.open(folder).task)
     outputs = int(source.model.task.output_shape[-1])
     # A class of KerasHub's on the folder's encoder, whose head is not used.
     read = build_task(folder, num_classes=2, dropout=0.0)

@@ -20,6 +20,7 @@ import keras_hub
 
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
 from kerasllm.errors import KerasllmError, PresetError, RecipeError
+from kerasllm.json_files import read_json_file
 from kerasllm.models import huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.adapters.encoder_lora import add_lora
 from kerasllm.models.finite import check_finite
@@ -41,6 +42,7 @@ from kerasllm.models.huggingface.heads import (
     tag_names,
 )
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
+from kerasllm.models.pretraining import Pretraining
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.skip_initialization import weights_to_come
 from kerasllm.models.token_head import TOKENS, TokenHead, assign_head as assign_token_head
@@ -208,8 +210,11 @@ def is_trained(folder: str | Path) -> bool:
     folder = Path(folder)
     if has_token_head(folder):
         return False
-    if any((folder / name).is_file() for name in (HEAD_FACTS, "task.json")):
+    if (folder / HEAD_FACTS).is_file():
         return True
+    if (folder / "task.json").is_file():
+        # KerasHub writes the class of any task.
+        return "MaskedLM" not in str(read_json_file(folder / "task.json").get("registered_name"))
     return huggingface.is_huggingface(folder) and has_head(folder)
 
 
@@ -308,7 +313,10 @@ def _load(
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
         if not isinstance(folder, Path):
             strip_accents_as_the_reference(preprocessor.tokenizer)
-        return _Loaded(backbone, preprocessor)
+        longest = getattr(backbone, "max_sequence_length", None) or preprocessor.sequence_length
+        preprocessor.sequence_length = min(preprocessor.sequence_length, longest)
+        fresh_pooler = not Pretraining.load(folder).trained_pooler
+        return _Loaded(backbone, preprocessor, fresh_pooler)
     with layout.staged(Path(folder), tokenizer) as stage:
         # A pooler that the files do not hold is drawn.
         with nullcontext() if stage.fresh_pooler else weights_to_come():

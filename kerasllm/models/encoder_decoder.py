@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,22 +10,20 @@ from pathlib import Path
 import keras
 import keras_hub
 import numpy as np
-import safetensors.numpy
 
 from kerasllm.data.tokenizers import Tokenizer, TokenizerJson, check_fits, from_folder
 from kerasllm.data.tokenizers.from_folder import PRESET_SUBFOLDER
 from kerasllm.data.tokenizers.joint import END, PAD, START, train_tokenizer
 from kerasllm.errors import PresetError
-from kerasllm.json_files import read_json_file
-from kerasllm.models import encoder_decoders, presets
+from kerasllm.models import encoder_decoders, huggingface, presets
 from kerasllm.models.encoder import reading
 from kerasllm.models.encoder_decoder_backbone import EncoderDecoderBackbone
 from kerasllm.models.encoder_decoders.frame import Frame
+from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_side
+from kerasllm.models.encoder_decoders.saved import read_facts, write_facts
 from kerasllm.models.finite import check_finite
 from kerasllm.models.quantized_presets import load_preset
-from kerasllm.models.save_preset import FACTS
 from kerasllm.models.skip_initialization import weights_to_come
-from kerasllm.safetensors_file import save_tensors
 
 __all__ = [
     "EncoderDecoder",
@@ -37,7 +34,6 @@ __all__ = [
     "train_tokenizer",
 ]
 
-_BIAS_FILE = "final_logits_bias.safetensors"
 # A length that no text has.
 _ENDLESS = 1 << 30
 
@@ -50,7 +46,7 @@ class EncoderDecoder:
         backbone: A KerasHub backbone, or an `EncoderDecoderBackbone`. Its inputs are int32
             `[rows, length]`: `encoder_token_ids`, `encoder_padding_mask`, `decoder_token_ids`
             and `decoder_padding_mask`; its outputs `encoder_sequence_output` and
-            `decoder_sequence_output`, `[rows, length, width]`.
+            `decoder_sequence_output`, `[rows, length, width]`. `None` of a text side alone.
         tokenizer: The tokenizer of sources and targets.
         start_token_id: What the decoder reads first.
         end_token_id: What ends a target.
@@ -73,7 +69,7 @@ class EncoderDecoder:
             `None`.
     """
 
-    backbone: keras_hub.models.Backbone
+    backbone: keras_hub.models.Backbone | None
     tokenizer: Tokenizer
     start_token_id: int
     end_token_id: int
@@ -145,6 +141,7 @@ def open_encoder_decoder(
     precision: str = "float32",
     dropout: float = 0.0,
     notify: Callable[[str], None] | None = None,
+    weights: bool = True,
 ) -> EncoderDecoder:
     """Loads an encoder-decoder with its tokenizer.
 
@@ -154,6 +151,8 @@ def open_encoder_decoder(
         precision: A Keras dtype policy. Defaults to `"float32"`.
         dropout: Rate of every dropout. Defaults to `0.0`.
         notify: Called with a line of text before something slow. Defaults to `None`.
+        weights: Whether to load the backbone; without, it is `None`, and texts become ids all the
+            same. Defaults to `True`.
 
     Raises:
         PresetError: If the preset cannot be found, read or used.
@@ -167,17 +166,23 @@ def open_encoder_decoder(
     place = presets.resolve(preset, notify)
     with reading(preset, "an encoder-decoder"):
         if encoder_decoders.is_encoder_decoder_folder(place):
-            model = _open_huggingface(Path(place), precision, dropout)
+            model = _open_huggingface(Path(place), precision, dropout, weights)
         else:
-            model = _open_saved(place, precision, dropout, preset)
-    check_finite(model.backbone, preset)
-    if isinstance(model.tokenizer, TokenizerJson):
-        check_fits(model.tokenizer, model.backbone.vocabulary_size)
+            model = _open_keras_hub(place, precision, dropout, weights, preset)
+    if weights:
+        check_finite(model.backbone, preset)
+        if isinstance(model.tokenizer, TokenizerJson):
+            check_fits(model.tokenizer, model.backbone.vocabulary_size)
     return model
 
 
-def _open_huggingface(folder: Path, precision: str, dropout: float) -> EncoderDecoder:
-    loaded = encoder_decoders.load_backbone(folder, dropout=dropout, dtype=precision)
+def _open_huggingface(
+    folder: Path, precision: str, dropout: float, weights: bool
+) -> EncoderDecoder:
+    if weights:
+        loaded = encoder_decoders.load_backbone(folder, dropout=dropout, dtype=precision)
+    else:
+        loaded = encoder_decoders.read_folder(folder)
     tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     return EncoderDecoder(
         backbone=loaded.backbone,
@@ -187,25 +192,42 @@ def _open_huggingface(folder: Path, precision: str, dropout: float) -> EncoderDe
     )
 
 
-def _open_saved(
-    place: Path | str, precision: str, dropout: float, preset: str | Path
+def _open_keras_hub(
+    place: Path | str, precision: str, dropout: float, weights: bool, preset: str | Path
 ) -> EncoderDecoder:
-    facts = _read_facts(place)
-    if facts is None:
+    facts = read_facts(place)
+    if facts is not None:
+        backbone = _load_preset(place, precision, dropout) if weights else None
+        return EncoderDecoder(backbone, from_folder(place, add_start=False), **facts)
+    kinds = keras_hub.models.BartBackbone, keras_hub.models.T5Backbone
+    if isinstance(place, Path):
+        name = huggingface.read_config(place / huggingface.CONFIG).get("class_name")
+        known = name in {kind.__name__ for kind in kinds}
+    else:
+        known = "://" in place or any(place in kind.presets for kind in kinds)
+    if not known:
         raise PresetError(
             f"{preset} is not an encoder-decoder that kerasllm reads",
             where=str(place),
             fix=f"use a folder of one of these: {', '.join(sorted(encoder_decoders.FAMILIES))}; "
-            "or a run of kerasllm",
+            "a KerasHub preset of BART or T5, or a run of kerasllm",
         )
-    rate = "dropout_rate" if "dropout_rate" in _settings(place) else "dropout"
+    backbone = _load_preset(place, precision, dropout)
+    tokenizer, facts = read_preset_text_side(place, backbone)
+    return EncoderDecoder(backbone if weights else None, tokenizer, **facts)
+
+
+def _load_preset(place: Path | str, precision: str, dropout: float) -> keras_hub.models.Backbone:
+    rates = {"dropout": dropout}
+    if isinstance(place, Path) and "dropout_rate" in _arguments(place):
+        rates = {"dropout_rate": dropout, "attention_dropout": dropout}
     with weights_to_come():
-        backbone = load_preset(
-            keras_hub.models.Backbone.from_preset, place, precision, **{rate: dropout}
-        )
-    return EncoderDecoder(
-        backbone=backbone, tokenizer=from_folder(place, add_start=False), **facts
-    )
+        return load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+
+
+def _arguments(folder: Path) -> dict:
+    """Returns the arguments of a saved backbone."""
+    return huggingface.read_config(folder / huggingface.CONFIG).get("config", {})
 
 
 def new_encoder_decoder(
@@ -298,48 +320,7 @@ def save_encoder_decoder(model: EncoderDecoder, folder: str | Path) -> None:
     text_side = folder / PRESET_SUBFOLDER
     text_side.mkdir(exist_ok=True)
     model.tokenizer.save(text_side)
-    facts = {name: getattr(model, name) for name in _FACTS}
-    (folder / FACTS).write_text(
-        json.dumps({_KIND: facts}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    if model.final_logits_bias is not None:
-        save_tensors({"final_logits_bias": model.final_logits_bias}, folder / _BIAS_FILE)
-
-
-_KIND = "encoder_decoder"
-# What `FACTS` says of an encoder-decoder.
-_FACTS = (
-    "start_token_id end_token_id pad_token_id source_frame target_frame forced_first_token_id "
-    "prefixes generation max_source_length max_target_length hidden_scale logits_soft_cap name"
-).split()
-
-
-def _read_facts(place: Path | str) -> dict | None:
-    """Returns what kerasllm noted of an encoder-decoder that it saved, `None` of any other."""
-    file = Path(place) / FACTS
-    if not file.is_file():
-        return None
-    try:
-        content = read_json_file(file)
-        if _KIND not in content:
-            return None
-        facts = {name: content[_KIND][name] for name in _FACTS}
-        for name in ("source_frame", "target_frame"):
-            facts[name] = Frame(*(tuple(int(id) for id in ids) for ids in facts[name]))
-        if (file.parent / _BIAS_FILE).is_file():
-            facts.update(safetensors.numpy.load_file(file.parent / _BIAS_FILE))
-        return facts
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PresetError(
-            f"{FACTS} is not what kerasllm wrote: {error}",
-            where=str(file),
-            fix="take the file from the original run",
-        ) from error
-
-
-def _settings(place: Path) -> dict:
-    """Returns the arguments of a saved backbone."""
-    return read_json_file(Path(place) / "config.json").get("config", {})
+    write_facts(model, folder)
 
 
 def _id(tokenizer: TokenizerJson, token: str) -> int:

@@ -38,6 +38,7 @@ def parts_of(task: keras.Model) -> Parts:
     in_blocks = {id(layer) for block in blocks for layer in block}
     # Keras lists layers in the order in which they compute.
     listed = list(backbone.layers)
+    own = {id(layer) for layer in walk([backbone])}
     last = max(number for number, layer in enumerate(listed) if id(layer) in in_blocks)
     return Parts(
         embeddings=tuple(layer for layer in listed[:last] if id(layer) not in in_blocks),
@@ -46,7 +47,8 @@ def parts_of(task: keras.Model) -> Parts:
         head=tuple(
             layer
             for layer in task.layers
-            if layer is not backbone and not isinstance(layer, keras.layers.InputLayer)
+            # A head may compute with the embeddings, which are no layer of its own.
+            if id(layer) not in own and not isinstance(layer, keras.layers.InputLayer)
         ),
     )
 

@@ -315,3 +315,20 @@ def test_a_table_without_a_header_is_read_as_in_the_training(kerasllm, toy_run, 
     assert [(line[0], line[-1]) for line in lines] == [
         ("positive", "a good great film"), ("negative", "a bad awful film"),
     ]  # fmt: skip
+
+
+def test_a_file_without_the_column_is_refused_before_tensorflow_is_imported(toy_run, tmp_path):
+    """Reading loads nothing heavy: or the commands could not leave out what Keras need not import."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    code = (
+        "import sys\n"
+        "from kerasllm.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code)\n"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    command = ["predict", str(toy_run), "--input", str(tmp_path / "rows.csv")]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split("\n") == ["2", "[]", ""]

@@ -13,6 +13,8 @@ from kerasllm.data.tokenizers.tokenizer_json import TokenizerJson
 END_OF_TEXT = "<|endoftext|>"
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+BYTE_LEVEL_DECODER = {**_BYTE_LEVEL, "add_prefix_space": True, "use_regex": True}
+"""The decoder of a `tokenizer.json` of byte-level BPE."""
 
 
 def byte_level_json(
@@ -63,7 +65,7 @@ def byte_level_json(
             byte_level if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
         ),
         "post_processor": None,
-        "decoder": {**_BYTE_LEVEL, "add_prefix_space": True, "use_regex": True},
+        "decoder": BYTE_LEVEL_DECODER,
         "model": {
             "type": "BPE",
             "dropout": None,

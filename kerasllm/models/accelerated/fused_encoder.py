@@ -17,12 +17,11 @@ import keras_hub
 import tensorflow as tf
 
 from kerasllm.models.accelerated.encoder_sublayers import Activate, Add, Attention, Drop, Norm
-from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_pooling
+from kerasllm.models.accelerated.packed_encoder import can_pack, layers_after_pooling, reads_tokens
 from kerasllm.models.accelerated.program import Program
 from kerasllm.models.heads import PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
-from kerasllm.models.token_head import TokenHead
 
 _HIDDEN = -1e9
 _OF_EMBEDDINGS = (
@@ -68,7 +67,7 @@ class FusedEncoder:
         self._embed = _Embeddings(list(walk(parts.embeddings)), self._dtype)
         blocks = [block for block, *_ in parts.blocks]
         self._pools = isinstance(task, PooledTextClassifier)
-        self._reads_first = not self._pools and not isinstance(task, TokenHead)
+        self._reads_first = not self._pools and not reads_tokens(task)
         self._blocks = [
             _Block(block, self._dtype, first_only=block is blocks[-1] and self._reads_first)
             for block in blocks

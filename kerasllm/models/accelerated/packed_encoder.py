@@ -16,7 +16,7 @@ from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.heads import MeanPooling, PooledTextClassifier
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.layers import parts_of, walk
-from kerasllm.models.token_head import TokenHead
+from kerasllm.models.token_head import TOKENS
 
 _HIDDEN = -1e9
 # By class and not by inheritance: a subclass may compute something else.
@@ -50,9 +50,14 @@ def can_pack(task: keras_hub.models.TextClassifier) -> bool:
 def layers_after_pooling(task: keras_hub.models.TextClassifier) -> list[keras.Layer]:
     """Returns the layers that make logits of the first token's state, the mean of all, or each."""
     parts = parts_of(task)
-    if isinstance(task, (PooledTextClassifier, TokenHead)):
+    if isinstance(task, PooledTextClassifier) or reads_tokens(task):
         return [layer for layer in parts.head if not isinstance(layer, MeanPooling)]
     return [*parts.pooler, *parts.head]
+
+
+def reads_tokens(task: keras.Model) -> bool:
+    """Returns whether a task has outputs for every token."""
+    return getattr(task, "pooling", None) == TOKENS
 
 
 class PackedEncoder:
@@ -72,7 +77,7 @@ class PackedEncoder:
         self._embed = keras.Model(task.backbone.input, _first(blocks[0].input))
         self._blocks = [_Block(layers, block.path + "/") for block in blocks]
         self._pools = isinstance(task, PooledTextClassifier)
-        self._each = isinstance(task, TokenHead)
+        self._each = reads_tokens(task)
         self._head = [each for each in layers_after_pooling(task) if each.weights]
 
     def __call__(

@@ -6,6 +6,7 @@ from kerasllm.models.encoder_decoders.load import (
     Loaded,
     is_encoder_decoder_folder,
     load_backbone,
+    read_folder,
 )
 from kerasllm.models.encoder_decoders.text_side import read_text_side
 
@@ -16,6 +17,7 @@ __all__ = [
     "is_encoder_decoder",
     "is_encoder_decoder_folder",
     "load_backbone",
+    "read_folder",
     "modules",
     "read_text_side",
     "tensors",

@@ -60,10 +60,14 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
     if frame is None:
         start_of_text = tokenizer.token_to_id("<s>")
         frame = Frame((start_of_text,), (end,)) if model_type == "bart" else Frame((), (end,))
-    if not frame.after or frame.after[-1] != end:
+    target_frame = frame
+    if model_type == "t5gemma":
+        # Its tokenizer ends no text; its targets do end, and the decoder starts them.
+        target_frame = Frame((), (end,))
+    if not target_frame.after or target_frame.after[-1] != end:
         raise PresetError(
-            f"the tokenizer ends a text with the tokens {list(frame.after)}, and the model with "
-            f"eos_token_id, {end}",
+            f"the tokenizer ends a text with the tokens {list(target_frame.after)}, and the model "
+            f"with eos_token_id, {end}",
             where=str(folder),
             fix="take the tokenizer and config.json from the same model",
         )
@@ -72,7 +76,7 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
         "end_token_id": end,
         "pad_token_id": pad,
         "source_frame": frame,
-        "target_frame": frame,
+        "target_frame": target_frame,
         "forced_first_token_id": None
         if forced is None
         else _one_id("forced_bos_token_id", forced, where),
