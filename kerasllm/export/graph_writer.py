@@ -38,8 +38,8 @@ class GraphWriter:
       or, where the limit cut a target, `"length"`;
     - `limited`: `text` and `max_new_tokens`, in place of the model's own;
     - `score`: `text` and `target_token_ids`; `logits`, those of each token of given targets;
-    - `token_ids`: `token_ids` and `padding_mask` of sources, 1 for a token; the same of the targets,
-      and `stopped`, 0 where the limit cut a target;
+    - `token_ids`: `token_ids` and `padding_mask` of sources, 1 for a token; the same of the
+      targets, and `stopped`, 0 where the limit cut a target;
     - `score_ids`: as `score`, with the ids of sources.
 
     Those that take `text` are there only with a tokenizer.

@@ -1,4 +1,4 @@
-"""Writes what transformers generates with tiny encoder-decoders, to check kerasllm's decoding against.
+"""Writes what transformers generates with tiny encoder-decoders, to check kerasllm's against.
 
 Run with Python that has torch and transformers, which the project itself never needs:
 
@@ -80,7 +80,9 @@ def main() -> None:
     bart = {**BART, "encoder_layers": 2}
     gated = {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     models = {
-        "bart": lambda: ending(hf.BartForConditionalGeneration(hf.BartConfig(**bart, init_std=0.2))),
+        "bart": lambda: ending(
+            hf.BartForConditionalGeneration(hf.BartConfig(**bart, init_std=0.2))
+        ),
         "flan_t5": lambda: hf.T5ForConditionalGeneration(
             hf.T5Config(**gated, initializer_factor=2.0)
         ),
