@@ -15,7 +15,7 @@ from kerasllm.models.encoder_decoders.frame import Frame, frame_of
 from kerasllm.models.huggingface import CONFIG
 
 # What a `generation_config.json`, or an older `config.json`, recommends for generating.
-_GENERATION = (
+GENERATION = (
     "num_beams length_penalty early_stopping max_length min_length max_new_tokens min_new_tokens "
     "no_repeat_ngram_size repetition_penalty do_sample temperature top_k top_p forced_eos_token_id "
     "bad_words_ids"
@@ -80,7 +80,7 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
         "forced_first_token_id": None
         if forced is None
         else _one_id("forced_bos_token_id", forced, where),
-        "generation": {name: said[name] for name in _GENERATION if said.get(name) is not None},
+        "generation": {name: said[name] for name in GENERATION if said.get(name) is not None},
     }
     return tokenizer, facts
 
