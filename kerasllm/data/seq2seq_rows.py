@@ -1,4 +1,4 @@
-"""Sources with their targets as token ids: kept in a token store, batched for an encoder-decoder."""
+"""Sources and targets as token ids: kept in a token store, batched for an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -260,8 +260,9 @@ class Seq2SeqRows:
     ) -> tuple:
         """Returns the specs of what `batch` returns."""
         source, target = length if isinstance(length, tuple) else (length, length)
+        of_encoder = (ENCODER_IDS, ENCODER_MASK)
         specs = {
-            name: ArraySpec((rows, source if name in (ENCODER_IDS, ENCODER_MASK) else target), np.int32)
+            name: ArraySpec((rows, source if name in of_encoder else target), np.int32)
             for name in inputs
         }
         return specs, ArraySpec((rows, target), np.int32), ArraySpec((rows, target), np.float32)

@@ -1,4 +1,4 @@
-"""How like written texts are to their references: BLEU, chrF and ROUGE, by the reference libraries."""
+"""How like texts are to their references: BLEU, chrF and ROUGE, by the reference libraries."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def evaluate_targets(
     Returns:
         `loss`, the mean negative log-likelihood of a token, `perplexity`, `accuracy`, `tokens` and
         `rows`; and of what is written the metrics of `texts_report`, and `cut_off`, the share of
-        texts that ended at the limit, `headline`, the metric to go by, and `examples`. `outputs` is the scores of the targets, float32 `[rows, 3]`,
+        texts that ended at the limit, `headline`, the metric to go by, and `examples`. `outputs`
+        is the scores of the targets, float32 `[rows, 3]`,
         `decisions` what was written, an array of strings, and `rows` each row with it.
     """
     from kerasllm.models.seq2seq_likelihood import score

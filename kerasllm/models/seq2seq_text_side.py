@@ -1,4 +1,4 @@
-"""How an encoder-decoder reads texts: its tokenizer, special tokens and prefixes, without weights."""
+"""How an encoder-decoder reads texts: tokenizer, special tokens, prefixes; without weights."""
 
 from __future__ import annotations
 

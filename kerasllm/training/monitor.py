@@ -108,6 +108,8 @@ class StepMonitor(keras.callbacks.Callback):
         """Returns what `set_state` takes to continue as if there had been no break."""
         return {
             **self._state,
+            # What was compiled is of a process.
+            "shapes": [],
             "since_row": vars(self._since_row),
             "metric_sums": dict(self._sums.state),
         }
@@ -119,7 +121,6 @@ class StepMonitor(keras.callbacks.Callback):
         # Checkpoints of older versions do not have them.
         self._sums = MetricSums(state.pop("metric_sums", None))
         self._resumed = True
-        # What was compiled is of a process.
         self._state = {**state, "shapes": []}
 
     def on_train_begin(self, logs=None):

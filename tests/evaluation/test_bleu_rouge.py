@@ -32,7 +32,7 @@ def test_rouge_is_rouge_scores():
     assert "stemmed:yes" in found["rouge_signature"]
 
 
-@pytest.mark.parametrize("text", ["Über größere Äpfel", "мама мыла раму", "我们去公园", "東京タワー"])
+@pytest.mark.parametrize("text", ["Über größere Äpfel", "мама мыла раму", "我们去公园"])
 def test_rouge_reads_letters_of_other_languages(text):
     found = rouge([text, "x"], [text, "y"])
     assert found["rouge_1"] == found["rouge_l"] == pytest.approx(50)

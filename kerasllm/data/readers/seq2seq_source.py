@@ -23,8 +23,8 @@ COMMON_NAMES = (
     ("text", "title"), ("article", "abstract"), ("input", "output"), ("text", "target"),
     ("source", "translation"), ("text", "translation"), ("input_text", "target_text"),
 )  # fmt: skip
-"""Names of the two columns that are looked for, in this order and in any case. Of a file with no other
-columns they need not be called so: the first is the source."""
+"""Names of the two columns that are looked for, in this order and in any case. Where a file has no
+others, the first is the source, whatever it is called."""
 
 
 def open_source(

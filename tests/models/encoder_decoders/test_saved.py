@@ -6,7 +6,11 @@ import pytest
 import references_of_pairs as references
 
 from kerasllm.errors import PresetError
-from kerasllm.models.encoder_decoder import open_encoder_decoder, save_encoder_decoder
+from kerasllm.models.encoder_decoder import (
+    open_encoder_decoder,
+    save_encoder_decoder,
+    train_tokenizer,
+)
 
 
 @pytest.mark.parametrize("name", references.WITH_TOKENIZER)
@@ -18,6 +22,12 @@ def test_a_folder_is_opened_and_saved(name, tmp_path):
     again = open_encoder_decoder(tmp_path)
     _check(again, name)
     assert (again.prefixes, again.name) == (model.prefixes, name)
+    for place in (references.FOLDER / name, tmp_path):
+        read = open_encoder_decoder(place, weights=False)
+        assert read.backbone is None
+        assert read.encode_source(["A man"]) == model.encode_source(["A man"])
+        assert read.start_token_id == model.start_token_id
+        assert read.max_source_length == model.max_source_length
 
 
 def _check(model, name):
@@ -42,18 +52,6 @@ def test_a_backbone_is_saved_with_its_activation(name, tmp_path):
     model.backbone.save_to_preset(str(tmp_path))
     model.backbone = keras_hub.models.Backbone.from_preset(str(tmp_path))
     assert references.error_of(model, name) < 1e-4
-
-
-@pytest.mark.parametrize("name", references.WITH_TOKENIZER)
-def test_texts_need_no_weights(name, tmp_path):
-    model = open_encoder_decoder(references.FOLDER / name)
-    save_encoder_decoder(model, tmp_path)
-    for place in (references.FOLDER / name, tmp_path):
-        read = open_encoder_decoder(place, weights=False)
-        assert read.backbone is None
-        assert read.encode_source(["A man"]) == model.encode_source(["A man"])
-        assert read.start_token_id == model.start_token_id
-        assert read.max_source_length == model.max_source_length
 
 
 def test_a_preset_of_keras_hub_is_opened(tmp_path):
@@ -82,12 +80,38 @@ def test_a_folder_without_tokenizer_is_refused():
         open_encoder_decoder(references.FOLDER / "mbart")
 
 
-def test_tokenizers_of_languages_are_refused_by_name(tmp_path):
+def test_tokenizers_that_no_file_tells_are_refused_by_name(tmp_path):
     folder = references.copy("mbart", tmp_path)
-    for name in ("MBart50TokenizerFast", "MBartTokenizer", "MarianTokenizer"):
+    for name in ("MBartTokenizerFast", "MarianTokenizer"):
         (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
         with pytest.raises(PresetError, match=name.removesuffix("Fast")):
-            open_encoder_decoder(folder)
+            open_encoder_decoder(folder, weights=False)
+
+
+def test_an_mbart_50_puts_languages_before_texts(tmp_path):
+    folder = references.copy("mbart", tmp_path)
+    texts = ["A man", "spielt"]
+    train_tokenizer(texts, 262).save(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    codes = [{**content["added_tokens"][0], "content": code} for code in ("en_XX", "de_DE")]
+    content["added_tokens"] += [{**code, "id": 90 + number} for number, code in enumerate(codes)]
+    content["model"]["vocab"] = {
+        token: id for token, id in content["model"]["vocab"].items() if id < 90
+    }
+    content["model"]["merges"] = []
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    settings = {"tokenizer_class": "MBart50Tokenizer", "src_lang": "en_XX"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(PresetError, match="tgt_lang is None") as caught:
+        open_encoder_decoder(folder, weights=False)
+    assert '"tgt_lang": "de_DE"' in caught.value.fix
+    settings["tgt_lang"] = "de_DE"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = open_encoder_decoder(folder, weights=False)
+    source, target = model.encode_source(["A"])[0], model.encode_target(["A"])[0]
+    assert [model.tokenizer.id_to_token(id) for id in source] == ["en_XX", "A", "</s>"]
+    assert [model.tokenizer.id_to_token(id) for id in target] == ["de_DE", "A", "</s>"]
+    assert model.forced_first_token_id == target[0]
 
 
 def test_generation_follows_its_own_file(tmp_path):
