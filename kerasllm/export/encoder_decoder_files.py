@@ -26,8 +26,9 @@ from kerasllm.models.encoder_decoder_backbone import (
     sinusoids,
 )
 from kerasllm.models.encoder_decoders import FAMILIES, tensors
-from kerasllm.models.encoder_decoders.families import ACTIVATIONS
+from kerasllm.models.encoder_decoders.built import ACTIVATIONS
 from kerasllm.models.encoder_decoders.frame import Frame
+from kerasllm.models.encoder_decoders.text_side import GENERATION
 from kerasllm.models.huggingface import CONFIG
 
 _ARCHITECTURES = {
@@ -48,12 +49,15 @@ _KINDS = {
 }
 
 
-def save_for_transformers(model: EncoderDecoder, folder: str | Path) -> None:
+def save_for_transformers(
+    model: EncoderDecoder, folder: str | Path, max_length: int | None = None
+) -> None:
     """Writes an encoder-decoder as the class of transformers that computes the same logits.
 
     Args:
         model: The model, without adapters.
         folder: The folder; must exist.
+        max_length: The most tokens of a source. Defaults to `None`: as many as the model reads.
 
     Raises:
         PresetError: If transformers has no such model.
@@ -69,8 +73,29 @@ def save_for_transformers(model: EncoderDecoder, folder: str | Path) -> None:
     config = encoder_decoder_config(model)
     save_weights(_arrays(model, config["model_type"]), folder)
     _write_json(folder / CONFIG, config)
-    _save_tokenizer(model, folder)
+    _save_tokenizer(model, folder, max_length or model.max_source_length)
     _write_json(folder / GENERATION_FILE, _generation(model))
+
+
+def encoder_decoder_usage(text: str) -> str:
+    """Returns Markdown that shows how to write a target with an exported folder.
+
+    Args:
+        text: A source, with the prefix that the model is used with.
+    """
+    return f"""\
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("./")
+model = AutoModelForSeq2SeqLM.from_pretrained("./")
+inputs = tokenizer({text!r}, truncation=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
+```
+
+`generation_config.json` holds how it writes; what depends on the length of the source is not in it.
+`kerasllm` reads the folder too: as `model.preset` of a recipe.
+"""
 
 
 def encoder_decoder_config(model: EncoderDecoder) -> dict:
@@ -233,15 +258,17 @@ def _arrays(model: EncoderDecoder, model_type: str) -> dict:
     return found
 
 
-def _save_tokenizer(model: EncoderDecoder, folder: Path) -> None:
+def _save_tokenizer(model: EncoderDecoder, folder: Path, longest: int | None) -> None:
     tokenizer = model.tokenizer
     tokenizer.save(folder)
     content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
     content["post_processor"] = _template(model.source_frame, tokenizer)
     _write_json(folder / TOKENIZER_FILE, content, indent=None)
     settings = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if model.max_source_length is not None:
-        settings["model_max_length"] = model.max_source_length
+    # Others return segments, which these models do not take.
+    settings["model_input_names"] = ["input_ids", "attention_mask"]
+    if longest is not None:
+        settings["model_max_length"] = longest
     _write_json(folder / CONFIG_FILE, settings)
     _write_json(folder / "special_tokens_map.json", tokenizer.named_tokens)
 
@@ -268,8 +295,9 @@ def _template(frame: Frame, tokenizer: TokenizerJson) -> dict:
 
 def _generation(model: EncoderDecoder) -> dict:
     forced = model.forced_first_token_id
+    known = {name: value for name, value in model.generation.items() if name in GENERATION}
     return {
-        **model.generation,
+        **known,
         "decoder_start_token_id": model.start_token_id,
         "eos_token_id": model.end_token_id,
         "pad_token_id": model.pad_token_id,

@@ -17,6 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+TARGET_TOKENS = 8
+"""How many tokens the decoder of an encoder-decoder reads: its start token, then those of the
+source."""
+
 _ROWS_AT_ONCE = 32
 _MODULES = "modules.json"
 
@@ -36,13 +40,15 @@ def logits_of(folder: Path, rows: list) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         float32 `[rows, outputs]`, of a language model of the token after each row; `[rows, length,
-        outputs]` of a head on every token; and int64 `[rows]`.
+        outputs]` of a head on every token, and of an encoder-decoder of its first `TARGET_TOKENS`;
+        and int64 `[rows]`.
     """
     import torch
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     run, is_decoder = _model(folder)
+    writes = json.loads((folder / "config.json").read_text()).get("is_encoder_decoder")
     # A language model may have no padding token.
     at_once = 1 if is_decoder else _ROWS_AT_ONCE
     found, lengths = [], []
@@ -56,8 +62,10 @@ def logits_of(folder: Path, rows: list) -> tuple[np.ndarray, np.ndarray]:
                 padding=not is_decoder,
                 return_tensors="pt",
             )
-            found.append(run(inputs).numpy())
-            lengths.append(inputs["attention_mask"].sum(1).numpy())
+            logits = run(inputs).numpy()
+            found.append(logits)
+            counts = inputs["attention_mask"].sum(1).numpy()
+            lengths.append(np.minimum(counts + 1, TARGET_TOKENS) if writes else counts)
     if found[0].ndim == 3:
         longest = max(part.shape[1] for part in found)
         found = [np.pad(one, [(0, 0), (0, longest - one.shape[1]), (0, 0)]) for one in found]
@@ -79,13 +87,24 @@ def _model(folder: Path):
         "ForTokenClassification": transformers.AutoModelForTokenClassification,
         "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
         "ForMaskedLM": transformers.AutoModelForMaskedLM,
+        "ForConditionalGeneration": transformers.AutoModelForSeq2SeqLM,
+        "ForMarianMTModel": transformers.AutoModelForSeq2SeqLM,
     }[kind]
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     if kind == "ForCausalLM":
         return lambda inputs: model(**inputs).logits[:, -1], True
     if kind == "ForQuestionAnswering":
         return lambda inputs: _starts_and_ends(torch, model(**inputs)), False
+    if model.config.is_encoder_decoder:
+        return lambda inputs: _of_targets(torch, model, inputs), False
     return lambda inputs: model(**inputs).logits, False
+
+
+def _of_targets(torch, model, inputs):
+    """Returns the logits of a decoder that reads its start token and then the source."""
+    ids = inputs["input_ids"][:, : TARGET_TOKENS - 1]
+    start = torch.full((len(ids), 1), model.config.decoder_start_token_id)
+    return model(**inputs, decoder_input_ids=torch.cat([start, ids], 1)).logits
 
 
 def _starts_and_ends(torch, outputs):

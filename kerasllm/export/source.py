@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.export.target_logits import target_logits
 from kerasllm.export.token_graph import forward_pass, run_pass
 from kerasllm.export.token_rows import LONGEST_FIRST, TokenRows
 from kerasllm.models.decoder_forward import hidden_states, logits
@@ -58,6 +59,11 @@ class Source:
         return self.task.generates
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model reads a text and writes another."""
+        return self.task.preset_kind == "encoder_decoder"
+
+    @property
     def family(self) -> str:
         """The class of the model's backbone in KerasHub: `"BertBackbone"`, `"LlamaBackbone"`."""
         return type(self.model.task.backbone).__name__
@@ -78,6 +84,11 @@ class Source:
         rows = [(row,) if isinstance(row, str) else row for row in self.rows]
         return [[row[place] for row in rows] for place in range(len(self.head.texts))]
 
+    @property
+    def prefixed(self) -> list[str]:
+        """The rows of an encoder-decoder, with what it is used with before each source."""
+        return [self.model.prefix + row for row in self.rows]
+
     @cached_property
     def tokens(self) -> TokenRows:
         """The rows as the model reads them: special tokens included, cut to the length."""
@@ -88,6 +99,8 @@ class Source:
         """What the model itself gives for each row; see `Format.predict`."""
         if self.generates:
             return np.concatenate(list(self._last_logits()))
+        if self.is_encoder_decoder:
+            return target_logits(self.model.parts, self.prefixed, self.max_length)
         return run_pass(self, self.tokens, forward_pass(self))
 
     def compared_in(self, found: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

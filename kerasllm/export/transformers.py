@@ -23,6 +23,11 @@ from kerasllm.errors import CommandError, JobError, PresetError
 from kerasllm.export import run_transformers
 from kerasllm.export.decoder_config import decoder_config, token_ids
 from kerasllm.export.encoder_config import encoder_config, head_config
+from kerasllm.export.encoder_decoder_files import (
+    encoder_decoder_config,
+    encoder_decoder_usage,
+    save_for_transformers,
+)
 from kerasllm.export.formats import Engine, Format, Options
 from kerasllm.export.hub_task import save_labels
 from kerasllm.export.pooled_head import (
@@ -37,6 +42,7 @@ from kerasllm.export.pooled_head import (
 from kerasllm.export.qwen2_tokenizer import check_qwen2_tokenizer
 from kerasllm.export.safetensors_files import save_weights
 from kerasllm.export.source import Source
+from kerasllm.export.target_logits import target_logits
 from kerasllm.export.token_files import read_tokens, write_encoder_tokenizer
 from kerasllm.export.token_graph import encoder_pass, run_pass
 from kerasllm.export.token_rows import LONGEST_FIRST
@@ -44,6 +50,7 @@ from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoders import tensors
 from kerasllm.models.decoders.layout import Tensor, tensors_of
 from kerasllm.models.encoder import build_task
+from kerasllm.models.encoder_decoder import open_encoder_decoder
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.encoder_layout import (
     encoder_arrays,
@@ -60,12 +67,15 @@ from kerasllm.models.huggingface.masked_lm_heads import OF_VOCABULARY, vocabular
 
 
 class Transformers(Format):
-    """Encoders with a head (BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT) and decoders (GPT-2,
-    Llama, Mistral, Gemma, Qwen 2 and 3, Phi-3), as transformers itself writes them."""
+    """Encoders with a head (BERT, DistilBERT, RoBERTa, XLM-RoBERTa, ALBERT), decoders (GPT-2,
+    Llama, Mistral, Gemma, Qwen 2 and 3, Phi-3) and encoder-decoders (BART, T5, mBART, Marian,
+    Pegasus), as transformers itself writes them."""
 
     def refuse(self, source: Source, options: Options) -> None:
         try:
-            if source.generates:
+            if source.is_encoder_decoder:
+                encoder_decoder_config(source.model.parts)
+            elif source.generates:
                 model = source.model
                 config = decoder_config(model.backbone, model.tokenizer, source.max_length)
                 if config["model_type"] == "qwen2":
@@ -78,12 +88,14 @@ class Transformers(Format):
                 encoder_family(source.model.task.backbone)
                 check_tokenizer(source.model.task.preprocessor.tokenizer)
         except PresetError as error:
-            raise CommandError(
-                error.what, where="--format transformers", fix="use --format keras_hub"
-            ) from error
+            others = [one for one in source.head.formats or ("keras_hub",) if one != "transformers"]
+            fix = f"use --format {others[-1]}" if others else "use the run directory itself"
+            raise CommandError(error.what, where="--format transformers", fix=fix) from error
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
-        if source.generates:
+        if source.is_encoder_decoder:
+            save_for_transformers(source.model.parts, folder, source.max_length)
+        elif source.generates:
             save_decoder(source.model, folder, source.max_length)
         else:
             _save_encoder_with_head(source, folder)
@@ -91,11 +103,16 @@ class Transformers(Format):
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """By transformers where it is installed, and else by kerasllm, which reads the folder."""
         if has_transformers():
-            logits, lengths = _run_transformers(folder, source.rows)
+            rows = source.prefixed if source.is_encoder_decoder else source.rows
+            logits, lengths = _run_transformers(folder, rows)
+            if source.is_encoder_decoder:
+                return np.concatenate(source.compared_in(logits, lengths))
             if source.generates:
                 return logits
             found = source.head.outputs(tf.constant(logits))[source.head.compared]
             return np.concatenate(source.compared_in(np.asarray(found), lengths))
+        if source.is_encoder_decoder:
+            return target_logits(open_encoder_decoder(folder), source.prefixed, source.max_length)
         if source.generates:
             return dataclasses.replace(source, model=source.task.open(folder)).expected
         return run_pass(source, read_tokens(source, folder), _read_back(source, folder))
@@ -104,6 +121,8 @@ class Transformers(Format):
         return Engine.of("transformers") if has_transformers() else Engine.own("transformers")
 
     def usage(self, source: Source, options: Options) -> str:
+        if source.is_encoder_decoder:
+            return encoder_decoder_usage(source.prefixed[0])
         if source.generates:
             return _decoder_usage(source.model)
         return _encoder_usage(source) if source.head.architecture else modules_usage(source)

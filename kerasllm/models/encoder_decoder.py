@@ -218,10 +218,16 @@ def _open_keras_hub(
 
 
 def _load_preset(place: Path | str, precision: str, dropout: float) -> keras_hub.models.Backbone:
+    rates = {"dropout": dropout}
+    if isinstance(place, Path) and "dropout_rate" in _arguments(place):
+        rates = {"dropout_rate": dropout, "attention_dropout": dropout}
     with weights_to_come():
-        return load_preset(
-            keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
-        )
+        return load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+
+
+def _arguments(folder: Path) -> dict:
+    """Returns the arguments of a saved backbone."""
+    return huggingface.read_config(folder / huggingface.CONFIG).get("config", {})
 
 
 def new_encoder_decoder(

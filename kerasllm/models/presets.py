@@ -117,7 +117,14 @@ FORMS = (
     remote.FORM,
 )
 _GGUF = ".gguf"
-_DECODERS = ("ForCausalLM", "LMHeadModel")
+# The class of transformers that reads all of a model, by the end of its own class.
+_LOADERS = {
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+    "MTModel": "AutoModelForSeq2SeqLM",
+}
+_LOADER = "AutoModel"
 _WEIGHTS = {
     "model_type": ("model.safetensors", "model.safetensors.index.json"),
     "registered_name": ("model.weights.h5", "model.weights.json"),
@@ -310,8 +317,8 @@ def check_folder(folder: Path) -> Path:
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         names = config.get("architectures")
-        decoder = str(names[0] if isinstance(names, list) and names else "").endswith(_DECODERS)
-        loader = "AutoModelForCausalLM" if decoder else "AutoModel"
+        name = str(names[0] if isinstance(names, list) and names else "")
+        loader = next((loader for end, loader in _LOADERS.items() if name.endswith(end)), _LOADER)
         raise PresetError(
             f"{folder} has its weights in {pickles[0]} only: a pickle, which could run code",
             fix=f"convert it where you trust it: `{loader}.from_pretrained(FOLDER)"
@@ -378,7 +385,8 @@ def _keras_hub_name(name: str) -> str:
     import keras_hub
 
     models = keras_hub.models
-    known = [*models.TextClassifier.presets, *models.CausalLM.presets]
+    kinds = models.TextClassifier, models.CausalLM, models.Seq2SeqLM
+    known = [name for kind in kinds for name in kind.presets]
     if name in keras_hub.models.Backbone.presets:
         return name
     near = difflib.get_close_matches(name, [*PRESETS, *known], n=3, cutoff=0.5)

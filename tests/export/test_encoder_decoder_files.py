@@ -4,6 +4,8 @@
 wrote again must have the same tensors, and a configuration that says the same.
 """
 
+import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -13,8 +15,11 @@ import pytest
 import safetensors.numpy
 
 from kerasllm.data.tokenizers.joint import train_tokenizer
-from kerasllm.errors import PresetError
+from kerasllm.errors import CommandError, PresetError
 from kerasllm.export.encoder_decoder_files import save_for_transformers
+from kerasllm.export.formats import Options, load_format
+from kerasllm.export.parity import compare
+from kerasllm.export.source import Source
 from kerasllm.models.encoder_decoder import (
     EncoderDecoder,
     new_encoder_decoder,
@@ -23,9 +28,11 @@ from kerasllm.models.encoder_decoder import (
 from kerasllm.models.encoder_decoder_backbone import EncoderDecoderBackbone
 from kerasllm.models.encoder_decoders import load_backbone
 from kerasllm.models.encoder_decoders.frame import Frame
+from kerasllm.models.seq2seq_lm import Seq2SeqLM
+from kerasllm.tasks.task import find
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "encoder_decoders"
-NAMES = sorted(path.name for path in REFERENCE.iterdir() if path.is_dir())
+NAMES = sorted(path.name for path in REFERENCE.iterdir() if path.name != "t5gemma")
 TEXTS = ["A man plays.", "Ein Mann spielt."] * 4
 # What transformers writes, and that says nothing about the numbers.
 _UNSAID = """
@@ -42,8 +49,9 @@ def tokenizer():
     return train_tokenizer(TEXTS, 270)
 
 
+@functools.cache
 def _opened(name: str, tokenizer) -> EncoderDecoder:
-    """Returns a reference; one without a tokenizer of its own gets another."""
+    """Returns a reference, not to be changed; one without a tokenizer of its own gets another."""
     if (REFERENCE / name / "texts.json").is_file():
         return open_encoder_decoder(REFERENCE / name, dropout=0.1)
     loaded = load_backbone(REFERENCE / name, dropout=0.1)
@@ -73,9 +81,9 @@ def test_a_model_leaves_as_transformers_wrote_it(name, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
-def test_a_model_with_its_tokenizer_comes_back(name, tmp_path):
-    model = open_encoder_decoder(REFERENCE / name)
-    model.generation = {"num_beams": 4, "early_stopping": True}
+def test_a_model_with_its_tokenizer_comes_back(name, tokenizer, tmp_path):
+    generation = {"num_beams": 4, "early_stopping": True}
+    model = dataclasses.replace(_opened(name, tokenizer), generation=generation)
     save_for_transformers(model, tmp_path)
     again = open_encoder_decoder(tmp_path)
     _check_equal(again, model)
@@ -114,6 +122,38 @@ def _check_equal(again, model):
         for each in (again, model)
     ]
     np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_the_format_writes_it_and_reads_it_back(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasllm.export.transformers.has_transformers", lambda: False)
+    chosen = load_format("transformers")
+    # The second is longer than 12 tokens, and cut.
+    rows = ["A man.", "a very long text of a man that plays the guitar", "a"]
+    model = Seq2SeqLM(_opened("bart", tokenizer), prefix="an: ", max_length=12)
+    source = Source(find("seq2seq"), model, "bart", 12, rows)
+    chosen.refuse(source, Options())
+    chosen.write(source, tmp_path, Options())
+    found = chosen.predict(source, tmp_path, Options())
+    assert compare(source.head, "transformers", "float32", source.expected, found).holds
+    lengths = [len(row) for row in model.encode_sources(rows)]
+    assert lengths[1] == 12
+    # The start token of the decoder, and the first seven of the source.
+    assert len(found) == sum(min(length + 1, 8) for length in lengths)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 12
+    assert "an: A man." in chosen.usage(source, Options())
+
+
+def test_the_format_refuses_what_transformers_does_not_compute(tokenizer):
+    parts = dataclasses.replace(_opened("bart", tokenizer), logits_soft_cap=3.0)
+    source = Source(find("seq2seq"), Seq2SeqLM(parts), "bart", 12, ["a"])
+    with pytest.raises(CommandError, match="does not scale logits as this model does"):
+        load_format("transformers").refuse(source, Options())
+
+
+def test_a_family_that_is_not_written_is_named(tokenizer, tmp_path):
+    with pytest.raises(PresetError, match="does not write T5GemmaBackbone"):
+        save_for_transformers(_opened("t5gemma", tokenizer), tmp_path)
 
 
 def test_what_transformers_has_no_class_for_is_refused(tokenizer, tmp_path):

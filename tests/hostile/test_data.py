@@ -1,9 +1,11 @@
 """Files of data that were made to do harm, or by accident: read, or refused in words."""
 
+import contextlib
 import gzip
 import json
 import random
 import shutil
+import sys
 import time
 import tracemalloc
 import warnings
@@ -81,11 +83,22 @@ JOBS = {
 }
 
 
+@contextlib.contextmanager
+def deep_values():
+    """Lets a case be written that is nested deeper than Python lets it be read."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * limit)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def try_out(folder, seed: int, capsys, large: bool = True) -> bool:
     """Reads the file of a seed as a user would; returns whether it was refused."""
     folder = folder / str(seed)
     folder.mkdir()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), deep_values():
         warnings.simplefilter("ignore")
         shape, path = write_case(folder, seed, large)
     draw = random.Random(seed)

@@ -16,8 +16,11 @@ from kerasllm.data.readers import compression, json_files, parquet, text_lines
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.formats import Columns
 from kerasllm.data.readers.parquet import parquet_batches
+from kerasllm.data.readers.question_source import QuestionSource
 from kerasllm.data.readers.sources import Source
+from kerasllm.data.readers.tagged_source import TaggedSource
 from kerasllm.errors import DataError
+from tests.hostile.harness import refusal
 
 ROWS = "text,label\n" + "a good film,1\na dull film,0\n" * 40_000
 PACKERS = {
@@ -108,3 +111,12 @@ def test_a_row_of_a_list_is_bounded(tmp_path, monkeypatch):
     path.write_text('[{"text": "a", "label": [' + "[]," * 10_000 + "[]]}]")
     with pytest.raises(DataError, match="not JSON from here on"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", [TaggedSource, QuestionSource])
+def test_columns_are_not_looked_for_among_millions_of_lists(tmp_path, kind):
+    """A packed file of 100 kB holds as many: its first ones tell that it has no objects."""
+    path = tmp_path / "data.json.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"[" + b"[]," * 20_000_000 + b"[]]")
+    assert "among its first 10,000" in refusal(kind, str(path))

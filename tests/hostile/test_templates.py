@@ -56,11 +56,13 @@ def test_drawn_templates_are_rendered_or_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_a_thousand_drawn_templates_are_rendered_or_refused():
+    # In KiB, of the largest process that this one has started; other tests start some as well.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     for seed in range(CASES, CASES + MORE):
         try_out(seed)
     assert still_works()
-    # In KiB: what the largest process that rendered took.
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 700 << 10
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert largest < 700 << 10 or largest == before
 
 
 @pytest.mark.parametrize("message", ["x" * 9_000_000, "\ud800", "\0"])

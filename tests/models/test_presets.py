@@ -242,12 +242,16 @@ def test_a_pickle_is_refused_by_name(tmp_path):
     with pytest.raises(PresetError, match="pytorch_model.bin only: a pickle") as caught:
         presets.resolve(tmp_path)
     assert "AutoModel.from_pretrained" in caught.value.fix
-    (tmp_path / "config.json").write_text(
-        '{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
-    )
-    with pytest.raises(PresetError) as caught:
-        presets.resolve(tmp_path)
-    assert "AutoModelForCausalLM.from_pretrained" in caught.value.fix
+    for name, loader in (
+        ("LlamaForCausalLM", "AutoModelForCausalLM"),
+        ("BartForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+        ("MarianMTModel", "AutoModelForSeq2SeqLM"),
+    ):
+        config = {"model_type": "llama", "architectures": [name]}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(PresetError) as caught:
+            presets.resolve(tmp_path)
+        assert f"{loader}.from_pretrained" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -258,6 +262,7 @@ def test_a_pickle_is_refused_by_name(tmp_path):
         ("roberta_base", "roberta_base_en"),
         ("smollm2_135m", "smollm2_135m_instruct"),
         ("gpt2_base", "gpt2_base_en"),
+        ("bart_base", "bart_base_en"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, near):

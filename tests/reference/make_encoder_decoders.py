@@ -76,8 +76,29 @@ def main() -> None:
     params = {"summarization": {"prefix": "summarize: ", "num_beams": 4}}
     first = hf.T5Config(**T5, feed_forward_proj="relu", task_specific_params=params)
     write("t5", hf.T5ForConditionalGeneration(first), t5_tokenizer())
-    second = hf.T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    second = hf.T5Config(**T5 | {"num_layers": 1}, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     write("t5_gated", hf.T5ForConditionalGeneration(second), untied=True)
+    side = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 6,
+        "query_pre_attn_scalar": 5,
+        "sliding_window": 20,
+        "final_logit_softcapping": 3.0,
+        "attn_logit_softcapping": 2.0,
+    }
+    wider = side | {"hidden_size": 20, "intermediate_size": 28, "num_hidden_layers": 3}
+    gemma = hf.T5GemmaConfig(
+        encoder=hf.T5GemmaModuleConfig(**wider),
+        decoder=hf.T5GemmaModuleConfig(**side),
+        vocab_size=VOCABULARY,
+        decoder_start_token_id=2,
+    )
+    write("t5gemma", hf.T5GemmaForConditionalGeneration(gemma))
 
 
 def write(name: str, model: torch.nn.Module, tokenizer=None, *, untied: bool = False) -> None:
@@ -87,6 +108,8 @@ def write(name: str, model: torch.nn.Module, tokenizer=None, *, untied: bool = F
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     with torch.no_grad():
         for key, weight in [*model.named_parameters(), *model.named_buffers()]:
+            if "inv_freq" in key:
+                continue
             if "norm" in key and key.endswith("weight"):
                 weight.normal_(1.0, 0.2)
             elif "embed_positions" in key and name in ("marian", "pegasus"):

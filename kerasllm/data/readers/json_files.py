@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kerasllm.data.readers.data_file import BLOCK, DataFile
@@ -23,6 +24,9 @@ _LINES_TO_LOOK_AT = 10
 _LONGEST_LINE = 1 << 27
 # In a value of more than 16 MB, such as one that holds all rows.
 _MOST_VALUES = 1 << 22
+# Records whose keys together are a file's columns, and how many are looked at for them.
+_RECORDS_FOR_COLUMNS = 100
+_RECORDS_TRIED = 10_000
 _SPACE = re.compile(r"\s*")
 # The first line of a list, or of an object that goes over lines; lists one a line hold something
 # else.
@@ -52,6 +56,29 @@ def json_records(file: DataFile, *, nested: bool = False) -> Iterator[Record]:
     first = next((line for line in start if line.strip()), "")
     over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file, nested))
     return _listed(file, nested) if over_lines else _lines(file)
+
+
+def first_objects(records: Iterable[Record], file: DataFile, example: str) -> list[dict]:
+    """Returns a file's first objects, by which its columns are found.
+
+    Args:
+        records: Of the file.
+        file: The file.
+        example: What an error says to write.
+
+    Raises:
+        DataError: None of its first records is an object.
+    """
+    tried = itertools.islice(records, _RECORDS_TRIED)
+    objects = (record for _, record, problem in tried if problem is None)
+    found = list(itertools.islice(objects, _RECORDS_FOR_COLUMNS))
+    if not found:
+        raise DataError(
+            f"The file has no record that can be read among its first {_RECORDS_TRIED:,}",
+            where=file.name,
+            fix=example,
+        )
+    return found
 
 
 def _is_table(line: str, file: DataFile, nested: bool) -> bool:

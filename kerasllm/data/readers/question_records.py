@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kerasllm.data.readers.answer_places import Place, place_of
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, LABEL, MISSING_KEY, TEXT_TYPE, Fault
-from kerasllm.data.readers.json_files import json_kind, json_records
+from kerasllm.data.readers.json_files import first_objects, json_kind, json_records
 from kerasllm.data.readers.records import records
 from kerasllm.data.readers.row_checks import surrogate_problem
 from kerasllm.errors import DataError
@@ -31,7 +31,6 @@ _STARTS = ("answer_start", "answer_starts", "start", "answer_offset")
 _IDS = ("id", "qid", "question_id", "_id")
 _IMPOSSIBLE = ("is_impossible", "impossible", "unanswerable")
 _JSON = (".json", ".jsonl", ".ndjson")
-_ROWS_LOOKED_AT = 100
 
 
 class AnswerAt(NamedTuple):
@@ -128,18 +127,11 @@ def find_keys(
             fix=f"give SQuAD JSON, or records with question, context and answer: "
             f"{', '.join(SUFFIXES)}",
         )
-    found = []
-    for _, record, problem in _records(file):
-        if problem is None:
-            found.append(record)
-        if len(found) == _ROWS_LOOKED_AT:
-            break
-    if not found:
-        raise DataError(
-            "The file has no record that can be read",
-            where=file.name,
-            fix='write one object a line: {"question": "...", "context": "...", "answer": "..."}',
-        )
+    found = first_objects(
+        _records(file),
+        file,
+        'write one object a line: {"question": "...", "context": "...", "answer": "..."}',
+    )
     if any(_is_article(record) for record in found):
         return ARTICLES
     there = list(dict.fromkeys(key for record in found for key in record))

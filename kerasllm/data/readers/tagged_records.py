@@ -20,7 +20,7 @@ from kerasllm.data.readers.faults import (
     TEXT_TYPE,
     Fault,
 )
-from kerasllm.data.readers.json_files import json_kind, json_records
+from kerasllm.data.readers.json_files import first_objects, json_kind, json_records
 from kerasllm.data.readers.parquet import parquet_class_labels, parquet_records
 from kerasllm.errors import DataError
 
@@ -34,7 +34,6 @@ _ENTITIES = ("entities", "ents", "spans", "label", "labels", "annotations")
 # Names of what a span says, in turn.
 _START, _END = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 _LABEL = ("label", "type", "entity", "tag", "labels", "category", "entity_group")
-_ROWS_LOOKED_AT = 100
 
 
 class Span(NamedTuple):
@@ -106,18 +105,9 @@ def find_columns(
     Raises:
         DataError: If the file has no records, or no keys that fit.
     """
-    records = []
-    for _, record, problem in _records(file):
-        if problem is None:
-            records.append(record)
-        if len(records) == _ROWS_LOOKED_AT:
-            break
-    if not records:
-        raise DataError(
-            "The file has no record that can be read",
-            where=file.name,
-            fix='write one object a line: {"tokens": ["..."], "tags": ["..."]}',
-        )
+    records = first_objects(
+        _records(file), file, 'write one object a line: {"tokens": ["..."], "tags": ["..."]}'
+    )
     there = list(dict.fromkeys(key for record in records for key in record))
     if text is None and "data" in there and {"annotations", "completions"} & set(there):
         return RecordColumns("data", "", True)

@@ -1,4 +1,7 @@
-"""Low-rank adapters for classifiers: small trainable matrices beside frozen kernels."""
+"""Low-rank adapters for encoders with a head and for encoder-decoders.
+
+They are small trainable matrices beside frozen kernels.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,21 @@ from kerasllm.models.layers import parts_of, variables_of, walk
 
 # What a target names, in each family's own layer names.
 _ROLES = {
-    "query": {"query", "q_dense_layer"},
-    "key": {"key", "k_dense_layer"},
-    "value": {"value", "v_dense_layer"},
-    "output": {"attention_output", "o_dense_layer"},
+    "query": {"query", "q_dense_layer", "query_projector"},
+    "key": {"key", "k_dense_layer", "key_projector"},
+    "value": {"value", "v_dense_layer", "value_projector"},
+    "output": {"attention_output", "o_dense_layer", "attention_output_projector"},
     "ffn": {
         "feedforward_intermediate_dense",
         "feedforward_output_dense",
         "intermediate_dense",
         "output_dense",
+        "input_projector",
+        "gate_projector",
+        "output_projector",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
     },
 }
 _ROLES["attention"] = set().union(*(_ROLES[name] for name in ("query", "key", "value", "output")))
@@ -43,22 +52,23 @@ def add_lora(
     frozen_layers: int | str = 0,
     fresh_pooler: bool = False,
 ) -> None:
-    """Adds low-rank adapters to a classifier's transformer layers, and stills all other weights.
+    """Adds low-rank adapters to a model's transformer layers, and stills all other weights.
 
     Only the adapters and the head train: kernels, biases, norms and embeddings of the backbone do
     not. A layer that runs several times (ALBERT) has one adapter. The adapters are merged into
     the kernels when the task is saved.
 
     Args:
-        task: A KerasHub `TextClassifier`; changed in place.
+        task: A KerasHub `TextClassifier`, or another model with a `backbone`; changed in place.
         rank: Rank of the adapters. Defaults to `8`.
         alpha: The adapters' product is scaled by `alpha / rank`. Defaults to `16`.
         dropout: Dropout of what goes into the adapters. Defaults to `0.0`.
         rank_stabilized: Whether they are scaled by `alpha / sqrt(rank)`. Defaults to `False`.
         dora: Whether direction and magnitude train apart (DoRA). Defaults to `False`.
         targets: Each `query`, `key`, `value`, `output` (of the attention), `attention`, `ffn` or
-            `mlp` (both layers of it), `all-linear`, their names in transformers (`q_proj`), or a
-            part of the name of a dense layer. Defaults to `("query", "value")`.
+            `mlp` (all layers of it), `all-linear`, their names in transformers (`q_proj`), a part
+            of the name of a dense layer, or the layer that holds them (`cross_attention`). Defaults
+            to `("query", "value")`.
         train: Further layers that train whole: `norm`, `embeddings`, or a part of the name of a
             layer. Defaults to `()`.
         frozen_layers: This many of the lowest layers get no adapter. Defaults to `0`.
@@ -81,7 +91,7 @@ def add_lora(
     dense = [layer for layer in walk(sum(blocks[frozen_layers:], ())) if is_dense(layer)]
     chosen = {}
     for target in targets:
-        matched = [layer for layer in dense if _matches(target, layer.name)]
+        matched = [layer for layer in dense if _matches(target, layer)]
         if not matched:
             raise RecipeError(
                 f"LoRA target '{target}' matches no layer of this model",
@@ -107,7 +117,7 @@ def _whole(task: keras.Model, train: Sequence[str]) -> list[keras.Variable]:
     inner = list(walk([task.backbone]))
     for entry in train:
         if entry == "norm":
-            chosen = [layer for layer in inner if isinstance(layer, keras.layers.LayerNormalization)]
+            chosen = [layer for layer in inner if "Norm" in type(layer).__name__]
         elif entry == "embeddings":
             chosen = list(parts.embeddings)
         else:
@@ -123,5 +133,11 @@ def _whole(task: keras.Model, train: Sequence[str]) -> list[keras.Variable]:
     return found
 
 
-def _matches(target: str, name: str) -> bool:
-    return name in _ROLES[target] if target in _ROLES else target in name
+def _matches(target: str, layer: keras.Layer) -> bool:
+    *holders, name = layer.path.split("/")
+    if name == "output_projector" and holders and holders[-1].endswith("attention"):
+        # T5 calls the last layers of the attention and of the feed-forward part the same.
+        name = "attention_output_projector"
+    if target in _ROLES:
+        return name in _ROLES[target]
+    return target in name or target in holders

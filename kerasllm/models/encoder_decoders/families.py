@@ -9,46 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import keras
 import keras_hub
 
 from kerasllm.errors import PresetError
 from kerasllm.models.encoder_decoder_backbone import LEARNED, SINUSOIDAL, EncoderDecoderBackbone
+from kerasllm.models.encoder_decoders.built import HARMLESS, Built, activation, refuse
+from kerasllm.models.encoder_decoders.t5gemma import build_t5gemma
 from kerasllm.models.huggingface.checks import (
     Only,
     check_fixed,
     check_sizes,
     check_unknown,
 )
-
-ANOTHER = "use another model: this one would load and compute something else"
-
-# What concerns generation, training or other software, and what older files say besides.
-_HARMLESS = frozenset(
-    """
-    unk_token_id bad_words_ids forced_bos_token_id forced_eos_token_id decoder_start_token_id
-    max_new_tokens min_new_tokens renormalize_logits num_hidden_layers init_std layerdrop
-    encoder_layerdrop decoder_layerdrop dropout attention_dropout activation_dropout
-    classifier_dropout classif_dropout dropout_rate replacing_rate save_step extra_pos_embeddings
-    force_bos_token_to_be_generated exponential_decay_length_penalty suppress_tokens
-    begin_suppress_tokens cache_implementation transformers.js_config
-    """.split()
-)
-
-
-@dataclass(frozen=True)
-class Built:
-    """What a configuration becomes.
-
-    Attributes:
-        backbone_cls: The class of the backbone.
-        arguments: Its arguments, but for the dropout and `dtype`.
-        facts: Fields of `EncoderDecoder` that the configuration decides.
-    """
-
-    backbone_cls: type[keras_hub.models.Backbone]
-    arguments: dict
-    facts: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,36 +70,9 @@ def read_family(config: Mapping, where: str) -> tuple[Family, Built]:
     filled = {**family.defaults, **config}
     check_sizes(family.sizes, filled, where)
     check_fixed(model_type, family.fixed, filled, where)
-    known = {*family.sizes, *family.fixed, *family.read, *family.harmless, *_HARMLESS}
+    known = {*family.sizes, *family.fixed, *family.read, *family.harmless, *HARMLESS}
     check_unknown(known | {*family.defaults}, filled, where)
     return family, family.build(filled, where)
-
-
-def refuse(key: str, config: Mapping, because: str, where: str) -> PresetError:
-    """Returns the error about a value that would not be honoured."""
-    return PresetError(
-        f"{key} is {config.get(key)!r}; {because}", where=f"{where}: {key}", fix=ANOTHER
-    )
-
-
-# By the names that transformers has for them.
-_TANH_GELU = "keras_hub>gelu_approximate"
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": _TANH_GELU,
-    "gelu_pytorch_tanh": _TANH_GELU,
-    "gelu_fast": _TANH_GELU,
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-
-
-def _activation(key: str, name: object, config: Mapping, where: str) -> str | Callable:
-    if name not in ACTIVATIONS:
-        raise refuse(key, config, f"kerasllm computes {', '.join(ACTIVATIONS)}", where)
-    found = ACTIVATIONS[name]
-    return keras.saving.get_registered_object(found) if found == _TANH_GELU else found
 
 
 def _stacks(config: dict, where: str) -> dict:
@@ -149,7 +94,7 @@ def _stacks(config: dict, where: str) -> dict:
         "intermediate_dim": config["encoder_ffn_dim"],
         "decoder_intermediate_dim": config["decoder_ffn_dim"],
         "max_sequence_length": config["max_position_embeddings"],
-        "activation": _activation("activation_function", function, config, where),
+        "activation": activation("activation_function", function, config, where),
         "scale_embeddings": scaled,
     }
 
@@ -242,7 +187,7 @@ def _t5(config: dict, where: str) -> Built:
         "hidden_dim": config["d_model"],
         "intermediate_dim": config["d_ff"],
         "key_value_dim": config["d_kv"],
-        "activation": _activation("feed_forward_proj", function, config, where),
+        "activation": activation("feed_forward_proj", function, config, where),
         "use_gated_activation": bool(gate),
         "layer_norm_epsilon": epsilon,
     }
@@ -362,6 +307,14 @@ FAMILIES: dict[str, Family] = {
             ),
             # Positions are relative: texts may be longer than those it was trained on.
             harmless=frozenset({"n_positions"}),
+        ),
+        Family(
+            "t5gemma",
+            (),
+            build_t5gemma,
+            defaults={"tie_word_embeddings": True},
+            read=frozenset({"encoder", "decoder", "vocab_size"}),
+            harmless=frozenset({"classifier_dropout_rate"}),
         ),
     )
 }

@@ -41,7 +41,12 @@ def is_encoder_decoder(backbone: keras_hub.models.Backbone) -> bool:
     """Returns whether a backbone is one whose Hugging Face names are known here."""
     return isinstance(
         backbone,
-        (EncoderDecoderBackbone, keras_hub.models.BartBackbone, keras_hub.models.T5Backbone),
+        (
+            EncoderDecoderBackbone,
+            keras_hub.models.BartBackbone,
+            keras_hub.models.T5Backbone,
+            keras_hub.models.T5GemmaBackbone,
+        ),
     )
 
 
@@ -71,9 +76,10 @@ def tensors(
             name = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
             part = Part(layers[0].self_attention, "relative_attention_bias")
             found[name] = Tensor((part,))
-    embedding = backbone.token_embedding
+    embedding = getattr(backbone, "decoder_token_embedding", backbone.token_embedding)
     if not embedding.tie_weights:
-        found["lm_head.weight"] = Tensor((Part(embedding, "reverse_embeddings", True),))
+        head = names_of(backbone).head
+        found[head] = Tensor((Part(embedding, "reverse_embeddings", True),))
     return found
 
 
@@ -93,22 +99,51 @@ def modules(backbone: keras_hub.models.Backbone) -> dict[str, Module]:
     }
 
 
-def embedding_name(backbone: keras_hub.models.Backbone) -> str:
-    """Returns the name of the tensor of the embeddings that encoder and decoder share."""
-    is_t5 = isinstance(backbone, keras_hub.models.T5Backbone)
-    return "shared.weight" if is_t5 else "model.shared.weight"
+@dataclass(frozen=True)
+class Names:
+    """The names of the tensors of embeddings in a family.
+
+    Attributes:
+        embeddings: Those of the decoder, which the output layer may share.
+        head: That of the output layer.
+        copies: Further names under which a file may hold `embeddings`, because it is shared.
+        prefix: What names of the encoder and the decoder begin with in the whole model.
+    """
+
+    embeddings: str
+    head: str
+    copies: tuple[str, ...]
+    prefix: str
+
+
+_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+_T5_NAMES = Names("shared.weight", "lm_head.weight", _COPIES, "")
+_T5GEMMA_NAMES = Names("model.decoder.embed_tokens.weight", "lm_head.out_proj.weight", (), "model.")
+_BART_NAMES = Names(
+    "model.shared.weight", "lm_head.weight", tuple(f"model.{name}" for name in _COPIES), "model."
+)
+
+
+def names_of(kind: keras_hub.models.Backbone | type[keras_hub.models.Backbone]) -> Names:
+    """Returns the names of the embeddings of a backbone, or of its class."""
+    kind = kind if isinstance(kind, type) else type(kind)
+    if issubclass(kind, keras_hub.models.T5GemmaBackbone):
+        return _T5GEMMA_NAMES
+    return _T5_NAMES if issubclass(kind, keras_hub.models.T5Backbone) else _BART_NAMES
 
 
 def _layers_of(backbone: keras_hub.models.Backbone) -> dict[str, tuple[keras.Layer, ...]]:
     if isinstance(backbone, keras_hub.models.T5Backbone):
         found = _t5(backbone)
+    elif isinstance(backbone, keras_hub.models.T5GemmaBackbone):
+        found = _t5gemma(backbone)
     elif is_encoder_decoder(backbone):
         found = _bart(backbone)
     else:
         raise PresetError(
             f"{type(backbone).__name__} is not an encoder-decoder whose Hugging Face names "
             "kerasllm knows",
-            fix="use BART, T5, or a model that kerasllm made",
+            fix="use BART, T5, T5Gemma, or a model that kerasllm made",
         )
     return {name: (layer,) for name, layer in found.items()}
 
@@ -191,4 +226,26 @@ def _t5(backbone: keras_hub.models.T5Backbone) -> dict[str, keras.Layer]:
             found[f"{dense}.wo"] = layer.output_projector
             found[f"{block}.{len(parts)}.layer_norm"] = layer.layer_norm
         found[f"{stack}.final_layer_norm"] = getattr(backbone, f"{stack}_layer_norm")
+    return found
+
+
+def _t5gemma(backbone: keras_hub.models.T5GemmaBackbone) -> dict[str, keras.Layer]:
+    found = {
+        "model.encoder.embed_tokens": backbone.token_embedding,
+        "model.decoder.embed_tokens": backbone.decoder_token_embedding,
+    }
+    for stack in ("encoder", "decoder"):
+        for number, layer in enumerate(getattr(backbone, f"{stack}_layers")):
+            block = f"model.{stack}.layers.{number}"
+            attentions = ("self_attn",) if stack == "encoder" else ("self_attn", "cross_attn")
+            for name in attentions:
+                attention = getattr(layer, name)
+                for letter, part in zip("qkvo", ("query", "key", "value", "output")):
+                    found[f"{block}.{name}.{letter}_proj"] = getattr(attention, f"{part}_dense")
+            for name in (*attentions, "feedforward"):
+                for norm in (f"pre_{name}_layernorm", f"post_{name}_layernorm"):
+                    found[f"{block}.{norm}"] = getattr(layer, norm)
+            for name in ("gate_proj", "up_proj", "down_proj"):
+                found[f"{block}.mlp.{name}"] = getattr(layer.mlp, name)
+        found[f"model.{stack}.norm"] = getattr(backbone, f"{stack}_norm")
     return found

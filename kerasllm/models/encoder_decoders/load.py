@@ -14,19 +14,19 @@ from kerasllm.errors import PresetError
 from kerasllm.models import huggingface
 from kerasllm.models.decoders.layout import Tensor
 from kerasllm.models.encoder_decoder_backbone import SINUSOIDAL, sinusoids
-from kerasllm.models.encoder_decoders.families import ANOTHER, FAMILIES, Family, read_family
-from kerasllm.models.encoder_decoders.layout import embedding_name, tensors
+from kerasllm.models.encoder_decoders.built import ANOTHER
+from kerasllm.models.encoder_decoders.families import FAMILIES, Family, read_family
+from kerasllm.models.encoder_decoders.layout import Names, names_of, tensors
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import StoredTensor, list_tensors
 from kerasllm.models.presets import check_folder
 from kerasllm.models.skip_initialization import weights_to_come
 
-_HEAD = "lm_head.weight"
 _BIAS = "final_logits_bias"
-# Copies of the shared embeddings, under the names that transformers gives the places of their use.
-_COPIES = (_HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # T5's first files hold this table, which no layer of theirs or ours reads.
 _UNREAD = re.compile(r"decoder\.block\.\d+\.layer\.1\.EncDecAttention\.relative_.*_bias\.weight")
+# Arguments that are rates of dropout, where they are not called so.
+_RATES = {keras_hub.models.T5GemmaBackbone: ("dropout_rate", "attention_dropout")}
 _POSITIONS = re.compile(r"(model\.)?(encoder|decoder)\.embed_positions\.weight")
 
 
@@ -86,56 +86,54 @@ def load_backbone(folder: Path, *, dropout: float = 0.0, dtype: str = "float32")
     where = str(folder / CONFIG)
     config = huggingface.read_config(folder / CONFIG)
     family, built = read_family(config, where)
-    found = _named(list_tensors(folder), family)
+    names = names_of(built.backbone_cls)
+    found = _named(list_tensors(folder), names)
     arguments, facts = dict(built.arguments), dict(built.facts)
     rows = arguments["vocabulary_size"]
-    shared = "shared.weight" if family.model_type == "t5" else "model.shared.weight"
-    _settle_shared(found, shared, folder)
-    if found[shared].shape[:1] != (rows,):
+    embeddings = _embeddings(found, names, folder)
+    if embeddings.shape[:1] != (rows,):
         raise PresetError(
-            f"vocab_size is {rows}, but {found[shared].name} has the shape {found[shared].shape}",
+            f"vocab_size is {rows}, but {embeddings.name} has the shape {embeddings.shape}",
             where=where,
             fix="take the configuration and the weights from the same model",
         )
-    copies = [found.pop(name) for name in _full(_COPIES, family) if name in found]
-    head = next((copy for copy in copies if copy.name.endswith(_HEAD)), None)
-    for copy in copies:
-        if copy is not head:
-            _check_same(copy, found[shared], "encoder and decoder share their embeddings here")
-    if family.model_type == "t5":
-        untied = head is not None and not _same(head, found[shared])
-        if untied and facts["hidden_scale"] != 1.0:
-            _check_same(head, found[shared], "tie_word_embeddings is true")
-        arguments["tie_embedding_weights"] = not untied
-        if untied:
-            found[_HEAD] = head
-    elif head is not None:
-        _check_same(head, found[shared], "tie_word_embeddings is true")
+    for copy in [found.pop(name) for name in names.copies if name in found]:
+        _check_same(copy, embeddings, "encoder and decoder share their embeddings here")
+    if _is_tied(found.get(names.head), embeddings, arguments, facts):
+        head = found.pop(names.head, None)
+        if head is not None:
+            _check_same(head, embeddings, "tie_word_embeddings is true")
     if _BIAS in found:
         facts.update(_bias(found.pop(_BIAS), rows))
     if arguments.get("positions") == SINUSOIDAL:
         _check_sinusoids(found, arguments)
+    rates = _RATES.get(built.backbone_cls, ("dropout",))
     with weights_to_come():
-        backbone = built.backbone_cls(**arguments, dropout=dropout, dtype=dtype)
+        backbone = built.backbone_cls(**arguments, **dict.fromkeys(rates, dropout), dtype=dtype)
     _assign(tensors(backbone, family.positions_offset), found, folder)
-    assert shared == embedding_name(backbone)
     return Loaded(backbone, family, facts, config)
 
 
-def _full(names: Sequence[str], family: Family) -> list[str]:
-    """Returns names as in the whole model: BART's stacks are in `model`, T5's are not."""
-    if family.model_type == "t5":
-        return list(names)
-    return [name if name == _HEAD else f"model.{name}" for name in names]
+def _is_tied(
+    head: StoredTensor | None, embeddings: StoredTensor, arguments: dict, facts: Mapping
+) -> bool:
+    """Returns whether the output layer is the embeddings; completes the arguments of a T5."""
+    if "use_gated_activation" not in arguments:
+        return arguments.get("tie_word_embeddings", True)
+    # transformers 5 writes of every T5 that it is tied: what is in the file decides, except where
+    # hidden states are scaled, as those of tied ones are.
+    tied = head is None or facts["hidden_scale"] != 1.0 or _same(head, embeddings)
+    arguments["tie_embedding_weights"] = tied
+    return tied
 
 
-def _named(stored: Sequence[StoredTensor], family: Family) -> dict[str, StoredTensor]:
+def _named(stored: Sequence[StoredTensor], names: Names) -> dict[str, StoredTensor]:
     """Gives tensors the names of the whole model: a bare one is saved without its prefix."""
     found: dict[str, StoredTensor] = {}
     for tensor in stored:
         name = tensor.name
-        if family.model_type != "t5" and name.startswith(("encoder.", "decoder.", "shared.")):
-            name = f"model.{name}"
+        if name.startswith(("encoder.", "decoder.", "shared.")):
+            name = names.prefix + name
         if _UNREAD.fullmatch(name):
             continue
         if found.setdefault(name, tensor) is not tensor:
@@ -147,18 +145,18 @@ def _named(stored: Sequence[StoredTensor], family: Family) -> dict[str, StoredTe
     return found
 
 
-def _settle_shared(found: dict[str, StoredTensor], shared: str, folder: Path) -> None:
-    """Finds the shared embeddings under the name of a place of their use, if they have no own."""
-    prefix = shared.removesuffix("shared.weight")
-    for name in (*(prefix + each for each in _COPIES[1:]), _HEAD):
-        if shared not in found and name in found:
-            found[shared] = found.pop(name)
-    if shared not in found:
+def _embeddings(found: dict[str, StoredTensor], names: Names, folder: Path) -> StoredTensor:
+    """Returns the embeddings, which a file may hold under one of the places of their use alone."""
+    for name in (*names.copies, names.head):
+        if names.embeddings not in found and name in found:
+            found[names.embeddings] = found.pop(name)
+    if names.embeddings not in found:
         raise PresetError(
-            f"tensor {shared} is missing",
+            f"tensor {names.embeddings} is missing",
             where=str(folder),
             fix="use a folder that holds the whole model",
         )
+    return found[names.embeddings]
 
 
 def _same(one: StoredTensor, other: StoredTensor) -> bool:

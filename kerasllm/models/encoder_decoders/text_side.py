@@ -15,7 +15,7 @@ from kerasllm.models.encoder_decoders.frame import Frame, frame_of
 from kerasllm.models.huggingface import CONFIG
 
 # What a `generation_config.json`, or an older `config.json`, recommends for generating.
-_GENERATION = (
+GENERATION = (
     "num_beams length_penalty early_stopping max_length min_length max_new_tokens min_new_tokens "
     "no_repeat_ngram_size repetition_penalty do_sample temperature top_k top_p forced_eos_token_id "
     "bad_words_ids"
@@ -60,10 +60,14 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
     if frame is None:
         start_of_text = tokenizer.token_to_id("<s>")
         frame = Frame((start_of_text,), (end,)) if model_type == "bart" else Frame((), (end,))
-    if not frame.after or frame.after[-1] != end:
+    target_frame = frame
+    if model_type == "t5gemma":
+        # Its tokenizer ends no text; its targets do end, and the decoder starts them.
+        target_frame = Frame((), (end,))
+    if not target_frame.after or target_frame.after[-1] != end:
         raise PresetError(
-            f"the tokenizer ends a text with the tokens {list(frame.after)}, and the model with "
-            f"eos_token_id, {end}",
+            f"the tokenizer ends a text with the tokens {list(target_frame.after)}, and the model "
+            f"with eos_token_id, {end}",
             where=str(folder),
             fix="take the tokenizer and config.json from the same model",
         )
@@ -72,11 +76,11 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
         "end_token_id": end,
         "pad_token_id": pad,
         "source_frame": frame,
-        "target_frame": frame,
+        "target_frame": target_frame,
         "forced_first_token_id": None
         if forced is None
         else _one_id("forced_bos_token_id", forced, where),
-        "generation": {name: said[name] for name in _GENERATION if said.get(name) is not None},
+        "generation": {name: said[name] for name in GENERATION if said.get(name) is not None},
     }
     return tokenizer, facts
 

@@ -34,6 +34,37 @@ def test_a_value_that_would_not_be_honoured_is_named(name, changes, message):
         read_family(references.config_of(name, **changes), "config.json")
 
 
+@pytest.mark.parametrize(
+    ("side", "changes", "message"),
+    [
+        ("encoder", {"rms_norm_eps": 1e-5}, "rms_norm_eps is 1e-05"),
+        ("encoder", {"rope_parameters": {"rope_theta": 5.0}}, "rope_theta is 5.0"),
+        ("decoder", {"hidden_activation": "mish"}, "hidden_activation is 'mish'"),
+        ("decoder", {"layer_types": ["full_attention"]}, "layer_types is"),
+        ("decoder", {"cross_attention_hidden_size": 8}, "cross_attention_hidden_size is 8"),
+        ("decoder", {"head_dim": None}, "head_dim must be"),
+        ("decoder", {"another": 1}, "another is 1"),
+        ("decoder", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type"),
+    ],
+)
+def test_both_sides_of_a_t5gemma_are_checked(side, changes, message):
+    config = references.config_of("t5gemma")
+    config[side] = {**config[side], **changes}
+    with pytest.raises(PresetError, match=message):
+        read_family(config, "config.json")
+
+
+def test_a_t5gemma_reads_no_more_than_its_window():
+    config = references.config_of("t5gemma")
+    facts = read_family(config, "config.json")[1].facts
+    assert facts["max_source_length"] == facts["max_target_length"] == 20
+    assert facts["logits_soft_cap"] == 3.0
+    for side in ("encoder", "decoder"):
+        layers = config[side]["num_hidden_layers"]
+        config[side] = {**config[side], "layer_types": ["full_attention"] * layers}
+    assert read_family(config, "config.json")[1].facts["max_source_length"] == 8192
+
+
 def test_a_t5_is_read_as_transformers_means_it():
     def built(**changes):
         return read_family(references.config_of("t5", **changes), "config.json")[1]

@@ -1,0 +1,85 @@
+"""Low-rank adapters on the encoder, the decoder and the attention between them."""
+
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from kerasllm.errors import RecipeError
+from kerasllm.models.adapters.encoder_lora import add_lora
+from kerasllm.models.adapters.low_rank import is_frozen
+from kerasllm.models.encoder_decoders import load_backbone, modules
+from kerasllm.models.layers import walk
+
+REFERENCE = Path(__file__).parents[2] / "reference" / "encoder_decoders"
+
+
+def task_of(name):
+    backbone = load_backbone(REFERENCE / name).backbone
+    hidden = backbone(backbone.input)["decoder_sequence_output"]
+    task = keras.Model(backbone.input, hidden)
+    task.backbone = backbone
+    return task
+
+
+def adapted(task) -> set[str]:
+    """Returns the modules of transformers that got an adapter."""
+    named = {id(module.layers[0]): name for name, module in modules(task.backbone).items()}
+    return {named[id(layer)] for layer in walk([task]) if is_frozen(layer)}
+
+
+@pytest.mark.parametrize("name", ["bart_uneven", "t5_gated"])
+def test_targets_name_the_same_layers_in_every_family(name):
+    task, known = task_of(name), set()
+    every = set(modules(task.backbone))
+    for target, ends in (
+        ("query", {"q_proj", "q"}),
+        ("key", {"k_proj", "k"}),
+        ("value", {"v_proj", "v"}),
+        ("output", {"out_proj", "o"}),
+        ("mlp", {"fc1", "fc2", "wi", "wi_0", "wi_1", "wo"}),
+    ):
+        add_lora(task, targets=[target], rank=2)
+        found = adapted(task)
+        assert found - known == {each for each in every if each.rpartition(".")[2] in ends}
+        known = found
+    assert known == every
+
+
+@pytest.mark.parametrize("name", ["bart", "mbart", "t5"])
+def test_adapters_alone_train_and_are_merged_when_saved(name, tmp_path):
+    task = task_of(name)
+    expected = np.load(REFERENCE / name / "expected.npz")
+    inputs = {
+        "encoder_token_ids": expected["source"],
+        "encoder_padding_mask": expected["source_mask"],
+        "decoder_token_ids": expected["target"],
+        "decoder_padding_mask": expected["target_mask"],
+    }
+    before = np.asarray(task(inputs))
+    add_lora(task, rank=2, targets=["cross_attention"] if name == "bart" else ["attention"])
+    if name == "bart":
+        assert adapted(task) == {each for each in modules(task.backbone) if "encoder_attn" in each}
+    np.testing.assert_allclose(task(inputs), before, atol=1e-5)
+    assert all("lora" in variable.path for variable in task.trainable_variables)
+    random = np.random.default_rng(0)
+    for variable in task.trainable_variables:
+        variable.assign(random.normal(0, 0.5, variable.shape))
+    learned = np.asarray(task(inputs))
+    assert np.abs(learned - before).max() > 0.01
+    task.backbone.save_to_preset(str(tmp_path))
+    again = keras_hub.models.Backbone.from_preset(str(tmp_path))
+    merged = again(inputs)["decoder_sequence_output"]
+    np.testing.assert_allclose(merged, learned, atol=1e-3)
+
+
+def test_norms_train_whole_where_they_are_named():
+    task = task_of("t5")
+    with pytest.raises(RecipeError, match="'queries' matches no layer"):
+        add_lora(task, targets=["queries"])
+    add_lora(task, train=["norm"], rank=2)
+    whole = [v for v in task.trainable_variables if "lora" not in v.path]
+    # Two norms of an encoder's layer, three of a decoder's, and one at the end of each.
+    assert len(whole) == 2 * 2 + 2 * 3 + 2
