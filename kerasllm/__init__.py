@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kerasllm.models.causal_lm import CausalLM as CausalLM
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
+    from kerasllm.models.seq2seq_lm import Seq2SeqLM as Seq2SeqLM
     from kerasllm.models.text_classifier import TextClassifier as TextClassifier
     from kerasllm.models.token_classifier import TokenClassifier as TokenClassifier
     from kerasllm.trained_model import TrainedModel as TrainedModel
@@ -56,6 +57,7 @@ else:
             "Dataset": "data.dataset",
             "FineTunedModel": "training.fit",
             "KerasllmError": "errors",
+            "Seq2SeqLM": "models.seq2seq_lm",
             "TextClassifier": "models.text_classifier",
             "TokenClassifier": "models.token_classifier",
             "TrainedModel": "trained_model",
