@@ -78,9 +78,10 @@ def test_the_commands_of_a_users_day_run(
     for settings in (text_settings, chat, questions, translations):
         del settings["data.train"]
         settings.pop("data.test", None)
+    masked = {"model.preset": str(toy_preset), "data.max_length": 32, "training.max_steps": 4}
     for command in VERBS:
         arguments = shlex.split(command)[1:]
-        own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions}
+        own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions, "mlm": masked}
         own["translate"] = translations
         if chosen := next((own[name] for name in own if name in arguments), None):
             arguments += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -63,7 +63,7 @@ class GraphGenerator:
 
     def __init__(self, model: CausalLM, tokenizer: GraphByteLevelBPE | None):
         self._decoder = ReadDecoder(model.task)
-        self._weights = _variables(self._decoder.weights)
+        self._weights = variables_of_weights(self._decoder.weights)
         self.module = tf.Module()
         self.module.weights = tf.nest.flatten(self._weights)
         self._longest = model.max_length
@@ -102,13 +102,7 @@ class GraphGenerator:
 
     def _sampled(self, prompt, max_new_tokens, temperature, top_k, top_p, seed):
         # A prompt has random numbers of its own, and so the same text in any batch.
-        own = tf.strings.to_hash_bucket_fast(prompt, 2**31 - 1)
-        seeds = tf.stack([tf.fill(tf.shape(own), tf.cast(seed, own.dtype)), own], 1)
-        uniform = tf.map_fn(
-            lambda seeds: tf.random.stateless_uniform([tf.maximum(max_new_tokens, 1)], seeds),
-            seeds,
-            fn_output_signature=tf.TensorSpec([None], tf.float32),
-        )
+        uniform = own_random_numbers(prompt, seed, tf.maximum(max_new_tokens, 1))
 
         def choose(logits, number):
             warm = logits / tf.where(temperature > 0, temperature, 1.0)
@@ -199,9 +193,35 @@ def _function(function: Callable, *specs: tf.TensorSpec):
     return tf.function(function, input_signature=specs, autograph=False)
 
 
-def _variables(weights: Any) -> Any:
-    """Returns tensors as variables, one for each: a head may be the embeddings."""
-    made = {}
+def own_random_numbers(texts, seed, count):
+    """Returns random numbers that depend on a text and the seed alone.
+
+    Args:
+        texts: string `[rows]`.
+        seed: An integer.
+        count: How many numbers each row gets, int or int32.
+
+    Returns:
+        float32 `[rows, count]`, from 0 to below 1.
+    """
+    own = tf.strings.to_hash_bucket_fast(texts, 2**31 - 1)
+    seeds = tf.stack([tf.fill(tf.shape(own), tf.cast(seed, own.dtype)), own], 1)
+    return tf.map_fn(
+        lambda seeds: tf.random.stateless_uniform([count], seeds),
+        seeds,
+        fn_output_signature=tf.TensorSpec([None], tf.float32),
+    )
+
+
+def variables_of_weights(weights: Any, shared: Mapping[int, tf.Variable] | None = None) -> Any:
+    """Returns tensors as variables, one for each: a head may be the embeddings.
+
+    Args:
+        weights: Tensors, nested.
+        shared: Variables that are there already, by the `id` of the tensor that they hold. Defaults
+            to `None`: none.
+    """
+    made = dict(shared or {})
 
     def variable(tensor):
         if id(tensor) not in made:

@@ -59,7 +59,7 @@ class GraphTokenizer(abc.ABC):
 
     def between_special(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
         """Returns rows of ids with the special tokens around each."""
-        return _between(_known(self.start_token_id), ids, _known(self.end_token_id))
+        return between(_known(self.start_token_id), ids, _known(self.end_token_id))
 
     @property
     def special_tokens(self) -> int:
@@ -119,8 +119,8 @@ class GraphTokenizer(abc.ABC):
     ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """Returns the ids and the segments of pairs of rows, with the special tokens of pairs."""
         start, end = _known(self.start_token_id), _known(self.end_token_id)
-        left = _between(start, first, self.separator_ids)
-        right = _between((), second, end)
+        left = between(start, first, self.separator_ids)
+        right = between((), second, end)
         segments = [
             ids.with_values(tf.fill(tf.shape(ids.values), segment))
             for ids, segment in ((left, 0), (right, self.second_segment))
@@ -202,8 +202,14 @@ def _known(id: int | None) -> tuple[int, ...]:
     return () if id is None else (id,)
 
 
-def _between(before: Sequence[int], ids: tf.RaggedTensor, after: Sequence[int]) -> tf.RaggedTensor:
-    """Returns rows of ids with the same ids before each, and after each."""
+def between(before: Sequence[int], ids: tf.RaggedTensor, after: Sequence[int]) -> tf.RaggedTensor:
+    """Returns rows of ids with the same ids before each, and after each.
+
+    Args:
+        before: Ids.
+        ids: int32 `[rows, (ids)]`.
+        after: Ids.
+    """
     columns = [tf.fill([ids.nrows(out_type=tf.int32), 1], id) for id in (*before, *after)]
     return tf.concat([*columns[: len(before)], ids, *columns[len(before) :]], axis=1)
 

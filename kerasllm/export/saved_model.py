@@ -21,10 +21,18 @@ from kerasllm.export.graph_encoder import GraphEncoder
 from kerasllm.export.graph_generator import GraphGenerator, chat_parts
 from kerasllm.export.graph_tokenizer import GraphTokenizer
 from kerasllm.export.graph_word_piece import GraphWordPiece
-from kerasllm.export.saved_model_usage import encoder_usage, generator_usage, ids_only_usage
+from kerasllm.export.graph_writer import GraphWriter
+from kerasllm.export.run_transformers import TARGET_TOKENS
+from kerasllm.export.saved_model_usage import (
+    encoder_usage,
+    generator_usage,
+    ids_only_usage,
+    writer_usage,
+)
 from kerasllm.export.source import Source
 from kerasllm.export.token_files import write_tokenizer
 from kerasllm.export.warm_up import Request, write_warm_up
+from kerasllm.generation.encoder_decoder.weights import can_be_read as can_read_decoder
 from kerasllm.generation.weights import can_be_read
 from kerasllm.training.fit import FineTunedModel
 
@@ -41,17 +49,20 @@ class SavedModel(Format):
     """A SavedModel with signatures on texts and on token ids, as TensorFlow Serving wants it."""
 
     def refuse(self, source: Source, options: Options) -> None:
-        if options.precision == "bfloat16" and source.generates:
+        writes = source.generates or source.is_encoder_decoder
+        if options.precision == "bfloat16" and writes:
             raise CommandError(
-                "A language model's SavedModel is written in float32",
+                "The SavedModel of a model that writes is written in float32",
                 where="--precision bfloat16",
                 fix="leave --precision out; bfloat16 is for encoders",
             )
-        if source.generates and not can_be_read(source.model.backbone):
+        readable = can_read_decoder if source.is_encoder_decoder else can_be_read
+        if writes and not readable(source.model.backbone):
+            others = source.head.formats or ("transformers", "keras_hub")
             raise CommandError(
                 f"The cache of a {source.family} cannot be put into a graph",
                 where="--format saved_model",
-                fix="use --format transformers or keras_hub",
+                fix=f"use --format {' or '.join(one for one in others if one != 'saved_model')}",
             )
 
     def remarks(self, source: Source) -> list[str]:
@@ -62,6 +73,8 @@ class SavedModel(Format):
         tokenizer, _ = graph_tokenizer(source)
         if source.generates:
             graph = GraphGenerator(source.model, tokenizer)
+        elif source.is_encoder_decoder:
+            graph = GraphWriter(source.model, tokenizer)
         else:
             model = _in_precision(source, options.precision)
             graph = GraphEncoder(model, source.head, tokenizer, source.truncation)
@@ -73,6 +86,8 @@ class SavedModel(Format):
 
     def predict(self, source: Source, folder: Path, options: Options) -> np.ndarray:
         """In a process that has neither kerasllm nor Keras."""
+        if source.is_encoder_decoder:
+            return _target_logits(source, folder)
         if graph_tokenizer(source)[0] is None or source.head.of_texts:
             signature, calls = "token_ids", _calls_on_ids(source)
         else:
@@ -99,6 +114,8 @@ class SavedModel(Format):
             return ids_only_usage(source, refusal)
         if source.generates:
             return generator_usage(chat_parts(source.model) is not None)
+        if source.is_encoder_decoder:
+            return writer_usage(source)
         return encoder_usage(source) + _COMPUTES_IN_BFLOAT16 * (options.precision == "bfloat16")
 
 
@@ -154,6 +171,43 @@ def _calls_on_ids(source: Source) -> list[dict]:
         inputs = source.tokens.inputs(rows, source.model.pad_to)
         calls.append({name: inputs[name].tolist() for name in names})
     return calls
+
+
+def _target_logits(source: Source, folder: Path) -> np.ndarray:
+    """Returns the logits that the exported graph gives for the first tokens of targets.
+
+    They are those that `kerasllm.export.target_logits` compares.
+    """
+    on_text = graph_tokenizer(source)[0] is not None
+    pad, calls, lengths = source.model.parts.pad_token_id, [], []
+    for part in _batches(source):
+        ids = source.model.encode_sources(source.rows[part])
+        rows = [ids_of_row.tolist() for ids_of_row in ids]
+        targets, _ = _padded([[*row, pad][:TARGET_TOKENS] for row in rows], pad)
+        call = {"text": source.rows[part]} if on_text else _source_inputs(rows, pad)
+        calls.append({**call, "target_token_ids": targets})
+        lengths.append([min(len(row) + 1, TARGET_TOKENS) for row in rows])
+    answers = _run(folder, "score" if on_text else "score_ids", calls)
+    return np.concatenate(
+        [
+            one
+            for answer, counts in zip(answers, lengths, strict=True)
+            for one in source.compared_in(answer["logits"], np.array(counts))
+        ]
+    )
+
+
+def _source_inputs(rows: list[list[int]], pad: int) -> dict[str, list[list[int]]]:
+    token_ids, padding_mask = _padded(rows, pad)
+    return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+
+def _padded(rows: list[list[int]], pad: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Returns rows of ids that are padded to one length, and their mask."""
+    longest = max(map(len, rows))
+    spare = [longest - len(row) for row in rows]
+    ids = [row + [pad] * count for row, count in zip(rows, spare)]
+    return ids, [[1] * len(row) + [0] * count for row, count in zip(rows, spare)]
 
 
 def _run(folder: Path, signature: str, calls: list[dict]) -> list[dict[str, np.ndarray]]:

@@ -72,6 +72,27 @@ token ids.
 """
 
 
+def writer_usage(source: Source) -> str:
+    """Returns how to run an encoder-decoder."""
+    return f"""\
+TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves it:
+
+```python
+import tensorflow as tf
+
+signatures = tf.saved_model.load("FOLDER").signatures
+texts = tf.constant({[text for (text,) in source.head.example]!r})
+found = signatures["serving_default"](text=texts)
+found["output"].numpy()         # the targets
+found["finish_reason"].numpy()  # b"length" where the limit cut one, else b"stop"
+```
+
+It writes with the settings that the model was trained with. `limited` takes `max_new_tokens` too;
+`score` gives the logits of the tokens of given targets; `token_ids` and `score_ids` take the token
+ids of sources.
+"""
+
+
 def ids_only_usage(source: Source, refusal: str) -> str:
     """Returns how to run a model whose tokenizer is not in the graph.
 
@@ -79,7 +100,10 @@ def ids_only_usage(source: Source, refusal: str) -> str:
         source: The model.
         refusal: Why it is not.
     """
-    code = _GENERATOR_ON_IDS if source.generates else _encoder_on_ids(source)
+    if source.is_encoder_decoder:
+        code = _WRITER_ON_IDS.format(**{"prefix": source.model.prefix, **_frame(source)})
+    else:
+        code = _GENERATOR_ON_IDS if source.generates else _encoder_on_ids(source)
     return f"""\
 It takes token ids. The tokenizer ({source.model.tokenizer.description}) has no form in a graph that
 gives the same ids for every text: {refusal}. Its files are in the same folder.
@@ -116,3 +140,27 @@ tokenizer.decode(new["token_ids"].numpy()[0])
 
 `token_ids` gives the logits of the token after each row.\
 """
+
+_WRITER_ON_IDS = """\
+```python
+import tensorflow as tf
+import tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("FOLDER/tokenizer.json")
+signatures = tf.saved_model.load("FOLDER").signatures
+ids = tokenizer.encode({prefix!r} + "one text", add_special_tokens=False).ids
+ids = {before} + ids + {after}
+found = signatures["token_ids"](
+    token_ids=tf.constant([ids]),
+    padding_mask=tf.constant([[1] * len(ids)]),  # 0 for padding
+)
+tokenizer.decode(found["token_ids"].numpy()[0])
+```
+
+`score_ids` gives the logits of the tokens of given targets.\
+"""
+
+
+def _frame(source: Source) -> dict[str, list[int]]:
+    frame = source.model.parts.source_frame
+    return {"before": list(frame.before), "after": list(frame.after)}

@@ -54,6 +54,9 @@ def write_tokenizer_json(source: Source, folder: Path) -> bool:
         if source.model.chat_template is not None:
             source.model.chat_template.save(folder)
         return True
+    if source.is_encoder_decoder:
+        source.model.tokenizer.save(folder)
+        return True
     try:
         write_encoder_tokenizer(source, folder)
     except PresetError:

@@ -27,8 +27,10 @@ from kerasllm.models.finite import check_finite
 from kerasllm.models.heads import unused_layers
 from kerasllm.models.huggingface.heads import dropouts, longest_text
 from kerasllm.models.huggingface.masked_lm_heads import (
+    architecture_of,
     has_pooler,
     has_vocabulary_head,
+    read_sentence_head,
     read_vocabulary_head,
 )
 from kerasllm.models.pretraining import Pretraining
@@ -119,6 +121,11 @@ class MaskedLM(TokenModel):
     def outputs_measured(self) -> tuple[str, ...]:
         """What is predicted of a row."""
         return (TOKENS,) if self.sentence_head is None else (TOKENS, SENTENCE)
+
+    @property
+    def architecture(self) -> str:
+        """The ending of the class that transformers has for it."""
+        return architecture_of(self.backbone, self.pretraining.sentence_task)
 
     def fuse(self) -> FusedEncoder | None:
         """Returns what computes the states of tokens in training on a CPU, where there is such."""
@@ -314,9 +321,17 @@ class MaskedLM(TokenModel):
 
     def assign_sentence_head(self, folder: Path) -> None:
         """Gives the sentence head the weights of a folder that was trained for the same task."""
+        if self.sentence_head is None:
+            return
+        if huggingface.is_huggingface(folder):
+            task = self.pretraining.sentence_task
+            tensors = read_sentence_head(folder, self.backbone, task) or {}
+            for variable in self.sentence_head.weights if tensors else ():
+                variable.assign(tensors[variable.name])
+            return
         file = folder / SENTENCE_WEIGHTS
         same = Pretraining.load(folder).sentence_task == self.pretraining.sentence_task
-        if self.sentence_head is None or not same or not file.is_file():
+        if not same or not file.is_file():
             return
         try:
             tensors = safetensors.numpy.load_file(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -45,3 +45,8 @@ class EncoderModel(Section):
                 "remove model.lora, or set model.freeze to 0",
             )
         return lora
+
+    def of_build(self) -> dict[str, Any]:
+        """Returns the keys that `kerasllm.models.encoder.build_task` takes, as it takes them."""
+        names = {"dropout", "head_dropout", "freeze", "lora"}
+        return self.model_dump(include=names)

@@ -41,6 +41,7 @@ from kerasllm.tasks.task import (
     PredictOptions,
     Samples,
     Task,
+    TextOutputs,
 )
 
 if TYPE_CHECKING:
@@ -468,7 +469,11 @@ class MaskedLanguageModelling(Task):
         ]
 
     def head(self, model: MaskedLM) -> Head:
-        mask = model.vocabulary.mask_token
+        from kerasllm.export.graph_fills import words_in_graph
+        from kerasllm.models.fill_texts import N_BEST
+
+        vocabulary, mask = model.vocabulary, model.vocabulary.mask_token
+        words = [vocabulary.text(number) for number in range(len(vocabulary))]
         return Head(
             kind="masked language model",
             texts=("text",),
@@ -478,7 +483,7 @@ class MaskedLanguageModelling(Task):
             agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
             agreeing="tokens",
             tolerances=_TOLERANCES,
-            architecture="ForMaskedLM",
+            architecture=model.architecture,
             pipeline="fill-mask",
             example=((f"A {mask} film.",), (f"The story is {mask}.",)),
             described={"logits": "of each token, every token of the vocabulary in its place"},
@@ -490,6 +495,19 @@ class MaskedLanguageModelling(Task):
             limits=("It fills in what is probable, which need not be true.",),
             rows=16,
             per_token=True,
+            of_texts=TextOutputs(
+                words_in_graph(mask, words, vocabulary.special, N_BEST),
+                max((model.max_length - 2) // 2, 1),
+                described={
+                    "filled": f"the text with the most probable word in place of each {mask}",
+                    "words": f"the {N_BEST} most probable words for each place of each text",
+                    "probabilities": "their probabilities",
+                },
+                reading=(
+                    'for filled in outputs["filled"]:',
+                    "    print(filled.decode())",
+                ),
+            ),
         )
 
     def samples(

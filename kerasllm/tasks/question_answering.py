@@ -197,19 +197,16 @@ class QuestionAnswering(Task):
 
     def report_rows(self, recipe: AnsweringRecipe, part: str) -> ReportRows:
         from kerasllm.data.questions import source_of
-        from kerasllm.data.report.rows import ReportRow, ReportRows
+        from kerasllm.data.report.rows import ReportRow, ReportRows, counting_bad_rows
 
         data = recipe.data.model_copy(update={"on_bad_row": "skip"})
         source = source_of(data, getattr(data, part), part)
 
-        def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        def rows() -> Iterator[ReportRow]:
             for one in source.questions():
                 yield ReportRow((one.question, one.context), None, one.file, one.line)
-            for place in source.bad_rows:
-                bad(*place)
-            for _ in range(source.bad_row_count - len(source.bad_rows)):
-                bad("", 0, "")
 
+        read = counting_bad_rows(source, rows)
         return ReportRows(source.files, source.description(), read, noun="question")
 
     def build(self, recipe: AnsweringRecipe, data: Loaded, precision: str) -> AnswerModel:
@@ -218,17 +215,14 @@ class QuestionAnswering(Task):
         from kerasllm.models.new_classifier import set_max_length
         from kerasllm.models.token_head import TOKENS, assign_head
 
-        settings, lora = recipe.model, recipe.model.lora
+        settings = recipe.model
         task = build_task(
             settings.preset,
             len(OUTPUTS),
             pooling=TOKENS,
-            dropout=settings.dropout,
-            head_dropout=settings.head_dropout,
-            freeze=settings.freeze,
-            lora=lora.model_dump() if lora else None,
             precision=precision,
             tokenizer=data.tokenizer,
+            **settings.of_build(),
         )
         set_max_length(task, recipe.data.max_length)
         answering = Answering(

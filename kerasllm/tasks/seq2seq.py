@@ -310,7 +310,7 @@ class Seq2Seq(Task):
     predict_options = ("text", "encoding", "delimiter")
     # Products with the vocabulary want all cores for one operation.
     sliced = False
-    formats = ("transformers",)
+    formats = ("saved_model", "transformers")
 
     def load(
         self, recipe: Seq2SeqRecipe, notify: Callable[[str], None] | None = None

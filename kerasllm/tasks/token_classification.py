@@ -219,20 +219,17 @@ class TokenClassification(Task):
         return data
 
     def report_rows(self, recipe: TaggingRecipe, part: str) -> ReportRows:
-        from kerasllm.data.report.rows import ReportRow, ReportRows
+        from kerasllm.data.report.rows import ReportRow, ReportRows, counting_bad_rows
         from kerasllm.data.tagging import source_of
 
         data = recipe.data.model_copy(update={"on_bad_row": "skip"})
         source = source_of(data, getattr(data, part), part)
 
-        def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        def rows() -> Iterator[ReportRow]:
             for one in source.sentences():
                 yield ReportRow((one.text,), None, one.file, one.line)
-            for place in source.bad_rows:
-                bad(*place)
-            for _ in range(source.bad_row_count - len(source.bad_rows)):
-                bad("", 0, "")
 
+        read = counting_bad_rows(source, rows)
         return ReportRows(source.files, source.description(), read, noun="sentence")
 
     def build(self, recipe: TaggingRecipe, data: Loaded, precision: str) -> TokenClassifier:
@@ -242,17 +239,14 @@ class TokenClassification(Task):
         from kerasllm.models.token_classifier import Tagging, TokenClassifier, trained_head
         from kerasllm.models.token_head import TOKENS, assign_head
 
-        settings, lora = recipe.model, recipe.model.lora
+        settings = recipe.model
         task = build_task(
             settings.preset,
             len(data.tags),
             pooling=TOKENS,
-            dropout=settings.dropout,
-            head_dropout=settings.head_dropout,
-            freeze=settings.freeze,
-            lora=lora.model_dump() if lora else None,
             precision=precision,
             tokenizer=data.tokenizer,
+            **settings.of_build(),
         )
         set_max_length(task, recipe.data.max_length)
         tagging = Tagging(

@@ -1,8 +1,8 @@
-"""Writes what transformers generates with tiny encoder-decoders, to check kerasllm's decoding against.
+"""Writes what transformers generates with tiny encoder-decoders, to check kerasllm's against.
 
 Run with Python that has torch and transformers, which the project itself never needs:
 
-    python tests/reference/make_encoder_decoder_generation.py
+    python tests/reference/make_encoder_decoder_generation.py [NAME]...
 
 Each folder under `encoder_decoder_generation/` holds a model in the hub's layout: random ones, and
 ones that were trained to write a source's tokens in another order, so that targets end by
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -76,15 +77,28 @@ SETTINGS = {
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    shutil.rmtree(HERE, ignore_errors=True)
-    HERE.mkdir()
     bart = {**BART, "encoder_layers": 2}
-    write("bart", hf.BartForConditionalGeneration(hf.BartConfig(**bart, init_std=0.3)))
     gated = {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-    write("flan_t5", hf.T5ForConditionalGeneration(hf.T5Config(**gated, initializer_factor=4.0)))
-    write("bart_trained", trained(hf.BartForConditionalGeneration(hf.BartConfig(**bart))))
-    write("t5_trained", trained(hf.T5ForConditionalGeneration(hf.T5Config(**T5))))
+    models = {
+        "bart": lambda: ending(
+            hf.BartForConditionalGeneration(hf.BartConfig(**bart, init_std=0.2))
+        ),
+        "flan_t5": lambda: hf.T5ForConditionalGeneration(
+            hf.T5Config(**gated, initializer_factor=2.0)
+        ),
+        "bart_trained": lambda: trained(hf.BartForConditionalGeneration(hf.BartConfig(**bart))),
+        "t5_trained": lambda: trained(hf.T5ForConditionalGeneration(hf.T5Config(**T5))),
+    }
+    for name in sys.argv[1:] or models:
+        torch.manual_seed(0)
+        shutil.rmtree(HERE / name, ignore_errors=True)
+        write(name, models[name]())
+
+
+def ending(model):
+    """Makes the end more likely than random weights do."""
+    model.final_logits_bias[0, END] = 2.0
+    return model
 
 
 def trained(model):
@@ -103,7 +117,7 @@ def trained(model):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    print("loss", float(loss))
+    print("loss", loss.item())
     return model
 
 

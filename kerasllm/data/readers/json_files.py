@@ -27,6 +27,8 @@ _MOST_VALUES = 1 << 22
 # Records whose keys together are a file's columns, and how many are looked at for them.
 _RECORDS_FOR_COLUMNS = 100
 _RECORDS_TRIED = 10_000
+# One after the other. Rows that cannot be read may be skipped, but millions are no rows.
+_MOST_BAD = 1 << 20
 _SPACE = re.compile(r"\s*")
 # The first line of a list, or of an object that goes over lines; lists one a line hold something
 # else.
@@ -50,12 +52,30 @@ def json_records(file: DataFile, *, nested: bool = False) -> Iterator[Record]:
     Raises:
         DataError: The file cannot be read on.
     """
+    return _unless_endless(_records(file, nested), file)
+
+
+def _records(file: DataFile, nested: bool) -> Iterator[Record]:
     if file.suffix == ".json":
         return _listed(file, nested)
     start = first_lines(file, _LINES_TO_LOOK_AT)
     first = next((line for line in start if line.strip()), "")
     over_lines = _OVER_LINES.match(first) or (len(start) == 1 and _is_table(first, file, nested))
     return _listed(file, nested) if over_lines else _lines(file)
+
+
+def _unless_endless(records: Iterable[Record], file: DataFile) -> Iterator[Record]:
+    """Yields records; refuses a file, such as a small packed one, that has no more to give."""
+    bad = 0
+    for record in records:
+        bad = 0 if record[1] is not None else bad + 1
+        if bad > _MOST_BAD:
+            raise DataError(
+                f"The last {_MOST_BAD:,} records cannot be read; this one: {record[2]}",
+                where=f"{file.name}:{record[0]}",
+                fix="write a JSON object for each row",
+            )
+        yield record
 
 
 def first_objects(records: Iterable[Record], file: DataFile, example: str) -> list[dict]:

@@ -121,16 +121,12 @@ def labelled_rows(source: Source) -> ReportRows:
         source: Read with `on_bad_row="skip"`, so that bad rows are counted.
     """
 
-    def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+    def rows() -> Iterator[ReportRow]:
         for batch in source.batches():
             texts = zip(batch.texts) if batch.pairs is None else zip(batch.texts, batch.pairs)
             targets = itertools.repeat(None) if batch.targets is None else batch.targets
             for text, target, line in zip(texts, targets, batch.lines.tolist()):
                 yield ReportRow(text, target, batch.file, line)
-        for place in source.bad_rows:
-            bad(*place)
-        for _ in range(source.bad_row_count - len(source.bad_rows)):
-            bad("", 0, "")
 
     problem = source.problem.kind if source.problem else None
     read_as = source.description() + _in_words(_unread(source))
@@ -138,7 +134,29 @@ def labelled_rows(source: Source) -> ReportRows:
     def remarks() -> list[str]:
         return [*source.remarks, *source.notes.lines()]
 
+    read = counting_bad_rows(source, rows)
     return ReportRows(source.files, read_as, read, problem=problem, remarks=remarks)
+
+
+def counting_bad_rows(
+    source: Any, rows: Callable[[], Iterator[ReportRow]]
+) -> Callable[[Callable[[str, int, str], None]], Iterator[ReportRow]]:
+    """Returns what `ReportRows.read` is, of a source that keeps its bad rows.
+
+    Args:
+        source: Read with `on_bad_row="skip"`; has `bad_rows`, the first of them, and
+            `bad_row_count`.
+        rows: Reads the source, and yields its rows.
+    """
+
+    def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        yield from rows()
+        for place in source.bad_rows:
+            bad(*place)
+        for _ in range(source.bad_row_count - len(source.bad_rows)):
+            bad("", 0, "")
+
+    return read
 
 
 def _in_words(unread: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ class Vocabulary:
             return decoders.ByteLevel().decode([token]).strip()
         if self.kind == "word pieces":
             return token.removeprefix(_CONTINUES) or token
-        return token.lstrip(_PIECE) or token
+        return token.lstrip(_PIECE)
 
 
 def _tokens_of(tokenizer: keras_hub.tokenizers.Tokenizer) -> tuple[str, ...]:

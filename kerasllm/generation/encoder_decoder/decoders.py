@@ -41,13 +41,14 @@ class ReadDecoder:
         model: An encoder-decoder.
 
     Attributes:
+        encoder: What computes a source, with the backbone's own layers.
         weights: What `start` and `step` take; `refresh` reads it again.
     """
 
     def __init__(self, model: EncoderDecoder):
         self._model = model
         self._architecture = architecture(model)
-        self._encoder = encoder_of(model.backbone)
+        self.encoder = encoder_of(model.backbone)
         self.refresh()
 
     def refresh(self) -> None:
@@ -68,7 +69,7 @@ class ReadDecoder:
             What is remembered of the sources, and the cache; see `forward`.
         """
         inputs = {"encoder_token_ids": token_ids, "encoder_padding_mask": padding_mask}
-        encoded = self._encoder(inputs, training=False)
+        encoded = self.encoder(inputs, training=False)
         sources = tf.shape(token_ids)[0]
         return (
             forward.remember(self._architecture, weights, encoded, padding_mask),

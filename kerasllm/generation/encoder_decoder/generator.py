@@ -180,7 +180,8 @@ class Seq2SeqGenerator:
         """Returns the types of what is computed with, for batches of any size."""
         weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.decoder.weights)
         ids = tf.TensorSpec([None, None], tf.int32)
-        signature = [weights, tf.TensorSpec([], tf.int32), ids, ids, tf.TensorSpec([None], tf.int32)]
+        slots, limits = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
+        signature = [weights, slots, ids, ids, limits]
         if isinstance(way, Sampler):
             signature.append(tf.TensorSpec([5], tf.float32))
             signature.append(tf.TensorSpec([None, None], tf.float32))

@@ -30,7 +30,7 @@ def adapted(task) -> set[str]:
     return {named[id(layer)] for layer in walk([task]) if is_frozen(layer)}
 
 
-@pytest.mark.parametrize("name", ["bart_uneven", "t5_gated"])
+@pytest.mark.parametrize("name", ["bart_uneven", "t5_gated", "t5gemma"])
 def test_targets_name_the_same_layers_in_every_family(name):
     task, known = task_of(name), set()
     every = set(modules(task.backbone))
@@ -38,8 +38,8 @@ def test_targets_name_the_same_layers_in_every_family(name):
         ("query", {"q_proj", "q"}),
         ("key", {"k_proj", "k"}),
         ("value", {"v_proj", "v"}),
-        ("output", {"out_proj", "o"}),
-        ("mlp", {"fc1", "fc2", "wi", "wi_0", "wi_1", "wo"}),
+        ("output", {"out_proj", "o_proj", "o"}),
+        ("mlp", {"fc1", "fc2", "wi_0", "wi_1", "wo", "gate_proj", "up_proj", "down_proj"}),
     ):
         add_lora(task, targets=[target], rank=2)
         found = adapted(task)
