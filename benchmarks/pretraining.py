@@ -2,12 +2,13 @@
 
     python -m benchmarks.pretraining [CASE]... [--labels 1000] [--seeds 0 1] [--epochs 3]
 
-Each case makes an encoder, and then trains the recipe bert_cls from it on some labelled film reviews,
-with several seeds; accuracy is on the bundled test reviews. The text that is pretrained on is all
-bundled training reviews without their labels (`continued`), or these and Moby Dick (`scratch`).
+Each case makes an encoder, and then trains the recipe bert_cls from it on some labelled film
+reviews, with several seeds; accuracy is on the bundled test reviews. The text that is pretrained on
+is all bundled training reviews without their labels (`minilm_...`), or these and Moby Dick
+(`scratch...`).
 
     minilm            MiniLM-L6 as it is
-    minilm_continued  the recipe mlm on the reviews first; minilm_whole_words, minilm_spans: likewise
+    minilm_continued  the recipe mlm first; minilm_whole_words, minilm_spans: likewise
     scratch_random    a new BERT (2 layers, 128 wide) that was not pretrained
     scratch           the recipe mlm_scratch first; scratch_whole_words, scratch_spans: likewise
     scratch_next      with next sentence prediction besides; scratch_order: with sentence order

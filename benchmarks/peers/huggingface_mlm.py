@@ -3,8 +3,8 @@
     python huggingface_mlm.py FOLDER
 
 FOLDER holds `model/`, the model to begin with; `train.npz` and `validation.npz`, the batches with
-their masks; and `facts.json`, the settings of the optimizer. The last line of stdout is a JSON object:
-the validation loss by the number of steps.
+their masks; and `facts.json`, the settings of the optimizer. The last line of stdout is a JSON
+object: the validation loss by the number of steps.
 """
 
 from __future__ import annotations

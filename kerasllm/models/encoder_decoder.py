@@ -178,11 +178,10 @@ def open_encoder_decoder(
 def _open_huggingface(
     folder: Path, precision: str, dropout: float, weights: bool
 ) -> EncoderDecoder:
+    loaded = encoder_decoders.read_folder(folder)
+    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     if weights:
         loaded = encoder_decoders.load_backbone(folder, dropout=dropout, dtype=precision)
-    else:
-        loaded = encoder_decoders.read_folder(folder)
-    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     return EncoderDecoder(
         backbone=loaded.backbone,
         tokenizer=tokenizer,
@@ -205,8 +204,12 @@ def _open_keras_hub(
     else:
         known = "://" in place or any(place in kind.presets for kind in kinds)
     if not known:
+        what = f"{preset} is not an encoder-decoder that kerasllm reads"
+        if huggingface.is_huggingface(place):
+            config = huggingface.read_config(Path(place) / huggingface.CONFIG)
+            what += f": its model_type is {config['model_type']!r}"
         raise PresetError(
-            f"{preset} is not an encoder-decoder that kerasllm reads",
+            what,
             where=str(place),
             fix=f"use a folder of one of these: {', '.join(sorted(encoder_decoders.FAMILIES))}; "
             "a KerasHub preset of BART or T5, or a run of kerasllm",

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from kerasllm.models.masked_lm import MaskedLM
     from kerasllm.run import Run
 
+# How a hidden word is written; see `kerasllm.models.fill_texts`, which imports TensorFlow.
+_MASKS = ("[MASK]", "<mask>")
 _SENTENCE_TASKS = {
     "next": "whether the second text is the next one",
     "order": "whether two texts are in order",
@@ -62,8 +64,8 @@ class MaskedModel(Section):
 
     preset: Location | None = Field(
         None,
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run; null: "
-        "a new BERT",
+        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run; "
+        "null: a new BERT",
     )
     layers: Layers = Field(6, description="transformer layers of a new model")
     heads: Layers = Field(6, description="attention heads of each layer of a new model")
@@ -194,7 +196,9 @@ class MaskedRecipe(WholeRecipe):
 
     task: Literal["masked_lm"] = Field(description="what the model learns")
     model: MaskedModel = Field(MaskedModel(), description="the model, and how much of it trains")
-    data: MaskedData = Field(description="paths are relative to the folder that the command runs in")
+    data: MaskedData = Field(
+        description="paths are relative to the folder that the command runs in"
+    )
     training: MaskedTraining = Field(MaskedTraining(), description="how the weights are trained")
 
     @field_validator("data")
@@ -356,8 +360,7 @@ class MaskedLanguageModelling(Task):
         return [self.parse_line(trained, text) for text in texts]
 
     def parse_line(self, trained: Any, line: str) -> str:
-        # A model may have a token of its own besides, such as <mask>.
-        if "mask" not in line.lower():
+        if not any(token in line for token in _MASKS):
             raise DataError(
                 "The text has no [MASK], which stands for a hidden word",
                 fix="write [MASK] where the model shall fill in a word: a [MASK] film",

@@ -1,4 +1,4 @@
-"""Pretraining has one loss curve, on however many devices: masks and pairs are those of each row."""
+"""Pretraining has one loss curve on any number of devices: masks and pairs are those of a row."""
 
 import json
 import subprocess

@@ -169,6 +169,8 @@ def test_words_are_filled_in(tmp_path):
         chances = [word["probability"] for word in mask["words"]]
         assert len(chances) == 3 and chances == sorted(chances, reverse=True)
         assert not any(word["token"].startswith("[") for word in mask["words"])
+    assert model.fill(["A <mask> film."], n_best=3)[0]["filled"].endswith("film.")
+    assert model.fill(["A <mask> film."])[0]["masks"][0]["end"] == 8
     assert [text[one["start"] : one["end"]] for one in alone["masks"]] == ["[MASK]"] * 2
     one, two = (mask["words"][0]["word"] for mask in alone["masks"])
     assert alone["filled"] == f"The {one} was very {two}  good ."

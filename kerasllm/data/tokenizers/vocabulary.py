@@ -1,4 +1,4 @@
-"""What the tokens of an encoder are: special ones, those that continue a word, ends of sentences."""
+"""What the tokens of an encoder are: special, continuing a word, the end of a sentence."""
 
 from __future__ import annotations
 

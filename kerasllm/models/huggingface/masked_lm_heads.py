@@ -21,7 +21,10 @@ OF_VOCABULARY, WITH_PAIRS = "ForMaskedLM", "ForPreTraining"
 
 _ENDINGS = (OF_VOCABULARY, WITH_PAIRS)
 # What transformers has for pairs of texts, by the family and what is told of them.
-_OF_PAIRS = {("bert", "next"): "cls.seq_relationship", ("albert", "order"): "sop_classifier.classifier"}
+_OF_PAIRS = {
+    ("bert", "next"): "cls.seq_relationship",
+    ("albert", "order"): "sop_classifier.classifier",
+}
 _OLD_NAMES = ((".weight", ".gamma"), (".bias", ".beta"))
 
 
