@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from kerasllm.models.answer_model import AnswerModel as AnswerModel
     from kerasllm.models.causal_lm import CausalLM as CausalLM
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
+    from kerasllm.models.masked_lm import MaskedLM as MaskedLM
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
+    from kerasllm.models.seq2seq_lm import Seq2SeqLM as Seq2SeqLM
     from kerasllm.models.text_classifier import TextClassifier as TextClassifier
     from kerasllm.models.token_classifier import TokenClassifier as TokenClassifier
     from kerasllm.trained_model import TrainedModel as TrainedModel
@@ -56,6 +58,8 @@ else:
             "Dataset": "data.dataset",
             "FineTunedModel": "training.fit",
             "KerasllmError": "errors",
+            "MaskedLM": "models.masked_lm",
+            "Seq2SeqLM": "models.seq2seq_lm",
             "TextClassifier": "models.text_classifier",
             "TokenClassifier": "models.token_classifier",
             "TrainedModel": "trained_model",

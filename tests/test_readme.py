@@ -17,6 +17,7 @@ import pytest
 from kerasllm.cli.main import main
 from tests.conftest import toy_settings
 from tests.tasks.toys.question_answering import always_answered
+from tests.tasks.toys.seq2seq import new_model
 from tests.toy import toy_rows, write_csv
 from tests.toy_language_model import book_settings, chat_settings, write_chats
 
@@ -67,17 +68,21 @@ def test_the_commands_of_a_users_day_run(
     ]
     (tmp_path / "train.conll").write_text("\n".join(tagged), encoding="utf-8")
     questions = dict(always_answered(tmp_path, toy_preset).settings)
+    # Writes train.en and train.de.
+    translations = dict(new_model(tmp_path, None).settings)
     (tmp_path / "my_texts").mkdir()
     text_settings = dict(part.split("=", 1) for part in book_settings(tmp_path / "my_texts"))
     chats = chat_settings(tmp_path, toy_language_model / "model")
     chat = dict(part.split("=", 1) for part in chats)
     write_chats(tmp_path / "test_chats.jsonl", 6)
-    for settings in (text_settings, chat, questions):
+    for settings in (text_settings, chat, questions, translations):
         del settings["data.train"]
         settings.pop("data.test", None)
+    masked = {"model.preset": str(toy_preset), "data.max_length": 32, "training.max_steps": 4}
     for command in VERBS:
         arguments = shlex.split(command)[1:]
-        own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions}
+        own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions, "mlm": masked}
+        own["translate"] = translations
         if chosen := next((own[name] for name in own if name in arguments), None):
             arguments += [
                 part for key, value in chosen.items() for part in ("--set", f"{key}={value}")

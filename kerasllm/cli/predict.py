@@ -60,7 +60,7 @@ _TEXTS = ("text", "text_pair")
     "--n-best",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many answers --json tells of a question.  [default: 5]",
+    help="How many answers --json gives to a question, or words for a [MASK].  [default: 5]",
 )
 @click.option("--output", metavar="FILE", help=OUTPUT_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
@@ -84,10 +84,11 @@ def predict(
     kerasllm predict my_pairs "A man plays." "Somebody is playing."
     cat reviews.txt | kerasllm predict my_run --json
     kerasllm predict my_qa --question "Where was Ada born?" --context "..."
+    kerasllm predict my_encoder "A [MASK] film."
 
     Without TEXT and --input, texts are read from stdin, one a line, pairs with a tab between them.
     What is printed is a label and its probability, or labels, or a score, or spans, or an answer,
-    and the text, separated by tabs.
+    and the text, separated by tabs; of a text with [MASK] the text that is filled in, and words.
 
     A file of predictions has a row for each row of FILE, in order: its columns, then those of the
     prediction; of a model that finds spans csv and tsv have a row for each span, and OUTPUT may end

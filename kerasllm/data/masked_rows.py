@@ -44,7 +44,7 @@ def open_tokens(
     folder: Path,
     notify: Callable[[str], None] | None = None,
 ) -> TokenStore:
-    """Returns the tokens of documents, each with an end token, from an earlier store if there is one.
+    """Returns the tokens of documents, each with an end token, from an earlier store if possible.
 
     Args:
         stretch: The text.
@@ -94,7 +94,7 @@ def open_tokens(
 
 @dataclass(frozen=True, eq=False)
 class MaskedRows:
-    """Rows of tokens, some of which are hidden: others in every epoch, and fixed ones to measure on.
+    """Rows of tokens, some of them hidden: others in every epoch, and fixed ones to measure on.
 
     Attributes:
         store: The documents, each with an end token; see `open_tokens`.
@@ -329,7 +329,8 @@ def cut_rows(
     lengths = store.lengths.astype(np.int64) - 1
     documents = np.flatnonzero(lengths > 0)
     counts = lengths[documents]
-    fields = [(name, index_dtype(max(len(lengths), int(counts.max(initial=0))))) for name in _FIELDS]
+    number = index_dtype(max(len(lengths), int(counts.max(initial=0))))
+    fields = [(name, number) for name in _FIELDS]
     if joined:
         # All but the last one with their end token.
         counts = counts + 1
@@ -385,7 +386,7 @@ def scoring_inputs(
 
 
 def _meeting_point(text: np.ndarray, vocabulary: Vocabulary, drawn: float) -> int:
-    """Returns where the first text of a row ends: after a sentence, or a word if there is one only."""
+    """Returns where the first text of a row ends: after a sentence, or a word of one sentence."""
     ends = np.flatnonzero(vocabulary.ends_sentence[text[:-1]]) + 1
     if not len(ends):
         ends = np.flatnonzero(~vocabulary.continues[text[1:]]) + 1

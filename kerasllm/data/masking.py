@@ -18,7 +18,8 @@ TOKENS, WHOLE_WORDS, SPANS = "tokens", "whole_words", "spans"
 
 # Lengths of spans in words, as SpanBERT draws them.
 _GEOMETRIC, _LONGEST_SPAN = 0.2, 10
-# Draws for a token of a row: its order, what replaces it, by which token; a span's start and length.
+# Draws for a token of a row: its order, what replaces it, by which token; the start and the length
+# of a span.
 _DRAWS = 5
 _LAST = 2.0
 
@@ -28,8 +29,8 @@ class Masking:
     """How tokens are chosen and replaced.
 
     Attributes:
-        units: `"tokens"`; `"whole_words"`, all tokens of a word or none; or `"spans"` of words, whose
-            lengths are geometric. Defaults to `"tokens"`.
+        units: `"tokens"`; `"whole_words"`, all tokens of a word or none; or `"spans"` of words,
+            whose lengths are geometric. Defaults to `"tokens"`.
         rate: The share of a row's tokens that are predicted. Defaults to `0.15`.
         mask_share: The share of these that are replaced by the mask token. Defaults to `0.8`.
         random_share: The share that are replaced by a random token; the others stay. Defaults to

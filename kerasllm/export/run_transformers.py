@@ -87,6 +87,7 @@ def _model(folder: Path):
         "ForTokenClassification": transformers.AutoModelForTokenClassification,
         "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
         "ForMaskedLM": transformers.AutoModelForMaskedLM,
+        "ForPreTraining": transformers.AutoModelForPreTraining,
         "ForConditionalGeneration": transformers.AutoModelForSeq2SeqLM,
         "ForMarianMTModel": transformers.AutoModelForSeq2SeqLM,
     }[kind]
@@ -95,6 +96,8 @@ def _model(folder: Path):
         return lambda inputs: model(**inputs).logits[:, -1], True
     if kind == "ForQuestionAnswering":
         return lambda inputs: _starts_and_ends(torch, model(**inputs)), False
+    if kind == "ForPreTraining":
+        return lambda inputs: model(**inputs).prediction_logits, False
     if model.config.is_encoder_decoder:
         return lambda inputs: _of_targets(torch, model, inputs), False
     return lambda inputs: model(**inputs).logits, False

@@ -63,7 +63,11 @@ from kerasllm.models.huggingface.heads import (
     assign_head,
     read_token_head,
 )
-from kerasllm.models.huggingface.masked_lm_heads import OF_VOCABULARY, vocabulary_head_tensors
+from kerasllm.models.huggingface.masked_lm_heads import (
+    OF_VOCABULARY,
+    WITH_PAIRS,
+    vocabulary_head_tensors,
+)
 
 
 class Transformers(Format):
@@ -214,8 +218,9 @@ def _save_encoder_with_head(source: Source, folder: Path) -> None:
         encoder = {
             prefix + name: one
             for name, one in encoder_arrays(task.backbone).items()
-            # transformers' heads on every token have no pooler.
-            if not (source.head.per_token and name.startswith("pooler"))
+            # transformers' heads on every token alone have no pooler.
+            if source.head.architecture == WITH_PAIRS
+            or not (source.head.per_token and name.startswith("pooler"))
         }
         save_weights({**encoder, **_head_tensors(source)}, folder)
         _write_json(folder / CONFIG, head_config(task, source.head))
@@ -226,8 +231,10 @@ def _save_encoder_with_head(source: Source, folder: Path) -> None:
 
 def _head_tensors(source: Source) -> dict[str, Tensor]:
     """Returns the tensors of a head by transformers' names."""
-    if source.head.architecture == OF_VOCABULARY:
-        return vocabulary_head_tensors(source.model.task)
+    if source.head.architecture in (OF_VOCABULARY, WITH_PAIRS):
+        model = source.model
+        pretraining = model.sentence_head, model.pretraining.sentence_task
+        return vocabulary_head_tensors(model.task, *pretraining)
     if source.head.per_token:
         dense = TOKEN_HEADS[source.head.architecture]
         return tensors_of({dense: (last_dense(source.model.task),)})
@@ -236,7 +243,7 @@ def _head_tensors(source: Source) -> dict[str, Tensor]:
 
 def _read_back(source: Source, folder: Path) -> Callable:
     """Returns the forward pass of an exported folder, as kerasllm reads it."""
-    if source.head.architecture == OF_VOCABULARY:
+    if source.head.architecture in (OF_VOCABULARY, WITH_PAIRS):
         return encoder_pass(source.task.open(folder).task)
     outputs = int(source.model.task.output_shape[-1])
     # A class of KerasHub's on the folder's encoder, whose head is not used.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -213,8 +213,11 @@ def is_trained(folder: str | Path) -> bool:
     if (folder / HEAD_FACTS).is_file():
         return True
     if (folder / "task.json").is_file():
-        # KerasHub writes the class of any task.
-        return "MaskedLM" not in str(read_json_file(folder / "task.json").get("registered_name"))
+        # KerasHub writes the class of any task; `load_task` says what is wrong with a file.
+        with suppress(OSError, ValueError, AttributeError):
+            task = read_json_file(folder / "task.json").get("registered_name")
+            return "MaskedLM" not in str(task)
+        return True
     return huggingface.is_huggingface(folder) and has_head(folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from kerasllm.models import encoder_decoders, huggingface, presets
 from kerasllm.models.encoder import reading
 from kerasllm.models.encoder_decoder_backbone import EncoderDecoderBackbone
 from kerasllm.models.encoder_decoders.frame import Frame
-from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_side
+from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_side, save_preset
 from kerasllm.models.encoder_decoders.saved import read_facts, write_facts
 from kerasllm.models.finite import check_finite
 from kerasllm.models.quantized_presets import load_preset
@@ -179,11 +178,10 @@ def open_encoder_decoder(
 def _open_huggingface(
     folder: Path, precision: str, dropout: float, weights: bool
 ) -> EncoderDecoder:
+    loaded = encoder_decoders.read_folder(folder)
+    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     if weights:
         loaded = encoder_decoders.load_backbone(folder, dropout=dropout, dtype=precision)
-    else:
-        loaded = encoder_decoders.read_folder(folder)
-    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     return EncoderDecoder(
         backbone=loaded.backbone,
         tokenizer=tokenizer,
@@ -206,8 +204,12 @@ def _open_keras_hub(
     else:
         known = "://" in place or any(place in kind.presets for kind in kinds)
     if not known:
+        what = f"{preset} is not an encoder-decoder that kerasllm reads"
+        if huggingface.is_huggingface(place):
+            config = huggingface.read_config(Path(place) / huggingface.CONFIG)
+            what += f": its model_type is {config['model_type']!r}"
         raise PresetError(
-            f"{preset} is not an encoder-decoder that kerasllm reads",
+            what,
             where=str(place),
             fix=f"use a folder of one of these: {', '.join(sorted(encoder_decoders.FAMILIES))}; "
             "a KerasHub preset of BART or T5, or a run of kerasllm",
@@ -299,9 +301,10 @@ def new_encoder_decoder(
 
 
 def save_encoder_decoder(model: EncoderDecoder, folder: str | Path) -> None:
-    """Writes a model so that `open_encoder_decoder` reads it, and `keras_hub` its backbone.
+    """Writes a model so that `open_encoder_decoder` reads it, and `keras_hub` by itself.
 
-    The preset asks for float32: KerasHub 0.32 cannot load a mixed policy by itself.
+    KerasHub has a class for BART, T5 and T5Gemma, which generates; of `EncoderDecoderBackbone` it
+    loads the backbone, once `kerasllm.models.encoder_decoder_backbone` is imported.
 
     Args:
         model: The model, without adapters.
@@ -309,14 +312,7 @@ def save_encoder_decoder(model: EncoderDecoder, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.backbone.save_to_preset(str(folder))
-    config = folder / "config.json"
-    plain = re.sub(
-        r'("name": )"(mixed_)?(bfloat16|float16)"',
-        r'\1"float32"',
-        config.read_text(encoding="utf-8"),
-    )
-    config.write_text(plain, encoding="utf-8")
+    save_preset(model, folder)
     text_side = folder / PRESET_SUBFOLDER
     text_side.mkdir(exist_ok=True)
     model.tokenizer.save(text_side)

@@ -16,7 +16,7 @@ from kerasllm.models.masked_lm import MaskedLM
 N_BEST = 5
 """How many words are told of each place, unless it is told."""
 
-MASK = "[MASK]"
+MASKS = ("[MASK]", "<mask>")
 """How a hidden word is written, whatever the model's own token for it."""
 
 _LENGTH_STEP = 8
@@ -77,7 +77,7 @@ def fill_stream(
 def mask_places(model: MaskedLM, text: str) -> list[tuple[int, int]]:
     """Returns where words are hidden in a text: first characters, and those after the last."""
     found = []
-    for token in {MASK, model.vocabulary.mask_token}:
+    for token in dict.fromkeys([*MASKS, model.vocabulary.mask_token]):
         start = text.find(token)
         while start >= 0:
             found.append((start, start + len(token)))

@@ -27,8 +27,10 @@ from kerasllm.models.finite import check_finite
 from kerasllm.models.heads import unused_layers
 from kerasllm.models.huggingface.heads import dropouts, longest_text
 from kerasllm.models.huggingface.masked_lm_heads import (
+    architecture_of,
     has_pooler,
     has_vocabulary_head,
+    read_sentence_head,
     read_vocabulary_head,
 )
 from kerasllm.models.pretraining import Pretraining
@@ -89,7 +91,7 @@ class MaskedLM(TokenModel):
         if self.pretraining.sentence_task:
             if not hasattr(self.backbone, "pooled_dense"):
                 raise RecipeError(
-                    f"{type(self.backbone).__name__} has no pooler, by which pairs of texts are told",
+                    f"{type(self.backbone).__name__} has no pooler, which pairs of texts need",
                     where="model.sentence_task",
                     fix="set model.sentence_task to none, or use a BERT or an ALBERT",
                 )
@@ -119,6 +121,11 @@ class MaskedLM(TokenModel):
     def outputs_measured(self) -> tuple[str, ...]:
         """What is predicted of a row."""
         return (TOKENS,) if self.sentence_head is None else (TOKENS, SENTENCE)
+
+    @property
+    def architecture(self) -> str:
+        """The ending of the class that transformers has for it."""
+        return architecture_of(self.backbone, self.pretraining.sentence_task)
 
     def fuse(self) -> FusedEncoder | None:
         """Returns what computes the states of tokens in training on a CPU, where there is such."""
@@ -189,8 +196,7 @@ class MaskedLM(TokenModel):
         loss, correct = self._token_loss(x, states, y[0], share[0], training)
         logits = self._sentence_logits(states)
         more = self.compiled_outputs[1].loss_of(y[1], logits, share[1])
-        hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y[1], tf.int32)), tf.float32)
-        return loss + more, [correct, tf.stop_gradient(hits)]
+        return loss + more, [correct, tf.stop_gradient(_hits(logits, tf.cast(y[1], tf.int32)))]
 
     def _token_loss(self, x, states, y, share, training) -> tuple[tf.Tensor, tf.Tensor]:
         weights = self.task.vocabulary_weights
@@ -223,9 +229,8 @@ class MaskedLM(TokenModel):
         if "label" in data:
             logits, label = self._sentence_logits(states), data["label"]
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
-            hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), label), tf.float32)
             labelled = tf.cast(data["labelled"], tf.float32)
-            sums += [one * labelled for one in (each, tf.ones_like(each), hits)]
+            sums += [one * labelled for one in (each, tf.ones_like(each), _hits(logits, label))]
         return tf.stack(sums, axis=-1)
 
     def _states(self, x, training):
@@ -279,8 +284,8 @@ class MaskedLM(TokenModel):
         if not has_head(folder):
             raise PresetError(
                 f"{folder} holds no masked language model with its head",
-                fix="give a run of the recipes mlm or mlm_scratch, or a folder of transformers with "
-                "a ...ForMaskedLM",
+                fix="give a run of the recipes mlm or mlm_scratch, or a folder of transformers "
+                "with a ...ForMaskedLM",
             )
         precision = precision or "float32"
         if huggingface.is_huggingface(folder):
@@ -314,9 +319,17 @@ class MaskedLM(TokenModel):
 
     def assign_sentence_head(self, folder: Path) -> None:
         """Gives the sentence head the weights of a folder that was trained for the same task."""
+        if self.sentence_head is None:
+            return
+        if huggingface.is_huggingface(folder):
+            task = self.pretraining.sentence_task
+            tensors = read_sentence_head(folder, self.backbone, task) or {}
+            for variable in self.sentence_head.weights if tensors else ():
+                variable.assign(tensors[variable.name])
+            return
         file = folder / SENTENCE_WEIGHTS
         same = Pretraining.load(folder).sentence_task == self.pretraining.sentence_task
-        if self.sentence_head is None or not same or not file.is_file():
+        if not same or not file.is_file():
             return
         try:
             tensors = safetensors.numpy.load_file(file)
@@ -328,6 +341,11 @@ class MaskedLM(TokenModel):
                 where=str(file),
                 fix="take all files from the original run",
             ) from error
+
+
+def _hits(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns 1 where the most probable class is the target, else 0."""
+    return tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), targets), tf.float32)
 
 
 def has_head(folder: Path) -> bool:

@@ -79,8 +79,8 @@ def masked_report(scores: np.ndarray) -> dict:
 
     Returns:
         `loss`, nats a token, with a sentence task its loss added; `accuracy`; `pseudo_perplexity`,
-        the exponential of the tokens' loss; `tokens`, how many were hidden; and with a sentence task
-        `masked_lm_loss`, `sentence_loss` and `sentence_accuracy`.
+        the exponential of the tokens' loss; `tokens`, how many were hidden; and with a sentence
+        task `masked_lm_loss`, `sentence_loss` and `sentence_accuracy`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Builds a masked language model: a new BERT, or a pretrained encoder with its head or a new one."""
+"""Builds a masked language model: a new BERT, or a pretrained encoder with or without its head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import keras_hub
 from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.models import presets
 from kerasllm.models.encoder import build_task
+from kerasllm.models.huggingface import is_huggingface
+from kerasllm.models.huggingface.masked_lm_heads import has_pooler
 from kerasllm.models.masked_lm import MaskedLM, trained_head
 from kerasllm.models.new_classifier import set_max_length
 from kerasllm.models.pretraining import Pretraining
@@ -113,6 +115,8 @@ def continued(
     if (head := trained_head(preset)) is not None:
         task.assign_head(head)
         before = Pretraining.load(folder)
+        if is_huggingface(folder):
+            before = Pretraining(trained_pooler=has_pooler(folder))
     trained = before.trained_pooler or sentence_task is not None
     model = MaskedLM(task, tokenizer, Pretraining(sentence_task, trained))
     if isinstance(folder, Path):

@@ -227,8 +227,8 @@ class Seq2SeqLM(TextModel):
         """Returns the logits of each token, float32 `[rows, length, vocabulary]`.
 
         Where the inputs have `targets` and `counted` besides, each int32 `[rows, length]`, it
-        scores the rows instead, float32 `[rows, 3]`: the negative log-likelihood, in nats, of the targets
-        that count, how many they are, and how many of them were the most likely token.
+        scores the rows instead, float32 `[rows, 3]`: the negative log-likelihood, in nats, of the
+        targets that count, how many they are, and how many of them were the most likely token.
         """
         if not isinstance(data, dict) or TARGETS not in data:
             return super().predict_step(data)

@@ -41,6 +41,7 @@ from kerasllm.tasks.task import (
     PredictOptions,
     Samples,
     Task,
+    TextOutputs,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from kerasllm.models.masked_lm import MaskedLM
     from kerasllm.run import Run
 
+# How a hidden word is written; see `kerasllm.models.fill_texts`, which imports TensorFlow.
+_MASKS = ("[MASK]", "<mask>")
 _SENTENCE_TASKS = {
     "next": "whether the second text is the next one",
     "order": "whether two texts are in order",
@@ -61,8 +64,8 @@ class MaskedModel(Section):
 
     preset: Location | None = Field(
         None,
-        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run; null: "
-        "a new BERT",
+        description="name in `kerasllm presets list`, hf://, kaggle://, pypi://, folder, run; "
+        "null: a new BERT",
     )
     layers: Layers = Field(6, description="transformer layers of a new model")
     heads: Layers = Field(6, description="attention heads of each layer of a new model")
@@ -193,7 +196,9 @@ class MaskedRecipe(WholeRecipe):
 
     task: Literal["masked_lm"] = Field(description="what the model learns")
     model: MaskedModel = Field(MaskedModel(), description="the model, and how much of it trains")
-    data: MaskedData = Field(description="paths are relative to the folder that the command runs in")
+    data: MaskedData = Field(
+        description="paths are relative to the folder that the command runs in"
+    )
     training: MaskedTraining = Field(MaskedTraining(), description="how the weights are trained")
 
     @field_validator("data")
@@ -355,8 +360,7 @@ class MaskedLanguageModelling(Task):
         return [self.parse_line(trained, text) for text in texts]
 
     def parse_line(self, trained: Any, line: str) -> str:
-        # A model may have a token of its own besides, such as <mask>.
-        if "mask" not in line.lower():
+        if not any(token in line for token in _MASKS):
             raise DataError(
                 "The text has no [MASK], which stands for a hidden word",
                 fix="write [MASK] where the model shall fill in a word: a [MASK] film",
@@ -468,7 +472,11 @@ class MaskedLanguageModelling(Task):
         ]
 
     def head(self, model: MaskedLM) -> Head:
-        mask = model.vocabulary.mask_token
+        from kerasllm.export.graph_fills import words_in_graph
+        from kerasllm.models.fill_texts import N_BEST
+
+        vocabulary, mask = model.vocabulary, model.vocabulary.mask_token
+        words = [vocabulary.text(number) for number in range(len(vocabulary))]
         return Head(
             kind="masked language model",
             texts=("text",),
@@ -478,7 +486,7 @@ class MaskedLanguageModelling(Task):
             agrees=lambda one, other: one.argmax(-1) == other.argmax(-1),
             agreeing="tokens",
             tolerances=_TOLERANCES,
-            architecture="ForMaskedLM",
+            architecture=model.architecture,
             pipeline="fill-mask",
             example=((f"A {mask} film.",), (f"The story is {mask}.",)),
             described={"logits": "of each token, every token of the vocabulary in its place"},
@@ -490,6 +498,19 @@ class MaskedLanguageModelling(Task):
             limits=("It fills in what is probable, which need not be true.",),
             rows=16,
             per_token=True,
+            of_texts=TextOutputs(
+                words_in_graph(mask, words, vocabulary.special, N_BEST),
+                max((model.max_length - 2) // 2, 1),
+                described={
+                    "filled": f"the text with the most probable word in place of each {mask}",
+                    "words": f"the {N_BEST} most probable words for each place of each text",
+                    "probabilities": "their probabilities",
+                },
+                reading=(
+                    'for filled in outputs["filled"]:',
+                    "    print(filled.decode())",
+                ),
+            ),
         )
 
     def samples(

@@ -468,21 +468,10 @@ class Seq2Seq(Task):
         return Headline(metrics.get("headline", self.headline.metric))
 
     def tables(self, reports: Mapping[str, Mapping[str, Any]], *, detailed: bool = False) -> list:
-        from rich.text import Text as Shown
-
         found = super().tables(reports, detailed=detailed)
         last = list(reports.values())[-1]
-        signatures = [
-            f"{name} {last[key]}"
-            for name, key in (
-                ("BLEU", "bleu_signature"),
-                ("chrF", "chrf_signature"),
-                ("ROUGE", "rouge_signature"),
-            )
-            if key in last
-        ]
-        if signatures:
-            found.append(Shown("\n".join(signatures), style="dim"))
+        if "bleu_signature" in last:
+            found.append(_signatures_table(last))
         if last.get("examples"):
             found.append(_examples_table(last["examples"]))
         return found
@@ -629,14 +618,22 @@ class Seq2Seq(Task):
         )
 
 
+def _signatures_table(report: Mapping[str, Any]) -> Any:
+    """Returns a table of how the metrics were computed, in the words of their libraries."""
+    from rich.table import Table
+
+    table = Table("metric", "signature", box=None, padding=(0, 1), style="dim")
+    for name, key in (("BLEU", "bleu"), ("chrF", "chrf"), ("ROUGE", "rouge")):
+        table.add_row(name, report[f"{key}_signature"])
+    return table
+
+
 def _examples_table(examples: Sequence[Mapping[str, str]]) -> Any:
     """Returns a table of rows of the test data with what the model wrote, one below the other."""
     from rich.table import Table
     from rich.text import Text as Shown
 
-    table = Table(title="Examples", show_header=False, box=None, padding=(0, 1))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table = Table("", "examples", box=None, padding=(0, 1))
     for number, example in enumerate(examples):
         if number:
             table.add_row("", "")

@@ -163,7 +163,7 @@ class PredictOptions:
         abstain_below: The probability below which no label is given.
         question: A question, to be answered from `context`.
         context: The text that may hold the answer.
-        n_best: How many answers are told of each question.
+        n_best: How many answers there are to a question, or words for each that is hidden.
     """
 
     text: str | None = None

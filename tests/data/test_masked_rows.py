@@ -84,7 +84,8 @@ def test_batches_differ_between_steps_and_are_as_their_signature(store, tokenize
 def test_pairs_of_texts_meet_between_sentences(store, tokenizer, task):
     rows = _rows(store, tokenizer, sentence_task=task,
                  masking=Masking(rate=0.01, mask_share=0, random_share=0))
-    plain = store.slices(*(rows.pieces[name].astype(np.int64) for name in ("row", "first", "count")))
+    fields = (rows.pieces[name].astype(np.int64) for name in ("row", "first", "count"))
+    plain = store.slices(*fields)
     starts = np.concatenate([[0], np.cumsum(rows.pieces["count"].astype(np.int64))])
     labels = []
     for step in range(20):

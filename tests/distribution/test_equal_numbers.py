@@ -14,6 +14,7 @@ from tests.distribution.processes import TWO_WORKERS, run_under
 MODULE = "tests.distribution.equal_numbers"
 DECODERS = "tests.distribution.equal_numbers_causal_lm"
 FUSED = "tests.distribution.equal_numbers_fused"
+SEQ2SEQ = "tests.distribution.equal_numbers_seq2seq"
 TOLERANCE = 2e-6
 
 
@@ -80,3 +81,12 @@ def test_a_strategy_changes_nothing_for_fused_layers(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
     check(reference, reference)
     check(run_under("virtual:2", FUSED, tmp_path), reference)
+
+
+def test_a_strategy_changes_nothing_for_encoder_decoders(tmp_path):
+    reference = run_under("one_device", SEQ2SEQ, tmp_path)
+    check(reference, reference)
+    for key, losses in reference.items():
+        if key.endswith("losses"):
+            assert losses[-1] < losses[0], key
+    check(run_under("virtual:2", SEQ2SEQ, tmp_path), reference)

@@ -1,4 +1,4 @@
-"""The Python of the README and of the page on the Python API runs as it is written."""
+"""The Python of the README, of the Python API and of encoder-decoders runs as it is written."""
 
 import re
 from pathlib import Path
@@ -57,3 +57,12 @@ def test_the_page_on_the_python_api(toy_preset, tmp_path):
         code = code.replace(PRESET, repr(str(toy_preset))).replace('"mirrored"', '"one_device"')
         exec(code, names)
     assert names["model"].classify(["a good film"])[0]["label"] in ("0", "1")
+
+
+def test_the_page_on_encoder_decoders():
+    names: dict = {}
+    [code] = blocks("docs/encoder_decoders.md")
+    exec(code, names)
+    assert names["tokenizer"].decode(names["model"].encode_source(["A man plays."])[0]) == (
+        "A man plays."
+    )

@@ -1,4 +1,4 @@
-"""What the tokens of an encoder are: special ones, those that continue a word, ends of sentences."""
+"""What the tokens of an encoder are: special, continuing a word, the end of a sentence."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Vocabulary:
             return decoders.ByteLevel().decode([token]).strip()
         if self.kind == "word pieces":
             return token.removeprefix(_CONTINUES) or token
-        return token.lstrip(_PIECE) or token
+        return token.lstrip(_PIECE)
 
 
 def _tokens_of(tokenizer: keras_hub.tokenizers.Tokenizer) -> tuple[str, ...]:

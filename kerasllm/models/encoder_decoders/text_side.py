@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasllm.data.tokenizers import TokenizerJson, from_folder, has_tokenizer
-from kerasllm.data.tokenizers.tokenizer_json import CONFIG_FILE, GENERATION_FILE
+from kerasllm.data.tokenizers.tokenizer_json import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    TOKENIZER_FILE,
+)
 from kerasllm.errors import PresetError
 from kerasllm.json_files import read_json_file
 from kerasllm.models.encoder_decoders.frame import Frame, frame_of
@@ -20,6 +24,7 @@ GENERATION = (
     "no_repeat_ngram_size repetition_penalty do_sample temperature top_k top_p forced_eos_token_id "
     "bad_words_ids"
 ).split()
+_MBART_50 = "MBart50Tokenizer"
 # The tokens of a family by name, where no file names them.
 _TOKENS = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 _BART_TOKENS = {"bos_token": "<s>", **_TOKENS}
@@ -39,7 +44,9 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
         PresetError: There is no tokenizer that kerasllm reads, or a token is missing.
     """
     model_type = config["model_type"]
-    _check_class(folder, model_type)
+    settings = _json(folder / CONFIG_FILE)
+    tokenizer_class = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
+    _check_class(tokenizer_class, folder)
     if not has_tokenizer(folder):
         raise PresetError(
             "there is no tokenizer that kerasllm can read: no tokenizer.json",
@@ -64,6 +71,12 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
     if model_type == "t5gemma":
         # Its tokenizer ends no text; its targets do end, and the decoder starts them.
         target_frame = Frame((), (end,))
+    if tokenizer_class == _MBART_50:
+        frame, target_frame = (
+            Frame((_language(key, settings, tokenizer, folder),), (end,))
+            for key in ("src_lang", "tgt_lang")
+        )
+        forced = target_frame.before[0]
     if not target_frame.after or target_frame.after[-1] != end:
         raise PresetError(
             f"the tokenizer ends a text with the tokens {list(target_frame.after)}, and the model "
@@ -103,20 +116,33 @@ def _one_id(name: str, value: Any, where: str) -> int:
     return value
 
 
-def _check_class(folder: Path, model_type: str) -> None:
-    """Refuses tokenizers whose special tokens depend on languages that are chosen at each text."""
-    name = str(_json(folder / CONFIG_FILE).get("tokenizer_class") or "").removesuffix("Fast")
-    if name in ("MBartTokenizer", "MBart50Tokenizer", "MarianTokenizer"):
-        why = (
-            "a text starts or ends with the code of its language"
-            if name.startswith("MBart")
-            else "it has one SentencePiece model for sources and one for targets"
-        )
+def _check_class(tokenizer_class: str, folder: Path) -> None:
+    """Refuses tokenizers that do something at each text which no other file says."""
+    why = None
+    if tokenizer_class == "MBartTokenizer":
+        why = "texts end with the code of a language, and the decoder starts with one"
+    elif tokenizer_class == "MarianTokenizer" and not (folder / TOKENIZER_FILE).is_file():
+        why = "it has a SentencePiece model of its own for targets, and no tokenizer.json"
+    if why:
         raise PresetError(
-            f"tokenizer_class is {name}, which kerasllm does not read: {why}",
+            f"tokenizer_class is {tokenizer_class}, which kerasllm does not read: {why}",
             where=str(folder / CONFIG_FILE),
-            fix="use a BART, a T5, or a model with a tokenizer.json of its own",
+            fix="use a BART, a T5, or a model with a tokenizer.json that says all",
         )
+
+
+def _language(key: str, settings: Mapping, tokenizer: TokenizerJson, folder: Path) -> int:
+    """Returns the token of the language of sources or targets, which mBART-50 puts before them."""
+    token = settings.get(key)
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if found is None:
+        raise PresetError(
+            f"{key} is {token!r}, and {_MBART_50} puts the code of a language before each text",
+            where=str(folder / CONFIG_FILE),
+            fix='write both languages there in a local copy, as "src_lang": "en_XX", '
+            '"tgt_lang": "de_DE"',
+        )
+    return found
 
 
 def _json(path: Path) -> dict:

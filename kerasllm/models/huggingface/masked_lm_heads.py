@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
+import keras_hub
 import numpy as np
 
 from kerasllm.errors import PresetError
@@ -14,11 +16,15 @@ from kerasllm.models.huggingface.encoder_layout import encoder_family
 from kerasllm.models.huggingface.stored import WEIGHTS, StoredTensor, list_tensors
 from kerasllm.models.vocabulary_head import VocabularyHead
 
-OF_VOCABULARY = "ForMaskedLM"
-"""The ending of the class in transformers."""
+OF_VOCABULARY, WITH_PAIRS = "ForMaskedLM", "ForPreTraining"
+"""The endings of the classes in transformers: of hidden words alone, and with a head for pairs."""
 
-# BERT and ALBERT, with a head for pairs of sentences besides.
-_ENDINGS = (OF_VOCABULARY, "ForPreTraining")
+_ENDINGS = (OF_VOCABULARY, WITH_PAIRS)
+# What transformers has for pairs of texts, by the family and what is told of them.
+_OF_PAIRS = {
+    ("bert", "next"): "cls.seq_relationship",
+    ("albert", "order"): "sop_classifier.classifier",
+}
 _OLD_NAMES = ((".weight", ".gamma"), (".bias", ".beta"))
 
 
@@ -64,12 +70,55 @@ def has_vocabulary_head(folder: Path) -> bool:
     return config.get("model_type") in _HEADS and any(one.endswith(_ENDINGS) for one in named)
 
 
-def vocabulary_head_tensors(task: VocabularyHead) -> dict[str, np.ndarray | Tensor]:
-    """Returns the tensors of a head by transformers' names; the embeddings are the encoder's."""
+def architecture_of(backbone: keras_hub.models.Backbone, sentence_task: str | None) -> str:
+    """Returns the ending of the class that transformers has for a model.
+
+    Args:
+        backbone: The encoder.
+        sentence_task: `"next"`, `"order"` or `None`. Where transformers has no head for it, the
+            class is that of hidden words alone.
+    """
+    return WITH_PAIRS if _module_of_pairs(backbone, sentence_task) else OF_VOCABULARY
+
+
+def _module_of_pairs(backbone, sentence_task: str | None) -> str | None:
+    try:
+        return _OF_PAIRS.get((encoder_family(backbone).model_type, sentence_task))
+    except PresetError:
+        return None
+
+
+def vocabulary_head_tensors(
+    task: VocabularyHead,
+    sentence_head: keras.layers.Dense | None = None,
+    sentence_task: str | None = None,
+) -> dict[str, np.ndarray | Tensor]:
+    """Returns the tensors of a head by transformers' names; the embeddings are the encoder's.
+
+    Args:
+        task: The encoder with its head.
+        sentence_head: The layer of pairs of texts. Defaults to `None`: it has none.
+        sentence_task: What it tells of them. Defaults to `None`.
+    """
     names = _HEADS[encoder_family(task.backbone).model_type]
     bias = np.asarray(task.head_weights()["bias"], "float32")
     layers = {names.dense: (task.dense,), names.norm: (task.norm,)}
+    pairs = _module_of_pairs(task.backbone, sentence_task)
+    if pairs and sentence_head is not None:
+        layers[pairs] = (sentence_head,)
     return {**tensors_of(layers), names.bias: bias}
+
+
+def read_sentence_head(
+    folder: Path, backbone: keras_hub.models.Backbone, sentence_task: str | None
+) -> dict[str, np.ndarray] | None:
+    """Returns the `kernel` and the `bias` of a folder's layer of pairs; `None` if it has none."""
+    module = _module_of_pairs(backbone, sentence_task)
+    stored = {tensor.name: tensor for tensor in list_tensors(folder)}
+    if module is None or f"{module}.weight" not in stored:
+        return None
+    kernel, bias = (stored[f"{module}.{name}"].read() for name in ("weight", "bias"))
+    return {"kernel": kernel.astype("float32").T, "bias": bias.astype("float32")}
 
 
 def read_vocabulary_head(folder: Path) -> dict[str, np.ndarray]:

@@ -78,3 +78,96 @@ def test_a_t5_is_read_as_transformers_means_it():
     assert gated["use_gated_activation"] and gated["activation"].__name__ == "gelu_approximate"
     exact = built(**old, feed_forward_proj="gelu").arguments
     assert not exact["use_gated_activation"] and exact["activation"] == "gelu"
+
+
+_OLD_BART = {
+    "_num_labels": 3,
+    "activation_dropout": 0.0,
+    "activation_function": "gelu",
+    "add_bias_logits": False,
+    "add_final_layer_norm": False,
+    "attention_dropout": 0.0,
+    "classif_dropout": 0.0,
+    "d_model": 1024,
+    "decoder_attention_heads": 16,
+    "decoder_ffn_dim": 4096,
+    "decoder_layerdrop": 0.0,
+    "decoder_layers": 12,
+    "decoder_start_token_id": 2,
+    "dropout": 0.1,
+    "early_stopping": True,
+    "encoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "encoder_layerdrop": 0.0,
+    "encoder_layers": 12,
+    "extra_pos_embeddings": 2,
+    "force_bos_token_to_be_generated": True,
+    "forced_eos_token_id": 2,
+    "gradient_checkpointing": False,
+    "init_std": 0.02,
+    "is_encoder_decoder": True,
+    "length_penalty": 2.0,
+    "max_length": 142,
+    "max_position_embeddings": 1024,
+    "min_length": 56,
+    "model_type": "bart",
+    "no_repeat_ngram_size": 3,
+    "normalize_before": False,
+    "normalize_embedding": True,
+    "num_beams": 4,
+    "num_hidden_layers": 12,
+    "output_past": True,
+    "prefix": " ",
+    "replacing_rate": 0,
+    "save_step": 58,
+    "scale_embedding": False,
+    "static_position_embeddings": False,
+    "task_specific_params": {"summarization": {"num_beams": 4}},
+    "vocab_size": 50264,
+}
+_OF_MARIAN = {
+    "activation_function": "swish",
+    "bad_words_ids": [[58100]],
+    "decoder_vocab_size": 58101,
+    "d_model": 512,
+    "model_type": "marian",
+    "normalize_embedding": False,
+    "scale_embedding": True,
+    "share_encoder_decoder_embeddings": True,
+    "static_position_embeddings": True,
+    "vocab_size": 58101,
+}
+_OF_PEGASUS = {
+    "activation_function": "relu",
+    "add_final_layer_norm": True,
+    "do_blenderbot_90_layernorm": False,
+    "extra_pos_embeddings": 1,
+    "model_type": "pegasus",
+    "normalize_before": True,
+    "normalize_embedding": False,
+    "scale_embedding": True,
+    "static_position_embeddings": True,
+}
+_OF_MBART = {
+    "add_final_layer_norm": True,
+    "model_type": "mbart",
+    "normalize_before": True,
+    "scale_embedding": True,
+    "tokenizer_class": "MBart50Tokenizer",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "backbone"),
+    [
+        ({}, "BartBackbone"),
+        ({"decoder_layers": 6}, "EncoderDecoderBackbone"),
+        (_OF_MARIAN, "EncoderDecoderBackbone"),
+        (_OF_PEGASUS, "EncoderDecoderBackbone"),
+        (_OF_MBART, "EncoderDecoderBackbone"),
+    ],
+)
+def test_configurations_as_the_first_transformers_wrote_them_are_read(changes, backbone):
+    family, built = read_family({**_OLD_BART, **changes}, "config.json")
+    assert built.backbone_cls.__name__ == backbone
+    assert built.facts == {"max_source_length": 1024, "max_target_length": 1024}

@@ -1,12 +1,19 @@
 """Encoder-decoders of Hugging Face's, opened with their tokenizer, saved and opened again."""
 
+import dataclasses
 import json
 
+import keras_hub
+import numpy as np
 import pytest
 import references_of_pairs as references
 
 from kerasllm.errors import PresetError
-from kerasllm.models.encoder_decoder import open_encoder_decoder, save_encoder_decoder
+from kerasllm.models.encoder_decoder import (
+    open_encoder_decoder,
+    save_encoder_decoder,
+    train_tokenizer,
+)
 
 
 @pytest.mark.parametrize("name", references.WITH_TOKENIZER)
@@ -18,12 +25,26 @@ def test_a_folder_is_opened_and_saved(name, tmp_path):
     again = open_encoder_decoder(tmp_path)
     _check(again, name)
     assert (again.prefixes, again.name) == (model.prefixes, name)
+    _check_keras_hub(keras_hub.models.Seq2SeqLM.from_preset(str(tmp_path)), model)
     for place in (references.FOLDER / name, tmp_path):
         read = open_encoder_decoder(place, weights=False)
         assert read.backbone is None
         assert read.encode_source(["A man"]) == model.encode_source(["A man"])
         assert read.start_token_id == model.start_token_id
         assert read.max_source_length == model.max_source_length
+
+
+def _check_keras_hub(task, model):
+    """KerasHub alone reads texts and computes logits as the model does, but for a bias of these."""
+    ids = model.encode_source(["A man plays the guitar."])[0]
+    read = task.preprocessor.generate_preprocess(["A man plays the guitar."])
+    read = {name: np.asarray(value) for name, value in read.items()}
+    assert read["encoder_token_ids"][0][: len(ids)].tolist() == ids
+    assert read["decoder_token_ids"][0][0] == model.start_token_id
+    inputs = {name: value[:, :8] for name, value in read.items()}
+    hidden = model.backbone(inputs, training=False)["decoder_sequence_output"]
+    model = dataclasses.replace(model, final_logits_bias=None)
+    np.testing.assert_allclose(task(inputs), model.logits(hidden), atol=1e-5)
 
 
 def _check(model, name):
@@ -42,8 +63,6 @@ def _check(model, name):
 
 @pytest.mark.parametrize("name", ["mbart", "t5_gated"])
 def test_a_backbone_is_saved_with_its_activation(name, tmp_path):
-    import keras_hub
-
     model = references.without_tokenizer(references.FOLDER / name)
     model.backbone.save_to_preset(str(tmp_path))
     model.backbone = keras_hub.models.Backbone.from_preset(str(tmp_path))
@@ -51,8 +70,6 @@ def test_a_backbone_is_saved_with_its_activation(name, tmp_path):
 
 
 def test_a_preset_of_keras_hub_is_opened(tmp_path):
-    import keras_hub
-
     whole = open_encoder_decoder(references.FOLDER / "bart")
     content = json.loads((references.FOLDER / "bart" / "tokenizer.json").read_text())["model"]
     merges = [" ".join(pair) for pair in content["merges"]]
@@ -71,17 +88,49 @@ def test_another_preset_of_keras_hub_is_refused(toy_preset):
         open_encoder_decoder(toy_preset)
 
 
+def test_a_folder_of_another_family_is_refused_by_its_name(tmp_path):
+    folder = references.copy("bart", tmp_path, model_type="led")
+    with pytest.raises(PresetError, match="model_type is 'led'"):
+        open_encoder_decoder(folder)
+
+
 def test_a_folder_without_tokenizer_is_refused():
     with pytest.raises(PresetError, match="no tokenizer that kerasllm can read"):
         open_encoder_decoder(references.FOLDER / "mbart")
 
 
-def test_tokenizers_of_languages_are_refused_by_name(tmp_path):
+def test_tokenizers_that_no_file_tells_are_refused_by_name(tmp_path):
     folder = references.copy("mbart", tmp_path)
-    for name in ("MBart50TokenizerFast", "MBartTokenizer", "MarianTokenizer"):
+    for name in ("MBartTokenizerFast", "MarianTokenizer"):
         (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
         with pytest.raises(PresetError, match=name.removesuffix("Fast")):
-            open_encoder_decoder(folder)
+            open_encoder_decoder(folder, weights=False)
+
+
+def test_an_mbart_50_puts_languages_before_texts(tmp_path):
+    folder = references.copy("mbart", tmp_path)
+    texts = ["A man", "spielt"]
+    train_tokenizer(texts, 262).save(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    codes = [{**content["added_tokens"][0], "content": code} for code in ("en_XX", "de_DE")]
+    content["added_tokens"] += [{**code, "id": 90 + number} for number, code in enumerate(codes)]
+    content["model"]["vocab"] = {
+        token: id for token, id in content["model"]["vocab"].items() if id < 90
+    }
+    content["model"]["merges"] = []
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    settings = {"tokenizer_class": "MBart50Tokenizer", "src_lang": "en_XX"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(PresetError, match="tgt_lang is None") as caught:
+        open_encoder_decoder(folder, weights=False)
+    assert '"tgt_lang": "de_DE"' in caught.value.fix
+    settings["tgt_lang"] = "de_DE"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = open_encoder_decoder(folder, weights=False)
+    source, target = model.encode_source(["A"])[0], model.encode_target(["A"])[0]
+    assert [model.tokenizer.id_to_token(id) for id in source] == ["en_XX", "A", "</s>"]
+    assert [model.tokenizer.id_to_token(id) for id in target] == ["de_DE", "A", "</s>"]
+    assert model.forced_first_token_id == target[0]
 
 
 def test_generation_follows_its_own_file(tmp_path):
@@ -143,18 +192,15 @@ def test_a_t5_of_a_sentencepiece_model(tmp_path):
         (folder / name).unlink()
     (folder / "spiece.model").write_bytes(written.getvalue())
     (folder / "tokenizer_config.json").write_text(json.dumps({"extra_ids": 10}))
-    model = open_encoder_decoder(folder)
-    _check_pieces(model, written.getvalue(), extra=10)
-    import keras_hub
-
+    _check_pieces(open_encoder_decoder(folder, weights=False), written.getvalue(), extra=10)
     tokenizer = keras_hub.tokenizers.T5Tokenizer(written.getvalue())
     preprocessor = keras_hub.models.T5Seq2SeqLMPreprocessor(tokenizer)
-    task = keras_hub.models.T5Seq2SeqLM(model.backbone, preprocessor)
-    task.save_to_preset(str(tmp_path / "preset"))
+    backbone = references.model_of("t5_gated").backbone
+    keras_hub.models.T5Seq2SeqLM(backbone, preprocessor).save_to_preset(str(tmp_path / "preset"))
     again = open_encoder_decoder(tmp_path / "preset")
     _check_pieces(again, written.getvalue(), extra=0)
     assert again.start_token_id == again.pad_token_id == 0
-    assert references.error_of(again, "t5") < 1e-4
+    assert references.error_of(again, "t5_gated") < 1e-4
 
 
 def _check_pieces(model, proto, extra):

@@ -47,7 +47,7 @@ def new_model(folder: Path, preset: Path | None) -> Toy:
             "generation.max_new_tokens": 12,
         },
         inputs=["one two three", "five", "two \U0001f3d9\r\nfour", "?", "one " * 60],
-        refuses=frozenset({"litert", "onnx", "transformers", "keras", "keras_hub"}),
+        refuses=frozenset({"litert", "onnx", "keras", "keras_hub"}),
     )
 
 

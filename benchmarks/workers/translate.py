@@ -1,0 +1,84 @@
+"""Writes what the recipe translate trains on, for a peer to train on the same.
+
+    python -m benchmarks.workers.translate --write FOLDER --set data.train=... [OPTION OF FINETUNE]
+
+FOLDER then holds `tokens.npz`: the ids of sources and targets, the batches of the whole training
+in their order, and the sources of the test data; `references.json`; `tokenizer.json`; and
+`settings.json`: the sizes of the model, and how it is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from kerasllm.runtime.startup import import_tensorflow
+
+# As the commands do, before anything else imports it.
+import_tensorflow(lean=True)
+
+import numpy as np  # noqa: E402
+
+from kerasllm import recipe as recipes  # noqa: E402
+from kerasllm.data.batch_plan import EpochPlans  # noqa: E402
+from kerasllm.data.seq2seq_rows import TARGET  # noqa: E402
+from kerasllm.tasks.task import task_of  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    print(json.dumps(write(options.write, recipes.load("translate", options.set))))
+
+
+def write(folder: Path, recipe: recipes.WholeRecipe) -> dict:
+    data, training = task_of(recipe).load(recipe), recipe.training
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = data.train
+    plans = EpochPlans(
+        rows.lengths, training.batch_size, recipe.data.buckets, seed=training.seed
+    )
+    steps = min(plans.steps * training.epochs, training.max_steps or plans.steps * training.epochs)
+    batches = [
+        plans(step // plans.steps).rows(step % plans.steps) for step in range(steps)
+    ]
+    lengths = rows.lengths
+    target_ids = data.stores["train"].column(TARGET).take(rows.rows).combine_chunks()
+    references = data.test.texts()[1]
+    np.savez(
+        folder / "tokens.npz",
+        source_ids=np.concatenate(rows.source_ids()),
+        source_offsets=np.concatenate([[0], np.cumsum(lengths[:, 0])]),
+        target_ids=target_ids.flatten().to_numpy(),
+        target_offsets=np.concatenate([[0], np.cumsum(lengths[:, 1])]),
+        order=np.concatenate(batches),
+        starts=np.concatenate([[0], np.cumsum([len(batch) for batch in batches])]),
+        test_ids=np.concatenate(data.test.source_ids()),
+        test_offsets=np.concatenate([[0], np.cumsum(data.test.lengths[:, 0])]),
+    )
+    (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(data.tokenizer.content, encoding="utf-8")
+    model = recipe.model
+    settings = {
+        **{name: getattr(model, name) for name in ("layers", "width", "heads", "dropout")},
+        "feedforward": model.feedforward or 4 * model.width,
+        "vocabulary_size": data.tokenizer.vocabulary_size,
+        "start": data.text_side.start_token_id,
+        "end": data.text_side.end_token_id,
+        "pad": data.text_side.pad_token_id,
+        **{
+            name: getattr(training, name)
+            for name in ("learning_rate", "weight_decay", "clip_norm", "label_smoothing")
+        },
+        "warmup": min(int(training.warmup), steps),
+        "beams": recipe.generation.beams,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return {"steps": steps, "tokens": int(lengths.sum())}
+
+
+if __name__ == "__main__":
+    main()
