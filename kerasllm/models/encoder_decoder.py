@@ -18,6 +18,7 @@ from kerasllm.models import encoder_decoders, huggingface, presets
 from kerasllm.models.encoder import reading
 from kerasllm.models.encoder_decoder_backbone import EncoderDecoderBackbone
 from kerasllm.models.encoder_decoders.frame import Frame
+from kerasllm.models.encoder_decoders.keras_hub_fixes import fix_backbone, quiet_masks
 from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_side, save_preset
 from kerasllm.models.encoder_decoders.saved import read_facts, write_facts
 from kerasllm.models.finite import check_finite
@@ -223,8 +224,10 @@ def _load_preset(place: Path | str, precision: str, dropout: float) -> keras_hub
     rates = {"dropout": dropout}
     if isinstance(place, Path) and "dropout_rate" in _arguments(place):
         rates = {"dropout_rate": dropout, "attention_dropout": dropout}
-    with weights_to_come():
-        return load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+    with weights_to_come(), quiet_masks():
+        return fix_backbone(
+            load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+        )
 
 
 def _arguments(folder: Path) -> dict:
