@@ -346,23 +346,19 @@ class Seq2Seq(Task):
         return found
 
     def report_rows(self, recipe: Seq2SeqRecipe, part: str) -> ReportRows:
-        from kerasllm.data.report.rows import ReportRow, ReportRows
+        from kerasllm.data.report.rows import ReportRow, ReportRows, counting_bad_rows
         from kerasllm.data.seq2seq import source_of
 
         data = recipe.data.model_copy(update={"on_bad_row": "skip"})
         source = source_of(data, getattr(data, part), part)
 
-        def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        def rows() -> Iterator[ReportRow]:
             for batch in source.batches():
-                for texts, line in zip(
-                    zip(batch.texts, batch.pairs, strict=True), batch.lines.tolist(), strict=True
-                ):
-                    yield ReportRow(texts, None, batch.file, line)
-            for place in source.bad_rows:
-                bad(*place)
-            for _ in range(source.bad_row_count - len(source.bad_rows)):
-                bad("", 0, "")
+                texts = zip(batch.texts, batch.pairs, strict=True)
+                for pair, line in zip(texts, batch.lines.tolist(), strict=True):
+                    yield ReportRow(pair, None, batch.file, line)
 
+        read = counting_bad_rows(source, rows)
         return ReportRows(source.files, source.description(), read)
 
     def build(self, recipe: Seq2SeqRecipe, data: Loaded, precision: str) -> Seq2SeqLM:
