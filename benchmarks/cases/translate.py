@@ -31,7 +31,8 @@ class Translate(Case):
         # Caches are warm: kerasllm's tokens are stored.
         run_measured([*KERASLLM, "plan", "--no-step", "--recipe", "translate", *settings])
         worker = [sys.executable, "-m", "benchmarks.workers.translate"]
-        run_measured([*worker, "--write", str(folder), *settings])
+        few = ["--tests", "8"] if options.quick else []
+        run_measured([*worker, "--write", str(folder), *few, *settings])
 
     def ways(self, folder: Path, options: SuiteOptions) -> list[Way]:
         worker = [sys.executable, "-m", "benchmarks.workers.finetune", "--quality", "bleu"]

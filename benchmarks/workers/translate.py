@@ -30,11 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--tests", type=int, help="so many test sentences alone")
     options = parser.parse_args()
-    print(json.dumps(write(options.write, recipes.load("translate", options.set))))
+    recipe = recipes.load("translate", options.set)
+    print(json.dumps(write(options.write, recipe, options.tests)))
 
 
-def write(folder: Path, recipe: recipes.WholeRecipe) -> dict:
+def write(folder: Path, recipe: recipes.WholeRecipe, tests: int | None = None) -> dict:
     data, training = task_of(recipe).load(recipe), recipe.training
     folder.mkdir(parents=True, exist_ok=True)
     rows = data.train
@@ -47,7 +49,8 @@ def write(folder: Path, recipe: recipes.WholeRecipe) -> dict:
     ]
     lengths = rows.lengths
     target_ids = data.stores["train"].column(TARGET).take(rows.rows).combine_chunks()
-    references = data.test.texts()[1]
+    test = data.test.take(np.arange(len(data.test))[:tests])
+    references = test.texts()[1]
     np.savez(
         folder / "tokens.npz",
         source_ids=np.concatenate(rows.source_ids()),
@@ -56,8 +59,8 @@ def write(folder: Path, recipe: recipes.WholeRecipe) -> dict:
         target_offsets=np.concatenate([[0], np.cumsum(lengths[:, 1])]),
         order=np.concatenate(batches),
         starts=np.concatenate([[0], np.cumsum([len(batch) for batch in batches])]),
-        test_ids=np.concatenate(data.test.source_ids()),
-        test_offsets=np.concatenate([[0], np.cumsum(data.test.lengths[:, 0])]),
+        test_ids=np.concatenate(test.source_ids()),
+        test_offsets=np.concatenate([[0], np.cumsum(test.lengths[:, 0])]),
     )
     (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
     (folder / "tokenizer.json").write_text(data.tokenizer.content, encoding="utf-8")

@@ -42,7 +42,7 @@ class LiteRT(Format):
         graph = token_graph(source)
         module = tf.Module()
         module.weights = [weight.value for weight in graph.weights]
-        function = tf.function(graph.call).get_concrete_function(*graph.specs)
+        function = tf.function(graph.call, autograph=False).get_concrete_function(*graph.specs)
         for precision in options.precisions:
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
             if precision != "float32":

@@ -95,7 +95,7 @@ def _convert(graph: TokenGraph) -> onnx.ModelProto:
     signature = [*graph.specs, *weights]
     with _quiet():
         model, _ = tf2onnx.convert.from_function(
-            tf.function(call), input_signature=signature, opset=_OPSET
+            tf.function(call, autograph=False), input_signature=signature, opset=_OPSET
         )
     for value in (*model.graph.input, *model.graph.output):
         # The converter makes up names for open dimensions.

@@ -101,7 +101,9 @@ def ids_only_usage(source: Source, refusal: str) -> str:
         refusal: Why it is not.
     """
     if source.is_encoder_decoder:
-        code = _WRITER_ON_IDS.format(**{"prefix": source.model.prefix, **_frame(source)})
+        frame = source.model.parts.source_frame
+        ids = ", ".join(map(str, [*frame.before, "*ids", *frame.after]))
+        code = _WRITER_ON_IDS.format(text=f"{source.model.prefix}one text", ids=ids)
     else:
         code = _GENERATOR_ON_IDS if source.generates else _encoder_on_ids(source)
     return f"""\
@@ -148,8 +150,8 @@ import tokenizers
 
 tokenizer = tokenizers.Tokenizer.from_file("FOLDER/tokenizer.json")
 signatures = tf.saved_model.load("FOLDER").signatures
-ids = tokenizer.encode({prefix!r} + "one text", add_special_tokens=False).ids
-ids = {before} + ids + {after}
+ids = tokenizer.encode({text!r}, add_special_tokens=False).ids
+ids = [{ids}]
 found = signatures["token_ids"](
     token_ids=tf.constant([ids]),
     padding_mask=tf.constant([[1] * len(ids)]),  # 0 for padding
@@ -159,8 +161,3 @@ tokenizer.decode(found["token_ids"].numpy()[0])
 
 `score_ids` gives the logits of the tokens of given targets.\
 """
-
-
-def _frame(source: Source) -> dict[str, list[int]]:
-    frame = source.model.parts.source_frame
-    return {"before": list(frame.before), "after": list(frame.after)}

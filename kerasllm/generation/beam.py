@@ -1,9 +1,9 @@
-"""Beam search with the scores and the stopping rule that transformers has by default.
+"""Beam search with the scores and the stopping rules of transformers.
 
 A beam's score is the sum of its log-probabilities; that of a text that has ended is divided by its
 number of new tokens to the power of the length penalty. The search ends when as many texts have
-ended as there are beams, and the best open one, if it ended now, would not be better than the worst
-of them.
+ended as there are beams, and the best open one is not expected to become better than the worst of
+them, as `early_stopping` says.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ def beam_search(
         open_ones = [i for i in range(kept) if not ends[i]][:beams]
         if not open_ones:
             break
-        if len(finished) == beams and best[open_ones[0]] / count**power <= finished[-1][0]:
-            break
+        if len(finished) == beams:
+            never = settings.early_stopping == "never" and power > 0
+            hope = best[open_ones[0]] / (new_tokens if never else count) ** power
+            if settings.early_stopping is True or hope <= finished[-1][0]:
+                break
         texts = [candidates[i] for i in open_ones]
         spare = sizes.rows - len(open_ones)
         scores = np.pad(best[open_ones], (0, spare), constant_values=-1e9).astype(np.float32)

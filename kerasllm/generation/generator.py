@@ -117,7 +117,9 @@ class Generator:
 
         Raises:
             DataError: If a prompt is empty or leaves no room for a new token.
+            CommandError: If a setting is one of encoder-decoders.
         """
+        settings.refuse_for_decoders()
         limits = [self.room(p, settings, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
         uniform = self._uniform(prompts, settings)
         results: dict[int, Generated] = {}
@@ -148,6 +150,7 @@ class Generator:
         Yields:
             The tokens that `generate` gives, also the stop token that ends them.
         """
+        settings.refuse_for_decoders()
         limit = self.room(prompt, settings)
         if settings.beams > 1:
             yield from self._beams(prompt, limit, settings, with_stop=True)

@@ -112,6 +112,20 @@ class GenerationSettings:
             return any(value is not None for value in (self.top_k, self.top_p, self.min_p))
         return self.temperature > 0
 
+    def refuse_for_decoders(self) -> None:
+        """Raises a `CommandError` if a setting is there that only encoder-decoders have."""
+        for name, usual in (
+            ("max_length_ratio", None),
+            ("min_new_tokens", 0),
+            ("no_repeat_ngram_size", 0),
+        ):
+            if getattr(self, name) != usual:
+                raise CommandError(
+                    f"{name} is a setting of encoder-decoders, and this model continues a prompt. "
+                    f"Received: {name}={getattr(self, name)!r}",
+                    fix="leave it out",
+                )
+
     def limit(self, source_length: int, most: int | None = None) -> int:
         """Returns how many tokens may be generated for a source.
 

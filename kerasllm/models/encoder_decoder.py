@@ -18,6 +18,7 @@ from kerasllm.models import encoder_decoders, huggingface, presets
 from kerasllm.models.encoder import reading
 from kerasllm.models.encoder_decoder_backbone import EncoderDecoderBackbone
 from kerasllm.models.encoder_decoders.frame import Frame
+from kerasllm.models.encoder_decoders.keras_hub_fixes import fix_backbone, quiet_masks
 from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_side, save_preset
 from kerasllm.models.encoder_decoders.saved import read_facts, write_facts
 from kerasllm.models.finite import check_finite
@@ -178,11 +179,10 @@ def open_encoder_decoder(
 def _open_huggingface(
     folder: Path, precision: str, dropout: float, weights: bool
 ) -> EncoderDecoder:
+    loaded = encoder_decoders.read_folder(folder)
+    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     if weights:
         loaded = encoder_decoders.load_backbone(folder, dropout=dropout, dtype=precision)
-    else:
-        loaded = encoder_decoders.read_folder(folder)
-    tokenizer, facts = encoder_decoders.read_text_side(folder, loaded.config)
     return EncoderDecoder(
         backbone=loaded.backbone,
         tokenizer=tokenizer,
@@ -205,8 +205,12 @@ def _open_keras_hub(
     else:
         known = "://" in place or any(place in kind.presets for kind in kinds)
     if not known:
+        what = f"{preset} is not an encoder-decoder that kerasllm reads"
+        if huggingface.is_huggingface(place):
+            config = huggingface.read_config(Path(place) / huggingface.CONFIG)
+            what += f": its model_type is {config['model_type']!r}"
         raise PresetError(
-            f"{preset} is not an encoder-decoder that kerasllm reads",
+            what,
             where=str(place),
             fix=f"use a folder of one of these: {', '.join(sorted(encoder_decoders.FAMILIES))}; "
             "a KerasHub preset of BART or T5, or a run of kerasllm",
@@ -220,8 +224,10 @@ def _load_preset(place: Path | str, precision: str, dropout: float) -> keras_hub
     rates = {"dropout": dropout}
     if isinstance(place, Path) and "dropout_rate" in _arguments(place):
         rates = {"dropout_rate": dropout, "attention_dropout": dropout}
-    with weights_to_come():
-        return load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+    with weights_to_come(), quiet_masks():
+        return fix_backbone(
+            load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
+        )
 
 
 def _arguments(folder: Path) -> dict:

@@ -26,14 +26,13 @@ from kerasllm.data.seq2seq_rows import (
 from kerasllm.data.texts import checked_texts
 from kerasllm.environment import store_dir
 from kerasllm.errors import DataError
-from kerasllm.json_files import read_json_file
 from kerasllm.models.adapters.low_rank import is_frozen
 from kerasllm.models.arguments import as_arguments, check_freeze, check_lora, check_precision
 from kerasllm.models.causal_lm import TokenAccuracy
 from kerasllm.models.encoder_decoder import EncoderDecoder, open_encoder_decoder
 from kerasllm.models.encoder_decoder import save_encoder_decoder as save_parts
 from kerasllm.models.layers import walk
-from kerasllm.models.seq2seq_text_side import Seq2SeqTextSide
+from kerasllm.models.seq2seq_text_side import FACTS_FILE, Seq2SeqTextSide, read_facts
 from kerasllm.models.text_model import TextModel, as_texts, check_inputs
 from kerasllm.runtime.startup import prepare_process
 from kerasllm.training.chunked_loss import chunked_loss, chunked_scores, tokens_at_once
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
     from kerasllm.data.tokenizers import Tokenizer
 
 _USUAL = 512
-FACTS_FILE = "seq2seq.json"
-"""The file beside a model that says how it reads sources."""
-
 _FACTS = ("prefix", "max_length", "max_target_length")
 
 
@@ -153,7 +149,7 @@ class Seq2SeqLM(TextModel):
         prepare_process()
         with as_arguments():
             parts = open_encoder_decoder(preset, precision=precision, dropout=dropout)
-            kept = _read_facts(Path(preset))
+            kept = read_facts(Path(preset))
             if prefix == "auto":
                 prefix = kept.get("prefix", the_prefix(parts.prefixes))
             model = cls(
@@ -388,30 +384,6 @@ def limit_training(model: Seq2SeqLM, freeze: int | str, lora: Mapping | None) ->
         frozen += [layer for block in parts.blocks[:freeze] for layer in block]
     for layer in frozen:
         layer.trainable = False
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    """Returns what a model was saved with beside its parts; nothing of a preset of others.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    file = folder / FACTS_FILE
-    if not file.is_file():
-        return {}
-    try:
-        facts = read_json_file(file)
-        return {
-            "prefix": str(facts["prefix"]),
-            "max_length": int(facts["max_length"]),
-            "max_target_length": int(facts["max_target_length"]),
-        }
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"How this model reads sources cannot be read: {error}",
-            where=str(file),
-            fix="the file is written by `kerasllm finetune`; take it from the original run",
-        ) from error
 
 
 def the_prefix(prefixes: Mapping[str, str]) -> str:

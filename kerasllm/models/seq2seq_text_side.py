@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kerasllm.data.tokenizers import Tokenizer, TokenizerJson
 from kerasllm.data.tokenizers.joint import END, PAD, START
+from kerasllm.errors import DataError
+from kerasllm.json_files import read_json_file
+from kerasllm.models import presets
 from kerasllm.models.encoder_decoder import EncoderDecoder, Frame, open_encoder_decoder
+
+FACTS_FILE = "seq2seq.json"
+"""The file beside a trained model that says how it reads sources."""
 
 # What tells one way to put special tokens around texts from another.
 _PROBE = "a"
@@ -74,7 +80,37 @@ def load_text_side(
     Raises:
         PresetError: If the preset cannot be found or read.
     """
-    return Seq2SeqTextSide.of(open_encoder_decoder(preset, notify=notify))
+    side = Seq2SeqTextSide.of(open_encoder_decoder(preset, notify=notify, weights=False))
+    place = presets.resolve(preset)
+    kept = read_facts(place) if isinstance(place, Path) else {}
+    if not kept:
+        return side
+    # Of a trained model the prefix is known.
+    return replace(side, prefixes={"trained": kept["prefix"]} if kept["prefix"] else {})
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Returns what a model was saved with beside its parts; nothing of a preset of others.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    file = folder / FACTS_FILE
+    if not file.is_file():
+        return {}
+    try:
+        facts = read_json_file(file)
+        return {
+            "prefix": str(facts["prefix"]),
+            "max_length": int(facts["max_length"]),
+            "max_target_length": int(facts["max_target_length"]),
+        }
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"How this model reads sources cannot be read: {error}",
+            where=str(file),
+            fix="the file is written by `kerasllm finetune`; take it from the original run",
+        ) from error
 
 
 def new_text_side(tokenizer: TokenizerJson, max_length: int) -> Seq2SeqTextSide:

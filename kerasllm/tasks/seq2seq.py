@@ -346,23 +346,19 @@ class Seq2Seq(Task):
         return found
 
     def report_rows(self, recipe: Seq2SeqRecipe, part: str) -> ReportRows:
-        from kerasllm.data.report.rows import ReportRow, ReportRows
+        from kerasllm.data.report.rows import ReportRow, ReportRows, counting_bad_rows
         from kerasllm.data.seq2seq import source_of
 
         data = recipe.data.model_copy(update={"on_bad_row": "skip"})
         source = source_of(data, getattr(data, part), part)
 
-        def read(bad: Callable[[str, int, str], None]) -> Iterator[ReportRow]:
+        def rows() -> Iterator[ReportRow]:
             for batch in source.batches():
-                for texts, line in zip(
-                    zip(batch.texts, batch.pairs, strict=True), batch.lines.tolist(), strict=True
-                ):
-                    yield ReportRow(texts, None, batch.file, line)
-            for place in source.bad_rows:
-                bad(*place)
-            for _ in range(source.bad_row_count - len(source.bad_rows)):
-                bad("", 0, "")
+                texts = zip(batch.texts, batch.pairs, strict=True)
+                for pair, line in zip(texts, batch.lines.tolist(), strict=True):
+                    yield ReportRow(pair, None, batch.file, line)
 
+        read = counting_bad_rows(source, rows)
         return ReportRows(source.files, source.description(), read)
 
     def build(self, recipe: Seq2SeqRecipe, data: Loaded, precision: str) -> Seq2SeqLM:
@@ -468,21 +464,10 @@ class Seq2Seq(Task):
         return Headline(metrics.get("headline", self.headline.metric))
 
     def tables(self, reports: Mapping[str, Mapping[str, Any]], *, detailed: bool = False) -> list:
-        from rich.text import Text as Shown
-
         found = super().tables(reports, detailed=detailed)
         last = list(reports.values())[-1]
-        signatures = [
-            f"{name} {last[key]}"
-            for name, key in (
-                ("BLEU", "bleu_signature"),
-                ("chrF", "chrf_signature"),
-                ("ROUGE", "rouge_signature"),
-            )
-            if key in last
-        ]
-        if signatures:
-            found.append(Shown("\n".join(signatures), style="dim"))
+        if "bleu_signature" in last:
+            found.append(_signatures_table(last))
         if last.get("examples"):
             found.append(_examples_table(last["examples"]))
         return found
@@ -629,14 +614,22 @@ class Seq2Seq(Task):
         )
 
 
+def _signatures_table(report: Mapping[str, Any]) -> Any:
+    """Returns a table of how the metrics were computed, in the words of their libraries."""
+    from rich.table import Table
+
+    table = Table("metric", "signature", box=None, padding=(0, 1), style="dim")
+    for name, key in (("BLEU", "bleu"), ("chrF", "chrf"), ("ROUGE", "rouge")):
+        table.add_row(name, report[f"{key}_signature"])
+    return table
+
+
 def _examples_table(examples: Sequence[Mapping[str, str]]) -> Any:
     """Returns a table of rows of the test data with what the model wrote, one below the other."""
     from rich.table import Table
     from rich.text import Text as Shown
 
-    table = Table(title="Examples", show_header=False, box=None, padding=(0, 1))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table = Table("", "examples", box=None, padding=(0, 1))
     for number, example in enumerate(examples):
         if number:
             table.add_row("", "")

@@ -305,7 +305,7 @@ def _metrics(model: keras.Model) -> dict[str, np.ndarray]:
 def _set_metrics(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     variables = _sums(model)
 
-    @tf.function
+    @tf.function(autograph=False)
     def assign():
         # What replicas add up is held by one of them.
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -57,7 +57,7 @@ def of_first_replica(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.T
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return sum_over_replicas(tf.where(replica == 0, value, tf.zeros_like(value)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def shared():
         return strategy.experimental_local_results(strategy.run(own))[0]
 

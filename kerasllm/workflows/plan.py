@@ -211,7 +211,7 @@ def _step(job: Job, inputs: tuple) -> tuple:
 
     batch = next(iter(job.strategy.distribute_datasets_from_function(of_worker)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(batch):
         arguments = (batch, tf.constant(0, tf.int64), tf.constant(job.model.requests))
         _, each = job.strategy.run(job.model.train_step, args=arguments)

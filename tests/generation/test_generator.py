@@ -7,7 +7,7 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerasllm.errors import DataError
+from kerasllm.errors import CommandError, DataError
 from kerasllm.generation import GenerationSettings, Generator
 from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models.decoders import load_backbone
@@ -104,6 +104,16 @@ def test_tokens_are_those_of_transformers(reference_model):
         assert made == text["tokens"], text["name"]
         (whole,) = generator.generate([text["prompt"]], settings)
         assert whole.finish_reason == ("stop" if text["tokens"][-1] in stops else "length")
+
+
+def test_settings_of_encoder_decoders_are_refused(llama):
+    generator = Generator(llama)
+    for options in ({"min_new_tokens": 2}, {"no_repeat_ngram_size": 2}, {"max_length_ratio": 1.5}):
+        settings = GenerationSettings(max_new_tokens=4, **options)
+        with pytest.raises(CommandError, match=f"{next(iter(options))} is a setting of encoder-"):
+            generator.generate(prompts((3,)), settings)
+        with pytest.raises(CommandError, match="encoder-decoders"):
+            next(generator.stream(prompts((3,))[0], settings))
 
 
 def test_a_model_that_trains_is_read_again_and_not_compiled_again():

@@ -74,7 +74,7 @@ def test_a_decoder_does_not_see_the_token_that_it_is_to_tell(bart):
     assert y[0, -1] == bart.parts.end_token_id
 
 
-@pytest.mark.parametrize("family", ["bart", "t5"])
+@pytest.mark.parametrize("family", ["bart", pytest.param("t5", marks=pytest.mark.slow)])
 def test_adapters_train_alone_and_are_merged_when_saved(family, tmp_path):
     model = opened(family)
     limit_training(model, 0, {"rank": 2, "targets": ["query", "value"]})

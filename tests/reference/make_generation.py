@@ -77,6 +77,8 @@ def write_texts() -> None:
         "beams": {"num_beams": 3},
         "beams_long": {"num_beams": 4, "length_penalty": 2.0},
         "beams_short": {"num_beams": 4, "length_penalty": -1.0, "repetition_penalty": 1.2},
+        "beams_early": {"num_beams": 3, "early_stopping": True, "length_penalty": 2.0},
+        "beams_never": {"num_beams": 3, "early_stopping": "never", "length_penalty": 2.0},
     }
     texts = []
     for stops in ([47], [4, 9, 17, 33]):

@@ -15,6 +15,8 @@ from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
 ROLES = ("source", "target")
+# What names a column on the command line of those who read no recipe.
+_OPTIONS = {"source": "--text", "target": "--text-pair"}
 
 COMMON_NAMES = (
     ("source", "target"), ("src", "tgt"), ("src", "trg"), ("source_text", "target_text"),
@@ -130,27 +132,36 @@ def _columns(
         raise empty_file(table)
     if looks_like_data(names) and table.suffix in TABLES and len(names) == 2:
         return source or "0", (target or "1") if with_target else None
-    found = _by_name(names, source, target)
+    found = _by_name(names, source, target) if with_target else _source_alone(names)
     if found is None:
-        missing = [
-            role for role, name in zip(ROLES, (source, target), strict=True) if name is None
-        ]
+        roles = ROLES if with_target else ROLES[:1]
+        missing = [role for role, name in zip(roles, (source, target)) if name is None]
         shown = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
+        settings = " ".join(f"--set data.{role}=NAME" for role in missing)
+        options = " ".join(f"{_OPTIONS[role]} NAME" for role in missing)
         raise DataError(
             f"Which column holds the {' and which the '.join(missing)} is not clear",
             where=table.name,
-            fix="name them: "
-            + " ".join(f"--set data.{role}=NAME" for role in missing)
-            + f"; columns there: {shown}",
+            fix=f"name {'them' if len(missing) > 1 else 'it'}: {settings} "
+            f"(evaluate, predict, data: {options}); columns there: {shown}",
         )
-    return found if with_target else (found[0], None)
+    return found
+
+
+def _source_alone(names: Sequence[str]) -> tuple[str, None] | None:
+    """Finds the column of the sources, where targets are not wanted; `None` where it is unclear."""
+    plain = _plain(names)
+    for name in dict.fromkeys(pair[0] for pair in COMMON_NAMES):
+        if name in plain:
+            return plain[name], None
+    return (names[0], None) if len(names) <= 2 else None
 
 
 def _by_name(
     names: Sequence[str], source: str | None, target: str | None
 ) -> tuple[str, str] | None:
     """Finds the columns that are not named, by common names; `None` where there are none."""
-    plain = {name.strip().strip("\ufeff").lower(): name for name in reversed(names)}
+    plain = _plain(names)
     for pair in COMMON_NAMES:
         one, other = (given or plain.get(name) for given, name in zip((source, target), pair))
         if one is not None and other is not None and one != other:
@@ -161,6 +172,11 @@ def _by_name(
         if len(rest) == 1:
             return source or rest[0], target or rest[0]
     return (names[0], names[1]) if len(names) == 2 and source is target is None else None
+
+
+def _plain(names: Sequence[str]) -> dict[str, str]:
+    """Returns columns by their names in lower case, the first of equal ones."""
+    return {name.strip().strip("\ufeff").lower(): name for name in reversed(names)}
 
 
 @contextmanager

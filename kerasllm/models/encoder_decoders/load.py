@@ -16,6 +16,7 @@ from kerasllm.models.decoders.layout import Tensor
 from kerasllm.models.encoder_decoder_backbone import SINUSOIDAL, sinusoids
 from kerasllm.models.encoder_decoders.built import ANOTHER
 from kerasllm.models.encoder_decoders.families import FAMILIES, Family, read_family
+from kerasllm.models.encoder_decoders.keras_hub_fixes import fix_backbone, quiet_masks
 from kerasllm.models.encoder_decoders.layout import Names, names_of, tensors
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import StoredTensor, list_tensors
@@ -108,8 +109,9 @@ def load_backbone(folder: Path, *, dropout: float = 0.0, dtype: str = "float32")
     if arguments.get("positions") == SINUSOIDAL:
         _check_sinusoids(found, arguments)
     rates = _RATES.get(built.backbone_cls, ("dropout",))
-    with weights_to_come():
+    with weights_to_come(), quiet_masks():
         backbone = built.backbone_cls(**arguments, **dict.fromkeys(rates, dropout), dtype=dtype)
+    fix_backbone(backbone)
     _assign(tensors(backbone, family.positions_offset), found, folder)
     return Loaded(backbone, family, facts, config)
 

@@ -167,3 +167,9 @@ def test_sources_alone_are_read_to_predict(tmp_path):
     for source in (None, "article"):
         [batch] = open_source(file, "test", source=source, with_target=False).batches()
         assert batch.texts == ["One."] and batch.pairs is None
+    alone = write_csv(tmp_path / "b.csv", ("words",), [("One.",)])
+    assert next(open_source(alone, "test", with_target=False).batches()).texts == ["One."]
+    unclear = write_csv(tmp_path / "c.csv", ("a", "b", "c"), [("1", "2", "3")])
+    with pytest.raises(DataError, match="Which column holds the source is not clear") as caught:
+        open_source(unclear, "test", with_target=False)
+    assert "--text NAME" in caught.value.fix and "data.target" not in caught.value.fix

@@ -72,7 +72,7 @@ def test_samples_are_the_same_alone_and_in_a_batch_and_follow_the_seed(generator
     assert generator.generate(sources(), GenerationSettings(**settings, seed=2)) != together
 
 
-@pytest.mark.parametrize("options", [{}, {"beams": 4}, {"beams": 2, "early_stopping": True}])
+@pytest.mark.parametrize("options", [{}, {"beams": 3, "early_stopping": True}])
 def test_a_target_is_the_same_alone_and_in_a_batch(bart, generator, options):
     settings = GenerationSettings(max_new_tokens=12, max_length_ratio=0.7, **options)
     together = generator.generate(sources(range(2, 14)), settings)
@@ -115,15 +115,14 @@ def test_the_models_own_rules_hold():
 
 def test_n_grams_do_not_repeat(generator):
     settings = {"max_new_tokens": 40, "stop_token_ids": ()}
-    for beams in (1, 3):
-        for size in (1, 2, 3):
-            made = generator.generate(
-                sources((4, 6)),
-                GenerationSettings(**settings, beams=beams, no_repeat_ngram_size=size),
-            )
-            for tokens in (each.tokens for each in made):
-                grams = list(zip(*(tokens[place:] for place in range(size))))
-                assert len(set(grams)) == len(grams) or size == 1 and len(tokens) >= 39
+    for beams, size in ((1, 2), (3, 3)):
+        made = generator.generate(
+            sources((4, 6)),
+            GenerationSettings(**settings, beams=beams, no_repeat_ngram_size=size),
+        )
+        for tokens in (each.tokens for each in made):
+            grams = list(zip(*(tokens[place:] for place in range(size))))
+            assert len(tokens) == 40 and len(set(grams)) == len(grams)
 
 
 def test_a_source_that_cannot_be_read_is_refused(generator):
