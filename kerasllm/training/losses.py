@@ -39,14 +39,44 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
         logits = ops.cast(y_pred, "float32")
         labels = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
         # One fused operation of the backend, which matters where there are many classes.
-        loss = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         if not self.label_smoothing:
-            return loss
-        uniform = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
-        return (1.0 - self.label_smoothing) * loss + self.label_smoothing * uniform
+            return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return _smoothed(labels, logits, self.label_smoothing)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def _smoothed(labels, logits, smoothing: float):
+    """Returns the cross-entropy of each item with a smoothed target.
+
+    Its gradient is written out: of a large vocabulary the passes over the logits are what it costs.
+
+    Args:
+        labels: int `[...]`.
+        logits: float32 `[..., classes]`.
+        smoothing: The share of the target that is spread over all classes.
+    """
+    classes = logits.shape[-1]
+    labels = ops.reshape(labels, (-1,))
+
+    @ops.custom_gradient
+    def compute(flat):
+        normalizer = ops.logsumexp(flat, axis=-1)
+        own = ops.take_along_axis(flat, labels[:, None], axis=-1)[:, 0]
+        loss = normalizer - (1.0 - smoothing) * own - smoothing * ops.mean(flat, axis=-1)
+
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            share = smoothing / classes
+            of_all = ops.exp(flat - normalizer[:, None]) - share
+            of_own = ops.exp(own - normalizer) - share - (1.0 - smoothing)
+            places = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=1)
+            return ops.scatter_update(of_all, places, of_own) * upstream[:, None]
+
+        return loss, gradient
+
+    return ops.reshape(compute(ops.reshape(logits, (-1, classes))), ops.shape(logits)[:-1])
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

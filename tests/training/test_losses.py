@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasllm.training.losses import (
     SmoothedSparseCategoricalCrossentropy,
@@ -23,9 +24,31 @@ def test_it_is_keras_loss_on_one_hot_labels(smoothing):
     np.testing.assert_allclose(ours, reference(np.eye(5)[labels], logits), rtol=1e-5, atol=1e-6)
 
 
-def test_large_logits_stay_finite():
-    loss = SmoothedSparseCategoricalCrossentropy()
-    assert float(loss([1], [[1000.0, -1000.0]])) == pytest.approx(2000.0)
+@pytest.mark.parametrize("shape", [(20,), (4, 5)])
+def test_its_gradient_is_that_of_keras_loss_whatever_the_weights(shape):
+    random = np.random.default_rng(1)
+    logits = tf.constant(random.normal(0, 4, (*shape, 7)), tf.float32)
+    labels, weights = random.integers(0, 7, shape), random.random(shape).astype("float32")
+
+    def gradient(loss, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            found = loss(labels, logits, sample_weight=weights)
+        return tape.gradient(found, logits)
+
+    ours = SmoothedSparseCategoricalCrossentropy(0.1, reduction="sum")
+    reference = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.1, reduction="sum"
+    )
+    found, expected = gradient(ours, labels), gradient(reference, np.eye(7)[labels])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_large_logits_stay_finite(smoothing):
+    loss = SmoothedSparseCategoricalCrossentropy(smoothing)
+    expected = 2000.0 * (1 - smoothing / 2)
+    assert float(loss([1], [[1000.0, -1000.0]])) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
