@@ -98,6 +98,7 @@ def run(name: str, options: argparse.Namespace, folder: Path) -> dict:
     for seed in options.seeds:
         settings = {
             "model.preset": preset,
+            "model.pooling": "mean",
             "data.train": str(rows),
             "data.test": _REVIEWS,
             "data.validation_split": 0,

@@ -10,6 +10,7 @@ from kerasllm.errors import PresetError
 from kerasllm.json_files import read_json_file
 from kerasllm.models import presets
 from kerasllm.models.heads import HEAD_FACTS, read_facts
+from kerasllm.models.pretraining import FACTS, Pretraining
 
 _MODULES = "modules.json"
 _POOLING_FOLDER = "1_Pooling"
@@ -24,6 +25,7 @@ def pooling_of(preset: str | Path) -> str | None:
 
     A folder says so in the pooling module of sentence-transformers (`modules.json`,
     `1_Pooling/config.json`), in the task that KerasHub saved, or in the head that kerasllm saved.
+    An encoder that was pretrained on hidden words alone has the mean.
 
     Args:
         preset: What `kerasllm.models.presets.resolve` takes.
@@ -51,6 +53,9 @@ def pooling_of(preset: str | Path) -> str | None:
 def _of_folder(folder: Path) -> str | None:
     if (folder / HEAD_FACTS).is_file():
         return read_facts(folder)["pooling"]
+    if (folder / FACTS).is_file():
+        # Without a sentence task no first token has learned to stand for a text.
+        return "cls" if Pretraining.load(folder).sentence_task else "mean"
     if (folder / _TASK).is_file():
         return _of_task(_read(folder / _TASK, dict))
     file = _pooling_file(folder)

@@ -467,7 +467,10 @@ class MaskedLanguageModelling(Task):
         path = shell_word(run.path)
         return [
             ("fill in a word", f'kerasllm predict {path} "A [MASK] film."'),
-            ("train a classifier on it", f"kerasllm finetune --set model.preset={path}"),
+            (
+                "train a classifier on it",
+                f"kerasllm finetune --set model.preset={path} --set model.pooling=auto",
+            ),
             ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 

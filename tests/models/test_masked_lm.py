@@ -15,6 +15,7 @@ from kerasllm.models.accelerated.fused_encoder import FusedEncoder
 from kerasllm.models.encoder import load_tokenizer
 from kerasllm.models.masked_lm import MaskedLM
 from kerasllm.models.new_masked_lm import continued
+from kerasllm.models.pooling import pooling_of
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.tasks.task import find
 
@@ -197,6 +198,7 @@ def test_words_of_sentence_pieces_and_bytes_have_no_marks():
 def test_a_classifier_begins_with_the_encoder(tmp_path):
     model = _model()
     model.save_to_preset(tmp_path / "model")
+    assert pooling_of(tmp_path / "model") == "mean"
     classifier = TextClassifier.from_preset(tmp_path / "model", labels=["bad", "good"])
     own = {each.path: each for each in model.backbone.weights}
     assert own
