@@ -579,14 +579,16 @@ class Seq2Seq(Task):
     ) -> Samples:
         from kerasllm.data.seq2seq import source_of
 
-        data = recipe.data if recipe else Seq2SeqTexts(train="")
+        own, data = spec == getattr(recipe.data, part, None), recipe.data
+        if not own:
+            # Of other files the columns may have other names.
+            data = data.model_copy(update={"source": None, "target": None})
         source = source_of(data, spec, part)
         texts = (text for batch in source.batches() for text in batch.texts)
-        own = recipe and spec == getattr(recipe.data, part, None)
         return Samples(texts, source.files, source.fingerprint if own else None, noun="source")
 
     def stand_in(self, model: Seq2SeqLM) -> str:
-        return "starter:dates/test"
+        return "starter:phrases/test"
 
     def api(self, model: Seq2SeqLM, limits: Any) -> Api:
         from kerasllm.generation.seq2seq_texts import write_texts

@@ -30,7 +30,9 @@ def model():
     return Seq2SeqLM(parts, prefix="write: ", max_length=24)
 
 
-@pytest.mark.parametrize("generation", [BEAMS, {"no_repeat_ngram_size": 2}])
+@pytest.mark.parametrize(
+    "generation", [BEAMS, pytest.param({"no_repeat_ngram_size": 2}, marks=pytest.mark.slow)]
+)
 def test_texts_are_those_of_generate(model, generation):
     model.parts.generation = {"max_new_tokens": 12, **generation}
     functions = GraphWriter(model, GraphByteLevelBPE(model.tokenizer)).functions
