@@ -90,5 +90,5 @@ def test_only_so_many_functions_keep_weights_as_memory_allows(monkeypatch):
 
 def packing(task, monkeypatch) -> Generator:
     """Returns a generator that takes a small model for a large one."""
-    monkeypatch.setattr(generator, "_LARGE", 0)
+    monkeypatch.setattr(generator, "LARGE", 0)
     return Generator(task, xla=False)
