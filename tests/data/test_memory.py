@@ -88,7 +88,7 @@ def test_a_text_takes_a_few_bytes_of_memory(tmp_path, cut):
     rows = 500_000
     store = TokenStore(write_store(tmp_path, rows))
     cut(TokenStore(write_store(tmp_path, 1_000)), 128)
-    # The least of two: threads that earlier tests left behind may allocate meanwhile.
+    # Once more where it is too much: threads that earlier tests left behind may allocate meanwhile.
     readings = []
     for _ in range(2):
         tracemalloc.start()
@@ -97,6 +97,8 @@ def test_a_text_takes_a_few_bytes_of_memory(tmp_path, cut):
             readings.append(tracemalloc.get_traced_memory())
         finally:
             tracemalloc.stop()
+        if readings[0][0] / rows < KEPT_TEXT and readings[0][1] / rows < PEAK_TEXT:
+            break
     kept, peak = map(min, zip(*readings))
     assert len(sequences) == (-(-15 * rows // 128) if cut is full_blocks else rows // 8)
     assert kept / rows < KEPT_TEXT and peak / rows < PEAK_TEXT
