@@ -7,6 +7,7 @@ find is compared with what transformers finds in float32.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 import sys
@@ -37,10 +38,12 @@ class PredictNer(Case):
         """Returns what is predicted for."""
         texts = []
         for part in ("train", "test"):
-            with gzip.open(find_starter("starter:entities", part)[1], "rt", encoding="utf-8") as file:
-                sentences = file.read().split("\n\n")
-            words = ([line.split("\t")[0] for line in each.splitlines()] for each in sentences)
-            texts += [" ".join(each) for each in words if any(each)]
+            path = find_starter("starter:entities", part)[1]
+            with gzip.open(path, "rt", encoding="utf-8") as lines:
+                # What separates sentences may hold a tab.
+                for blank, group in itertools.groupby(lines, lambda line: not line.strip()):
+                    if not blank:
+                        texts.append(" ".join(line.split("\t")[0].strip() for line in group))
         return texts
 
     def prepare(self, folder: Path, options: SuiteOptions) -> None:

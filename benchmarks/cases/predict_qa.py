@@ -23,7 +23,8 @@ class PredictQa(PredictNer):
     script = "huggingface_answer.py"
 
     def rows(self) -> list:
-        with gzip.open(find_starter("starter:questions", "test")[1], "rt", encoding="utf-8") as file:
+        path = find_starter("starter:questions", "test")[1]
+        with gzip.open(path, "rt", encoding="utf-8") as file:
             articles = json.load(file)["data"]
         pairs = [
             (one["question"], paragraph["context"])
