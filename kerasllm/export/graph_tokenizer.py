@@ -40,6 +40,8 @@ class GraphTokenizer(abc.ABC):
     has_spans = False
     # Whether it is made of ops of TensorFlow Text too.
     needs_text_ops = False
+    # What a module has to hold for these ops to be saved with it.
+    resources: Sequence[Any] = ()
 
     @abc.abstractmethod
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:

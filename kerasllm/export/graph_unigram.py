@@ -50,6 +50,7 @@ class GraphUnigram(GraphTokenizer):
         )
         self._tokenizer = tf_text.SentencepieceTokenizer(model=proto, out_type=tf.int32)
         after = max((token["id"] + 1 for token in added), default=0) - len(pieces)
+        self.resources = [self._tokenizer]
         self._pieces = [piece.replace(_SPACE, " ") for piece, _ in pieces] + [""] * after
         for token in added:
             self._pieces[token["id"]] = ""
