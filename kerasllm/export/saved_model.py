@@ -107,7 +107,7 @@ class SavedModel(Format):
         return np.concatenate(compared)
 
     def engine(self) -> Engine:
-        return Engine(f"TensorFlow {tf.__version__}, without kerasllm and Keras")
+        return Engine(f"TensorFlow {tf.__version__}, without kerasllm")
 
     def usage(self, source: Source, options: Options) -> str:
         _, refusal = graph_tokenizer(source)
