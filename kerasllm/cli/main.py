@@ -20,6 +20,7 @@ _VERBS = {
     "finetune": "Train a model by a recipe.",
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
+    "report": "Write the report of a run: metrics, where it fails, curves.",
     "predict": "Classify texts with a trained model.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",
