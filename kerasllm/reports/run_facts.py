@@ -121,7 +121,7 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
         "mistakes": of_rows,
     }
     found["empty"] = {
-        part: empty.get(part, reason) for part, reason in reasons.items() if not found[part]
+        part: empty.get(part, reason) for part, reason in reasons.items() if found[part] is None
     }
     return found
 
