@@ -21,6 +21,7 @@ _VERBS = {
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
     "predict": "Classify texts with a trained model.",
+    "explain": "Show which words moved what a model predicts.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",
     "export": "Write a trained model in a format that others load.",

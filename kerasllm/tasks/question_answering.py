@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kerasllm.data.questions import QuestionData as Loaded
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.models.answer_model import AnswerModel
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
 # Mistakes that are shown.
@@ -385,6 +386,13 @@ class QuestionAnswering(Task):
 
         n_best = options and options.n_best
         return answer_stream(model, inputs, n_best=n_best or N_BEST, chunk=chunk)
+
+    def explained_outputs(
+        self, model: AnswerModel, inputs: Iterable[tuple[str, str]], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.answers import explained_answers
+
+        return explained_answers(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kerasllm.data.classification import ClassificationData as Loaded
     from kerasllm.data.examples import Examples
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
@@ -621,6 +622,16 @@ class TextClassification(Task):
             if least is not None and found["probabilities"][found["label"]] < least:
                 found["label"] = None
             yield found
+
+    def explained_outputs(
+        self,
+        model: TextClassifier,
+        inputs: Iterable[str | tuple[str, str]],
+        target: str | None = None,
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.classes import explained_classes
+
+        return explained_classes(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         chances = prediction.get("probabilities", {})

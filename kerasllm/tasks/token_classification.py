@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.tagged_windows import TaggedWindows
     from kerasllm.data.tagging import TaggingData as Loaded
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.token_classifier import TokenClassifier
     from kerasllm.run import Run
 
@@ -355,6 +356,13 @@ class TokenClassification(Task):
         from kerasllm.models.tag_texts import tag_stream
 
         return tag_stream(model, inputs, chunk=chunk)
+
+    def explained_outputs(
+        self, model: TokenClassifier, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.spans import explained_spans
+
+        return explained_spans(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
