@@ -63,7 +63,7 @@ def explain(
     refuse_unless_explained(trained)
     from kerasllm.explain.explain_texts import explain_texts
 
-    model = trained.open(precision="float32")
+    model = trained.open_in_float32()
     yield from explain_texts(model, inputs, task=trained.task, **options)
 
 
@@ -101,7 +101,7 @@ def explain_globally(
         raise CommandError("There is no text to explain", fix="give a file with texts: --input")
     from kerasllm.explain.explain_texts import explain_texts
 
-    model = trained.open(precision="float32")
+    model = trained.open_in_float32()
     found: list[Explanation] = []
     left_out, last = 0, None
     for number, text in enumerate(kept):
