@@ -412,6 +412,9 @@ class Task(abc.ABC):
         compressions: The methods of `kerasllm compress` for its models. Defaults to none.
         formats: The formats of `kerasllm export` for its models, where the class can tell; see also
             `Head.formats`. Defaults to `None`: all.
+        search_space: What `kerasllm tune` varies unless it is told: the range of each key, as
+            `--space` takes it. The batch size is the user's choice, and not among them. Defaults
+            to the learning rate and the weight decay.
     """
 
     name: ClassVar[str]
@@ -431,6 +434,10 @@ class Task(abc.ABC):
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[tuple[str, ...] | None] = None
+    search_space: ClassVar[Mapping[str, str]] = {
+        "training.learning_rate": "around:5",
+        "training.weight_decay": "float:0:0.2",
+    }
 
     # Data and training
 

@@ -312,6 +312,11 @@ class TextClassification(Task):
     predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     # What early stopping may watch, by the problem.
     watched: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
