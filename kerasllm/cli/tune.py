@@ -16,7 +16,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.command()
 @recipe_options
-@click.option("--trials", type=click.IntRange(1), metavar="N", help="Settings to try.  [default: 20]")
+@click.option(
+    "--trials", type=click.IntRange(1), metavar="N", help="Settings to try.  [default: 20]"
+)
 @click.option(
     "--space",
     multiple=True,

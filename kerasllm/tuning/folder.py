@@ -123,8 +123,8 @@ class SearchFolder:
             raise RunError(
                 f"The folder holds another search: it differs in {', '.join(differences)}",
                 where=str(self.path),
-                fix="give what it was begun with, or --resume with --output alone; or choose another "
-                "folder with --output",
+                fix="give what it was begun with, or --resume with --output alone; or choose "
+                "another folder with --output",
             )
 
 

@@ -44,7 +44,8 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     smooth = running_mean(losses)
     lowest = int(np.argmin(smooth))
     # A slope needs some steps, and a fall must be more than the noise of single batches.
-    noise = float(np.std(np.asarray(losses, float) - smooth)) / np.sqrt(max(_WINDOW * len(losses), 1))
+    noise = float(np.std(np.asarray(losses, float) - smooth))
+    noise /= np.sqrt(max(_WINDOW * len(losses), 1))
     if lowest < 4 or smooth[0] - smooth[lowest] < 4 * noise:
         return None
     slopes = np.gradient(smooth, np.log(np.asarray(rates, float)))[: lowest + 1]

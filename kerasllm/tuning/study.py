@@ -230,8 +230,8 @@ class Study:
 class _MedianOfSameLength(optuna.pruners.BasePruner):
     """Prunes what is below the median of the trials that train equally long.
 
-    A schedule lowers the learning rate to 0 at the end: midway through a long training the metric is
-    worse than at the end of a short one, whatever becomes of it.
+    A schedule lowers the learning rate to 0 at the end: midway through a long training the metric
+    is worse than at the end of a short one, whatever becomes of it.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:

@@ -1,4 +1,4 @@
-"""Whether the settings that were found are better than the recipe's own, by runs with several seeds."""
+"""Whether one recipe is better than another, by trainings with several seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search leaves: the best recipe, the table of its trials, plots, and figures for machines."""
+"""What a search leaves: the best recipe, a table of its trials, plots, JSON for programs."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class TuneProgress:
         """Shows the runs of the end until the block ends."""
         self._left_runs = runs
         if runs:
-            self._report.heading(f"Training the best and the default, {counted(runs, 'run')}")
+            self._report.heading(f"Trainings with several seeds: {counted(runs, 'run')}")
         with self:
             yield
 
@@ -123,7 +123,8 @@ class TuneProgress:
             shown = f"step {row['step']}, loss {row['loss']:.4f}" if "loss" in row else "starting"
             lines.append(f"{work.title}: {shown}, {_duration(work.run.seconds)}")
         width = self._report.console.width - 1
-        self._live.update(Text("\n".join(line[:width] for line in lines), style="dim"), refresh=True)
+        shown = Text("\n".join(line[:width] for line in lines), style="dim")
+        self._live.update(shown, refresh=True)
 
     def _line(self, text: str) -> None:
         self._report.console.print(text, markup=False, soft_wrap=True)
@@ -186,7 +187,7 @@ def in_words(result: Mapping[str, Any]) -> str:
     found = result.get("verdict")
     if found is None:
         if "default" in result.get("retrained", {}):
-            return "No trial beat the recipe's own settings: they are the best that was found."
+            return "No trial beat the recipe's own settings: they are the best."
         return "The best settings were not compared with the recipe's own: --seeds 3 does it."
     where, metric = found["measured_on"], result["metric"]
     size = f"{abs(found['difference']):.4f}"
@@ -194,12 +195,13 @@ def in_words(result: Mapping[str, Any]) -> str:
         return f"With one seed a difference of {size} in {where} {metric} may be chance."
     margin = f"{size} ± {found['margin']:.4f} (95%, seed by seed)"
     if found["beats_default"]:
-        return f"The best settings beat the recipe's own: {where} {metric} is better by {margin}."
+        return f"The best settings beat the recipe's own in {where} {metric}, by {margin}."
     if found["worse_than_default"]:
-        return f"The best settings are worse than the recipe's own in {where} {metric}, by {margin}."
+        return f"The best settings are worse than the recipe's own in {where} {metric}: {margin}."
     return (
         f"The best settings do not beat the recipe's own by more than the seeds explain: the "
-        f"difference in {where} {metric} is {found['difference']:+.4f} ± {found['margin']:.4f} (95%)."
+        f"difference in {where} {metric} is {found['difference']:+.4f} ± {found['margin']:.4f} "
+        "(95%)."
     )
 
 

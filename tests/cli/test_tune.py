@@ -1,4 +1,4 @@
-"""`kerasllm tune`, as it is typed: real trials of a toy model, the learning-rate finder, refusals."""
+"""`kerasllm tune`, as it is typed: trials of a toy model, the learning-rate finder, refusals."""
 
 import json
 import os

