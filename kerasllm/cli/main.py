@@ -21,6 +21,7 @@ _VERBS = {
     "tune": "Search for the settings of a recipe that train the best model.",
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
+    "report": "Write the report of a run: metrics, where it fails, curves.",
     "predict": "Classify texts with a trained model.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.run import Run
 
 ENTRY_POINTS = "kerasllm.tasks"
@@ -754,6 +756,40 @@ class Task(abc.ABC):
             For each `text`, `expected`, `predicted` (both in words) and `where` (`file:line`).
         """
         return []
+
+    def outcomes(self, recipe: Any, data: TaskData, evaluation: Evaluation) -> Outcomes | None:
+        """Returns what became of each row of the test data, which a run keeps.
+
+        The report of a run and the comparison of runs are made of it.
+
+        Args:
+            recipe: The recipe.
+            data: The data of the run.
+            evaluation: What `evaluate` gave of the test data.
+
+        Returns:
+            The rows; `None`, the default, where nothing is kept of them.
+        """
+        return None
+
+    def measure(self, outcomes: Outcomes) -> Measure | None:
+        """Returns what measures rows of `outcomes` again, for intervals and tests.
+
+        Args:
+            outcomes: What `outcomes` returned, read from the file of a run.
+
+        Returns:
+            A function of float64 `[rows]`, how often each row counts, to metrics by name: with 1
+            for all, those of `evaluate`. `None`, the default, where metrics have no intervals.
+        """
+        return None
+
+    def balance(self, data: TaskData) -> Mapping[str, Mapping[str, int]]:
+        """Returns how often each class occurs in each part of the data, by part and name.
+
+        Nothing by default.
+        """
+        return {}
 
     @abc.abstractmethod
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
