@@ -18,8 +18,10 @@ from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError, 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
     "finetune": "Train a model by a recipe.",
+    "tune": "Search for the settings of a recipe that train the best model.",
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
+    "report": "Write the report of a run: metrics, where it fails, curves.",
     "predict": "Classify texts with a trained model.",
     "explain": "Show which words moved what a model predicts.",
     "generate": "Write what follows prompts with a trained model.",

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
@@ -413,6 +415,9 @@ class Task(abc.ABC):
         compressions: The methods of `kerasllm compress` for its models. Defaults to none.
         formats: The formats of `kerasllm export` for its models, where the class can tell; see also
             `Head.formats`. Defaults to `None`: all.
+        search_space: What `kerasllm tune` varies unless it is told: the range of each key, as
+            `--space` takes it. The batch size is the user's choice, and not among them. Defaults
+            to the learning rate and the weight decay.
     """
 
     name: ClassVar[str]
@@ -432,6 +437,10 @@ class Task(abc.ABC):
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[tuple[str, ...] | None] = None
+    search_space: ClassVar[Mapping[str, str]] = {
+        "training.learning_rate": "around:5",
+        "training.weight_decay": "float:0:0.2",
+    }
 
     # Data and training
 
@@ -773,6 +782,40 @@ class Task(abc.ABC):
             For each `text`, `expected`, `predicted` (both in words) and `where` (`file:line`).
         """
         return []
+
+    def outcomes(self, recipe: Any, data: TaskData, evaluation: Evaluation) -> Outcomes | None:
+        """Returns what became of each row of the test data, which a run keeps.
+
+        The report of a run and the comparison of runs are made of it.
+
+        Args:
+            recipe: The recipe.
+            data: The data of the run.
+            evaluation: What `evaluate` gave of the test data.
+
+        Returns:
+            The rows; `None`, the default, where nothing is kept of them.
+        """
+        return None
+
+    def measure(self, outcomes: Outcomes) -> Measure | None:
+        """Returns what measures rows of `outcomes` again, for intervals and tests.
+
+        Args:
+            outcomes: What `outcomes` returned, read from the file of a run.
+
+        Returns:
+            A function of float64 `[rows]`, how often each row counts, to metrics by name: with 1
+            for all, those of `evaluate`. `None`, the default, where metrics have no intervals.
+        """
+        return None
+
+    def balance(self, data: TaskData) -> Mapping[str, Mapping[str, int]]:
+        """Returns how often each class occurs in each part of the data, by part and name.
+
+        Nothing by default.
+        """
+        return {}
 
     @abc.abstractmethod
     def next_steps(self, run: Run) -> list[tuple[str, str]]:

@@ -192,6 +192,11 @@ class TokenClassification(Task):
     evaluate_options = ("text", "label", "encoding", "output")
     predict_options = ("text", "encoding", "delimiter")
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     formats = ("saved_model", "transformers", "litert", "onnx")
     text_suffixes = (".conll",)
     # What early stopping may watch only where tags are of entities.
