@@ -13,7 +13,14 @@ import click
 from kerasllm import __version__
 from kerasllm.addresses import redact
 from kerasllm.cli.characters import escape_what_cannot_be_written
-from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError, cut
+from kerasllm.errors import (
+    MEMORY_RAN_OUT,
+    CommandError,
+    Interrupted,
+    JobError,
+    KerasllmError,
+    cut,
+)
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
@@ -165,7 +172,7 @@ def _as_shown(error: Exception) -> KerasllmError:
         return JobError(f"{error.strerror}", where=str(error.filename))
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return JobError(
-            "Memory ran out",
+            MEMORY_RAN_OUT,
             fix="lower training.batch_size or data.max_length, or raise training.accumulate",
         )
     first_line = str(error).strip().partition("\n")[0][:300]

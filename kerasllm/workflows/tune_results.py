@@ -15,11 +15,11 @@ from kerasllm.tuning.study import FrozenTrial, TrialState
 from kerasllm.tuning.verdict import mean_and_spread, verdict
 
 if TYPE_CHECKING:
-    from kerasllm.workflows.tune import Retraining, _Search
+    from kerasllm.workflows.tune_search import Retraining, Search
 
 
 def write_results(
-    folder: SearchFolder, search: _Search, runs: Sequence[Retraining], name: str
+    folder: SearchFolder, search: Search, runs: Sequence[Retraining], name: str
 ) -> dict[str, Any]:
     """Writes what was found into the folder of a search.
 
@@ -111,11 +111,11 @@ def _verdict(retrained: dict[str, Any], higher_is_better: bool) -> dict[str, Any
 
 
 def _best_recipe(
-    search: _Search, best: FrozenTrial, metric: str, result: dict[str, Any], name: str
+    search: Search, best: FrozenTrial, metric: str, result: dict[str, Any], name: str
 ) -> str:
     """Returns the recipe of the best trial, opened by the command that runs it and its figures."""
     words = search.task.metrics.get(metric, metric)
-    changes = search.space.recipe_of(best.params).changes_from(search.space.recipe)
+    changes = search.recipe_of(best).changes_from(search.space.recipe)
     lines = [
         f"The best settings that a search over {name} has found",
         "",
@@ -132,10 +132,10 @@ def _best_recipe(
                     f"{each}, {len(found['seeds'])} seeds: {part} {words} "
                     f"{found[f'{part}_mean']:.4f} ± {found[f'{part}_spread']:.4f}"
                 )
-    return as_recipe(search.space.recipe_of(best.params), lines)
+    return as_recipe(search.recipe_of(best), lines)
 
 
-def _csv(search: _Search, trials: Sequence[FrozenTrial], metric: str) -> str:
+def _csv(search: Search, trials: Sequence[FrozenTrial], metric: str) -> str:
     keys = [dimension.key for dimension in search.space.dimensions]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -147,7 +147,7 @@ def _csv(search: _Search, trials: Sequence[FrozenTrial], metric: str) -> str:
     return text.getvalue()
 
 
-def _draw(folder: SearchFolder, search: _Search, result: dict[str, Any]) -> None:
+def _draw(folder: SearchFolder, search: Search, result: dict[str, Any]) -> None:
     # Here, and not above: it takes a second and memory, which a search should not hold.
     from kerasllm.tuning import plots
 

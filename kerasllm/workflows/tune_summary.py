@@ -20,7 +20,7 @@ from kerasllm.tuning.study import FrozenTrial, Study, TrialState
 
 if TYPE_CHECKING:
     from kerasllm.workflows.report import Report
-    from kerasllm.workflows.tune import _Search
+    from kerasllm.workflows.tune_search import Search
 
 _COLUMNS = "{:>5}  {:>8}  {:>8}  {:>8}  "
 _INDENT = len(_COLUMNS.format("", "", "", ""))
@@ -53,7 +53,7 @@ class TuneProgress:
         late: When the search ends, by `time.monotonic`; infinite: when all trials are done.
     """
 
-    def __init__(self, report: Report, search: _Search, most: int, workers: int, late: float):
+    def __init__(self, report: Report, search: Search, most: int, workers: int, late: float):
         self._report, self._search = report, search
         self._most, self._workers, self._late = most, workers, late
         self._live: Live | None = None

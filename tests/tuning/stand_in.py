@@ -36,6 +36,9 @@ def main() -> None:
     done, kept = json.loads(checkpoint.read_text()) if checkpoint.is_file() else (0, 0)
     lines = log.read_text().splitlines(keepends=True)[:kept] if log.is_file() else []
     log.write_text("".join(lines))
+    if training["batch_size"] // training["accumulate"] > 40:
+        print("Error: Memory ran out\n  do:    lower training.batch_size", file=sys.stderr)
+        sys.exit(1)
     rate, last = float(training["learning_rate"]), int(training["epochs"]) * STEPS
     if rate > 9e-4:
         print("Error: The loss is not a number\n  where: step 3", file=sys.stderr)

@@ -116,6 +116,14 @@ def test_trials_that_fail_are_replaced_and_three_in_a_row_end_the_search(tmp_pat
     assert error.value.exit_status == 1
 
 
+def test_where_memory_runs_out_a_trial_accumulates_more_and_keeps_its_batch_size(tmp_path):
+    settings = ["training.batch_size=128"]
+    result = search(tmp_path, settings=settings, space=SPACE[1:], trials=2, seeds=0)
+    assert_distinct(result, 2)
+    best = load(tmp_path / "search" / "best.yaml").training
+    assert (best.batch_size, best.accumulate) == (128, 4)
+
+
 def test_what_the_recipe_does_wrong_is_told_once_by_its_own_words(tmp_path):
     with pytest.raises(KerasllmError, match="no column 'missing'") as error:
         search(tmp_path, settings=["data.text=missing"], trials=3)
@@ -183,3 +191,48 @@ def test_a_search_that_is_killed_twice_ends_with_20_distinct_trials(tmp_path):
     result = json.loads((tmp_path / "search" / "result.json").read_text())
     assert_distinct(result, 20)
     assert all(row["state"] == "complete" or row["step"] for row in result["trials"])
+
+
+@pytest.mark.slow
+def test_20_real_trials_killed_twice_are_distinct_and_the_best_one_can_be_repeated(
+    tmp_path, session_cache
+):
+    """On 500 reviews with MiniLM, as a user types it."""
+    reviews = ROOT / "kerasllm" / "data" / "starter" / "movie_reviews_train.csv"
+    with open(reviews, newline="") as file:
+        header, *rows = csv.reader(file)
+    with open(tmp_path / "reviews.csv", "w", newline="") as file:
+        # Those of one label come first.
+        csv.writer(file).writerows([header, *rows[:: len(rows) // 500][:500]])
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "KERASLLM_CACHE": str(session_cache)}
+    command = [sys.executable, "-m", "kerasllm", "tune", "--recipe", "bert_cls", "--seeds=0"]
+    command += ["--train", "reviews.csv", "--trials=20", "--output=search"]
+    command += ["--set=data.max_length=64"]
+    memory: list[float] = []
+    for enough in (4, 12, 20):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment)
+        while process.poll() is None:
+            memory.append(resident_mib(process.pid))
+            if enough < 20 and len(list((tmp_path / "search/trials").glob("*.yaml"))) > enough:
+                process.kill()
+            time.sleep(0.5)
+        process.wait()
+    assert process.returncode == 0
+    result = json.loads((tmp_path / "search" / "result.json").read_text())
+    assert_distinct(result, 20)
+    # TensorFlow takes 400 MiB; what is drawn at the end some 40.
+    assert max(memory) < 250
+    trial = tmp_path / "search" / "trials" / f"{result['best']['trial']:04}" / "metrics.json"
+    again = [*command[:3], "finetune", "--recipe", "search/best.yaml", "--output", "again"]
+    subprocess.run(again, cwd=tmp_path, env=environment, check=True)
+    repeated = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert repeated["validation"] == json.loads(trial.read_text())["validation"]
+
+
+def resident_mib(process: int) -> float:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(x.split()[1]) / 1024 for x in status.splitlines() if "VmRSS" in x), 0.0)
