@@ -13,6 +13,8 @@ from kerasllm.tasks.task import explains
 from kerasllm.workflows.trained import Trained, open_trained
 
 if TYPE_CHECKING:
+    import keras
+
     from kerasllm.explain import Explanation
     from kerasllm.explain.global_words import MovingWords
 
@@ -35,7 +37,11 @@ class GlobalView(NamedTuple):
 
 
 def explain(
-    run: str | Path | Trained, inputs: Iterable[Any], **options: Any
+    run: str | Path | Trained,
+    inputs: Iterable[Any],
+    *,
+    model: keras.Model | None = None,
+    **options: Any,
 ) -> Iterator[Explanation]:
     """Explains what a trained model predicts for texts.
 
@@ -44,6 +50,7 @@ def explain(
     Args:
         run: The run directory or the preset, or what `open_trained` gave.
         inputs: Texts, or tuples of texts where a row has several.
+        model: The model of the run in float32. Defaults to `None`: it is opened.
         **options: As `kerasllm.explain.explain_texts.explain_texts` takes them.
 
     Yields:
@@ -63,7 +70,7 @@ def explain(
     refuse_unless_explained(trained)
     from kerasllm.explain.explain_texts import explain_texts
 
-    model = trained.open_in_float32()
+    model = model or trained.open(precision="float32")
     yield from explain_texts(model, inputs, task=trained.task, **options)
 
 
@@ -101,7 +108,7 @@ def explain_globally(
         raise CommandError("There is no text to explain", fix="give a file with texts: --input")
     from kerasllm.explain.explain_texts import explain_texts
 
-    model = trained.open_in_float32()
+    model = trained.open(precision="float32")
     found: list[Explanation] = []
     left_out, last = 0, None
     for number, text in enumerate(kept):

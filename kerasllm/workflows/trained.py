@@ -111,10 +111,6 @@ class Trained:
             progress=progress,
         )
 
-    def open_in_float32(self) -> keras.Model:
-        """Loads the model to take gradients of what it computes, whatever it was trained in."""
-        return self.open(precision="float32")
-
     def generator(
         self,
         settings: GenerationSettings,
@@ -151,18 +147,6 @@ class KeptOpen(Trained):
         if precision or adapter:
             return super().open(precision=precision, adapter=adapter, progress=progress)
         return self.model
-
-    def open_in_float32(self) -> keras.Model:
-        return self._in_float32
-
-    @cached_property
-    def _in_float32(self) -> keras.Model:
-        from kerasllm.training.precision import resolve_precision
-
-        wanted = self.recipe.training.precision if self.recipe else "auto"
-        if resolve_precision(wanted) == "float32":
-            return self.model
-        return super().open_in_float32()
 
     def generator(
         self,
