@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from kerasllm.data.multiple_choice import Question
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.sequences import Sequences
-    from kerasllm.models.causal_lm import CausalLM
-    from kerasllm.run import Run
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.causal_lm import CausalLM
+    from kerasllm.models.explained.output import ExplainedOutput
+    from kerasllm.run import Run
 
 # A preset may read far more, at a cost that grows with the square of it.
 _LONGEST_WINDOW = 1024
@@ -469,6 +470,13 @@ class CausalLanguageModelling(Task):
         if isinstance(rows, Measured):
             return Evaluation(metrics | rows.facts, scores, rows=_of_texts(sequences, scores))
         return Evaluation(metrics, scores)
+
+    def explained_outputs(
+        self, model: CausalLM, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.next_token import explained_next_tokens
+
+        return explained_next_tokens(model, inputs, target)
 
     def open(
         self,

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from kerasllm.data.masked_rows import MaskedRows
     from kerasllm.data.masked_texts import MaskedData as Loaded
     from kerasllm.data.report.rows import ReportRows
-    from kerasllm.models.masked_lm import MaskedLM
-    from kerasllm.run import Run
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.masked_lm import MaskedLM
+    from kerasllm.run import Run
 
 # How a hidden word is written; see `kerasllm.models.fill_texts`, which imports TensorFlow.
 _MASKS = ("[MASK]", "<mask>")

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.seq2seq import Seq2SeqData as Loaded
     from kerasllm.data.seq2seq_rows import Seq2SeqRows
-    from kerasllm.models.seq2seq_lm import Seq2SeqLM
-    from kerasllm.run import Run
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.seq2seq_lm import Seq2SeqLM
+    from kerasllm.run import Run
 
 # What `model.preset` may be called where there is none.
 _NEW = "new"

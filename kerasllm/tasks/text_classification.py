@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
@@ -314,6 +315,11 @@ class TextClassification(Task):
     predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     # What early stopping may watch, by the problem.
     watched: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
@@ -623,6 +629,16 @@ class TextClassification(Task):
             if least is not None and found["probabilities"][found["label"]] < least:
                 found["label"] = None
             yield found
+
+    def explained_outputs(
+        self,
+        model: TextClassifier,
+        inputs: Iterable[str | tuple[str, str]],
+        target: str | None = None,
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.classes import explained_classes
+
+        return explained_classes(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         chances = prediction.get("probabilities", {})

@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.tagged_windows import TaggedWindows
     from kerasllm.data.tagging import TaggingData as Loaded
-    from kerasllm.models.token_classifier import TokenClassifier
-    from kerasllm.run import Run
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
+    from kerasllm.models.token_classifier import TokenClassifier
+    from kerasllm.run import Run
 
 # Mistakes that are shown.
 _MISTAKES = 5
@@ -193,6 +194,11 @@ class TokenClassification(Task):
     evaluate_options = ("text", "label", "encoding", "output")
     predict_options = ("text", "encoding", "delimiter")
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     formats = ("saved_model", "transformers", "litert", "onnx")
     text_suffixes = (".conll",)
     # What early stopping may watch only where tags are of entities.
@@ -357,6 +363,13 @@ class TokenClassification(Task):
         from kerasllm.models.tag_texts import tag_stream
 
         return tag_stream(model, inputs, chunk=chunk)
+
+    def explained_outputs(
+        self, model: TokenClassifier, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.spans import explained_spans
+
+        return explained_spans(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
