@@ -344,6 +344,18 @@ class TokenStore:
         batch, row = self._batches[number], int(index - self._first_rows[number])
         return self._files[batch.column("file")[row].as_py()], batch.column("line")[row].as_py()
 
+    def places(self, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Returns where rows were read from.
+
+        Returns:
+            The names of all files, and of each row the number of its file and its line, int `[rows]`.
+        """
+        found = (
+            np.concatenate([batch.column(name).to_numpy() for batch in self._batches])[rows]
+            for name in ("file", "line")
+        )
+        return (tuple(self._files), *found)
+
     def _gather(
         self, column: _Ragged, indices: Sequence[int] | np.ndarray, length: int, pad: int
     ) -> np.ndarray:

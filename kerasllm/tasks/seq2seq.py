@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.seq2seq import Seq2SeqData as Loaded
     from kerasllm.data.seq2seq_rows import Seq2SeqRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.seq2seq_lm import Seq2SeqLM
     from kerasllm.run import Run
 
@@ -547,6 +549,16 @@ class Seq2Seq(Task):
         )
         facts.append(("tokenizer", data.tokenizer.description))
         return DataFacts(facts, [], told)
+
+    def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.written_rows import written_rows
+
+        return written_rows(data.test, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.written_rows import measure_written
+
+        return measure_written(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

@@ -28,8 +28,9 @@ from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
+from kerasllm.training.samples_log import SamplesLog
 from kerasllm.workflows import finetune_summary as summary
-from kerasllm.workflows import remote_run
+from kerasllm.workflows import kept_rows, remote_run
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
@@ -183,6 +184,7 @@ def finetune(
             if chief:
                 for name, figure in job.task.figures(found).items():
                     figure.savefig(run.path / f"{name}.png", format="png")
+                kept_rows.keep(job, run, found, report)
             timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None
@@ -190,6 +192,7 @@ def finetune(
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
+        kept_rows.write_report(run, report)
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()
@@ -219,6 +222,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
         "contents": job.task.contents(job.data),
+        **kept_rows.facts_of_data(job),
     }
     if switched_off := off_that_change_numbers():
         environment["switched_off"] = switched_off
@@ -281,7 +285,8 @@ def _train(
         log = MetricsLog(run.metrics_log, run.tensorboard, kept)
     with log, report.training(job.steps, done) as progress:
         first = _FirstStep()
-        observed = observe(job, report, [first, log, progress])
+        samples = SamplesLog(run.samples if chief else None, done)
+        observed = observe(job, report, [first, log, samples, progress])
         callbacks = observed.callbacks
         if chief:
             # The other workers wait at the next step until the chief has written.

@@ -206,7 +206,13 @@ def endpoints_of(
     notify("warming up")
     most = {"most_waiting": limits.queue}
     if api.generator is not None:
-        writer = Writer(api.generator, metrics, most_answers=limits.batch, **most)
+        writer = Writer(
+            api.generator,
+            metrics,
+            most_answers=limits.batch,
+            prefix_bytes=limits.prefix_cache,
+            **most,
+        )
         writer.warm_up()
         return OpenAiApi(name, api.generator, writer, limits), writer
     api.warm_up()
