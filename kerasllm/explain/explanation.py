@@ -76,7 +76,7 @@ class Explanation:
         predicted: What the model predicts, in words.
         words: The words of the texts, in order.
         value: The number that was explained.
-        baseline: What each word is replaced by, to be taken away: `"[MASK]"`.
+        baseline: What each word is replaced by, to be taken away: `"[MASK]"`; `None` of attention.
         baseline_value: The number where all words are taken away; `None` of attention.
         other: What tokens added that are of no word, such as spaces.
         steps: Steps of the integral. Defaults to `None`: there is none.
@@ -102,7 +102,7 @@ class Explanation:
     predicted: str
     words: tuple[Word, ...]
     value: float
-    baseline: str
+    baseline: str | None
     baseline_value: float | None
     other: float = 0.0
     steps: int | None = None

@@ -26,16 +26,12 @@ class Integrated(NamedTuple):
 
     Attributes:
         tokens: float64 `[tokens]`, what each token added.
-        value: The output of the text.
-        baseline_value: The output of the baseline.
         steps: Points at which gradients were taken.
-        error: How far the sum of `tokens` is from `value - baseline_value`.
+        error: How far the sum of `tokens` is from what the text moved the output.
         relative_error: That, as a share of the sum of absolute values of `tokens`.
     """
 
     tokens: np.ndarray
-    value: float
-    baseline_value: float
     steps: int
     error: float
     relative_error: float
@@ -58,21 +54,18 @@ def integrated_gradients(
     Raises:
         JobError: If the error is larger.
     """
-    import tensorflow as tf
-
-    value, baseline_value = path.values(tf.stack([path.text, path.baseline])).tolist()
     difference = (path.text - path.baseline).numpy().astype(np.float64)
     points = steps or _FEWEST
     while True:
         nodes, weights = np.polynomial.legendre.leggauss(points)
         gradients = path.gradients((nodes + 1) / 2, weights / 2)
         tokens = (gradients * difference).sum(axis=-1)
-        error = float(tokens.sum() - (value - baseline_value))
+        error = float(tokens.sum() - path.moved)
         size = float(np.abs(tokens).sum())
         relative = abs(error) / size if size else abs(error)
         aim = 1.0 if steps or points >= _CHEAP else _AIM
         if relative <= max_error * aim:
-            return Integrated(tokens, value, baseline_value, points, error, relative)
+            return Integrated(tokens, points, error, relative)
         if steps or points >= _MOST:
             raise JobError(
                 f"The scores of the words do not add up: they are off by {abs(error):.3g}, "
