@@ -1,7 +1,7 @@
 """How long the report of a run takes, and how much memory: `python -m benchmarks.report`.
 
-A run of a classifier with so many test rows is made up, without a training, and `kerasllm report` is
-run on it in a process of its own. The limits are 20 s and 1 GB for 100,000 rows.
+A run of a classifier with so many test rows is made up, without a training, and `kerasllm report`
+is run on it in a process of its own. The limits are 20 s and 1 GB for 100,000 rows.
 """
 
 from __future__ import annotations
