@@ -313,6 +313,8 @@ class Seq2Seq(Task):
     # Products with the vocabulary want all cores for one operation.
     sliced = False
     formats = ("saved_model", "transformers")
+    # What calibrates needs layers that follow one another.
+    compressions = ("int8", "int4")
 
     def load(
         self, recipe: Seq2SeqRecipe, notify: Callable[[str], None] | None = None
@@ -511,8 +513,13 @@ class Seq2Seq(Task):
         return Seq2SeqLM.from_preset(folder, precision=precision, dropout=0.0)
 
     def save(self, recipe: Seq2SeqRecipe, model: Seq2SeqLM, run: Run) -> None:
+        from kerasllm.models.adapters.encoder_decoder_adapter import can_be_saved, save_adapter
         from kerasllm.run import whole_folder
 
+        if model.has_adapters and can_be_saved(model.backbone):
+            with whole_folder(run.adapter) as folder:
+                save_adapter(model.backbone, folder, base_name=recipe.model.preset)
+        # Adapters are merged in it.
         with whole_folder(run.model) as folder:
             model.save_to_preset(folder)
 
