@@ -29,6 +29,8 @@ _VERBS = {
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
     "report": "Write the report of a run: metrics, where it fails, curves.",
+    "compare": "Compare runs, and tell whether a difference may be chance.",
+    "runs": "List runs with their metrics.",
     "predict": "Classify texts with a trained model.",
     "explain": "Show which words moved what a model predicts.",
     "generate": "Write what follows prompts with a trained model.",

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from kerasllm.data.question_windows import QuestionWindows
     from kerasllm.data.questions import QuestionData as Loaded
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.answer_model import AnswerModel
     from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
@@ -482,6 +484,16 @@ class QuestionAnswering(Task):
         from kerasllm.evaluation.answered_questions import mistakes_in
 
         return mistakes_in(data.test, evaluation, _MISTAKES)
+
+    def outcomes(self, recipe: AnsweringRecipe, data: Loaded, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.answered_rows import answered_rows
+
+        return answered_rows(data.test, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.answered_rows import measure_answered
+
+        return measure_answered(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word
