@@ -82,6 +82,7 @@ def explain_texts(
             continue
         graph = output.graph
         if id(graph) not in embedded:
+            _refuse_few_digits(graph)
             embedded[id(graph)] = EmbeddedModel(graph)
         words = [words_of(text) for text in output.tokens.texts]
         of_tokens = words_of_tokens(output.tokens, words)
@@ -169,6 +170,16 @@ def _unread(output: ExplainedOutput, words: list[list[tuple[int, int]]]) -> Iter
                 f"{output.names[text]}: {unread} of {len(places)} words are not read and have no "
                 f"score, as the model reads {len(output.tokens)} tokens at a time"
             )
+
+
+def _refuse_few_digits(graph: keras.Model) -> None:
+    """Refuses a model that computes in bfloat16 or float16."""
+    computes_in = getattr(graph, "backbone", graph).compute_dtype
+    if computes_in != "float32":
+        raise CommandError(
+            f"The model computes in {computes_in}, in which gradients have too few digits",
+            fix='open it with precision="float32"',
+        )
 
 
 def _hardly_moved(scores: np.ndarray, facts: dict[str, Any], baseline: str) -> Iterator[str]:

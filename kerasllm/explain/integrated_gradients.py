@@ -17,6 +17,8 @@ from kerasllm.explain.path import Path
 _FEWEST, _MOST = 16, 1024
 # A tenth of the error that is accepted is aimed at, as long as it takes no more steps than these.
 _AIM, _CHEAP = 0.1, 128
+# What moves the output less than by this share of it is known to fewer digits in float32.
+_FLOOR = 0.01
 MAX_ERROR = 0.01
 """The largest completeness error of an explanation, as a share of the sum of absolute scores."""
 
@@ -28,7 +30,8 @@ class Integrated(NamedTuple):
         tokens: float64 `[tokens]`, what each token added.
         steps: Points at which gradients were taken.
         error: How far the sum of `tokens` is from what the text moved the output.
-        relative_error: That, as a share of the sum of absolute values of `tokens`.
+        relative_error: That, as a share of the sum of absolute values of `tokens`, or of a
+            hundredth of the output where that is more.
     """
 
     tokens: np.ndarray
@@ -61,7 +64,8 @@ def integrated_gradients(
         gradients = path.gradients((nodes + 1) / 2, weights / 2)
         tokens = (gradients * difference).sum(axis=-1)
         error = float(tokens.sum() - path.moved)
-        size = float(np.abs(tokens).sum())
+        output = max(abs(path.value), abs(path.baseline_value))
+        size = max(float(np.abs(tokens).sum()), _FLOOR * output)
         relative = abs(error) / size if size else abs(error)
         aim = 1.0 if steps or points >= _CHEAP else _AIM
         if relative <= max_error * aim:

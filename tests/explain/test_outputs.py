@@ -30,13 +30,17 @@ def _head_on_tokens(preset, outputs):
 
 
 def test_a_score_of_a_pair_is_explained_by_the_words_of_both_texts(toy_preset):
-    model = TextClassifier.from_preset(toy_preset, problem="regression", pair=True, max_length=32)
+    options = {"problem": "regression", "pair": True, "max_length": 32}
+    model = TextClassifier.from_preset(toy_preset, precision="float32", **options)
     [found] = explain_texts(model, [PAIR], task=find("text_classification"))
     assert found.target == "score" and found.names == ("text", "text_pair") and _adds_up(found)
     assert found.value == pytest.approx(model.classify([PAIR])[0]["score"], abs=1e-4)
     assert [word.text for word in found.words] == [0] * 8 + [1] * 4
     assert "".join(text for text, _ in found.pieces(1)) == PAIR[1]
     assert max(abs(weight) for text in (0, 1) for _, weight in found.pieces(text)) == 1
+    in_bfloat16 = TextClassifier.from_preset(toy_preset, precision="mixed_bfloat16", **options)
+    with pytest.raises(CommandError, match="computes in bfloat16"):
+        list(explain_texts(in_bfloat16, [PAIR], task=find("text_classification")))
     with pytest.raises(CommandError, match="has no label"):
         list(explain_texts(model, [PAIR], task=find("text_classification"), target="good"))
 
