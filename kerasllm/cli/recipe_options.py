@@ -122,8 +122,8 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
     for key in ("seed", "strategy"):
         if options[key] is not None:
             settings.append(f"training.{key}={options[key]}")
-    if options["track"]:
-        settings.append(f"training.track={_as_yaml(options['track'])}")
+    if trackers := options.get("track"):
+        settings.append(f"training.track={_as_yaml(trackers)}")
     loaded = recipes.load(recipe, settings)
     if not hasattr(loaded, "data"):
         raise RecipeError(
