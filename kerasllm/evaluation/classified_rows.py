@@ -12,7 +12,7 @@ from kerasllm.data.other_columns import columns_of_few_values, places_in
 from kerasllm.evaluation.classification import log_softmax, matthews_correlation
 from kerasllm.evaluation.multi_label import sigmoid
 from kerasllm.evaluation.outcomes import DATA, Outcomes, names_column, sets_column
-from kerasllm.evaluation.resampling import Measure
+from kerasllm.evaluation.resampling import Measure, weighted_sum
 
 if TYPE_CHECKING:
     from kerasllm.data.examples import Examples
@@ -130,7 +130,7 @@ def _one_label(outcomes: Outcomes) -> Measure:
         f1 = _ratio(2 * right, support + given)
         rows = support.sum()
         return {
-            "loss": _sum(drawn, loss) / rows,
+            "loss": weighted_sum(drawn, loss) / rows,
             "accuracy": right.sum() / rows,
             "mcc": matthews_correlation(matrix),
             "macro_precision": precision.mean(),
@@ -161,11 +161,11 @@ def _several_labels(outcomes: Outcomes) -> Measure:
         right, support, predicted = np.split(np.einsum("i,ij->j", sets, summed), [count, 2 * count])
         rows = drawn.sum()
         return {
-            "loss": _sum(drawn, loss) / rows,
+            "loss": weighted_sum(drawn, loss) / rows,
             "micro_f1": float(_ratio(2 * right.sum(), support.sum() + predicted.sum())),
             "macro_f1": float(_ratio(2 * right, support + predicted).mean()),
-            "samples_f1": _sum(sets, samples) / rows,
-            "subset_accuracy": _sum(sets, exact) / rows,
+            "samples_f1": weighted_sum(sets, samples) / rows,
+            "subset_accuracy": weighted_sum(sets, exact) / rows,
         }
 
     return measure
@@ -178,13 +178,13 @@ def _scores(outcomes: Outcomes) -> Measure:
 
     def measure(drawn: np.ndarray) -> Mapping[str, float]:
         rows = drawn.sum()
-        squared = _sum(drawn, errors**2) / rows
-        spread = _sum(drawn, (expected - _sum(drawn, expected) / rows) ** 2) / rows
+        squared = weighted_sum(drawn, errors**2) / rows
+        spread = weighted_sum(drawn, (expected - weighted_sum(drawn, expected) / rows) ** 2) / rows
         return {
             "pearson": _weighted_pearson(expected, predicted, drawn),
             "spearman": _weighted_pearson(*(each.ranks(drawn) for each in ranked), drawn),
             "rmse": squared**0.5,
-            "mae": _sum(drawn, np.abs(errors)) / rows,
+            "mae": weighted_sum(drawn, np.abs(errors)) / rows,
             "r2": 1 - squared / spread if spread else 0.0,
         }
 
@@ -205,17 +205,9 @@ class _Ranked:
 
 def _weighted_pearson(one: np.ndarray, other: np.ndarray, drawn: np.ndarray) -> float:
     rows = drawn.sum()
-    one, other = one - _sum(drawn, one) / rows, other - _sum(drawn, other) / rows
-    scale = float(np.sqrt(_sum(drawn, one * one) * _sum(drawn, other * other)))
-    return _sum(drawn, one * other) / scale if scale else 0.0
-
-
-def _sum(drawn: np.ndarray, values: np.ndarray) -> float:
-    """Returns the sum of values, each so many times.
-
-    Not by `@`: where other work takes the cores, BLAS waits for its threads longer than it adds.
-    """
-    return float(np.einsum("i,i->", drawn, values))
+    one, other = one - weighted_sum(drawn, one) / rows, other - weighted_sum(drawn, other) / rows
+    scale = float(np.sqrt(weighted_sum(drawn, one * one) * weighted_sum(drawn, other * other)))
+    return weighted_sum(drawn, one * other) / scale if scale else 0.0
 
 
 def _ratio(numerator, denominator) -> np.ndarray:

@@ -53,6 +53,14 @@ def bootstrap(
     return found
 
 
+def weighted_sum(drawn: np.ndarray, values: np.ndarray) -> float:
+    """Returns the sum of values, each so many times.
+
+    Not by `@`: where other work takes the cores, BLAS waits for its threads longer than it adds.
+    """
+    return float(np.einsum("i,i->", drawn, values))
+
+
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Returns the percentile interval of what `bootstrap` gave of a metric.
 
@@ -169,6 +177,52 @@ def higher_mean(values: np.ndarray, rest: np.ndarray) -> float:
     if not spread:
         return 1.0
     return 0.5 * math.erfc((values.mean() - rest.mean()) / math.sqrt(2 * spread))
+
+
+def welch_p(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Returns the two-sided p-value of Welch's t-test of two means, as those of several seeds.
+
+    Where one of them is a single value, it is as spread as the others are.
+
+    Args:
+        one: float `[values]`.
+        other: float `[values]`; one of the two has at least 2.
+
+    Returns:
+        The p-value; `None` where nothing tells how spread the values are.
+
+    Example:
+
+    >>> round(welch_p(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])), 4)
+    0.2879
+    """
+    spreads = [each.var(ddof=1) if len(each) > 1 else None for each in (one, other)]
+    known = [spread for spread in spreads if spread is not None]
+    if not known:
+        return None
+    parts = [
+        (known[0] if spread is None else spread) / len(each)
+        for spread, each in zip(spreads, (one, other), strict=True)
+    ]
+    apart = float(abs(one.mean() - other.mean()))
+    if not sum(parts):
+        return 1.0 if apart < 1e-12 else 0.0
+    weights = [
+        part**2 / (len(each) - 1) for part, each in zip(parts, (one, other)) if len(each) > 1
+    ]
+    # Of one value, the freedom is that of the others whose spread it takes.
+    both = len(weights) == 2
+    freedom = sum(parts) ** 2 / sum(weights) if both else max(len(one), len(other)) - 1
+    return student_tail(apart / math.sqrt(sum(parts)), freedom)
+
+
+def student_tail(t: float, freedom: float) -> float:
+    """Returns how likely Student's t is at least so far from 0."""
+    # With t = sqrt(freedom) tan(angle) the density is a power of the cosine.
+    angles = np.linspace(0, math.pi / 2, 20_001)
+    density = np.cos(angles) ** (freedom - 1)
+    shares = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(1 - np.interp(math.atan(t / math.sqrt(freedom)), angles, shares / shares[-1]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

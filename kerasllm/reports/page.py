@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -23,12 +24,13 @@ def report_page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: What `kerasllm.reports.run_facts.facts_for_report` gave.
     """
+    confident = any(one["confidence"] is not None for one in facts["mistakes"] or ())
     sections = [
         ("metrics", "Metrics"),
         ("failures", "Where it fails"),
         *([("classes", "Classes")] if facts["confusion"] or facts["per_class"] else []),
         ("calibration", "Calibration"),
-        ("mistakes", "Mistakes"),
+        ("mistakes", "Mistakes" if confident else "Worst rows"),
         *([("samples", "What it writes")] if facts["samples"] else []),
         ("curves", "Training"),
         ("data", "Data"),
@@ -39,11 +41,21 @@ def report_page(facts: Mapping[str, Any]) -> str:
     return render(
         "report.html",
         run=facts,
+        confident=confident or not facts["mistakes"],
         sections=sections,
         class_keys=[key for key in _PER_CLASS if key in first],
         classes=classes[:_CLASSES_SHOWN],
         more_classes=len(classes[_CLASSES_SHOWN:]),
     )
+
+
+def compare_page(found: Mapping[str, Any]) -> str:
+    """Returns runs side by side as a page; all that comes from the runs is escaped.
+
+    Args:
+        found: What `kerasllm.reports.comparison.compare` gave.
+    """
+    return render("compare.html", found=found, names=[run["name"] for run in found["runs"]])
 
 
 def render(template: str, **values: Any) -> str:
@@ -76,8 +88,13 @@ def _environment() -> jinja2.Environment:
         "share_bar": charts.share_bar,
     }
     filters = {"number": number, "percent": percent, "short": short, "moment": moment}
-    environment.filters |= {**filters, "value": _value}
+    environment.filters |= {**filters, "value": _value, "json": _json}
     return environment
+
+
+def _json(value: Any) -> str:
+    """Returns a value of a recipe as a line of YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shares(balance: Mapping[str, Mapping[str, int]]) -> list[tuple[str, float]]:

@@ -121,7 +121,7 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
         "mistakes": of_rows,
     }
     found["empty"] = {
-        part: empty.get(part, reason) for part, reason in reasons.items() if not found[part]
+        part: empty.get(part, reason) for part, reason in reasons.items() if found[part] is None
     }
     return found
 
@@ -257,21 +257,24 @@ def _calibration(measured: Mapping) -> dict | None:
 
 def _mistakes(outcomes: Outcomes, run: Run) -> list[dict]:
     """Returns the most confident mistakes; of scores, the largest errors."""
-    error = outcomes["error"].astype(np.float64)
-    sure = outcomes["confidence"] if "confidence" in outcomes else error
+    error, confident = outcomes["error"].astype(np.float64), "confidence" in outcomes
+    sure = np.nan_to_num(outcomes["confidence"]) if confident else error
     # Rows that are half right are no mistakes, unless none is quite wrong.
-    wrong = np.flatnonzero(error >= 1 if (error >= 1).any() and "confidence" in outcomes
-                           else error > 0)  # fmt: skip
+    quite = error >= 1 if confident and (error >= 1).any() else error > 0
+    wrong = np.flatnonzero(quite)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
-    names = [name for name in ("file", "line", "text", "expected", "predicted") if name in outcomes
-             or name == "text"]  # fmt: skip
-    columns = {name: outcomes.values(name, worst) for name in names}
+    columns = {
+        name: outcomes.values(name, worst)
+        if name == "text" or name in outcomes
+        else [None] * len(worst)
+        for name in ("file", "line", "text", "expected", "predicted")
+    }
     explained = _explanations(run)
     found = []
     for number, row in enumerate(worst):
         one = {name: values[number] for name, values in columns.items()}
         one["error"] = float(error[row])
-        one["confidence"] = float(sure[row]) if "confidence" in outcomes else None
+        one["confidence"] = float(sure[row]) if confident else None
         one["words"] = explained.get(f"{one['file']}:{one['line']}")
         found.append(one)
     return found

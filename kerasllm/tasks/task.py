@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
 ENTRY_POINTS = "kerasllm.tasks"
@@ -696,6 +697,31 @@ class Task(abc.ABC):
         """Returns a prediction as a line for the terminal, its fields separated by tabs."""
         return "\t".join(str(value) for value in self.flat(prediction).values())
 
+    def explained_outputs(
+        self, model: keras.Model, inputs: Iterable[Any], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        """Yields what `kerasllm explain` explains of inputs: a number that the model computes.
+
+        `kerasllm.models.explained` has some to use.
+
+        Args:
+            model: The model, in float32.
+            inputs: Texts, or tuples of texts, as `predict` takes them.
+            target: The name of what is explained, such as a label. Defaults to `None`: what the
+                model predicts.
+
+        Yields:
+            For each input one output or several, such as one for each span that is found.
+
+        Raises:
+            CommandError: If there is no such target; by default, as nothing can be explained.
+        """
+        others = [name for name in names() if explains(find(name))]
+        raise CommandError(
+            f"What a model of the task {self.name} computes cannot be explained",
+            fix=f"explain a run of one of the tasks {', '.join(others)}",
+        )
+
     # Files
 
     @abc.abstractmethod
@@ -854,6 +880,11 @@ def find(name: str) -> Task:
     if name in _others():
         return _of_entry_point(name)
     raise unknown(name)
+
+
+def explains(task: Task) -> bool:
+    """Returns whether what the models of a task compute can be explained."""
+    return type(task).explained_outputs is not Task.explained_outputs
 
 
 def unknown(name: object, *, where: str | None = None, known: Sequence[str] = ()) -> RecipeError:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.evaluation.outcomes import Outcomes
     from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
@@ -628,6 +629,16 @@ class TextClassification(Task):
             if least is not None and found["probabilities"][found["label"]] < least:
                 found["label"] = None
             yield found
+
+    def explained_outputs(
+        self,
+        model: TextClassifier,
+        inputs: Iterable[str | tuple[str, str]],
+        target: str | None = None,
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.classes import explained_classes
+
+        return explained_classes(model, inputs, target)
 
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         chances = prediction.get("probabilities", {})

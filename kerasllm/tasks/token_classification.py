@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.tagged_windows import TaggedWindows
     from kerasllm.data.tagging import TaggingData as Loaded
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.token_classifier import TokenClassifier
     from kerasllm.run import Run
 
@@ -361,6 +364,13 @@ class TokenClassification(Task):
 
         return tag_stream(model, inputs, chunk=chunk)
 
+    def explained_outputs(
+        self, model: TokenClassifier, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.spans import explained_spans
+
+        return explained_spans(model, inputs, target)
+
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
 
@@ -479,6 +489,16 @@ class TokenClassification(Task):
         from kerasllm.evaluation.tagged_words import mistakes_in
 
         return mistakes_in(data.test, evaluation, data.tags, _MISTAKES)
+
+    def outcomes(self, recipe: TaggingRecipe, data: Loaded, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.tagged_rows import tagged_rows
+
+        return tagged_rows(data.test, data.tags, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.tagged_rows import measure_tagged
+
+        return measure_tagged(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

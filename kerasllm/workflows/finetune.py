@@ -31,6 +31,7 @@ from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
+from kerasllm.training.samples_log import SamplesLog
 from kerasllm.workflows import finetune_summary as summary
 from kerasllm.workflows import kept_rows, remote_run
 from kerasllm.workflows import resume as resuming
@@ -295,7 +296,8 @@ def _train(
         log = MetricsLog(run.metrics_log, run.tensorboard, kept)
     with log, report.training(job.steps, done) as progress:
         first = _FirstStep()
-        observed = observe(job, report, [first, log, progress, *listeners])
+        samples = SamplesLog(run.samples if chief else None, done)
+        observed = observe(job, report, [first, log, samples, progress, *listeners])
         callbacks = observed.callbacks
         if chief:
             # The other workers wait at the next step until the chief has written.

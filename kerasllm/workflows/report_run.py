@@ -39,14 +39,20 @@ def report_run(
     facts = facts_for_report(source)
     if output is not None:
         make_folder_of(path)
-    write_text(path, _WRITERS[format](facts))
+    write_text(path, _WRITERS[format](source, facts))
     return path, facts
 
 
-def _page(facts: dict[str, Any]) -> str:
+def _page(source: str | Path, facts: dict[str, Any]) -> str:
     from kerasllm.reports.page import report_page
 
     return report_page(facts)
 
 
-_WRITERS = {"html": _page}
+def _card(source: str | Path, facts: dict[str, Any]) -> str:
+    from kerasllm.reports.card import report_card
+
+    return report_card(source, facts)
+
+
+_WRITERS = {"html": _page, "md": _card}
