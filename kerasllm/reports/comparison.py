@@ -265,7 +265,8 @@ def _verdicts(
             found.append(f"{than}: {by} (p = {p:.2g}, {one['test']})")
     if all(len(group.runs) == 1 for group in groups) and pairing and pairing.why is None:
         found.append(
-            "each is one seed: another seed may change more than that; `finetune --seeds 5` tells"
+            "Each run is one seed, and another one may change more than that: `kerasllm finetune "
+            "--seeds 5` tells"
         )
     return found
 
