@@ -29,7 +29,6 @@ from kerasllm.tasks.task import PARTS, Task, task_of
 
 ALPHA = 0.05
 _MOST_KEYS = 6
-_FROM_SEED = {"training.seed"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,8 @@ _NO_TEST = (
     "that the training never saw is shown here"
 )
 _NO_ROWS = (
-    "the run keeps no predictions of its test rows: it was trained by an older version, or they "
-    "were removed (predictions.parquet)"
+    "the run keeps no predictions of its test rows (predictions.parquet): finetune writes them at "
+    "the end of a training, older versions did not"
 )
 _NOT_OF_TASK = "models of this task are not measured in this way"
 
@@ -73,8 +73,9 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
     finished = run.metrics.is_file()
     metrics = run.read_metrics() if finished else {}
     environment = run.read_environment()
-    outcomes = read_outcomes(run.predictions) if run.predictions.is_file() else None
     test = metrics.get("test") or {}
+    # Without what was measured of them they are those of an earlier training.
+    outcomes = read_outcomes(run.predictions) if test and run.predictions.is_file() else None
     measured = test or metrics.get("validation") or {}
     headline = task.headline_of(measured)
     empty: dict[str, str] = {}
