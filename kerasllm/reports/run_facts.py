@@ -300,7 +300,7 @@ def _samples(run: Run, measured: Mapping) -> list[dict] | None:
     """Returns texts that the model wrote, the last first."""
     found = []
     if run.samples.is_file():
-        for line in run.samples.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in run.samples.read_text(encoding="utf-8", errors="replace").split("\n"):
             with suppress(ValueError, KeyError, TypeError):
                 one = parse_json(line)
                 found.append({name: one[name] for name in ("step", "prompt", "text")})
