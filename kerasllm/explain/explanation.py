@@ -76,7 +76,7 @@ class Explanation:
         predicted: What the model predicts, in words.
         words: The words of the texts, in order.
         value: The number that was explained.
-        baseline: What each word is replaced by, to be taken away: `"[MASK]"`.
+        baseline: What each word is replaced by, to be taken away: `"[MASK]"`; `None` of attention.
         baseline_value: The number where all words are taken away; `None` of attention.
         other: What tokens added that are of no word, such as spaces.
         steps: Steps of the integral. Defaults to `None`: there is none.
@@ -102,7 +102,7 @@ class Explanation:
     predicted: str
     words: tuple[Word, ...]
     value: float
-    baseline: str
+    baseline: str | None
     baseline_value: float | None
     other: float = 0.0
     steps: int | None = None
@@ -125,6 +125,21 @@ class Explanation:
             del found["attention"], found["tokens"]
         del found["group"]
         return {**dict(zip(names, texts, strict=True)), **found}
+
+    def pieces(self, text: int = 0) -> list[tuple[str, float]]:
+        """Returns a text in pieces, each with its score as a share of the largest one, -1 to 1.
+
+        Args:
+            text: The number of the text. Defaults to `0`.
+        """
+        largest = max((abs(word.score) for word in self.words if word.score), default=1.0)
+        found, place = [], 0
+        for word in self.words:
+            if word.text == text:
+                found.append((self.texts[text][place : word.start], 0.0))
+                found.append((word.word, (word.score or 0.0) / largest))
+                place = word.end
+        return [piece for piece in [*found, (self.texts[text][place:], 0.0)] if piece[0]]
 
     def strongest(self, count: int) -> list[Word]:
         """Returns the words that moved the output most, up or down, the strongest first."""

@@ -48,7 +48,7 @@ def faithfulness_of(
     words = path.count
     if words < 2:
         return None
-    whole, none = path.with_words(np.array([[True] * words, [False] * words]))
+    whole, none = path.value, path.baseline_value
     random = np.random.default_rng(seed)
     ranked = np.argsort(-scores * np.sign(whole - none), kind="stable")
     all_orders = np.array([ranked, *(random.permutation(words) for _ in range(orders))])

@@ -180,6 +180,9 @@ def show_results(report: Report, folder: SearchFolder, result: dict[str, Any]) -
     report.facts([(name, str(path)) for name, path in files])
     report.heading("Next")
     report.line(f"kerasllm finetune --recipe {shell_word(folder.best)} --output my_run")
+    if len(retrained := result.get("retrained", {})) > 1:
+        both = " ".join(shell_word(folder.path / "retrained" / name) for name in retrained)
+        report.line(f"kerasllm compare {both}")
 
 
 def in_words(result: Mapping[str, Any]) -> str:
