@@ -21,6 +21,7 @@ from kerasllm.evaluation.resampling import (
     paired_p,
     welch_p,
 )
+from kerasllm.export.card_facts import without_folder
 from kerasllm.recipe import load
 from kerasllm.reports.curves import curves_of, read_log
 from kerasllm.reports.run_groups import Group, groups_of
@@ -183,6 +184,7 @@ class _Pairing:
         listed = []
         for place in range(len(order)):
             row = {name: values[place] for name, values in columns.items()}
+            row["place"] = f"{without_folder(row['file'])}:{row['line']}"
             row["errors"] = errors[:, order[place]].tolist()
             row["predicted"] = [each[place] for each in predicted] if predicted else None
             listed.append(row)

@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kerasllm.export.card_facts import without_folder
 from kerasllm.reports import charts
 from kerasllm.reports.plain import moment, number, percent, plain, short
 
@@ -25,8 +24,7 @@ def report_page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: What `kerasllm.reports.run_facts.facts_for_report` gave.
     """
-    mistakes = facts["mistakes"] or ()
-    confident = not mistakes or any(one["confidence"] is not None for one in mistakes)
+    confident = any(one["confidence"] is not None for one in facts["mistakes"] or ())
     sections = [
         ("metrics", "Metrics"),
         ("failures", "Where it fails"),
@@ -43,7 +41,7 @@ def report_page(facts: Mapping[str, Any]) -> str:
     return render(
         "report.html",
         run=facts,
-        confident=confident,
+        confident=confident or not facts["mistakes"],
         sections=sections,
         class_keys=[key for key in _PER_CLASS if key in first],
         classes=classes[:_CLASSES_SHOWN],
@@ -90,7 +88,7 @@ def _environment() -> jinja2.Environment:
         "share_bar": charts.share_bar,
     }
     filters = {"number": number, "percent": percent, "short": short, "moment": moment}
-    environment.filters |= {**filters, "value": _value, "json": _json, "file": without_folder}
+    environment.filters |= {**filters, "value": _value, "json": _json}
     return environment
 
 

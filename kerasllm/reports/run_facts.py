@@ -13,7 +13,7 @@ import numpy as np
 from kerasllm.addresses import redact
 from kerasllm.evaluation.outcomes import Outcomes, read_outcomes
 from kerasllm.evaluation.resampling import LEVEL, RESAMPLES, bootstrap, interval
-from kerasllm.export.card_facts import facts_of_run
+from kerasllm.export.card_facts import facts_of_run, without_folder
 from kerasllm.json_files import parse_json
 from kerasllm.recipe import load
 from kerasllm.reports.curves import curves_of, read_log
@@ -274,6 +274,7 @@ def _mistakes(outcomes: Outcomes, run: Run) -> list[dict]:
     found = []
     for number, row in enumerate(worst):
         one = {name: values[number] for name, values in columns.items()}
+        one["place"] = f"{without_folder(one['file'])}:{one['line']}"
         one["error"] = float(error[row])
         one["confidence"] = float(sure[row]) if confident else None
         one["words"] = explained.get(f"{one['file']}:{one['line']}")
