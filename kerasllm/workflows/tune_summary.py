@@ -29,10 +29,17 @@ _SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
 def show_search(
-    report: Report, folder: SearchFolder, space: Space, study: Study, most: int, *, continued: bool
+    report: Report,
+    name: str,
+    folder: SearchFolder,
+    space: Space,
+    study: Study,
+    most: int,
+    *,
+    continued: bool,
 ) -> None:
     """Shows what is searched, before the first trial."""
-    report.heading(f"Search over {counted(len(space.dimensions), 'key')}")
+    report.heading(f"Search over {counted(len(space.dimensions), 'key')} of {name}")
     report.facts([(dimension.key, str(dimension)) for dimension in space.dimensions])
     done = len(study.counted)
     if continued:
