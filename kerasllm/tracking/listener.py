@@ -51,7 +51,11 @@ class Tracking(Listener):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._sendings:
+        self.finish()
+
+    def finish(self) -> None:
+        """Sends what is left, and waits for it, though not for ever."""
+        if not self._sendings or self._ended.is_set():
             return
         self._ended.set()
         self._wake.set()

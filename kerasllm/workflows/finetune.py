@@ -203,6 +203,9 @@ def finetune(
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
         kept_rows.write_report(run, report)
+        if trackers := recipe.training.trackers:
+            with report.busy(f"sending to {' and '.join(trackers)}"):
+                tracking.finish()
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()

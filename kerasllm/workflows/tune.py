@@ -97,7 +97,7 @@ def tune(
     )
     # Of a space that can be counted, each setting is tried once.
     most = int(min(trials, searched.count))
-    show_search(report, folder, searched, search.study, most, continued=continued)
+    show_search(report, name, folder, searched, search.study, most, continued=continued)
     pool = Workers(workers)
     with asked_to_stop(search.on_signal) as caught:
         began = time.monotonic()
