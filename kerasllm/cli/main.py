@@ -37,6 +37,7 @@ _VERBS = {
     "chat": "Hold a conversation with a trained model.",
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
+    "track": "Send runs to trackers of experiments: MLflow, W&B, Trackio.",
     "compress": "Make a smaller model of a run.",
     "sign": "Sign a run, an export or a preset with a key of yours.",
     "verify": "Check the signature, the checksums and the audit trail of a run.",

@@ -13,6 +13,7 @@ import math
 import tensorflow as tf
 
 from kerasllm.generation.packed import packed_product
+from kerasllm.generation.threads import parts_of
 from kerasllm.generation.weights import Architecture
 
 HIDDEN = -1e9
@@ -235,11 +236,25 @@ def norm(architecture, weights: dict, x):
 
 
 def dense(weights: dict, x, packed: bool = False):
-    """Returns the product with `weight` `[outputs, inputs]`, and the sum with `bias`, if any."""
+    """Returns the product with `weight` `[outputs, inputs]`, and the sum with `bias`, if any.
+
+    Where a core computes each operation, it is one product for each core; see
+    `kerasllm.generation.threads`.
+    """
+    parts = parts_of(weights["weight"])
+    if parts == 1:
+        return _product(weights["weight"], weights.get("bias"), x, packed)
+    # Of a matrix that is cut across its rows the parts are not copied.
+    matrices = tf.split(weights["weight"], parts)
+    biases = tf.split(weights["bias"], parts) if "bias" in weights else [None] * parts
+    return tf.concat([_product(*part, x, packed) for part in zip(matrices, biases)], -1)
+
+
+def _product(weight, bias, x, packed):
     if packed:
-        return packed_product(x, weights["weight"], weights.get("bias"))
-    x = tf.matmul(x, weights["weight"], transpose_b=True)
-    return tf.nn.bias_add(x, weights["bias"]) if "bias" in weights else x
+        return packed_product(x, weight, bias)
+    x = tf.matmul(x, weight, transpose_b=True)
+    return x if bias is None else tf.nn.bias_add(x, bias)
 
 
 def logits(architecture: Architecture, weights: dict, x, packed: bool = False):

@@ -103,7 +103,9 @@ def serve(
         raise CommandError("Only models that write text take an adapter", where="--adapter")
     with bind(host, port) as taken:
         notify(f"loading {source}")
-        model, metrics = trained.open(adapter=adapter, progress=notify), Metrics()
+        writes = trained.task.generates
+        model = trained.open(adapter=adapter, progress=notify, writes=writes)
+        metrics = Metrics()
         api = trained.task.api(model, limits)
         endpoints, worker = endpoints_of(api, name, limits, metrics, notify)
         app = build_app(endpoints, worker, metrics, key, hosts=hosts, origins=origins)

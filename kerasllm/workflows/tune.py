@@ -97,7 +97,7 @@ def tune(
     )
     # Of a space that can be counted, each setting is tried once.
     most = int(min(trials, searched.count))
-    show_search(report, folder, searched, search.study, most, continued=continued)
+    show_search(report, name, folder, searched, search.study, most, continued=continued)
     pool = Workers(workers)
     with asked_to_stop(search.on_signal) as caught:
         began = time.monotonic()
@@ -147,8 +147,8 @@ def _refuse_interrupted(signal: Any, search: Search, most: int) -> None:
         return
     done = len(search.study.counted)
     raise Interrupted(
-        f"{signal.name} after {done} of {counted(most, 'trial')}; those under way have saved a "
-        "checkpoint",
+        f"{signal.name} after {done} of {counted(most, 'trial')}; those under way continue from "
+        "their newest checkpoints",
         where=str(search.folder.path),
         fix="continue with the same command, or with `kerasllm tune --resume --output "
         f"{shell_word(search.folder.path)}`",

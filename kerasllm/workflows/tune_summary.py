@@ -29,10 +29,17 @@ _SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
 def show_search(
-    report: Report, folder: SearchFolder, space: Space, study: Study, most: int, *, continued: bool
+    report: Report,
+    name: str,
+    folder: SearchFolder,
+    space: Space,
+    study: Study,
+    most: int,
+    *,
+    continued: bool,
 ) -> None:
     """Shows what is searched, before the first trial."""
-    report.heading(f"Search over {counted(len(space.dimensions), 'key')}")
+    report.heading(f"Search over {counted(len(space.dimensions), 'key')} of {name}")
     report.facts([(dimension.key, str(dimension)) for dimension in space.dimensions])
     done = len(study.counted)
     if continued:
@@ -180,6 +187,9 @@ def show_results(report: Report, folder: SearchFolder, result: dict[str, Any]) -
     report.facts([(name, str(path)) for name, path in files])
     report.heading("Next")
     report.line(f"kerasllm finetune --recipe {shell_word(folder.best)} --output my_run")
+    if len(retrained := result.get("retrained", {})) > 1:
+        both = " ".join(shell_word(folder.path / "retrained" / name) for name in retrained)
+        report.line(f"kerasllm compare {both}")
 
 
 def in_words(result: Mapping[str, Any]) -> str:

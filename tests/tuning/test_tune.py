@@ -13,6 +13,7 @@ import pytest
 
 from kerasllm.errors import KerasllmError, RunError
 from kerasllm.recipe import load
+from kerasllm.reports.run_groups import groups_of
 from kerasllm.tuning import trial_run
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.tune import tune
@@ -60,6 +61,9 @@ def test_a_search_finds_settings_that_beat_the_default_and_leaves_a_recipe(tmp_p
     assert best.data.test == load("bert_cls").data.test
     assert result["verdict"]["measured_on"] == "test"
     assert result["verdict"]["beats_default"]
+    # Folders of seeds, as `kerasllm compare` takes them.
+    groups = groups_of([tmp_path / "search" / "retrained" / name for name in result["retrained"]])
+    assert [len(group.runs) for group in groups] == [3, 3]
     assert len(table(tmp_path)) == len(result["trials"])
     for name in ("history.svg", "importance.svg"):
         assert (tmp_path / "search" / name).read_text().startswith("<?xml")
