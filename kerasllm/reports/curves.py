@@ -34,8 +34,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = []
+    # Not `splitlines`: a name may hold other ends of lines.
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    rows: list[dict[str, Any]] = []
+    if lines == [""]:
+        return rows
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line)
