@@ -47,19 +47,16 @@ class Faithfulness:
     Attributes:
         deletion: The area as words are taken away, the most important first; lower is better.
         insertion: The area as they are put back, the most important first; higher is better.
-        random_deletion: The mean of `deletion` over random orders.
-        random_insertion: The mean of `insertion` over random orders.
-        random_deletion_std: The standard deviation over them.
-        random_insertion_std: The standard deviation over them.
-        orders: How many random orders.
+        random: The mean of either area over random orders.
+        random_std: The standard deviation over them.
+        orders: How many random orders: those that were drawn and their reverses, so that both areas
+            have the same mean.
     """
 
     deletion: float
     insertion: float
-    random_deletion: float
-    random_insertion: float
-    random_deletion_std: float
-    random_insertion_std: float
+    random: float
+    random_std: float
     orders: int
 
 

@@ -107,6 +107,11 @@ class Search:
         taken = self.study.take(most, self.folder.lock_of)
         return taken and _TrialWork(self, *taken, progress)
 
+    def default(self) -> list[Retraining]:
+        """Returns the training of the recipe as it is."""
+        recipe = self.space.recipe
+        return [Retraining("default", recipe.training.seed, recipe)]
+
     def retrainings(self, best: FrozenTrial, seeds: int) -> list[Retraining]:
         """Returns what is trained at the end: once, where the recipe's own settings were best."""
         found = self.recipe_of(best)
@@ -258,7 +263,7 @@ class _RetrainingWork:
                 f"{self.title}: the training failed:\n{_indented(self.run.last_words())}",
                 exit_status=min(status, 2),
                 where=str(self.run.log),
-                fix="the trials are kept: the same command continues here",
+                fix="what is done is kept: the same command, corrected, continues here",
             )
         self._progress.retrained(self.title, self.run.metrics())
         return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -46,7 +45,6 @@ def show_search(
         report.line(f"continuing: {done} of {counted(most, 'trial')} are done")
     elif math.isfinite(space.count) and space.count <= most:
         report.line(f"these are {counted(most, 'setting')}: each is tried")
-    report.heading(f"Trials into {folder.path}")
 
 
 class TuneProgress:
@@ -57,15 +55,13 @@ class TuneProgress:
         search: The search.
         most: How many trials there are.
         workers: How many at a time.
-        late: When the search ends, by `time.monotonic`; infinite: when all trials are done.
     """
 
-    def __init__(self, report: Report, search: Search, most: int, workers: int, late: float):
+    def __init__(self, report: Report, search: Search, most: int, workers: int):
         self._report, self._search = report, search
-        self._most, self._workers, self._late = most, workers, late
+        self._most, self._workers, self._late = most, workers, math.inf
         self._live: Live | None = None
         self._drawn = self._headed = 0.0
-        self._left_runs = 0
 
     def __enter__(self) -> TuneProgress:
         if self._report.console.is_terminal:
@@ -78,14 +74,9 @@ class TuneProgress:
             self._live.stop()
             self._live = None
 
-    @contextmanager
-    def retraining(self, runs: int) -> Iterator[None]:
-        """Shows the runs of the end until the block ends."""
-        self._left_runs = runs
-        if runs:
-            self._report.heading(f"Trainings with several seeds: {counted(runs, 'run')}")
-        with self:
-            yield
+    def begin(self, late: float) -> None:
+        """Begins with the trials, which end by `time.monotonic` at the latest."""
+        self._late = late
 
     def ended(self, trial: FrozenTrial) -> None:
         """Shows the end of a trial."""

@@ -134,6 +134,15 @@ def test_what_the_recipe_does_wrong_is_told_once_by_its_own_words(tmp_path):
     assert error.value.exit_status == 2
 
 
+def test_leaks_into_the_test_data_are_told_before_the_trials_and_may_be_accepted(tmp_path):
+    settings = ["data.test=leaked.csv"]
+    with pytest.raises(KerasllmError, match="3 test rows are in train too") as error:
+        search(tmp_path, settings=settings, trials=2)
+    assert error.value.exit_status == 2
+    assert not list((tmp_path / "search" / "trials").iterdir())
+    assert_distinct(search(tmp_path, settings=[*settings, "data.leaks=warn"], trials=2), 2)
+
+
 def test_a_budget_ends_the_trials_and_the_next_command_continues(tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN_SECONDS", "1")
     with pytest.raises(KerasllmError, match="No trial was finished"):
