@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import gc
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,10 +46,23 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
+def pytest_collection_finish():
+    # All that was imported stays, a million objects: each search for garbage among them takes half
+    # a second, some hundred times.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def toy_preset(tmp_path_factory) -> Path:
-    """The folder of a toy encoder."""
-    return save_toy_preset(tmp_path_factory.mktemp("preset") / "toy")
+    """The folder of a toy encoder, of one layer."""
+    return save_toy_preset(tmp_path_factory.mktemp("preset") / "toy", num_layers=1)
+
+
+@pytest.fixture(scope="session")
+def deep_toy_preset(tmp_path_factory) -> Path:
+    """The folder of a toy encoder of two layers, which takes half as long again to trace."""
+    return save_toy_preset(tmp_path_factory.mktemp("preset") / "deep", num_layers=2)
 
 
 @pytest.fixture(scope="session")
