@@ -27,23 +27,31 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("kerasllm")
 
 
-# Each process takes a file at a time: a long one at the end would leave the other idle.
+# Each process takes a file at a time: a long one at the end would leave the others idle.
 _FIRST = (
     "test_equal_numbers.py",
     "test_readme.py",
-    "test_same_numbers.py",
-    "test_recorded.py",
-    "test_under_strategies.py",
-    "test_equal_numbers_preference.py",
-    "test_xla_cache.py",
-    "test_threads.py",
+    "test_every_task.py",
     "test_finetune.py",
+    "test_other_heads.py",
+    "test_same_numbers.py",
+    "test_keras_habits.py",
+    "test_xla_cache.py",
+    "test_under_strategies.py",
+    "test_ordinary.py",
     "test_compress_problems.py",
+    "test_saved_model.py",
+    "test_threads.py",
+    "test_recorded.py",
+    "test_resume.py",
+    "test_max_steps.py",
+    "test_classification_problems.py",
 )
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    places = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def pytest_collection_finish():

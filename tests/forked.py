@@ -24,8 +24,14 @@ from pathlib import Path
 
 FORKS = sys.platform == "linux" and os.environ.get("KERASLLM_TESTS_FORK") != "0"
 ROOT = Path(__file__).parents[1]
-# Of kerasllm's settings, which each process makes for its own environment.
-_SETS_NOTHING = ("KERASLLM_ALLOCATOR", "KERASLLM_XLA_CACHE", "KERASLLM_XLA_FLAGS")
+# Switches of what kerasllm sets when it imports TensorFlow, which may read it only once: each
+# process sets it, for its own environment.
+_SETS_NOTHING = (
+    "KERASLLM_ALLOCATOR",
+    "KERASLLM_QUIET_IMPORT",
+    "KERASLLM_XLA_CACHE",
+    "KERASLLM_XLA_FLAGS",
+)
 
 
 def run(

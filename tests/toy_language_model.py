@@ -41,7 +41,7 @@ def book_settings(folder: Path) -> list[str]:
             "data.train": str(write_book(folder / "book.txt")),
             "data.vocabulary_size": 400,
             "data.max_length": 32,
-            "model.layers": 2,
+            "model.layers": 1,
             "model.heads": 2,
             "model.width": 32,
             "training.epochs": 2,
