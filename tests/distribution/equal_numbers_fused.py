@@ -23,7 +23,7 @@ ROWS = 8
 
 def numbers(scope, accumulate: int) -> dict:
     with scope.scope():
-        task = make_task("Bert", layers=1)
+        task = make_task("Bert")
         # A new head hardly looks at the layers below it, and they would hardly move.
         head = task.get_layer("logits").kernel
         head.assign(100 * head)
@@ -46,7 +46,7 @@ def numbers(scope, accumulate: int) -> dict:
 
 def decoder_numbers(scope, accumulate: int) -> dict:
     with scope.scope():
-        task = keras_hub.models.GPT2CausalLM(backbone=make_backbone("GPT2", layers=1), preprocessor=None)
+        task = keras_hub.models.GPT2CausalLM(backbone=make_backbone("GPT2"), preprocessor=None)
         model = CausalLM(task, SimpleNamespace(vocabulary_size=30), loss_tokens=20)
         model.packs = True
         optimizer = build_optimizer("sgd", 0.02, model.trainable_variables, clip_norm=0.5)

@@ -19,11 +19,11 @@ POOLINGS = ["cls", "mean"]
 _hub = keras_hub.models
 
 
-def make_task(family, rate=0.0, dtype="float32", pooling="cls", layers=2):
+def make_task(family, rate=0.0, dtype="float32", pooling="cls"):
     keras.utils.set_random_seed(1)
     backbone = getattr(_hub, f"{family}Backbone")(
         vocabulary_size=30,
-        num_layers=layers,
+        num_layers=2,
         num_heads=2,
         hidden_dim=8,
         intermediate_dim=16,
