@@ -1,11 +1,13 @@
 """Does pretraining on in-domain text improve a classifier? The same, with and without it.
 
     python -m benchmarks.pretraining [CASE]... [--labels 1000] [--seeds 0 1] [--epochs 3]
+                                     [--pooling mean]
 
 Each case makes an encoder, and then trains the recipe bert_cls from it on some labelled film
 reviews, with several seeds; accuracy is on the bundled test reviews. The text that is pretrained on
 is all bundled training reviews without their labels (`minilm_...`), or these and Moby Dick
-(`scratch...`).
+(`scratch...`). The classifier reads the mean of all tokens; with `--pooling auto` the first token,
+where a sentence task has trained it.
 
     minilm            MiniLM-L6 as it is
     minilm_continued  the recipe mlm first; minilm_whole_words, minilm_spans: likewise
@@ -72,6 +74,7 @@ def main() -> None:
         "machine": machine(),
         "labels": options.labels,
         "pretraining_epochs": options.epochs,
+        "pooling": options.pooling,
         "cases": results,
     }
     path = HERE / "results" / f"pretraining-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
@@ -98,7 +101,7 @@ def run(name: str, options: argparse.Namespace, folder: Path) -> dict:
     for seed in options.seeds:
         settings = {
             "model.preset": preset,
-            "model.pooling": "mean",
+            "model.pooling": options.pooling,
             "data.train": str(rows),
             "data.test": _REVIEWS,
             "data.validation_split": 0,
@@ -141,6 +144,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, default=1000, help="labelled reviews")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of pretraining")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--pooling", choices=["mean", "auto", "cls"], default="mean")
     parser.add_argument("--output", type=Path, help="JSON file  [default: in benchmarks/results]")
     options = parser.parse_args()
     options.cases = options.cases or list(CASES)

@@ -152,7 +152,8 @@ async def crowd(host: str, model: str, clients: int, options: argparse.Namespace
         number += 1
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": f"Tell me about {topic}."}],
+            # Each is another: what a server keeps of earlier requests is the system's prompt.
+            "messages": [{"role": "user", "content": f"{number}. Tell me about {topic}."}],
             "max_tokens": options.max_tokens,
             "temperature": 0,
             "stream": True,

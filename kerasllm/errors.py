@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from kerasllm.addresses import redact
 
 
+MEMORY_RAN_OUT = "Memory ran out"
+"""How the error begins that a training without enough memory ends with."""
+
 # Of what is shown: a name or a list that came from a file may be a megabyte.
 _LONGEST = 20_000
 _LONGEST_LINE = 4000

@@ -48,6 +48,10 @@ class Run:
         self.model = self.path / "model"
         self.adapter = self.path / "adapter"
         self.curve = self.path / "training_curve.png"
+        self.predictions = self.path / "predictions.parquet"
+        self.samples = self.path / "samples.jsonl"
+        self.explanations = self.path / "explanations.json"
+        self.report = self.path / "report.html"
 
     @classmethod
     def create(cls, path: str | Path | None, recipe_name: str) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import keras
     import pandas as pd
 
+    from kerasllm.explain import Explanation
     from kerasllm.recipe import WholeRecipe
     from kerasllm.workflows.export import Exported
     from kerasllm.workflows.notebook_report import Metrics
@@ -60,6 +62,16 @@ class TrainedModel:
         """The Keras model, loaded when it is first asked for."""
         with worded_for_python():
             return self._trained.model
+
+    @cached_property
+    def _in_float32(self) -> keras.Model:
+        """The model to take gradients of: in bfloat16 they have too few digits."""
+        from kerasllm.training.precision import resolve_precision
+
+        training = getattr(self.recipe, "training", None)
+        if resolve_precision(getattr(training, "precision", "auto")) == "float32":
+            return self._trained.model
+        return self._trained.open(precision="float32")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -158,6 +170,66 @@ class TrainedModel:
                     )
             inputs = inputs_of(self._trained, texts, options)
             return list(predict(self._trained, inputs, options=options))
+
+    def explain(
+        self,
+        texts: Any,
+        *,
+        text: str | None = None,
+        text_pair: str | None = None,
+        target: str | None = None,
+        method: str = "integrated_gradients",
+        baseline: str = "auto",
+        steps: int | None = None,
+        max_error: float = 0.01,
+        checks: bool = True,
+    ) -> list[Explanation]:
+        """Explains which words of texts moved what it predicts, and how far.
+
+        Args:
+            texts: Texts, as for `predict`.
+            text: Column of the texts of a table. Defaults to `None`: the recipe's.
+            text_pair: Column of the second texts of a table. Defaults to `None`: the recipe's.
+            target: What is explained: a label, a type of spans, a next word. Defaults to `None`:
+                what it predicts.
+            method: `"integrated_gradients"`, `"occlusion"` or `"attention"`, which is no
+                explanation. Defaults to `"integrated_gradients"`.
+            baseline: What stands for a word that is taken away: `"mask"`, `"pad"`, or `"auto"`, the
+                mask where there is one. Defaults to `"auto"`.
+            steps: Steps of the integral. Defaults to `None`: as many as it takes.
+            max_error: The largest completeness error, as a share of all that the words moved.
+                Defaults to `0.01`.
+            checks: Whether occlusion and faithfulness are computed as well. Defaults to `True`.
+
+        Returns:
+            An explanation for each output of each text: one of a classifier, one for each span.
+
+        Raises:
+            KerasllmError: If it cannot be explained, a text is refused, or scores do not add up.
+
+        Example:
+
+        ```python
+        found = run.explain("A film to remember.")[0]
+        {word.word: word.score for word in found.words}
+        ```
+        """
+        from kerasllm.tasks.task import PredictOptions
+        from kerasllm.workflows.explain import explain
+
+        with worded_for_python():
+            inputs = inputs_of(
+                self._trained, texts, PredictOptions(text=text, text_pair=text_pair)
+            )
+            options = {
+                "target": target,
+                "method": method,
+                "baseline": baseline,
+                "steps": steps,
+                "max_error": max_error,
+                "checks": checks,
+            }
+            return list(explain(self._trained, inputs, model=self._in_float32, **options))
 
     def evaluate(
         self,

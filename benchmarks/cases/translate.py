@@ -35,7 +35,7 @@ class Translate(Case):
         run_measured([*worker, "--write", str(folder), *few, *settings])
 
     def ways(self, folder: Path, options: SuiteOptions) -> list[Way]:
-        worker = [sys.executable, "-m", "benchmarks.workers.finetune", "--quality", "bleu"]
+        worker = [sys.executable, "-m", "benchmarks.workers.finetune", "--quality", "bleu", "loss"]
         worker += ["--work", "steps", "--recipe", "translate"]
         peer = [options.peer_python, str(PEERS / "pytorch_translate.py"), "--data", str(folder)]
         precisions = ("bfloat16", "float32") if has_bfloat16() else ("float32",)

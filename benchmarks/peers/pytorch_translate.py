@@ -137,22 +137,27 @@ def main() -> None:
 def run(options: argparse.Namespace) -> dict:
     sizes = json.loads((options.data / "settings.json").read_text(encoding="utf-8"))
     arrays = np.load(options.data / "tokens.npz")
-    sources, targets = (
-        rows_of(arrays[f"{side}_ids"], arrays[f"{side}_offsets"]) for side in ("source", "target")
+    sources, targets, tests, test_targets = (
+        rows_of(arrays[f"{part}{side}_ids"], arrays[f"{part}{side}_offsets"])
+        for part in ("", "test_")
+        for side in ("source", "target")
     )
     batches = np.split(arrays["order"], arrays["starts"][1:-1])
     torch.manual_seed(options.seed)
     model = Translator(sizes).train()
     seconds, tokens = train(model, sizes, sources, targets, batches, options)
-    tests = rows_of(arrays["test_ids"], arrays["test_offsets"])
+    model.eval()
     references = json.loads((options.data / "references.json").read_text(encoding="utf-8"))
     tokenizer = tokenizers.Tokenizer.from_file(str(options.data / "tokenizer.json"))
-    written = [tokenizer.decode(ids).strip() for ids in translate(model.eval(), sizes, tests)]
+    written = [tokenizer.decode(ids).strip() for ids in translate(model, sizes, tests)]
     return {
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "work": {"steps": len(batches)},
-        "quality": {"bleu": sacrebleu.corpus_bleu(written, [references]).score},
+        "quality": {
+            "bleu": sacrebleu.corpus_bleu(written, [references]).score,
+            "loss": loss_of(model, sizes, tests, test_targets),
+        },
         "parameters": sum(each.numel() for each in model.parameters()),
         "versions": {"torch": torch.__version__, "sacrebleu": sacrebleu.__version__},
     }
@@ -174,15 +179,14 @@ def train(model, sizes, sources, targets, batches, options) -> tuple[float, int]
         for decayed, rate in ((True, sizes["weight_decay"]), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups, lr=sizes["learning_rate"], fused=True)
-    pad, start = sizes["pad"], torch.tensor([sizes["start"]])
+    pad = sizes["pad"]
     warmup, tokens, began = sizes["warmup"], 0, time.perf_counter()
     for step, rows in enumerate(batches):
         rate = min((step + 1) / warmup, (len(batches) - step) / max(len(batches) - warmup, 1))
         for group in optimizer.param_groups:
             group["lr"] = sizes["learning_rate"] * min(rate, 1.0)
         source = padded([sources[row] for row in rows], pad)
-        wanted = padded([targets[row] for row in rows], pad)
-        read = torch.cat([start.expand(len(rows), 1), wanted[:, :-1]], 1)
+        read, wanted = shifted([targets[row] for row in rows], sizes)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
             hidden = model(source, read)
             # What is padding needs no logits.
@@ -200,6 +204,27 @@ def train(model, sizes, sources, targets, batches, options) -> tuple[float, int]
             speed = tokens / (time.perf_counter() - began)
             print(f"step {step} loss {loss.item():.3f} {speed:.0f} tokens/s", flush=True)
     return time.perf_counter() - began, tokens
+
+
+@torch.inference_mode()
+def loss_of(model, sizes: dict, sources: list, targets: list) -> float:
+    """Returns the mean negative log-likelihood of the tokens of targets, in nats."""
+    total, count, pad = 0.0, 0, sizes["pad"]
+    for first in range(0, len(sources), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        read, wanted = shifted(targets[some], sizes)
+        counts = wanted != pad
+        logits = model.logits(model(padded(sources[some], pad), read)[counts])
+        total += F.cross_entropy(logits, wanted[counts], reduction="sum").item()
+        count += int(counts.sum())
+    return total / count
+
+
+def shifted(targets: list[torch.Tensor], sizes: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns what the decoder reads of targets, and the token that comes next at each place."""
+    wanted = padded(targets, sizes["pad"])
+    start = torch.full((len(wanted), 1), sizes["start"])
+    return torch.cat([start, wanted[:, :-1]], 1), wanted
 
 
 @torch.inference_mode()

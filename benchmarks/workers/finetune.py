@@ -5,7 +5,7 @@
 This process only waits for it: between the two is the start of an interpreter, some hundredths of a
 second. `--cache FOLDER` begins with a copy of a cache, as another run left it. `--work KEY ...`
 names what the peer's work must be equal to, of `steps` and `real_tokens` (default: both);
-`--quality` the metric of the test data that is told (default: accuracy).
+`--quality` the metrics of the test data that are told (default: accuracy).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--work", nargs="+", choices=WORK, default=WORK)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--quality", default="accuracy", help="a metric of the test data")
+    parser.add_argument("--quality", nargs="+", default=["accuracy"], metavar="METRIC")
     options, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -48,7 +48,7 @@ def main() -> int:
                 "first_step_seconds": timing["ready_seconds"] + timing["first_step_seconds"],
                 "real_token_share": timing["real_tokens"] / timing["processed_tokens"],
                 "work": {key: timing[key] for key in options.work},
-                "quality": {options.quality: metrics["test"][options.quality]},
+                "quality": {name: metrics["test"][name] for name in options.quality},
                 "timing": timing,
                 "versions": environment["versions"],
             }

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from kerasllm.runtime.startup import import_tensorflow
+from kerasllm.runtime.startup import import_tensorflow, prepare_process
 
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
@@ -22,6 +22,7 @@ import tensorflow as tf  # noqa: E402
 
 from kerasllm.data.tokenizers.from_folder import from_folder  # noqa: E402
 from kerasllm.generation import GenerationSettings, Generator  # noqa: E402
+from kerasllm.generation.threads import cores_for_text  # noqa: E402
 from kerasllm.models.decoders import load_backbone  # noqa: E402
 
 
@@ -37,6 +38,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict:
+    prepare_process(slices=cores_for_text(options.model, options.precision))
     backbone = load_backbone(options.model, dtype=options.precision)
     generator = Generator(keras_hub.models.Llama3CausalLM(backbone=backbone))
     prompt = from_folder(options.model).encode_whole(options.prompt)

@@ -3,7 +3,7 @@
     python -m benchmarks.workers.translate --write FOLDER --set data.train=... [OPTION OF FINETUNE]
 
 FOLDER then holds `tokens.npz`: the ids of sources and targets, the batches of the whole training
-in their order, and the sources of the test data; `references.json`; `tokenizer.json`; and
+in their order, and the ids of the test data; `references.json`; `tokenizer.json`; and
 `settings.json`: the sizes of the model, and how it is trained.
 """
 
@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from kerasllm import recipe as recipes  # noqa: E402
 from kerasllm.data.batch_plan import EpochPlans  # noqa: E402
-from kerasllm.data.seq2seq_rows import TARGET  # noqa: E402
+from kerasllm.data.seq2seq_rows import TARGET, Seq2SeqRows  # noqa: E402
 from kerasllm.tasks.task import task_of  # noqa: E402
 
 
@@ -47,20 +47,14 @@ def write(folder: Path, recipe: recipes.WholeRecipe, tests: int | None = None) -
     batches = [
         plans(step // plans.steps).rows(step % plans.steps) for step in range(steps)
     ]
-    lengths = rows.lengths
-    target_ids = data.stores["train"].column(TARGET).take(rows.rows).combine_chunks()
     test = data.test.take(np.arange(len(data.test))[:tests])
     references = test.texts()[1]
     np.savez(
         folder / "tokens.npz",
-        source_ids=np.concatenate(rows.source_ids()),
-        source_offsets=np.concatenate([[0], np.cumsum(lengths[:, 0])]),
-        target_ids=target_ids.flatten().to_numpy(),
-        target_offsets=np.concatenate([[0], np.cumsum(lengths[:, 1])]),
         order=np.concatenate(batches),
         starts=np.concatenate([[0], np.cumsum([len(batch) for batch in batches])]),
-        test_ids=np.concatenate(test.source_ids()),
-        test_offsets=np.concatenate([[0], np.cumsum(test.lengths[:, 0])]),
+        **_ids("", rows),
+        **_ids("test_", test),
     )
     (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
     (folder / "tokenizer.json").write_text(data.tokenizer.content, encoding="utf-8")
@@ -80,7 +74,17 @@ def write(folder: Path, recipe: recipes.WholeRecipe, tests: int | None = None) -
         "beams": recipe.generation.beams,
     }
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    return {"steps": steps, "tokens": int(lengths.sum())}
+    return {"steps": steps, "tokens": int(rows.lengths.sum())}
+
+
+def _ids(prefix: str, rows: Seq2SeqRows) -> dict[str, np.ndarray]:
+    """Returns the ids of sources and targets, one row after the other, and where each begins."""
+    targets = rows.store.column(TARGET).take(rows.rows).combine_chunks().flatten().to_numpy()
+    both = (("source", np.concatenate(rows.source_ids())), ("target", targets))
+    found = {f"{prefix}{side}_ids": ids for side, ids in both}
+    for place, (side, _) in enumerate(both):
+        found[f"{prefix}{side}_offsets"] = np.append(0, np.cumsum(rows.lengths[:, place]))
+    return found
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kerasllm.addresses import is_address, redact
 from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options, title_of
 from kerasllm.cli.startup import import_tensorflow
+
+if TYPE_CHECKING:
+    from kerasllm.recipe import WholeRecipe
 
 
 @click.command()
@@ -37,6 +41,12 @@ from kerasllm.cli.startup import import_tensorflow
     metavar="STEPS",
     help="Write a TensorBoard profile of some steps, as 10:20 or 10.",
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Train N times, with as many seeds, into a folder of runs; show mean and spread.",
+)
 @click.option("--dry-run", is_flag=True, help="Do what `kerasllm plan` does.")
 def finetune(
     recipe: str | None,
@@ -44,6 +54,7 @@ def finetune(
     resume: bool,
     accept_changes: bool,
     profile: str | None,
+    seeds: int | None,
     dry_run: bool,
     verbose: bool,
     **options,
@@ -55,6 +66,7 @@ def finetune(
     kerasllm finetune --recipe bert_cls --train reviews.csv --set training.epochs=3
     kerasllm finetune --resume --output my_run
     kerasllm finetune --resume --output my_run --set training.epochs=5
+    kerasllm finetune --recipe bert_cls --seeds 5 --output five_runs
 
     A file given with --train takes the place of all the recipe's data.
     """
@@ -65,6 +77,9 @@ def finetune(
     name = Path(recipe).stem if recipe else "finetune"
     title = title_of(source) if recipe or not is_address(output) else redact(f"{output}")
 
+    if seeds and not dry_run:
+        _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
+        return
     import_tensorflow()
     if dry_run:
         from kerasllm.workflows.plan import plan
@@ -87,6 +102,24 @@ def finetune(
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
         started=started,
     )
+
+
+def _seeds(
+    recipe: WholeRecipe,
+    seeds: int,
+    name: str,
+    output: str | None,
+    resume: bool,
+    accept_changes: bool,
+    profile: str | None,
+) -> None:
+    """Trains several times, each time in a process that imports TensorFlow itself."""
+    for option, given in (("--profile", profile), ("--accept-changes", accept_changes)):
+        if given:
+            raise click.UsageError(f"{option} is for one training, and --seeds asks for several.")
+    from kerasllm.workflows.seeds import finetune_seeds
+
+    finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
 
 
 def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:

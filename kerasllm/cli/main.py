@@ -13,18 +13,32 @@ import click
 from kerasllm import __version__
 from kerasllm.addresses import redact
 from kerasllm.cli.characters import escape_what_cannot_be_written
-from kerasllm.errors import CommandError, Interrupted, JobError, KerasllmError, cut
+from kerasllm.errors import (
+    MEMORY_RAN_OUT,
+    CommandError,
+    Interrupted,
+    JobError,
+    KerasllmError,
+    cut,
+)
 
 # The line of help stands here, so that `kerasllm --help` imports no verb.
 _VERBS = {
     "finetune": "Train a model by a recipe.",
+    "tune": "Search for the settings of a recipe that train the best model.",
     "plan": "Show what a training would do, and what would fail.",
     "evaluate": "Measure a trained model on data.",
+    "report": "Write the report of a run: metrics, where it fails, curves.",
+    "compare": "Compare runs, and tell whether a difference may be chance.",
+    "runs": "List runs with their metrics.",
+    "watch": "Show runs in a browser, while they train and afterwards.",
     "predict": "Classify texts with a trained model.",
+    "explain": "Show which words moved what a model predicts.",
     "generate": "Write what follows prompts with a trained model.",
     "chat": "Hold a conversation with a trained model.",
     "export": "Write a trained model in a format that others load.",
     "serve": "Answer requests over HTTP with a trained model.",
+    "track": "Send runs to trackers of experiments: MLflow, W&B, Trackio.",
     "compress": "Make a smaller model of a run.",
     "sign": "Sign a run, an export or a preset with a key of yours.",
     "verify": "Check the signature, the checksums and the audit trail of a run.",
@@ -162,7 +176,7 @@ def _as_shown(error: Exception) -> KerasllmError:
         return JobError(f"{error.strerror}", where=str(error.filename))
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return JobError(
-            "Memory ran out",
+            MEMORY_RAN_OUT,
             fix="lower training.batch_size or data.max_length, or raise training.accumulate",
         )
     first_line = str(error).strip().partition("\n")[0][:300]

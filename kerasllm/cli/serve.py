@@ -64,6 +64,13 @@ from kerasllm.serving.limits import Limits
 )
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
+@click.option(
+    "--prefix-cache",
+    metavar="SIZE",
+    default="128MB",
+    show_default=True,
+    help="Memory for texts that prompts begin with, which are not read again; 0: none.",
+)
 @click.option("--max-length", type=int, default=Limits.length, show_default=True)
 def serve(
     run: str,
@@ -78,6 +85,7 @@ def serve(
     adapter: str | None,
     grace: float,
     max_body: str,
+    prefix_cache: str,
     **limits: int | None,
 ) -> None:
     """Answer requests over HTTP with a trained model.
@@ -93,7 +101,11 @@ def serve(
     from kerasllm.workflows.serve import KEY_VARIABLE, read_key
     from kerasllm.workflows.serve import serve as run_serve
 
-    chosen = Limits(body=parse_size(max_body, "--max-body"), **_short(limits))
+    chosen = Limits(
+        body=parse_size(max_body, "--max-body"),
+        prefix_cache=0 if prefix_cache == "0" else parse_size(prefix_cache, "--prefix-cache"),
+        **_short(limits),
+    )
     key = read_key(api_key_file)
     if key is None and not _is_loopback(host):
         click.echo(

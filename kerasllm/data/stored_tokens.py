@@ -344,6 +344,12 @@ class TokenStore:
         batch, row = self._batches[number], int(index - self._first_rows[number])
         return self._files[batch.column("file")[row].as_py()], batch.column("line")[row].as_py()
 
+    def places(self, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Returns the names of all files, and the number of the file and the line of each row."""
+        columns = ([batch.column(name) for batch in self._batches] for name in ("file", "line"))
+        files, lines = (pa.chunked_array(each).to_numpy()[rows] for each in columns)
+        return tuple(self._files), files, lines
+
     def _gather(
         self, column: _Ragged, indices: Sequence[int] | np.ndarray, length: int, pad: int
     ) -> np.ndarray:

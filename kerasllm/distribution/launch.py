@@ -229,12 +229,12 @@ def _start(command: Sequence[str], addresses: list[str], index: int) -> _Worker:
         errors="replace",
         # Ctrl-C in the terminal reaches only this process; each worker is ended with its group.
         start_new_session=True,
-        preexec_fn=_dies_with_us() if sys.platform == "linux" else None,
+        preexec_fn=dies_with_us() if sys.platform == "linux" else None,
     )
     return _Worker(index, process)
 
 
-def _dies_with_us():
+def dies_with_us():
     """Returns what a new process does first: it asks Linux for SIGKILL when its parent is gone."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()

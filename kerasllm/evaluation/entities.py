@@ -48,7 +48,7 @@ def entity_report(true: Spans, predicted: Spans, types: Sequence[str]) -> dict[s
         [seqeval](https://github.com/chakki-works/seqeval) on valid tags.
     """
     count = len(types)
-    right = np.isin(_keys(predicted), _keys(true))
+    right = right_entities(true, predicted)
     supports = np.bincount(true.types, minlength=count)[:count]
     given = np.bincount(predicted.types, minlength=count)[:count]
     hits = np.bincount(predicted.types[right], minlength=count)[:count]
@@ -141,7 +141,7 @@ def wrong_spans(
     """
     found = []
     overlaps = overlaps_of(true, predicted)
-    right = np.isin(_keys(predicted), _keys(true))
+    right = right_entities(true, predicted)
     for number in np.flatnonzero(~right):
         at = int(overlaps.true[number])
         expected = NO_ENTITY if at < 0 else names[true.types[at]]
@@ -149,6 +149,11 @@ def wrong_spans(
     for number in np.flatnonzero(overlaps.predicted < 0):
         found.append((-1, names[true.types[number]], NO_ENTITY, int(number)))
     return found
+
+
+def right_entities(true: Spans, predicted: Spans) -> np.ndarray:
+    """Returns which predicted entities are right: first word, last word and type; bool."""
+    return np.isin(_keys(predicted), _keys(true))
 
 
 def overlaps_of(true: Spans, predicted: Spans) -> Overlaps:

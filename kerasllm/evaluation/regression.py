@@ -46,7 +46,7 @@ def regression_report(
         "loss": squared / std**2,
         "mse": squared,
         "pearson": pearson(targets, predictions),
-        "spearman": pearson(_ranks(targets), _ranks(predictions)),
+        "spearman": spearman(targets, predictions),
         "rmse": squared**0.5,
         "mae": float(np.abs(errors).mean()),
         "r2": 1 - squared / spread if spread else 0.0,
@@ -59,6 +59,11 @@ def pearson(one: np.ndarray, other: np.ndarray) -> float:
     one, other = one - one.mean(), other - other.mean()
     scale = float(np.sqrt((one @ one) * (other @ other)))
     return float(one @ other) / scale if scale else 0.0
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns Spearman's rank correlation of two series; 0 where it is not defined."""
+    return pearson(_ranks(one), _ranks(other))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from kerasllm.export.card_sections import (
+    licence_section,
+    metrics_section,
+    recipe_section,
+    table,
+    training_section,
+)
 from kerasllm.export.formats import FORMATS, Engine, Format, Options
 from kerasllm.export.parity import FILE_NAME, Parity
 from kerasllm.export.source import Source
 from kerasllm.tasks.task import Head
-from kerasllm.plurals import counted
 
 CARD = "README.md"
-
-_DIGITS_OF_FINGERPRINT = 12
-_PER_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1", "support": "rows"}
 
 
 def write_card(
@@ -41,14 +44,16 @@ def write_card(
         f"# {source.name}",
         _summary(source, name),
         f"## How to load it\n\n{format.usage(source, options).strip()}",
-        f"## Files\n\n{_table(['file', 'bytes'], [[f, f'{n:,}'] for f, n in files.items()])}",
+        f"## Files\n\n{table(['file', 'bytes'], [[f, f'{n:,}'] for f, n in files.items()])}",
         _outputs(source.head),
-        _training(source.facts),
-        _metrics(source),
+        training_section(source.facts),
+        metrics_section(
+            source.facts.get("metrics", {}), source.task.metrics, source.facts.get("intervals")
+        ),
         _parity(source, format.engine(), results),
-        f"## Licence\n\n{_licence(source.facts)}",
+        licence_section(source.facts),
         _limits(source),
-        _recipe(source.facts),
+        recipe_section(source.facts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -86,51 +91,8 @@ def _outputs(head: Head) -> str | None:
     if columns:
         header = ["number", *(key.removesuffix("s") for key in columns)]
         rows = [[number, *row] for number, row in enumerate(zip(*columns.values(), strict=True))]
-        parts.append(_table(header, rows))
+        parts.append(table(header, rows))
     return "\n\n".join(["## Outputs", *parts]) if parts else None
-
-
-def _training(facts: Mapping) -> str | None:
-    data = facts.get("data")
-    if not data:
-        return None
-    rows = [
-        [
-            part,
-            ", ".join(f"`{file}`" for file in one["files"]) or "held out of train",
-            one.get("contents") or (counted(one["rows"], "row") if one["rows"] else ""),
-            f"`{one['fingerprint'][:_DIGITS_OF_FINGERPRINT]}`" if one["fingerprint"] else "",
-        ]
-        for part, one in data.items()
-    ]
-    seed = f"\n\nSeed {facts['seed']}." if facts.get("seed") is not None else ""
-    versions = facts.get("versions") or {}
-    made = ", ".join(f"{package} {version}" for package, version in versions.items())
-    made = f"\n\nTrained with {made}." if made else ""
-    table = _table(["part", "files", "holds", "fingerprint"], rows)
-    return f"## What it was trained on\n\n{table}{seed}{made}"
-
-
-def _metrics(source: Source) -> str | None:
-    metrics, named = source.facts.get("metrics", {}), source.task.metrics
-    parts = {part: metrics[part] for part in ("train", "validation", "test") if metrics.get(part)}
-    found = {
-        name: [one.get(name) for one in parts.values()]
-        for name in named
-        if any(isinstance(one.get(name), (int, float)) for one in parts.values())
-    }
-    if not found:
-        return None
-    rows = [[named[name], *map(_number, values)] for name, values in found.items()]
-    text = f"## Metrics\n\n{_table(['', *parts], rows)}"
-    per_class = parts.get("test", parts.get("validation", {})).get("per_class")
-    if per_class:
-        keys = [key for key in _PER_CLASS if key in next(iter(per_class.values()))]
-        classes = [
-            [label, *(_number(one[key]) for key in keys)] for label, one in per_class.items()
-        ]
-        text += f"\n\n{_table(['label', *(_PER_CLASS[key] for key in keys)], classes)}"
-    return text
 
 
 def _parity(source: Source, engine: Engine, results: Sequence[Parity]) -> str:
@@ -149,22 +111,9 @@ def _parity(source: Source, engine: Engine, results: Sequence[Parity]) -> str:
     return (
         f"## Parity\n\nThe files in this folder were run on {source.rows_from}, and compared with "
         f"the model in float32: {source.head.compared_words}. They were run by {engine.name}.\n\n"
-        f"{_table(header, rows)}\n\n"
+        f"{table(header, rows)}\n\n"
         f"The same numbers are in `{FILE_NAME}`."
     )
-
-
-def _licence(facts: Mapping) -> str:
-    base, licence = facts.get("base"), facts.get("licence")
-    if base is None:
-        said = ["The weights were trained from scratch; who trained them decides on their licence."]
-    elif licence is None:
-        said = [f"The base weights `{base}` are under the licence that their publisher gave them."]
-    else:
-        said = [f"The base weights `{base}` are under {licence}."]
-    for name, one in facts.get("data_licences", {}).items():
-        said.append(f"The training data `{name}` are under {one}.")
-    return " ".join(said)
 
 
 def _limits(source: Source) -> str:
@@ -174,24 +123,3 @@ def _limits(source: Source) -> str:
         *source.head.limits,
     ]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _recipe(facts: Mapping) -> str | None:
-    recipe = facts.get("recipe")
-    return f"## Recipe\n\n```yaml\n{recipe.strip()}\n```" if recipe else None
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    # What would end the cell or the row.
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

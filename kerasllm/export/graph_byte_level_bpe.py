@@ -48,7 +48,7 @@ class GraphByteLevelBPE(GraphTokenizer):
         self._splits_digits = len(steps) == 2
         self._adds_space = steps[-1]["add_prefix_space"]
         self._kinds = CharacterMap(_kinds())
-        self._added = _AddedTokens(content["added_tokens"])
+        self._added = AddedTokens(content["added_tokens"])
         self._merges = _Merges(content["model"])
         self._bytes = _bytes_of_tokens(tokenizer, content)
 
@@ -119,7 +119,7 @@ class GraphByteLevelBPE(GraphTokenizer):
         return content, tf.repeat(numbers, sizes), words.value_rowids()
 
 
-class _AddedTokens:
+class AddedTokens:
     """Tokens that a text is split at before all else."""
 
     def __init__(self, tokens: list[dict[str, Any]]):

@@ -14,7 +14,7 @@ from kerasllm.export.token_rows import LONGEST_FIRST
 
 
 class GraphTokenizer(abc.ABC):
-    """Turns a batch of texts into ids by TensorFlow's own ops alone.
+    """Turns a batch of texts into ids by TensorFlow's own ops alone, unless it `needs_text_ops`.
 
     Args:
         tokenizer: The tokenizer outside of the graph, whose special tokens are taken.
@@ -38,6 +38,10 @@ class GraphTokenizer(abc.ABC):
 
     # Whether `tokens_with_spans` is there.
     has_spans = False
+    # Whether it is made of ops of TensorFlow Text too.
+    needs_text_ops = False
+    # What a module has to hold for these ops to be saved with it.
+    resources: Sequence[Any] = ()
 
     @abc.abstractmethod
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -67,6 +67,7 @@ class GraphWriter:
         self._weights = variables_of_weights(self._decoder.weights, shared)
         self.module = tf.Module()
         self.module.decoder = tf.nest.flatten(self._weights)
+        self.module.tokenizer = [] if tokenizer is None else list(tokenizer.resources)
         self.module.encoder = [one.value for one in self._decoder.encoder.variables]
         # The signatures share these two, which are traced once.
         self._search = _function(self._search_tokens, *_IDS, _LIMITS)

@@ -1,9 +1,9 @@
 """Runs an exported SavedModel. A script, for a process with TensorFlow and nothing else:
 
-    python -P run_saved_model.py FOLDER SIGNATURE CALLS.json OUTPUTS.npz
+    python -P run_saved_model.py FOLDER SIGNATURE CALLS.json OUTPUTS.npz [LIBRARY]
 
 `CALLS.json` is a list of the inputs of each call, by name. What a call gives, but for strings, is
-`NUMBER/NAME` in `OUTPUTS.npz`.
+`NUMBER/NAME` in `OUTPUTS.npz`. LIBRARY is imported first: TensorFlow Text, where its ops are used.
 
 Neither kerasllm nor Keras can be imported in it, so that it fails if the files need them. (`-P`, or
 Python would find the modules beside this file in place of libraries of the same name.)
@@ -11,13 +11,16 @@ Python would find the modules beside this file in place of libraries of the same
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
 
 
-def main(folder: str, signature: str, calls: str, outputs: str) -> None:
+def main(folder: str, signature: str, calls: str, outputs: str, library: str = "") -> None:
     """Calls a signature with each of the inputs, and writes the numbers that come out."""
+    if library:
+        importlib.import_module(library)
     block()
     import numpy as np
     import tensorflow as tf
@@ -35,7 +38,8 @@ def main(folder: str, signature: str, calls: str, outputs: str) -> None:
 def block() -> None:
     """Lets no later import in this process find what the files must do without."""
     for package in ("kerasllm", "keras", "keras_hub", "tf_keras", "tensorflow_text"):
-        sys.modules[package] = None
+        # What a library has imported by now cannot be taken from it.
+        sys.modules.setdefault(package)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from kerasllm.export.graph_byte_level_bpe import GraphByteLevelBPE
 from kerasllm.export.graph_encoder import GraphEncoder
 from kerasllm.export.graph_generator import GraphGenerator, chat_parts
 from kerasllm.export.graph_tokenizer import GraphTokenizer
+from kerasllm.export.graph_unigram import GraphUnigram
 from kerasllm.export.graph_word_piece import GraphWordPiece
 from kerasllm.export.graph_writer import GraphWriter
 from kerasllm.export.run_transformers import TARGET_TOKENS
@@ -106,7 +107,7 @@ class SavedModel(Format):
         return np.concatenate(compared)
 
     def engine(self) -> Engine:
-        return Engine(f"TensorFlow {tf.__version__}, without kerasllm and Keras")
+        return Engine(f"TensorFlow {tf.__version__}, without kerasllm")
 
     def usage(self, source: Source, options: Options) -> str:
         _, refusal = graph_tokenizer(source)
@@ -115,7 +116,7 @@ class SavedModel(Format):
         if source.generates:
             return generator_usage(chat_parts(source.model) is not None)
         if source.is_encoder_decoder:
-            return writer_usage(source)
+            return writer_usage(source, graph_tokenizer(source)[0].needs_text_ops)
         return encoder_usage(source) + _COMPUTES_IN_BFLOAT16 * (options.precision == "bfloat16")
 
 
@@ -127,6 +128,9 @@ def graph_tokenizer(source: Source) -> tuple[GraphTokenizer | None, str | None]:
     tokenizer = source.model.tokenizer
     if isinstance(tokenizer, WordPiece):
         return GraphWordPiece(tokenizer), None
+    if source.is_encoder_decoder and GraphUnigram.is_unigram(tokenizer):
+        refusal = GraphUnigram.refusal(tokenizer)
+        return (None if refusal else GraphUnigram(tokenizer)), refusal
     refusal = GraphByteLevelBPE.refusal(tokenizer)
     if refusal is None and source.head.of_texts:
         refusal = "where its tokens stand is not known in a graph, as it is of WordPiece"
@@ -178,7 +182,8 @@ def _target_logits(source: Source, folder: Path) -> np.ndarray:
 
     They are those that `kerasllm.export.target_logits` compares.
     """
-    on_text = graph_tokenizer(source)[0] is not None
+    tokenizer, _ = graph_tokenizer(source)
+    on_text = tokenizer is not None
     pad, calls, lengths = source.model.parts.pad_token_id, [], []
     for part in _batches(source):
         ids = source.model.encode_sources(source.rows[part])
@@ -187,7 +192,8 @@ def _target_logits(source: Source, folder: Path) -> np.ndarray:
         call = {"text": source.rows[part]} if on_text else _source_inputs(rows, pad)
         calls.append({**call, "target_token_ids": targets})
         lengths.append([min(len(row) + 1, TARGET_TOKENS) for row in rows])
-    answers = _run(folder, "score" if on_text else "score_ids", calls)
+    text_ops = on_text and tokenizer.needs_text_ops
+    answers = _run(folder, "score" if on_text else "score_ids", calls, text_ops)
     return np.concatenate(
         [
             one
@@ -210,13 +216,16 @@ def _padded(rows: list[list[int]], pad: int) -> tuple[list[list[int]], list[list
     return ids, [[1] * len(row) + [0] * count for row, count in zip(rows, spare)]
 
 
-def _run(folder: Path, signature: str, calls: list[dict]) -> list[dict[str, np.ndarray]]:
+def _run(
+    folder: Path, signature: str, calls: list[dict], text_ops: bool = False
+) -> list[dict[str, np.ndarray]]:
     """Returns the numeric outputs of a signature for each of some calls."""
     with tempfile.TemporaryDirectory() as made:
         given, found = Path(made) / "calls.json", Path(made) / "outputs.npz"
         given.write_text(json.dumps(calls), encoding="utf-8")
         script = [sys.executable, "-P", run_saved_model.__file__]
         command = [*script, str(folder), signature, str(given), str(found)]
+        command += ["tensorflow_text"] if text_ops else []
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             last = (done.stderr.strip() or "no error message").splitlines()[-1]

@@ -72,13 +72,22 @@ token ids.
 """
 
 
-def writer_usage(source: Source) -> str:
-    """Returns how to run an encoder-decoder."""
+def writer_usage(source: Source, text_ops: bool = False) -> str:
+    """Returns how to run an encoder-decoder.
+
+    Args:
+        source: The model.
+        text_ops: Whether its tokenizer is made of ops of TensorFlow Text. Defaults to `False`.
+    """
+    loading, imports = "TensorFlow alone loads it (`pip install tensorflow`)", ""
+    if text_ops:
+        loading = "TensorFlow loads it with TensorFlow Text (`pip install tensorflow-text`)"
+        imports = "\nimport tensorflow_text  # the ops of the tokenizer"
     return f"""\
-TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves it:
+{loading}, and TensorFlow Serving serves it:
 
 ```python
-import tensorflow as tf
+import tensorflow as tf{imports}
 
 signatures = tf.saved_model.load("FOLDER").signatures
 texts = tf.constant({[text for (text,) in source.head.example]!r})

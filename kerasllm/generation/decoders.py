@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras_hub
 import tensorflow as tf
 
-from kerasllm.generation import forward
+from kerasllm.generation import forward, kv_cache
 from kerasllm.generation.packed import can_pack
 from kerasllm.generation.weights import architecture, can_be_read, read_weights
 
@@ -53,6 +53,16 @@ class ReadDecoder:
         """See `kerasllm.generation.forward.step`."""
         return forward.step(
             self._architecture, weights, cache, token_ids, slot, prompt, lengths, packed
+        )
+
+    def new_cache(self, rows: int, slots: int):
+        """Returns an empty cache for `extend`; see `kerasllm.generation.kv_cache.new_cache`."""
+        return kv_cache.new_cache(self._architecture, len(self.weights["blocks"]), rows, slots)
+
+    def extend(self, cache, token_ids, starts, lengths, packed: bool = False):
+        """See `kerasllm.generation.kv_cache.extend`; the weights are those of now."""
+        return kv_cache.extend(
+            self._architecture, self.weights, cache, token_ids, starts, lengths, packed
         )
 
     def reordered(self, cache, rows):

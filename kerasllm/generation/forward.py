@@ -13,9 +13,10 @@ import math
 import tensorflow as tf
 
 from kerasllm.generation.packed import packed_product
+from kerasllm.generation.threads import parts_of
 from kerasllm.generation.weights import Architecture
 
-_HIDDEN = -1e9
+HIDDEN = -1e9
 Cache = list[tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -37,12 +38,12 @@ def prefill(
     """
     rows, length = _sizes(token_ids)
     positions = tf.range(length)[None, :]
-    place = _places(architecture, weights, tf.broadcast_to(positions, [rows, length]))
+    place = places(architecture, weights, tf.broadcast_to(positions, [rows, length]))
     distance = positions[0][:, None] - positions[0][None, :]
     visible = (distance >= 0)[None] & (positions < lengths[:, None])[:, None, :]
     if architecture.window:
         visible &= (distance < architecture.window)[None]
-    hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
+    hidden = tf.where(visible, 0.0, HIDDEN)[:, None, None]
     cache = []
 
     def attend(query, key, value):
@@ -55,10 +56,10 @@ def prefill(
         mixed = tf.reshape(mixed, [rows, architecture.heads, length, architecture.head_size])
         return tf.transpose(mixed, [0, 2, 1, 3])
 
-    x = _embed(architecture, weights, token_ids, place)
-    x = _blocks(architecture, weights, tf.reshape(x, [rows * length, -1]), place, attend, rows)
+    x = embed(architecture, weights, token_ids, place)
+    x = blocks(architecture, weights, tf.reshape(x, [rows * length, -1]), place, attend, rows)
     last = tf.gather(x, tf.range(rows) * length + lengths - 1)
-    return _logits(architecture, weights, last), cache
+    return logits(architecture, weights, last), cache
 
 
 def step(
@@ -91,14 +92,14 @@ def step(
     rows, slots = _sizes(token_ids)[0], _sizes(cache[0][0])[2]
     slot = tf.reshape(slot, [-1, 1])
     position = lengths + slot[:, 0] - prompt
-    place = _places(architecture, weights, position[:, None])
+    place = places(architecture, weights, position[:, None])
     numbers = tf.range(slots)[None, :]
     own = numbers - prompt + lengths[:, None]
     visible = (numbers < lengths[:, None]) | ((numbers >= prompt) & (numbers <= slot))
     if architecture.window:
         distance = position[:, None] - tf.where(numbers < prompt, numbers, own)
         visible &= distance < architecture.window
-    hidden = tf.where(visible, 0.0, _HIDDEN)[:, None, None]
+    hidden = tf.where(visible, 0.0, HIDDEN)[:, None, None]
     cache = list(cache)
     layers = iter(range(len(cache)))
 
@@ -109,20 +110,33 @@ def step(
         shape = [rows, architecture.key_value_heads, -1, architecture.head_size]
         return _attention(tf.reshape(query, shape), keys, values, hidden)
 
-    x = _embed(architecture, weights, token_ids, place)
-    x = _blocks(architecture, weights, x, place, attend, rows, packed)
-    return _logits(architecture, weights, x, packed), cache
+    x = embed(architecture, weights, token_ids, place)
+    x = blocks(architecture, weights, x, place, attend, rows, packed)
+    return logits(architecture, weights, x, packed), cache
 
 
-def _embed(architecture, weights, token_ids, place):
+def embed(architecture: Architecture, weights: dict, token_ids, place):
+    """Returns the embeddings of tokens, with their positions where these are added.
+
+    Args:
+        architecture: What the decoder computes.
+        weights: Of `read_weights`.
+        token_ids: int32 `[rows]` or `[rows, length]`.
+        place: Of `places`.
+    """
     x = tf.gather(weights["embedding"], token_ids)
     return x if architecture.rotary else x + tf.reshape(place, tf.shape(x))
 
 
-def _places(architecture, weights, positions):
+def places(architecture: Architecture, weights: dict, positions):
     """Returns what positions are made known with: `[rows, length, ...]`.
 
     Cosines and signed sines that turn the heads, or what is added to the embeddings.
+
+    Args:
+        architecture: What the decoder computes.
+        weights: Of `read_weights`.
+        positions: int32 `[rows, length]`.
     """
     if not architecture.rotary:
         # A row that has ended continues with the others, and may go past the last position.
@@ -134,8 +148,19 @@ def _places(architecture, weights, positions):
     return tuple(tf.cast(each, architecture.dtype) for each in both)
 
 
-def _blocks(architecture, weights, x, place, attend, rows, packed=False):
-    """Returns the hidden states `[rows * length, width]` after all layers."""
+def blocks(architecture: Architecture, weights: dict, x, place, attend, rows, packed=False):
+    """Returns the hidden states `[rows * length, width]` after all layers.
+
+    Args:
+        architecture: What the decoder computes.
+        weights: Of `read_weights`.
+        x: `[rows * length, width]`, of `embed`.
+        place: Of `places`.
+        attend: Called in each layer with its queries, keys and values, each
+            `[rows, length, heads, size]`; returns what the queries gather, of their shape.
+        rows: How many.
+        packed: See `step`. Defaults to `False`.
+    """
     heads, shared = architecture.heads, architecture.key_value_heads
     shape = [rows, -1, heads + 2 * shared, architecture.head_size]
     for block in weights["blocks"]:
@@ -211,14 +236,29 @@ def norm(architecture, weights: dict, x):
 
 
 def dense(weights: dict, x, packed: bool = False):
-    """Returns the product with `weight` `[outputs, inputs]`, and the sum with `bias`, if any."""
+    """Returns the product with `weight` `[outputs, inputs]`, and the sum with `bias`, if any.
+
+    Where a core computes each operation, it is one product for each core; see
+    `kerasllm.generation.threads`.
+    """
+    parts = parts_of(weights["weight"])
+    if parts == 1:
+        return _product(weights["weight"], weights.get("bias"), x, packed)
+    # Of a matrix that is cut across its rows the parts are not copied.
+    matrices = tf.split(weights["weight"], parts)
+    biases = tf.split(weights["bias"], parts) if "bias" in weights else [None] * parts
+    return tf.concat([_product(*part, x, packed) for part in zip(matrices, biases)], -1)
+
+
+def _product(weight, bias, x, packed):
     if packed:
-        return packed_product(x, weights["weight"], weights.get("bias"))
-    x = tf.matmul(x, weights["weight"], transpose_b=True)
-    return tf.nn.bias_add(x, weights["bias"]) if "bias" in weights else x
+        return packed_product(x, weight, bias)
+    x = tf.matmul(x, weight, transpose_b=True)
+    return x if bias is None else tf.nn.bias_add(x, bias)
 
 
-def _logits(architecture, weights, x, packed=False):
+def logits(architecture: Architecture, weights: dict, x, packed: bool = False):
+    """Returns the logits, float32 `[rows, vocabulary]`, of hidden states `[rows, width]`."""
     x = norm(architecture, weights["norm"], x)
     return tf.cast(dense({"weight": weights["head"]}, x, packed), tf.float32)
 

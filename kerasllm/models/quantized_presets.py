@@ -58,20 +58,15 @@ def _copy_dequantized(source: keras.Model, target: keras.Model) -> None:
         source: The model with quantized layers.
         target: A model of the same layers, none quantized.
     """
-    layers = {layer.path: layer for layer in walk([target])}
-    packed = set()
-    for layer in walk([source]):
+    # In order, not by name: Keras numbers those that have none, in each model anew.
+    for layer, own in zip(walk([source]), walk([target]), strict=True):
         if not layer.quantization_mode:
-            continue
-        packed |= {weight.path for weight in layer.weights if weight is not _bias(layer)}
-        if hasattr(layer, "embeddings"):
-            _copy_embedding(layer, layers[layer.path])
+            for weight, one in zip(_weights_of(layer), _weights_of(own), strict=True):
+                one.assign(weight)
+        elif hasattr(layer, "embeddings"):
+            _copy_embedding(layer, own)
         else:
-            _copy_kernel(layer, layers[layer.path])
-    weights = {weight.path: weight for weight in target.weights}
-    for weight in source.weights:
-        if weight.path not in packed:
-            weights[weight.path].assign(weight)
+            _copy_kernel(layer, own)
 
 
 def _copy_kernel(layer: keras.Layer, target: keras.Layer) -> None:
@@ -87,6 +82,8 @@ def _copy_kernel(layer: keras.Layer, target: keras.Layer) -> None:
         outputs = outputs - bias
     matrix = np.asarray(outputs).reshape(layout.inputs, layout.outputs)
     target.kernel.assign(layout.kernel(matrix))
+    if bias is not None:
+        target.bias.assign(bias)
 
 
 def _copy_embedding(layer: keras.Layer, target: keras.Layer) -> None:
@@ -96,6 +93,11 @@ def _copy_embedding(layer: keras.Layer, target: keras.Layer) -> None:
         return
     layer.inputs_quantizer = None
     target.reverse_embeddings.assign(layer(np.eye(width, dtype="float32"), reverse=True))
+
+
+def _weights_of(layer: keras.Layer) -> list[keras.Variable]:
+    """Returns the weights of a layer itself, without those of layers in it."""
+    return [each for each in vars(layer).values() if isinstance(each, keras.Variable)]
 
 
 def _bias(layer: keras.Layer) -> keras.Variable | None:

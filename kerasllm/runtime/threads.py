@@ -18,8 +18,9 @@ import tensorflow as tf
 from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.xla_cache import calls_at_once
 
-# More slices were not measured: each has gradients of its own, which are read to be summed.
-_MOST_CORES = 4
+# On more, cores share operations. More slices were not measured: each has gradients of its own,
+# which are read to be summed.
+MOST_CORES = 4
 # Of a slice: the products of fewer do not use a core well.
 _LEAST_ROWS = 8
 # A user who sets these knows better.
@@ -60,7 +61,7 @@ def slices_on(cores: int, rows: int) -> int:
     >>> [slices_on(cores, rows=32) for cores in (1, 2, 4, 8, 64)]
     [1, 2, 4, 1, 1]
     """
-    return cores if 2 <= cores <= _MOST_CORES and rows >= cores * _LEAST_ROWS else 1
+    return cores if 2 <= cores <= MOST_CORES and rows >= cores * _LEAST_ROWS else 1
 
 
 def set_threads(slices: int) -> str | None:

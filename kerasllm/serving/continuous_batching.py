@@ -2,9 +2,9 @@
 
 A step reads all weights once, whatever the number of rows, so that eight answers take little longer
 than one. A row joins the batch with the keys and values of its prompt and leaves it when its text
-ends; it computes what it would compute alone. Both functions are traced once, for any number of
-rows and tokens. But the processor's kernels are made for each shape, and kept: rows, prompts and
-the cache are padded to a few sizes, so that memory does not grow with the requests.
+ends; it computes what it would compute alone. One function, traced once, reads prompts and tokens,
+in any number of rows. But the processor's kernels are made for each shape, and kept: rows, prompts
+and the cache are padded to a few sizes, so that memory does not grow with the requests.
 
 Reference: [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) (iteration-level
 scheduling).
@@ -32,6 +32,7 @@ from kerasllm.generation.sampling import (
     uniform_numbers,
 )
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.serving.prefix_cache import Prefix, PrefixCache
 
 # Slots of the cache that are free after it was copied: it is copied once in so many tokens.
 _FREE_SLOTS = 64
@@ -76,10 +77,15 @@ class Decoding(Protocol):
         """Closes answers."""
 
 
-def decoding_for(generator: Generator) -> Decoding:
-    """Returns the fastest way to write several answers with a model."""
+def decoding_for(generator: Generator, prefix_bytes: int = 0) -> Decoding:
+    """Returns the fastest way to write several answers with a model.
+
+    Args:
+        generator: The model.
+        prefix_bytes: As for `TogetherDecoding`. Defaults to `0`.
+    """
     if isinstance(generator.decoder, ReadDecoder):
-        return TogetherDecoding(generator.decoder, packed=generator.keeps_weights)
+        return TogetherDecoding(generator.decoder, generator.keeps_weights, prefix_bytes)
     return InTurnDecoding(generator)
 
 
@@ -125,7 +131,8 @@ class _Row:
         asked: What was asked for.
         uniform: float32, the random number of each of its tokens; the last is for any more.
         tokens: How many it has.
-        last: The last of them.
+        text: Token ids of the prompt and the answer, but for the last.
+        last: The last token of the answer.
         position: Where that stands in the text.
         numbers: float32 `[5]`: see `numbers_of`; with a temperature of 0 it is greedy.
         seen: bool `[vocabulary]`, the tokens of its text, where there is a repetition penalty.
@@ -134,6 +141,7 @@ class _Row:
     asked: Asked
     uniform: np.ndarray
     tokens: int
+    text: list[int]
     last: int
     position: int
     numbers: np.ndarray
@@ -144,24 +152,25 @@ class TogetherDecoding:
     """Answers that are computed in one batch.
 
     Args:
-        decoder: What computes logits.
+        decoder: What computes logits. Weights that change afterwards are not seen.
         packed: Whether the matrices are kept as the processor's kernels read them: as much memory
-            again, and weights that change are not seen. Defaults to `False`.
+            again. Defaults to `False`.
+        prefix_bytes: The memory for texts that prompts may begin with; see `PrefixCache`. Defaults
+            to `0`: every prompt is read from its first token on.
     """
 
-    def __init__(self, decoder: ReadDecoder, packed: bool = False):
+    def __init__(self, decoder: ReadDecoder, packed: bool = False, prefix_bytes: int = 0):
         self._decoder = decoder
         self._packed = packed
+        self._prefixes = PrefixCache(prefix_bytes)
         self._rows: list[_Row] = []
         self._cache = None
-        weights = tf.nest.map_structure(_spec, decoder.weights)
         self._vocabulary = decoder.weights["head"].shape[0]
+        layers, _, heads, _, size = decoder.new_cache(1, 1).shape
+        cache = tf.TensorSpec([layers, None, heads, None, size], decoder.new_cache(1, 1).dtype)
+        tokens, integers = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
         choice = (tf.TensorSpec([None, 6], tf.float32), tf.TensorSpec([None, None], tf.bool))
-        prompts, integers = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-        self._read = _traced(self._read_prompts, weights, prompts, integers, choice)
-        made = self._read.get_concrete_function().structured_outputs[1]
-        cache = tf.nest.map_structure(_spec, made)
-        self._advance = _traced(self._read_tokens, weights, cache, integers, integers, choice)
+        self._extend = _traced(self._read_tokens, cache, tokens, integers, integers, choice)
         self._fit = _traced(_fitted, cache, integers, tf.TensorSpec([], tf.int32))
         self._join = _traced(_joined, cache, cache)
 
@@ -169,7 +178,7 @@ class TogetherDecoding:
         """See `Decoding.at_once`."""
         longest = 0
         for count, prompt in enumerate(prompts, start=1):
-            longest = max(longest, _width(len(prompt)))
+            longest = max(longest, _width(len(prompt) - _known(self._prefixes.longest(prompt))))
             if count > 1 and size_holding(count) * longest > _PROMPT_TOKENS:
                 return count - 1
         return len(prompts)
@@ -178,15 +187,17 @@ class TogetherDecoding:
         """See `Decoding.add`."""
         new = [_opened(one, self._vocabulary) for one in asked]
         padded = _padded(new)
-        lengths = [len(row.asked.prompt) for row in padded]
-        # The padding of a prompt follows it, where it is not seen, and is overwritten.
-        prompts = np.zeros((len(padded), _width(max(lengths))), np.int32)
-        for prompt, row in zip(prompts, padded):
-            prompt[: len(row.asked.prompt)] = row.asked.prompt
-        token, cache = self._read(
-            self._decoder.weights,
+        prefixes = _padded([self._prefixes.longest(one.prompt) for one in asked])
+        starts = [_known(prefix) for prefix in prefixes]
+        unread = [row.asked.prompt[start:] for row, start in zip(padded, starts, strict=True)]
+        prompts = np.zeros((len(padded), _width(max(map(len, unread)))), np.int32)
+        for place, tokens in zip(prompts, unread, strict=True):
+            place[: len(tokens)] = tokens
+        token, cache = self._extend(
+            self._cache_after(prefixes, size_holding(max(starts) + prompts.shape[1], _SHORTEST)),
             tf.constant(prompts),
-            tf.constant(lengths, tf.int32),
+            _numbers(starts),
+            _numbers(map(len, unread)),
             _choice(padded),
         )
         old, self._rows = self._rows, self._rows + new
@@ -205,11 +216,11 @@ class TogetherDecoding:
         if max(row.position for row in self._rows) >= self._slots:
             self._keep(range(len(self._rows)))
         rows = _padded(self._rows)
-        token, self._cache = self._advance(
-            self._decoder.weights,
+        token, self._cache = self._extend(
             self._cache,
-            _numbers([row.last for row in rows]),
+            tf.constant([[row.last] for row in rows]),
             _numbers([row.position for row in rows]),
+            tf.ones(len(rows), tf.int32),
             _choice(rows),
         )
         return _took(self._rows, token)
@@ -219,6 +230,8 @@ class TogetherDecoding:
         kept = [number for number, row in enumerate(self._rows) if row.asked.key not in keys]
         if len(kept) == len(self._rows):
             return
+        for number in set(range(len(self._rows))) - set(kept):
+            self._keep_prefix(number)
         self._rows = [self._rows[number] for number in kept]
         if kept:
             self._keep(kept)
@@ -227,30 +240,45 @@ class TogetherDecoding:
 
     @property
     def _slots(self) -> int:
-        return self._cache[0][0].shape[2]
+        return self._cache.shape[3]
 
     def _keep(self, numbers: Sequence[int]) -> None:
         """Keeps some rows of the cache, with as many slots as they will need soon."""
         self._cache = self._fit(self._cache, _numbers(_padded(numbers)), self._slots_wanted())
 
+    def _keep_prefix(self, number: int) -> None:
+        """Keeps the text of a row that ends."""
+        text = self._rows[number].text
+        slots = size_holding(len(text), _SHORTEST, steps=4)
+        self._prefixes.keep(text, lambda: self._fit(self._cache, _numbers([number]), slots))
+
+    def _cache_after(self, prefixes: Sequence[Prefix | None], slots: int) -> tf.Tensor:
+        """Returns the cache of rows with what is known of them."""
+        if not any(prefixes):
+            return self._decoder.new_cache(len(prefixes), slots)
+        rows = [
+            self._decoder.new_cache(1, slots)
+            if prefix is None
+            else self._fit(prefix.cache, _numbers([0]), slots)
+            for prefix in prefixes
+        ]
+        return tf.concat(rows, 1)
+
     def _slots_wanted(self) -> int:
         return size_holding(max(row.position for row in self._rows) + _FREE_SLOTS)
 
-    def _read_prompts(self, weights, token_ids, lengths, choice):
-        logits, cache = self._decoder.prefill(weights, token_ids, lengths, tf.shape(token_ids)[1])
-        return _chosen(logits, *choice), cache
-
-    def _read_tokens(self, weights, cache, tokens, positions, choice):
-        nothing = tf.zeros_like(positions)
-        logits, cache = self._decoder.step(
-            weights, cache, tokens, positions, 0, nothing, self._packed
-        )
+    def _read_tokens(self, cache, token_ids, starts, lengths, choice):
+        logits, cache = self._decoder.extend(cache, token_ids, starts, lengths, self._packed)
         return _chosen(logits, *choice), cache
 
 
 def _width(tokens: int) -> int:
     """Returns what prompts are padded to: to read padding takes as long as to read tokens."""
     return size_holding(tokens, _SHORTEST, steps=4)
+
+
+def _known(prefix: Prefix | None) -> int:
+    return prefix.tokens if prefix else 0
 
 
 def _padded(rows: Sequence, beside: int = 0) -> list:
@@ -274,13 +302,16 @@ def _opened(asked: Asked, vocabulary: int) -> _Row:
         seen = np.zeros(vocabulary, bool)
         seen[list(asked.prompt)] = True
     position = len(asked.prompt) - 1
-    return _Row(asked, np.append(uniform, np.float32(0)), 0, 0, position, numbers, seen)
+    text = list(asked.prompt)[:-1]
+    last = asked.prompt[-1]
+    return _Row(asked, np.append(uniform, np.float32(0)), 0, text, last, position, numbers, seen)
 
 
 def _took(rows: Sequence[_Row], tokens: tf.Tensor) -> dict[Hashable, list[int]]:
     """Gives each row its next token, and returns it."""
     # What comes after the rows is of padding.
     for row, token in zip(rows, tokens.numpy().tolist()):
+        row.text.append(row.last)
         row.tokens, row.last, row.position = row.tokens + 1, token, row.position + 1
         if row.seen is not None:
             row.seen[token] = True
@@ -326,21 +357,14 @@ def _chosen(logits, numbers, seen):
 
 def _fitted(cache, rows, slots):
     """Returns some rows of a cache with another number of slots."""
-
-    def fitted(each):
-        each = tf.gather(each, rows)[:, :, :slots]
-        return tf.pad(each, [[0, 0], [0, 0], [0, slots - tf.shape(each)[2]], [0, 0]])
-
-    return tf.nest.map_structure(fitted, cache)
+    cache = tf.gather(cache, rows, axis=1)[:, :, :, :slots]
+    return tf.pad(cache, [[0, 0], [0, 0], [0, 0], [0, slots - tf.shape(cache)[3]], [0, 0]])
 
 
 def _joined(first, second):
-    return tf.nest.map_structure(lambda a, b: tf.concat([a, b], 0), first, second)
+    return tf.concat([first, second], 1)
 
 
 def _traced(function, *signature):
     return tf.function(function, input_signature=signature, autograph=False)
 
-
-def _spec(tensor) -> tf.TensorSpec:
-    return tf.TensorSpec(tensor.shape, tensor.dtype)

@@ -98,6 +98,7 @@ class Writer(ModelThread):
         metrics: What is computed is counted there.
         most_answers: The most answers that are written together. `None`: 32.
         most_waiting: The most requests that wait.
+        prefix_bytes: The memory for texts that prompts may begin with. Defaults to `0`: none.
     """
 
     def __init__(
@@ -107,10 +108,11 @@ class Writer(ModelThread):
         *,
         most_answers: int | None,
         most_waiting: int,
+        prefix_bytes: int = 0,
     ):
         super().__init__(most_waiting)
         self._generator = generator
-        self._decoding = decoding_for(generator.generator)
+        self._decoding = decoding_for(generator.generator, prefix_bytes)
         self._metrics = metrics
         self._most_answers = most_answers or _ANSWERS
         self._open: list[Answer] = []

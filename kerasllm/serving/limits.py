@@ -20,9 +20,11 @@ class Limits:
         tokens: The most tokens of an answer. Defaults to `1024`.
         length: The most tokens of prompt and answer together, where the model reads more. Defaults
             to `2048`.
+        prefix_cache: The most bytes of keys and values that are kept for prompts that begin as
+            texts before; `0`: none. Defaults to `128_000_000`.
 
     Raises:
-        CommandError: If one is not above 0.
+        CommandError: If one is not above 0, but for the last.
     """
 
     body: int = 1_000_000
@@ -31,11 +33,12 @@ class Limits:
     queue: int = 256
     tokens: int = 1024
     length: int = 2048
+    prefix_cache: int = 128_000_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and value < 1:
+            if value is not None and value < 1 and field.name != "prefix_cache":
                 raise CommandError(
                     f"The limit must be 1 or more. Received: {value}", where=f"--max-{field.name}"
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -46,11 +46,16 @@ if TYPE_CHECKING:
     from kerasllm.data.multiple_choice import Question
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.sequences import Sequences
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.causal_lm import CausalLM
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
 # A preset may read far more, at a cost that grows with the square of it.
 _LONGEST_WINDOW = 1024
+# Tokens of a row that are kept as its text.
+_BEGINNING = 100
 # Likely words, but not the same ones each time, as the most likely are.
 _SAMPLE_TEMPERATURE, _SAMPLE_TOP_P = 0.8, 0.95
 # What each option of `evaluate` is for, where it is not for all data.
@@ -466,6 +471,13 @@ class CausalLanguageModelling(Task):
             return Evaluation(metrics | rows.facts, scores, rows=_of_texts(sequences, scores))
         return Evaluation(metrics, scores)
 
+    def explained_outputs(
+        self, model: CausalLM, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.next_token import explained_next_tokens
+
+        return explained_next_tokens(model, inputs, target)
+
     def open(
         self,
         folder: str | Path,
@@ -551,6 +563,19 @@ class CausalLanguageModelling(Task):
         size = f"{held / 1e6:,.1f} MB in place of {base.bytes / 1e6:,.1f} MB"
         what = f"{base.parameters:,} parameters in {size}: the kernels of its layers in {bits} bits"
         return [("base", what)]
+
+    def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.scored_rows import scored_rows
+
+        rows = data.test
+        places = (rows.places(row)[0] for row in range(len(rows)))
+        texts = _beginnings(rows, data.tokenizer)
+        return scored_rows(places, rows.lengths, evaluation.outputs, texts)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.scored_rows import measure_scored
+
+        return measure_scored(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word
@@ -761,6 +786,18 @@ def _check_length(model: CausalLM, length: int | None) -> None:
             f"The model reads from 1 to {most or 'any number of'} tokens. Received: {length}",
             where="--max-length",
         )
+
+
+def _beginnings(sequences: Sequences, tokenizer) -> Iterator[str]:
+    """Yields how the first text of each row begins."""
+    import numpy as np
+
+    for first in sequences.first_pieces[:-1].tolist():
+        piece = sequences.pieces[first]
+        count = min(int(piece["count"]), _BEGINNING)
+        where = (np.array([int(number)]) for number in (piece["row"], piece["first"], count))
+        ids = sequences.store.slices(*where)
+        yield tokenizer.decode(ids, skip_special=False)
 
 
 def _of_texts(sequences: Sequences, scores) -> list[dict]:

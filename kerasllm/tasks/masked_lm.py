@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from kerasllm.data.masked_rows import MaskedRows
     from kerasllm.data.masked_texts import MaskedData as Loaded
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.masked_lm import MaskedLM
     from kerasllm.run import Run
 
@@ -460,6 +462,18 @@ class MaskedLanguageModelling(Task):
             f"{counted(int(rows.pieces['count'].sum()), 'token')}"
             for part, rows in data.parts.items()
         }
+
+    def outcomes(self, recipe: Any, data: Loaded, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.scored_rows import scored_rows, sentence_columns
+
+        rows, scores = data.test, evaluation.outputs
+        places = (rows.places(row)[0] for row in range(len(rows)))
+        return scored_rows(places, rows.lengths, scores, more=sentence_columns(scores))
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.scored_rows import measure_masked
+
+        return measure_masked(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

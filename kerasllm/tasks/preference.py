@@ -36,6 +36,8 @@ from kerasllm.tasks.task import DataFacts, Evaluation, Headline
 if TYPE_CHECKING:
     from kerasllm.data.language_models import LanguageModelData
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.preference_lm import PreferenceLM
 
 
@@ -277,6 +279,30 @@ class PreferenceTuning(CausalLanguageModelling):
 
         found = log_probabilities(model, rows, buckets=buckets)
         return Evaluation(preference_report(model.item_loss, rows.reference, found), found)
+
+    def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
+        import numpy as np
+
+        from kerasllm.evaluation.outcomes import Outcomes
+        from kerasllm.evaluation.scored_rows import place_columns
+        from kerasllm.training.preference_loss import rewards
+
+        pairs, found = data.test, evaluation.outputs
+        loss = self.loss(recipe, data)
+        each = {"loss": loss.call(pairs.reference, found)}
+        each |= rewards(pairs.reference, found, loss.beta)
+        columns = {name: np.asarray(values, np.float32) for name, values in each.items()}
+        places = (pairs.places(pair)[0] for pair in range(len(pairs)))
+        columns["error"] = (columns["accuracy"] < 1).astype(np.uint8)
+        columns = {**place_columns(places), "tokens": pairs.lengths, **columns}
+        return Outcomes(columns, noun="pair", error="share of pairs ranked wrong")
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.scored_rows import means_of
+
+        # Without the module of the loss, which imports Keras.
+        rewards = ("accuracy", "margin", "chosen_reward", "rejected_reward")
+        return means_of(outcomes, ("loss", *rewards))
 
     def contents(self, data: LanguageModelData) -> dict[str, str]:
         return {part: counted(len(pairs), "pair") for part, pairs in data.parts.items()}

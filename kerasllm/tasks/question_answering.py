@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     from kerasllm.data.question_windows import QuestionWindows
     from kerasllm.data.questions import QuestionData as Loaded
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.answer_model import AnswerModel
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
 # Mistakes that are shown.
@@ -182,6 +185,11 @@ class QuestionAnswering(Task):
     )
     writes_document = True
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     formats = ("saved_model", "transformers", "litert", "onnx")
 
     def load(
@@ -386,6 +394,13 @@ class QuestionAnswering(Task):
         n_best = options and options.n_best
         return answer_stream(model, inputs, n_best=n_best or N_BEST, chunk=chunk)
 
+    def explained_outputs(
+        self, model: AnswerModel, inputs: Iterable[tuple[str, str]], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.answers import explained_answers
+
+        return explained_answers(model, inputs, target)
+
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
 
@@ -469,6 +484,16 @@ class QuestionAnswering(Task):
         from kerasllm.evaluation.answered_questions import mistakes_in
 
         return mistakes_in(data.test, evaluation, _MISTAKES)
+
+    def outcomes(self, recipe: AnsweringRecipe, data: Loaded, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.answered_rows import answered_rows
+
+        return answered_rows(data.test, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.answered_rows import measure_answered
+
+        return measure_answered(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

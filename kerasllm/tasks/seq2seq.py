@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.seq2seq import Seq2SeqData as Loaded
     from kerasllm.data.seq2seq_rows import Seq2SeqRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
     from kerasllm.models.seq2seq_lm import Seq2SeqLM
     from kerasllm.run import Run
 
@@ -311,6 +313,8 @@ class Seq2Seq(Task):
     # Products with the vocabulary want all cores for one operation.
     sliced = False
     formats = ("saved_model", "transformers")
+    # What calibrates needs layers that follow one another.
+    compressions = ("int8", "int4")
 
     def load(
         self, recipe: Seq2SeqRecipe, notify: Callable[[str], None] | None = None
@@ -509,8 +513,13 @@ class Seq2Seq(Task):
         return Seq2SeqLM.from_preset(folder, precision=precision, dropout=0.0)
 
     def save(self, recipe: Seq2SeqRecipe, model: Seq2SeqLM, run: Run) -> None:
+        from kerasllm.models.adapters.encoder_decoder_adapter import can_be_saved, save_adapter
         from kerasllm.run import whole_folder
 
+        if model.has_adapters and can_be_saved(model.backbone):
+            with whole_folder(run.adapter) as folder:
+                save_adapter(model.backbone, folder, base_name=recipe.model.preset)
+        # Adapters are merged in it.
         with whole_folder(run.model) as folder:
             model.save_to_preset(folder)
 
@@ -540,6 +549,16 @@ class Seq2Seq(Task):
         )
         facts.append(("tokenizer", data.tokenizer.description))
         return DataFacts(facts, [], told)
+
+    def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.written_rows import written_rows
+
+        return written_rows(data.test, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.written_rows import measure_written
+
+        return measure_written(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.errors import CommandError, DataError, RecipeError
 from kerasllm.plurals import counted
 from kerasllm.recipe.schema import WholeRecipe
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.run import Run
 
 ENTRY_POINTS = "kerasllm.tasks"
@@ -412,6 +415,9 @@ class Task(abc.ABC):
         compressions: The methods of `kerasllm compress` for its models. Defaults to none.
         formats: The formats of `kerasllm export` for its models, where the class can tell; see also
             `Head.formats`. Defaults to `None`: all.
+        search_space: What `kerasllm tune` varies unless it is told: the range of each key, as
+            `--space` takes it. The batch size is the user's choice, and not among them. Defaults
+            to the learning rate and the weight decay.
     """
 
     name: ClassVar[str]
@@ -431,6 +437,10 @@ class Task(abc.ABC):
     opens_presets: ClassVar[bool] = False
     compressions: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[tuple[str, ...] | None] = None
+    search_space: ClassVar[Mapping[str, str]] = {
+        "training.learning_rate": "around:5",
+        "training.weight_decay": "float:0:0.2",
+    }
 
     # Data and training
 
@@ -687,6 +697,31 @@ class Task(abc.ABC):
         """Returns a prediction as a line for the terminal, its fields separated by tabs."""
         return "\t".join(str(value) for value in self.flat(prediction).values())
 
+    def explained_outputs(
+        self, model: keras.Model, inputs: Iterable[Any], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        """Yields what `kerasllm explain` explains of inputs: a number that the model computes.
+
+        `kerasllm.models.explained` has some to use.
+
+        Args:
+            model: The model, in float32.
+            inputs: Texts, or tuples of texts, as `predict` takes them.
+            target: The name of what is explained, such as a label. Defaults to `None`: what the
+                model predicts.
+
+        Yields:
+            For each input one output or several, such as one for each span that is found.
+
+        Raises:
+            CommandError: If there is no such target; by default, as nothing can be explained.
+        """
+        others = [name for name in names() if explains(find(name))]
+        raise CommandError(
+            f"What a model of the task {self.name} computes cannot be explained",
+            fix=f"explain a run of one of the tasks {', '.join(others)}",
+        )
+
     # Files
 
     @abc.abstractmethod
@@ -747,6 +782,40 @@ class Task(abc.ABC):
             For each `text`, `expected`, `predicted` (both in words) and `where` (`file:line`).
         """
         return []
+
+    def outcomes(self, recipe: Any, data: TaskData, evaluation: Evaluation) -> Outcomes | None:
+        """Returns what became of each row of the test data, which a run keeps.
+
+        The report of a run and the comparison of runs are made of it.
+
+        Args:
+            recipe: The recipe.
+            data: The data of the run.
+            evaluation: What `evaluate` gave of the test data.
+
+        Returns:
+            The rows; `None`, the default, where nothing is kept of them.
+        """
+        return None
+
+    def measure(self, outcomes: Outcomes) -> Measure | None:
+        """Returns what measures rows of `outcomes` again, for intervals and tests.
+
+        Args:
+            outcomes: What `outcomes` returned, read from the file of a run.
+
+        Returns:
+            A function of float64 `[rows]`, how often each row counts, to metrics by name: with 1
+            for all, those of `evaluate`. `None`, the default, where metrics have no intervals.
+        """
+        return None
+
+    def balance(self, data: TaskData) -> Mapping[str, Mapping[str, int]]:
+        """Returns how often each class occurs in each part of the data, by part and name.
+
+        Nothing by default.
+        """
+        return {}
 
     @abc.abstractmethod
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
@@ -811,6 +880,11 @@ def find(name: str) -> Task:
     if name in _others():
         return _of_entry_point(name)
     raise unknown(name)
+
+
+def explains(task: Task) -> bool:
+    """Returns whether what the models of a task compute can be explained."""
+    return type(task).explained_outputs is not Task.explained_outputs
 
 
 def unknown(name: object, *, where: str | None = None, known: Sequence[str] = ()) -> RecipeError:

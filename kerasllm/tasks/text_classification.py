@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from kerasllm.data.classification import ClassificationData as Loaded
     from kerasllm.data.examples import Examples
     from kerasllm.data.report.rows import ReportRows
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.text_classifier import TextClassifier
     from kerasllm.run import Run
 
@@ -312,6 +315,11 @@ class TextClassification(Task):
     predict_options = ("text", "text_pair", "encoding", "delimiter", "abstain_below")
     older: ClassVar[Mapping[str, Any]] = {"model.pooling": "cls"}
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     # What early stopping may watch, by the problem.
     watched: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "single_label": ("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
@@ -622,6 +630,16 @@ class TextClassification(Task):
                 found["label"] = None
             yield found
 
+    def explained_outputs(
+        self,
+        model: TextClassifier,
+        inputs: Iterable[str | tuple[str, str]],
+        target: str | None = None,
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.classes import explained_classes
+
+        return explained_classes(model, inputs, target)
+
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         chances = prediction.get("probabilities", {})
         found = {name: each for name, each in prediction.items() if name != "probabilities"}
@@ -763,6 +781,28 @@ class TextClassification(Task):
                 shown, expected, predicted, rows.rows[worst], strict=True
             )
         ]
+
+    def outcomes(
+        self, recipe: ClassificationRecipe, data: Loaded, evaluation: Evaluation
+    ) -> Outcomes:
+        from kerasllm.evaluation.classified_rows import classified_rows
+
+        names, problem = tuple(data.labels.names), data.problem.kind
+        return classified_rows(data.test, data.sources["test"], names, problem, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.classified_rows import measure_classified
+
+        return measure_classified(outcomes)
+
+    def balance(self, data: Loaded) -> Mapping[str, Mapping[str, int]]:
+        if data.problem.kind == "regression":
+            return {}
+        counts = {part: _counts(rows, len(data.labels)) for part, rows in data.parts.items()}
+        return {
+            part: dict(zip(data.labels.names, each.tolist(), strict=True))
+            for part, each in counts.items()
+        }
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.models.classifier_outputs import reads_pairs

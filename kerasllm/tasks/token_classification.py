@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from kerasllm.data.report.rows import ReportRows
     from kerasllm.data.tagged_windows import TaggedWindows
     from kerasllm.data.tagging import TaggingData as Loaded
+    from kerasllm.evaluation.outcomes import Outcomes
+    from kerasllm.evaluation.resampling import Measure
+    from kerasllm.models.explained.output import ExplainedOutput
     from kerasllm.models.token_classifier import TokenClassifier
     from kerasllm.run import Run
 
@@ -191,6 +194,11 @@ class TokenClassification(Task):
     evaluate_options = ("text", "label", "encoding", "output")
     predict_options = ("text", "encoding", "delimiter")
     compressions = ("int8", "int4", "gptq", "awq", "prune", "distill")
+    search_space: ClassVar[Mapping[str, str]] = {
+        **Task.search_space,
+        "training.epochs": "int:1:5",
+        "training.warmup": "float:0:0.3",
+    }
     formats = ("saved_model", "transformers", "litert", "onnx")
     text_suffixes = (".conll",)
     # What early stopping may watch only where tags are of entities.
@@ -356,6 +364,13 @@ class TokenClassification(Task):
 
         return tag_stream(model, inputs, chunk=chunk)
 
+    def explained_outputs(
+        self, model: TokenClassifier, inputs: Iterable[str], target: str | None = None
+    ) -> Iterator[ExplainedOutput]:
+        from kerasllm.models.explained.spans import explained_spans
+
+        return explained_spans(model, inputs, target)
+
     def columns(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         import pyarrow as pa
 
@@ -474,6 +489,21 @@ class TokenClassification(Task):
         from kerasllm.evaluation.tagged_words import mistakes_in
 
         return mistakes_in(data.test, evaluation, data.tags, _MISTAKES)
+
+    def outcomes(self, recipe: TaggingRecipe, data: Loaded, evaluation: Evaluation) -> Outcomes:
+        from kerasllm.evaluation.tagged_rows import tagged_rows
+
+        return tagged_rows(data.test, data.tags, evaluation)
+
+    def measure(self, outcomes: Outcomes) -> Measure:
+        from kerasllm.evaluation.tagged_rows import measure_tagged
+
+        return measure_tagged(outcomes)
+
+    def balance(self, data: Loaded) -> Mapping[str, Mapping[str, int]]:
+        from kerasllm.evaluation.tagged_rows import counts_of
+
+        return {part: counts_of(rows, data.tags) for part, rows in data.parts.items()}
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

@@ -31,7 +31,7 @@ def resolve_precision(precision: str) -> str:
         if min(capabilities) >= (8, 0):
             return "mixed_bfloat16"
         return "mixed_float16" if min(capabilities) >= (7, 0) else "float32"
-    return "mixed_bfloat16" if cpu_flags() & _BFLOAT16_FLAGS else "float32"
+    return "mixed_bfloat16" if computes_bfloat16() else "float32"
 
 
 def resolve_policy(precision: str | None) -> str:
@@ -61,6 +61,11 @@ def resolve_xla(xla: str | bool) -> bool:
 def only_cpus() -> bool:
     """Returns whether TensorFlow sees neither a GPU nor a TPU."""
     return not (tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+def computes_bfloat16() -> bool:
+    """Returns whether the processor multiplies matrices in bfloat16."""
+    return bool(cpu_flags() & _BFLOAT16_FLAGS)
 
 
 def cpu_flags() -> set[str]:

@@ -88,6 +88,34 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+@keras.saving.register_keras_serializable(package="kerasllm")
+class RangeTest(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises from a low learning rate to a high one, by the same factor each step.
+
+    The range test of Smith (2017, https://arxiv.org/abs/1506.01186).
+
+    Args:
+        low: The rate of the first step.
+        high: The rate of the last step.
+        steps: All steps.
+
+    Example:
+
+    >>> [round(float(RangeTest(1e-4, 1e-2, 3)(step)), 6) for step in range(3)]
+    [0.0001, 0.001, 0.01]
+    """
+
+    def __init__(self, low: float, high: float, steps: int):
+        self.low, self.high, self.steps = low, high, steps
+
+    def __call__(self, step):
+        progress = ops.cast(step, "float32") / float(max(self.steps - 1, 1))
+        return self.low * ops.exp(math.log(self.high / self.low) * progress)
+
+    def get_config(self):
+        return {"low": self.low, "high": self.high, "steps": self.steps}
+
+
 def warmup_steps(warmup: float, steps: int) -> int:
     """Returns the steps of a warm-up given as a share of all steps (below 1) or as a number."""
     return min(steps, round(warmup * steps) if warmup < 1 else int(warmup))

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from kerasllm.export.source import Source
+    from kerasllm.recipe import WholeRecipe
+    from kerasllm.tasks.task import Task
     from kerasllm.workflows.report import Report
 
 DEFAULT_FORMAT = next(iter(formats.FORMATS))
@@ -237,7 +239,7 @@ def _open(
     request: Request, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Source:
     """Loads the model in float32, and the rows that it is compared on."""
-    from kerasllm.export.card_facts import facts_of_preset, facts_of_run
+    from kerasllm.export.card_facts import facts_of_preset
     from kerasllm.export.sample_texts import sample_rows
     from kerasllm.export.source import Source
 
@@ -256,8 +258,23 @@ def _open(
         max_length=model.max_length or recipe.data.max_length,
         rows=rows,
         rows_from=rows_from,
-        facts=facts_of_run(run, recipe) if run else facts_of_preset(str(trained.source)),
+        facts=_facts(run, recipe, task) if run else facts_of_preset(str(trained.source)),
     )
+
+
+def _facts(run: Run, recipe: WholeRecipe, task: Task) -> dict:
+    """Returns what the card tells of a run, with the intervals of its report."""
+    from kerasllm.evaluation.outcomes import read_outcomes
+    from kerasllm.export.card_facts import facts_of_run
+    from kerasllm.reports.run_facts import intervals_of
+
+    facts, intervals = facts_of_run(run, recipe), None
+    if run.predictions.is_file() and facts["metrics"].get("test"):
+        # A damaged file of predictions takes intervals from the card, and nothing from the export.
+        with suppress(RunError):
+            outcomes = read_outcomes(run.predictions)
+            intervals = intervals_of(task, outcomes, facts["metrics"]["test"])
+    return {**facts, "intervals": intervals}
 
 
 def _refuse_encoder(preset: str) -> None:

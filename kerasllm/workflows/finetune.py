@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.signing import trust
+from kerasllm.tracking.listener import Tracking
+from kerasllm.tracking.tracker import refuse_missing
 from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
@@ -28,8 +31,9 @@ from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
 from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
+from kerasllm.training.samples_log import SamplesLog
 from kerasllm.workflows import finetune_summary as summary
-from kerasllm.workflows import remote_run
+from kerasllm.workflows import kept_rows, remote_run
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
@@ -106,6 +110,7 @@ def finetune(
     # Before anything else: threads, and some strategies, must come before TensorFlow's first
     # operation.
     too_late = prepare_process_for(recipe, computed)
+    refuse_missing(recipe.training.trackers)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
@@ -152,6 +157,10 @@ def finetune(
             ended = held.enter_context(audited(run, job, command, checkpoint))
             if mirror:
                 mirror.finish()
+        listeners: list[Listener] = []
+        if chief:
+            tracking = Tracking(run, recipe.training.trackers, report.line)
+            listeners.append(held.enter_context(tracking))
         place = mirror.address if mirror else run and run.path
         report.heading(f"Training into {place}" if run else "Training")
         if job.needs_reference:
@@ -159,7 +168,9 @@ def finetune(
             with report.busy("computing the reference"):
                 job.prepare_reference()
         ready = time.perf_counter()
-        metrics, timing = _train(job, run, checkpoint, profile, report, mirror, chief)
+        metrics, timing = _train(
+            job, run, checkpoint, profile, report, mirror, chief, listeners
+        )
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
@@ -183,6 +194,7 @@ def finetune(
             if chief:
                 for name, figure in job.task.figures(found).items():
                     figure.savefig(run.path / f"{name}.png", format="png")
+                kept_rows.keep(job, run, found, report)
             timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None
@@ -190,6 +202,10 @@ def finetune(
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
+        kept_rows.write_report(run, report)
+        if trackers := recipe.training.trackers:
+            with report.busy(f"sending to {' and '.join(trackers)}"):
+                tracking.finish()
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()
@@ -219,6 +235,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
         "contents": job.task.contents(job.data),
+        **kept_rows.facts_of_data(job),
     }
     if switched_off := off_that_change_numbers():
         environment["switched_off"] = switched_off
@@ -267,6 +284,7 @@ def _train(
     report: Report,
     mirror: remote_run.RemoteRun | None,
     chief: bool,
+    listeners: Sequence[Listener],
 ) -> tuple[dict, dict]:
     """Trains the job's model, and writes the log, the checkpoints and the training curve.
 
@@ -281,7 +299,8 @@ def _train(
         log = MetricsLog(run.metrics_log, run.tensorboard, kept)
     with log, report.training(job.steps, done) as progress:
         first = _FirstStep()
-        observed = observe(job, report, [first, log, progress])
+        samples = SamplesLog(run.samples if chief else None, done)
+        observed = observe(job, report, [first, log, samples, progress, *listeners])
         callbacks = observed.callbacks
         if chief:
             # The other workers wait at the next step until the chief has written.

@@ -188,6 +188,7 @@ def show_results(
         [
             ("the model", str(run.model)),
             ("the curve", str(run.curve)),
+            *([("the report", str(run.report))] if run.report.is_file() else []),
             *job.task.next_steps(run),
             ("watch the curves", f"tensorboard --logdir {shell_word(run.tensorboard)}"),
         ]

@@ -307,8 +307,15 @@ def _is_alone(recipe: WholeRecipe) -> bool:
     return recipe.training.strategy in ("auto", "one_device") and read_tf_config() is None
 
 
-def compile_model(job: Job) -> None:
-    """Compiles the job's model with the optimizer, the schedule and the loss of its recipe."""
+def compile_model(
+    job: Job, schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
+) -> None:
+    """Compiles the job's model with the optimizer, the schedule and the loss of its recipe.
+
+    Args:
+        job: The job.
+        schedule: The learning rate of each step. Defaults to `None`: the recipe's.
+    """
     training = job.recipe.training
     variables = job.model.trainable_variables
     if training.l2:
@@ -318,7 +325,8 @@ def compile_model(job: Job) -> None:
     rates = None
     if training.layer_decay < 1:
         rates = layer_rates(layer_depths(job.model.task), training.layer_decay)
-    schedule = schedule_of(training, job.steps)
+    if schedule is None:
+        schedule = schedule_of(training, job.steps)
     optimizer = build_optimizer(
         training.optimizer,
         schedule,

@@ -84,7 +84,7 @@ def serve(
         KerasllmError: If the model cannot be opened, the certificate cannot be used, or the address
             cannot be taken.
     """
-    _need_the_extra()
+    need_the_extra()
     from kerasllm.serving.app import build_app
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.server import Server, address_of, bind
@@ -103,7 +103,9 @@ def serve(
         raise CommandError("Only models that write text take an adapter", where="--adapter")
     with bind(host, port) as taken:
         notify(f"loading {source}")
-        model, metrics = trained.open(adapter=adapter, progress=notify), Metrics()
+        writes = trained.task.generates
+        model = trained.open(adapter=adapter, progress=notify, writes=writes)
+        metrics = Metrics()
         api = trained.task.api(model, limits)
         endpoints, worker = endpoints_of(api, name, limits, metrics, notify)
         app = build_app(endpoints, worker, metrics, key, hosts=hosts, origins=origins)
@@ -154,14 +156,15 @@ def read_key(file: str | None) -> str | None:
     return key
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
+    """Raises a `CommandError` if what answers over HTTP is not installed."""
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise CommandError(
-            f"Serving needs {error.name}, which is not installed",
+            f"To answer over HTTP {error.name} is needed, which is not installed",
             fix='pip install "kerasllm[serve]"',
         ) from None
 
@@ -206,7 +209,13 @@ def endpoints_of(
     notify("warming up")
     most = {"most_waiting": limits.queue}
     if api.generator is not None:
-        writer = Writer(api.generator, metrics, most_answers=limits.batch, **most)
+        writer = Writer(
+            api.generator,
+            metrics,
+            most_answers=limits.batch,
+            prefix_bytes=limits.prefix_cache,
+            **most,
+        )
         writer.warm_up()
         return OpenAiApi(name, api.generator, writer, limits), writer
     api.warm_up()

@@ -85,6 +85,7 @@ class Trained:
         precision: str | None = None,
         adapter: str | Path | None = None,
         progress: Callable[[str], None] | None = None,
+        writes: bool = False,
     ) -> keras.Model:
         """Loads the model.
 
@@ -93,20 +94,25 @@ class Trained:
                 fastest here.
             adapter: A folder with a PEFT adapter to put on it. Defaults to `None`.
             progress: Called with a line of text before something slow. Defaults to `None`.
+            writes: Whether this process only writes text with it: TensorFlow's threads are set for
+                that. Defaults to `False`.
 
         Raises:
             KerasllmError: If it cannot be found or read.
         """
+        from kerasllm.generation.threads import cores_for_text
         from kerasllm.runtime.startup import prepare_process
         from kerasllm.training.precision import resolve_precision
 
-        if self.recipe:
-            # Of what TensorFlow was in use before nothing changes.
-            prepare_process(gpu_memory=self.recipe.training.gpu_memory_limit)
-        wanted = self.recipe.training.precision if self.recipe else "auto"
+        wanted = precision or (self.recipe.training.precision if self.recipe else "auto")
+        # Of what TensorFlow was in use before nothing changes.
+        prepare_process(
+            slices=cores_for_text(self.folder, wanted) if writes else 1,
+            gpu_memory=self.recipe.training.gpu_memory_limit if self.recipe else "growth",
+        )
         return self.task.open(
             self.folder,
-            precision=precision or resolve_precision(wanted),
+            precision=resolve_precision(wanted),
             adapter=adapter,
             progress=progress,
         )
@@ -127,7 +133,8 @@ class Trained:
         """
         from kerasllm.generation.text import TextGenerator
 
-        return TextGenerator(self.open(adapter=adapter), settings, batch_size=batch_size)
+        model = self.open(adapter=adapter, writes=True)
+        return TextGenerator(model, settings, batch_size=batch_size)
 
 
 class KeptOpen(Trained):
@@ -143,7 +150,9 @@ class KeptOpen(Trained):
         precision: str | None = None,
         adapter: str | Path | None = None,
         progress: Callable[[str], None] | None = None,
+        writes: bool = False,
     ) -> keras.Model:
+        # A user's process does other things as well: its threads stay as they are.
         if precision or adapter:
             return super().open(precision=precision, adapter=adapter, progress=progress)
         return self.model

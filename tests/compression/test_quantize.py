@@ -10,6 +10,7 @@ import pytest
 from kerasllm.compression.quantize import quantize
 from kerasllm.errors import RecipeError
 from kerasllm.models import TextClassifier, bert_classifier
+from kerasllm.models.encoder_decoder import open_encoder_decoder, save_encoder_decoder
 from kerasllm.recipe.compression import Quantization
 from tests.toy import save_toy_preset
 
@@ -96,3 +97,31 @@ def test_layers_that_share_weights_are_not_calibrated():
     with pytest.raises(RecipeError, match="AlbertBackbone") as caught:
         quantize(backbone, Quantization(method="gptq"), inputs())
     assert "int8 or int4" in caught.value.fix
+
+
+@pytest.mark.parametrize(("name", "method"), [("bart", "int4"), ("t5", "int8")])
+def test_an_encoder_decoder_of_keras_hub_is_quantized(name, method, tmp_path):
+    folder = Path(__file__).parents[1] / "reference" / "encoder_decoders" / name
+    model = open_encoder_decoder(folder)
+    expected = np.load(folder / "expected.npz")
+    given = {
+        f"{theirs}_{kind}": expected[f"{side}{ending}"]
+        for theirs, side in (("encoder", "source"), ("decoder", "target"))
+        for kind, ending in (("token_ids", ""), ("padding_mask", "_mask"))
+    }
+
+    def logits(model):
+        return np.asarray(model.logits(model.backbone(given)["decoder_sequence_output"]))
+
+    before = logits(model)
+    quantize(model.backbone, Quantization(method=method, group_size=8))
+    quantized = logits(model)
+    save_encoder_decoder(model, tmp_path)
+    again = open_encoder_decoder(tmp_path)
+    np.testing.assert_allclose(logits(again), quantized, atol=1e-4)
+    # T5's attention is not scaled, and exaggerates what a weight is off.
+    off = np.abs(quantized - before).mean() / np.abs(before).mean()
+    assert 0 < off < {"int8": 0.05, "int4": 0.5}[method]
+    assert {weight.dtype for weight in again.backbone.weights} == {"float32"}
+    alone = keras_hub.models.Seq2SeqLM.from_preset(str(tmp_path)).backbone
+    assert {weight.dtype for weight in alone.weights} & {"int8", "uint8"}

@@ -1,6 +1,7 @@
 """Answers that share a batch are those that each would get alone, whenever they come and go."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from kerasllm.serving.continuous_batching import (
     _opened,
     decoding_for,
 )
+from kerasllm.serving.prefix_cache import PrefixCache
 from tests.generation.models import VOCABULARY, prompts, tiny
 
 SETTINGS = [
@@ -143,15 +145,15 @@ def test_other_models_give_each_answer_a_token_in_turn():
 def test_whatever_is_asked_few_shapes_are_computed(monkeypatch):
     """Kernels are made for each shape, and kept: memory would grow with the requests."""
     decoding = decoding_for(Generator(tiny("gpt2")))
-    shapes: dict[str, set[tuple]] = {"_read": set(), "_advance": set()}
-    for name, seen in shapes.items():
-        function = getattr(decoding, name)
+    shapes = {"prompts": set(), "tokens": set()}
+    extend = decoding._extend
 
-        def seeing(weights, *given, function=function, seen=seen):
-            seen.add(tuple(tuple(each.shape) for each in tf.nest.flatten(given)))
-            return function(weights, *given)
+    def seeing(cache, token_ids, *given):
+        kind = "tokens" if token_ids.shape[1] == 1 else "prompts"
+        shapes[kind].add((tuple(cache.shape), tuple(token_ids.shape)))
+        return extend(cache, token_ids, *given)
 
-        monkeypatch.setattr(decoding, name, seeing)
+    monkeypatch.setattr(decoding, "_extend", seeing)
     random = np.random.default_rng(0)
     open_ones: dict[int, int] = {}
     for key in range(60):
@@ -167,8 +169,66 @@ def test_whatever_is_asked_few_shapes_are_computed(monkeypatch):
         decoding.remove([each for each, left in open_ones.items() if left <= 0])
         open_ones = {each: left for each, left in open_ones.items() if left > 0}
     # 1 to 3 prompts of up to 8, 16, 24 or 32 tokens; some sizes of a batch, in a cache or two.
-    assert len(shapes["_read"]) <= 12
-    assert len(shapes["_advance"]) <= 16
+    assert len(shapes["prompts"]) <= 12
+    assert len(shapes["tokens"]) <= 16
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mistral"])
+def test_a_prompt_that_begins_as_another_text_is_read_from_where_it_differs(family, monkeypatch):
+    generator = Generator(tiny(family))
+    decoding = decoding_for(generator, prefix_bytes=1_000_000)
+    read = []
+    extend = decoding._extend
+
+    def seeing(cache, token_ids, starts, lengths, choice):
+        read.append((starts.numpy().tolist(), lengths.numpy().tolist()))
+        return extend(cache, token_ids, starts, lengths, choice)
+
+    monkeypatch.setattr(decoding, "_extend", seeing)
+    how = GenerationSettings(max_new_tokens=6)
+    system, other = prompts((17, 15))
+    first, second = [*system, 9, 8], [*system, 30, 31, 32]
+
+    def written(*texts):
+        made = decoding.add([Asked(key, text, how) for key, text in enumerate(texts)])
+        for _ in range(how.max_new_tokens - 1):
+            made = {key: made[key] + new for key, new in decoding.step().items()}
+        decoding.remove(range(len(texts)))
+        assert list(made.values()) == [one.tokens for one in generator.generate(texts, how)]
+        return made[0]
+
+    answer = written(first)
+    assert read.pop(0) == ([0], [19])
+    # The next turn of that chat, the same system prompt, another text, and the very same prompt.
+    chat = [*first, *answer, 40, 41]
+    read.clear()
+    written(chat, second, other, first)
+    # Of an answer the last token was never read.
+    assert read[0] == ([24, 17, 0, 18], [3, 3, 15, 1])
+
+
+def test_the_memory_of_texts_that_are_kept_is_bounded():
+    texts = [[number] * 20 for number in range(6)]
+    one_row = tf.zeros([4, 1, 2, 24, 8])
+    kept = PrefixCache(3 * 4 * 1 * 2 * 24 * 8 * 4)
+    for text in texts:
+        kept.keep(text, lambda: one_row)
+        # Used each time, and so never forgotten.
+        assert kept.longest([0] * 12).tokens == 11
+    assert [kept.longest([*text, 7]) is not None for text in texts] == [
+        True, False, False, False, True, True
+    ]  # fmt: skip
+    # A part of what is there takes no place, and a whole takes that of its part.
+    kept.keep([5] * 12, lambda: pytest.fail("was kept already"))
+    kept.keep([5] * 24, lambda: one_row)
+    assert [kept.longest([*text, 7]) is not None for text in (texts[0], texts[4])] == [True, True]
+    assert kept.longest([5] * 30).tokens == 24
+    # Too short, too large, or nothing at all.
+    kept.keep([9] * 7, lambda: pytest.fail("is too short"))
+    assert kept.longest([9] * 9) is None
+    nothing = PrefixCache(0)
+    nothing.keep(texts[1], lambda: pytest.fail("keeps nothing"))
+    assert nothing.longest(texts[1]) is None
 
 
 def test_few_prompts_are_read_in_one_go_where_they_are_long():

@@ -20,6 +20,7 @@ from kerasllm.workflows.generate import Prompt, generate
 from kerasllm.workflows.predict import predict
 from kerasllm.workflows.report import Report
 from tests.conftest import toy_settings
+from tests.tasks.toys.seq2seq import new_model
 
 QUICK = ["training.epochs=1", "training.learning_rate=0.001", "training.precision=float32"]
 
@@ -103,6 +104,21 @@ def test_a_language_model_is_quantized_and_still_writes(toy_language_model, tmp_
     assert texts[0] == texts[1]
     with pytest.raises(RunError, match="by prune"):
         compressed(toy_language_model, tmp_path / "sparse", "compress_prune")
+
+
+def test_an_encoder_decoder_is_quantized_and_still_writes(tmp_path):
+    toy = new_model(tmp_path, None)
+    recipe = load(toy.recipe, [*toy.overrides, "training.precision=float32"])
+    trained = finetune(recipe, output=tmp_path / "run", report=Report.silent())
+    metrics = compressed(trained.path, tmp_path / "small", "compress_int8")
+    facts = metrics["compression"]
+    assert facts["metric"] == "bleu" and facts["within_limit"]
+    assert facts["after"]["bytes"] < facts["before"]["bytes"]
+    assert facts["after"]["quality"]["loss"] != facts["before"]["quality"]["loss"]
+    [row] = predict(tmp_path / "small", toy.inputs[:1])
+    assert row["output"] and row["finish_reason"] == "stop"
+    with pytest.raises(RunError, match="by gptq"):
+        compressed(trained.path, tmp_path / "calibrated", "compress_gptq")
 
 
 @pytest.mark.slow

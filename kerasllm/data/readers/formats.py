@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
@@ -24,9 +24,15 @@ from kerasllm.data.readers.dialects import detect_dialect
 from kerasllm.data.readers.encodings import is_utf8
 from kerasllm.data.readers.fasttext import PREFIX, fasttext_columns, fasttext_rows, is_fasttext
 from kerasllm.data.readers.faults import MISSING_KEY, Fault, Notes
+from kerasllm.data.readers.fields import fields_of, value_of
 from kerasllm.data.readers.json_files import json_records
 from kerasllm.data.readers.misnamed import refuse_rows_in_text
-from kerasllm.data.readers.parquet import parquet_class_labels, parquet_columns, parquet_rows
+from kerasllm.data.readers.parquet import (
+    parquet_class_labels,
+    parquet_columns,
+    parquet_fields,
+    parquet_rows,
+)
 from kerasllm.data.readers.partitions import with_partitions
 from kerasllm.data.readers.text_lines import TextLines, first_lines
 from kerasllm.errors import DataError
@@ -70,6 +76,8 @@ class Format:
         remarks: What a user should know of how the file is read. Defaults to `()`.
         class_labels: Takes a file and a column, and returns the names that the file has for the
             numbers in it, if any. Defaults to `None`: such files have no names.
+        fields: Takes a file, and returns the dotted names of what is in columns that hold objects
+            (`translation.en`), which `rows` takes as columns. Defaults to `None`: none hold any.
     """
 
     name: str
@@ -78,6 +86,7 @@ class Format:
     first_lines: Callable[[DataFile, int], list[list[str]]] | None = None
     remarks: tuple[str, ...] = ()
     class_labels: Callable[[DataFile, str], ClassLabels | None] | None = None
+    fields: Callable[[DataFile], list[str]] | None = None
 
 
 def format_of(file: DataFile) -> Format:
@@ -121,6 +130,20 @@ def format_of(file: DataFile) -> Format:
     )
 
 
+def columns_of(form: Format, file: DataFile, wanted: Iterable[str]) -> list[str]:
+    """Returns the columns of a file, and its fields where one of them is wanted.
+
+    Args:
+        form: The format of the file, which has columns.
+        file: The file.
+        wanted: The names of the columns that will be read.
+    """
+    names = form.columns(file)
+    if form.fields is not None and any("." in name and name not in names for name in wanted):
+        names = [*names, *(name for name in form.fields(file) if name not in names)]
+    return names
+
+
 def _begins_with_label(file: DataFile) -> bool:
     """Whether a file of another suffix is one of fastText's, which its tutorials call `.train`."""
     with file.open_unpacked() as stream:
@@ -161,6 +184,14 @@ def _json_columns(file: DataFile) -> list[str]:
     return list(columns)
 
 
+def _json_fields(file: DataFile) -> list[str]:
+    found: dict[str, None] = {}
+    for _, record, _ in itertools.islice(json_records(file), _ROWS_FOR_COLUMNS):
+        if len(found) < _MOST_COLUMNS:
+            found.update(dict.fromkeys(fields_of(record or {})))
+    return list(found)
+
+
 def _of_python(file: DataFile) -> str:
     """What converts a file whose lines are objects as Python shows them."""
     first = next((line for line in first_lines(file, _ROWS_FOR_COLUMNS) if line.strip()), "")
@@ -179,12 +210,13 @@ def _json_rows(
     file: DataFile, columns: Columns, notes: Notes | None = None
 ) -> Iterator[Row]:
     keys = (*columns.texts, *columns.labels)
+    read = value_of if any("." in key for key in keys) else dict.__getitem__
     for line, record, problem in json_records(file):
         if problem is not None:
             yield line, (), problem
             continue
         try:
-            yield line, [record[key] for key in keys], None
+            yield line, [read(record, key) for key in keys], None
         except KeyError as error:
             there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
             what = f"no key '{error.args[0]}' (keys there: {there})"
@@ -214,13 +246,17 @@ TABLES = (".csv", ".tsv")
 
 _CLASS_FOLDER = Format("class folder", class_folder_columns, class_folder_rows)
 _FASTTEXT = Format("fasttext", fasttext_columns, fasttext_rows)
-_JSONL = Format("jsonl", _json_columns, _json_rows)
+_JSONL = Format("jsonl", _json_columns, _json_rows, fields=_json_fields)
 FORMATS = {
     ".jsonl": _JSONL,
     ".ndjson": _JSONL,
-    ".json": Format("json", _json_columns, _json_rows),
+    ".json": Format("json", _json_columns, _json_rows, fields=_json_fields),
     ".parquet": Format(
-        "parquet", parquet_columns, _parquet_rows, class_labels=parquet_class_labels
+        "parquet",
+        parquet_columns,
+        _parquet_rows,
+        class_labels=parquet_class_labels,
+        fields=parquet_fields,
     ),
     ".txt": Format("txt", None, _txt_rows),
 }

@@ -17,7 +17,7 @@ from kerasllm.data.readers.columns import (
     find_column,
 )
 from kerasllm.data.readers.data_file import DataFile
-from kerasllm.data.readers.formats import Columns, Format
+from kerasllm.data.readers.formats import Columns, Format, columns_of
 from kerasllm.data.readers.headers import (
     LINES,
     are_texts,
@@ -117,7 +117,8 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
                 )
             columns.append(Columns((0,)))
             continue
-        names = form.columns(file)
+        known = (*layout.texts, *layout.labels) if layout else (name for _, name in wanted.named)
+        names = columns_of(form, file, known)
         if not names:
             columns.append(None)
         elif layout is None:

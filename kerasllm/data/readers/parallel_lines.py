@@ -176,12 +176,20 @@ class ParallelLines:
             yield number, *stripped, problem
 
     def _unequal(self, index: int, number: int, texts: tuple, rest: Iterator) -> DataError:
-        longer = sum(1 for _ in rest) + number
+        longer, blank = number - 1, True
+        for one, other in itertools.chain([texts], rest):
+            longer += 1
+            blank = blank and not (other if one is None else one).strip()
         counts = [number - 1 if text is None else longer for text in texts]
         source, target = self._pairs[index]
+        fix = "give two files of which line n of the second is the target of line n of the first"
+        if blank:
+            ends = self._pairs[index][texts[0] is None].name
+            more = counted(longer - number + 1, "line")
+            fix = f"delete the last {more} of {ends}, where nothing stands"
         return DataError(
             f"The files do not belong together line by line: {source.name} has "
             f"{counted(counts[0], 'line')}, {target.name} has {counted(counts[1], 'line')}",
             where=f"{source.name}, {target.name}",
-            fix="give two files of which line n of the second is the target of line n of the first",
+            fix=fix,
         )

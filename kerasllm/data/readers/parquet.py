@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kerasllm.data.readers.class_labels import ClassLabels, class_names
 from kerasllm.data.readers.compression import MOST_TIMES
 from kerasllm.data.readers.data_file import BLOCK, DataFile
+from kerasllm.data.readers.fields import arrow_column, arrow_fields, arrow_type
 from kerasllm.data.readers.text_lines import describe_broken_byte, refuse_other_formats
 from kerasllm.errors import DataError
 
@@ -24,6 +25,12 @@ def parquet_columns(file: DataFile) -> list[str]:
     """The names of the columns; none if the file has no byte."""
     with _open(file) as parquet:
         return parquet.schema_arrow.names if parquet else []
+
+
+def parquet_fields(file: DataFile) -> list[str]:
+    """The dotted names of what is in columns that hold objects."""
+    with _open(file) as parquet:
+        return arrow_fields(parquet.schema_arrow) if parquet else []
 
 
 def parquet_class_labels(file: DataFile, column: str) -> ClassLabels | None:
@@ -69,7 +76,7 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
         _check_types(file, parquet.schema_arrow, columns)
         try:
             for batch in _batches(file, parquet, list(dict.fromkeys(names))):
-                found = [values_of(batch.column(name)) for name in names]
+                found = [values_of(arrow_column(batch, name)) for name in names]
                 for row, values in enumerate(zip(*found, strict=True), start=done + 1):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
                     if broken is None:
@@ -102,7 +109,8 @@ def parquet_batches(
         try:
             for batch in _batches(file, parquet):
                 found: list[Sequence | str] = [] if texts else [()] * batch.num_rows
-                for values in zip(*(values_of(batch.column(name)) for name in texts), strict=True):
+                columns_of_texts = [values_of(arrow_column(batch, name)) for name in texts]
+                for values in zip(*columns_of_texts, strict=True):
                     broken = next((one for one in values if type(one) is UnicodeDecodeError), None)
                     found.append(values if broken is None else describe_broken_byte(broken))
                 yield done + 1, batch, found
@@ -157,7 +165,7 @@ def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> 
         group, width, by_dictionary = metadata.row_group(number), 0.0, []
         for place in range(group.num_columns):
             column = group.column(place)
-            if columns is not None and column.path_in_schema.partition(".")[0] not in columns:
+            if columns is not None and not _is_of(column.path_in_schema, columns):
                 continue
             size, stored = column.total_uncompressed_size, column.total_compressed_size
             if size > _LARGEST_COLUMN and size > MOST_TIMES * stored:
@@ -176,6 +184,11 @@ def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> 
         width = max(width, _longest_value(file, number, by_dictionary), 1.0)
         rows = max(1, min(_BATCH, int(_BATCH_BYTES / width)))
         yield from parquet.iter_batches(rows, row_groups=[number], columns=columns)
+
+
+def _is_of(path: str, columns: list[str]) -> bool:
+    """Whether a place in the schema is one of some columns, or within one."""
+    return any(path == name or path.startswith(f"{name}.") for name in columns)
 
 
 def _longest_value(file: DataFile, group: int, paths: list[str]) -> int:
@@ -293,12 +306,14 @@ def _check_types(file: DataFile, schema: Any, columns: Columns) -> None:
     roles = [("text", name, is_text, "strings") for name in columns.texts]
     roles += [("label", name, is_label, expected_labels) for name in columns.labels]
     for role, name, fits, expected in roles:
-        kind = schema.field(name).type
+        kind = arrow_type(schema, name)
         if not fits(kind.value_type if types.is_dictionary(kind) else kind):
+            inner = [one for one in arrow_fields(schema) if one.startswith(f"{name}.")]
             raise DataError(
                 f"The {role} column '{name}' holds {kind}, where {expected} are expected",
                 where=file.name,
-                fix=f"name another column with --set data.{role}=NAME, or convert this one",
+                fix=f"name another column with --set data.{role}=NAME, or "
+                + (f"a field of this one: {', '.join(inner[:5])}" if inner else "convert this one"),
             )
 
 

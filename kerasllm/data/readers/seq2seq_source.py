@@ -127,18 +127,29 @@ def _columns(
     if source is not None and target is not None:
         return source, target
     table = next((file for file in files if not is_text(file)), files[0])
-    names = format_of(table).columns(table)
+    form = format_of(table)
+    names = form.columns(table)
     if not names:
         raise empty_file(table)
-    if looks_like_data(names) and table.suffix in TABLES and len(names) == 2:
+    fields = form.fields(table) if form.fields else []
+    # Columns that hold objects are no texts, and which of their fields is the source none tells.
+    names = [name for name in names if not any(one.startswith(f"{name}.") for one in fields)]
+    if table.suffix in TABLES and len(names) == 2 and looks_like_data(names):
         return source or "0", (target or "1") if with_target else None
-    found = _by_name(names, source, target) if with_target else _source_alone(names)
+    there = [*names, *fields]
+    if not with_target:
+        found = _source_alone(names) if names else None
+    else:
+        found = _by_name(names if source is target is None else there, source, target)
     if found is None:
         roles = ROLES if with_target else ROLES[:1]
         missing = [role for role, name in zip(roles, (source, target)) if name is None]
-        shown = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
-        settings = " ".join(f"--set data.{role}=NAME" for role in missing)
-        options = " ".join(f"{_OPTIONS[role]} NAME" for role in missing)
+        shown = ", ".join(map(repr, there[:20])) + (" ..." if len(there) > 20 else "")
+        # Two fields are the two languages of a translation.
+        both = fields if len(fields) == 2 and len(missing) == 2 else ("NAME", "NAME")
+        settings = " ".join(f"--set data.{role}={name}" for role, name in zip(missing, both))
+        settings += " or the other way round" if both is fields else ""
+        options = " ".join(f"{_OPTIONS[role]} {name}" for role, name in zip(missing, both))
         raise DataError(
             f"Which column holds the {' and which the '.join(missing)} is not clear",
             where=table.name,

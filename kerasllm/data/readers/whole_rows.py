@@ -14,6 +14,7 @@ from kerasllm.data.readers.class_folders import LABEL, TEXT
 from kerasllm.data.readers.column_types import ColumnTypes
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import Notes
+from kerasllm.data.readers.fields import value_of
 from kerasllm.data.readers.formats import Columns, Format
 from kerasllm.data.readers.parquet import parquet_batches, values_of
 from kerasllm.data.readers.partitions import partitioned_batch
@@ -265,12 +266,13 @@ class _FileRows:
             if problem is not None:
                 yield line, (), {}, problem
                 continue
-            missing = next((key for key in texts if key not in record), None)
-            if missing is not None:
+            try:
+                found = [value_of(record, key) for key in texts]
+            except KeyError as error:
                 there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
-                yield line, (), record, f"no key '{missing}' (keys there: {there})"
+                yield line, (), record, f"no key '{error.args[0]}' (keys there: {there})"
                 continue
-            yield line, [record[key] for key in texts], record, None
+            yield line, found, record, None
 
     def _parquet(self) -> Iterator:
         for first, batch, texts in parquet_batches(self._file, self._reading):

@@ -79,6 +79,7 @@ class PeftAdapter:
             pattern, or `None` where nothing says.
         ties_embeddings: Whether the output layer follows the embeddings if they trained.
         conversational: Whether it was tuned on conversations, if kerasllm wrote it.
+        task: What PEFT calls the kind of the base.
     """
 
     settings: LowRank
@@ -92,6 +93,7 @@ class PeftAdapter:
     expects: tuple[str, ...] | str | None = None
     ties_embeddings: bool = False
     conversational: bool = False
+    task: str = "CAUSAL_LM"
 
     def missing(self, modules: Iterable[str]) -> list[str]:
         """Returns those modules of a base that must have a pair, and have none."""
@@ -131,7 +133,7 @@ def write_adapter(adapter: PeftAdapter, folder: str | Path, modules: Iterable[st
     tensors |= {_PREFIX + name: value for name, value in adapter.whole.items()}
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": adapter.task,
         "base_model_name_or_path": adapter.hub_id or adapter.base_name,
         "revision": adapter.revision,
         "r": adapter.settings.rank,

@@ -84,6 +84,50 @@ def test_columns_are_found_among_others_or_named(tmp_path):
     assert "--set data.source=NAME --set data.target=NAME" in error.fix and "'x', 'y'" in error.fix
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_languages_in_an_object_are_named_by_their_path(tmp_path, suffix):
+    rows = [
+        {"id": str(number), "translation": {"de": target, "en": source}}
+        for number, (source, target) in enumerate(PAIRS)
+    ]
+    file = tmp_path / f"wmt.{suffix}"
+    if suffix == "parquet":
+        pa.parquet.write_table(pa.Table.from_pylist(rows), file)
+    elif suffix == "json":
+        file.write_text(json.dumps(rows))
+    else:
+        text_file(file, map(json.dumps, rows))
+    names = {"source": "translation.en", "target": "translation.de"}
+    assert read(open_source(str(file), "train", **names)) == PAIRS
+    [alone] = open_source(str(file), "test", source="translation.en", with_target=False).batches()
+    assert alone.texts == [source for source, _ in PAIRS]
+    error = refusal(str(file))
+    assert "Which column holds the source and which the target is not clear" in error.what
+    assert "data.source=translation.de --set data.target=translation.en or the other" in error.fix
+    assert "'id', 'translation.de', 'translation.en'" in error.fix
+    error = refusal(str(file), source="translation.en", target="translation.fr")
+    assert "There is no target column 'translation.fr'" in error.what
+    assert "translation.de" in error.fix or "translation.en" in error.fix
+
+
+def test_a_field_that_a_row_lacks_makes_it_bad(tmp_path):
+    rows = [{"translation": {"en": "A dog.", "de": "Ein Hund."}}, {"translation": {"en": "Two."}}]
+    file = text_file(tmp_path / "wmt.jsonl", map(json.dumps, rows))
+    names = {"source": "translation.en", "target": "translation.de"}
+    assert "no key 'translation.de'" in refusal(file, **names).where
+    source = open_source(file, "train", on_bad_row="skip", **names)
+    assert read(source) == [("A dog.", "Ein Hund.")]
+
+
+def test_a_column_whose_name_has_a_dot_wins_over_a_field(tmp_path):
+    rows = [{"a.b": "own", "a": {"b": "field", "c": "other"}}]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for file in (text_file(tmp_path / "a.jsonl", map(json.dumps, rows)), tmp_path / "a.parquet"):
+        assert read(open_source(str(file), "train", source="a.b", target="a.c")) == [
+            ("own", "other")
+        ]
+
+
 def test_a_column_that_is_not_there_is_refused_in_the_keys_of_these_data(tmp_path):
     file = write_csv(tmp_path / "a.csv", ("de", "en"), PAIRS)
     error = refusal(file, source="den", target="de")
@@ -140,6 +184,25 @@ def test_a_bad_line_takes_its_counterpart_with_it(both):
     assert read(source) == [PAIRS[0]]
     assert [place[:2] for place in source.bad_rows] == [(both[1], 2), (both[0], 3)]
     assert source.noted["skipped_reasons"] == {"empty text": 1, "broken bytes": 1}
+
+
+def test_blank_lines_at_the_end_of_one_file_are_named(both):
+    with open(both[1], "a", encoding="utf-8") as stream:
+        stream.write("\n\n")
+    error = refusal(both)
+    assert f"{both[0]} has 3 lines, {both[1]} has 5 lines" in error.what
+    assert f"delete the last 2 lines of {both[1]}" in error.fix
+
+
+def test_byte_order_marks_and_line_ends_of_windows_are_no_text(both):
+    with open(both[1], "wb") as stream:
+        lines = "".join(f"{target}\r\n" for _, target in PAIRS)
+        stream.write(b"\xef\xbb\xbf" + lines.encode())
+    assert read(open_source(both, "train")) == PAIRS
+    # A line feed alone ends a line: the two files stay in step.
+    separated = [(source, f"{target}\u2028\x0b{target}") for source, target in PAIRS]
+    text_file(both[1], [target for _, target in separated])
+    assert read(open_source(both, "train")) == separated
 
 
 def test_one_text_file_is_refused_with_what_is_missing(both):

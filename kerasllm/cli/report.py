@@ -1,0 +1,50 @@
+"""`kerasllm report`: show what a run was, how good its model is, and where it fails."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kerasllm.cli.run_argument import RUN
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=RUN)
+@click.option("--output", metavar="FILE", help="The file to write.  [default: RUN/report.html]")
+@click.option(
+    "--format",
+    type=click.Choice(["html", "md"]),
+    default="html",
+    show_default=True,
+    help="A page that opens offline, or a model card.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what is in it as one JSON object.")
+def report(run: str, output: str | None, format: str, as_json: bool) -> None:
+    """Write the report of a run.
+
+    \b
+    kerasllm report my_run
+    kerasllm report my_run --output somewhere/my_run.html
+    kerasllm report my_run --format md
+    kerasllm report my_run --json
+
+    What was trained on what, metrics with intervals, where the model fails, its most confident
+    mistakes, curves, and how to train it again. With --json alone no file is written.
+    """
+    from kerasllm.workflows.report_run import report_run
+
+    if as_json and output is None:
+        from kerasllm.reports.run_facts import facts_for_report
+
+        click.echo(json.dumps(facts_for_report(run), ensure_ascii=False))
+        return
+    path, facts = report_run(run, output, format=format)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        if best := facts["headline"]:
+            low_high = best["interval"]
+            between = f", 95% interval {low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""
+            click.echo(f"{best['name']} {best['value']:.4f} on the {best['part']} data{between}")
+        click.echo(f"the report is in {path}", err=True)

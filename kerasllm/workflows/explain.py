@@ -1,0 +1,194 @@
+"""Explain what a trained model predicts for texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kerasllm.errors import CommandError, JobError, KerasllmError
+from kerasllm.run import write_text
+from kerasllm.tasks.task import explains
+from kerasllm.workflows.trained import Trained, open_trained
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerasllm.explain import Explanation
+    from kerasllm.explain.global_words import MovingWords
+
+SAMPLE = 200
+"""Texts that a global view is made of, unless it is told."""
+
+
+class GlobalView(NamedTuple):
+    """The words that move each class most.
+
+    Attributes:
+        classes: For each class its words.
+        texts: How many texts were explained.
+        left_out: How many could not be.
+    """
+
+    classes: list[MovingWords]
+    texts: int
+    left_out: int
+
+
+def explain(
+    run: str | Path | Trained,
+    inputs: Iterable[Any],
+    *,
+    model: keras.Model | None = None,
+    **options: Any,
+) -> Iterator[Explanation]:
+    """Explains what a trained model predicts for texts.
+
+    The model is computed in float32, whatever it was trained in.
+
+    Args:
+        run: The run directory or the preset, or what `open_trained` gave.
+        inputs: Texts, or tuples of texts where a row has several.
+        model: The model of the run in float32. Defaults to `None`: it is opened.
+        **options: As `kerasllm.explain.explain_texts.explain_texts` takes them.
+
+    Yields:
+        The explanations, in the order of the inputs.
+
+    Raises:
+        KerasllmError: If the run is refused, or cannot be explained.
+
+    Example:
+
+    ```python
+    for found in explain("my_run", ["A film to remember."]):
+        print(found.predicted, found.strongest(3))
+    ```
+    """
+    trained = run if isinstance(run, Trained) else open_trained(run)
+    refuse_unless_explained(trained)
+    from kerasllm.explain.explain_texts import explain_texts
+
+    model = model or trained.open(precision="float32")
+    yield from explain_texts(model, inputs, task=trained.task, **options)
+
+
+def explain_globally(
+    run: str | Path | Trained,
+    inputs: Iterable[Any],
+    *,
+    limit: int = SAMPLE,
+    seed: int = 0,
+    notify: Callable[[str], None] | None = None,
+    **options: Any,
+) -> GlobalView:
+    """Finds the words that move each class most over many texts.
+
+    Each text is explained by the class that the model predicts for it. Texts whose scores do not
+    add up are left out and counted.
+
+    Args:
+        run: As for `explain`.
+        inputs: The texts.
+        limit: How many of them are explained, drawn at random. Defaults to `200`.
+        seed: Of what is drawn. Defaults to `0`.
+        notify: Called with how far it is. Defaults to `None`.
+        **options: As for `explain`.
+
+    Raises:
+        KerasllmError: If the run is refused, cannot be explained, or no text could be.
+    """
+    from kerasllm.explain.global_words import words_that_move
+
+    trained = run if isinstance(run, Trained) else open_trained(run)
+    refuse_unless_explained(trained)
+    kept = _drawn(inputs, limit, seed)
+    if not kept:
+        raise CommandError("There is no text to explain", fix="give a file with texts: --input")
+    from kerasllm.explain.explain_texts import explain_texts
+
+    model = trained.open(precision="float32")
+    found: list[Explanation] = []
+    left_out, last = 0, None
+    for number, text in enumerate(kept):
+        if notify and number % 10 == 0:
+            notify(f"explaining text {number:,} of {len(kept):,}")
+        try:
+            found += explain_texts(
+                model, [text], task=trained.task, **{"checks": False, "max_error": 0.05, **options}
+            )
+        except (CommandError, JobError) as error:
+            left_out, last = left_out + 1, error
+    if last and not found:
+        raise last
+    return GlobalView(words_that_move(found), len(kept) - left_out, left_out)
+
+
+def explain_mistakes(
+    run: str | Path | Trained,
+    *,
+    notify: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[Explanation]:
+    """Explains the most confident mistakes of a run on its test data, and adds them to its report.
+
+    Each is explained by what the model predicts. One that cannot be is left out.
+
+    Args:
+        run: The run directory, or what `open_run` gave.
+        notify: Called with how far it is. Defaults to `None`.
+        **options: As for `explain`.
+
+    Raises:
+        KerasllmError: If the run is refused, cannot be explained, or has no mistakes.
+    """
+    from kerasllm.reports.run_facts import facts_for_report
+    from kerasllm.workflows.report_run import report_run
+
+    trained = run if isinstance(run, Trained) else open_trained(run)
+    refuse_unless_explained(trained)
+    mistakes = facts_for_report(trained.run.path)["mistakes"] if trained.run else None
+    if not mistakes:
+        raise CommandError(
+            "The run knows of no mistakes on test data",
+            where=str(trained.source),
+            fix="train with --test FILE, or explain texts: kerasllm explain RUN TEXT",
+        )
+    from kerasllm.explain.explain_texts import explain_texts
+
+    model = trained.open(precision="float32")
+    found, pieces = [], {}
+    for number, one in enumerate(mistakes, start=1):
+        if notify:
+            notify(f"explaining mistake {number} of {len(mistakes)}")
+        try:
+            given = trained.task.input_of(trained, [one["text"]])
+            first = next(explain_texts(model, [given], task=trained.task, **options))
+        except KerasllmError:
+            continue
+        found.append(first)
+        pieces[f"{one['file']}:{one['line']}"] = first.pieces()
+    write_text(trained.run.explanations, json.dumps(pieces, ensure_ascii=False) + "\n")
+    report_run(trained.run.path)
+    return found
+
+
+def _drawn(inputs: Iterable[Any], limit: int, seed: int) -> list[Any]:
+    """Returns some inputs, drawn at random with equal chances, in memory for these alone."""
+    random, kept = np.random.default_rng(seed), []
+    for number, each in enumerate(inputs):
+        if len(kept) < limit:
+            kept.append(each)
+        elif (place := int(random.integers(number + 1))) < limit:
+            kept[place] = each
+    return kept
+
+
+def refuse_unless_explained(trained: Trained) -> None:
+    """Raises a `CommandError` if what the model computes cannot be explained."""
+    if not explains(trained.task):
+        # The contract's own refusal.
+        trained.task.explained_outputs(None, ())

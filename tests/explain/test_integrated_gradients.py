@@ -1,0 +1,58 @@
+"""Integrated gradients are those of captum on the model of transformers, and add up."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasllm.data.placed_tokens import SPECIAL, PlacedTokens
+from kerasllm.errors import JobError
+from kerasllm.explain.embedded_model import EmbeddedModel
+from kerasllm.explain.integrated_gradients import integrated_gradients
+from kerasllm.explain.path import Path as Line
+from kerasllm.models.decoder_forward import logits
+from kerasllm.models.explained.output import ExplainedOutput
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+EXPECTED = json.loads((REFERENCE / "explained.json").read_text(encoding="utf-8"))
+DECODERS = ("gpt2", "llama", "qwen2")
+
+
+def _graph(name):
+    if name in DECODERS:
+        from kerasllm.models import decoders
+
+        backbone = decoders.load_backbone(REFERENCE / "decoders" / name)
+        return backbone, lambda states: logits(backbone, states[:, -1])[:, 11]
+    from kerasllm.models.text_classifier import TextClassifier
+
+    model = TextClassifier.from_preset(REFERENCE / "classifiers" / name, precision="float32")
+    return model.task, lambda outputs: outputs[:, 1]
+
+
+def _line(graph, value, ids, baseline):
+    ids, baseline = np.array(ids, np.int32), np.array(baseline)
+    owners = np.where(ids == baseline, SPECIAL, 0).astype(np.int32)
+    tokens = PlacedTokens(("",), ids, np.zeros_like(ids), owners, np.zeros((len(ids), 2), int))
+    output = ExplainedOutput(tokens, graph, value, "one", "its logit", "one")
+    replaced = int(baseline[owners != SPECIAL][0])
+    return Line(EmbeddedModel(graph), output, replaced, np.where(owners == SPECIAL, -1, 0))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_attributions_of_tokens_are_those_of_captum(name):
+    graph, value = _graph(name)
+    for row in EXPECTED[name]:
+        found = integrated_gradients(_line(graph, value, row["ids"], row["baseline"]))
+        assert np.abs(found.tokens - row["scores"]).max() < 1e-3
+        assert found.relative_error < 1e-3
+
+
+def test_steps_are_doubled_until_the_scores_add_up_or_it_is_refused():
+    graph, value = _graph("bert")
+    line = _line(graph, value, *(EXPECTED["bert"][0][key] for key in ("ids", "baseline")))
+    assert integrated_gradients(line, steps=3, max_error=1.0).steps == 3
+    with pytest.raises(JobError, match="do not add up") as caught:
+        integrated_gradients(line, steps=2, max_error=1e-12)
+    assert caught.value.fix == "take more steps: --steps 4"

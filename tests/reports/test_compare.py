@@ -1,0 +1,195 @@
+"""Runs compared: differences and their significance, recipes, rows, refusals; lists of runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasllm.errors import CommandError, RunError
+from kerasllm.evaluation.outcomes import read_outcomes
+from kerasllm.evaluation.resampling import mcnemar, student_tail, welch_p
+from kerasllm.reports.run_groups import write_seeds
+from kerasllm.run import Run, write_json, write_text
+from kerasllm.workflows.compare_runs import compare_runs, list_runs
+from tests.reports.made_run import make_run
+from tests.reports.test_report import EVIL, Page
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """`base`, `same` (another seed of it) and `better`, on the same test rows."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "base", rows=1500, noise=1)
+    make_run(folder / "same", rows=1500, noise=2)
+    make_run(folder / "better", rows=1500, noise=3, skill=3.5, settings=["training.epochs=2"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> dict:
+    return compare_runs([folder / name for name in ("base", "same", "better")])
+
+
+def difference(found: dict, metric: str, number: int) -> dict:
+    [row] = [row for row in found["metrics"] if row["metric"] == metric]
+    return row["differences"][number]
+
+
+def test_differences_are_from_the_first_run_with_what_their_chance_is(found, folder):
+    tests = [Run(folder / name).read_metrics()["test"] for name in ("base", "same", "better")]
+    for number in (1, 2):
+        apart = difference(found, "accuracy", number)
+        expected = tests[number]["accuracy"] - tests[0]["accuracy"]
+        assert apart["difference"] == pytest.approx(expected)
+        low, high = apart["interval"]
+        assert low < expected < high
+    assert difference(found, "accuracy", 1)["p"] > 0.05
+    assert difference(found, "accuracy", 2)["p"] < 1e-6
+    assert "may be chance" in found["verdicts"][0]
+    assert found["verdicts"][1].startswith("better is better than base")
+
+
+def test_accuracy_is_tested_by_mcnemar_and_other_metrics_by_the_bootstrap(found, folder):
+    apart = difference(found, "accuracy", 2)
+    wrong = [
+        read_outcomes(Run(folder / name).predictions)["error"] > 0 for name in ("base", "better")
+    ]
+    alone = int((~wrong[0] & wrong[1]).sum()), int((wrong[0] & ~wrong[1]).sum())
+    assert apart["test"] == "McNemar, exact"
+    assert apart["p"] == pytest.approx(mcnemar(*alone))
+    assert difference(found, "macro_f1", 2)["test"] == "paired bootstrap"
+    # It is not a mean over rows.
+    assert "p" not in difference(found, "ece", 2)
+
+
+def test_recipes_differ_in_what_was_set(found):
+    assert {row["key"]: row["values"] for row in found["recipes"]} == {
+        "training.epochs": [1, 1, 2],
+        "training.seed": [1, 2, 3],
+    }
+
+
+def test_rows_are_counted_and_those_that_the_runs_disagree_on_are_listed(found, folder):
+    rows = [read_outcomes(Run(folder / n).predictions) for n in ("base", "same", "better")]
+    errors = np.stack([each["error"] for each in rows])
+    told = found["rows"]
+    assert told["all_right"] == (errors == 0).all(0).sum()
+    assert told["all_wrong"] == (errors == 1).all(0).sum()
+    alone = (errors[0] == 0) & (errors[1:] == 1).all(0)
+    assert told["right_alone"]["base"] == alone.sum()
+    said = np.array([each.columns["predicted"].to_pylist() for each in rows])
+    assert len(told["disagree"]) == (said != said[0]).any(0).sum()
+    one = told["disagree"][0]
+    assert one["text"].startswith("A film")
+    assert len(set(one["predicted"])) > 1
+
+
+def test_curves_of_one_metric_are_in_one_chart(found):
+    charts = {chart["name"]: chart for chart in found["curves"]}
+    assert {"loss, training", "loss, validation"} <= charts.keys()
+    names = [series["name"] for series in charts["loss, training"]["series"]]
+    assert names == ["base", "same", "better"]
+
+
+def test_the_page_shows_it_and_nothing_acts(folder, tmp_path):
+    names = (f"good {EVIL}", "bad", "fair")
+    evil = make_run(tmp_path / "a<script>b", names=names, text=EVIL, noise=1)
+    other = make_run(tmp_path / "other", names=names, text=EVIL, noise=2)
+    write_json(evil.environment, evil.read_environment())
+    compare_runs([evil.path, other.path], tmp_path / "compared.html")
+    text = (tmp_path / "compared.html").read_text(encoding="utf-8")
+    read = Page(text)
+    assert read.open == []
+    assert not {"script", "img"} & {*read.tags}
+    assert text.count("&lt;script&gt;") > 10
+    assert "\x1b" not in text and "\u202e" not in text
+    assert read.tags.count("svg") >= 4
+
+
+def test_runs_of_other_test_data_are_refused(folder, tmp_path):
+    other = make_run(tmp_path / "other", fingerprint="0" * 64)
+    with pytest.raises(RunError, match="The test data differ: base has ffffff.*, other has 000"):
+        compare_runs([folder / "base", other.path])
+
+
+def test_what_cannot_be_compared_is_refused(folder, tmp_path):
+    with pytest.raises(CommandError, match="nothing to compare"):
+        compare_runs([folder / "base"])
+    with pytest.raises(CommandError, match="written as a page"):
+        compare_runs([folder / "base", folder / "same"], tmp_path / "x.csv")
+    unfinished = make_run(tmp_path / "unfinished")
+    unfinished.metrics.unlink()
+    with pytest.raises(RunError, match="did not finish"):
+        compare_runs([folder / "base", unfinished.path])
+    with pytest.raises(RunError, match="no run directory"):
+        compare_runs([folder / "base", tmp_path / "nothing"])
+
+
+def test_runs_without_rows_are_compared_without_tests(folder, tmp_path):
+    old = make_run(tmp_path / "old", rows=1500, noise=1)
+    old.predictions.unlink()
+    found = compare_runs([folder / "base", old.path])
+    assert found["rows"] is None
+    assert found["not_tested"] == "old keeps no predictions of its test rows"
+    assert "whether by chance is not known" in found["verdicts"][0]
+
+
+def seeds(folder: Path, skill: float, first: int) -> Path:
+    runs = [
+        make_run(folder / f"seed-{number}", rows=300, skill=skill, noise=first + number)
+        for number in range(4)
+    ]
+    write_seeds(folder, runs)
+    return folder
+
+
+def test_seeds_are_compared_by_their_means_and_noise_is_called_noise(tmp_path):
+    one = seeds(tmp_path / "one", 2.0, 10)
+    other, better = seeds(tmp_path / "other", 2.0, 20), seeds(tmp_path / "better", 3.5, 30)
+    found = compare_runs([one, other, better])
+    [row] = [row for row in found["metrics"] if row["metric"] == "accuracy"]
+    accuracies = [Run(run).read_metrics()["test"]["accuracy"] for run in sorted(one.glob("seed-*"))]
+    assert row["values"][0] == pytest.approx(np.mean(accuracies))
+    assert row["spreads"][0] == pytest.approx(np.std(accuracies, ddof=1))
+    assert row["differences"][1]["test"] == "seeds, Welch"
+    assert "within the noise of seeds" in found["verdicts"][0]
+    assert found["verdicts"][1].startswith("better is better than one")
+    assert [run["seeds"] for run in found["runs"]] == [4, 4, 4]
+
+
+def test_a_folder_of_seeds_leads_to_no_other_folder(tmp_path):
+    folder = seeds(tmp_path / "seeds", 2.0, 10)
+    write_json(folder / "seeds.json", {"runs": ["../../elsewhere"]})
+    with pytest.raises(RunError, match="no run directory"):
+        compare_runs([folder, folder])
+
+
+def test_students_t_and_welchs_test_have_the_values_of_tables():
+    assert student_tail(2.776, 4) == pytest.approx(0.05, abs=1e-4)
+    assert student_tail(12.706, 1) == pytest.approx(0.05, abs=1e-4)
+    assert welch_p(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])) == pytest.approx(
+        0.2879, abs=1e-4
+    )
+    # A single run beside seeds: their spread is its own.
+    assert welch_p(np.array([1.0, 2.0, 3.0]), np.array([2.5])) > 0.5
+    assert welch_p(np.array([1.0]), np.array([2.0])) is None
+
+
+def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path):
+    newest = make_run(tmp_path / "deep" / "er" / "newest")
+    write_json(newest.environment, {**newest.read_environment(), "started": "2026-12-24T00:00:00"})
+    unfinished = make_run(tmp_path / "unfinished")
+    unfinished.metrics.unlink()
+    write_text(make_run(tmp_path / "damaged").recipe, "task: nonsense\n")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = {Path(run["path"]).name: run for run in list_runs([tmp_path])}
+    assert [*found][0] == "newest"
+    assert found.keys() == {"newest", "unfinished", "damaged"}
+    assert found["newest"]["metric"] == "accuracy"
+    assert found["newest"]["metrics"]["test"]["macro_f1"] > 0.5
+    assert not found["unfinished"]["finished"]
+    assert "nonsense" in found["damaged"]["problem"]
+    assert json.dumps([*found.values()])
+    with pytest.raises(RunError, match="There is no folder"):
+        list_runs([tmp_path / "none"])
