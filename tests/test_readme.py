@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from kerasllm.cli.main import main
-from tests import forked
 from tests.conftest import toy_settings
 from tests.tasks.toys.question_answering import always_answered
 from tests.tasks.toys.seq2seq import new_model
@@ -103,7 +102,9 @@ def test_the_commands_of_a_users_day_run(
             shutil.rmtree(tmp_path / "my_run" / "model")
         if arguments[0] in ("launch", "plan"):
             # They choose the devices of their processes.
-            ended = forked.run("-m", "kerasllm", *arguments)
+            ended = subprocess.run(
+                [sys.executable, "-m", "kerasllm", *arguments], capture_output=True, text=True
+            )
             assert ended.returncode == 0, (command, ended.stderr)
             continue
         if arguments[0] == "serve":

@@ -89,7 +89,7 @@ def save_toy_decoder(folder: Path) -> Path:
     from kerasllm.tasks.task import task_of
 
     folder.mkdir(parents=True)
-    recipe = load("gpt_lm", book_settings(folder))
+    recipe = load("gpt_lm", [*book_settings(folder), "model.layers=2"])
     task = task_of(recipe)
     model = task.build(recipe, task.load(recipe), "float32")
     model.save_to_preset(folder / "toy")

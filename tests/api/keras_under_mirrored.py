@@ -21,7 +21,7 @@ def main(name: str, folder: Path) -> None:
     with kerasllm.distribution.strategy(name).scope():
         keras.utils.set_random_seed(0)
         model = TextClassifier.from_preset(
-            save_toy_preset(folder / "toy", num_layers=1),
+            save_toy_preset(folder / "toy"),
             labels=["negative", "positive"],
             dropout=0.0,
             precision="float32",

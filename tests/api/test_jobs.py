@@ -13,7 +13,6 @@ import kerasllm
 from kerasllm.cli.main import main
 from kerasllm.errors import CommandError, DataError, KerasllmError, RecipeError, RunError
 from kerasllm.run import Run
-from tests import forked
 from tests.conftest import cached_in, toy_settings
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.toy_runs import weights
@@ -51,15 +50,16 @@ def same_job(tmp_path_factory):
         if name not in ("XLA_FLAGS", "TF_XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
     } | {"KERASLLM_CACHE": str(folder / "cache")}
     options = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
-    command = ["-m", "kerasllm", "finetune", "--recipe", "bert_cls", "--train", train, *options]
+    command = [sys.executable, "-m", "kerasllm", "finetune", "--recipe", "bert_cls"]
+    command += ["--train", train, *options, "--output", str(folder / "command")]
     python = [sys.executable, "-c", FROM_PYTHON]
     python += [json.dumps([settings, train, str(folder / "python")])]
-    for done in (
-        forked.run(*command, "--output", folder / "command", env=environment),
-        subprocess.run(python, env=environment, capture_output=True, text=True),
-    ):
+    said = []
+    for arguments in (command, python):
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done
+        said.append(done)
+    return folder, said[1]
 
 
 def test_python_and_the_command_end_with_the_same_weights(same_job):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from kerasllm.run import Run
-from tests import forked
 from tests.conftest import toy_settings
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.toy_runs import weights
@@ -30,10 +29,13 @@ USES_TENSORFLOW = "import tensorflow as tf; tf.constant(1) + 1"
 # By then XLA has read its flags as well.
 USES_XLA = "import tensorflow as tf; tf.function(lambda x: x + 1, jit_compile=True)(1.0)"
 SWITCHED_OFF = {
-    "KERASLLM_THREADS": "0",
-    "KERASLLM_ALLOCATOR": "0",
-    "KERASLLM_XLA_CACHE": "0",
-    "KERASLLM_LEAN_IMPORT": "0",
+    "unsliced": {"KERASLLM_SLICES": "0"},
+    "threads off": {
+        "KERASLLM_THREADS": "0",
+        "KERASLLM_ALLOCATOR": "0",
+        "KERASLLM_XLA_CACHE": "0",
+        "KERASLLM_LEAN_IMPORT": "0",
+    },
 }
 
 
@@ -59,6 +61,7 @@ def runs(tmp_path_factory):
         "after TensorFlow": python("after TensorFlow", USES_TENSORFLOW),
         "after XLA": python("after XLA", USES_XLA),
         "threads off": [*command, *verb, str(folder / "threads off")],
+        "unsliced": [*command, *verb, str(folder / "unsliced")],
     }
     environment = {
         name: value
@@ -71,17 +74,12 @@ def runs(tmp_path_factory):
     environment["KERASLLM_CACHE"] = str(folder / "cache")
     said = {}
     for name, arguments in started.items():
-        switches = SWITCHED_OFF if name == "threads off" else {}
+        switches = SWITCHED_OFF.get(name, {})
         done = subprocess.run(
             arguments, env={**environment, **switches}, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-3000:]
         said[name] = done.stderr
-    # Which tells what it is from its first step on.
-    unsliced = [*verb, str(folder / "unsliced"), "--set=training.max_steps=1"]
-    environment |= {"KERASLLM_SLICES": "0"}
-    done = forked.run("-m", "kerasllm", *unsliced, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
     return folder, said
 
 
