@@ -39,7 +39,7 @@ def measure(rows: int) -> dict[str, float]:
         command = [sys.executable, "-c", _CHILD, str(run.path)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
-        used = json.loads(done.stdout)
+        used = json.loads(done.stdout.splitlines()[-1])
         return {
             "rows": rows,
             "seconds": round(seconds, 2),

@@ -86,6 +86,9 @@ VERBS: dict[str, Verb] = {
     **dict.fromkeys(("config", "configs", "recipe"), Verb("recipes list")),
     **dict.fromkeys(("deploy", "api", "server"), Verb("serve RUN", renamed=True)),
     **dict.fromkeys(("torchrun", "distributed", "accelerate"), _LAUNCH),
+    **dict.fromkeys(
+        ("sweep", "hpo", "search", "optimize"), Verb("tune --recipe bert_cls", renamed=True)
+    ),
     "resume": Verb("finetune --resume --output RUN"),
     **dict.fromkeys(("dry-run", "check"), Verb("plan --recipe bert_cls")),
     **dict.fromkeys(("env", "info", "version"), Verb("doctor")),
@@ -136,7 +139,11 @@ _EIGHT_BITS = Key("model.quantize", "it quantizes the base below an adapter", {"
 _PATIENCE = Key("training.early_stopping.patience")
 _OUTPUT = Key(None, "where the run goes is no key of a recipe", option="--output VALUE")
 _RESUME = Key(None, "resuming is no key of a recipe", option="--resume --output VALUE")
-_TRACKED = Key(None, "TensorBoard and metrics.jsonl are always written into the run: leave it out")
+_TRACKED = Key(
+    None,
+    "TensorBoard and metrics.jsonl are always written into the run; training.track=mlflow, wandb "
+    "or trackio sends them there as well",
+)
 _NOT_NEEDED = Key(None, "it follows from the data or the model: leave it out")
 _ACCUMULATE = Key("training.accumulate", f"it cuts a batch into micro-batches; {_GLOBAL}")
 

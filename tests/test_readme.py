@@ -167,6 +167,9 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
     bundled = {file.name for file in (ROOT / "kerasllm" / "data" / "starter").iterdir()}
     assert {"NOTICE.md", "moby_dick.txt", "chat_train.jsonl"} <= bundled
     assert {file.name for file in starter.iterdir()} == bundled
+    pages = Path("kerasllm", "reports", "templates")
+    for page in (ROOT / pages).iterdir():
+        assert (target / pages / page.name).is_file(), page.name
     assert list(target.glob("*.dist-info/licenses/LICENSE"))
 
 

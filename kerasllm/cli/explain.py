@@ -57,7 +57,7 @@ _SUFFIXES = (".html", ".json", ".jsonl", ".png")
     type=click.Choice(["auto", "mask", "pad"]),
     default="auto",
     show_default=True,
-    help="The token that stands for a word that is taken away; auto: mask, where there is one.",
+    help="The token that stands for a word that is taken away; auto: the one that moves more.",
 )
 @click.option(
     "--steps",
@@ -80,6 +80,11 @@ _SUFFIXES = (".html", ".json", ".jsonl", ".png")
     help="Show the words that move each class most over FILE, else over the run's test data.",
 )
 @click.option(
+    "--mistakes",
+    is_flag=True,
+    help="Explain the most confident mistakes on the run's test data, and add that to its report.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
@@ -99,6 +104,7 @@ def explain(
     context: str | None,
     method: str,
     globally: bool,
+    mistakes: bool,
     limit: int | None,
     output: str | None,
     as_json: bool,
@@ -114,6 +120,7 @@ def explain(
     kerasllm explain smollm2_135m_instruct "The capital of France is"
     kerasllm explain my_run --input texts.txt --output explained.html
     kerasllm explain my_run --global
+    kerasllm explain my_run --mistakes
 
     The score of a word is what it added to the output, by integrated gradients; scores are refused
     that do not add up. Beside them stand what the output loses without the word, and how well it
@@ -121,7 +128,7 @@ def explain(
     """
     from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.explain import explain as run_explain
-    from kerasllm.workflows.explain import refuse_unless_explained
+    from kerasllm.workflows.explain import explain_mistakes, refuse_unless_explained
     from kerasllm.workflows.trained import open_trained
 
     trained = open_trained(run)
@@ -144,11 +151,21 @@ def explain(
         options |= {"method": _METHODS[method], "limit": limit}
         _show_globally(trained, trained.task.inputs(trained, files, chosen), as_json, options)
         return
-    given = _inputs(trained, texts, inputs, chosen)
-    import_tensorflow()
-    found = run_explain(
-        trained, itertools.islice(given, limit), method=_METHODS[method], **options
-    )
+    options["method"] = _METHODS[method]
+    if mistakes:
+        if texts or inputs or options["target"]:
+            raise CommandError(
+                "--mistakes explains what the model predicts for the run's own test data",
+                where="TEXT" if texts else "--input" if inputs else "--target",
+                fix="leave it out",
+            )
+        import_tensorflow()
+        found: Iterable = explain_mistakes(trained, **options)
+        click.echo(f"the explanations are in {trained.run.path / 'report.html'}", err=True)
+    else:
+        given = _inputs(trained, texts, inputs, chosen)
+        import_tensorflow()
+        found = run_explain(trained, itertools.islice(given, limit), **options)
     if file is not None:
         _write(file, list(found))
         click.echo(f"wrote {file}", err=True)

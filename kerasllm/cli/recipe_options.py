@@ -67,6 +67,13 @@ _OPTIONS = (
         help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: the same "
         "as --set training.strategy=NAME.",
     ),
+    click.option(
+        "--track",
+        multiple=True,
+        metavar="NAME",
+        help="Where metrics are sent: mlflow, wandb, trackio, tensorboard; may be repeated: the same "
+        "as --set training.track=NAME.",
+    ),
 )
 # The options that name columns, and how files are read, by the key of `data` that they set.
 _COLUMNS = ("text", "text_pair", "label")
@@ -115,6 +122,8 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
     for key in ("seed", "strategy"):
         if options[key] is not None:
             settings.append(f"training.{key}={options[key]}")
+    if trackers := options.get("track"):
+        settings.append(f"training.track={_as_yaml(trackers)}")
     loaded = recipes.load(recipe, settings)
     if not hasattr(loaded, "data"):
         raise RecipeError(

@@ -43,4 +43,8 @@ def report(run: str, output: str | None, format: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
+        if best := facts["headline"]:
+            low_high = best["interval"]
+            between = f", 95% interval {low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""
+            click.echo(f"{best['name']} {best['value']:.4f} on the {best['part']} data{between}")
         click.echo(f"the report is in {path}", err=True)

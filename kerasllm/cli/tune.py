@@ -90,6 +90,14 @@ def tune(
     """
     if not recipe and not (resume and output):
         raise click.UsageError(missing_recipe())
+    changes = [name for name, value in {**options, "space": space}.items() if value]
+    if not recipe and changes:
+        raise CommandError(
+            "A search that is resumed by its folder alone stays what it was: "
+            f"{', '.join(_option(name) for name in changes)} would change it",
+            where="--resume",
+            fix="leave it out, or give --recipe and another --output",
+        )
     loaded = load_recipe(recipe, options) if recipe else None
     seconds = None if budget is None else _seconds(budget)
     name = Path(recipe).stem if recipe else "tune"
@@ -120,6 +128,10 @@ def tune(
         )
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
+
+
+def _option(name: str) -> str:
+    return "--set" if name == "overrides" else f"--{name.replace('_', '-')}"
 
 
 def _seconds(text: str) -> float:

@@ -345,16 +345,10 @@ class TokenStore:
         return self._files[batch.column("file")[row].as_py()], batch.column("line")[row].as_py()
 
     def places(self, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """Returns where rows were read from.
-
-        Returns:
-            The names of all files, and of each row the number of its file and its line, int `[rows]`.
-        """
-        found = (
-            np.concatenate([batch.column(name).to_numpy() for batch in self._batches])[rows]
-            for name in ("file", "line")
-        )
-        return (tuple(self._files), *found)
+        """Returns the names of all files, and the number of the file and the line of each row."""
+        columns = ([batch.column(name) for batch in self._batches] for name in ("file", "line"))
+        files, lines = (pa.chunked_array(each).to_numpy()[rows] for each in columns)
+        return tuple(self._files), files, lines
 
     def _gather(
         self, column: _Ragged, indices: Sequence[int] | np.ndarray, length: int, pad: int

@@ -65,21 +65,28 @@ def rouge(written: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     """
     from importlib import metadata
 
+    english = all(map(_is_english, references))
+    words = "stemmed:yes" if english else "words:unicode|stemmed:no"
+    signature = f"rouge-score:{metadata.version('rouge-score')}|{words}|sentences:punctuation"
+    each = rouge_of_each(written, references)
+    means = {name: sum(values) / max(len(written), 1) for name, values in each.items()}
+    return {**means, "rouge_signature": signature}
+
+
+def rouge_of_each(written: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
+    """Returns the F1 of each text, 0 to 100, by the names of `ROUGE`; see `rouge`."""
     from rouge_score.rouge_scorer import RougeScorer
 
     english = all(map(_is_english, references))
     options = {"use_stemmer": True} if english else {"tokenizer": _UnicodeWords()}
     scorer = RougeScorer([*ROUGE.values()], **options)
-    sums = dict.fromkeys(ROUGE, 0.0)
+    found: dict[str, list[float]] = {name: [] for name in ROUGE}
     for text, reference in zip(written, references, strict=True):
         # ROUGE-Lsum takes a line for a sentence.
         scores = scorer.score("\n".join(sentences(reference)), "\n".join(sentences(text)))
         for name, theirs in ROUGE.items():
-            sums[name] += scores[theirs].fmeasure
-    words = "stemmed:yes" if english else "words:unicode|stemmed:no"
-    signature = f"rouge-score:{metadata.version('rouge-score')}|{words}|sentences:punctuation"
-    means = {name: 100 * total / max(len(written), 1) for name, total in sums.items()}
-    return {**means, "rouge_signature": signature}
+            found[name].append(100 * scores[theirs].fmeasure)
+    return found
 
 
 def sentences(text: str) -> list[str]:

@@ -80,6 +80,47 @@ def measure_scored(
     return measure
 
 
+def sentence_columns(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what is kept of a sentence task beside the hidden tokens; nothing without one.
+
+    Args:
+        scores: As `kerasllm.models.masked_scores.masked_report` takes them.
+    """
+    if scores.shape[1] < 6:
+        return {}
+    loss, pairs, right = scores[:, 3:].T
+    return {
+        "sentence_loss": loss.astype(np.float32),
+        "sentence_pairs": pairs.astype(np.int32),
+        "sentence_right": right.astype(np.int32),
+    }
+
+
+def measure_masked(outcomes: Outcomes) -> Measure:
+    """Returns what measures rows with hidden tokens, and maybe a sentence task beside them."""
+    of_tokens = measure_scored(outcomes, "pseudo_perplexity")
+    if "sentence_pairs" not in outcomes:
+        return of_tokens
+    loss, pairs, right = (
+        outcomes[name].astype(np.float64)
+        for name in ("sentence_loss", "sentence_pairs", "sentence_right")
+    )
+
+    def measure(drawn: np.ndarray) -> Mapping[str, float]:
+        found = dict(of_tokens(drawn))
+        count = weighted_sum(drawn, pairs)
+        of_pairs = weighted_sum(drawn, loss) / count if count else 0.0
+        accuracy = weighted_sum(drawn, right) / count if count else 0.0
+        return found | {
+            "masked_lm_loss": found["loss"],
+            "sentence_loss": of_pairs,
+            "sentence_accuracy": accuracy,
+            "loss": found["loss"] + of_pairs,
+        }
+
+    return measure
+
+
 def means_of(outcomes: Outcomes, names: Sequence[str]) -> Measure:
     """Returns what takes the means of columns, each row as often as it is told."""
     columns = {name: outcomes[name].astype(np.float64) for name in names if name in outcomes}

@@ -1,17 +1,18 @@
-"""What an encoder-decoder wrote for each test row, and BLEU again from that."""
+"""What an encoder-decoder wrote for each test row, and BLEU or ROUGE again from that."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from kerasllm.evaluation.bleu_rouge import ROUGE, rouge_of_each
 from kerasllm.evaluation.outcomes import TEXT_CHARACTERS, Outcomes
 from kerasllm.evaluation.resampling import Measure
-from kerasllm.evaluation.scored_rows import measure_scored, scored_rows
+from kerasllm.evaluation.scored_rows import means_of, measure_scored, scored_rows
 
 if TYPE_CHECKING:
     from kerasllm.data.seq2seq_rows import Seq2SeqRows
@@ -28,7 +29,7 @@ def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
         evaluation: What `kerasllm.evaluation.written_targets.evaluate_targets` gave of them.
     """
     sources, targets = rows.texts()
-    more: dict[str, pa.Array] = {"expected": _cut(targets)}
+    more: dict[str, Any] = {"expected": _cut(targets)}
     if evaluation.decisions is not None:
         written = evaluation.decisions.tolist()
         more["predicted"] = _cut(written)
@@ -37,6 +38,9 @@ def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
             more["bleu_counts"] = pa.FixedSizeListArray.from_arrays(
                 pa.array(counts.ravel()), counts.shape[1]
             )
+        else:
+            each = rouge_of_each(written, targets)
+            more |= {name: np.array(values, np.float32) for name, values in each.items()}
     places = (rows.places(row)[0] for row in range(len(rows)))
     return scored_rows(places, rows.lengths[:, 0], evaluation.outputs, sources, more)
 
@@ -44,7 +48,7 @@ def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
 def measure_written(outcomes: Outcomes) -> Measure:
     """Returns what measures rows of `written_rows`, each as often as it is told."""
     if "bleu_counts" not in outcomes:
-        return measure_scored(outcomes)
+        return measure_scored(outcomes, more=means_of(outcomes, [*ROUGE]))
     counts = outcomes.columns["bleu_counts"].flatten().to_numpy().reshape(len(outcomes), -1)
     counts = counts.astype(np.float64)
 

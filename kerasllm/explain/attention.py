@@ -26,7 +26,7 @@ _REMARK = (
 )
 
 
-def attention_of(output: ExplainedOutput, baseline: str) -> Explanation:
+def attention_of(output: ExplainedOutput) -> Explanation:
     """Returns how much attention each word receives, beside the maps of all layers.
 
     The score of a word is the share of attention that its tokens receive: the mean over layers,
@@ -34,7 +34,6 @@ def attention_of(output: ExplainedOutput, baseline: str) -> Explanation:
 
     Args:
         output: What would be explained; its row is read.
-        baseline: What words are replaced by in other methods, which this one has no use for.
 
     Raises:
         CommandError: If the layers of this family do not give their attention.
@@ -61,7 +60,7 @@ def attention_of(output: ExplainedOutput, baseline: str) -> Explanation:
         predicted=output.predicted,
         words=tuple(found),
         value=float(keras.ops.convert_to_numpy(value)[0]),
-        baseline=baseline,
+        baseline=None,
         baseline_value=None,
         other=float(received[of_tokens == NO_WORD].sum()),
         group=output.group,

@@ -45,8 +45,8 @@ def explain_texts(
             `None`: what the model predicts.
         method: `"integrated_gradients"`, `"occlusion"` or `"attention"`. Defaults to
             `"integrated_gradients"`.
-        baseline: What replaces words: `"mask"`, `"pad"`, or `"auto"`, the mask where the tokenizer
-            has one. Defaults to `"auto"`.
+        baseline: What replaces words: `"mask"`, `"pad"`, or `"auto"`, the one of the two with
+            which the output is further from that of the text. Defaults to `"auto"`.
         steps: Steps of the integral. Defaults to `None`: as many as it takes.
         max_error: The largest completeness error, as a share of the sum of absolute scores.
             Defaults to `0.01`.
@@ -73,15 +73,16 @@ def explain_texts(
             f"There is no method {method!r}", where="--method", fix=f"one of: {', '.join(METHODS)}"
         )
     embedded: dict[int, EmbeddedModel] = {}
-    name, replacement = _baseline(model, baseline)
+    baselines = _baselines(model, baseline)
     for output in task.explained_outputs(model, inputs, target):
         if method == "attention":
             from kerasllm.explain.attention import attention_of
 
-            yield attention_of(output, name)
+            yield attention_of(output)
             continue
         graph = output.graph
         if id(graph) not in embedded:
+            _refuse_few_digits(graph)
             embedded[id(graph)] = EmbeddedModel(graph)
         words = [words_of(text) for text in output.tokens.texts]
         of_tokens = words_of_tokens(output.tokens, words)
@@ -92,7 +93,12 @@ def explain_texts(
             raise CommandError(
                 "The model reads no word of the text", fix="give a text with letters or signs"
             )
-        path = Path(embedded[id(graph)], output, replacement, of_read)
+        paths = {
+            name: Path(embedded[id(graph)], output, token, of_read)
+            for name, token in baselines.items()
+        }
+        name = max(paths, key=lambda name: abs(paths[name].moved))
+        path = paths[name]
         scores, occluded, facts = _scores(path, of_read, method, steps, max_error, checks)
         remarks = (*output.remarks, *_unread(output, words), *_hardly_moved(scores, facts, name))
         yield Explanation(
@@ -114,15 +120,13 @@ def _scores(
     path: Path, words: np.ndarray, method: str, steps: int | None, max_error: float, checks: bool
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Returns the scores of the words, those of occlusion, and the facts of an explanation."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"value": path.value, "baseline_value": path.baseline_value}
     occluded = occlusion(path) if checks or method == "occlusion" else None
     if method == "integrated_gradients":
         found = integrated_gradients(path, steps=steps, max_error=max_error)
         of_word = words != NO_WORD
         scores = np.bincount(words[of_word], found.tokens[of_word], minlength=path.count)
         facts |= {
-            "value": found.value,
-            "baseline_value": found.baseline_value,
             "other": float(found.tokens[~of_word].sum()),
             "steps": found.steps,
             "completeness_error": found.error,
@@ -130,8 +134,6 @@ def _scores(
         }
     else:
         scores = occluded
-        ends = path.with_words(np.array([[True] * path.count, [False] * path.count]))
-        facts |= dict(zip(("value", "baseline_value"), ends.tolist(), strict=True))
     if checks:
         facts["faithfulness"] = faithfulness_of(path, scores)
         if method != "occlusion" and path.count > 2:
@@ -170,6 +172,16 @@ def _unread(output: ExplainedOutput, words: list[list[tuple[int, int]]]) -> Iter
             )
 
 
+def _refuse_few_digits(graph: keras.Model) -> None:
+    """Refuses a model that computes in bfloat16 or float16."""
+    computes_in = getattr(graph, "backbone", graph).compute_dtype
+    if computes_in != "float32":
+        raise CommandError(
+            f"The model computes in {computes_in}, in which gradients have too few digits",
+            fix='open it with precision="float32"',
+        )
+
+
 def _hardly_moved(scores: np.ndarray, facts: dict[str, Any], baseline: str) -> Iterator[str]:
     """Yields a sentence where the baseline has nearly the output that the text has."""
     value, without = facts["value"], facts["baseline_value"]
@@ -180,8 +192,8 @@ def _hardly_moved(scores: np.ndarray, facts: dict[str, Any], baseline: str) -> I
         )
 
 
-def _baseline(model: keras.Model, baseline: str) -> tuple[str, int]:
-    """Returns the token that replaces others, in words, and its id."""
+def _baselines(model: keras.Model, baseline: str) -> dict[str, int]:
+    """Returns the tokens that may replace others: the id of each by its name."""
     hub = getattr(getattr(model, "preprocessor", None), "tokenizer", None)
     mask = getattr(hub, "mask_token_id", None)
     if baseline == "mask" and mask is None:
@@ -190,5 +202,10 @@ def _baseline(model: keras.Model, baseline: str) -> tuple[str, int]:
             where="--baseline mask",
             fix="take the padding token: --baseline pad",
         )
-    found = int(model.tokenizer.pad_token_id if baseline == "pad" or mask is None else mask)
-    return (hub.id_to_token(found) if hub is not None else f"token {found}"), found
+    wanted = [mask] if baseline != "pad" and mask is not None else []
+    if baseline != "mask":
+        wanted.append(model.tokenizer.pad_token_id)
+    return {
+        hub.id_to_token(int(token)) if hub is not None else f"token {token}": int(token)
+        for token in wanted
+    }

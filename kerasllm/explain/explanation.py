@@ -47,19 +47,16 @@ class Faithfulness:
     Attributes:
         deletion: The area as words are taken away, the most important first; lower is better.
         insertion: The area as they are put back, the most important first; higher is better.
-        random_deletion: The mean of `deletion` over random orders.
-        random_insertion: The mean of `insertion` over random orders.
-        random_deletion_std: The standard deviation over them.
-        random_insertion_std: The standard deviation over them.
-        orders: How many random orders.
+        random: The mean of either area over random orders.
+        random_std: The standard deviation over them.
+        orders: How many random orders: those that were drawn and their reverses, so that both areas
+            have the same mean.
     """
 
     deletion: float
     insertion: float
-    random_deletion: float
-    random_insertion: float
-    random_deletion_std: float
-    random_insertion_std: float
+    random: float
+    random_std: float
     orders: int
 
 
@@ -76,7 +73,7 @@ class Explanation:
         predicted: What the model predicts, in words.
         words: The words of the texts, in order.
         value: The number that was explained.
-        baseline: What each word is replaced by, to be taken away: `"[MASK]"`.
+        baseline: What each word is replaced by, to be taken away: `"[MASK]"`; `None` of attention.
         baseline_value: The number where all words are taken away; `None` of attention.
         other: What tokens added that are of no word, such as spaces.
         steps: Steps of the integral. Defaults to `None`: there is none.
@@ -102,7 +99,7 @@ class Explanation:
     predicted: str
     words: tuple[Word, ...]
     value: float
-    baseline: str
+    baseline: str | None
     baseline_value: float | None
     other: float = 0.0
     steps: int | None = None
@@ -125,6 +122,21 @@ class Explanation:
             del found["attention"], found["tokens"]
         del found["group"]
         return {**dict(zip(names, texts, strict=True)), **found}
+
+    def pieces(self, text: int = 0) -> list[tuple[str, float]]:
+        """Returns a text in pieces, each with its score as a share of the largest one, -1 to 1.
+
+        Args:
+            text: The number of the text. Defaults to `0`.
+        """
+        largest = max((abs(word.score) for word in self.words if word.score), default=1.0)
+        found, place = [], 0
+        for word in self.words:
+            if word.text == text:
+                found.append((self.texts[text][place : word.start], 0.0))
+                found.append((word.word, (word.score or 0.0) / largest))
+                place = word.end
+        return [piece for piece in [*found, (self.texts[text][place:], 0.0)] if piece[0]]
 
     def strongest(self, count: int) -> list[Word]:
         """Returns the words that moved the output most, up or down, the strongest first."""

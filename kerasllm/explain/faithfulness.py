@@ -38,7 +38,8 @@ def faithfulness_of(
         path: The text and its baseline.
         scores: float `[words]`. Words that moved the output the way from the baseline to the text
             come first.
-        orders: How many random orders are compared. Defaults to `10`.
+        orders: How many random orders are compared: half are drawn, and half are their reverses.
+            Defaults to `10`.
         seed: Of the random orders. Defaults to `0`.
 
     Returns:
@@ -48,28 +49,31 @@ def faithfulness_of(
     words = path.count
     if words < 2:
         return None
-    whole, none = path.with_words(np.array([[True] * words, [False] * words]))
+    whole, none = path.value, path.baseline_value
     random = np.random.default_rng(seed)
     ranked = np.argsort(-scores * np.sign(whole - none), kind="stable")
-    all_orders = np.array([ranked, *(random.permutation(words) for _ in range(orders))])
+    drawn = [random.permutation(words) for _ in range(orders // 2)]
     counts = np.unique(np.linspace(0, words, min(words, _POINTS) + 1).round().astype(int))
     # For each order and count: which words are among the first ones.
-    ranks = np.argsort(all_orders, axis=1)
-    first = ranks[:, None, :] < counts[None, :, None]
+    ranks = np.argsort([ranked, *drawn], axis=1)
+    first = ranks[:, None, :] < counts[None, 1:-1, None]
     values = path.with_words(np.concatenate([~first, first]).reshape(-1, words))
-    if abs(whole - none) <= _LEAST_MOVED * np.ptp(values):
+    if abs(whole - none) <= _LEAST_MOVED * np.ptp([whole, none, *values]):
         return None
-    areas = []
-    for curve in ((values - none) / (whole - none)).reshape(2, len(all_orders), -1):
-        # By the trapezoidal rule.
-        areas.append(((curve[:, 1:] + curve[:, :-1]) / 2) @ (np.diff(counts) / words))
-    (deletion, *deletions), (insertion, *insertions) = areas
+    curves = np.empty((2, len(first), len(counts)))
+    curves[0, :, 0] = curves[1, :, -1] = whole
+    curves[0, :, -1] = curves[1, :, 0] = none
+    curves[:, :, 1:-1] = values.reshape(2, len(first), -1)
+    curves = (curves - none) / (whole - none)
+    # By the trapezoidal rule.
+    deletion, insertion = ((curves[..., 1:] + curves[..., :-1]) / 2) @ (np.diff(counts) / words)
+    # To put words back in an order is to take them away in the reverse order, read backwards: so
+    # both areas of an order are also those of its reverse, with their names exchanged.
+    by_chance = np.concatenate([deletion[1:], insertion[1:]])
     return Faithfulness(
-        deletion=float(deletion),
-        insertion=float(insertion),
-        random_deletion=float(np.mean(deletions)),
-        random_insertion=float(np.mean(insertions)),
-        random_deletion_std=float(np.std(deletions)),
-        random_insertion_std=float(np.std(insertions)),
-        orders=orders,
+        deletion=float(deletion[0]),
+        insertion=float(insertion[0]),
+        random=float(by_chance.mean()),
+        random_std=float(by_chance.std()),
+        orders=len(by_chance),
     )

@@ -17,6 +17,8 @@ from kerasllm.explain.path import Path
 _FEWEST, _MOST = 16, 1024
 # A tenth of the error that is accepted is aimed at, as long as it takes no more steps than these.
 _AIM, _CHEAP = 0.1, 128
+# What moves the output less than by this share of it is known to fewer digits in float32.
+_FLOOR = 0.01
 MAX_ERROR = 0.01
 """The largest completeness error of an explanation, as a share of the sum of absolute scores."""
 
@@ -26,16 +28,13 @@ class Integrated(NamedTuple):
 
     Attributes:
         tokens: float64 `[tokens]`, what each token added.
-        value: The output of the text.
-        baseline_value: The output of the baseline.
         steps: Points at which gradients were taken.
-        error: How far the sum of `tokens` is from `value - baseline_value`.
-        relative_error: That, as a share of the sum of absolute values of `tokens`.
+        error: How far the sum of `tokens` is from what the text moved the output.
+        relative_error: That, as a share of the sum of absolute values of `tokens`, or of a
+            hundredth of the output where that is more.
     """
 
     tokens: np.ndarray
-    value: float
-    baseline_value: float
     steps: int
     error: float
     relative_error: float
@@ -58,21 +57,19 @@ def integrated_gradients(
     Raises:
         JobError: If the error is larger.
     """
-    import tensorflow as tf
-
-    value, baseline_value = path.values(tf.stack([path.text, path.baseline])).tolist()
     difference = (path.text - path.baseline).numpy().astype(np.float64)
     points = steps or _FEWEST
     while True:
         nodes, weights = np.polynomial.legendre.leggauss(points)
         gradients = path.gradients((nodes + 1) / 2, weights / 2)
         tokens = (gradients * difference).sum(axis=-1)
-        error = float(tokens.sum() - (value - baseline_value))
-        size = float(np.abs(tokens).sum())
+        error = float(tokens.sum() - path.moved)
+        output = max(abs(path.value), abs(path.baseline_value))
+        size = max(float(np.abs(tokens).sum()), _FLOOR * output)
         relative = abs(error) / size if size else abs(error)
         aim = 1.0 if steps or points >= _CHEAP else _AIM
         if relative <= max_error * aim:
-            return Integrated(tokens, value, baseline_value, points, error, relative)
+            return Integrated(tokens, points, error, relative)
         if steps or points >= _MOST:
             raise JobError(
                 f"The scores of the words do not add up: they are off by {abs(error):.3g}, "

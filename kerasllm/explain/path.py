@@ -31,6 +31,8 @@ class Path:
         count: How many words there are.
         text: The vectors of the text, `[tokens, width]`.
         baseline: Those of the baseline.
+        value: The output of the text.
+        baseline_value: That of the baseline.
     """
 
     def __init__(
@@ -43,7 +45,14 @@ class Path:
         vectors = model.vectors(np.stack([tokens.ids, baseline]))
         self.text, self.baseline = vectors[0], vectors[1]
         self._words = words
+        ends = self.values(tf.stack([self.text, self.baseline]))
+        self.value, self.baseline_value = ends.tolist()
         self.count = int(words.max()) + 1
+
+    @property
+    def moved(self) -> float:
+        """How far the output of the text is from that of the baseline."""
+        return self.value - self.baseline_value
 
     def values(self, vectors: tf.Tensor) -> np.ndarray:
         """Returns the output of some rows of vectors, float64 `[rows]`."""

@@ -55,12 +55,8 @@ def checks(found: Explanation) -> Iterator[str]:
     if found.faithfulness:
         area = found.faithfulness
         yield (
-            f"deletion {area.deletion:.2f} (random order {area.random_deletion:.2f} "
-            f"± {area.random_deletion_std:.2f}; lower is better)"
-        )
-        yield (
-            f"insertion {area.insertion:.2f} (random order {area.random_insertion:.2f} "
-            f"± {area.random_insertion_std:.2f}; higher is better)"
+            f"deletion {area.deletion:.2f} (lower is better), insertion {area.insertion:.2f} "
+            f"(higher is better); random order {area.random:.2f} ± {area.random_std:.2f}"
         )
     if found.occlusion_agreement is not None:
         yield f"rank correlation with occlusion {found.occlusion_agreement:.2f}"

@@ -14,7 +14,10 @@ from kerasllm.storage.places import OBJECTS
 FORM = "the s3://, gs://, hdfs:// or abfs:// address of one of these; https:// of a .gguf file"
 
 # Of a run, what a trained model is made of: its checkpoints stay where they are.
-_OF_A_RUN = ("recipe.yaml", "environment.json", "metrics.jsonl", "metrics.json", SIGNATURE)
+_OF_A_RUN = (
+    *("recipe.yaml", "environment.json", "metrics.jsonl", "metrics.json", SIGNATURE),
+    *("predictions.parquet", "samples.jsonl"),
+)
 _FOLDERS_OF_A_RUN = ("model/", "adapter/")
 # They could run code when they are read, and are never read here.
 _LEFT_OUT = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".py"}

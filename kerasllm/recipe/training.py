@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,9 +12,13 @@ from kerasllm.recipe.schema import refusal
 from kerasllm.recipe.sizes import bytes_of
 from kerasllm.recipe.strategy_names import EXPECTED as EXPECTED_STRATEGIES
 from kerasllm.recipe.strategy_names import check_name
-from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share
+from kerasllm.recipe.types import Count, NotNegative, Positive, Section, Share, Text
+
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+"""The trackers of experiments that `track` names."""
 
 _GPU_MEMORY = ("growth", "all")
+_TRACKER_WORDS = f"{', '.join(TRACKERS[:-1])} or {TRACKERS[-1]}"
 
 
 class EarlyStopping(Section):
@@ -91,6 +96,13 @@ class Training(Section):
         0, description="of new weights, order of rows, dropout and validation_split"
     )
     log_every: Count = Field(10, description="steps from one log line to the next")
+    track: (
+        Annotated[
+            Text | Annotated[list[Text], Field(min_length=1)],
+            f"{_TRACKER_WORDS}, or a list of these",
+        ]
+        | None
+    ) = Field(None, description=f"where metrics are sent: {_TRACKER_WORDS}, a list; null: nowhere")
 
     @field_validator("accumulate")
     @classmethod
@@ -138,6 +150,21 @@ class Training(Section):
             )
         return memory
 
+    @field_validator("track")
+    @classmethod
+    def _trackers_are_known(cls, track: str | list[str] | None) -> str | list[str] | None:
+        for name in _listed(track):
+            if name not in TRACKERS:
+                near = difflib.get_close_matches(name, TRACKERS, n=1)
+                fix = f"did you mean {near[0]}?" if near else f"name {_TRACKER_WORDS}"
+                raise refusal(f"{name!r} is no tracker that is known", fix)
+        return track
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers that `track` names, each once."""
+        return list(dict.fromkeys(_listed(self.track)))
+
     @property
     def gpu_memory_limit(self) -> str | int:
         """`"growth"`, `"all"`, or the bytes of the size that the recipe names."""
@@ -174,6 +201,12 @@ class Training(Section):
                 "set training.precision to mixed_bfloat16, or training.ema to null",
             )
         return precision
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 def needs_validation(training: Training, data: Section | None) -> Training:

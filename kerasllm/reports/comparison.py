@@ -21,6 +21,7 @@ from kerasllm.evaluation.resampling import (
     paired_p,
     welch_p,
 )
+from kerasllm.export.card_facts import without_folder
 from kerasllm.recipe import load
 from kerasllm.reports.curves import curves_of, read_log
 from kerasllm.reports.run_groups import Group, groups_of
@@ -29,7 +30,6 @@ from kerasllm.tasks.task import PARTS, Task, task_of
 
 ALPHA = 0.05
 _MOST_KEYS = 6
-_FROM_SEED = {"training.seed"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +184,7 @@ class _Pairing:
         listed = []
         for place in range(len(order)):
             row = {name: values[place] for name, values in columns.items()}
+            row["place"] = f"{without_folder(row['file'])}:{row['line']}"
             row["errors"] = errors[:, order[place]].tolist()
             row["predicted"] = [each[place] for each in predicted] if predicted else None
             listed.append(row)
@@ -265,7 +266,8 @@ def _verdicts(
             found.append(f"{than}: {by} (p = {p:.2g}, {one['test']})")
     if all(len(group.runs) == 1 for group in groups) and pairing and pairing.why is None:
         found.append(
-            "each is one seed: another seed may change more than that; `finetune --seeds 5` tells"
+            "Each run is one seed, and another one may change more than that: `kerasllm finetune "
+            "--seeds 5` tells"
         )
     return found
 
@@ -293,7 +295,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def _curves(task: Task, runs: Sequence[Compared], headline: str) -> list[dict]:
     """Returns the curves of all runs, a chart for each metric and part of the data."""
     found: dict[tuple[str, str], dict] = {}
-    for run in runs:
+    for number, run in enumerate(runs):
         curves = curves_of(read_log(run.run.metrics_log), task.metrics, headline)
         for curve in curves[:_MOST_KEYS]:
             for series in curve["series"]:
@@ -301,7 +303,7 @@ def _curves(task: Task, runs: Sequence[Compared], headline: str) -> list[dict]:
                 chart = found.setdefault(
                     (curve["key"], part), {"name": f"{curve['name']}, {part}", "series": []}
                 )
-                chart["series"].append({**series, "name": run.name})
+                chart["series"].append({**series, "name": run.name, "colour": number})
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from kerasllm.addresses import redact
 from kerasllm.evaluation.outcomes import Outcomes, read_outcomes
 from kerasllm.evaluation.resampling import LEVEL, RESAMPLES, bootstrap, interval
-from kerasllm.export.card_facts import facts_of_run
+from kerasllm.export.card_facts import facts_of_run, without_folder
 from kerasllm.json_files import parse_json
 from kerasllm.recipe import load
 from kerasllm.reports.curves import curves_of, read_log
@@ -32,8 +32,8 @@ _NO_TEST = (
     "that the training never saw is shown here"
 )
 _NO_ROWS = (
-    "the run keeps no predictions of its test rows: it was trained by an older version, or they "
-    "were removed (predictions.parquet)"
+    "the run keeps no predictions of its test rows (predictions.parquet): finetune writes them at "
+    "the end of a training, older versions did not"
 )
 _NOT_OF_TASK = "models of this task are not measured in this way"
 
@@ -73,8 +73,9 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
     finished = run.metrics.is_file()
     metrics = run.read_metrics() if finished else {}
     environment = run.read_environment()
-    outcomes = read_outcomes(run.predictions) if run.predictions.is_file() else None
     test = metrics.get("test") or {}
+    # Without what was measured of them they are those of an earlier training.
+    outcomes = read_outcomes(run.predictions) if test and run.predictions.is_file() else None
     measured = test or metrics.get("validation") or {}
     headline = task.headline_of(measured)
     empty: dict[str, str] = {}
@@ -273,6 +274,7 @@ def _mistakes(outcomes: Outcomes, run: Run) -> list[dict]:
     found = []
     for number, row in enumerate(worst):
         one = {name: values[number] for name, values in columns.items()}
+        one["place"] = f"{without_folder(one['file'])}:{one['line']}"
         one["error"] = float(error[row])
         one["confidence"] = float(sure[row]) if confident else None
         one["words"] = explained.get(f"{one['file']}:{one['line']}")
@@ -299,7 +301,7 @@ def _samples(run: Run, measured: Mapping) -> list[dict] | None:
     """Returns texts that the model wrote, the last first."""
     found = []
     if run.samples.is_file():
-        for line in run.samples.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in run.samples.read_text(encoding="utf-8", errors="replace").split("\n"):
             with suppress(ValueError, KeyError, TypeError):
                 one = parse_json(line)
                 found.append({name: one[name] for name in ("step", "prompt", "text")})

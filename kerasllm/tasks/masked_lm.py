@@ -464,16 +464,16 @@ class MaskedLanguageModelling(Task):
         }
 
     def outcomes(self, recipe: Any, data: Loaded, evaluation: Evaluation) -> Outcomes:
-        from kerasllm.evaluation.scored_rows import scored_rows
+        from kerasllm.evaluation.scored_rows import scored_rows, sentence_columns
 
-        rows = data.test
+        rows, scores = data.test, evaluation.outputs
         places = (rows.places(row)[0] for row in range(len(rows)))
-        return scored_rows(places, rows.lengths, evaluation.outputs)
+        return scored_rows(places, rows.lengths, scores, more=sentence_columns(scores))
 
     def measure(self, outcomes: Outcomes) -> Measure:
-        from kerasllm.evaluation.scored_rows import measure_scored
+        from kerasllm.evaluation.scored_rows import measure_masked
 
-        return measure_scored(outcomes, "pseudo_perplexity")
+        return measure_masked(outcomes)
 
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word

@@ -15,9 +15,9 @@ from kerasllm.errors import RunError
 from kerasllm.json_files import parse_json
 from kerasllm.run import write_text
 from kerasllm.training.listeners import Listener
+from kerasllm.training.scalars import NOT_SCALARS, scalars_of
 
 _OWN = ("train/", "validation/")
-_NOT_SCALARS = {"step", "epoch", "validation"}
 
 
 class MetricsLog(Listener):
@@ -89,7 +89,7 @@ class MetricsLog(Listener):
         # A killed run keeps every row that it has shown.
         self._file.flush()
         with self._writer.as_default(step=row["step"]):
-            for name, value in _scalars(row).items():
+            for name, value in scalars_of(row).items():
                 tf.summary.scalar(name, value)
 
     def row(self, row):
@@ -114,7 +114,7 @@ def _row(path: Path, number: int, line: str) -> dict:
     try:
         row = parse_json(line)
         validation = row.get("validation", {})
-        scalars = {key: each for key, each in row.items() if key not in _NOT_SCALARS}
+        scalars = {key: each for key, each in row.items() if key not in NOT_SCALARS}
         if not isinstance(row["step"], int) or not all(
             isinstance(each, int | float) for each in {**scalars, **validation}.values()
         ):
@@ -132,18 +132,12 @@ def _broken(where: str, error: Exception) -> RunError:
     )
 
 
-def _scalars(row: Mapping) -> dict[str, float]:
-    """Returns the scalars of a row by their names in TensorBoard."""
-    found = {f"train/{name}": value for name, value in row.items() if name not in _NOT_SCALARS}
-    return found | {f"validation/{name}": x for name, x in row.get("validation", {}).items()}
-
-
 def _cut_events(folder: Path, rows: Sequence[Mapping]) -> None:
     """Takes out of TensorBoard's files what belongs to rows that are not kept.
 
     These are written again, and TensorBoard would show both.
     """
-    kept = {(row["step"], name) for row in rows for name in _scalars(row)}
+    kept = {(row["step"], name) for row in rows for name in scalars_of(row)}
     for file in sorted(folder.glob("events.*")):
         cut, temporary = False, file.with_name(f".{file.name}.tmp")
         with tf.io.TFRecordWriter(str(temporary)) as writer:

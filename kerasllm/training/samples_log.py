@@ -24,8 +24,9 @@ class SamplesLog(Listener):
     def __init__(self, path: Path | None = None, done: int = 0):
         self._path = path
         if path is not None and path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            kept = [line for line in lines if _step(line) <= done]
+            # Not `splitlines`: a text may hold other ends of lines.
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            kept = [f"{line}\n" for line in lines if _step(line) <= done]
             write_text(path, "".join(kept)) if kept else path.unlink()
 
     def samples(self, step, samples):

@@ -14,6 +14,19 @@ from kerasllm.tuning.space import Space, space_of
 from kerasllm.tuning.trial_run import TrialRun, hold
 
 
+# Keys that change no number of a trial, and may differ when a search continues.
+_CHANGE_NOTHING = (
+    "data.leaks",
+    "model.trust",
+    *(
+        f"training.{key}"
+        for key in ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every")
+    ),
+    "training.gpu_memory",
+    "training.track",
+)
+
+
 class SearchFolder:
     """The files of a search.
 
@@ -53,6 +66,8 @@ class SearchFolder:
         """
         if self.exists:
             self._refuse_another(space, settings)
+            # With what may differ.
+            write_text(self.recipe, space.recipe.to_yaml())
             return True
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(
@@ -109,7 +124,9 @@ class SearchFolder:
 
     def _refuse_another(self, space: Space, settings: Mapping[str, Any]) -> None:
         other, noted = self.read()
-        differences: Sequence[str] = [*space.recipe.changes_from(other.recipe)]
+        differences = [
+            key for key in space.recipe.changes_from(other.recipe) if key not in _CHANGE_NOTHING
+        ]
         ours, theirs = (
             {each.key: str(each) for each in one.dimensions} for one in (space, other)
         )

@@ -262,7 +262,7 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
 def _storage(folder: Path, address: str | None) -> Any:
     if address is None:
         journal = folder / JOURNAL
-        _mend(journal)
+        _drop_broken_line(journal)
         backend = optuna.storages.journal.JournalFileBackend(str(journal))
         return optuna.storages.JournalStorage(backend)
     try:
@@ -276,11 +276,16 @@ def _storage(folder: Path, address: str | None) -> Any:
         ) from error
 
 
-def _mend(journal: Path) -> None:
+def _drop_broken_line(journal: Path) -> None:
     """Removes a line that a process was killed in the midst of, which optuna could not read."""
     if not journal.is_file():
         return
-    with open(journal, "rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+    lock = optuna.storages.journal.JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        with open(journal, "rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()

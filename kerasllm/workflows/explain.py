@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kerasllm.errors import CommandError, JobError
+from kerasllm.errors import CommandError, JobError, KerasllmError
+from kerasllm.run import write_text
 from kerasllm.tasks.task import explains
 from kerasllm.workflows.trained import Trained, open_trained
 
@@ -123,6 +125,55 @@ def explain_globally(
     if last and not found:
         raise last
     return GlobalView(words_that_move(found), len(kept) - left_out, left_out)
+
+
+def explain_mistakes(
+    run: str | Path | Trained,
+    *,
+    notify: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[Explanation]:
+    """Explains the most confident mistakes of a run on its test data, and adds them to its report.
+
+    Each is explained by what the model predicts. One that cannot be is left out.
+
+    Args:
+        run: The run directory, or what `open_run` gave.
+        notify: Called with how far it is. Defaults to `None`.
+        **options: As for `explain`.
+
+    Raises:
+        KerasllmError: If the run is refused, cannot be explained, or has no mistakes.
+    """
+    from kerasllm.reports.run_facts import facts_for_report
+    from kerasllm.workflows.report_run import report_run
+
+    trained = run if isinstance(run, Trained) else open_trained(run)
+    refuse_unless_explained(trained)
+    mistakes = facts_for_report(trained.run.path)["mistakes"] if trained.run else None
+    if not mistakes:
+        raise CommandError(
+            "The run knows of no mistakes on test data",
+            where=str(trained.source),
+            fix="train with --test FILE, or explain texts: kerasllm explain RUN TEXT",
+        )
+    from kerasllm.explain.explain_texts import explain_texts
+
+    model = trained.open(precision="float32")
+    found, pieces = [], {}
+    for number, one in enumerate(mistakes, start=1):
+        if notify:
+            notify(f"explaining mistake {number} of {len(mistakes)}")
+        try:
+            given = trained.task.input_of(trained, [one["text"]])
+            first = next(explain_texts(model, [given], task=trained.task, **options))
+        except KerasllmError:
+            continue
+        found.append(first)
+        pieces[f"{one['file']}:{one['line']}"] = first.pieces()
+    write_text(trained.run.explanations, json.dumps(pieces, ensure_ascii=False) + "\n")
+    report_run(trained.run.path)
+    return found
 
 
 def _drawn(inputs: Iterable[Any], limit: int, seed: int) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from kerasllm.recipe import WholeRecipe
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.signing import trust
+from kerasllm.tracking.listener import Tracking
+from kerasllm.tracking.tracker import refuse_missing
 from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
@@ -107,6 +110,7 @@ def finetune(
     # Before anything else: threads, and some strategies, must come before TensorFlow's first
     # operation.
     too_late = prepare_process_for(recipe, computed)
+    refuse_missing(recipe.training.trackers)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
@@ -153,6 +157,10 @@ def finetune(
             ended = held.enter_context(audited(run, job, command, checkpoint))
             if mirror:
                 mirror.finish()
+        listeners: list[Listener] = []
+        if chief:
+            tracking = Tracking(run, recipe.training.trackers, report.line)
+            listeners.append(held.enter_context(tracking))
         place = mirror.address if mirror else run and run.path
         report.heading(f"Training into {place}" if run else "Training")
         if job.needs_reference:
@@ -160,7 +168,9 @@ def finetune(
             with report.busy("computing the reference"):
                 job.prepare_reference()
         ready = time.perf_counter()
-        metrics, timing = _train(job, run, checkpoint, profile, report, mirror, chief)
+        metrics, timing = _train(
+            job, run, checkpoint, profile, report, mirror, chief, listeners
+        )
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
@@ -193,6 +203,9 @@ def finetune(
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
         kept_rows.write_report(run, report)
+        if trackers := recipe.training.trackers:
+            with report.busy(f"sending to {' and '.join(trackers)}"):
+                tracking.finish()
         if mirror:
             with report.busy(f"writing to {mirror.address}"):
                 mirror.finish()
@@ -271,6 +284,7 @@ def _train(
     report: Report,
     mirror: remote_run.RemoteRun | None,
     chief: bool,
+    listeners: Sequence[Listener],
 ) -> tuple[dict, dict]:
     """Trains the job's model, and writes the log, the checkpoints and the training curve.
 
@@ -286,7 +300,7 @@ def _train(
     with log, report.training(job.steps, done) as progress:
         first = _FirstStep()
         samples = SamplesLog(run.samples if chief else None, done)
-        observed = observe(job, report, [first, log, samples, progress])
+        observed = observe(job, report, [first, log, samples, progress, *listeners])
         callbacks = observed.callbacks
         if chief:
             # The other workers wait at the next step until the chief has written.

@@ -33,6 +33,7 @@ _FREE = {
     "training.on_nan",
     "training.log_every",
     "training.gpu_memory",
+    "training.track",
     # The values that they resolved to are compared.
     "training.xla",
     "training.precision",

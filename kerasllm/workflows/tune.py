@@ -20,7 +20,7 @@ from kerasllm.tuning.workers import Workers
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import asked_to_stop
 from kerasllm.workflows.tune_results import write_results
-from kerasllm.workflows.tune_search import Search, higher_is_better
+from kerasllm.workflows.tune_search import Retraining, Search, higher_is_better
 from kerasllm.workflows.tune_summary import TuneProgress, show_results, show_search
 
 TRIALS, SEEDS = 20, 3
@@ -97,12 +97,31 @@ def tune(
     )
     # Of a space that can be counted, each setting is tried once.
     most = int(min(trials, searched.count))
-    show_search(report, folder, searched, search.study, most, continued=continued)
-    pool = Workers(workers)
+    show_search(report, name, folder, searched, search.study, most, continued=continued)
+    pool, progress = Workers(workers), TuneProgress(report, search, most, workers)
     with asked_to_stop(search.on_signal) as caught:
-        began = time.monotonic()
-        late = math.inf if budget is None else began + budget - search.seconds() / workers
-        progress = TuneProgress(report, search, most, workers, late)
+
+        def retrain(title: str, runs: Sequence[Retraining]) -> None:
+            if all(run.is_finished(folder) for run in runs):
+                return
+            report.heading(title)
+            with progress:
+                pool.work(
+                    lambda: search.retraining(runs, progress),
+                    lambda: all(run.is_finished(folder) for run in runs),
+                    lambda: search.stopped,
+                    progress.show,
+                )
+            _refuse_interrupted(caught.signal, search, most)
+
+        if seeds:
+            # Before the trials: what is wrong with the data, those of the test too, is told now.
+            retrain("The recipe as it is, with the test data", search.default())
+        late = math.inf
+        if budget is not None:
+            late = time.monotonic() + budget - search.seconds() / workers
+        report.heading(f"Trials into {folder.path}")
+        progress.begin(late)
         with progress:
             pool.work(
                 lambda: search.trial(most, progress),
@@ -119,14 +138,7 @@ def tune(
                 fix="give the search more time: --budget, or more --trials",
             )
         runs = search.retrainings(best, seeds)
-        with progress.retraining(len(runs)):
-            pool.work(
-                lambda: search.retraining(runs, progress),
-                lambda: all(run.is_finished(folder) for run in runs),
-                lambda: search.stopped,
-                progress.show,
-            )
-        _refuse_interrupted(caught.signal, search, most)
+        retrain(f"The best and the recipe as it is, {counted(seeds, 'seed')}", runs)
     result = write_results(folder, search, runs, name)
     show_results(report, folder, result)
     return result
@@ -147,8 +159,8 @@ def _refuse_interrupted(signal: Any, search: Search, most: int) -> None:
         return
     done = len(search.study.counted)
     raise Interrupted(
-        f"{signal.name} after {done} of {counted(most, 'trial')}; those under way have saved a "
-        "checkpoint",
+        f"{signal.name} after {done} of {counted(most, 'trial')}; those under way continue from "
+        "their newest checkpoints",
         where=str(search.folder.path),
         fix="continue with the same command, or with `kerasllm tune --resume --output "
         f"{shell_word(search.folder.path)}`",

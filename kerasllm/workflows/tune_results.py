@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasllm.reports.run_groups import write_seeds
 from kerasllm.run import Run, read_json, shell_word, write_json, write_text
 from kerasllm.tuning.folder import SearchFolder, as_recipe
 from kerasllm.tuning.study import FrozenTrial, TrialState
@@ -86,6 +87,8 @@ def _measured(folder: SearchFolder, runs: Sequence[Retraining], metric: str) -> 
             if isinstance(value, float):
                 one[part].append(value)
     for one in found.values():
+        # What makes a folder of seeds, for `kerasllm compare`.
+        write_seeds(Path(one["runs"][0]).parent, [Run(path) for path in one["runs"]])
         for part in ("validation", "test"):
             if one[part]:
                 one[f"{part}_mean"], one[f"{part}_spread"] = mean_and_spread(one[part])

@@ -107,6 +107,11 @@ class Search:
         taken = self.study.take(most, self.folder.lock_of)
         return taken and _TrialWork(self, *taken, progress)
 
+    def default(self) -> list[Retraining]:
+        """Returns the training of the recipe as it is."""
+        recipe = self.space.recipe
+        return [Retraining("default", recipe.training.seed, recipe)]
+
     def retrainings(self, best: FrozenTrial, seeds: int) -> list[Retraining]:
         """Returns what is trained at the end: once, where the recipe's own settings were best."""
         found = self.recipe_of(best)
@@ -146,6 +151,7 @@ class _TrialWork:
 
     def _recipe(self) -> str:
         found = self._search.recipe_of(self._search.study.trial(self.number))
+        self._training = found.training
         # The test data are for what the search has found.
         return recipes.load(found, ["data.test=null"]).to_yaml()
 
@@ -154,8 +160,17 @@ class _TrialWork:
             if "validation" not in row or self.run.is_pruned:
                 continue
             name, value = self._search.measured(row["validation"])
-            if math.isfinite(value) and self._search.study.report(self.number, row["step"], value):
+            if not math.isfinite(value):
+                continue
+            is_bad = self._search.study.report(self.number, row["step"], value)
+            if is_bad and not self._is_last(row["step"]):
                 self.run.prune()
+
+    def _is_last(self, step: int) -> bool:
+        """Whether a step is the last one of the trial, which an end would save nothing of."""
+        training = self._training
+        is_whole = self.run.last.get("epoch", 0.0) >= training.epochs
+        return step == training.max_steps or (self.run.last.get("step") == step and is_whole)
 
     def ended(self, status: int) -> bool:
         search, number = self._search, self.number
@@ -248,7 +263,7 @@ class _RetrainingWork:
                 f"{self.title}: the training failed:\n{_indented(self.run.last_words())}",
                 exit_status=min(status, 2),
                 where=str(self.run.log),
-                fix="the trials are kept: the same command continues here",
+                fix="what is done is kept: the same command, corrected, continues here",
             )
         self._progress.retrained(self.title, self.run.metrics())
         return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -29,17 +28,23 @@ _SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
 def show_search(
-    report: Report, folder: SearchFolder, space: Space, study: Study, most: int, *, continued: bool
+    report: Report,
+    name: str,
+    folder: SearchFolder,
+    space: Space,
+    study: Study,
+    most: int,
+    *,
+    continued: bool,
 ) -> None:
     """Shows what is searched, before the first trial."""
-    report.heading(f"Search over {counted(len(space.dimensions), 'key')}")
+    report.heading(f"Search over {counted(len(space.dimensions), 'key')} of {name}")
     report.facts([(dimension.key, str(dimension)) for dimension in space.dimensions])
     done = len(study.counted)
     if continued:
         report.line(f"continuing: {done} of {counted(most, 'trial')} are done")
     elif math.isfinite(space.count) and space.count <= most:
         report.line(f"these are {counted(most, 'setting')}: each is tried")
-    report.heading(f"Trials into {folder.path}")
 
 
 class TuneProgress:
@@ -50,15 +55,13 @@ class TuneProgress:
         search: The search.
         most: How many trials there are.
         workers: How many at a time.
-        late: When the search ends, by `time.monotonic`; infinite: when all trials are done.
     """
 
-    def __init__(self, report: Report, search: Search, most: int, workers: int, late: float):
+    def __init__(self, report: Report, search: Search, most: int, workers: int):
         self._report, self._search = report, search
-        self._most, self._workers, self._late = most, workers, late
+        self._most, self._workers, self._late = most, workers, math.inf
         self._live: Live | None = None
         self._drawn = self._headed = 0.0
-        self._left_runs = 0
 
     def __enter__(self) -> TuneProgress:
         if self._report.console.is_terminal:
@@ -71,14 +74,9 @@ class TuneProgress:
             self._live.stop()
             self._live = None
 
-    @contextmanager
-    def retraining(self, runs: int) -> Iterator[None]:
-        """Shows the runs of the end until the block ends."""
-        self._left_runs = runs
-        if runs:
-            self._report.heading(f"Trainings with several seeds: {counted(runs, 'run')}")
-        with self:
-            yield
+    def begin(self, late: float) -> None:
+        """Begins with the trials, which end by `time.monotonic` at the latest."""
+        self._late = late
 
     def ended(self, trial: FrozenTrial) -> None:
         """Shows the end of a trial."""
@@ -180,6 +178,9 @@ def show_results(report: Report, folder: SearchFolder, result: dict[str, Any]) -
     report.facts([(name, str(path)) for name, path in files])
     report.heading("Next")
     report.line(f"kerasllm finetune --recipe {shell_word(folder.best)} --output my_run")
+    if len(retrained := result.get("retrained", {})) > 1:
+        both = " ".join(shell_word(folder.path / "retrained" / name) for name in retrained)
+        report.line(f"kerasllm compare {both}")
 
 
 def in_words(result: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`kerasllm explain`: words with their scores, for people and for programs."""
 
 import json
+import shutil
 
 import pytest
 
@@ -21,8 +22,7 @@ def test_json_has_words_with_their_characters_and_what_checks_them(kerasllm, toy
     assert total == pytest.approx(moved + found["completeness_error"], abs=1e-4)
     assert abs(found["relative_error"]) < 0.01
     area = found["faithfulness"]
-    assert area["deletion"] < area["random_deletion"] < 1 and area["orders"] == 10
-    assert area["insertion"] > area["random_insertion"]
+    assert area["deletion"] < area["random"] < area["insertion"] and area["orders"] == 10
     assert -1 <= found["occlusion_agreement"] <= 1
 
 
@@ -82,6 +82,18 @@ def test_nothing_in_a_text_acts_on_a_terminal_or_a_page(kerasllm, toy_run, tmp_p
     assert "שלום" in page and "default-src 'none'" in page
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))[0]["text"] == text
+
+
+def test_the_mistakes_of_a_run_are_explained_in_its_report(kerasllm, toy_run, tmp_path):
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    result = kerasllm("explain", run, "--mistakes", "--json")
+    if "knows of no mistakes" in result.err:
+        pytest.skip("the toy model makes none")
+    assert result.status == 0
+    kept = json.loads((run / "explanations.json").read_text(encoding="utf-8"))
+    texts = ["".join(text for text, _ in pieces) for pieces in kept.values()]
+    assert texts == [json.loads(line)["text"] for line in result.out.splitlines()]
+    assert "class=\"words\"" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_words_that_move_each_class_most(kerasllm, toy_run):

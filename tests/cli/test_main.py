@@ -28,7 +28,7 @@ def test_what_is_asked_first_imports_nothing_slow(arguments):
         (["finetun"], "Did you mean 'finetune'?"),
         (["finetune"], "Missing option '--recipe'"),
         (["finetune", "--recipe", "bert_clas"], "did you mean bert_cls?"),
-        (["finetune", "--recipe", "bert_cls", "--trian", "x.csv"], "Did you mean '--train'?"),
+        (["finetune", "--recipe", "bert_cls", "--trian", "x.csv"], "'--train'?"),
         (["finetune", "--recipe", "bert_cls", "--seed", "-1"], "Received: -1"),
         (["finetune", "--recipe", "bert_cls", "--set", "training.epoch=2"], "training.epochs"),
         (["predict", "no_such_run", "a"], "no run directory 'no_such_run'"),

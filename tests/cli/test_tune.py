@@ -71,6 +71,8 @@ def test_a_folder_of_something_else_is_refused(kerasllm, tmp_path):
     assert ran.status == 2 and "something else than a search" in ran.err
     ran = kerasllm("tune", "--resume", "--output", tmp_path)
     assert ran.status == 2 and "no search to resume" in ran.err
+    ran = kerasllm("tune", "--resume", "--output", tmp_path, "--set", "training.epochs=2")
+    assert ran.status == 2 and "--set would change it" in ran.err
 
 
 def test_without_optuna_one_sentence_says_how_to_install_it(tmp_path):

@@ -79,6 +79,7 @@ trainings = st.builds(
     gpu_memory=st.sampled_from(["growth", "all", "8GB", "7.5GiB"]),
     seed=st.integers(0, 2**32 - 1),
     log_every=counts,
+    track=st.none() | st.sampled_from(["mlflow", ["wandb", "trackio"]]),
 )
 # What pure bfloat16 goes with.
 trainings |= st.builds(

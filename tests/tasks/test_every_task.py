@@ -232,6 +232,24 @@ def _assert_near(metrics: dict, expected: dict) -> None:
             assert metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+def test_its_report_is_made_of_test_rows_that_measure_as_the_model_did(trained):
+    from kerasllm.evaluation.outcomes import read_outcomes
+    from kerasllm.reports.run_facts import facts_for_report
+
+    test = trained.run.read_metrics()["test"]
+    assert trained.run.report.is_file()
+    outcomes = read_outcomes(trained.run.predictions)
+    measured = trained.task.measure(outcomes)(np.ones(len(outcomes)))
+    headline = trained.task.headline_of(test)
+    assert headline.metric in measured
+    for name in measured.keys() & test.keys():
+        assert measured[name] == pytest.approx(test[name], rel=1e-4, abs=1e-5), name
+    facts = facts_for_report(trained.run.path)
+    assert headline.metric in facts["intervals"]["metrics"]
+    assert not {"metrics", "curves", "intervals", "slices"} & facts["empty"].keys()
+    json.dumps(facts, allow_nan=False)
+
+
 def test_it_predicts_in_order_or_is_refused(trained):
     from kerasllm.workflows.predict import predict
     from kerasllm.workflows.trained import open_run

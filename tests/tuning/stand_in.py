@@ -26,6 +26,9 @@ def main() -> None:
     if recipe["data"].get("text") == "missing":
         print("Error: There is no column 'missing'\n  where: data.text", file=sys.stderr)
         sys.exit(2)
+    if recipe["data"]["test"] == "leaked.csv" and recipe["data"]["leaks"] == "refuse":
+        print("Error: 3 test rows are in train too", file=sys.stderr)
+        sys.exit(2)
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     lock = open(run / ".lock", "w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ import pytest
 
 from kerasllm.errors import KerasllmError, RunError
 from kerasllm.recipe import load
+from kerasllm.reports.run_groups import groups_of
 from kerasllm.tuning import trial_run
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.tune import tune
@@ -60,6 +61,9 @@ def test_a_search_finds_settings_that_beat_the_default_and_leaves_a_recipe(tmp_p
     assert best.data.test == load("bert_cls").data.test
     assert result["verdict"]["measured_on"] == "test"
     assert result["verdict"]["beats_default"]
+    # Folders of seeds, as `kerasllm compare` takes them.
+    groups = groups_of([tmp_path / "search" / "retrained" / name for name in result["retrained"]])
+    assert [len(group.runs) for group in groups] == [3, 3]
     assert len(table(tmp_path)) == len(result["trials"])
     for name in ("history.svg", "importance.svg"):
         assert (tmp_path / "search" / name).read_text().startswith("<?xml")
@@ -128,6 +132,15 @@ def test_what_the_recipe_does_wrong_is_told_once_by_its_own_words(tmp_path):
     with pytest.raises(KerasllmError, match="no column 'missing'") as error:
         search(tmp_path, settings=["data.text=missing"], trials=3)
     assert error.value.exit_status == 2
+
+
+def test_leaks_into_the_test_data_are_told_before_the_trials_and_may_be_accepted(tmp_path):
+    settings = ["data.test=leaked.csv"]
+    with pytest.raises(KerasllmError, match="3 test rows are in train too") as error:
+        search(tmp_path, settings=settings, trials=2)
+    assert error.value.exit_status == 2
+    assert not list((tmp_path / "search" / "trials").iterdir())
+    assert_distinct(search(tmp_path, settings=[*settings, "data.leaks=warn"], trials=2), 2)
 
 
 def test_a_budget_ends_the_trials_and_the_next_command_continues(tmp_path, monkeypatch):

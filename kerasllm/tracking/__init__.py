@@ -1,0 +1,1 @@
+"""Trackers of experiments: what metrics.jsonl holds is sent to them, now or later."""
