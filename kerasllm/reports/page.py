@@ -65,13 +65,18 @@ def render(template: str, **values: Any) -> str:
         template: The name of the file.
         **values: What it shows.
     """
-    return _environment().get_template(template).render(**values)
+    return environment_of("kerasllm.reports").get_template(template).render(**values)
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment_of(package: str) -> jinja2.Environment:
+    """Returns what renders the templates of a package: all that is written is escaped.
+
+    Args:
+        package: A package with `templates/`.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasllm.reports"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         # Each text that is written goes through it.
         finalize=plain,

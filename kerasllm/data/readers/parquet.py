@@ -312,9 +312,8 @@ def _check_types(file: DataFile, schema: Any, columns: Columns) -> None:
             raise DataError(
                 f"The {role} column '{name}' holds {kind}, where {expected} are expected",
                 where=file.name,
-                fix=f"name a field of it, as in --set data.{role}={inner[0]}"
-                if inner
-                else f"name another column with --set data.{role}=NAME, or convert this one",
+                fix=f"name another column with --set data.{role}=NAME, or "
+                + (f"a field of this one: {', '.join(inner[:5])}" if inner else "convert this one"),
             )
 
 

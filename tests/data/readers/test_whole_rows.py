@@ -135,3 +135,19 @@ def test_lines_that_are_no_rows_are_told(tmp_path):
         f"rows without a value left out: 2, the first at {tmp_path}/a.csv:3",
         f"lines that repeat the header left out: 1, the first at {tmp_path}/a.csv:4",
     ]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_text_may_be_a_field_of_a_column(tmp_path, suffix):
+    rows = [{"id": 1, "review": {"body": "one", "stars": 5}}, {"id": 2, "review": {"body": ""}}]
+    file = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = list(whole_rows(file, text="review.body"))
+    assert [row.input for row in found] == [("one",), None]
+    assert found[0].kept["review"] == {"body": "one", "stars": 5}
+    labelled = Source(str(file), text="review.body", label="review.stars", on_bad_row="skip")
+    [batch] = labelled.batches()
+    assert (batch.texts, batch.labels, labelled.bad_row_count) == (["one"], ["5"], 1)
