@@ -3,8 +3,9 @@
     python -m benchmarks.glue --data FOLDER [stsb mrpc cola rte goemotions wnut17 qamr]
         [--seeds 0 1]
 
-FOLDER holds the files in their original layouts, gzipped or not: mrpc/train.tsv.gz, dev.tsv.gz; the
-same for rte and cola (GLUE); stsb/stsb-en-train.csv.gz, stsb-en-dev.csv.gz (stsb-multi-mt);
+FOLDER holds the files in their original layouts: those of GLUE as `kerasllm benchmark glue` finds
+them (mrpc/train.tsv.gz, dev.tsv.gz; the same for rte and cola; stsb/stsb-en-train.csv.gz,
+stsb-en-dev.csv.gz of stsb-multi-mt);
 goemotions/train.tsv.gz, dev.tsv.gz, test.tsv.gz, labels.txt; wnut17/train.conll.gz, dev.conll.gz;
 qamr/train.json.gz, test.json.gz (SQuAD JSON).
 
@@ -29,6 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import machine, run_measured
+from kerasllm.workflows.benchmark_files import find_tasks, settings_of
+from kerasllm.workflows.benchmark_tasks import GLUE
 
 HERE = Path(__file__).parent
 KERASLLM = (sys.executable, "-m", "kerasllm")
@@ -39,15 +42,15 @@ class Case:
     """A standard task.
 
     Attributes:
-        recipe: The recipe.
-        files: The files of each part, by the part's name.
+        recipe: The recipe; `None` of a task of GLUE, which names it.
+        files: The files of each part, by the part's name; those of GLUE's tasks are found.
         settings: What is set over the recipe.
         peer: What Hugging Face reaches, by metric.
         below: How far below that the mean of the seeds may be.
         also: Metrics that are shown beside them.
     """
 
-    recipe: str
+    recipe: str | None
     files: dict[str, str]
     settings: dict[str, object]
     peer: dict[str, float]
@@ -57,20 +60,20 @@ class Case:
 
 CASES = {
     "stsb": Case(
-        "text_regression",
-        {"train": "stsb/stsb-en-train.csv.gz", "test": "stsb/stsb-en-dev.csv.gz"},
+        None,
+        {},
         {"training.epochs": 2, "training.learning_rate": 1e-4, "data.max_length": 128},
         {"pearson": 0.8552, "spearman": 0.8540},
     ),
     "mrpc": Case(
-        "pair_cls",
-        {"train": "mrpc/train.tsv.gz", "test": "mrpc/dev.tsv.gz"},
+        None,
+        {},
         {"training.epochs": 3, "training.learning_rate": 1e-4, "data.max_length": 128},
         {"accuracy": 0.7990, "mcc": 0.5088},
     ),
     "cola": Case(
-        "bert_cls",
-        {"train": "cola/train.tsv.gz", "test": "cola/dev.tsv.gz"},
+        None,
+        {},
         {
             "training.epochs": 3,
             "training.learning_rate": 1e-4,
@@ -81,8 +84,8 @@ CASES = {
         below=0.02,
     ),
     "rte": Case(
-        "pair_cls",
-        {"train": "rte/train.tsv.gz", "test": "rte/dev.tsv.gz"},
+        None,
+        {},
         {"training.epochs": 3, "training.learning_rate": 1e-4, "data.max_length": 192},
         {"accuracy": 0.6029},
         below=0.02,
@@ -143,10 +146,13 @@ def run(name: str, case: Case, data: Path, seed: int) -> dict:
     """Trains a task with one seed and returns its metrics on the rows that are measured."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
-        command = [*KERASLLM, "finetune", "--recipe", case.recipe, "--output", str(output)]
+        recipe, settings = case.recipe, dict(case.settings)
+        if recipe is None:
+            ((found,), _) = find_tasks(GLUE, data, [name])
+            recipe, settings = found.task.recipe, {**settings_of(found, data), **settings}
+        command = [*KERASLLM, "finetune", "--recipe", recipe, "--output", str(output)]
         for part, file in case.files.items():
             command += [f"--{part}", str(data / file)]
-        settings = dict(case.settings)
         if "validation" not in case.files:
             # All rows train, as at the peer.
             settings["data.validation_split"] = 0

@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import gc
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,29 +27,50 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("kerasllm")
 
 
-# Each process takes a file at a time: a long one at the end would leave the other idle.
+# Each process takes a file at a time: a long one at the end would leave the others idle.
 _FIRST = (
     "test_equal_numbers.py",
     "test_readme.py",
-    "test_same_numbers.py",
-    "test_recorded.py",
-    "test_under_strategies.py",
-    "test_equal_numbers_preference.py",
-    "test_xla_cache.py",
-    "test_threads.py",
+    "test_every_task.py",
     "test_finetune.py",
+    "test_other_heads.py",
+    "test_same_numbers.py",
+    "test_keras_habits.py",
+    "test_xla_cache.py",
+    "test_under_strategies.py",
+    "test_ordinary.py",
     "test_compress_problems.py",
+    "test_saved_model.py",
+    "test_threads.py",
+    "test_recorded.py",
+    "test_resume.py",
+    "test_max_steps.py",
+    "test_classification_problems.py",
 )
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    places = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish():
+    # All that was imported stays, a million objects: each search for garbage among them takes half
+    # a second, some hundred times.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def toy_preset(tmp_path_factory) -> Path:
-    """The folder of a toy encoder."""
-    return save_toy_preset(tmp_path_factory.mktemp("preset") / "toy")
+    """The folder of a toy encoder, of one layer."""
+    return save_toy_preset(tmp_path_factory.mktemp("preset") / "toy", num_layers=1)
+
+
+@pytest.fixture(scope="session")
+def deep_toy_preset(tmp_path_factory) -> Path:
+    """The folder of a toy encoder of two layers, which takes half as long again to trace."""
+    return save_toy_preset(tmp_path_factory.mktemp("preset") / "deep", num_layers=2)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def book_settings(folder: Path) -> list[str]:
             "data.train": str(write_book(folder / "book.txt")),
             "data.vocabulary_size": 400,
             "data.max_length": 32,
-            "model.layers": 2,
+            "model.layers": 1,
             "model.heads": 2,
             "model.width": 32,
             "training.epochs": 2,
@@ -89,7 +89,7 @@ def save_toy_decoder(folder: Path) -> Path:
     from kerasllm.tasks.task import task_of
 
     folder.mkdir(parents=True)
-    recipe = load("gpt_lm", book_settings(folder))
+    recipe = load("gpt_lm", [*book_settings(folder), "model.layers=2"])
     task = task_of(recipe)
     model = task.build(recipe, task.load(recipe), "float32")
     model.save_to_preset(folder / "toy")

@@ -31,6 +31,8 @@ _VERBS = {
     "report": "Write the report of a run: metrics, where it fails, curves.",
     "compare": "Compare runs, and tell whether a difference may be chance.",
     "runs": "List runs with their metrics.",
+    "watch": "Show runs in a browser, while they train and afterwards.",
+    "benchmark": "Measure a pretrained model on GLUE or SuperGLUE.",
     "predict": "Classify texts with a trained model.",
     "explain": "Show which words moved what a model predicts.",
     "generate": "Write what follows prompts with a trained model.",

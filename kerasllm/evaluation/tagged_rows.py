@@ -68,6 +68,15 @@ def tagged_rows(rows: TaggedWindows, tags: TagSet, evaluation: Evaluation) -> Ou
     )
 
 
+def counts_of(rows: TaggedWindows, tags: TagSet) -> dict[str, int]:
+    """Returns how many entities of each type there are, or of plain tags how many words."""
+    gold, every = rows.tags[rows.word_numbers], with_strange(tags, rows)
+    names = every.names if tags.plain else every.types
+    found = gold if tags.plain else every.spans(gold, rows.sentence_offsets).types
+    counts = np.bincount(found, minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
+
+
 def measure_tagged(outcomes: Outcomes) -> Measure:
     """Returns what measures rows of `tagged_rows`, each as often as it is told."""
     counted = ["words", "right_words"]

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from kerasllm.reports.plain import plain, short
 
 _WIDTH, _HEIGHT = 360, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 10, 22
 # From so many points on, a line is an average and the points themselves its shadow.
 _SMOOTHED_FROM = 60
 _MARKED_TO = 30
@@ -22,7 +22,7 @@ def line_chart(curve: Mapping[str, Any]) -> Markup:
     """Returns the lines of a curve by step.
 
     Args:
-        curve: `name` and `series`, each with `name`, `steps` and `values`.
+        curve: `name` and `series`, each with `name`, `steps`, `values` and `colour`.
     """
     series = [one for one in curve["series"] if one["steps"]]
     lines = [_Line(one) for one in series]
@@ -33,8 +33,8 @@ def line_chart(curve: Mapping[str, Any]) -> Markup:
     first = 0 if first <= 0.05 * last else first
     frame = _Frame(first, last, low, high)
     drawn = [frame.axes()]
-    for place, line in enumerate(lines):
-        colour = f"s{place % _COLOURS}"
+    for line in lines:
+        colour = f"s{line.colour % _COLOURS}"
         points = list(zip(line.steps, line.values, strict=True))
         if line.smooth is not None:
             drawn.append(frame.path(points, f"line faint {colour}"))
@@ -97,6 +97,7 @@ class _Line:
     def __init__(self, series: Mapping[str, Any]):
         self.steps: Sequence[int] = series["steps"]
         self.values: Sequence[float] = series["values"]
+        self.colour: int = series.get("colour", 0)
         many = len(self.values) >= _SMOOTHED_FROM
         self.smooth = _running_mean(self.values) if many else None
 
@@ -157,7 +158,7 @@ class _Frame:
         if whole and abs(value) < 1e5:
             return f"{value:,.0f}"
         if value and (abs(value) < 1e-3 or abs(value) >= 1e5):
-            return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+            return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e")
         return f"{value:,.4g}"
 
 

@@ -295,7 +295,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def _curves(task: Task, runs: Sequence[Compared], headline: str) -> list[dict]:
     """Returns the curves of all runs, a chart for each metric and part of the data."""
     found: dict[tuple[str, str], dict] = {}
-    for run in runs:
+    for number, run in enumerate(runs):
         curves = curves_of(read_log(run.run.metrics_log), task.metrics, headline)
         for curve in curves[:_MOST_KEYS]:
             for series in curve["series"]:
@@ -303,7 +303,7 @@ def _curves(task: Task, runs: Sequence[Compared], headline: str) -> list[dict]:
                 chart = found.setdefault(
                     (curve["key"], part), {"name": f"{curve['name']}, {part}", "series": []}
                 )
-                chart["series"].append({**series, "name": run.name})
+                chart["series"].append({**series, "name": run.name, "colour": number})
     return list(found.values())
 
 

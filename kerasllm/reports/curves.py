@@ -68,7 +68,7 @@ def curves_of(
 
     Returns:
         Each with `key`, `name` and `series`, a list with `name` (`"training"`, `"validation"`),
-        `steps` and `values`, at most 400 points of each.
+        `steps`, `values`, at most 400 points of each, and `colour`, a number.
     """
     trained = _keys(row for row in rows if "validation" not in row)
     validated = _keys(row["validation"] for row in rows if isinstance(row.get("validation"), dict))
@@ -77,11 +77,16 @@ def curves_of(
     metrics += [key for key in names if key in validated and key not in metrics]
     metrics.sort(key=lambda key: (key != "loss", key != headline))
     found = []
-    for key in metrics[:_MOST_METRICS]:
+    for key in metrics:
+        if len(found) == _MOST_METRICS:
+            break
         series = [
             _series("training", ((row["step"], row.get(key)) for row in rows)),
-            _series("validation", _validations(rows, key)),
+            {**_series("validation", _validations(rows, key)), "colour": 1},
         ]
+        # A point alone is no curve; the table of metrics has it.
+        if not series[0]["steps"] and len(series[1]["steps"]) < 2:
+            continue
         found.append({"key": key, "name": names.get(key, key.replace("_", " ")), "series": series})
     for key, name in _NUMBERS.items():
         series = [_series("training", ((row["step"], row.get(key)) for row in rows))]
@@ -106,7 +111,7 @@ def _series(name: str, points: Iterator[tuple[int, Any]]) -> dict[str, Any]:
     if len(kept) > MOST_POINTS:
         kept = [_mean(kept, number) for number in range(MOST_POINTS)]
     steps, values = [step for step, _ in kept], [value for _, value in kept]
-    return {"name": name, "steps": steps, "values": values}
+    return {"name": name, "steps": steps, "values": values, "colour": 0}
 
 
 def _mean(points: list[tuple[int, float]], number: int) -> tuple[int, float]:

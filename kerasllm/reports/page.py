@@ -24,7 +24,8 @@ def report_page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: What `kerasllm.reports.run_facts.facts_for_report` gave.
     """
-    confident = any(one["confidence"] is not None for one in facts["mistakes"] or ())
+    mistakes = facts["mistakes"] or ()
+    confident = not mistakes or any(one["confidence"] is not None for one in mistakes)
     sections = [
         ("metrics", "Metrics"),
         ("failures", "Where it fails"),
@@ -41,7 +42,7 @@ def report_page(facts: Mapping[str, Any]) -> str:
     return render(
         "report.html",
         run=facts,
-        confident=confident or not facts["mistakes"],
+        confident=confident,
         sections=sections,
         class_keys=[key for key in _PER_CLASS if key in first],
         classes=classes[:_CLASSES_SHOWN],
@@ -65,13 +66,18 @@ def render(template: str, **values: Any) -> str:
         template: The name of the file.
         **values: What it shows.
     """
-    return _environment().get_template(template).render(**values)
+    return environment_of("kerasllm.reports").get_template(template).render(**values)
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment_of(package: str) -> jinja2.Environment:
+    """Returns what renders the templates of a package: all that is written is escaped.
+
+    Args:
+        package: A package with `templates/`.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasllm.reports"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         # Each text that is written goes through it.
         finalize=plain,

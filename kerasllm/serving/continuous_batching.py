@@ -200,15 +200,17 @@ class TogetherDecoding:
             _numbers(map(len, unread)),
             _choice(padded),
         )
-        old, self._rows = self._rows, self._rows + new
-        if old:
-            slots = tf.constant(max(self._slots, self._slots_wanted()))
-            self._cache = self._join(
-                self._fit(self._cache, _numbers(range(len(old))), slots),
-                self._fit(cache, _numbers(_padded(range(len(new)), beside=len(old))), slots),
+        rows, slots = len(self._rows), _slots_for([*self._rows, *new])
+        if rows:
+            slots = tf.constant(max(self._slots, slots))
+            cache = self._join(
+                self._fit(self._cache, _numbers(range(rows)), slots),
+                self._fit(cache, _numbers(_padded(range(len(new)), beside=rows)), slots),
             )
         else:
-            self._cache = self._fit(cache, _numbers(range(len(padded))), self._slots_wanted())
+            cache = self._fit(cache, _numbers(range(len(padded))), slots)
+        # Together, and last: what fails before leaves the rows that were open as they were.
+        self._rows, self._cache = self._rows + new, cache
         return _took(new, token)
 
     def step(self) -> dict[Hashable, list[int]]:
@@ -244,13 +246,17 @@ class TogetherDecoding:
 
     def _keep(self, numbers: Sequence[int]) -> None:
         """Keeps some rows of the cache, with as many slots as they will need soon."""
-        self._cache = self._fit(self._cache, _numbers(_padded(numbers)), self._slots_wanted())
+        slots = _slots_for(self._rows)
+        self._cache = self._fit(self._cache, _numbers(_padded(numbers)), slots)
 
     def _keep_prefix(self, number: int) -> None:
         """Keeps the text of a row that ends."""
         text = self._rows[number].text
         slots = size_holding(len(text), _SHORTEST, steps=4)
-        self._prefixes.keep(text, lambda: self._fit(self._cache, _numbers([number]), slots))
+        try:
+            self._prefixes.keep(text, lambda: self._fit(self._cache, _numbers([number]), slots))
+        except tf.errors.OpError:
+            pass  # There is no memory for it: the next prompt is read as a whole.
 
     def _cache_after(self, prefixes: Sequence[Prefix | None], slots: int) -> tf.Tensor:
         """Returns the cache of rows with what is known of them."""
@@ -264,12 +270,13 @@ class TogetherDecoding:
         ]
         return tf.concat(rows, 1)
 
-    def _slots_wanted(self) -> int:
-        return size_holding(max(row.position for row in self._rows) + _FREE_SLOTS)
-
     def _read_tokens(self, cache, token_ids, starts, lengths, choice):
         logits, cache = self._decoder.extend(cache, token_ids, starts, lengths, self._packed)
         return _chosen(logits, *choice), cache
+
+
+def _slots_for(rows: Sequence[_Row]) -> int:
+    return size_holding(max(row.position for row in rows) + _FREE_SLOTS)
 
 
 def _width(tokens: int) -> int:

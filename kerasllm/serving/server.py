@@ -82,6 +82,8 @@ class Server(uvicorn.Server):
         context: What connections are encrypted by, as `tls.read_certificate` gives it. Defaults to
             `None`: they are not.
         grace: Seconds from the signal to the end, whatever is being answered. Defaults to `30.0`.
+        lifespan: `"on"` where the application is told of the beginning and the end. Defaults to
+            `"off"`.
     """
 
     def __init__(
@@ -90,13 +92,14 @@ class Server(uvicorn.Server):
         started: Callable[[], None] = lambda: None,
         context: ssl.SSLContext | None = None,
         grace: float = GRACE,
+        lifespan: str = "off",
     ):
         # Nothing of a request is logged: texts and keys are the clients' own.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
         logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         config = uvicorn.Config(
             app,
-            lifespan="off",
+            lifespan=lifespan,
             ws="none",
             log_config=None,
             access_log=False,

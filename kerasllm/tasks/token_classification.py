@@ -500,6 +500,11 @@ class TokenClassification(Task):
 
         return measure_tagged(outcomes)
 
+    def balance(self, data: Loaded) -> Mapping[str, Mapping[str, int]]:
+        from kerasllm.evaluation.tagged_rows import counts_of
+
+        return {part: counts_of(rows, data.tags) for part, rows in data.parts.items()}
+
     def next_steps(self, run: Run) -> list[tuple[str, str]]:
         from kerasllm.run import shell_word
 

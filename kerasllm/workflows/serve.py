@@ -84,7 +84,7 @@ def serve(
         KerasllmError: If the model cannot be opened, the certificate cannot be used, or the address
             cannot be taken.
     """
-    _need_the_extra()
+    need_the_extra()
     from kerasllm.serving.app import build_app
     from kerasllm.serving.metrics import Metrics
     from kerasllm.serving.server import Server, address_of, bind
@@ -156,14 +156,15 @@ def read_key(file: str | None) -> str | None:
     return key
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
+    """Raises a `CommandError` if what answers over HTTP is not installed."""
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise CommandError(
-            f"Serving needs {error.name}, which is not installed",
+            f"To answer over HTTP {error.name} is needed, which is not installed",
             fix='pip install "kerasllm[serve]"',
         ) from None
 

@@ -120,7 +120,8 @@ def tune(
         late = math.inf
         if budget is not None:
             late = time.monotonic() + budget - search.seconds() / workers
-        report.heading(f"Trials into {folder.path}")
+        if not search.study.is_over(most):
+            report.heading(f"Trials into {folder.path}")
         progress.begin(late)
         with progress:
             pool.work(

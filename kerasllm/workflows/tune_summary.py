@@ -179,7 +179,9 @@ def show_results(report: Report, folder: SearchFolder, result: dict[str, Any]) -
     report.heading("Next")
     report.line(f"kerasllm finetune --recipe {shell_word(folder.best)} --output my_run")
     if len(retrained := result.get("retrained", {})) > 1:
-        both = " ".join(shell_word(folder.path / "retrained" / name) for name in retrained)
+        # What is compared with comes first.
+        names = sorted(retrained, key=lambda name: name != "default")
+        both = " ".join(shell_word(folder.path / "retrained" / name) for name in names)
         report.line(f"kerasllm compare {both}")
 
 

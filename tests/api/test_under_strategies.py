@@ -2,21 +2,20 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import forked
+
 
 def run(name: str, folder) -> dict:
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.api.keras_under_mirrored", name, str(folder)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "KERASLLM_CACHE": str(folder / "cache"), "KERASLLM_SLICES": "0"},
-        check=False,
+    environment = {"KERASLLM_CACHE": str(folder / "cache"), "KERASLLM_SLICES": "0"}
+    done = forked.run(
+        *("-m", "tests.api.keras_under_mirrored", name, folder),
+        cwd=forked.ROOT,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

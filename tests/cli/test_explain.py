@@ -84,16 +84,19 @@ def test_nothing_in_a_text_acts_on_a_terminal_or_a_page(kerasllm, toy_run, tmp_p
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))[0]["text"] == text
 
 
-def test_the_mistakes_of_a_run_are_explained_in_its_report(kerasllm, toy_run, tmp_path):
+def test_mistakes_are_kept_for_the_report_of_the_run(kerasllm, toy_run, tmp_path, monkeypatch):
+    from kerasllm.reports import run_facts
+
     run = shutil.copytree(toy_run, tmp_path / "run")
+    # The toy model makes none.
+    mistakes = [{"file": "test.csv", "line": 2, "text": TEXT}]
+    monkeypatch.setattr(run_facts, "facts_for_report", lambda path: {"mistakes": mistakes})
     result = kerasllm("explain", run, "--mistakes", "--json")
-    if "knows of no mistakes" in result.err:
-        pytest.skip("the toy model makes none")
-    assert result.status == 0
+    assert result.status == 0 and "report.html" in result.err
     kept = json.loads((run / "explanations.json").read_text(encoding="utf-8"))
-    texts = ["".join(text for text, _ in pieces) for pieces in kept.values()]
-    assert texts == [json.loads(line)["text"] for line in result.out.splitlines()]
-    assert "class=\"words\"" in (run / "report.html").read_text(encoding="utf-8")
+    assert "".join(text for text, _ in kept["test.csv:2"]) == TEXT
+    assert max(abs(weight) for _, weight in kept["test.csv:2"]) == 1
+    assert kerasllm("explain", run, "--mistakes", TEXT).status == 2
 
 
 def test_the_words_that_move_each_class_most(kerasllm, toy_run):

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import click
 import pytest
 
 from kerasllm.cli.plan import parse_size
+from tests import forked
 from tests.conftest import toy_settings
 from tests.toy import toy_rows, write_csv
 
@@ -19,14 +18,9 @@ def plan(toy_data, toy_preset, session_cache):
 
     def run(*arguments):
         settings = [part for text in toy_settings(toy_data, toy_preset) for part in ("--set", text)]
-        command = [sys.executable, "-m", "kerasllm", "plan", "--recipe", "bert_cls"]
-        return subprocess.run(
-            [*command, *settings, *arguments],
-            cwd=toy_data,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "KERASLLM_CACHE": str(session_cache)},
-        )
+        command = ["-m", "kerasllm", "plan", "--recipe", "bert_cls"]
+        environment = {**os.environ, "KERASLLM_CACHE": str(session_cache)}
+        return forked.run(*command, *settings, *arguments, cwd=toy_data, env=environment)
 
     return run
 

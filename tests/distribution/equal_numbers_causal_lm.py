@@ -38,9 +38,9 @@ def numbers(scope, case: str, xla=False, accumulate=1, **options) -> dict:
     packs = packed_rows(store, LENGTH)
     with scope.scope():
         if case.startswith("gpt2"):
-            model = gpt2(**options)
+            model = gpt2(layers=1, **options)
         else:
-            model = llama(**options)
+            model = llama(layers=1, **options)
             model.adapters = add_adapter(model.backbone, rank=4, targets=["all-linear"])
         model.packs = True
         optimizer = build_optimizer(

@@ -6,15 +6,14 @@ TensorFlow has its devices only once, and one failed fit can poison later ones i
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from tests import forked
+
 # XLA's compiler for CPUs takes most of the time of these tests: half as much without its last pass.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-ROOT = Path(__file__).parents[2]
 TWO_WORKERS = "two workers"
 
 
@@ -40,13 +39,7 @@ def run_under(strategy: str, module: str, folder: Path, timeout: float = 300) ->
         files.append(folder / f"{strategy.replace(':', '_')}-{index}.npz")
         name = strategy if count == 1 else "multi_worker"
         started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", module, name, str(files[-1])],
-                cwd=ROOT,
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            forked.start("-m", module, name, files[-1], cwd=forked.ROOT, env=environment)
         )
     try:
         errors = [process.communicate(timeout=timeout)[1] for process in started]

@@ -3,10 +3,10 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
+
+from tests import forked
 
 PRELUDE = """
 import tensorflow as tf
@@ -26,13 +26,7 @@ def start(code, tf_config=None, **variables):
     environment.pop("TPU_NAME", None)
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
-    return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code],
-        env=environment | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forked.start("-c", PRELUDE + code, env=environment | variables)
 
 
 def finish(process):

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from kerasllm.run import Run
 from kerasllm.tasks.task import Task
+from tests import forked
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.toy_runs import assert_same, rows, stopped_at
 
@@ -47,10 +46,8 @@ def kerasllm(installed, session_cache):
 
     def run(*arguments) -> str:
         path = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
-        done = subprocess.run(
-            [sys.executable, "-m", "kerasllm", *map(str, arguments)],
-            capture_output=True,
-            text=True,
+        done = forked.run(
+            *("-m", "kerasllm", *arguments),
             cwd=DOCS.parent,
             env={**os.environ, "PYTHONPATH": path, "KERASLLM_CACHE": str(session_cache)},
         )

@@ -1,8 +1,8 @@
 """Whatever was traced before, a function has the name that it had in the process before."""
 
 import os
-import subprocess
-import sys
+
+from tests import forked
 
 CODE = """
 from kerasllm.runtime.startup import import_tensorflow
@@ -30,13 +30,8 @@ def test_the_programs_of_a_process_that_did_more_before_are_the_same(tmp_path):
         environment.pop(name, None)
     found = []
     for before in (0, 3):
-        done = subprocess.run(
-            [sys.executable, "-c", CODE.format(before=before)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = forked.run("-c", CODE.format(before=before), env=environment)
+        assert done.returncode == 0, done.stderr
         found.append((done.stdout, {path.name for path in tmp_path.glob("xla/*/*.pb")}))
     assert found[0] == found[1]
     # Two functions, and their gradients.

@@ -1,8 +1,6 @@
 """A batch that the cores compute in slices trains to the same weights."""
 
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ from kerasllm.data.labels import Labels
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.runtime import threads
 from kerasllm.training import fit, forward_backward
+from tests import forked
 from tests.models.accelerated.test_fused_encoder import make_inputs, make_task
 from tests.training.test_fit import trained
 from tests.training.tiny import small_model, tiny_batches
@@ -180,13 +179,7 @@ def test_a_process_that_spreads_its_batches_learns(rows, slices):
     environment = {**os.environ}
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN.format(rows=rows)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run("-c", RUN.format(rows=rows), env=environment, cwd=forked.ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     first, again, threads, learned = done.stdout.splitlines()
     assert first == f"{slices} []"

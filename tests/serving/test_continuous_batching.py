@@ -207,6 +207,31 @@ def test_a_prompt_that_begins_as_another_text_is_read_from_where_it_differs(fami
     assert read[0] == ([24, 17, 0, 18], [3, 3, 15, 1])
 
 
+def test_prompts_that_fail_leave_open_answers_as_they_were(monkeypatch):
+    generator = Generator(tiny("gpt2"))
+    decoding = decoding_for(generator, prefix_bytes=1_000_000)
+    how = GenerationSettings(max_new_tokens=5)
+    first, second = prompts((12, 9))
+    made = decoding.add([Asked("first", first, how)])["first"]
+
+    def out_of_memory(*caches):
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoding, "_join", out_of_memory)
+        with pytest.raises(tf.errors.ResourceExhaustedError):
+            decoding.add([Asked("second", second, how)])
+    for _ in range(4):
+        made += decoding.step()["first"]
+    assert made == generator.generate([first], how)[0].tokens
+    # A text that there is no memory to keep is read again.
+    with monkeypatch.context() as patched:
+        patched.setattr(decoding, "_fit", out_of_memory)
+        decoding.remove(["first"])
+    made = decoding.add([Asked("again", first, how)])["again"]
+    assert made == generator.generate([first], how)[0].tokens[:1]
+
+
 def test_the_memory_of_texts_that_are_kept_is_bounded():
     texts = [[number] * 20 for number in range(6)]
     one_row = tf.zeros([4, 1, 2, 24, 8])

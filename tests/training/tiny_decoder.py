@@ -54,12 +54,14 @@ def random_pairs(count: int, low: int, high: int, seed: int = 0) -> Pairs:
     return Pairs(MemoryStore(rows, marks))
 
 
-def gpt2(dropout: float = 0.0, precision: str = "float32", **options) -> CausalLM:
-    """Returns a 2-layer GPT-2, the same weights each time."""
+def gpt2(
+    dropout: float = 0.0, precision: str = "float32", layers: int = 2, **options
+) -> CausalLM:
+    """Returns a GPT-2, the same weights each time."""
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.GPT2Backbone(
         vocabulary_size=VOCABULARY,
-        num_layers=2,
+        num_layers=layers,
         num_heads=2,
         hidden_dim=16,
         intermediate_dim=32,
@@ -70,12 +72,12 @@ def gpt2(dropout: float = 0.0, precision: str = "float32", **options) -> CausalL
     return CausalLM(keras_hub.models.GPT2CausalLM(backbone), NoTokenizer(), **options)
 
 
-def llama(precision: str = "float32", **options) -> CausalLM:
-    """Returns a 2-layer Llama with grouped queries and tied embeddings."""
+def llama(precision: str = "float32", layers: int = 2, **options) -> CausalLM:
+    """Returns a Llama with grouped queries and tied embeddings."""
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.Llama3Backbone(
         vocabulary_size=VOCABULARY,
-        num_layers=2,
+        num_layers=layers,
         num_query_heads=4,
         num_key_value_heads=2,
         hidden_dim=16,

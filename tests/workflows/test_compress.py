@@ -19,6 +19,7 @@ from kerasllm.workflows.finetune import finetune
 from kerasllm.workflows.generate import Prompt, generate
 from kerasllm.workflows.predict import predict
 from kerasllm.workflows.report import Report
+from tests.conftest import toy_settings
 from tests.tasks.toys.seq2seq import new_model
 
 QUICK = ["training.epochs=1", "training.learning_rate=0.001", "training.precision=float32"]
@@ -77,9 +78,11 @@ def test_past_the_limit_a_run_is_kept_and_marked_with_its_zeros_in_the_file(toy_
     assert sparsity_of(kernels_of(saved.task.backbone)) == pytest.approx(facts["layers"])
 
 
-def test_a_student_is_saved_without_its_teacher(toy_run, tmp_path):
+def test_a_student_is_saved_without_its_teacher(toy_data, deep_toy_preset, tmp_path):
+    settings = [*toy_settings(toy_data, deep_toy_preset), "training.epochs=1"]
+    teacher = finetune(load("bert_cls", settings), output=tmp_path / "teacher").path
     settings = ["student.layers=1", "limit=0.9", *QUICK]
-    metrics = compressed(toy_run, tmp_path / "student", "compress_distill", *settings)
+    metrics = compressed(teacher, tmp_path / "student", "compress_distill", *settings)
     before, after = (metrics["compression"][name] for name in ("before", "after"))
     assert after["parameters"] < before["parameters"] and after["bytes"] < before["bytes"]
     config = json.loads((tmp_path / "student" / "model" / "config.json").read_text())

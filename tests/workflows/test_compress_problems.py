@@ -50,14 +50,14 @@ def cache(session_cache):
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory, toy_preset):
+def train(tmp_path_factory, deep_toy_preset):
     """Returns a function that trains a toy of a kind; each is trained once."""
     made = {}
 
     def train(kind: str, pooling: str = "cls") -> Trained:
         if (kind, pooling) not in made:
             folder = tmp_path_factory.mktemp("toy")
-            toy = VARIANTS[kind](folder, toy_preset)
+            toy = VARIANTS[kind](folder, deep_toy_preset)
             if kind == "score":
                 for part in ("train", "test"):
                     _change_unit(folder / f"{part}.csv")

@@ -200,7 +200,7 @@ def test_three_classes_named_and_weighted(toy_data, toy_preset):
     "settings",
     [
         ("training.accumulate=4", "training.label_smoothing=0.1", "training.l2=1e-5"),
-        ("training.ema=0.8", "training.optimizer=lion", "training.learning_rate=1e-3"),
+        ("training.ema=0.8", "training.optimizer=lion", "training.learning_rate=2e-3"),
         ("training.layer_decay=0.8", "training.precision=mixed_bfloat16"),
         ("training.early_stopping={patience: 6, metric: accuracy}", "training.evaluate_every=5"),
         ("model.lora={rank: 4}", "training.learning_rate=0.02"),

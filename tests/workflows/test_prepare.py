@@ -18,8 +18,8 @@ def prepared(toy_data, toy_preset, session_cache, monkeypatch):
     """Prepares a toy job with some keys set."""
     monkeypatch.setenv("KERASLLM_CACHE", str(session_cache))
 
-    def prepare_with(*settings):
-        recipe = load("bert_cls", [*toy_settings(toy_data, toy_preset), *settings])
+    def prepare_with(*settings, preset=toy_preset):
+        recipe = load("bert_cls", [*toy_settings(toy_data, preset), *settings])
         return prepare(recipe, Report(Console(file=io.StringIO())))
 
     return prepare_with
@@ -50,9 +50,10 @@ def test_the_optimizer_is_the_recipes(prepared):
     assert rates == pytest.approx([0.002 / 5, 0.002, 0.002, last], rel=1e-4)
 
 
-def test_the_rate_of_a_layer_falls_with_its_depth(prepared):
+def test_the_rate_of_a_layer_falls_with_its_depth(prepared, deep_toy_preset):
     """Measured: the step that each variable makes under one gradient for all."""
-    job = prepared("training.layer_decay=0.5", "training.weight_decay=0", "training.clip_norm=null")
+    settings = ("training.layer_decay=0.5", "training.weight_decay=0", "training.clip_norm=null")
+    job = prepared(*settings, preset=deep_toy_preset)
     variables = job.model.trainable_variables
     before = [variable.numpy() for variable in variables]
     job.model.optimizer.apply([keras.ops.ones_like(variable) for variable in variables])
@@ -75,7 +76,7 @@ def test_the_loss_is_smoothed_and_regularised(prepared):
     assert job.model.item_loss.label_smoothing == 0.2
     kernels = [v for v in job.model.trainable_variables if v.name == "kernel"]
     expected = 0.01 * sum(float(np.square(kernel.numpy()).sum()) for kernel in kernels)
-    assert len(kernels) > 10
+    assert len(kernels) > 5
     assert float(sum(job.model.losses)) == pytest.approx(expected, rel=1e-4)
 
 

@@ -20,6 +20,7 @@ def text(folder: Path, preset: Path | None) -> Toy:
             "data.train": str(write_book(folder / "book.txt", 9_000)),
             "data.test": str(test),
             "data.vocabulary_size": 300,
+            "model.layers": 2,
         },
         falls=0.85,
     )

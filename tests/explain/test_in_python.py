@@ -1,0 +1,17 @@
+"""`TrainedModel.explain` does what the command does."""
+
+import pytest
+
+import kerasllm
+from kerasllm.errors import CommandError
+
+
+def test_explanations_in_python(toy_run):
+    run = kerasllm.load(toy_run)
+    text = "dull film with a weak plot and it is awful ."
+    [found] = run.explain(text, checks=False)
+    assert found.target == "negative" and found.predicted.startswith("negative (")
+    assert {word.word for word in found.strongest(2)} == {"dull", "weak"}
+    assert "".join(piece for piece, _ in found.pieces()) == text
+    with pytest.raises(CommandError, match="no label 'good'"):
+        run.explain([text], target="good")

@@ -1,0 +1,224 @@
+"""The pages: what they show, whom they let in, and that they only read."""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from kerasllm.watch.app import build_app
+from kerasllm.watch.run_list import RunList
+from tests.reports.made_run import make_run
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m‮"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder with two finished runs, one that trains, and one that stopped long ago."""
+    folder = tmp_path_factory.mktemp("watched") / "runs"
+    make_run(folder / "bert_cls" / "one", rows=80, noise=1, steps=40)
+    make_run(folder / "bert_cls" / "two", rows=80, noise=2, steps=40)
+    for name in ("trains", "stopped"):
+        run = make_run(folder / name, rows=40, steps=40)
+        run.metrics.unlink()
+        shutil.rmtree(run.model)
+    long_ago = time.time() - 3600
+    for path in (folder / "stopped").iterdir():
+        os.utime(path, (long_ago, long_ago))
+    return folder
+
+
+def client_of(*folders: Path, logged_in: bool = True, **options) -> TestClient:
+    app = build_app(folders, "right", **options)
+    client = TestClient(app, base_url="http://127.0.0.1:8008", raise_server_exceptions=False)
+    if logged_in:
+        assert client.get(f"{options.get('prefix', '')}/?token=right").status_code == 200
+    return client
+
+
+def test_the_list_shows_each_run_with_its_state(runs):
+    page = client_of(runs).get("/").text
+    rows = re.findall(r'<a href="/run/([^"]+)">.*?class="state (\w+)"', page, re.DOTALL)
+    assert rows[0] == ("trains", "training")
+    assert dict(rows) == {
+        "trains": "training",
+        "stopped": "stopped",
+        "bert_cls/one": "finished",
+        "bert_cls/two": "finished",
+    }
+    assert "There are no runs yet" in client_of(runs / "bert_cls" / "one" / "model").get("/").text
+
+
+def test_a_run_is_shown_with_curves_log_report_and_comparison(runs):
+    client = client_of(runs)
+    page = client.get("/run/bert_cls/one").text
+    assert page.count("<svg") >= 4 and "gradient norm" in page and "validation" in page
+    assert "step     40" in page and "task: text_classification" in page
+    assert 'id="try"' in page and 'id="try"' not in client.get("/run/trains").text
+    report = client.get("/report/bert_cls/one")
+    assert "Where it fails" in report.text
+    assert "This training did not finish" in client.get("/report/trains").text
+    compared = client.get("/compare?run=bert_cls/one&run=bert_cls/two").text
+    assert "bert_cls" not in compared or "one" in compared
+    assert "accuracy" in compared.lower()
+    for query in ("run=bert_cls/one", "run=bert_cls/one&run=trains", "run=x&run=y", ""):
+        refused = client.get(f"/compare?{query}")
+        assert refused.status_code in (400, 404) and 'class="warning"' in refused.text
+
+
+def test_a_curve_grows_with_the_log_and_what_is_unchanged_is_not_sent_again(runs, monkeypatch):
+    monkeypatch.setattr("kerasllm.watch.run_list._SECONDS_BETWEEN_LOOKS", 0)
+    client = client_of(runs)
+    before = client.get("/live/trains")
+    again = client.get("/live/trains", headers={"If-None-Match": before.headers["ETag"]})
+    assert again.status_code == 304 and not again.content
+    log = runs / "trains" / "metrics.jsonl"
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": 45, "loss": 0.25}) + '\n{"step": 46, "lo')
+    after = client.get("/live/trains", headers={"If-None-Match": before.headers["ETag"]})
+    assert after.status_code == 200
+    assert "step     45" in after.text and "step     46" not in after.text
+    # A resumed training cuts its log back to its checkpoint.
+    log.write_text(json.dumps({"step": 7, "loss": 0.5}) + "\n", encoding="utf-8")
+    cut = client.get("/live/trains").text
+    assert "step      7" in cut and "step     45" not in cut
+
+
+def test_without_the_token_nothing_is_shown(runs):
+    client = client_of(runs, logged_in=False)
+    for path in ("/", "/run/trains", "/report/bert_cls/one", "/watch.js", "/list", "/nothing"):
+        for query in ("", "?token=wrong", "?token="):
+            answer = client.get(path + query)
+            assert answer.status_code == 403 and "trains" not in answer.text
+    assert client.post("/try/bert_cls/one", json={"texts": ["x"]}).status_code == 403
+    let_in = client.get("/run/trains?token=right&a=b", follow_redirects=False)
+    # The token leaves the address, and no script and no other site gets the cookie.
+    assert let_in.headers["location"] == "/run/trains?a=b"
+    assert {"HttpOnly", "SameSite=strict"} <= set(let_in.headers["set-cookie"].split("; "))
+    away = client_of(runs, logged_in=False).get(
+        "http://127.0.0.1:8008//elsewhere.org/?token=right", follow_redirects=False
+    )
+    assert away.headers["location"].startswith("/elsewhere")
+
+
+def test_pages_of_other_sites_are_not_let_in(runs):
+    client = client_of(runs)
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+    sent = client.post(
+        "/try/bert_cls/one", json={"texts": ["x"]}, headers={"Origin": "http://evil.example"}
+    )
+    assert sent.status_code == 403
+    named = client_of(runs, hosts=["runs.example"])
+    assert named.get("/", headers={"Host": "runs.example"}).status_code == 200
+
+
+def test_only_runs_that_were_found_are_read(runs, tmp_path):
+    folder = tmp_path / "runs"
+    inside = make_run(folder / "inside", rows=40, steps=40)
+    outside = make_run(tmp_path / "outside", rows=40, steps=40)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a secret", encoding="utf-8")
+    (folder / "link").symlink_to(outside.path)
+    for link in (inside.report, inside.path / "report.md"):
+        link.symlink_to(secret)
+    client = client_of(folder)
+    assert "link" not in client.get("/list").text
+    for name in ("../outside", "..%2foutside", "inside/../../outside", "link", str(outside.path)):
+        for kind in ("run", "live", "report"):
+            assert client.get(f"/{kind}/{name}").status_code in (403, 404)
+    assert "a secret" not in client.get("/report/inside").text
+    assert not [path for path in outside.path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_stands_in_a_run_is_shown_and_never_acts(tmp_path):
+    folder = tmp_path / "runs"
+    name = "<img src=x onerror=alert(1)>"
+    run = make_run(folder / name, rows=40, steps=40, names=(HOSTILE, "b"), text=HOSTILE)
+    run.report.write_text("<script>alert(1)</script>", encoding="utf-8")
+    with open(run.metrics_log, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": 50, "loss": 0.1, HOSTILE: 0.5}) + "\n")
+    client = client_of(folder)
+    (found,) = RunList([folder]).look()
+    assert found.id == name
+    from urllib.parse import quote
+
+    for path in ("/", f"/run/{quote(name)}", f"/live/{quote(name)}"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "<img" not in page.text and "<script>alert" not in page.text
+        assert "\x1b" not in page.text and "‮" not in page.text
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    # A file of a run may be anybody's: its scripts are not run.
+    report = client.get(f"/report/{quote(name)}")
+    assert report.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_a_damaged_run_is_told_and_the_others_are_shown(tmp_path):
+    folder = tmp_path / "runs"
+    make_run(folder / "good", rows=40, steps=40)
+    bad = make_run(folder / "bad", rows=40, steps=40)
+    bad.metrics.write_text("[1, 2", encoding="utf-8")
+    worse = make_run(folder / "worse", rows=40, steps=40)
+    worse.recipe.write_text("task: [", encoding="utf-8")
+    client = client_of(folder)
+    page = client.get("/").text
+    assert page.count("state damaged") == 2 and page.count("state finished") == 1
+    for name in ("bad", "worse"):
+        assert "state damaged" in client.get(f"/run/{name}").text
+        assert client.get(f"/report/{name}").status_code in (200, 400)
+
+
+def test_behind_a_prefix_all_addresses_have_it(runs):
+    client = client_of(runs, prefix="/proxy/8008")
+    # As a proxy gives it that keeps it, and one that does not.
+    for path in ("/proxy/8008/", "/"):
+        page = client.get(path, headers={"Cookie": "kerasllm_watch=right"}).text
+        links = re.findall(r'(?:href|src|action)="(/[^"]*)"', page)
+        assert links and all(link.startswith("/proxy/8008/") for link in links)
+    assert client.get("/proxy/8008/run/trains").status_code == 200
+
+
+def test_two_folders_and_a_run_itself(runs):
+    client = client_of(runs, runs / "bert_cls" / "one")
+    page = client.get("/").text
+    assert 'href="/run/runs/bert_cls/one"' in page and 'href="/run/one"' in page
+    assert 'href="/run/one"' in client_of(runs / "bert_cls" / "one").get("/").text
+
+
+def test_bad_requests_get_one_message(runs):
+    client = client_of(runs)
+    for body in (b"", b"[", b"[]", b'{"texts": "x"}', b'{"texts": [1]}', b"[" * 50_000):
+        answer = client.post("/try/bert_cls/one", content=body)
+        assert answer.status_code == 400 and answer.json()["error"].startswith("Send texts")
+    assert client.post("/try/bert_cls/one", json={"texts": [" "]}).status_code == 400
+    assert client.post("/try/bert_cls/none", json={"texts": ["x"]}).status_code == 404
+    assert client.get("/nothing").status_code == 404
+
+
+def test_nothing_is_written_to_a_run(runs):
+    def state():
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in (runs / "bert_cls").rglob("*")
+        }
+
+    before, client = state(), client_of(runs)
+    for path in ("/", "/run/bert_cls/one", "/report/bert_cls/one", "/report/bert_cls/two"):
+        client.get(path)
+    client.get("/compare?run=bert_cls/one&run=bert_cls/two")
+    assert state() == before
+
+
+def test_two_hundred_runs_open_in_a_second(runs, tmp_path):
+    for number in range(200):
+        shutil.copytree(runs / "bert_cls" / "one", tmp_path / "runs" / f"run{number}")
+    client = client_of(tmp_path / "runs")
+    started = time.process_time()
+    page = client.get("/").text
+    assert page.count("state finished") == 200
+    assert time.process_time() - started < 1
