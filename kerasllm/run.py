@@ -20,6 +20,8 @@ from kerasllm.signing import trust
 
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
+# Those of a run have some kilobytes, with thousands of labels some megabytes.
+_LARGEST_JSON = 100_000_000
 
 
 class Run:
@@ -258,6 +260,8 @@ def read_json(path: Path) -> dict:
         RunError: If the file holds something else.
     """
     try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
         value = read_json_file(path)
     except ValueError as error:  # of JSON, and of UTF-8
         raise _damaged(path, str(error)) from error

@@ -153,10 +153,11 @@ def explain(
         return
     options["method"] = _METHODS[method]
     if mistakes:
-        if texts or inputs or options["target"]:
+        named = {"TEXT": texts, "--input": inputs, "--target": options["target"], "--limit": limit}
+        if any(named.values()):
             raise CommandError(
                 "--mistakes explains what the model predicts for the run's own test data",
-                where="TEXT" if texts else "--input" if inputs else "--target",
+                where=next(name for name, value in named.items() if value),
                 fix="leave it out",
             )
         import_tensorflow()

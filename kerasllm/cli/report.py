@@ -35,9 +35,11 @@ def report(run: str, output: str | None, format: str, as_json: bool) -> None:
     from kerasllm.workflows.report_run import report_run
 
     if as_json and output is None:
+        from kerasllm.reports.damaged import damaged_run_refused
         from kerasllm.reports.run_facts import facts_for_report
 
-        click.echo(json.dumps(facts_for_report(run), ensure_ascii=False))
+        with damaged_run_refused(run):
+            click.echo(json.dumps(facts_for_report(run), ensure_ascii=False))
         return
     path, facts = report_run(run, output, format=format)
     if as_json:

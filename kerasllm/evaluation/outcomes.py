@@ -37,6 +37,8 @@ DATA = "data."
 _VERSION = 1
 _KEY = b"kerasllm"
 _ROWS_AT_ONCE = 16384
+# A file of a few bytes may have any number of equal rows.
+_MOST_ROWS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +179,8 @@ def read_outcomes(path: Path) -> Outcomes:
         with pq.ParquetFile(path) as file:
             noted = json.loads((file.schema_arrow.metadata or {}).get(_KEY, b"{}"))
             names = [name for name in file.schema_arrow.names if name != "text"]
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise ValueError(f"it has {file.metadata.num_rows:,} rows")
             table = file.read(columns=names)
         if noted.get("version") != _VERSION or not {"file", "line", "error"} <= {*names}:
             raise ValueError(f"it has the columns {', '.join(names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kerasllm.export.card_sections import (
+    code,
     licence_section,
     metrics_section,
     recipe_section,
@@ -75,7 +76,7 @@ def _summary(source: Source, name: str) -> str:
     kind = source.head.kind
     article = "An" if kind[0] in "aeiou" else "A"
     base = source.facts.get("base")
-    begun = f", begun from the pretrained `{base}`" if base else ", trained from scratch"
+    begun = f", begun from the pretrained `{code(base)}`" if base else ", trained from scratch"
     return (
         f"{article} {kind} of the family {source.family.removesuffix('Backbone')} with "
         f"{count:,.1f} million parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"

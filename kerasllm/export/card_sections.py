@@ -89,9 +89,11 @@ def licence_section(facts: Mapping) -> str:
     if base is None:
         said = ["The weights were trained from scratch; who trained them decides on their licence."]
     elif licence is None:
-        said = [f"The base weights `{base}` are under the licence that their publisher gave them."]
+        said = [
+            f"The base weights `{code(base)}` are under the licence that their publisher gave them."
+        ]
     else:
-        said = [f"The base weights `{base}` are under {licence}."]
+        said = [f"The base weights `{code(base)}` are under {licence}."]
     for name, one in facts.get("data_licences", {}).items():
         said.append(f"The training data `{name}` are under {one}.")
     return "## Licence\n\n" + " ".join(said)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasllm.export.card_facts import facts_of_run
 from kerasllm.export.card_sections import (
+    code,
     licence_section,
     metrics_section,
     plain_text,
@@ -35,7 +36,7 @@ def report_card(path: str | Path, facts: Mapping[str, Any]) -> str:
     recipe = load(str(run.recipe))
     told, task = facts_of_run(run, recipe), task_of(recipe)
     base = told.get("base")
-    begun = f"begun from the pretrained `{base}`" if base else "trained from scratch"
+    begun = f"begun from the pretrained `{code(base)}`" if base else "trained from scratch"
     parts = [
         _front_matter(told),
         f"# {plain_text(facts['name'])}",

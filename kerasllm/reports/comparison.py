@@ -83,8 +83,9 @@ def compare(paths: Sequence[str | Path]) -> dict[str, Any]:
     groups = groups_of(paths)
     runs = [[Compared.open(group.name, path) for path in group.runs] for group in groups]
     firsts = [group[0] for group in runs]
-    task = _one_task(firsts)
-    part = _one_test(firsts)
+    every = [run for group in runs for run in group]
+    task = _one_task(every)
+    part = _one_test(every)
     measured = [[run.metrics.get(part) or {} for run in group] for group in runs]
     headline = task.headline_of(measured[0][0])
     pairing = _Pairing(task, firsts) if part == "test" else None
@@ -102,7 +103,7 @@ def compare(paths: Sequence[str | Path]) -> dict[str, Any]:
         "level": LEVEL,
         "metrics": metrics,
         "verdicts": _verdicts(metrics, headline, groups, pairing),
-        "not_tested": pairing.why if pairing else "the runs have no test data",
+        "not_tested": pairing.why if pairing else _without_test(every),
         "recipes": _recipes(firsts),
         "rows": pairing.disagreements() if pairing else None,
         "curves": _curves(task, firsts, headline.metric),
@@ -122,6 +123,8 @@ class _Pairing:
 
     def _unpaired(self) -> str | None:
         """Returns why the rows cannot be paired; `None` if they can."""
+        if self._runs[0].fingerprint is None:
+            return "the runs do not tell which test data they were measured on"
         without = [run.name for run, rows in zip(self._runs, self.outcomes) if rows is None]
         if without:
             return f"{', '.join(without)} keeps no predictions of its test rows"
@@ -328,8 +331,9 @@ def _one_test(runs: Sequence[Compared]) -> str:
             raise RunError(
                 f"The test data differ: {first.name} {_shown(first)}, {run.name} {_shown(run)}",
                 where=str(run.run.path),
-                fix="train both with the same --test FILE; or measure both on the same data, "
-                "`kerasllm evaluate RUN --data FILE`",
+                fix="train both with the same --test FILE (language models also with one tokenizer "
+                "and data.max_length); or measure both on the same data, `kerasllm evaluate RUN "
+                "--data FILE`",
             )
     parts = [part for part in PARTS[::-1] if all(run.metrics.get(part) for run in runs)]
     if not parts:
@@ -339,6 +343,23 @@ def _one_test(runs: Sequence[Compared]) -> str:
             fix="train them with validation or test data",
         )
     return parts[0]
+
+
+def _without_test(runs: Sequence[Compared]) -> str:
+    """Returns why rows are not compared, and whether the validation data are the same."""
+    told = "the runs have no test data"
+    if any(_validated_on(run) != _validated_on(runs[0]) for run in runs):
+        told += ", and their validation data differ, so that a difference may be that of the data"
+    return told
+
+
+def _validated_on(run: Compared) -> tuple:
+    """Returns what tells the validation data of a run from others."""
+    noted, data = run.run.read_environment().get("data", {}), run.recipe.data
+    if (own := noted.get("validation")) is not None:
+        return (own,)
+    split = getattr(data, "validation_split", None)
+    return (data.validation, noted.get("train"), split, run.recipe.training.seed)
 
 
 def _shown(run: Compared) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasllm.errors import RunError
-from kerasllm.json_files import parse_json
+from kerasllm.reports.training_log import TrainingLog
 
 MOST_POINTS = 400
 _MOST_METRICS = 6
@@ -25,35 +24,24 @@ _NO_CURVES = {
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a `metrics.jsonl`; none where there is no such file.
+    """Returns the rows of a `metrics.jsonl`, evenly thinned out where there are very many.
 
-    The last line may be one that a process was killed in.
+    There are none where there is no such file. The last line may be one that a process was killed
+    in.
 
     Raises:
         RunError: If another line is no row.
     """
-    if not path.is_file():
-        return []
-    # Not `splitlines`: a name may hold other ends of lines.
-    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
-    rows: list[dict[str, Any]] = []
-    if lines == [""]:
-        return rows
-    for number, line in enumerate(lines, 1):
-        try:
-            row = parse_json(line)
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError("it is no row of numbers")
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise RunError(
-                f"The log of the training is not what kerasllm wrote: {error}",
-                where=f"{path}:{number}",
-                fix="remove the line, or put back the file as it was",
-            ) from None
-        rows.append(row)
-    return rows
+    log = TrainingLog(path)
+    log.read()
+    if log.damaged:
+        number, why = log.damaged
+        raise RunError(
+            f"The log of the training is not what kerasllm wrote: {why}",
+            where=f"{path}:{number}",
+            fix="remove the line, or put back the file as it was",
+        )
+    return log.rows
 
 
 def curves_of(
@@ -123,4 +111,5 @@ def _mean(points: list[tuple[int, float]], number: int) -> tuple[int, float]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Of whole numbers that no float holds, as of inf and nan, there is no curve.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -19,7 +19,7 @@ from kerasllm.recipe import load
 from kerasllm.reports.curves import curves_of, read_log
 from kerasllm.reports.slices import failing_slices
 from kerasllm.run import Run, read_json, shell_word
-from kerasllm.tasks.task import PARTS, Task, task_of
+from kerasllm.tasks.task import PARTS, Task, explains, task_of
 
 MISTAKES = 10
 SAMPLES = 12
@@ -61,8 +61,9 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
 
     Returns:
         `name`, `task`, `finished`, `headline`, `data`, `balance`, `model`, `curves`, `metrics`,
-        `intervals`, `per_class`, `confusion`, `calibration`, `slices`, `mistakes`, `samples`,
-        `timing`, `environment`, `commands`, `recipe` and `empty`.
+        `intervals`, `per_class`, `confusion`, `calibration`, `slices`, `mistakes`, `explain`
+        (the command that explains them), `samples`, `timing`, `environment`, `commands`, `recipe`
+        and `empty`.
 
     Raises:
         KerasllmError: If there is no such run, or one of its files is damaged.
@@ -103,6 +104,7 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
         "calibration": _calibration(measured),
         "slices": failing_slices(outcomes) if outcomes else None,
         "mistakes": _mistakes(outcomes, run) if outcomes else None,
+        "explain": _explain(run) if explains(task) else None,
         "samples": _samples(run, measured),
         "timing": metrics.get("timing") or None,
         "environment": _environment(environment),
@@ -282,6 +284,10 @@ def _mistakes(outcomes: Outcomes, run: Run) -> list[dict]:
     return found
 
 
+def _explain(run: Run) -> str:
+    return f"kerasllm explain {shell_word(run.path)} --mistakes"
+
+
 def _explanations(run: Run) -> dict[str, list]:
     """Returns the explanations of mistakes by `file:line`, where something has written them.
 
@@ -301,7 +307,7 @@ def _samples(run: Run, measured: Mapping) -> list[dict] | None:
     """Returns texts that the model wrote, the last first."""
     found = []
     if run.samples.is_file():
-        for line in run.samples.read_text(encoding="utf-8", errors="replace").split("\n"):
+        for line in _end_of(run.samples).split("\n"):
             with suppress(ValueError, KeyError, TypeError):
                 one = parse_json(line)
                 found.append({name: one[name] for name in ("step", "prompt", "text")})
@@ -311,6 +317,13 @@ def _samples(run: Run, measured: Mapping) -> list[dict] | None:
             pair = {"prompt": one.get("source", ""), "text": one["output"]}
             found.append({**pair, "target": one.get("target")})
     return found or None
+
+
+def _end_of(path: Path, most: int = 1_000_000) -> str:
+    """Returns the end of a file, which may have grown for weeks."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - most))
+        return file.read(most).decode("utf-8", "replace")
 
 
 def _environment(environment: Mapping) -> list[list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerasllm.errors import KerasllmError, RunError
+from kerasllm.reports.damaged import damaged_run_refused
 from kerasllm.run import Run, read_json, write_json
 
 SEEDS = "seeds.json"
@@ -48,7 +49,7 @@ def groups_of(paths: Sequence[str | Path]) -> list[Group]:
 
 def seeds_in(folder: Path) -> list[Path]:
     """Returns the runs of a folder that `finetune --seeds` wrote; none of another folder."""
-    if not (folder / SEEDS).is_file():
+    if not (folder / SEEDS).is_file() or (folder / "recipe.yaml").is_file():
         return []
     names = read_json(folder / SEEDS).get("runs")
     if not isinstance(names, list) or not names:
@@ -57,8 +58,16 @@ def seeds_in(folder: Path) -> list[Path]:
             where=str(folder / SEEDS),
             fix="run the same `kerasllm finetune --seeds N` again with --resume",
         )
-    # A name is that of a folder within, and no path that leads out of it.
-    return [folder / Path(str(name)).name for name in names]
+    # A name is that of a folder within, and no path or link that leads out of it.
+    runs = [folder / Path(str(name)).name for name in names]
+    for run in runs:
+        if run.name in ("", "..") or run == folder or run.is_symlink():
+            raise RunError(
+                f"A run of the folder of seeds is not in it: {run.name!r}",
+                where=str(folder / SEEDS),
+                fix="run the same `kerasllm finetune --seeds N` again with --resume",
+            )
+    return runs
 
 
 def write_seeds(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
@@ -104,39 +113,45 @@ def runs_below(folder: Path) -> Iterator[Path]:
 
 def summary_of(path: Path) -> dict[str, Any]:
     """Returns the short facts of a run, also of one that is damaged: then `problem` says how."""
-    from kerasllm.recipe import load
-    from kerasllm.tasks.task import task_of
-
     run = Run(path)
     found: dict[str, Any] = {"path": str(path), "finished": run.metrics.is_file()}
     try:
-        recipe = load(str(run.recipe))
-        task = task_of(recipe)
-        metrics = run.read_metrics() if found["finished"] else {}
-        part = next((one for one in ("test", "validation") if metrics.get(one)), None)
-        headline = task.headline_of(metrics.get(part) or {})
-        found |= {
-            "task": task.name,
-            "preset": recipe.model.preset,
-            "seed": recipe.training.seed,
-            "started": run.read_environment().get("started"),
-            "part": part,
-            "metric": headline.metric,
-            "name": task.metrics.get(headline.metric, headline.metric),
-            "value": (metrics.get(part) or {}).get(headline.metric),
-            "metrics": {
-                one: {
-                    key: metrics[one].get(key)
-                    for key in task.metrics
-                    if isinstance(metrics[one].get(key), int | float)
-                }
-                for one in ("train", "validation", "test")
-                if metrics.get(one)
-            },
-        }
+        with damaged_run_refused(path):
+            found |= _summary(run, finished=found["finished"])
     except (KerasllmError, OSError) as error:
         found["problem"] = error.what if isinstance(error, KerasllmError) else str(error)
     return found
+
+
+def _summary(run: Run, *, finished: bool) -> dict[str, Any]:
+    from kerasllm.recipe import load
+    from kerasllm.tasks.task import task_of
+
+    recipe = load(str(run.recipe))
+    task = task_of(recipe)
+    metrics = run.read_metrics() if finished else {}
+    part = next((one for one in ("test", "validation") if metrics.get(one)), None)
+    headline = task.headline_of(metrics.get(part) or {})
+    value = (metrics.get(part) or {}).get(headline.metric)
+    return {
+        "task": task.name,
+        "preset": recipe.model.preset,
+        "seed": recipe.training.seed,
+        "started": run.read_environment().get("started"),
+        "part": part,
+        "metric": headline.metric,
+        "name": task.metrics.get(headline.metric, headline.metric),
+        "value": value if isinstance(value, int | float) else None,
+        "metrics": {
+            one: {
+                key: metrics[one].get(key)
+                for key in task.metrics
+                if isinstance(metrics[one].get(key), int | float)
+            }
+            for one in ("train", "validation", "test")
+            if metrics.get(one)
+        },
+    }
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from kerasllm.addresses import redact
+from kerasllm.errors import KerasllmError
 from kerasllm.run import Run, shell_word
 from kerasllm.tracking.sending import Sending
 from kerasllm.training.listeners import Listener
@@ -36,8 +37,13 @@ class Tracking(Listener):
 
     def __init__(self, run: Run, names: Sequence[str], warn: Callable[[str], None]):
         self._run, self._warn = run, warn
-        self._sendings = [Sending(run, name) for name in names]
         self._told: set[str] = set()
+        self._sendings = []
+        for name in names:
+            try:
+                self._sendings.append(Sending(run, name))
+            except (KerasllmError, OSError) as error:  # What was noted of it is damaged.
+                self._tell(name, str(error))
         self._not_before: dict[str, float] = {}
         self._wake, self._ended = threading.Event(), threading.Event()
         # A daemon: a tracker that hangs does not keep the process from ending.
@@ -61,8 +67,11 @@ class Tracking(Listener):
         self._wake.set()
         self._thread.join(_SECONDS_AT_THE_END)
         for sending in self._sendings:
-            if sending.left:
-                self._tell(sending.name, "it did not take everything in time")
+            self._guarded(sending, lambda: self._tell_what_is_left(sending))
+
+    def _tell_what_is_left(self, sending: Sending) -> None:
+        if sending.left:
+            self._tell(sending.name, "it did not take everything in time")
 
     def row(self, row):
         self._wake.set()

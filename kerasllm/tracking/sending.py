@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kerasllm import recipe as recipes
+from kerasllm.addresses import redact
 from kerasllm.errors import RunError
+from kerasllm.json_files import parse_json
 from kerasllm.run import Run, read_json, write_json
 from kerasllm.tracking.tracker import Tracker, find
 from kerasllm.training.scalars import scalars_of
@@ -28,7 +29,14 @@ class Sending:
     def __init__(self, run: Run, name: str):
         self.run, self.name = run, name
         self.tracker: Tracker | None = None
-        self._state = {"id": None, "rows": 0, "finished": False, **states(run).get(name, {})}
+        noted = states(run).get(name, {})
+        if not isinstance(noted, dict) or not isinstance(noted.get("rows", 0), int):
+            raise RunError(
+                "The file is not what kerasllm wrote",
+                where=str(_file(run)),
+                fix="remove it: everything is sent again, as a run of its own",
+            )
+        self._state = {"id": None, "rows": 0, "finished": False, **noted}
         self._position = self._count = 0
 
     @property
@@ -49,16 +57,14 @@ class Sending:
             Exception: Whatever the tracker raises. What was sent until then is noted.
         """
         ended = self.run.metrics.is_file() and not self._state["finished"]
-        rows: list[tuple[int, dict[str, float]]] = []
-        for line in self._new_lines():
-            row = json.loads(line)
-            rows.append((row["step"], _finite(scalars_of(row))))
+        rows = [_row(line) for line in self._new_lines()]
         while rows or ended or self._state["id"] is None:
             tracker = self._opened()
             chunk, rows = rows[:_CHUNK], rows[_CHUNK:]
             if chunk:
                 try:
-                    tracker.log(chunk)
+                    if sent := [row for row in chunk if row is not None]:
+                        tracker.log(sent)
                 except Exception:
                     # They are read again.
                     self._position = self._count = 0
@@ -130,13 +136,22 @@ def _lines(run: Run, position: int) -> Iterator[tuple[int, bytes]]:
             yield position, line
 
 
+def _row(line: bytes) -> tuple[int, dict[str, float]] | None:
+    """Returns the step and the numbers of a line; `None` of one that is no row."""
+    try:
+        row = parse_json(line.decode("utf-8", "replace"))
+        return row["step"], _finite(scalars_of(row))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None  # The report tells of it.
+
+
 def _facts(run: Run) -> dict[str, Any]:
     recipe = recipes.load(run.recipe, recipes.older_settings(run.recipe))
     path = run.path.resolve()
     return {
         "name": path.name,
         "project": f"kerasllm-{recipe.task}",
-        "recipe": {key: str(value) for key, value in _flat(recipe.model_dump()).items()},
+        "recipe": {key: redact(str(value)) for key, value in _flat(recipe.model_dump()).items()},
     }
 
 

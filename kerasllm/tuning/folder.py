@@ -13,9 +13,7 @@ from kerasllm.run import read_json, write_json, write_text
 from kerasllm.tuning.space import Space, space_of
 from kerasllm.tuning.trial_run import TrialRun, hold
 
-
-# Keys that change no number of a trial, and may differ when a search continues.
-_CHANGE_NOTHING = (
+CHANGE_NOTHING = (
     "data.leaks",
     "model.trust",
     *(
@@ -25,6 +23,7 @@ _CHANGE_NOTHING = (
     "training.gpu_memory",
     "training.track",
 )
+"""Keys that change no number of a training, and may differ when others of the kind follow."""
 
 
 class SearchFolder:
@@ -94,8 +93,15 @@ class SearchFolder:
                 where=str(self.path),
                 fix="begin one with --recipe, or name its folder with --output",
             )
+        noted = read_json(self.settings)
+        if missing := {"name", "metric", "storage"} - noted.keys():
+            raise RunError(
+                f"The file is not what kerasllm wrote: it lacks {', '.join(sorted(missing))}",
+                where=str(self.settings),
+                fix="put it back as it was, or begin another search with another --output",
+            )
         recipe = recipes.load(self.recipe)
-        return space_of(recipe, [str(self.space)]), read_json(self.settings)
+        return space_of(recipe, [str(self.space)]), noted
 
     def trials_asked(self, trials: int | None, default: int) -> int:
         """Notes how many trials the search has; returns what was noted, where none are given."""
@@ -125,7 +131,7 @@ class SearchFolder:
     def _refuse_another(self, space: Space, settings: Mapping[str, Any]) -> None:
         other, noted = self.read()
         differences = [
-            key for key in space.recipe.changes_from(other.recipe) if key not in _CHANGE_NOTHING
+            key for key in space.recipe.changes_from(other.recipe) if key not in CHANGE_NOTHING
         ]
         ours, theirs = (
             {each.key: str(each) for each in one.dimensions} for one in (space, other)

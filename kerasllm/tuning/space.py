@@ -26,6 +26,11 @@ _SHARED = {
     "data.train": "validation may be a part of it, and trials are compared on the same rows",
     "data.validation": "trials are compared on the same rows",
     "data.validation_split": "trials are compared on the same rows",
+    **{
+        f"data.{key}": "trials are compared on the same rows and labels"
+        for key in ("ignore_labels", "label", "label_names", "label_separator", "on_bad_row")
+    },
+    "data.problem": "trials are compared by the same metric",
     "data.test": "the test data are not used by a search",
     "training.seed": "another seed is no better setting, and may split off other validation rows",
 }

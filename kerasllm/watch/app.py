@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from kerasllm.errors import KerasllmError
 from kerasllm.reports.comparison import compare
 from kerasllm.reports.curves import curves_of
+from kerasllm.reports.damaged import damaged_run_refused
 from kerasllm.reports.page import compare_page, environment_of, report_page
 from kerasllm.reports.run_facts import facts_for_report
 from kerasllm.run import Run
@@ -30,9 +31,9 @@ from kerasllm.watch.access import HEADERS, Access
 from kerasllm.watch.run_list import RunList, Shown, file_of
 from kerasllm.watch.trials import Trials
 
-_ROWS_OF_LOG = 30
 _MOST_COMPARED = 8
 _MOST_BODY = 100_000
+_MOST_RECIPE, _MOST_REPORT = 50_000, 64_000_000
 # A report is a file of a run, which anyone may have written: no script in it is run, and it is of
 # no origin.
 _SANDBOXED = {
@@ -101,14 +102,14 @@ class _Pages:
 
     async def _run(self, request: Request) -> Response:
         run = await self._get(request)
-        return self._page("run.html", **await run_in_threadpool(_facts, run))
+        return self._page("run.html", **await run_in_threadpool(self._facts, run))
 
     async def _run_part(self, request: Request) -> Response:
         run = await self._get(request)
-        return self._part(request, "live.html", **await run_in_threadpool(_facts, run))
+        return self._part(request, "live.html", **await run_in_threadpool(self._facts, run))
 
     async def _report(self, request: Request) -> Response:
-        run = await self._get(request)
+        run = _usable(await self._get(request))
         return HTMLResponse(await run_in_threadpool(_report_of, run), headers=_SANDBOXED)
 
     async def _compare(self, request: Request) -> Response:
@@ -117,17 +118,16 @@ class _Pages:
             raise HTTPException(400, f"At most {_MOST_COMPARED} runs are compared")
         if len(names) < 2:
             raise HTTPException(400, "Choose two runs or more to compare them")
-        paths = [(await self._named(name)).path for name in names]
-        found = await run_in_threadpool(compare, paths)
-        return HTMLResponse(compare_page(found), headers=_SANDBOXED)
+        paths = [_usable(await self._named(name)).path for name in names]
+        return HTMLResponse(await run_in_threadpool(_comparison_of, paths), headers=_SANDBOXED)
 
     async def _open(self, request: Request) -> Response:
-        run = await self._get(request)
+        run = _usable(await self._get(request))
         fields = await self.trials.open(run.path)
         return self._part(request, "box.html", fields=fields, run=run)
 
     async def _try(self, request: Request) -> Response:
-        run = await self._get(request)
+        run = _usable(await self._get(request))
         body = await request.body()
         try:
             texts = json.loads(body)["texts"] if len(body) <= _MOST_BODY else None
@@ -159,6 +159,28 @@ class _Pages:
     def _rows(self) -> list[dict[str, Any]]:
         return [_row(run) for run in self._runs.look()]
 
+    def _facts(self, run: Shown) -> dict[str, Any]:
+        names, headline = {}, ""
+        if "problem" not in run.facts:
+            names = find(run.facts["task"]).metrics
+            headline = run.facts.get("metric") or next(iter(names), "")
+        recipe, log = file_of(run, Run(run.path).recipe), self._runs.log_of(run)
+        rows, metrics = log.rows, run.facts.get("metrics") or {}
+        return {
+            "run": _row(run),
+            "parts": list(metrics),
+            "measured": [
+                (name, [part.get(key) for part in metrics.values()])
+                for key, name in names.items()
+                if any(part.get(key) is not None for part in metrics.values())
+            ],
+            "curves": curves_of(rows, names, headline),
+            "log": [_log_line(row) for row in reversed(log.newest)],
+            "quiet": _quiet(run),
+            "recipe": _beginning_of(recipe, _MOST_RECIPE) if recipe else "",
+            "tries": run.state == "finished",
+        }
+
     async def _get(self, request: Request) -> Shown:
         return await self._named(request.path_params["name"])
 
@@ -183,7 +205,8 @@ class _Pages:
 
 
 def _row(run: Shown) -> dict[str, Any]:
-    facts, last = run.facts, run.last
+    facts = run.facts
+    last = {key: value for key, value in run.last.items() if not isinstance(value, str)}
     return {
         "id": run.id,
         "state": run.state,
@@ -200,35 +223,10 @@ def _row(run: Shown) -> dict[str, Any]:
     }
 
 
-def _facts(run: Shown) -> dict[str, Any]:
-    names, headline = {}, ""
-    if "problem" not in run.facts:
-        task = find(run.facts["task"])
-        names = task.metrics
-        headline = run.facts.get("metric") or next(iter(names), "")
-    files = Run(run.path)
-    recipe = file_of(run, files.recipe)
-    rows, metrics = run.rows[-_ROWS_OF_LOG:], run.facts.get("metrics") or {}
-    return {
-        "run": _row(run),
-        "parts": list(metrics),
-        "measured": [
-            (name, [part.get(key) for part in metrics.values()])
-            for key, name in names.items()
-            if any(part.get(key) is not None for part in metrics.values())
-        ],
-        "curves": curves_of(run.rows, names, headline),
-        "log": [_log_line(row) for row in reversed(rows)],
-        "quiet": _quiet(run),
-        "recipe": recipe.read_text(encoding="utf-8", errors="replace")[:50_000] if recipe else "",
-        "tries": run.state == "finished",
-    }
-
-
 def _quiet(run: Shown) -> int | None:
     """Returns for how many seconds a training has written nothing, where that is long."""
     seconds = int(time.time() - run.changed) // 10 * 10
-    return seconds if run.state == "training" and run.rows and seconds >= 30 else None
+    return seconds if run.state == "training" and run.last and seconds >= 30 else None
 
 
 def _log_line(row: dict[str, Any]) -> str:
@@ -246,6 +244,24 @@ def _log_line(row: dict[str, Any]) -> str:
 def _report_of(run: Shown) -> str:
     """Returns the report of a run: its file if it is finished, else made now, and not written."""
     written = file_of(run, Run(run.path).report)
-    if run.state == "finished" and written:
-        return written.read_text(encoding="utf-8", errors="replace")
-    return report_page(facts_for_report(run.path))
+    if run.state == "finished" and written and written.stat().st_size <= _MOST_REPORT:
+        return _beginning_of(written, _MOST_REPORT)
+    with damaged_run_refused(run.path):
+        return report_page(facts_for_report(run.path))
+
+
+def _beginning_of(path: Path, most: int) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(most)
+
+
+def _comparison_of(paths: Sequence[Path]) -> str:
+    with damaged_run_refused(*paths):
+        return compare_page(compare(paths))
+
+
+def _usable(run: Shown) -> Shown:
+    """Returns a run, if nothing of it stands elsewhere."""
+    if run.outside:
+        raise HTTPException(403, run.facts["problem"])
+    return run

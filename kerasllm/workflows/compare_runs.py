@@ -14,6 +14,7 @@ from kerasllm.errors import CommandError, RunError
 from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
 from kerasllm.reports.comparison import ALPHA, compare
+from kerasllm.reports.damaged import damaged_run_refused
 from kerasllm.reports.plain import moment, number, plain, short
 from kerasllm.reports.run_groups import runs_below, summary_of
 from kerasllm.run import write_text
@@ -55,11 +56,12 @@ def compare_runs(paths: Sequence[str | Path], output: str | Path | None = None) 
                 fix="end the name with .html; --json prints it for a program",
             )
         make_folder_of(Path(output))
-    found = compare(paths)
-    if output is not None:
-        from kerasllm.reports.page import compare_page
+    with damaged_run_refused(*paths):
+        found = compare(paths)
+        if output is not None:
+            from kerasllm.reports.page import compare_page
 
-        write_text(Path(output), compare_page(found))
+            write_text(Path(output), compare_page(found))
     return found
 
 
@@ -115,7 +117,7 @@ def list_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
                 fix="name the folder that runs are in; `kerasllm finetune` makes runs/",
             )
         found |= {path.absolute(): summary_of(path) for path in runs_below(folder)}
-    return sorted(found.values(), key=lambda run: run.get("started") or "", reverse=True)
+    return sorted(found.values(), key=lambda run: str(run.get("started") or ""), reverse=True)
 
 
 def show_runs(runs: Sequence[Mapping[str, Any]], report: Report) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasllm.errors import CommandError, JobError, KerasllmError
 from kerasllm.run import write_text
-from kerasllm.tasks.task import explains
+from kerasllm.tasks.task import PredictOptions, explains
 from kerasllm.workflows.trained import Trained, open_trained
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SAMPLE = 200
 """Texts that a global view is made of, unless it is told."""
+
+# Of a text in a report.
+_MOST_CHARACTERS = 2000
 
 
 class GlobalView(NamedTuple):
@@ -135,7 +138,8 @@ def explain_mistakes(
 ) -> list[Explanation]:
     """Explains the most confident mistakes of a run on its test data, and adds them to its report.
 
-    Each is explained by what the model predicts. One that cannot be is left out.
+    Each is explained by what the model predicts, as the test data have it. One that cannot be is
+    left out.
 
     Args:
         run: The run directory, or what `open_run` gave.
@@ -143,8 +147,9 @@ def explain_mistakes(
         **options: As for `explain`.
 
     Raises:
-        KerasllmError: If the run is refused, cannot be explained, or has no mistakes.
+        KerasllmError: If the run is refused, has no mistakes, or none of them can be explained.
     """
+    from kerasllm.evaluation.outcomes import TEXT_CHARACTERS
     from kerasllm.reports.run_facts import facts_for_report
     from kerasllm.workflows.report_run import report_run
 
@@ -159,21 +164,73 @@ def explain_mistakes(
         )
     from kerasllm.explain.explain_texts import explain_texts
 
+    inputs = _inputs_of(trained, mistakes)
     model = trained.open(precision="float32")
-    found, pieces = [], {}
+    found, pieces, last = [], {}, None
     for number, one in enumerate(mistakes, start=1):
         if notify:
             notify(f"explaining mistake {number} of {len(mistakes)}")
+        place = f"{one['file']}:{one['line']}"
         try:
-            given = trained.task.input_of(trained, [one["text"]])
+            if place in inputs:
+                given = inputs[place]
+            elif len(one["text"]) >= TEXT_CHARACTERS:
+                continue  # It was cut: the model may predict something else for it.
+            else:
+                given = trained.task.input_of(trained, [one["text"]])
             first = next(explain_texts(model, [given], task=trained.task, **options))
-        except KerasllmError:
+        except KerasllmError as error:
+            last = error
             continue
         found.append(first)
-        pieces[f"{one['file']}:{one['line']}"] = first.pieces()
+        pieces[place] = _pieces(first)
+    if not found:
+        raise CommandError(
+            f"None of the {len(mistakes)} mistakes could be explained"
+            + (f": {last.what}" if last else ", as their texts are not here"),
+            where=str(trained.run.path),
+            fix="see that the run's test data are where its recipe.yaml names them",
+        )
     write_text(trained.run.explanations, json.dumps(pieces, ensure_ascii=False) + "\n")
     report_run(trained.run.path)
     return found
+
+
+def _inputs_of(trained: Trained, mistakes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what is predicted for rows of the test data, whole, by `file:line`.
+
+    What a run keeps of them is cut, and is one text of those that have two. There are none where
+    the files are gone, or hold rows in another way.
+    """
+    wanted = {f"{one['file']}:{one['line']}" for one in mistakes}
+    found: dict[str, Any] = {}
+    try:
+        source = trained.task.source(trained, trained.test_data(), PredictOptions())
+        for batch in source.batches():
+            for number, text in enumerate(batch.texts):
+                place = f"{source.files[batch.file]}:{batch.lines[number]}"
+                if place in wanted:
+                    texts = (text,) if batch.pairs is None else (text, batch.pairs[number])
+                    found[place] = trained.task.input_of(trained, texts)
+            if len(found) == len(wanted):
+                break
+    except (KerasllmError, OSError):
+        pass
+    return found
+
+
+def _pieces(found: Explanation) -> list[tuple[str, float]]:
+    """Returns the texts of an explanation in pieces with their weights, cut where they are long."""
+    pieces: list[tuple[str, float]] = []
+    for number in range(len(found.texts)):
+        pieces += [(" | ", 0.0)] if number else []
+        pieces += found.pieces(number)
+    length = 0
+    for number, (text, _) in enumerate(pieces):
+        length += len(text)
+        if length > _MOST_CHARACTERS:
+            return [*pieces[:number], ("…", 0.0)]
+    return pieces
 
 
 def _drawn(inputs: Iterable[Any], limit: int, seed: int) -> list[Any]:

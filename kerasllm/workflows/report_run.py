@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasllm.output_files import make_folder_of
+from kerasllm.reports.damaged import damaged_run_refused
 from kerasllm.reports.run_facts import facts_for_report
 from kerasllm.run import Run, write_text
 
@@ -36,10 +37,12 @@ def report_run(
     ```
     """
     path = Path(output) if output is not None else Run(source).path / f"report{SUFFIXES[format]}"
-    facts = facts_for_report(source)
+    with damaged_run_refused(source):
+        facts = facts_for_report(source)
+        text = _WRITERS[format](source, facts)
     if output is not None:
         make_folder_of(path)
-    write_text(path, _WRITERS[format](source, facts))
+    write_text(path, text)
     return path, facts
 
 

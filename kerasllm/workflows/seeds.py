@@ -16,11 +16,12 @@ from kerasllm.addresses import is_address
 from kerasllm.distribution.launch import dies_with_us
 from kerasllm.errors import CommandError, Interrupted, JobError, RunError
 from kerasllm.plurals import counted
-from kerasllm.recipe import WholeRecipe
+from kerasllm.recipe import WholeRecipe, load
 from kerasllm.reports.plain import number
 from kerasllm.reports.run_groups import SEEDS, write_seeds
 from kerasllm.run import Run, shell_word, write_text
 from kerasllm.tasks.task import task_of
+from kerasllm.tuning.folder import CHANGE_NOTHING
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import asked_to_stop
 
@@ -60,16 +61,23 @@ def finetune_seeds(
     """
     report = report or Report()
     folder = _folder(output, name, resume)
+    recipes = {
+        seed: recipe.model_copy(
+            update={"training": recipe.training.model_copy(update={"seed": seed})}
+        )
+        for seed in range(recipe.training.seed, recipe.training.seed + count)
+    }
+    for seed, own in recipes.items():
+        _refuse_another_recipe(folder, seed, own)
     runs = []
-    for seed in range(recipe.training.seed, recipe.training.seed + count):
+    for seed, own in recipes.items():
         run = Run(folder / f"seed-{seed}")
         runs.append(run)
         if run.metrics.is_file():
             report.line(f"seed {seed}: {run.path} is finished")
             continue
-        training = recipe.training.model_copy(update={"seed": seed})
         file = folder / f"seed-{seed}.yaml"
-        write_text(file, recipe.model_copy(update={"training": training}).to_yaml())
+        write_text(file, own.to_yaml())
         report.heading(f"Seed {seed}, {len(runs)} of {count}")
         _train(file, run)
     summary = write_seeds(folder, runs)
@@ -135,6 +143,21 @@ def _folder(output: str | Path | None, name: str, resume: bool) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _refuse_another_recipe(folder: Path, seed: int, recipe: WholeRecipe) -> None:
+    """Refuses a recipe beside which a finished run of the folder is one of another recipe."""
+    file = folder / f"seed-{seed}.yaml"
+    if not Run(folder / f"seed-{seed}").metrics.is_file() or not file.is_file():
+        return
+    changes = [key for key in recipe.changes_from(load(file)) if key not in CHANGE_NOTHING]
+    if changes:
+        raise RunError(
+            f"Seed {seed} was trained with another recipe: it differs in {', '.join(changes)}",
+            where=str(folder),
+            fix="give the recipe that the finished seeds have, or choose another folder with "
+            "--output",
+        )
 
 
 def _train(file: Path, run: Run) -> None:

@@ -44,6 +44,14 @@ def test_nothing_of_labels_and_columns_acts_in_the_card(tmp_path):
     assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
 
 
+def test_nothing_of_a_presets_name_acts_in_the_card(tmp_path):
+    preset = "x`<img src=y>\u202e"
+    run = make_run(tmp_path / "run", rows=40, settings=[f'model.preset="{preset}"'])
+    card = report_run(run.path, format="md")[0].read_text(encoding="utf-8")
+    told = card.partition("## Recipe")[0]
+    assert told.count("`x'<img src=y> `") == 2 and "`<" not in told and "\u202e" not in told
+
+
 def test_a_run_that_did_not_finish_has_no_card(tmp_path):
     run = make_run(tmp_path / "run")
     run.metrics.unlink()

@@ -113,6 +113,37 @@ def test_runs_of_other_test_data_are_refused(folder, tmp_path):
         compare_runs([folder / "base", other.path])
 
 
+def test_the_test_data_of_each_seed_are_compared(tmp_path):
+    one, other = seeds(tmp_path / "one", 2.0, 10), seeds(tmp_path / "other", 2.0, 20)
+    late = Run(other / "seed-2")
+    noted = late.read_environment()
+    write_json(late.environment, {**noted, "data": {**noted["data"], "test": "0" * 64}})
+    with pytest.raises(RunError, match="The test data differ: one has ffffff.*, other has 000"):
+        compare_runs([one, other])
+
+
+def test_of_unknown_test_data_no_rows_are_paired(tmp_path):
+    runs = [make_run(tmp_path / name, rows=200, noise=noise) for noise, name in enumerate("ab")]
+    for run in runs:
+        write_json(run.environment, {**run.read_environment(), "data": {}})
+    found = compare_runs([run.path for run in runs])
+    assert "do not tell which test data" in found["not_tested"] and found["rows"] is None
+
+
+def test_without_test_data_other_validation_data_are_told(tmp_path):
+    runs = [make_run(tmp_path / name, rows=40, noise=1) for name in "abc"]
+    for number, run in enumerate(runs):
+        metrics = run.read_metrics()
+        del metrics["test"]
+        write_json(run.metrics, metrics)
+        noted = run.read_environment()
+        data = {"train": "a" * 64, "validation": "bbc"[number] * 64}
+        write_json(run.environment, {**noted, "data": data})
+    same = compare_runs([run.path for run in runs[:2]])
+    assert same["not_tested"] == "the runs have no test data"
+    assert "validation data differ" in compare_runs([run.path for run in runs])["not_tested"]
+
+
 def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     with pytest.raises(CommandError, match="nothing to compare"):
         compare_runs([folder / "base"])
@@ -163,6 +194,11 @@ def test_a_folder_of_seeds_leads_to_no_other_folder(tmp_path):
     write_json(folder / "seeds.json", {"runs": ["../../elsewhere"]})
     with pytest.raises(RunError, match="no run directory"):
         compare_runs([folder, folder])
+    (folder / "link").symlink_to(make_run(tmp_path / "elsewhere", rows=40).path)
+    for name in ("..", "link", ".", ""):
+        write_json(folder / "seeds.json", {"runs": [name]})
+        with pytest.raises(RunError, match="is not in it"):
+            compare_runs([folder, folder])
 
 
 def test_students_t_and_welchs_test_have_the_values_of_tables():

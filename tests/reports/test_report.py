@@ -10,6 +10,7 @@ from kerasllm.errors import RunError
 from kerasllm.evaluation.resampling import RESAMPLES
 from kerasllm.reports.run_facts import facts_for_report
 from kerasllm.run import Run, read_json, write_json
+from kerasllm.workflows.compare_runs import list_runs
 from kerasllm.workflows.report_run import report_run
 from tests.reports.made_run import make_run
 
@@ -205,6 +206,55 @@ def test_a_damaged_log_is_named_by_its_line(tmp_path):
     with pytest.raises(RunError) as refused:
         report_run(run.path)
     assert refused.value.where.endswith("metrics.jsonl:4")
+
+
+@pytest.mark.parametrize(
+    "file, key, value",
+    [
+        ("metrics", ("test",), [1]),
+        ("metrics", ("test", "per_class"), 3),
+        ("metrics", ("test", "confusion_matrix"), [[1], [2, 3], []]),
+        ("metrics", ("test", "reliability"), [{}]),
+        ("metrics", ("test", "loss"), 10**400),
+        ("metrics", ("timing",), {"steps": "x"}),
+        ("environment", ("balance",), {"train": None}),
+        ("environment", ("tokens",), "x"),
+        ("environment", ("data",), {"train": 5}),
+    ],
+)
+def test_a_value_of_another_type_is_told_as_a_damaged_file(tmp_path, file, key, value):
+    made = make_run(tmp_path / "run", rows=40, steps=40)
+    whole = read_json(getattr(made, file))
+    within = whole
+    for name in key[:-1]:
+        within = within[name]
+    within[key[-1]] = value
+    getattr(made, file).write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(RunError) as refused:
+        report_run(made.path)
+    assert str(made.path) in refused.value.where and "--debug" in refused.value.fix
+    assert list_runs([tmp_path])[0]["path"] == str(made.path)
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    made = make_run(tmp_path / "run", rows=40, steps=40)
+    monkeypatch.setattr("kerasllm.evaluation.outcomes._MOST_ROWS", 30)
+    with pytest.raises(RunError, match="it has 40 rows"):
+        report_run(made.path)
+    with open(made.metrics, "r+b") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(RunError, match="it has 200,000,000 bytes"):
+        report_run(made.path)
+
+
+def test_of_samples_without_end_the_last_ones_are_shown(tmp_path):
+    made = make_run(tmp_path / "run", rows=40, steps=40)
+    with open(made.samples, "wb") as file:
+        file.truncate(200_000_000)
+        file.seek(0, 2)
+        file.write(b'\n{"step": 9, "prompt": "Once", "text": "upon a time"}\n')
+    [sample] = facts_for_report(made.path)["samples"]
+    assert sample == {"step": 9, "prompt": "Once", "text": "upon a time"}
 
 
 def test_the_same_run_gives_the_same_report(run):

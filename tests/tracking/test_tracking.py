@@ -151,6 +151,38 @@ def test_numbers_that_are_not_finite_are_left_out(run):
     assert Memory.runs["run-0"]["rows"][-1] == (4, {"train/learning_rate": 0.1})
 
 
+def test_a_line_that_is_no_row_is_left_out_and_the_others_are_sent_once(run):
+    with open(run.metrics_log, "a") as file:
+        file.write('nonsense\n[1]\n{"step": 4, "validation": 3}\n')
+    add_rows(run, 5, 6)
+    for _ in range(2):
+        with Tracking(run, ["mlflow"], pytest.fail) as tracking:
+            tracking.row({})
+    assert [step for step, _ in Memory.runs["run-0"]["rows"]] == [1, 2, 3, 5, 6]
+    assert states(run)["mlflow"]["rows"] == 8
+
+
+@pytest.mark.parametrize("noted", ["{", "[]", '{"mlflow": [1]}', '{"mlflow": {"rows": "x"}}'])
+def test_what_was_noted_may_be_damaged_and_the_training_continues(run, noted):
+    (run.path / "tracking.json").write_text(noted)
+    told = []
+    with Tracking(run, ["mlflow"], told.append) as tracking:
+        tracking.row({})
+    assert len(told) == 1 and "The training continues" in told[0]
+    with pytest.raises(RunError, match="not what kerasllm wrote"):
+        push(run.path, report=Report.silent())
+
+
+def test_a_log_that_is_gone_at_the_end_does_not_fail_the_training(run, monkeypatch):
+    def gone(*_):
+        raise PermissionError("metrics.jsonl")
+
+    told = []
+    with Tracking(run, ["mlflow"], told.append):
+        monkeypatch.setattr("kerasllm.tracking.sending._lines", gone)
+    assert len(told) == 1
+
+
 def test_what_cannot_be_sent_is_refused(run, tmp_path):
     with pytest.raises(RunError, match="no run with metrics"):
         push(tmp_path, report=Report.silent())

@@ -62,6 +62,9 @@ def test_a_file_may_have_sections(recipe, tmp_path):
         ("data.test=a.csv,b.csv", "cannot be searched", "--set"),
         ("training.seed=1,2,3", "cannot be searched", "--set"),
         ("data.validation_split=0.1,0.2", "cannot be searched", "--set"),
+        ("data.ignore_labels=[[neutral], []]", "cannot be searched", "--set"),
+        ("data.label=stars,liked", "cannot be searched", "--set"),
+        ("data.problem=single_label,regression", "cannot be searched", "--set"),
         ("no_file.yaml", "there is no file", "give log:"),
     ],
 )

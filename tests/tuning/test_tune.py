@@ -110,6 +110,13 @@ def test_another_search_in_the_folder_is_refused_with_what_differs(tmp_path):
         search(tmp_path, settings=["training.batch_size=16"], space=SPACE[:1], trials=1)
 
 
+def test_a_search_whose_settings_are_damaged_is_refused(tmp_path):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search.json").write_text('{"trials": 3}')
+    with pytest.raises(RunError, match="it lacks metric, name, storage"):
+        tune(None, output=tmp_path / "search", report=Report.silent())
+
+
 def test_trials_that_fail_are_replaced_and_three_in_a_row_end_the_search(tmp_path):
     space = ["training.learning_rate=1e-4,2e-4,3e-4,1e-3"]
     result = search(tmp_path, space=space, trials=3, seeds=0)

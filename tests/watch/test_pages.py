@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,93 @@ def test_only_runs_that_were_found_are_read(runs, tmp_path):
             assert client.get(f"/{kind}/{name}").status_code in (403, 404)
     assert "a secret" not in client.get("/report/inside").text
     assert not [path for path in outside.path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["recipe", "environment", "metrics_log", "metrics", "predictions", "samples", "explanations"],
+)
+def test_a_run_whose_files_are_links_elsewhere_shows_nothing_of_them(tmp_path, name):
+    folder = tmp_path / "runs"
+    run = make_run(folder / "links", rows=40, steps=40)
+    elsewhere = make_run(tmp_path / "elsewhere", rows=40, steps=40, text="a secret", noise=7)
+    secret = getattr(elsewhere, name)
+    if not secret.exists():
+        row = {"step": 1, "prompt": "a secret", "text": "a secret"}
+        secret.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    file = getattr(run, name)
+    file.unlink(missing_ok=True)
+    file.symlink_to(secret)
+    make_run(folder / "good", rows=40, steps=40)
+    client = client_of(folder)
+    page = client.get("/").text
+    assert "state damaged" in page and "state finished" in page
+    assert f"{file.name} is a link out of" in client.get("/run/links").text
+    answers = [
+        client.get("/run/links"),
+        client.get("/report/links"),
+        client.get("/compare?run=good&run=links"),
+        client.post("/open/links"),
+        client.post("/try/links", json={"texts": ["x"]}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 403, 403, 403, 403]
+    assert not [answer for answer in answers if "a secret" in answer.text]
+
+
+def test_no_file_of_a_run_stops_the_list_of_the_others(tmp_path):
+    folder = tmp_path / "runs"
+    make_run(folder / "good", rows=40, steps=40)
+    written = {
+        "parts": ("metrics", b'{"test": [1], "validation": 3}'),
+        "text": ("metrics", b'{"test": {"accuracy": "<b>", "loss": {}}}'),
+        "huge": ("metrics", b'{"test": {"accuracy": 1' + b"0" * 400 + b"}}"),
+        "deep": ("metrics", b"[" * 100_000),
+        "started": ("environment", b'{"started": {"a": 1}, "data": {"test": 3}}'),
+        "step": ("metrics_log", b'{"step": 1' + b"0" * 400 + b', "tokens_per_second": "x"}\n'),
+        "rate": ("metrics_log", b'{"step": 1, "tokens_per_second": "x", "loss": [1]}\n'),
+        "line": ("metrics_log", b"[" * 2_000_000),
+    }
+    for name, (file, content) in written.items():
+        run = make_run(folder / name, rows=40, steps=40)
+        getattr(run, file).write_bytes(content)
+        if file == "metrics_log":
+            run.metrics.unlink()
+    for name in ("pipe", "folder"):
+        run = make_run(folder / name, rows=40, steps=40)
+        for file in (run.metrics_log, run.environment, run.metrics, run.predictions):
+            file.unlink()
+            os.mkfifo(file) if name == "pipe" else file.mkdir()
+    client = client_of(folder)
+    page = client.get("/").text
+    assert page.count('class="state') == len(written) + 3 and "state finished" in page
+    for name in (*written, "pipe", "folder"):
+        assert client.get(f"/run/{name}").status_code == 200
+        for path in (f"/report/{name}", f"/compare?run=good&run={name}"):
+            answer = client.get(path)
+            assert answer.status_code in (200, 400) and "terminal says more" not in answer.text
+
+
+def test_a_run_that_calls_itself_a_folder_of_seeds_leads_nowhere(runs, tmp_path):
+    folder = tmp_path / "runs"
+    inside = make_run(folder / "inside", rows=40, steps=40)
+    make_run(folder / "other", rows=40, steps=40)
+    make_run(tmp_path / "outside", rows=40, steps=40)
+    (inside.path / "seed-0").symlink_to(tmp_path / "outside")
+    for seeds in (["seed-0"], ["../../outside"], [".."], list(range(10_000))):
+        (inside.path / "seeds.json").write_text(json.dumps({"runs": seeds}), encoding="utf-8")
+        page = client_of(folder).get("/compare?run=other&run=inside")
+        assert page.status_code == 200 and "outside" not in page.text
+
+
+def test_pages_that_are_made_at_the_same_time_read_each_row_once(runs):
+    with open(runs / "trains" / "metrics.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(20_000))
+    found = RunList([runs])
+    run = found.get("trains")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: found.log_of(run), range(16)))
+    steps = [row["step"] for row in found.log_of(run).rows]
+    assert steps == sorted(set(steps))
 
 
 def test_what_stands_in_a_run_is_shown_and_never_acts(tmp_path):

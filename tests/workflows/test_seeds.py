@@ -67,6 +67,19 @@ def test_a_seed_that_failed_is_trained_when_it_is_resumed(no_training, tmp_path,
     assert Run(folder / "seed-1").metrics.is_file()
 
 
+def test_finished_seeds_of_another_recipe_are_not_mixed_with_new_ones(no_training, tmp_path):
+    folder = tmp_path / "runs"
+    seeds.finetune_seeds(load("bert_cls"), 2, output=folder)
+    other = load("bert_cls", ["training.learning_rate=3e-4"])
+    with pytest.raises(RunError, match="it differs in training.learning_rate") as refused:
+        seeds.finetune_seeds(other, 3, output=folder, resume=True)
+    assert "--output" in refused.value.fix
+    assert not (folder / "seed-2").exists()
+    # What changes no number may differ.
+    more = load("bert_cls", ["training.log_every=7"])
+    assert len(seeds.finetune_seeds(more, 3, output=folder, resume=True)["runs"]) == 3
+
+
 def test_a_run_is_no_folder_of_seeds(no_training, tmp_path):
     (tmp_path / "recipe.yaml").touch()
     with pytest.raises(RunError, match="is a run directory"):
