@@ -24,7 +24,8 @@ def report_page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: What `kerasllm.reports.run_facts.facts_for_report` gave.
     """
-    confident = any(one["confidence"] is not None for one in facts["mistakes"] or ())
+    mistakes = facts["mistakes"] or ()
+    confident = not mistakes or any(one["confidence"] is not None for one in mistakes)
     sections = [
         ("metrics", "Metrics"),
         ("failures", "Where it fails"),
@@ -41,7 +42,7 @@ def report_page(facts: Mapping[str, Any]) -> str:
     return render(
         "report.html",
         run=facts,
-        confident=confident or not facts["mistakes"],
+        confident=confident,
         sections=sections,
         class_keys=[key for key in _PER_CLASS if key in first],
         classes=classes[:_CLASSES_SHOWN],

@@ -29,7 +29,7 @@ from kerasllm.workflows.benchmark_summary import (
     show_result,
     summary_of,
 )
-from kerasllm.workflows.benchmark_tasks import GLUE, SUPERGLUE
+from kerasllm.workflows.benchmark_tasks import GLUE, SUPERGLUE, Benchmark
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.signals import asked_to_stop
 
@@ -144,7 +144,7 @@ def benchmark(
         )
     found, missing = find_tasks(which, Path(data), tasks)
     folder = Path(output) if output else Path("runs") / f"{name}-{_short_name(preset)}"
-    _refuse_other_files(folder)
+    _refuse_other_files(folder, which)
     planned = list(_planned(found, preset, seeds, epochs, settings, folder))
     _refuse_other_settings(planned)
     folder.mkdir(parents=True, exist_ok=True)
@@ -284,12 +284,16 @@ def _planned(
             yield Planned(task, seed, path, recipe.model_copy(update={"training": training}))
 
 
-def _refuse_other_files(folder: Path) -> None:
-    if folder.is_file() or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT).is_file()
-    ):
+def _refuse_other_files(folder: Path, which: Benchmark) -> None:
+    if (folder / RESULT).is_file():
+        other = read_json(folder / RESULT).get("benchmark", which.name)
+        what = "" if other == which.name else f"holds runs of {other}"
+    else:
+        is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        what = "" if is_empty else "holds something else"
+    if what:
         raise RunError(
-            "The folder for the runs of a benchmark holds something else",
+            f"The folder for the runs of {which.name} {what}",
             where=str(folder),
             fix="choose another folder with --output",
         )
@@ -299,14 +303,17 @@ def _refuse_other_settings(planned: Sequence[Planned]) -> None:
     """Refuses to continue runs that were trained in another way."""
     for run in planned:
         file = run.path.with_name(f"{run.path.name}.yaml")
-        if not file.is_file():
+        begun = run.is_finished or Run(run.path).checkpoints.exists()
+        if not begun or not file.is_file():
+            # What was refused before its first step is begun with other settings.
             continue
         if changes := run.recipe.changes_from(recipes.load(file)):
             raise RunError(
                 "The folder holds runs with other settings: "
                 + ", ".join(f"{key}={old}, now {new}" for key, (new, old) in changes.items()),
                 where=str(run.path),
-                fix="choose another folder with --output, or take the settings of before",
+                fix="choose another folder with --output, take the settings of before, or remove "
+                "the runs that have them",
             )
 
 

@@ -170,6 +170,8 @@ def test_what_is_finished_is_kept_and_other_settings_are_refused(
         benchmark("glue", "other", glue, **options)
     with pytest.raises(RunError, match="holds something else"):
         benchmark("glue", "toy", glue, output=glue)
+    with pytest.raises(RunError, match="holds runs of GLUE"):
+        benchmark("superglue", "toy", write_superglue(tmp_path / "data"), output=folder)
     assert trained(folder) == []
 
 
@@ -216,6 +218,8 @@ def test_a_task_that_fails_is_named_and_the_others_are_trained(no_training, glue
     assert ended.value.code == 2, "the first training failed: the others would as well"
     assert "first training failed, CoLA, seed 0: The data are not read" in capsys.readouterr().err
     (folder / "fail-CoLA").rename(folder / "fail-RTE")
+    # As the advice of a refusal may be.
+    command += ["--set", "data.max_length=64"]
     with pytest.raises(SystemExit) as ended:
         main(command)
     out, err = capsys.readouterr()
