@@ -206,7 +206,7 @@ def welch_p(one: np.ndarray, other: np.ndarray) -> float | None:
     ]
     apart = float(abs(one.mean() - other.mean()))
     if not sum(parts):
-        return 1.0 if apart < 1e-12 else 0.0
+        return 1.0 if apart < 1e-12 else None
     weights = [
         part**2 / (len(each) - 1) for part, each in zip(parts, (one, other)) if len(each) > 1
     ]

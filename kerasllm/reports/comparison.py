@@ -263,7 +263,7 @@ def _verdicts(
         if p is None:
             found.append(f"{group.name} against {first.name}: {by}; whether by chance is not known")
         elif p >= ALPHA:
-            chance = "within the noise of seeds" if seeds else "may be chance"
+            chance = "is within the noise of seeds" if seeds else "may be chance"
             found.append(f"{group.name} against {first.name}: {by}, which {chance} (p = {p:.2g})")
         else:
             found.append(f"{than}: {by} (p = {p:.2g}, {one['test']})")

@@ -256,7 +256,7 @@ def _shows(figures: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+    return "" if value is None else f"{value:g}"
 
 
 def _duration(seconds: float) -> str:

@@ -210,6 +210,9 @@ def test_students_t_and_welchs_test_have_the_values_of_tables():
     # A single run beside seeds: their spread is its own.
     assert welch_p(np.array([1.0, 2.0, 3.0]), np.array([2.5])) > 0.5
     assert welch_p(np.array([1.0]), np.array([2.0])) is None
+    # A few seeds that happen to be equal do not tell how spread others are.
+    assert welch_p(np.array([1.0, 1.0]), np.array([2.0, 2.0])) is None
+    assert welch_p(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 1
 
 
 def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path):
