@@ -15,6 +15,7 @@ from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
+from kerasllm.explain.explanation import MOST_STEPS
 
 _METHODS = {
     "integrated-gradients": "integrated_gradients",
@@ -61,7 +62,7 @@ _SUFFIXES = (".html", ".json", ".jsonl", ".png")
 )
 @click.option(
     "--steps",
-    type=click.IntRange(2, 8192),
+    type=click.IntRange(2, MOST_STEPS),
     metavar="N",
     help="Steps of the integral.  [default: 16 to 1024, until the error is small]",
 )

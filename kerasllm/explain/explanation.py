@@ -13,6 +13,9 @@ METHODS = {
 }
 """The methods by name, and each in words."""
 
+MOST_STEPS = 8192
+"""The most steps of an integral that are taken."""
+
 
 @dataclass(frozen=True)
 class Word:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasllm.errors import JobError
+from kerasllm.explain.explanation import MOST_STEPS
 from kerasllm.explain.path import Path
 
 _FEWEST, _MOST = 16, 1024
@@ -75,6 +76,8 @@ def integrated_gradients(
                 f"The scores of the words do not add up: they are off by {abs(error):.3g}, "
                 f"{relative:.1%} of what all words together moved, with {points} steps; at most "
                 f"{max_error:.1%} is shown",
-                fix=f"take more steps: --steps {2 * points}",
+                fix=f"take more steps: --steps {2 * points}"
+                if 2 * points <= MOST_STEPS
+                else "show it nevertheless with a larger --max-error, or try another --baseline",
             )
         points *= 2

@@ -82,18 +82,29 @@ class Search:
         Raises:
             JobError: If the validation has no such metric.
         """
+        found = self.measured_early(metrics)
+        if found is None:
+            known = [key for key, each in metrics.items() if isinstance(each, float)]
+            name = self._metric or self.task.headline.metric
+            raise JobError(
+                f"The validation has no metric {name!r} to search by",
+                where="--metric",
+                fix=f"choose one of {', '.join(known)}, and another --output" if known else None,
+            )
+        return found
+
+    def measured_early(self, metrics: Mapping[str, Any]) -> tuple[str, float] | None:
+        """Returns the same of a validation within a training, which may lack the metric.
+
+        What takes long to measure, as texts that are written, is measured once, at the end.
+        """
         name, higher = self._metric, self.higher_is_better
         if name is None:
             headline = self.task.headline_of(metrics)
             name, higher = headline.metric, headline.higher_is_better
         value = metrics.get(name)
         if not isinstance(value, float) or higher != self.higher_is_better:
-            known = [key for key, each in metrics.items() if isinstance(each, float)]
-            raise JobError(
-                f"The validation has no metric {name!r} to search by",
-                where="--metric",
-                fix=f"choose one of {', '.join(known)}, and another --output" if known else None,
-            )
+            return None
         return name, value
 
     def recipe_of(self, trial: FrozenTrial) -> WholeRecipe:
@@ -159,10 +170,10 @@ class _TrialWork:
         for row in self.run.rows():
             if "validation" not in row or self.run.is_pruned:
                 continue
-            name, value = self._search.measured(row["validation"])
-            if not math.isfinite(value):
+            found = self._search.measured_early(row["validation"])
+            if found is None or not math.isfinite(found[1]):
                 continue
-            is_bad = self._search.study.report(self.number, row["step"], value)
+            is_bad = self._search.study.report(self.number, row["step"], found[1])
             if is_bad and not self._is_last(row["step"]):
                 self.run.prune()
 

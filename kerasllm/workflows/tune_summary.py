@@ -158,7 +158,7 @@ def show_results(report: Report, folder: SearchFolder, result: dict[str, Any]) -
     report.heading("Result")
     report.line(
         f"{counted(states.count('complete'), 'trial')} finished, {states.count('pruned')} pruned"
-        + (f", {states.count('failed')} failed" if "failed" in states else "")
+        + (f", {states.count('fail')} failed" if "fail" in states else "")
         + f"; the best is trial {best['trial']}: validation {result['metric']} "
         f"{best['validation']:.4f}"
     )

@@ -90,6 +90,26 @@ def test_trials_below_the_median_are_pruned_and_end_as_by_sigterm(tmp_path, monk
         assert "SIGTERM" in log.read_text()
 
 
+def test_a_metric_that_is_measured_at_the_end_alone_is_what_the_search_goes_by(tmp_path):
+    space = ["training.learning_rate=1e-4,5e-4"]
+    data = ["data.train=a.tsv", "data.validation_split=0.1"]
+    training = ["batch_size=32", "epochs=1", "learning_rate=2e-4"]
+    recipe = load("translate", [*data, *(f"training.{one}" for one in training)])
+    options = {"space": space, "report": Report.silent()}
+    found = tune(recipe, output=tmp_path / "search", seeds=0, **options)
+    assert found["metric"] == "bleu" and found["higher_is_better"]
+    assert found["best"]["settings"] == {"training.learning_rate": "1e-4"}
+    with pytest.raises(KerasllmError, match="no metric 'blue' to search by") as refused:
+        tune(recipe, output=tmp_path / "typo", metric="blue", **options)
+    assert "bleu" in refused.value.fix
+
+
+def test_trials_that_failed_are_told_at_the_end(tmp_path, capsys):
+    space = ["training.learning_rate=1e-4,1e-3"]
+    search(tmp_path, space=space, trials=2, seeds=0, report=Report())
+    assert "1 trial finished, 0 pruned, 1 failed" in capsys.readouterr().err
+
+
 def test_a_small_space_is_tried_out_once(tmp_path):
     result = search(tmp_path, space=["training.epochs=1,2,3"], trials=20, seeds=0)
     assert_distinct(result, 3)
