@@ -98,6 +98,16 @@ def tune(
             where="--resume",
             fix="leave it out, or give --recipe and another --output",
         )
+    if lr_find:
+        of_search = {"trials": trials, "space": space, "resume": resume, "metric": metric}
+        of_search |= {"storage": storage, "budget": budget}
+        if given := [_option(name) for name, value in of_search.items() if value]:
+            raise CommandError(
+                f"A learning rate is found by one training, to which {', '.join(given)} says "
+                "nothing",
+                where="--lr-find",
+                fix="leave it out, or search without --lr-find",
+            )
     loaded = load_recipe(recipe, options) if recipe else None
     seconds = None if budget is None else _seconds(budget)
     name = Path(recipe).stem if recipe else "tune"

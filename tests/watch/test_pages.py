@@ -90,6 +90,14 @@ def test_a_curve_grows_with_the_log_and_what_is_unchanged_is_not_sent_again(runs
     assert "step      7" in cut and "step     45" not in cut
 
 
+def test_a_curve_and_its_name_have_one_colour(tmp_path):
+    run = make_run(tmp_path / "runs" / "validated", rows=40, steps=40)
+    rows = ({"step": step, "validation": {"accuracy": 0.5}} for step in (10, 20))
+    run.metrics_log.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    page = client_of(tmp_path / "runs").get("/live/validated").text
+    assert '<i class="s1"></i>validation' in page and 'class="line s1"' in page
+
+
 def test_without_the_token_nothing_is_shown(runs):
     client = client_of(runs, logged_in=False)
     for path in ("/", "/run/trains", "/report/bert_cls/one", "/watch.js", "/list", "/nothing"):
