@@ -40,7 +40,7 @@ def groups_of(paths: Sequence[str | Path]) -> list[Group]:
         RunError: If one of them is no run and no folder of seeds.
     """
     folders = [Path(path) for path in paths]
-    names = _names(folders)
+    names = names_apart(folders)
     return [
         Group(name, path, tuple(seeds_in(path)) or (path,))
         for name, path in zip(names, folders, strict=True)
@@ -165,7 +165,7 @@ def _folders_in(folder: Path) -> list[Path]:
         return []
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def names_apart(folders: Sequence[Path]) -> list[str]:
     """Returns the shortest ends of paths that tell them apart."""
     parts = [folder.absolute().parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from kerasllm.reports.run_groups import runs_below, summary_of
+from kerasllm.reports.run_groups import names_apart, runs_below, summary_of
 from kerasllm.reports.training_log import TrainingLog, newest_row
 from kerasllm.run import Run
 
@@ -141,11 +141,13 @@ class RunList:
 
     def _found(self):
         alone = len(self._folders) == 1
-        for folder in self._folders:
+        for folder, name in zip(self._folders, names_apart(self._folders), strict=True):
             for path in runs_below(folder):
                 below = path.relative_to(folder).as_posix()
-                parts = [] if alone and below != "." else [folder.name]
-                yield "/".join([*parts, *([below] if below != "." else [])]), path
+                parts = [] if alone and below != "." else [name]
+                found = "/".join([*parts, *([below] if below != "." else [])])
+                # A name that is no UTF-8 can stand in no address.
+                yield os.fsencode(found).decode("utf-8", "backslashreplace"), path
 
 
 def file_of(run: Shown, path: Path) -> Path | None:

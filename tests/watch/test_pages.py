@@ -286,6 +286,21 @@ def test_two_folders_and_a_run_itself(runs):
     assert 'href="/run/one"' in client_of(runs / "bert_cls" / "one").get("/").text
 
 
+def test_folders_of_one_name_and_names_that_are_no_text(tmp_path):
+    for folder in ("here/runs", "there/runs"):
+        make_run(tmp_path / folder / "one", rows=40, steps=40)
+    odd = os.fsdecode(os.fsencode(tmp_path / "here" / "runs") + b"/\xff\xfe?&#")
+    make_run(tmp_path / "plain", rows=40, steps=40).path.rename(odd)
+    client = client_of(tmp_path / "here" / "runs", tmp_path / "there" / "runs")
+    page = client.get("/").text
+    links = re.findall(r'href="(/run/[^"]+)"', page)
+    assert len(links) == 3 and {"/run/here/runs/one", "/run/there/runs/one"} <= {*links}
+    for link in links:
+        assert client.get(link).status_code == 200
+        # pyarrow reads no file in a folder of such a name.
+        assert client.get(link.replace("/run/", "/report/")).status_code in (200, 400)
+
+
 def test_bad_requests_get_one_message(runs):
     client = client_of(runs)
     for body in (b"", b"[", b"[]", b'{"texts": "x"}', b'{"texts": [1]}', b"[" * 50_000):
