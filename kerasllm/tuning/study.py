@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kerasllm.errors import CommandError, RunError
+from kerasllm.tuning.folder import CHANGE_NOTHING
 from kerasllm.tuning.space import Params, Space
 
 try:
@@ -27,7 +29,7 @@ JOURNAL = "study.journal"
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 """The states of trials that are done."""
 
-_NAME = "kerasllm"
+_NAME, _SEARCHED = "kerasllm", "searched"
 # Trials of the same length before the median of theirs counts.
 _FEW = 3
 _DRAWS = 40
@@ -73,6 +75,26 @@ class Study:
                 direction=self._direction,
                 pruner=_pruner(pruner),
                 load_if_exists=True,
+            )
+            if storage is not None:
+                self._refuse_another_search()
+
+    def _refuse_another_search(self) -> None:
+        """Refuses a database in which a folder of the same name has searched something else."""
+        recipe = self._space.recipe.changes_from().items()
+        searched = sorted(
+            [*(f"{each.key} {each}" for each in self._space.dimensions)]
+            + [f"{key}={value[0]}" for key, value in recipe if key not in CHANGE_NOTHING]
+        )
+        ours = hashlib.sha256("\n".join(searched).encode()).hexdigest()
+        theirs = self._study.user_attrs.get(_SEARCHED)
+        if theirs is None:
+            self._study.set_user_attr(_SEARCHED, ours)
+        elif theirs != ours:
+            raise RunError(
+                f"The database holds another search of a folder {self._folder.name!r}",
+                where="--storage",
+                fix="give the folder another name with --output, or another --storage",
             )
 
     @property

@@ -190,6 +190,10 @@ def test_a_database_holds_the_trials(tmp_path):
     address = f"sqlite:///{tmp_path}/trials.db"
     assert_distinct(search(tmp_path, trials=3, storage=address, seeds=0), 3)
     assert not (tmp_path / "search" / "study.journal").exists()
+    # Another folder of this name, in the same database.
+    (tmp_path / "other").mkdir()
+    with pytest.raises(RunError, match="holds another search of a folder 'search'"):
+        search(tmp_path / "other", settings=["training.batch_size=16"], storage=address)
 
 
 # Killed as the system kills: SIGKILL reaches the search alone, and its trials go with it.
