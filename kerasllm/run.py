@@ -18,6 +18,9 @@ from kerasllm.errors import RunError
 from kerasllm.json_files import read_json_file
 from kerasllm.signing import trust
 
+SEARCH = "search.json"
+"""What makes a folder one of `kerasllm tune`, whose runs are in folders below it."""
+
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
 # Those of a run have some kilobytes, with thousands of labels some megabytes.
@@ -54,6 +57,11 @@ class Run:
         self.samples = self.path / "samples.jsonl"
         self.explanations = self.path / "explanations.json"
         self.report = self.path / "report.html"
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the directory is that of a search over recipes, and no run."""
+        return (self.path / SEARCH).is_file()
 
     @classmethod
     def create(cls, path: str | Path | None, recipe_name: str) -> Run:
@@ -114,6 +122,19 @@ class Run:
             what, where=str(self.path), fix="choose another directory with --output, or remove it"
         )
 
+    def refuse_search(self) -> None:
+        """Raises a `RunError` if the directory is that of a search, and no run."""
+        if not self.is_search:
+            return
+        runs = sorted(found.parent for found in self.path.glob("*/*/metrics.json"))
+        named = f"; or name one of its runs, such as {runs[0]}" if runs else ""
+        raise RunError(
+            "This directory is a search of `kerasllm tune`, and no run",
+            where=str(self.path),
+            fix="continue it: `kerasllm tune --resume --output "
+            f"{shell_word(self.path)}`{named}",
+        )
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes from training into this directory until the block ends.
@@ -161,6 +182,7 @@ class Run:
                 f"did you mean {inner[-1]}?" if inner else "it should hold recipe.yaml and model/"
             )
             raise RunError("This directory is not a run", where=str(run.path), fix=hint)
+        run.refuse_search()
         if not run.metrics.is_file() or not run.model.is_dir():
             raise RunError(
                 "This run did not finish: it has no trained model",

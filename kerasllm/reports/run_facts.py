@@ -46,7 +46,7 @@ def open_run(path: str | Path) -> Run:
         SignatureError: If keys are trusted, and none of them has signed it.
     """
     run = Run(path)
-    if run.recipe.is_file() and not run.metrics.is_file():
+    if run.recipe.is_file() and not run.metrics.is_file() and not run.is_search:
         return run
     return Run.open(path)
 

@@ -15,7 +15,7 @@ from kerasllm.run import Run, read_json, write_json
 
 SEEDS = "seeds.json"
 # Below a folder with a run there are files of that run.
-_DEEPEST = 5
+_DEEPEST = 6
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def runs_below(folder: Path) -> Iterator[Path]:
     for _ in range(_DEEPEST):
         deeper = []
         for each in level:
-            if (each / "recipe.yaml").is_file():
+            run = Run(each)
+            if run.recipe.is_file() and not run.is_search:
                 yield each
             else:
                 deeper += _folders_in(each)

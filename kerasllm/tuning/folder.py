@@ -9,7 +9,7 @@ from typing import IO, Any
 from kerasllm import recipe as recipes
 from kerasllm.errors import RunError
 from kerasllm.recipe import WholeRecipe
-from kerasllm.run import read_json, write_json, write_text
+from kerasllm.run import SEARCH, read_json, write_json, write_text
 from kerasllm.tuning.space import Space, space_of
 from kerasllm.tuning.trial_run import TrialRun, hold
 
@@ -37,7 +37,7 @@ class SearchFolder:
         self.path = Path(path)
         self.recipe = self.path / "recipe.yaml"
         self.space = self.path / "space.yaml"
-        self.settings = self.path / "search.json"
+        self.settings = self.path / SEARCH
         self.trials = self.path / "trials"
         self.best = self.path / "best.yaml"
         self.table = self.path / "trials.csv"

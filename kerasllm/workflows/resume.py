@@ -60,13 +60,15 @@ def find_run(
             run is trained further. Defaults to `None`: a finished run is refused.
 
     Raises:
-        RunError: If the directory holds a finished run that has no step left to do.
+        RunError: If the directory holds a finished run that has no step left to do, or a search.
     """
     if output is None:
         paths = sorted((Path("runs") / name).glob("*/recipe.yaml"))
-        unfinished = [Run(p.parent) for p in paths if not Run(p.parent).metrics.is_file()]
+        runs = [Run(path.parent) for path in paths]
+        unfinished = [run for run in runs if not run.metrics.is_file() and not run.is_search]
         return unfinished[-1] if unfinished else None
     run = Run(output)
+    run.refuse_search()
     if run.metrics.is_file():
         _refuse_without_steps(run, recipe)
     return run if run.recipe.is_file() else None

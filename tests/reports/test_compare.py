@@ -12,6 +12,7 @@ from kerasllm.evaluation.resampling import mcnemar, student_tail, welch_p
 from kerasllm.reports.run_groups import write_seeds
 from kerasllm.run import Run, write_json, write_text
 from kerasllm.workflows.compare_runs import compare_runs, list_runs
+from kerasllm.workflows.report_run import report_run
 from tests.reports.made_run import make_run
 from tests.reports.test_report import EVIL, Page
 
@@ -213,6 +214,21 @@ def test_students_t_and_welchs_test_have_the_values_of_tables():
     # A few seeds that happen to be equal do not tell how spread others are.
     assert welch_p(np.array([1.0, 1.0]), np.array([2.0, 2.0])) is None
     assert welch_p(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 1
+
+
+def test_of_a_search_its_runs_are_listed_and_it_is_none_itself(tmp_path):
+    search = tmp_path / "runs" / "bert_cls-tune"
+    runs = [
+        make_run(search / name, rows=40, steps=40).path
+        for name in ("trials/0000", "retrained/default/seed-0")
+    ]
+    write_text(search / "recipe.yaml", Run(runs[0]).recipe.read_text())
+    write_json(search / "search.json", {"name": "bert_cls", "metric": None, "storage": None})
+    assert {run["path"] for run in list_runs([tmp_path / "runs"])} == {*map(str, runs)}
+    for asked in (lambda: report_run(search), lambda: compare_runs([search, search])):
+        with pytest.raises(RunError, match="a search of `kerasllm tune`") as refused:
+            asked()
+        assert str(runs[0]) in refused.value.fix
 
 
 def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -353,9 +354,12 @@ def test_without_an_output_it_is_the_newest_that_did_not_finish(tmp_path, monkey
         "20260102-000000": ["recipe.yaml"],
         "20260103-000000": ["recipe.yaml", "metrics.json"],
         "20260104-000000": [],
+        "search": ["recipe.yaml", "search.json"],
     }.items():
         (tmp_path / "runs" / "mine" / name).mkdir(parents=True)
         for file in files:
             (tmp_path / "runs" / "mine" / name / file).touch()
     assert find_run(None, "mine").path.name == "20260102-000000"
     assert find_run(None, "other") is None
+    with pytest.raises(RunError, match="a search of `kerasllm tune`"):
+        find_run(Path("runs", "mine", "search"), "mine")
