@@ -128,9 +128,8 @@ class _Pages:
 
     async def _try(self, request: Request) -> Response:
         run = _usable(await self._get(request))
-        body = await request.body()
         try:
-            texts = json.loads(body)["texts"] if len(body) <= _MOST_BODY else None
+            texts = json.loads(await _body_of(request))["texts"]
         except (ValueError, TypeError, KeyError, RecursionError):
             texts = None
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -253,6 +252,16 @@ def _report_of(run: Shown) -> str:
 def _beginning_of(path: Path, most: int) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read(most)
+
+
+async def _body_of(request: Request) -> bytes:
+    """Returns the body of a request; nothing of one that is too long, and not read to its end."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BODY:
+            return b""
+    return body
 
 
 def _comparison_of(paths: Sequence[Path]) -> str:

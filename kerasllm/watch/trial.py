@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 from kerasllm.errors import KerasllmError
+from kerasllm.serving.refusal import Refusal
+from kerasllm.serving.validation import validated
 
 _NEW_TOKENS = 64
 _MOST_CHARACTERS = 20_000
@@ -32,13 +34,19 @@ def main() -> int:
         return 1
     write({"fields": trial.fields})
     for line in sys.stdin:
-        try:
-            write(trial.answer(json.loads(line)["texts"]))
-        except KerasllmError as error:
-            write({"error": _told(error)})
-        except Exception as error:  # noqa: BLE001 - the page says it, and stays
-            write({"error": f"{type(error).__name__}: {error}"})
+        write(_answer(trial, line))
     return 0
+
+
+def _answer(trial: _Trial, line: str) -> dict[str, Any]:
+    try:
+        return trial.answer(json.loads(line)["texts"])
+    except KerasllmError as error:
+        return {"error": _told(error)}
+    except Refusal as error:
+        return {"error": error.message}
+    except Exception as error:  # noqa: BLE001 - the page says it, and stays
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 class _Trial:
@@ -70,7 +78,7 @@ class _Trial:
     def _outputs(self, texts: list[str]) -> dict[str, Any]:
         if (generator := self._api.generator) is None:
             given = {name: text for name, text in zip(self.fields, texts) if text}
-            return self._api.predict([self._api.Instance.model_validate(given)])[0]
+            return self._api.predict([validated(self._api.Instance, given)])[0]
         from kerasllm.generation.settings import GenerationSettings
 
         chat = generator.chats

@@ -303,7 +303,8 @@ def test_folders_of_one_name_and_names_that_are_no_text(tmp_path):
 
 def test_bad_requests_get_one_message(runs):
     client = client_of(runs)
-    for body in (b"", b"[", b"[]", b'{"texts": "x"}', b'{"texts": [1]}', b"[" * 50_000):
+    too_long = json.dumps({"texts": ["x" * 100_000]}).encode()
+    for body in (too_long, b"", b"[", b"[]", b'{"texts": "x"}', b'{"texts": [1]}', b"[" * 50_000):
         answer = client.post("/try/bert_cls/one", content=body)
         assert answer.status_code == 400 and answer.json()["error"].startswith("Send texts")
     assert client.post("/try/bert_cls/one", json={"texts": [" "]}).status_code == 400
