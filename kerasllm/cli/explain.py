@@ -14,7 +14,7 @@ import click
 from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
-from kerasllm.errors import CommandError
+from kerasllm.errors import CommandError, KerasllmError
 from kerasllm.explain.explanation import MOST_STEPS
 
 _METHODS = {
@@ -167,6 +167,8 @@ def explain(
     else:
         given = _inputs(trained, texts, inputs, chosen)
         import_tensorflow()
+        if inputs:
+            options["left_out"] = _tell_left_out
         found = run_explain(trained, itertools.islice(given, limit), **options)
     if file is not None:
         _write(file, list(found))
@@ -177,6 +179,15 @@ def explain(
             click.echo(json.dumps(each.as_dict(), ensure_ascii=False))
         return
     _show(found)
+
+
+def _tell_left_out(given: Any, error: KerasllmError) -> None:
+    """Says that a text of a file is not explained."""
+    from kerasllm.explain.safe_text import safe
+
+    text = " | ".join([given] if isinstance(given, str) else given)
+    shown = safe(" ".join(text.split())[:60])
+    click.echo(f"not explained: {shown!r}: {safe(error.what)}", err=True)
 
 
 def _inputs(trained: Any, texts: tuple[str, ...], files: tuple[str, ...], options: Any) -> Iterable:

@@ -46,6 +46,7 @@ def explain(
     inputs: Iterable[Any],
     *,
     model: keras.Model | None = None,
+    left_out: Callable[[Any, KerasllmError], None] | None = None,
     **options: Any,
 ) -> Iterator[Explanation]:
     """Explains what a trained model predicts for texts.
@@ -56,6 +57,8 @@ def explain(
         run: The run directory or the preset, or what `open_trained` gave.
         inputs: Texts, or tuples of texts where a row has several.
         model: The model of the run in float32. Defaults to `None`: it is opened.
+        left_out: Called with each text that cannot be explained, and why; the others are. Defaults
+            to `None`: the first such text is refused.
         **options: As `kerasllm.explain.explain_texts.explain_texts` takes them.
 
     Yields:
@@ -76,7 +79,21 @@ def explain(
     from kerasllm.explain.explain_texts import explain_texts
 
     model = model or trained.open(precision="float32")
-    yield from explain_texts(model, inputs, task=trained.task, **options)
+    if left_out is None:
+        yield from explain_texts(model, inputs, task=trained.task, **options)
+        return
+    any_explained, last = False, None
+    for given in inputs:
+        try:
+            found = list(explain_texts(model, [given], task=trained.task, **options))
+        except KerasllmError as error:
+            left_out(given, error)
+            last = error
+            continue
+        any_explained = True
+        yield from found
+    if last and not any_explained:
+        raise last
 
 
 def explain_globally(

@@ -1,6 +1,7 @@
-"""Which texts are explained as the mistakes of a run: whole, and both of those that have two."""
+"""Which texts are explained: of a file all that can be; the mistakes of a run whole, in pairs."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -61,7 +62,7 @@ def explained(tmp_path, monkeypatch):
             )  # fmt: skip
 
     module = SimpleNamespace(explain_texts=explain_texts)
-    monkeypatch.setitem(__import__("sys").modules, "kerasllm.explain.explain_texts", module)
+    monkeypatch.setitem(sys.modules, "kerasllm.explain.explain_texts", module)
     return explain_all
 
 
@@ -80,6 +81,32 @@ def test_where_no_mistake_can_be_explained_it_is_said_why(explained):
     with pytest.raises(CommandError, match="None of the .* mistakes .* two texts") as refused:
         explained("gone.csv")
     assert "recipe.yaml" in refused.value.fix
+
+
+def test_a_text_that_cannot_be_explained_stops_no_others(tmp_path, monkeypatch):
+    def explain_texts(model, inputs, *, task):
+        for given in inputs:
+            if "nothing" in given:
+                raise CommandError(f"The model finds no span in {given}")
+            yield given
+
+    module = SimpleNamespace(explain_texts=explain_texts)
+    monkeypatch.setitem(sys.modules, "kerasllm.explain.explain_texts", module)
+    monkeypatch.setattr(explain, "Trained", SimpleNamespace)
+    trained = SimpleNamespace(task=PairTask(), open=lambda precision: object())
+    told = []
+
+    def of(*texts, **options):
+        return list(explain.explain(trained, texts, **options))
+
+    def tell(given, error):
+        told.append((given, error.what))
+
+    assert of("a", "nothing", "b", left_out=tell) == ["a", "b"]
+    assert told == [("nothing", "The model finds no span in nothing")]
+    for options in ({}, {"left_out": tell}):
+        with pytest.raises(CommandError, match="finds no span"):
+            of("nothing", "nothing else", **options)
 
 
 def test_long_texts_are_cut_in_a_report():
