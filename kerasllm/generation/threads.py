@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasllm.errors import KerasllmError
 from kerasllm.models import decoders, presets
 from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.threads import MOST_CORES, available_cores, operations_at_once
@@ -48,7 +49,10 @@ def cores_for_text(preset: str | Path, precision: str) -> int:
         return 1
     if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
         return 1
-    return cores if _is_read(presets.resolve(preset)) else 1
+    try:
+        return cores if _is_read(presets.resolve(preset)) else 1
+    except KerasllmError:
+        return 1  # Whoever opens it is told why.
 
 
 def _is_read(place: str | Path) -> bool:

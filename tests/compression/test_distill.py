@@ -98,8 +98,8 @@ def test_the_loss_is_that_of_labels_logits_and_hidden_states(teacher):
     np.testing.assert_allclose(logits, of["student"], atol=1e-5)
 
 
-def test_it_learns_alike_in_micro_batches_and_leaves_the_teacher_alone(toy_preset):
-    teacher = bert_classifier(toy_preset, labels=["no", "yes"], precision="float32")
+def test_it_learns_alike_in_micro_batches_and_leaves_the_teacher_alone(deep_toy_preset):
+    teacher = bert_classifier(deep_toy_preset, labels=["no", "yes"], precision="float32")
     before = [np.asarray(weight) for weight in teacher.task.weights]
     x, y, weight = batch()
     results = []
