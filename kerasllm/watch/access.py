@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
@@ -14,7 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kerasllm.serving.origins import check_origin
 from kerasllm.serving.refusal import Refusal
 
-_COOKIE = "kerasllm_watch"
 # Nothing is loaded from elsewhere, no page of another site may frame it, and no script is run that
 # stands in a page.
 HEADERS = {
@@ -43,6 +43,8 @@ class Access:
     def __init__(self, app: ASGIApp, token: str, prefix: str = "", hosts: Collection[str] = ()):
         self._app = app
         self._token = token.encode()
+        # Browsers send cookies to all ports of a machine: each server has a name of its own.
+        self._cookie = f"kerasllm_watch_{hashlib.sha256(self._token).hexdigest()[:8]}"
         self._prefix = prefix
         self._hosts = hosts
 
@@ -61,7 +63,7 @@ class Access:
         except Refusal as refusal:
             answer = PlainTextResponse(str(refusal), 403, HEADERS)
         else:
-            if self._is_token(_sent(headers)):
+            if self._is_token(self._sent(headers)):
                 await self._app(scope, receive, send)
                 return
             answer = self._without_cookie(path, query)
@@ -79,7 +81,7 @@ class Access:
         rest = f"?{urlencode(query, doseq=True)}" if query else ""
         answer = RedirectResponse(f"{self._prefix}{path}{rest}", 303, HEADERS)
         answer.set_cookie(
-            _COOKIE,
+            self._cookie,
             self._token.decode(),
             path=self._prefix or "/",
             httponly=True,
@@ -90,10 +92,9 @@ class Access:
     def _is_token(self, sent: str) -> bool:
         return hmac.compare_digest(sent.encode(), self._token)
 
-
-def _sent(headers: Headers) -> str:
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    return cookie.value if cookie else ""
+    def _sent(self, headers: Headers) -> str:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return ""
+        return cookie.value if cookie else ""

@@ -115,6 +115,19 @@ def test_without_the_token_nothing_is_shown(runs):
     assert away.headers["location"].startswith("/elsewhere")
 
 
+def test_two_servers_of_one_machine_keep_their_cookies(runs):
+    clients = [
+        TestClient(build_app([runs], token), base_url="http://127.0.0.1:8008")
+        for token in ("first", "second")
+    ]
+    sent = {}  # A browser keeps one of each name for a machine, whatever the port.
+    for client, token in zip(clients, ("first", "second")):
+        client.get(f"/?token={token}")
+        sent |= dict(client.cookies)
+    both = {"Cookie": "; ".join(f"{name}={value}" for name, value in sent.items())}
+    assert [client.get("/", headers=both).status_code for client in clients] == [200, 200]
+
+
 def test_pages_of_other_sites_are_not_let_in(runs):
     client = client_of(runs)
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
@@ -273,7 +286,8 @@ def test_behind_a_prefix_all_addresses_have_it(runs):
     client = client_of(runs, prefix="/proxy/8008")
     # As a proxy gives it that keeps it, and one that does not.
     for path in ("/proxy/8008/", "/"):
-        page = client.get(path, headers={"Cookie": "kerasllm_watch=right"}).text
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        page = client.get(path, headers={"Cookie": cookie}).text
         links = re.findall(r'(?:href|src|action)="(/[^"]*)"', page)
         assert links and all(link.startswith("/proxy/8008/") for link in links)
     assert client.get("/proxy/8008/run/trains").status_code == 200
