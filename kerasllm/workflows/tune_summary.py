@@ -103,9 +103,12 @@ class TuneProgress:
     def retrained(self, title: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """Shows the end of a run of the end."""
         shown = []
-        for part in ("validation", "test"):
-            if metrics.get(part):
-                name, value = self._search.measured(metrics[part])
+        measured = [("validation", self._search.measured(metrics["validation"]))]
+        # The test data may be measured by other metrics.
+        measured.append(("test", self._search.measured_early(metrics.get("test") or {})))
+        for part, found in measured:
+            if found is not None:
+                name, value = found
                 shown.append(f"{part} {self._search.task.metrics.get(name, name)} {value:.4f}")
         self._line(f"{title}: {', '.join(shown)}")
 

@@ -69,6 +69,8 @@ def main() -> None:
     found = {"train": {}, "validation": metrics, "test": {}}
     if recipe["data"]["test"]:
         found["test"] = {name: each - 0.01 for name, each in metrics.items()}
+    if recipe["data"]["test"] == "unlike.csv":
+        found["test"] = {"loss": 0.5}
     (run / "metrics.json").write_text(json.dumps(found))
 
 

@@ -104,6 +104,12 @@ def test_a_metric_that_is_measured_at_the_end_alone_is_what_the_search_goes_by(t
     assert "bleu" in refused.value.fix
 
 
+def test_test_data_without_the_metric_leave_the_verdict_to_the_validation(tmp_path):
+    space, settings = ["training.epochs=1,2"], ["data.test=unlike.csv"]
+    found = search(tmp_path, settings=settings, space=space, trials=2, seeds=1)
+    assert found["verdict"]["measured_on"] == "validation"
+
+
 def test_trials_that_failed_are_told_at_the_end(tmp_path, capsys):
     space = ["training.learning_rate=1e-4,1e-3"]
     search(tmp_path, space=space, trials=2, seeds=0, report=Report())
