@@ -33,8 +33,8 @@ def made(preset, max_length=24, **answering):
 
 
 @pytest.fixture(scope="module")
-def model(toy_preset):
-    return made(toy_preset)
+def model(deep_toy_preset):
+    return made(deep_toy_preset)
 
 
 PAIRS = [

@@ -40,8 +40,8 @@ def made(preset, labels=NAMES, joins=JOINS, max_length=12, scheme="iob2", **opti
 
 
 @pytest.fixture(scope="module")
-def model(toy_preset):
-    return made(toy_preset)
+def model(deep_toy_preset):
+    return made(deep_toy_preset)
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +183,8 @@ def test_outputs_are_those_of_keras_hub_for_each_token(model):
         np.testing.assert_allclose(found[a:b], model.task(inputs)[0], atol=1e-5)
 
 
-def test_the_fused_pass_is_that_of_keras_hub(toy_preset):
-    model = made(toy_preset, dropout=0.0)
+def test_the_fused_pass_is_that_of_keras_hub(deep_toy_preset):
+    model = made(deep_toy_preset, dropout=0.0)
     ids = np.array([[2, 6, 7, 3, 0], [2, 8, 9, 10, 3]], np.int32)
     inputs = {
         "token_ids": tf.constant(ids),
