@@ -221,7 +221,7 @@ class TrainedModel:
             inputs = inputs_of(
                 self._trained, texts, PredictOptions(text=text, text_pair=text_pair)
             )
-            options = {
+            options: dict[str, Any] = {
                 "target": target,
                 "method": method,
                 "baseline": baseline,
