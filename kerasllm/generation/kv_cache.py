@@ -43,7 +43,7 @@ def extend(
         cache: Of `new_cache`, or of the call before. It may be overwritten, so nothing else may
             read it afterwards.
         token_ids: int32 `[rows, L]`, each row padded at its end. Padding is written to the cache
-            behind the row's tokens, where it is not seen before it is overwritten.
+            after the row's tokens, where no token attends to it before it is overwritten.
         starts: int32 `[rows]`: how many tokens the cache has of each row. There must be L slots
             from there on.
         lengths: int32 `[rows]`: how many of the given tokens are no padding, at least 1.
@@ -72,7 +72,7 @@ def extend(
     layers = iter(range(cache.shape[0]))
 
     def written(new):
-        """Writes `[rows, L, heads, size]` to the next part; returns it and what it is behind."""
+        """Writes `[rows, L, heads, size]` to the next part of the cache, and returns that part."""
         nonlocal flat
         part = next(layers)
         flat = _write(flat, tf.reshape(where + part * of_a_layer, [-1]), new)

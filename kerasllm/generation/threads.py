@@ -52,7 +52,7 @@ def cores_for_text(preset: str | Path, precision: str) -> int:
     try:
         return cores if _is_read(presets.resolve(preset)) else 1
     except KerasllmError:
-        return 1  # Whoever opens it is told why.
+        return 1  # Opening the model tells why.
 
 
 def _is_read(place: str | Path) -> bool:
