@@ -1,5 +1,7 @@
 """Runs the benchmarks of the suite.
 
+Usage:
+
     python -m benchmarks list
     python -m benchmarks run [NAME ...]
 """

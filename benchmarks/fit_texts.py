@@ -50,11 +50,11 @@ def main() -> int:
                 if turn:
                     found[name].append(seconds)
                     fit, whole = seconds
-                    print(f"{turn}/{turns} {name}: fit {fit:.1f} s, whole {whole:.1f} s", flush=True)
+                    print(
+                        f"{turn}/{turns} {name}: fit {fit:.1f} s, whole {whole:.1f} s", flush=True
+                    )
     for place, what in enumerate(("fit", "whole process")):
-        command, python = (
-            statistics.median(each[place] for each in found[name]) for name in found
-        )
+        command, python = (statistics.median(each[place] for each in found[name]) for name in found)
         ratio = python / command
         print(f"{what}: command {command:.1f} s, Python {python:.1f} s, {ratio:.3f} times")
     return 0
@@ -76,9 +76,7 @@ def _python(output: Path) -> tuple[float, float]:
 
 
 def _run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stdout

@@ -18,6 +18,7 @@ import numpy as np
 
 COMMAND = (sys.executable, "-m", "kerasllm")
 
+
 @dataclass(frozen=True)
 class Started:
     """A server that answers.

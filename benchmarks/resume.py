@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=20, help="steps between checkpoints (default: 20)"
     )
-    parser.add_argument(
-        "--pairs", type=int, default=2, help="whole runs, 0 for none (default: 2)"
-    )
+    parser.add_argument("--pairs", type=int, default=2, help="whole runs, 0 for none (default: 2)")
     parser.add_argument("--output", type=Path, help="the JSON file (default: in results/)")
     options = parser.parse_args()
     console = Console(stderr=True)

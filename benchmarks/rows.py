@@ -151,7 +151,9 @@ def _rows(run: dict) -> int:
 
 
 def table(result: dict) -> Table:
-    shown = Table(title=f"{result['recipe']}: most rows in {result['peak_ratio']} times the memory of the fewest")
+    shown = Table(
+        title=f"{result['recipe']}: most rows in {result['peak_ratio']} times the memory of the fewest"
+    )
     for name in ("rows", "tokens", "peak memory", "to the end of the first step"):
         shown.add_column(name, justify="left" if name == "tokens" else "right")
     for run in result["runs"]:

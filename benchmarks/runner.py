@@ -60,9 +60,7 @@ def find_cases() -> dict[str, Case]:
     return {case.name: case for case in found}
 
 
-def measure(
-    case: Case, folder: Path, options: SuiteOptions, repeats: int, say: Say
-) -> Measurement:
+def measure(case: Case, folder: Path, options: SuiteOptions, repeats: int, say: Say) -> Measurement:
     """Runs every way once, and all of them again, A B A B, so that a slow minute falls on all.
 
     Args:
@@ -225,15 +223,11 @@ def _summary(case: Case, found: WayResult, results: Results) -> dict:
         "from_to": [min(values), max(values)],
         "other_figures": {name: found.median(name) for name in _other_figures(case)},
         "ratio_to_best_of": {
-            side: ratio(
-                found.median(case.figure), other.median(case.figure), case.more_is_better
-            )
+            side: ratio(found.median(case.figure), other.median(case.figure), case.more_is_better)
             for side, other in best.items()
             if other is not None and side not in (OURS, found.way.side)
         },
-        "cold": {
-            name: found.median(name, cold=True) for name in (case.figure, "whole_seconds")
-        }
+        "cold": {name: found.median(name, cold=True) for name in (case.figure, "whole_seconds")}
         if found.cold
         else {},
         "whole_seconds": found.median("whole_seconds"),

@@ -52,7 +52,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_memory")
     parser.add_argument("--run", required=True, help="a run, or a preset that writes text")
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--warm-up", type=int, default=1000, help="requests before the first number")
+    parser.add_argument(
+        "--warm-up", type=int, default=1000, help="requests before the first number"
+    )
     parser.add_argument("--every", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=16, help="of an answer")

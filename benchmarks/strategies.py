@@ -89,9 +89,7 @@ def compare(options: argparse.Namespace, console: Console) -> dict:
             process.kill()
             process.wait()
     ratios = {
-        number: [
-            other[number] / one[number] for one, other in zip(*turns.values(), strict=True)
-        ]
+        number: [other[number] / one[number] for one, other in zip(*turns.values(), strict=True)]
         for number in ("seconds", "cpu_seconds")
     }
     return {

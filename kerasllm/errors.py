@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from kerasllm.addresses import redact
 
-
 MEMORY_RAN_OUT = "Memory ran out"
 """How the error begins that a training without enough memory ends with."""
 

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-
 MOST_LEVELS = 100
 """How often a value of JSON may be nested."""
 

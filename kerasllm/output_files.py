@@ -19,9 +19,7 @@ def make_folder_of(path: Path, option: str = "--output") -> None:
         CommandError: The path is a folder, or its folder cannot be made or written.
     """
     if path.is_dir():
-        raise CommandError(
-            "This is a directory", where=str(path), fix=f"name a file with {option}"
-        )
+        raise CommandError("This is a directory", where=str(path), fix=f"name a file with {option}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -131,8 +131,7 @@ class Run:
         raise RunError(
             "This directory is a search of `kerasllm tune`, and no run",
             where=str(self.path),
-            fix="continue it: `kerasllm tune --resume --output "
-            f"{shell_word(self.path)}`{named}",
+            fix=f"continue it: `kerasllm tune --resume --output {shell_word(self.path)}`{named}",
         )
 
     @contextmanager

@@ -218,9 +218,7 @@ class TrainedModel:
         from kerasllm.workflows.explain import explain
 
         with worded_for_python():
-            inputs = inputs_of(
-                self._trained, texts, PredictOptions(text=text, text_pair=text_pair)
-            )
+            inputs = inputs_of(self._trained, texts, PredictOptions(text=text, text_pair=text_pair))
             options: dict[str, Any] = {
                 "target": target,
                 "method": method,

@@ -1,6 +1,5 @@
 """The audit trail of a run: who did what and when, in lines that hang on each other."""
 
-
 import hashlib
 import json
 import os

@@ -151,9 +151,7 @@ def score(model, tokenizer, questions: list[dict], options: argparse.Namespace) 
     return total / len(questions)
 
 
-def best_answers(
-    model, tokenizer, questions: list[dict], options: argparse.Namespace
-) -> list[str]:
+def best_answers(model, tokenizer, questions: list[dict], options: argparse.Namespace) -> list[str]:
     """Returns the best answer to each question, over all windows of its context."""
     windows = encode(tokenizer, questions, options)
     best: dict[int, tuple[float, str]] = {}

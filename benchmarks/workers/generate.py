@@ -1,5 +1,7 @@
 """Generates greedily with kerasllm, and prints one JSON object as the suite wants it.
 
+Usage:
+
     python -m benchmarks.workers.generate --model FOLDER --prompt TEXT --precision bfloat16
 """
 

@@ -1,5 +1,7 @@
 """Trains a LoRA adapter with kerasllm, and prints one JSON object as the suite wants it.
 
+Usage:
+
     python -m benchmarks.workers.lora --model FOLDER --token-ids rows.npy --precision bfloat16
 """
 

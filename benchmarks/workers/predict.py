@@ -1,5 +1,7 @@
 """Classifies a file of texts with kerasllm, and prints one JSON object as the suite wants it.
 
+Usage:
+
     python -m benchmarks.workers.predict RUN --texts texts.json --input texts.txt
 """
 

@@ -44,8 +44,7 @@ def measure(options: argparse.Namespace) -> dict:
     tokenizer.encode(texts[:256], UNCUT)
     started = time.perf_counter()
     batches = [
-        tokenizer.encode(texts[start : start + ROWS], UNCUT)
-        for start in range(0, len(texts), ROWS)
+        tokenizer.encode(texts[start : start + ROWS], UNCUT) for start in range(0, len(texts), ROWS)
     ]
     seconds = time.perf_counter() - started
     rows = [

@@ -40,13 +40,9 @@ def write(folder: Path, recipe: recipes.WholeRecipe, tests: int | None = None) -
     data, training = task_of(recipe).load(recipe), recipe.training
     folder.mkdir(parents=True, exist_ok=True)
     rows = data.train
-    plans = EpochPlans(
-        rows.lengths, training.batch_size, recipe.data.buckets, seed=training.seed
-    )
+    plans = EpochPlans(rows.lengths, training.batch_size, recipe.data.buckets, seed=training.seed)
     steps = min(plans.steps * training.epochs, training.max_steps or plans.steps * training.epochs)
-    batches = [
-        plans(step // plans.steps).rows(step % plans.steps) for step in range(steps)
-    ]
+    batches = [plans(step // plans.steps).rows(step % plans.steps) for step in range(steps)]
     test = data.test.take(np.arange(len(data.test))[:tests])
     references = test.texts()[1]
     np.savez(

@@ -53,7 +53,11 @@ from kerasllm.cli.startup import import_tensorflow
     "--template", metavar="TEXT", help="Of questions.  [default: Question: {question}\\nAnswer:]"
 )
 @click.option("--adapter", metavar="FOLDER", help="A PEFT adapter to put on a language model.")
-@click.option("--output", metavar="FILE", help="Write what was measured of each row: .jsonl; answers also .json.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Write what was measured of each row: .jsonl; answers also .json.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
     """Measure a trained model on data.

@@ -136,9 +136,7 @@ def explain(
     refuse_unless_explained(trained)
     file = _output(output)
     texts = _with_question(texts, question, context)
-    chosen = PredictOptions(
-        text=text, text_pair=text_pair, encoding=encoding, delimiter=delimiter
-    )
+    chosen = PredictOptions(text=text, text_pair=text_pair, encoding=encoding, delimiter=delimiter)
     if globally:
         if texts or options["target"] or output:
             raise CommandError(

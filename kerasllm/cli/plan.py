@@ -26,7 +26,9 @@ from kerasllm.recipe.sizes import bytes_of
     metavar="SIZE",
     help="Memory of each of their devices, as 16GB or 16GiB.",
 )
-@click.option("--output", metavar="DIR", help="Where the run would be: its free space is looked at.")
+@click.option(
+    "--output", metavar="DIR", help="Where the run would be: its free space is looked at."
+)
 @click.option("--no-step", is_flag=True, help="Do not make the one real step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(

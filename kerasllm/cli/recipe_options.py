@@ -33,9 +33,7 @@ _OPTIONS = (
         metavar="FILE",
         help="Validation data; without it a part of train.",
     ),
-    click.option(
-        "--test", multiple=True, metavar="FILE", help="Test data, measured at the end."
-    ),
+    click.option("--test", multiple=True, metavar="FILE", help="Test data, measured at the end."),
     click.option("--text", metavar="COLUMN", help="Column of the texts: data.text of the recipe."),
     click.option(
         "--text-pair", metavar="COLUMN", help="Column of the second texts: data.text_pair."

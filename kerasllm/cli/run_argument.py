@@ -14,9 +14,7 @@ class RunArgument(click.ParamType):
 
     name = "run"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not is_address(value):
             return value
         from kerasllm.models.remote import local

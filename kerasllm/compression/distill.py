@@ -208,9 +208,7 @@ def with_hidden_states(task: keras.Model, layers) -> keras.Model:
         seen.extend(results["hidden"])
         return results["outputs"]
 
-    again = keras.models.clone_model(
-        task, clone_function=lambda layer: layer, call_function=call
-    )
+    again = keras.models.clone_model(task, clone_function=lambda layer: layer, call_function=call)
     return keras.Model(again.input, {"logits": again.output, "hidden": seen})
 
 

@@ -82,9 +82,7 @@ def bytes_of(folder: Path) -> tuple[int, int]:
     return plain, compressed
 
 
-def seconds_in_turn(
-    jobs: Sequence[Callable[[], object]], rounds: int = 3
-) -> list[float]:
+def seconds_in_turn(jobs: Sequence[Callable[[], object]], rounds: int = 3) -> list[float]:
     """Returns the seconds of the fastest call of each job, all called in turn.
 
     So whatever else the machine does meets all of them alike. Each must have been called before:
@@ -97,5 +95,3 @@ def seconds_in_turn(
             job()
             fastest[number] = min(fastest[number], time.perf_counter() - started)
     return fastest
-
-

@@ -92,9 +92,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             kernel.assign(kernel.value * keras.ops.cast(mask, kernel.dtype))
 
 
-def kernels_of(
-    backbone: keras.Model, *, embeddings: bool = False
-) -> dict[str, keras.Variable]:
+def kernels_of(backbone: keras.Model, *, embeddings: bool = False) -> dict[str, keras.Variable]:
     """Returns the kernels of a backbone by path, and its token embeddings if asked for."""
     kernels = {
         layer.kernel.path: layer.kernel for layer in walk([backbone]) if isinstance(layer, _KERNELS)

@@ -62,9 +62,7 @@ def quantize(
     )
     _quantize(backbone, config, _KERNELS, lambda layer: id(layer) in layers)
     save_all_weights(backbone)
-    _quantize(
-        backbone, _config("int8", settings), _KERNELS, lambda layer: id(layer) not in layers
-    )
+    _quantize(backbone, _config("int8", settings), _KERNELS, lambda layer: id(layer) not in layers)
 
 
 def _config(mode: str, settings: Quantization) -> keras.quantizers.QuantizationConfig:

@@ -110,9 +110,7 @@ def load_data(
     train_source = sources["train"]
     problem, pair = train_source.problem, train_source.pair_column is not None
     stores = {
-        part: open_store(
-            source, tokenizer, recipe.max_length, recipe.truncation, folder, notify
-        )
+        part: open_store(source, tokenizer, recipe.max_length, recipe.truncation, folder, notify)
         for part, source in sources.items()
     }
     for part, store in stores.items():

@@ -354,9 +354,11 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
         return
     # The limit is one for the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    with gzip.open(path, "rt", encoding="utf-8", newline="") if packed else open(
-        path, encoding="utf-8", newline=""
-    ) as stream:
+    with (
+        gzip.open(path, "rt", encoding="utf-8", newline="")
+        if packed
+        else open(path, encoding="utf-8", newline="") as stream
+    ):
         yield from map(json.loads, stream) if suffix == ".jsonl" else csv.DictReader(stream)
 
 
@@ -378,7 +380,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):
-        return {
-            name: _plain(each) for name, each in sorted(value.items()) if each is not None
-        }
+        return {name: _plain(each) for name, each in sorted(value.items()) if each is not None}
     return value

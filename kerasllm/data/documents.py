@@ -192,9 +192,7 @@ class Documents:
             if mine is not None:
                 return
 
-    def cut(
-        self, share: float, seed: int = 0
-    ) -> tuple[Stretch | Sample, Stretch | Sample | None]:
+    def cut(self, share: float, seed: int = 0) -> tuple[Stretch | Sample, Stretch | Sample | None]:
         """Takes a part of the texts away, to measure on.
 
         Rows and files are often sorted: of as many texts as give one for the part, a sample is

@@ -71,15 +71,15 @@ def check_labels(
             "Labels differ in nothing that can be seen (zero-width characters, spaces, the form "
             f"of letters with accents): {_shown(unseen, found, ascii)}",
             where=(locate(first[-1]) if locate else "") or where,
-            fix="correct the labels"
-            + f", or make them one: {_merged(unseen, named)}" * of_recipe,
+            fix="correct the labels" + f", or make them one: {_merged(unseen, named)}" * of_recipe,
         )
     remarks = []
     if alike := _groups(found, labels, _likeness):
         remarks.append(
             "warning: labels that look alike are different classes: "
             f"{_shown(alike, found, repr)}; if they are one, correct them"
-            + f", or: {_merged(alike, named)}" * of_recipe
+            + f", or: {_merged(alike, named)}"
+            * of_recipe
         )
     missing = [label for label in found if label not in named and _means_none(label, found)]
     if missing:
@@ -145,9 +145,7 @@ def _groups(
         for group in groups.values()
         if len(group) > 1 and (labels is None or len(set(labels.encode(group).tolist())) > 1)
     }
-    return [
-        list(group) for group in found if not any(set(group) < set(other) for other in found)
-    ]
+    return [list(group) for group in found if not any(set(group) < set(other) for other in found)]
 
 
 def _likeness(label: str) -> set:

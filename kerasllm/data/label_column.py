@@ -24,7 +24,6 @@ from kerasllm.data.label_forms import BOOLEANS, ONE_HOT, is_number
 from kerasllm.data.problems import KINDS, Problem
 from kerasllm.errors import DataError
 
-
 SEPARATORS = ("|", ";", ",")
 """What may stand between the labels of a cell, in the order in which they are tried."""
 
@@ -257,9 +256,7 @@ class LabelColumn:
         if not all(number.is_integer() for number in numbers):
             if len(numbers) >= _MANY_NUMBERS or len(numbers) * 2 > self.rows:
                 return Problem("regression", why=f"{found}, with fractions")
-            raise self.unclear(
-                "numbers with fractions, but few different ones", KINDS[2], KINDS[0]
-            )
+            raise self.unclear("numbers with fractions, but few different ones", KINDS[2], KINDS[0])
         spread = numbers[-1] - numbers[0] + 1
         if len(numbers) > _FEW_LABELS and self.rows < 2 * len(numbers):
             raise self.unclear("numbers that hardly recur, such as ids", KINDS[2], KINDS[0])
@@ -368,9 +365,7 @@ class LabelColumn:
             f"({rows}); if it is several, set data.problem=multi_label"
         )
 
-    def unclear(
-        self, looks: str, *kinds: str, examples: str = "", advice: str = ""
-    ) -> DataError:
+    def unclear(self, looks: str, *kinds: str, examples: str = "", advice: str = "") -> DataError:
         meanings = {
             "regression": "to predict a number",
             "single_label": "if each value is a class",

@@ -250,9 +250,7 @@ class Labels:
             unknown = [at for at, label in enumerate(labels) if label not in self]
         if not unknown:
             return np.array([self._numbers[label] for label in labels], dtype=np.int32)
-        raise self.unknown(
-            [labels[at] for at in unknown], where(unknown[0]) if where else None
-        )
+        raise self.unknown([labels[at] for at in unknown], where(unknown[0]) if where else None)
 
     def encode_sets(
         self, sets: Sequence[Iterable[str]], where: Callable[[int], str] | None = None

@@ -47,9 +47,7 @@ def shared_lengths(longest: int) -> np.ndarray:
     return np.array(found[1:], np.int32)
 
 
-def bucket_boundaries(
-    lengths: np.ndarray, count: int, longest: int | None = None
-) -> np.ndarray:
+def bucket_boundaries(lengths: np.ndarray, count: int, longest: int | None = None) -> np.ndarray:
     """Chooses at most `count` padded lengths so that the fewest tokens are padding.
 
     The best boundaries are found by dynamic programming over the histogram of lengths, see

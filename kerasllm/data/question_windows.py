@@ -168,9 +168,7 @@ def _batch(
         CONTEXT_KEY: pa.array(np.array(key, np.int64)),
     }
     lines = np.array([one.line for one in questions], np.int64)[of_question]
-    return row_batch(
-        found.ids, found.answers.offsets, questions[0].file, lines, columns=columns
-    )
+    return row_batch(found.ids, found.answers.offsets, questions[0].file, lines, columns=columns)
 
 
 def _key(context: str) -> int:
@@ -281,9 +279,7 @@ class QuestionWindows:
     def contexts(self, numbers: Sequence[int] | None = None) -> list[str]:
         """Returns the contexts of some of the questions, or of all; equal ones are one string."""
         rows = self._rows_of(numbers)
-        kept, place = np.unique(
-            rows - self.store.numbers(CONTEXT_BACK, rows), return_inverse=True
-        )
+        kept, place = np.unique(rows - self.store.numbers(CONTEXT_BACK, rows), return_inverse=True)
         texts = self._taken(CONTEXT, kept).to_pylist()
         return [texts[number] for number in place]
 

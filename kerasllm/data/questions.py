@@ -169,6 +169,4 @@ def split_contexts(
     kept, held_out = split_stratified(np.zeros(count, int), fraction, seed)
     if not len(held_out) or not len(kept):
         return rows, None
-    return tuple(
-        rows.take(np.flatnonzero(np.isin(contexts, some))) for some in (kept, held_out)
-    )
+    return tuple(rows.take(np.flatnonzero(np.isin(contexts, some))) for some in (kept, held_out))

@@ -53,9 +53,7 @@ def split_stratified(
     return _choose_rows(classes, counts, held_out, seed)
 
 
-def split_label_sets(
-    sets: np.ndarray, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def split_label_sets(sets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Splits rows with several labels in two, each label in proportion, the same for a seed.
 
     Iterative stratification (Sechidis et al., 2011): the label with the fewest rows left gives its

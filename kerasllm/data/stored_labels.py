@@ -59,7 +59,9 @@ def learn_labels(recipe: Any, source: Source, store: TokenStore) -> Labels:
     return Labels.learn({*columns, *counts}, names, where=where, several=True)
 
 
-def find_doubtful_labels(recipe: Any, source: Source, store: TokenStore, labels: Labels) -> list[str]:
+def find_doubtful_labels(
+    recipe: Any, source: Source, store: TokenStore, labels: Labels
+) -> list[str]:
     """Returns warnings of labels that are hardly classes; see `check_labels`.
 
     Args:

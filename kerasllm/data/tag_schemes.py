@@ -139,9 +139,7 @@ def convert(words: TaggedWords, scheme: str = "auto") -> Converted:
     tags = np.where(letter == _OUT, 0, 2 * kind + 2 - begins).astype(np.int32)
     names = (OUTSIDE, *(f"{one}-{each}" for each in types for one in "BI"))
     places = np.flatnonzero(wrong)
-    return Converted(
-        found, why, TaggedWords(names, tags, words.offsets), len(places), places[:10]
-    )
+    return Converted(found, why, TaggedWords(names, tags, words.offsets), len(places), places[:10])
 
 
 def detect_scheme(words: TaggedWords) -> tuple[str, str]:
@@ -286,9 +284,7 @@ class TagSet:
             self.type_numbers = np.arange(len(self.names), dtype=np.int32)
         else:
             # One without a letter is a type, as in IO.
-            tags = [
-                tag or Tag("I", name) for tag, name in zip(parsed, self.names, strict=True)
-            ]
+            tags = [tag or Tag("I", name) for tag, name in zip(parsed, self.names, strict=True)]
             self.types = tuple(dict.fromkeys(tag.type for tag in tags if tag.type))
             self.letters = np.array([_NUMBER.get(tag.letter, _OUT) for tag in tags], np.int8)
             self.type_numbers = np.array(
@@ -336,9 +332,7 @@ class TagSet:
             follows = (opened[:, None] & goes_on & same) | (~opened[:, None] & ~goes_on)
             return ~goes_on, ~opened, follows
         pairs = set(zip(self.letters.tolist(), self.type_numbers.tolist(), strict=True))
-        begun = np.array(
-            [(_BEGIN, kind) in pairs for kind in self.type_numbers.tolist()], bool
-        )
+        begun = np.array([(_BEGIN, kind) in pairs for kind in self.type_numbers.tolist()], bool)
         # Of a type without B-, as in IOB1, I- begins an entity.
         needs = goes_on & begun
         follows = ~needs | (opened[:, None] & same)

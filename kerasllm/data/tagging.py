@@ -110,9 +110,7 @@ def load_data(
     for part, source in sources.items():
         if notify:
             notify(f"reading {', '.join(Path(file).name for file in source.files[:3])}")
-        stores[part] = open_windows(
-            source, tokenizer, recipe.max_length, stride, folder, notify
-        )
+        stores[part] = open_windows(source, tokenizer, recipe.max_length, stride, folder, notify)
         refuse_empty(stores[part], source)
         words[part] = StoredWords.of(stores[part])
         found[part] = converted(words[part].tags, recipe.scheme, found.get("train"))

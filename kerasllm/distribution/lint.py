@@ -34,7 +34,9 @@ def lint_step(step: tf.types.experimental.ConcreteFunction) -> list[str]:
             found.append(f"{node.op} ({node.name}): its shape depends on data")
         elif node.op in _HOST:
             found.append(f"{node.op} ({node.name}): it runs on the host only")
-        elif _makes_strings(node, step.graph.op_def_for_type(node.op)) and not _only_for_asserts(node, nodes):
+        elif _makes_strings(node, step.graph.op_def_for_type(node.op)) and not _only_for_asserts(
+            node, nodes
+        ):
             found.append(f"{node.op} ({node.name}): TPUs have no strings")
     return sorted(set(found))
 

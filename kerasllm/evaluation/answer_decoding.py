@@ -181,7 +181,11 @@ def _best_spans(
         chosen = np.argpartition(-flat, wanted - 1, axis=1)[:, :wanted]
     return [
         [
-            (float(flat[row, place]), int(place // longest), int(place // longest + place % longest))
+            (
+                float(flat[row, place]),
+                int(place // longest),
+                int(place // longest + place % longest),
+            )
             for place in places
             if flat[row, place] > _IMPOSSIBLE / 2
         ]

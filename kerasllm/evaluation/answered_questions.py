@@ -49,9 +49,7 @@ def evaluate_questions(
     logits = token_logits(model, rows, notify=done if notify else None)
     windows, contexts = rows.answer_windows, rows.contexts()
     answering = model.answering
-    found = decode_answers(
-        logits, windows, contexts, max_answer_length=answering.max_answer_length
-    )
+    found = decode_answers(logits, windows, contexts, max_answer_length=answering.max_answer_length)
     spans = [
         (-1, -1) if answers_none(each, answering.threshold) else each.candidates[0][:2]
         for each in found

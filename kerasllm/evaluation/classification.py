@@ -157,8 +157,7 @@ def _checked(
         raise ValueError(f"labels must be integers. Received: {labels.dtype}")
     if labels.min() < 0 or labels.max() >= len(names):
         raise ValueError(
-            f"labels must be from 0 to {len(names) - 1}. "
-            f"Received: {labels.min()} to {labels.max()}"
+            f"labels must be from 0 to {len(names) - 1}. Received: {labels.min()} to {labels.max()}"
         )
     refuse_not_finite(logits)
     return labels, logits

@@ -213,6 +213,4 @@ def _weighted_pearson(one: np.ndarray, other: np.ndarray, drawn: np.ndarray) -> 
 def _ratio(numerator, denominator) -> np.ndarray:
     """Divides; 0 where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
-    return np.divide(
-        numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0
-    )
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)

@@ -170,7 +170,8 @@ def best_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
         f1 = found
         # Each label's own best decision, at this price of a row that it is given to.
         chosen = {
-            label: int((2 * true - f1 * above).argmax()) for label, (_, above, true) in curves.items()
+            label: int((2 * true - f1 * above).argmax())
+            for label, (_, above, true) in curves.items()
         }
     thresholds = np.full(targets.shape[1], 0.5)
     if f1 >= _LEAST_F1:

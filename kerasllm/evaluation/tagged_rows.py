@@ -63,9 +63,7 @@ def tagged_rows(rows: TaggedWindows, tags: TagSet, evaluation: Evaluation) -> Ou
     holds = np.zeros((count, len(names)), bool)
     holds[true.sentences, true.types] = True
     columns["expected_labels"] = sets_column(holds)
-    return Outcomes(
-        columns, _texts(rows), noun="sentence", error=error, names=names
-    )
+    return Outcomes(columns, _texts(rows), noun="sentence", error=error, names=names)
 
 
 def counts_of(rows: TaggedWindows, tags: TagSet) -> dict[str, int]:
@@ -120,7 +118,7 @@ def _differing_spans(rows, decoded, true: Spans, predicted: Spans, names) -> dic
             if which < 0:
                 return NO_ENTITY
             first, last = spans.starts[which] - offsets[number], spans.ends[which] - offsets[number]
-            return f"{names[spans.types[which]]} {text[words[first][0]:words[last - 1][1]]!r}"
+            return f"{names[spans.types[which]]} {text[words[first][0] : words[last - 1][1]]!r}"
 
         expected[number], said[number] = quoted(true, of_true), quoted(predicted, at)
         confidence[number] = sure

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kerasllm.data.tagged_windows import TaggedWindows
     from kerasllm.models.token_classifier import TokenClassifier
 
+
 def evaluate_words(model: TokenClassifier, rows: TaggedWindows) -> Evaluation:
     """Measures a model on tagged sentences.
 

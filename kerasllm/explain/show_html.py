@@ -43,7 +43,7 @@ def html_of(found: Explanation) -> str:
     for number, text in enumerate(found.texts):
         words = [word for word in found.words if word.text == number]
         name = f"<b>{escape(found.names[number])}:</b> " if len(found.texts) > 1 else ""
-        texts.append(f'<div class=explained dir=auto>{name}{_coloured(text, words, largest)}</div>')
+        texts.append(f"<div class=explained dir=auto>{name}{_coloured(text, words, largest)}</div>")
     facts = [*checks(found), *(f"note: {remark}" for remark in found.remarks)]
     told = "".join(f"<div>{escape(safe(fact))}</div>" for fact in facts)
     return (

@@ -76,9 +76,7 @@ def metrics_section(
     per_class = parts.get("test", parts.get("validation", {})).get("per_class")
     if per_class:
         keys = [key for key in _PER_CLASS if key in next(iter(per_class.values()))]
-        classes = [
-            [label, *(number(one[key]) for key in keys)] for label, one in per_class.items()
-        ]
+        classes = [[label, *(number(one[key]) for key in keys)] for label, one in per_class.items()]
         text += f"\n\n{table(['label', *(_PER_CLASS[key] for key in keys)], classes)}"
     return text
 

@@ -72,13 +72,9 @@ def _best_spans(given: GraphPairs, longest: int) -> tuple[tf.Tensor, ...]:
     of_second = tf.pad(of_second, [[0, 0], [0, more], [0, 0]])
     width = tf.shape(of_second)[1]
     possible = tf.sequence_mask(counts, width)[..., None]
-    logits = tf.concat(
-        [given.of_first[:, None], tf.where(possible, of_second, _NEVER)], axis=1
-    )
+    logits = tf.concat([given.of_first[:, None], tf.where(possible, of_second, _NEVER)], axis=1)
     chances = tf.nn.log_softmax(logits, axis=1)
-    chances = tf.concat(
-        [chances[:, :1], tf.where(possible, chances[:, 1:], _NEVER)], axis=1
-    )
+    chances = tf.concat([chances[:, :1], tf.where(possible, chances[:, 1:], _NEVER)], axis=1)
     null = tf.reduce_sum(chances[:, 0], -1)
     starts, ends = chances[:, 1:, 0], chances[:, 1:, 1]
     ends = tf.pad(ends, [[0, 0], [0, longest - 1]], constant_values=_NEVER)

@@ -87,9 +87,7 @@ class GraphUnigram(GraphTokenizer):
         own = tf.RaggedTensor.from_tensor(special[:, None])
         found = tf.concat([ids, tf.ragged.boolean_mask(own, own >= 0)], axis=1)
         rows = tf.gather(part_rows, found.value_rowids())
-        return tf.RaggedTensor.from_value_rowids(
-            found.values, rows, nrows=tf.size(texts, tf.int64)
-        )
+        return tf.RaggedTensor.from_value_rowids(found.values, rows, nrows=tf.size(texts, tf.int64))
 
     def text(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns the texts of ids, string `[rows]`, without special tokens."""

@@ -131,9 +131,7 @@ class GraphWriter:
         slots = tf.maximum(tf.reduce_max(limits), 1)
         given = (self._weights, token_ids, padding_mask, limits, slots)
         if settings.beams > 1:
-            beams = Beams(
-                settings.beams, float(settings.length_penalty), settings.early_stopping
-            )
+            beams = Beams(settings.beams, float(settings.length_penalty), settings.early_stopping)
             return search_beams(self._decoder, self._rules, beams, start, *given)
         sampler = dataclasses.replace(Sampler.of(settings), penalizes=False)
         random = None
@@ -176,9 +174,7 @@ class GraphWriter:
         found = tf.TensorArray(tf.float32, length, element_shape=shape)
 
         def advance(count, cache, found):
-            logits, cache = self._decoder.step(
-                self._weights, memory, cache, read[:, count], count
-            )
+            logits, cache = self._decoder.step(self._weights, memory, cache, read[:, count], count)
             return count + 1, cache, found.write(count, logits)
 
         _, _, found = tf.while_loop(

@@ -25,6 +25,7 @@ from kerasllm.runtime.startup import nothing_on_stderr
 # A file is a flat buffer, whose offsets have 31 bits.
 _LARGEST_FILE = 2**31 - 1
 
+
 class LiteRT(Format):
     """One `.tflite` file a precision, and the tokenizer."""
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from kerasllm.errors import JobError
 from kerasllm.export.formats import Engine
+from kerasllm.plurals import counted
 from kerasllm.run import write_json
 from kerasllm.tasks.task import Head
-from kerasllm.plurals import counted
 
 FILE_NAME = "parity.json"
 """The file that holds the report, and marks a folder as an export of kerasllm's."""

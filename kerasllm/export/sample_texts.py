@@ -9,9 +9,9 @@ from typing import Any
 from kerasllm.data.starters import PREFIX
 from kerasllm.errors import DataError
 from kerasllm.export.card_facts import without_folder
+from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
 from kerasllm.tasks.task import Samples, Task
-from kerasllm.plurals import counted
 
 # The first that can be used is taken.
 _PARTS = ("test", "validation", "train")

@@ -252,9 +252,7 @@ def _read_back(source: Source, folder: Path) -> Callable:
         return pooled_pass(read.backbone, *read_modules(folder))
     if source.head.per_token:
         return token_pass(read.backbone, **read_token_head(folder))
-    task = type(read)(
-        backbone=read.backbone, num_classes=outputs, preprocessor=read.preprocessor
-    )
+    task = type(read)(backbone=read.backbone, num_classes=outputs, preprocessor=read.preprocessor)
     assign_head(task, folder)
     return encoder_pass(task)
 

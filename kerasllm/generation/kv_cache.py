@@ -115,9 +115,7 @@ def can_write_in_place(dtype: tf.DType) -> bool:
     """
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return False
-    write = tf.function(
-        lambda x, i, v: tf.raw_ops.InplaceUpdate(x=x, i=i, v=v), autograph=False
-    )
+    write = tf.function(lambda x, i, v: tf.raw_ops.InplaceUpdate(x=x, i=i, v=v), autograph=False)
     with tf.init_scope():
         x, new = tf.zeros([4, 16], dtype), tf.ones([1, 16], dtype)
         try:

@@ -105,9 +105,7 @@ def described(settings: GenerationSettings) -> str:
             if getattr(settings, name) is not None
         )
     elif settings.beams > 1:
-        how = (
-            f"beam search with {settings.beams} beams, length penalty {settings.length_penalty:g}"
-        )
+        how = f"beam search with {settings.beams} beams, length penalty {settings.length_penalty:g}"
     else:
         how = "the most likely token each time"
     most = f"at most {settings.max_new_tokens} tokens"

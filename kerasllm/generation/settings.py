@@ -144,9 +144,7 @@ def _check_whole(name: str, value: object, least: int) -> None:
         raise CommandError(f"{name} must be a whole number from {least} on. Received: {value!r}")
 
 
-def _check(
-    name: str, value: float | None, holds: Callable[[float], bool], expected: str
-) -> None:
+def _check(name: str, value: float | None, holds: Callable[[float], bool], expected: str) -> None:
     if value is None:
         return
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -11,7 +11,6 @@ from typing import Any
 
 from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import DataError
-
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text_pieces import TextPieces, first_stop
@@ -210,9 +209,7 @@ def generate_for_model(
     texts = [""] * len(tokens)
     for room in sorted({_room(ids, max_length, settings) for ids in tokens}):
         chosen = [
-            number
-            for number, ids in enumerate(tokens)
-            if _room(ids, max_length, settings) == room
+            number for number, ids in enumerate(tokens) if _room(ids, max_length, settings) == room
         ]
         if room > 0:
             generator.settings = dataclasses.replace(settings, max_new_tokens=room)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from kerasllm.models.decoder import gpt_causal_lm as gpt_causal_lm
     from kerasllm.models.decoder import load_causal_lm as load_causal_lm
     from kerasllm.models.encoder import load_tokenizer as load_tokenizer
-    from kerasllm.models.text_classifier import TextClassifier as TextClassifier
     from kerasllm.models.new_classifier import bert_classifier as bert_classifier
+    from kerasllm.models.text_classifier import TextClassifier as TextClassifier
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

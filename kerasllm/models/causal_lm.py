@@ -312,7 +312,9 @@ class CausalLM(TextModel):
             tokens=self.loss_tokens,
         )
         counted = tf.cast(data["counted"], tf.float32)
-        sums = [tf.reduce_sum(values * counted, -1) for values in (each, tf.ones_like(each), correct)]
+        sums = [
+            tf.reduce_sum(values * counted, -1) for values in (each, tf.ones_like(each), correct)
+        ]
         return tf.stack(sums, axis=-1)
 
     def encode(self, dataset: Dataset, *, train: bool = False) -> Sequences:

@@ -97,9 +97,7 @@ def tokenize(model: TextClassifier, texts: Sequence[str | tuple[str, str]]) -> T
         first, second, model.max_length, truncation=model.outputs.truncation
     )
     starts = segment_starts_of(found.segments, found.offsets)
-    return TokensInMemory(
-        found.ids, found.offsets, starts, second_segment=tokenizer.second_segment
-    )
+    return TokensInMemory(found.ids, found.offsets, starts, second_segment=tokenizer.second_segment)
 
 
 def classify(

@@ -45,8 +45,8 @@ from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.pretraining import Pretraining
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.skip_initialization import weights_to_come
-from kerasllm.models.token_head import TOKENS, TokenHead, assign_head as assign_token_head
-from kerasllm.models.token_head import has_token_head, read_head
+from kerasllm.models.token_head import TOKENS, TokenHead, has_token_head, read_head
+from kerasllm.models.token_head import assign_head as assign_token_head
 
 __all__ = [
     "build_task",

@@ -294,7 +294,9 @@ def check_folder(folder: Path) -> Path:
         inner = (run / "config.json").is_file()
         raise PresetError(
             f"{folder} is not a model folder: there is no config.json in it",
-            fix=f"did you mean {run}?" if inner else "give a folder that has config.json, weights "
+            fix=f"did you mean {run}?"
+            if inner
+            else "give a folder that has config.json, weights "
             "(model.safetensors or model.weights.h5) and a tokenizer",
         )
     try:
@@ -306,8 +308,7 @@ def check_folder(folder: Path) -> Path:
     layouts = [key for key in _WEIGHTS if isinstance(config, dict) and key in config]
     if not layouts:
         raise PresetError(
-            "config.json is neither of Hugging Face (model_type) nor of KerasHub "
-            "(registered_name)",
+            "config.json is neither of Hugging Face (model_type) nor of KerasHub (registered_name)",
             where=str(config_file),
             fix="give a folder in one of these layouts",
         )

@@ -99,9 +99,7 @@ class Seq2SeqLM(TextModel):
         self.parts = parts
         self.prefix = prefix
         self.max_length = max_length or min(parts.max_source_length or _USUAL, _USUAL)
-        self.max_target_length = max_target_length or min(
-            parts.max_target_length or _USUAL, _USUAL
-        )
+        self.max_target_length = max_target_length or min(parts.max_target_length or _USUAL, _USUAL)
         self.loss_tokens = loss_tokens or tokens_at_once(self.backbone.vocabulary_size)
 
     @classmethod

@@ -54,9 +54,7 @@ def tag_texts(
     rows = windows.tokens
     found = logits(rows) if logits else token_logits(model, rows)
     starts = np.repeat(windows.offsets[:-1], np.diff(windows.word_offsets))
-    places = np.where(
-        windows.word_tokens == NO_TOKEN, NO_TOKEN, starts + windows.word_tokens
-    )
+    places = np.where(windows.word_tokens == NO_TOKEN, NO_TOKEN, starts + windows.word_tokens)
     offsets = np.concatenate([[0], np.cumsum(list(map(len, words)))]).astype(np.int64)
     decoded = decode_tags(word_logits(found, places, model.tags), offsets, model.tags)
     return described(model, texts, words, offsets, decoded)

@@ -286,9 +286,7 @@ class TextClassifier(TextModel):
                 where=", ".join(source.files),
                 fix="name both columns, text=... and text_pair=...",
             )
-        store = open_store(
-            source, self.tokenizer, self.max_length, outputs.truncation, store_dir()
-        )
+        store = open_store(source, self.tokenizer, self.max_length, outputs.truncation, store_dir())
         if train:
             refuse_lost_classes("training data", source, store)
         labels = self.labels
@@ -659,9 +657,7 @@ class _PackedForward:
         self._weights = list(task.weights)
         ids = tf.TensorSpec([None, None], tf.int32)
         signature = [dict.fromkeys(task.input, ids), tf.TensorSpec([None], tf.int32)]
-        self.function = tf.function(
-            PackedEncoder(task), input_signature=signature, autograph=False
-        )
+        self.function = tf.function(PackedEncoder(task), input_signature=signature, autograph=False)
 
     def is_of(self, task: keras_hub.models.TextClassifier) -> bool:
         """Tells whether the task still has these weights: quantizing it gives it others."""

@@ -37,6 +37,7 @@ from kerasllm.training.shapes import settle
 
 _BUCKETS = 18
 
+
 class TextModel(FineTunedModel):
     """A `FineTunedModel` that knows its tokenizer.
 

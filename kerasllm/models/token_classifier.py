@@ -180,9 +180,7 @@ class TokenClassifier(TokenModel):
         self.tagging.save(folder)
 
     @classmethod
-    def from_preset(
-        cls, folder: str | Path, *, precision: str | None = None
-    ) -> TokenClassifier:
+    def from_preset(cls, folder: str | Path, *, precision: str | None = None) -> TokenClassifier:
         """Loads a model that was saved with its head: the `model` of a run.
 
         Args:
@@ -275,5 +273,3 @@ def word_logits(logits: np.ndarray, places: np.ndarray, tags: TagSet) -> np.ndar
     found = logits[np.maximum(places, 0)]
     found[places < 0] = without
     return found
-
-

@@ -114,9 +114,7 @@ class VocabularyHead(keras_hub.models.Task):
         self.bias = VocabularyBias(dtype=policy, name="vocabulary_bias")
         self.approximate = form.approximate
         states = states_of(backbone(backbone.input))
-        super().__init__(
-            inputs=backbone.input, outputs=self.logits(self.hidden(states)), **kwargs
-        )
+        super().__init__(inputs=backbone.input, outputs=self.logits(self.hidden(states)), **kwargs)
 
     def hidden(self, states):
         """Returns what is compared with the embeddings, `[..., width]`, of states of tokens."""

@@ -119,9 +119,7 @@ def validate(recipe: Recipe, overrides: Overrides = ()) -> list[RecipeError]:
     return _check(recipe, overrides)[1]
 
 
-def _check(
-    recipe: Recipe, overrides: Overrides
-) -> tuple[WholeRecipe | None, list[RecipeError]]:
+def _check(recipe: Recipe, overrides: Overrides) -> tuple[WholeRecipe | None, list[RecipeError]]:
     """Returns the recipe and no problems, or no recipe and all the problems."""
     try:
         written = _read(recipe)
@@ -194,9 +192,7 @@ def _line_in_file(problem: RecipeError) -> float:
     return int(line[1]) if line and not where.startswith("--set ") else math.inf
 
 
-def _settings(
-    overrides: Overrides, problems_found: list[RecipeError]
-) -> list[recipe_yaml.Setting]:
+def _settings(overrides: Overrides, problems_found: list[RecipeError]) -> list[recipe_yaml.Setting]:
     """Returns the settings, and notes those that are none."""
     if isinstance(overrides, Mapping):
         try:

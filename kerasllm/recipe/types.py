@@ -42,7 +42,9 @@ Files = Annotated[
     "a file, a glob, a folder, an address, starter:NAME or a list of these",
 ]
 LabelNames = Annotated[
-    Text | Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)],
+    Text
+    | Annotated[list[Text], Field(min_length=1)]
+    | Annotated[dict[Text, Text], Field(min_length=1)],
     "a mapping of labels in the data to names, a list of the names of 0, 1, 2..., or a text file "
     "with a name a line",
 ]

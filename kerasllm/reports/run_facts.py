@@ -81,8 +81,10 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
     headline = task.headline_of(measured)
     empty: dict[str, str] = {}
     if not finished:
-        unfinished = "the training did not finish: `kerasllm finetune --resume --output " \
+        unfinished = (
+            "the training did not finish: `kerasllm finetune --resume --output "
             f"{shell_word(run.path)}` continues it"
+        )
         empty |= dict.fromkeys(("metrics", "confusion", "calibration", "slices", "mistakes"),
                                unfinished)  # fmt: skip
     facts = facts_of_run(run, recipe) if finished else {}

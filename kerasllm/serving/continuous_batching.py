@@ -374,4 +374,3 @@ def _joined(first, second):
 
 def _traced(function, *signature):
     return tf.function(function, input_signature=signature, autograph=False)
-

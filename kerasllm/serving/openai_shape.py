@@ -126,9 +126,7 @@ class ChatShape(Shape):
     _prefix = "chatcmpl-"
     _kind = "chat.completion"
     _content_schema = {  # noqa: RUF012
-        "message": _object(
-            role={"const": "assistant"}, content={"type": "string"}, refusal=_NULL
-        )
+        "message": _object(role={"const": "assistant"}, content={"type": "string"}, refusal=_NULL)
     }
     _chunk_kind = "chat.completion.chunk"
 

@@ -75,9 +75,7 @@ def sign(
     return Signed(digests, public_half(key), notes or {})
 
 
-def verify(
-    folder: Path, keys: Sequence[PublicKey], only: Collection[str] | None = None
-) -> Signed:
+def verify(folder: Path, keys: Sequence[PublicKey], only: Collection[str] | None = None) -> Signed:
     """Checks that the files of a folder are those that were signed, and no others.
 
     Nothing of a file but its digest is looked at, and nothing of the signature before its key is

@@ -228,7 +228,9 @@ class CausalRecipe(WholeRecipe):
 
     task: Literal["causal_lm"] = Field(description="what the model learns")
     model: CausalModel = Field(CausalModel(), description="the model, and how much of it trains")
-    data: CausalData = Field(description="paths are relative to the folder that the command runs in")
+    data: CausalData = Field(
+        description="paths are relative to the folder that the command runs in"
+    )
     training: CausalTraining = Field(CausalTraining(), description="how the weights are trained")
 
     @field_validator("training")
@@ -610,7 +612,9 @@ class CausalLanguageModelling(Task):
                 "    next_id = int(row[len(one) - 1].argmax())  # the most likely after the text",
                 "    print(text + tokenizer.decode([next_id]))",
             ),
-            limits=("It can write what is false, offensive, or in its training data word by word.",),
+            limits=(
+                "It can write what is false, offensive, or in its training data word by word.",
+            ),
             rows=64,
         )
 

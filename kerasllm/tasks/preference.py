@@ -93,7 +93,8 @@ class PreferenceTraining(CausalTraining):
     """How a language model is tuned to prefer."""
 
     beta: Positive = Field(
-        0.1, description="strength of the penalty for moving away from the reference; lower: moves more"
+        0.1,
+        description="strength of the penalty for moving away from the reference; lower: moves more",
     )
     loss: Literal["sigmoid", "ipo", "hinge"] = Field(
         "sigmoid", description="of the margin: sigmoid is DPO; ipo; hinge is SLiC's"

@@ -192,9 +192,7 @@ class QuestionAnswering(Task):
     }
     formats = ("saved_model", "transformers", "litert", "onnx")
 
-    def load(
-        self, recipe: AnsweringRecipe, notify: Callable[[str], None] | None = None
-    ) -> Loaded:
+    def load(self, recipe: AnsweringRecipe, notify: Callable[[str], None] | None = None) -> Loaded:
         from kerasllm.data.questions import load_data
         from kerasllm.models.encoder import load_tokenizer
 
@@ -244,9 +242,7 @@ class QuestionAnswering(Task):
             assign_head(task, head)
         return AnswerModel(task, data.tokenizer, answering)
 
-    def model_facts(
-        self, recipe: AnsweringRecipe, model: AnswerModel
-    ) -> list[tuple[str, str]]:
+    def model_facts(self, recipe: AnsweringRecipe, model: AnswerModel) -> list[tuple[str, str]]:
         from kerasllm.models.answer_model import trained_head
 
         kept = trained_head(recipe.model.preset) is not None
@@ -478,9 +474,7 @@ class QuestionAnswering(Task):
             part: counted(len(rows.question_rows), "question") for part, rows in data.parts.items()
         }
 
-    def mistakes(
-        self, recipe: AnsweringRecipe, data: Loaded, evaluation: Evaluation
-    ) -> list[dict]:
+    def mistakes(self, recipe: AnsweringRecipe, data: Loaded, evaluation: Evaluation) -> list[dict]:
         from kerasllm.evaluation.answered_questions import mistakes_in
 
         return mistakes_in(data.test, evaluation, _MISTAKES)
@@ -591,9 +585,7 @@ class QuestionAnswering(Task):
                 if len(model.tokenizer.encode([one.question], longest + 1)[0]) <= longest:
                     yield one.question, one.context
 
-        return Samples(
-            pairs(), source.files, source.fingerprint if data else None, noun="question"
-        )
+        return Samples(pairs(), source.files, source.fingerprint if data else None, noun="question")
 
     def stand_in(self, model: AnswerModel) -> str:
         return "starter:questions/test"

@@ -260,9 +260,7 @@ class Seq2SeqRecipe(WholeRecipe):
     data: Seq2SeqTexts = Field(
         description="paths are relative to the folder that the command runs in"
     )
-    training: Seq2SeqTraining = Field(
-        Seq2SeqTraining(), description="how the weights are trained"
-    )
+    training: Seq2SeqTraining = Field(Seq2SeqTraining(), description="how the weights are trained")
     generation: Generation = Field(Generation(), description="how the trained model writes")
     evaluation: Seq2SeqEvaluation = Field(
         Seq2SeqEvaluation(), description="how what it writes is measured"
@@ -316,9 +314,7 @@ class Seq2Seq(Task):
     # What calibrates needs layers that follow one another.
     compressions = ("int8", "int4")
 
-    def load(
-        self, recipe: Seq2SeqRecipe, notify: Callable[[str], None] | None = None
-    ) -> Loaded:
+    def load(self, recipe: Seq2SeqRecipe, notify: Callable[[str], None] | None = None) -> Loaded:
         from kerasllm.data.seq2seq import load_data, open_sources, train_tokenizer
         from kerasllm.models.seq2seq_text_side import load_text_side, new_text_side
 
@@ -544,8 +540,11 @@ class Seq2Seq(Task):
             facts.append(("prefix", repr(data.prefix)))
         lengths = data.train.lengths
         facts.append(
-            ("tokens", f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
-             "target, in the mean")  # fmt: skip
+            (
+                "tokens",
+                f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
+                "target, in the mean",
+            )  # fmt: skip
         )
         facts.append(("tokenizer", data.tokenizer.description))
         return DataFacts(facts, [], told)
@@ -617,9 +616,7 @@ class Seq2Seq(Task):
         def predict(instances: Sequence[Any]) -> list[dict]:
             written = write_texts(model, [one.text for one in instances], trained=False)
             read[0] += sum(each.tokens for each in written)
-            return [
-                {"output": each.text, "finish_reason": each.finish_reason} for each in written
-            ]
+            return [{"output": each.text, "finish_reason": each.finish_reason} for each in written]
 
         return Api(
             Instance=SourceInstance,
@@ -710,7 +707,6 @@ def _prefix(recipe: Seq2SeqRecipe, prefixes: Mapping[str, str]) -> str:
         raise DataError(
             f"The preset was trained with several prefixes: {shown}",
             where="data.prefix",
-            fix="name one, as in --set data.prefix="
-            f"'{next(iter(found))}'; or \"\" for none",
+            fix=f"name one, as in --set data.prefix='{next(iter(found))}'; or \"\" for none",
         )
     return next(iter(found), "")

@@ -58,6 +58,7 @@ _MISTAKES = 5
 # Fewer training rows than these do not teach a label; so many such labels are named.
 _RARE, _RARE_SHOWN = 5, 8
 
+
 def _named(label_names: str | list[str] | dict[str, str] | None) -> dict[str, str]:
     """Returns the names of labels by label; none where they stand in a file."""
     if isinstance(label_names, list):
@@ -174,9 +175,7 @@ class ClassificationData(Section):
         labels = [label] if isinstance(label, str) else label or []
         for name in ("text", "text_pair"):
             if info.data.get(name) in labels:
-                raise refusal(
-                    f"the labels cannot be in the column of the texts, {info.data[name]}"
-                )
+                raise refusal(f"the labels cannot be in the column of the texts, {info.data[name]}")
         return label
 
     @field_validator("label_names")

@@ -72,9 +72,7 @@ class TaggingData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(
-        None, description="as train; measured once, at the end; null: none"
-    )
+    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
     text: Text | None = Field(
         None, description="key of the words, or of the text, in records; null: found"
     )
@@ -151,9 +149,7 @@ class TaggingRecipe(WholeRecipe):
     data: TaggingData = Field(
         description="paths are relative to the folder that the command runs in"
     )
-    training: TaggingTraining = Field(
-        TaggingTraining(), description="how the weights are trained"
-    )
+    training: TaggingTraining = Field(TaggingTraining(), description="how the weights are trained")
 
     @field_validator("training")
     @classmethod
@@ -207,9 +203,7 @@ class TokenClassification(Task):
     def headline_of(self, metrics: Mapping[str, Any]) -> Headline:
         return Headline("f1" if "f1" in metrics else "token_accuracy")
 
-    def load(
-        self, recipe: TaggingRecipe, notify: Callable[[str], None] | None = None
-    ) -> Loaded:
+    def load(self, recipe: TaggingRecipe, notify: Callable[[str], None] | None = None) -> Loaded:
         from kerasllm.data.tagging import load_data
         from kerasllm.models.encoder import load_tokenizer
 
@@ -257,17 +251,13 @@ class TokenClassification(Task):
             **settings.of_build(),
         )
         set_max_length(task, recipe.data.max_length)
-        tagging = Tagging(
-            "plain" if data.tags.plain else "iob2", data.joins, recipe.data.stride
-        )
+        tagging = Tagging("plain" if data.tags.plain else "iob2", data.joins, recipe.data.stride)
         labels = Labels(data.tags.names)
         if (head := trained_head(settings.preset, labels)) is not None:
             assign_head(task, head)
         return TokenClassifier(task, labels, data.tokenizer, tagging)
 
-    def model_facts(
-        self, recipe: TaggingRecipe, model: TokenClassifier
-    ) -> list[tuple[str, str]]:
+    def model_facts(self, recipe: TaggingRecipe, model: TokenClassifier) -> list[tuple[str, str]]:
         from kerasllm.models.token_classifier import trained_head
 
         kept = trained_head(recipe.model.preset, model.labels) is not None
@@ -299,9 +289,7 @@ class TokenClassification(Task):
         from kerasllm.data.tagging import numbered, remarks_on_tags, scheme_like, source_of
         from kerasllm.environment import store_dir
 
-        source = source_of(
-            recipe.data, spec, "test", joins=model.tagging.joins, options=options
-        )
+        source = source_of(recipe.data, spec, "test", joins=model.tagging.joins, options=options)
         store = open_windows(
             source, model.tokenizer, model.max_length, model.stride, store_dir(), notify
         )
@@ -483,9 +471,7 @@ class TokenClassification(Task):
             part: counted(len(rows.sentence_rows), "sentence") for part, rows in data.parts.items()
         }
 
-    def mistakes(
-        self, recipe: TaggingRecipe, data: Loaded, evaluation: Evaluation
-    ) -> list[dict]:
+    def mistakes(self, recipe: TaggingRecipe, data: Loaded, evaluation: Evaluation) -> list[dict]:
         from kerasllm.evaluation.tagged_words import mistakes_in
 
         return mistakes_in(data.test, evaluation, data.tags, _MISTAKES)
@@ -591,9 +577,7 @@ class TokenClassification(Task):
         else:
             source = TaggedSource(spec, split=part, on_bad_row="skip")
         texts = (one.text for one in source.sentences())
-        return Samples(
-            texts, source.files, source.fingerprint if data else None, noun="sentence"
-        )
+        return Samples(texts, source.files, source.fingerprint if data else None, noun="sentence")
 
     def stand_in(self, model: TokenClassifier) -> str:
         return "starter:entities/test"

@@ -109,7 +109,11 @@ class AdamW(keras.optimizers.Optimizer):
         gradient = tf.cast(gradient, tf.float32)
         decays = bool(self.weight_decay and self._use_weight_decay(variable))
         scalars = self._scalars_of(learning_rate, decays)
-        if variable.dtype == tf.float32 and self._compiles and variable.shape.num_elements() > _MANY:
+        if (
+            variable.dtype == tf.float32
+            and self._compiles
+            and variable.shape.num_elements() > _MANY
+        ):
             with stable_names("adamw"):
                 _update(variable, momentum.value, velocity.value, gradient, scalars.together)
             return

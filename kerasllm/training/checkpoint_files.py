@@ -181,8 +181,7 @@ def read_manifest(folder: Path, step: int) -> dict:
         raise DamagedCheckpointError(folder, MANIFEST, "holds what kerasllm does not write")
     if known != FORMAT:
         raise RunError(
-            f"Checkpoint {folder.name} has format {known}; "
-            f"this kerasllm reads format {FORMAT}",
+            f"Checkpoint {folder.name} has format {known}; this kerasllm reads format {FORMAT}",
             where=str(folder),
             fix="resume with the version of kerasllm that wrote it, or a newer one",
         )

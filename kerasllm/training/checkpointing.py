@@ -181,8 +181,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._frozen is None:
             self._frozen = _digest(_fixed(self.model))
         arrays = {
-            name: np.asarray(variable.numpy())
-            for name, variable in _variables(self.model).items()
+            name: np.asarray(variable.numpy()) for name, variable in _variables(self.model).items()
         }
         arrays.update(metrics)
         best = self._validation is not None and self._validation.improved

@@ -148,8 +148,10 @@ def held_out(values: Any, share: float) -> tuple[Any, Any]:
         raise ValueError(
             f"`validation_split` must leave rows on both sides. Received: {share}, {rows} rows"
         )
-    parts = [tf.nest.map_structure(lambda each, part=part: each[part], values)
-             for part in (slice(kept), slice(kept, None))]
+    parts = [
+        tf.nest.map_structure(lambda each, part=part: each[part], values)
+        for part in (slice(kept), slice(kept, None))
+    ]
     return parts[0], parts[1]
 
 

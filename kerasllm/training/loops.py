@@ -294,9 +294,7 @@ class LoopsModel(keras.Model):
     def _one_batch(self, x, y, sample_weight, class_weight=None) -> Iterator:
         first = x if not isinstance(x, str) else [x]
         rows = len(tf.nest.flatten(check_rows(first)[0])[0])
-        dataset, _ = self._dataset(
-            first, y, sample_weight, rows, None, class_weight=class_weight
-        )
+        dataset, _ = self._dataset(first, y, sample_weight, rows, None, class_weight=class_weight)
         return iter(dataset)
 
     def _refuse_unless_compiled(self, name: str) -> None:

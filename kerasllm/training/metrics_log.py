@@ -38,9 +38,7 @@ class MetricsLog(Listener):
     ```
     """
 
-    def __init__(
-        self, path: Path | None = None, tensorboard: Path | None = None, keep: int = 0
-    ):
+    def __init__(self, path: Path | None = None, tensorboard: Path | None = None, keep: int = 0):
         self.rows: list[dict] = []
         self._file = self._writer = None
         if path is None:

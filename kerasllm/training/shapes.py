@@ -124,9 +124,7 @@ def settle(
         costs = replace(costs, compiled=0.0, read=0.0)
     if plans.shared:
         shapes = getattr(fusing, "is_compiled", lambda rows, length: False)
-        choice = choose_lengths(
-            plans, steps, buckets, costs, lambda length: shapes(rows, length)
-        )
+        choice = choose_lengths(plans, steps, buckets, costs, lambda length: shapes(rows, length))
         worth = choice.pays
     else:
         worth = pays(plans, steps, costs)

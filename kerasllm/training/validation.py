@@ -50,7 +50,9 @@ class Validation(keras.callbacks.Callback):
         self._evaluate = evaluate
         self._every = every
         self._metric = metric
-        self._sign = 1 if (metric != "loss" if higher_is_better is None else higher_is_better) else -1
+        self._sign = (
+            1 if (metric != "loss" if higher_is_better is None else higher_is_better) else -1
+        )
         self._patience = patience
         self._min_delta = min_delta
         self._on_begin = on_begin

@@ -133,9 +133,7 @@ class SearchFolder:
         differences = [
             key for key in space.recipe.changes_from(other.recipe) if key not in CHANGE_NOTHING
         ]
-        ours, theirs = (
-            {each.key: str(each) for each in one.dimensions} for one in (space, other)
-        )
+        ours, theirs = ({each.key: str(each) for each in one.dimensions} for one in (space, other))
         differences += [
             f"--space {key}" for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)
         ]

@@ -150,9 +150,7 @@ def space_of(recipe: WholeRecipe, given: Sequence[str] = ()) -> Space:
             where = error.where if error.where and error.where != setting.place else setting.place
             found.append(RecipeError(error.what, where=where, fix=error.fix))
     if not found and not dimensions:
-        found.append(
-            RecipeError("The search space is empty", where="--space", fix=f"give {FORMS}")
-        )
+        found.append(RecipeError("The search space is empty", where="--space", fix=f"give {FORMS}"))
     if found:
         raise recipes.together(found)
     return Space(recipe, tuple(dimensions.values()))

@@ -99,9 +99,7 @@ class _Trial:
         return {
             "target": found.target,
             "method": found.method,
-            "words": [
-                [word.word, word.score] for word in found.words if word.score is not None
-            ],
+            "words": [[word.word, word.score] for word in found.words if word.score is not None],
             "completeness_error": found.relative_error,
         }
 

@@ -9,9 +9,7 @@ from kerasllm.training.checkpoints import Checkpoint
 from kerasllm.workflows.job import Job
 
 
-def audited(
-    run: Run, job: Job, command: str, checkpoint: Checkpoint | None
-) -> audit.Recorded:
+def audited(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> audit.Recorded:
     """Returns the entry of a training, which notes its beginning and its end.
 
     Args:

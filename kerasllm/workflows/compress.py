@@ -257,9 +257,7 @@ _ADVICE = {
 }
 
 
-def _compare(
-    subject: Subject, limit: float, run: Run, report: Report
-) -> tuple[Comparison, dict]:
+def _compare(subject: Subject, limit: float, run: Run, report: Report) -> tuple[Comparison, dict]:
     """Measures the model that there was and the one that was saved, in turn.
 
     Returns:
@@ -285,9 +283,7 @@ def _compare(
                 rows_per_second=round(len(subject.rows) / elapsed, 1),
                 quality={name: x for name, x in found.metrics.items() if isinstance(x, float)},
             )
-            for folder, model, elapsed, found in zip(
-                folders, models, seconds, results, strict=True
-            )
+            for folder, model, elapsed, found in zip(folders, models, seconds, results, strict=True)
         )
     one, other = (found.decisions for found in results)
     agreement = None

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from kerasllm.compression.measure import Comparison
 from kerasllm.compression.run_model import Subject
-from kerasllm.run import Run
 from kerasllm.plurals import counted
+from kerasllm.run import Run
 from kerasllm.workflows.report import Report
 
 _MEGABYTE = 1e6

@@ -235,9 +235,7 @@ def _stopped_by_signals() -> Iterator[None]:
             ) from None
 
 
-def _open(
-    request: Request, notify: Callable[[str], None], warn: Callable[[str], None]
-) -> Source:
+def _open(request: Request, notify: Callable[[str], None], warn: Callable[[str], None]) -> Source:
     """Loads the model in float32, and the rows that it is compared on."""
     from kerasllm.export.card_facts import facts_of_preset
     from kerasllm.export.sample_texts import sample_rows

@@ -168,9 +168,7 @@ def finetune(
             with report.busy("computing the reference"):
                 job.prepare_reference()
         ready = time.perf_counter()
-        metrics, timing = _train(
-            job, run, checkpoint, profile, report, mirror, chief, listeners
-        )
+        metrics, timing = _train(job, run, checkpoint, profile, report, mirror, chief, listeners)
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
@@ -178,7 +176,11 @@ def finetune(
         for line in finished.pop("remarks", ()):
             report.line(line)
         if finished:
-            metrics = {**metrics, "validation": job.evaluate(job.data.validation).metrics, **finished}
+            metrics = {
+                **metrics,
+                "validation": job.evaluate(job.data.validation).metrics,
+                **finished,
+            }
         trained = time.perf_counter()
         if chief:
             with report.busy("saving the model"):
@@ -416,8 +418,7 @@ def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:
     # Without a signal here, another worker had one.
     name = signal.name if signal else "another worker's signal"
     return Interrupted(
-        f"{name} after step {job.model.steps_done} of {job.steps}; "
-        "a checkpoint is saved",
+        f"{name} after step {job.model.steps_done} of {job.steps}; a checkpoint is saved",
         where=str(run.checkpoints) if run else None,
         fix="continue with the same command and --resume",
         signal=signal,

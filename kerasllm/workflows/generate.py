@@ -183,9 +183,7 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    return open_generator_source(source).generator(
-        settings, batch_size=batch_size, adapter=adapter
-    )
+    return open_generator_source(source).generator(settings, batch_size=batch_size, adapter=adapter)
 
 
 def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:

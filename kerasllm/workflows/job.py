@@ -252,9 +252,7 @@ def schedule_of(training: Any, steps: int) -> WarmupSchedule:
         steps: All steps of the training.
     """
     warmup = warmup_steps(training.warmup, steps)
-    return WarmupSchedule(
-        training.learning_rate, steps, warmup, training.schedule, training.power
-    )
+    return WarmupSchedule(training.learning_rate, steps, warmup, training.schedule, training.power)
 
 
 def _refuse_end_within_execution(training: Any, epoch: int) -> None:
@@ -272,7 +270,9 @@ def _refuse_end_within_execution(training: Any, epoch: int) -> None:
         )
 
 
-def prepare_process_for(recipe: WholeRecipe, computed: Mapping[str, Any] | None = None) -> list[str]:
+def prepare_process_for(
+    recipe: WholeRecipe, computed: Mapping[str, Any] | None = None
+) -> list[str]:
     """Sets up the process for a training, before TensorFlow's first operation.
 
     Args:

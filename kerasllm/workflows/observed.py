@@ -66,9 +66,7 @@ def observe(job: Job, report: Report, listeners: Sequence[Listener]) -> Observed
         steps=job.steps,
     )
     clock.monitor = monitor
-    guard = NonFiniteGuard(
-        skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line
-    )
+    guard = NonFiniteGuard(skip=training.on_nan == "skip", rows_of=job.rows_of, on_skip=report.line)
     return Observed(guard, monitor, _validation(job, told), StepLimit(job.steps), ahead, told)
 
 

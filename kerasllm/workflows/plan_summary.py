@@ -84,7 +84,10 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         report.heading("One real step")
         report.facts(
             [
-                ("on", f"{step['devices']}, {found['replica_batch']} x {found['lengths'][-1]} each"),
+                (
+                    "on",
+                    f"{step['devices']}, {found['replica_batch']} x {found['lengths'][-1]} each",
+                ),
                 ("loss", f"{step['loss']:.4f}"),
                 ("time", f"{step['seconds']:.2f} s, {step['first_seconds']:.2f} s the first time"),
             ]

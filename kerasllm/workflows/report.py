@@ -294,9 +294,7 @@ class TrainingProgress(Listener):
         """Says that a validation begins; off a terminal where it may take long."""
         self._validating = (time.monotonic(), rows)
         values, since = f"validating on {counted(rows, 'row')}", self._validating[0]
-        self._progress.update(
-            self._task, completed=step, values=values, since=since, refresh=True
-        )
+        self._progress.update(self._task, completed=step, values=values, since=since, refresh=True)
         took = self._validation_seconds
         if self._progress.disable and (took is None or took > _SECONDS_BETWEEN_LINES):
             self._report.line(f"step {step}/{self._steps}  {values}")

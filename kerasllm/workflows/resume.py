@@ -48,9 +48,7 @@ _DECIDES_SLICES = ("training.batch_size", "training.accumulate")
 _FURTHER = ("training.epochs", "training.max_steps", "training.early_stopping")
 
 
-def find_run(
-    output: str | Path | None, name: str, recipe: WholeRecipe | None = None
-) -> Run | None:
+def find_run(output: str | Path | None, name: str, recipe: WholeRecipe | None = None) -> Run | None:
     """Returns the run to resume, or `None` if there is none yet.
 
     Args:
@@ -98,9 +96,7 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
             f"train it further, with more epochs than it had: {more}; or choose another directory "
             "with --output"
         )
-    raise RunError(
-        "The run has finished, there is nothing to resume", where=str(run.path), fix=fix
-    )
+    raise RunError("The run has finished, there is nothing to resume", where=str(run.path), fix=fix)
 
 
 def _refuse_stopped_early(run: Run, recipe: WholeRecipe, state: dict) -> None:

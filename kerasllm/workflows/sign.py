@@ -12,9 +12,8 @@ from kerasllm.addresses import is_address
 from kerasllm.errors import CommandError, RunError, SignatureError
 from kerasllm.models import digests
 from kerasllm.run import Run
-from kerasllm.signing import SIGNATURE, Signed
+from kerasllm.signing import SIGNATURE, Signed, trust
 from kerasllm.signing import sign as sign_folder
-from kerasllm.signing import trust
 from kerasllm.signing import verify as verify_folder
 from kerasllm.signing.keys import read_private_key
 

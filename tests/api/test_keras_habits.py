@@ -539,7 +539,9 @@ def test_a_metric_of_keras(preset, metric):
 
 def test_a_function_as_a_metric(preset):
     def right(y_true, y_pred):
-        return keras.ops.cast(keras.ops.argmax(y_pred, -1) == keras.ops.cast(y_true, "int32"), "float32")
+        return keras.ops.cast(
+            keras.ops.argmax(y_pred, -1) == keras.ops.cast(y_true, "int32"), "float32"
+        )
 
     model = classifier(preset)
     model.compile(keras.optimizers.Adam(5e-3), metrics=["accuracy", right])
@@ -634,7 +636,11 @@ def test_validation_split_of_a_dataset_is_refused(model, batch):
 def test_validation_steps_and_frequency(model, batch):
     dataset = tf.data.Dataset.from_tensor_slices((dict(batch), NUMBERS)).batch(8)
     history = fits(
-        model, dataset, epochs=4, validation_data=dataset.repeat(), validation_steps=2,
+        model,
+        dataset,
+        epochs=4,
+        validation_data=dataset.repeat(),
+        validation_steps=2,
         validation_freq=2,
     )
     assert len(history["loss"]) == 4 and len(history["val_loss"]) == 2
@@ -1154,12 +1160,12 @@ def test_a_language_model_in_a_keras_file(decoder, tmp_path):
 
 def test_conversations(toy_language_model):
     model = CausalLM.from_preset(
-        toy_language_model, precision="float32", sequence_length=32,
+        toy_language_model,
+        precision="float32",
+        sequence_length=32,
         lora={"rank": 4, "targets": ["attention"], "train": ["embeddings"]},
     )
-    chats = [
-        [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "cold"}]
-    ] * 24
+    chats = [[{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "cold"}]] * 24
     model.compile("adamw")
     with pytest.raises(DataError, match='chat_template="chatml"'):
         model.fit(chats, verbose=0)

@@ -367,4 +367,7 @@ def test_cold_turns_begin_with_an_emptied_cache_and_warm_ones_with_theirs(tmp_pa
     # Of another seed than that of any warm turn.
     assert way["median"] == 1.5 and way["cold"]["seconds"] == 101
     assert result["targets"][0]["value"] == pytest.approx(1.5 / 101)
-    assert [line.split(":")[0] for line in said][:2] == ["1/1 kerasllm one, cold", "1/2 kerasllm one"]
+    assert [line.split(":")[0] for line in said][:2] == [
+        "1/1 kerasllm one, cold",
+        "1/2 kerasllm one",
+    ]

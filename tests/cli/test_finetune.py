@@ -76,7 +76,9 @@ def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_
     shown = " ".join(result.err.split())
     assert result.status == 0 and "13 rows, " in shown
     assert shown.count("only 13 rows to train on") == 1
-    assert "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
+    assert (
+        "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,11 @@ GOOD = b"good film,positive\nbad film,negative\n"
         ("a.csv", b"foo,bar\n" + GOOD, ["No text column", "'foo', 'bar'", "data.text=NAME"]),
         ("a.csv", HEADER + GOOD + b" ,positive\n", ["a.csv:4", "text is empty"]),
         ("a.csv", HEADER + GOOD + b"a film,\n", ["a.csv:4", "label is empty"]),
-        ("a.csv", HEADER + GOOD + b"caf\xe9,positive\n", ["a.csv:4", "not UTF-8", "data.encoding=cp1252"]),
+        (
+            "a.csv",
+            HEADER + GOOD + b"caf\xe9,positive\n",
+            ["a.csv:4", "not UTF-8", "data.encoding=cp1252"],
+        ),
         ("a.csv", HEADER + GOOD + b'"open,positive\n', ["a.csv:4", "quote"]),
         ("a.csv", HEADER + b"good,positive\n", ["All rows have", "two classes"]),
         ("a.csv", (HEADER + GOOD).decode().encode("utf-16"), ["UTF-16"]),

@@ -184,7 +184,10 @@ def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_pat
 
 
 def test_texts_that_were_interrupted_are_resumed_as_they_began(
-    kerasllm, opened, tmp_path, monkeypatch  # noqa: F811
+    kerasllm,
+    opened,
+    tmp_path,
+    monkeypatch,  # noqa: F811
 ):
     monkeypatch.setattr(predict_file, "SECONDS_BETWEEN_COMMITS", 0)
     (tmp_path / "prompts.txt").write_text("".join(f"word{i % 9} word1\n" for i in range(20)))

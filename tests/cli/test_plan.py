@@ -46,9 +46,7 @@ def test_it_says_what_would_run_here(plan, toy_data):
 
 @pytest.mark.slow
 def test_a_job_for_a_tpu_is_checked_without_one(plan):
-    result = plan(
-        "--strategy", "tpu", "--replicas", "16", "--memory", "16GB", "--json"
-    )
+    result = plan("--strategy", "tpu", "--replicas", "16", "--memory", "16GB", "--json")
     found = json.loads(result.stdout)
     assert result.returncode == 0 and found["lint"] == []
     assert (found["strategy"], found["replicas"], found["replica_batch"]) == ("tpu", 16, 2)

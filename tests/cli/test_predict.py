@@ -96,9 +96,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["a", "--resume", "--output", "x.csv"], "computed from files"),
     ],
 )
-def test_what_cannot_be_done_is_refused(
-    kerasllm, toy_run, tmp_path, monkeypatch, arguments, words
-):
+def test_what_cannot_be_done_is_refused(kerasllm, toy_run, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "a_file").write_text("")

@@ -16,9 +16,7 @@ from kerasllm.training.fit import FineTunedModel
 SCHEDULES = st.sampled_from(["cubic", "linear", "once"])
 
 
-@given(
-    st.floats(0.01, 0.99), SCHEDULES, st.floats(0, 0.5), st.floats(0.51, 1), st.integers(1, 300)
-)
+@given(st.floats(0.01, 0.99), SCHEDULES, st.floats(0, 0.5), st.floats(0.51, 1), st.integers(1, 300))
 def test_sparsity_only_rises_and_ends_where_it_should(sparsity, schedule, begin, end, steps):
     settings = Pruning(sparsity=sparsity, schedule=schedule, begin=begin, end=end)
     pruning = MagnitudePruning({}, settings, steps)

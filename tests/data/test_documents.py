@@ -90,8 +90,9 @@ def test_a_start_and_an_end_token_in_a_text_are_there_once(tmp_path):
     letters, store = tokens_of(tmp_path / "a.jsonl", special_tokens="text")
     assert letters[1].count(START) == letters[1].count(END) == 1
     assert TOY.decode(letters[1][1:-1]) == "<|endoftext|>a<|im_end|>"
-    assert "3 special tokens are written within the texts, and read as letters" in (
-        store.noted["notes"]
+    assert (
+        "3 special tokens are written within the texts, and read as letters"
+        in (store.noted["notes"])
     )
 
 

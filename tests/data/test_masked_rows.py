@@ -36,8 +36,9 @@ def _rows(store, tokenizer, **options):
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_no_token_is_lost(store, tokenizer, joined):
-    rows = _rows(store, tokenizer, joined=joined, masking=Masking(rate=0.01, mask_share=0,
-                                                                  random_share=0))
+    rows = _rows(
+        store, tokenizer, joined=joined, masking=Masking(rate=0.01, mask_share=0, random_share=0)
+    )
     assert rows.lengths.max() <= 32
     x, *_ = rows.batch(np.arange(len(rows)), 32, _INPUTS, 0)
     read = []
@@ -82,8 +83,12 @@ def test_batches_differ_between_steps_and_are_as_their_signature(store, tokenize
 
 @pytest.mark.parametrize("task", ["next", "order"])
 def test_pairs_of_texts_meet_between_sentences(store, tokenizer, task):
-    rows = _rows(store, tokenizer, sentence_task=task,
-                 masking=Masking(rate=0.01, mask_share=0, random_share=0))
+    rows = _rows(
+        store,
+        tokenizer,
+        sentence_task=task,
+        masking=Masking(rate=0.01, mask_share=0, random_share=0),
+    )
     fields = (rows.pieces[name].astype(np.int64) for name in ("row", "first", "count"))
     plain = store.slices(*fields)
     starts = np.concatenate([[0], np.cumsum(rows.pieces["count"].astype(np.int64))])

@@ -59,8 +59,9 @@ def test_the_share_of_tokens_is_hidden_and_replaced_as_told(units):
     assert np.mean(new == at) == pytest.approx(0.1, abs=0.03)
     # Nothing else is touched.
     same = found.ids == ids
-    same[np.broadcast_to(rows, found.positions.shape)[found.counted],
-         found.positions[found.counted]] = True
+    same[
+        np.broadcast_to(rows, found.positions.shape)[found.counted], found.positions[found.counted]
+    ] = True
     assert same.all()
 
 

@@ -17,7 +17,16 @@ from kerasllm.errors import RecipeError
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 TOKENIZER = WordPiece(
-    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?", *LETTERS, *(f"##{each}" for each in LETTERS)],
+    [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "?",
+        *LETTERS,
+        *(f"##{each}" for each in LETTERS),
+    ],
     lowercase=True,
 )
 ALPHABET = " ".join(LETTERS)
@@ -96,7 +105,9 @@ def test_an_answer_within_a_token_is_the_whole_token():
 
 
 @given(
-    st.lists(st.sampled_from(["a", "bc", "\u00e9", " ", "\x00", "\U0001f3d9", "\r\n"]), max_size=40),
+    st.lists(
+        st.sampled_from(["a", "bc", "\u00e9", " ", "\x00", "\U0001f3d9", "\r\n"]), max_size=40
+    ),
     st.integers(8, 24),
     st.integers(1, 12),
 )

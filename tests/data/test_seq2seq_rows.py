@@ -68,10 +68,14 @@ def test_the_decoder_reads_the_target_one_token_later(rows):
         [START, x_, y_, PAD, PAD, PAD],
         [START, w, x_, y_, z, PAD],
     ]
-    assert x[DECODER_MASK].tolist() == weights.tolist() == [
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 1, 0],
-    ]
+    assert (
+        x[DECODER_MASK].tolist()
+        == weights.tolist()
+        == [
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 1, 1, 0],
+        ]
+    )
     signature = rows.signature(2, (5, 6), INPUTS)
     assert {name: spec.shape for name, spec in signature[0].items()} == {
         name: value.shape for name, value in x.items()

@@ -48,9 +48,7 @@ def test_words_are_in_order_and_leave_out_nothing_but_space(text):
         assert not any(character.isalnum() for character in text[place:])
 
 
-@given(
-    st.lists(st.integers(0, 50), max_size=6), st.integers(1, 12), st.integers(1, 12)
-)
+@given(st.lists(st.integers(0, 50), max_size=6), st.integers(1, 12), st.integers(1, 12))
 def test_each_token_is_owned_once_and_lies_in_its_window(lengths, room, stride):
     stride = min(stride, room)
     windows = cut_windows(np.array(lengths, int), room, stride)

@@ -1,5 +1,7 @@
 """Trains a fused encoder and a decoder under one strategy: `equal_numbers`, for what CPUs compute otherwise.
 
+Usage:
+
     python -m tests.distribution.equal_numbers_fused STRATEGY FILE.npz
 """
 

@@ -88,9 +88,7 @@ def test_an_overflow_halves_the_scale_once_for_all(results, request):
 @pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("results", ["one_device", VIRTUAL])
 def test_each_row_replica_and_step_drops_other_units_and_again_the_same(results, xla, request):
-    first, second = (
-        request.getfixturevalue(results)[f"dropout/xla={xla} {run}"] for run in (1, 2)
-    )
+    first, second = (request.getfixturevalue(results)[f"dropout/xla={xla} {run}"] for run in (1, 2))
     assert first.shape == (24, 3)
     assert len(np.unique(first.round(6), axis=0)) == 24
     np.testing.assert_array_equal(first, second)

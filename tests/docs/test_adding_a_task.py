@@ -120,7 +120,9 @@ def test_it_predicts(trained, kerasllm):
 def test_recipes_of_it_are_validated_and_listed_with_the_known_tasks(kerasllm, tmp_path):
     kerasllm("recipes", "validate", RECIPE)
     file = tmp_path / "mine.yaml"
-    file.write_text(RECIPE.read_text().replace("kappa", "x").replace("task: ordinal", "task: ordnal"))
+    file.write_text(
+        RECIPE.read_text().replace("kappa", "x").replace("task: ordinal", "task: ordnal")
+    )
     with pytest.raises(AssertionError, match="did you mean ordinal"):
         kerasllm("recipes", "validate", file)
 

@@ -126,7 +126,9 @@ def texts(found, context=CONTEXT):
 def test_the_best_span_is_within_the_context_and_not_too_long():
     some = windows()
     # The question and what follows the context are no answers, whatever their logits.
-    logits = logits_of(some, {(0, 3, 0): 5, (0, 6, 1): 5, (0, 4, 1): 4, (0, 1, 0): 99, (0, 8, 1): 99})
+    logits = logits_of(
+        some, {(0, 3, 0): 5, (0, 6, 1): 5, (0, 4, 1): 4, (0, 1, 0): 99, (0, 8, 1): 99}
+    )
     (found,) = decode_answers(logits, some, [CONTEXT], max_answer_length=6)
     assert texts(found) == ["b c d e"]
     (found,) = decode_answers(logits, some, [CONTEXT], max_answer_length=3)

@@ -74,8 +74,10 @@ def test_it_is_what_seqeval_measures_in_its_strict_mode(data):
 
     true = valid(data.draw(VALID))
     predicted = valid(
-        [data.draw(st.lists(st.sampled_from(NAMES), min_size=len(one), max_size=len(one)))
-         for one in true]  # fmt: skip
+        [
+            data.draw(st.lists(st.sampled_from(NAMES), min_size=len(one), max_size=len(one)))
+            for one in true
+        ]  # fmt: skip
     )
     found = entity_report(spans(true), spans(predicted), TAGS.types)
     options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}

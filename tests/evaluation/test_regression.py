@@ -26,9 +26,7 @@ def test_the_numbers_are_those_of_the_references(pairs):
     assume(np.ptp(targets) > 0 and np.ptp(predictions) > 0)
     assert report["r2"] == pytest.approx(reference.r2_score(targets, predictions))
     assert report["pearson"] == pytest.approx(stats.pearsonr(targets, predictions)[0], abs=1e-6)
-    assert report["spearman"] == pytest.approx(
-        stats.spearmanr(targets, predictions)[0], abs=1e-9
-    )
+    assert report["spearman"] == pytest.approx(stats.spearmanr(targets, predictions)[0], abs=1e-9)
 
 
 def test_what_is_not_defined_is_0():

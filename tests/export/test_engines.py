@@ -39,9 +39,7 @@ def exports(tmp_path_factory, toy_run, toy_language_model):
         if (kind, format) not in done:
             run = toy_run if kind == "classifier" else toy_language_model
             output = tmp_path_factory.mktemp("exports") / kind / format
-            done[kind, format] = export(
-                run, format, output=output, rows=20, report=Report.silent()
-            )
+            done[kind, format] = export(run, format, output=output, rows=20, report=Report.silent())
         return done[kind, format]
 
     return get
@@ -154,9 +152,7 @@ def test_litert_holds_the_language_models_that_its_converter_takes(family):
         "Llama": lambda: keras_hub.models.LlamaBackbone(
             num_query_heads=2, num_key_value_heads=1, **sizes
         ),
-        "GPT2": lambda: keras_hub.models.GPT2Backbone(
-            num_heads=2, max_sequence_length=16, **sizes
-        ),
+        "GPT2": lambda: keras_hub.models.GPT2Backbone(num_heads=2, max_sequence_length=16, **sizes),
     }[family]()
     function = tf.function(lambda ids: hidden_states(backbone, ids))
     traced = function.get_concrete_function(tf.TensorSpec([None, None], tf.int32))

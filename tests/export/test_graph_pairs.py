@@ -17,8 +17,9 @@ WORDS = ["a", "b", "ab", "##a", "##b", "##bc", "film", "##s", "é", "e", ".", "!
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 TEXTS = st.one_of(
     st.text(max_size=12),
-    st.lists(st.sampled_from(["a", "ab", " ", "film", "films", ".", "中", "é", "[SEP]", "<mask>"]))
-    .map("".join),
+    st.lists(
+        st.sampled_from(["a", "ab", " ", "film", "films", ".", "中", "é", "[SEP]", "<mask>"])
+    ).map("".join),
 )
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)
 MAX_LENGTH = 13

@@ -84,9 +84,7 @@ def test_the_limits_are_those_of_the_format_in_its_precision():
 
 
 def test_numbers_without_a_decision_agree_within_the_tolerance():
-    head = replace(
-        HEAD, agrees=lambda one, other: np.abs(one - other) <= 0.01, agreeing="values"
-    )
+    head = replace(HEAD, agrees=lambda one, other: np.abs(one - other) <= 0.01, agreeing="values")
     expected = np.array([1.0, 2.0, 3.0, 4.0])
     parity = compare(head, "onnx", "float32", expected, expected + [0, 0.005, 0.02, 0])
     assert parity.agreement == 0.75 and parity.largest_difference == pytest.approx(0.02)

@@ -145,7 +145,11 @@ def test_the_card_shows_code_that_runs(exported, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     code = code.replace("FOLDER", str(exported.folder))
     done = subprocess.run(
-        [sys.executable, "-c", code + "\nimport json; print(json.dumps(outputs['label'].shape[0]))"],
+        [
+            sys.executable,
+            "-c",
+            code + "\nimport json; print(json.dumps(outputs['label'].shape[0]))",
+        ],
         capture_output=True,
         text=True,
     )

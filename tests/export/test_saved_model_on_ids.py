@@ -17,8 +17,8 @@ from kerasllm.export.saved_model import FORMAT
 from kerasllm.export.source import Source
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
-from kerasllm.models.decoder import load_causal_lm
 from kerasllm.models import bert_classifier
+from kerasllm.models.decoder import load_causal_lm
 from kerasllm.tasks.task import find
 from kerasllm.workflows.export import export
 from kerasllm.workflows.report import Report
@@ -40,7 +40,9 @@ def normalizing(tmp_path_factory, toy_language_model):
 
 def test_it_is_told_and_the_ids_give_the_models_text(normalizing, tmp_path):
     told = io.StringIO()
-    exported = export(normalizing, output=tmp_path / "ids", rows=4, report=Report(Console(file=told, width=400)))
+    exported = export(
+        normalizing, output=tmp_path / "ids", rows=4, report=Report(Console(file=told, width=400))
+    )
     assert exported.parity[0].holds
     for words in (told.getvalue(), (exported.folder / "README.md").read_text()):
         assert "takes token ids" in words and "NFC" in words

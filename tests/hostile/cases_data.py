@@ -270,8 +270,24 @@ def damage(draw: random.Random, content: bytes) -> bytes:
     if not content:
         return content
     place, end = sorted((draw.randrange(len(content)), draw.randrange(len(content))))
-    some = draw.choice([b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b"\t", b",",
-                        b"\x80", b"\xc0\xaf", b"\xed\xa0\x80", b"\xe9", b"\x1a", b"["])
+    some = draw.choice(
+        [
+            b"\0",
+            b"\xff\xfe",
+            b"\xef\xbb\xbf",
+            b"\r",
+            b"\n",
+            b'"',
+            b"\t",
+            b",",
+            b"\x80",
+            b"\xc0\xaf",
+            b"\xed\xa0\x80",
+            b"\xe9",
+            b"\x1a",
+            b"[",
+        ]
+    )
     kind = draw.choice("flip flips cut front twice insert many noise header".split())
     if kind in ("flip", "flips"):
         changed = bytearray(content)
@@ -351,8 +367,18 @@ def write_case(folder: Path, seed: int, large: bool) -> tuple[str, Path]:
 
 
 def _archive(draw: random.Random, path: Path, kind: str, content: bytes) -> None:
-    names = draw.choice([["data"], ["data", "data"], ["../data"], ["/etc/data"], ["a/" * 100 + "b"],
-                         [f"part{number}" for number in range(300)], ["\1"], []])
+    names = draw.choice(
+        [
+            ["data"],
+            ["data", "data"],
+            ["../data"],
+            ["/etc/data"],
+            ["a/" * 100 + "b"],
+            [f"part{number}" for number in range(300)],
+            ["\1"],
+            [],
+        ]
+    )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             archive.writestr(f"{name}.{kind}", content[: 1 << 20] if len(names) > 1 else content)

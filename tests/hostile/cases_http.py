@@ -155,8 +155,10 @@ def _chunks(draw: random.Random, body: bytes) -> bytes:
         (name if name is not None and place == 0 else b"%x" % len(part)) + b"\r\n" + part + b"\r\n"
         for place, part in enumerate(parts)
     )
-    return coded + draw.choice([b"0\r\n\r\n"] * 5 + [b"", b"0\r\n", b"0\r\nHost: x\r\n\r\n",
-                                                     b"0\r\n" + b"T: x\r\n" * 2_000 + b"\r\n"])
+    return coded + draw.choice(
+        [b"0\r\n\r\n"] * 5
+        + [b"", b"0\r\n", b"0\r\nHost: x\r\n\r\n", b"0\r\n" + b"T: x\r\n" * 2_000 + b"\r\n"]
+    )
 
 
 def _request(draw: random.Random) -> bytes:
@@ -192,8 +194,15 @@ def draw_request(seed: int) -> bytes:
     draw = random.Random(seed)
     content = b"".join(_request(draw) for _ in range(draw.choice([1, 1, 1, 2, 30])))
     if draw.random() < 0.05:
-        content = draw.choice([b"\x16\x03\x01\x02\x00", b"\0" * 9_000, b"\r\n" * 9_000,
-                               draw.randbytes(500), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+        content = draw.choice(
+            [
+                b"\x16\x03\x01\x02\x00",
+                b"\0" * 9_000,
+                b"\r\n" * 9_000,
+                draw.randbytes(500),
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            ]
+        )
     if draw.random() < 0.1:
         content = content[: draw.randrange(len(content) + 1)]
     return content

@@ -114,7 +114,7 @@ _STATEMENTS = [
     "\0",
     "\ud800",
     "{{ '\\ud800' }}",
-    "{{ \"\\u0000\" }}",
+    '{{ "\\u0000" }}',
 ]
 
 
@@ -167,9 +167,15 @@ def _part(draw: random.Random) -> str:
         loop = "{% for i in range(" + str(turns) + ") %}"
         return loop * depth + inner + "{% endfor %}" * depth
     if kind == "shadow":
-        names = draw.choice(["{% set NAME = VALUE %}", "{% for NAME in [VALUE] %}{% endfor %}",
-                             "{% set NAME %}x{% endset %}", "{% macro NAME() %}{% endmacro %}",
-                             "{% with NAME = VALUE %}{% endwith %}"])
+        names = draw.choice(
+            [
+                "{% set NAME = VALUE %}",
+                "{% for NAME in [VALUE] %}{% endfor %}",
+                "{% set NAME %}x{% endset %}",
+                "{% macro NAME() %}{% endmacro %}",
+                "{% with NAME = VALUE %}{% endwith %}",
+            ]
+        )
         names = names.replace("NAME", draw.choice(_NAMES)).replace("VALUE", draw.choice(_VALUES))
         return names + "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2
     if kind == "recursion":
@@ -183,9 +189,12 @@ def _part(draw: random.Random) -> str:
     if kind == "macro":
         many = "{% macro m{0}() %}{{ m{1}() }}{{ m{1}() }}{% endmacro %}"
         number = draw.choice([20, 200])
-        return "".join(
-            many.replace("{0}", str(one)).replace("{1}", str(one + 1)) for one in range(number)
-        ) + "{{ m0() }}"
+        return (
+            "".join(
+                many.replace("{0}", str(one)).replace("{1}", str(one + 1)) for one in range(number)
+            )
+            + "{{ m0() }}"
+        )
     if kind == "deep":
         times = draw.choice([50, 500, 20_000])
         return draw.choice([

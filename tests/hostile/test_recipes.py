@@ -22,7 +22,9 @@ REFUSED = {
     "an octal": BASE + "training: {epochs: 010}\n",
     "an underscore in a float": BASE + "training: {learning_rate: 1_0.5e-4}\n",
     "sixty thousand keys": BASE + "".join(f"k{n}: 1\n" for n in range(60_000)),
-    "sixty thousand inner keys": BASE + "training:\n" + "".join(f"  k{n}: 1\n" for n in range(60_000)),
+    "sixty thousand inner keys": BASE
+    + "training:\n"
+    + "".join(f"  k{n}: 1\n" for n in range(60_000)),
     "a megabyte": BASE + "x" * 1_000_000 + ": 1\n",
     "nearly a megabyte": BASE + "x" * 900_000 + ": 1\n",
     "a long value": BASE + "training: {precision: " + "x" * 900_000 + "}\n",

@@ -71,7 +71,9 @@ def test_rematerialization_holds_less_in_memory():
         model.compile(keras.optimizers.SGD(1.0))
         ids = tf.ones((8, 64), tf.int32)
         data = ({"token_ids": ids}, ids, tf.ones((8, 64)))
-        run = tf.function(lambda data: model.train_step(data, tf.constant(0, tf.int64), tf.zeros(2)))
+        run = tf.function(
+            lambda data: model.train_step(data, tf.constant(0, tf.int64), tf.zeros(2))
+        )
         return estimate_memory(model, run.get_concrete_function(data)).activations
 
     assert activations(rematerialize=True) < 0.5 * activations(rematerialize=False)

@@ -47,9 +47,7 @@ def train_one_step(task):
     for weight, gradient in zip(weights, gradients, strict=True):
         if gradient is not None:
             weight.assign_sub(tf.convert_to_tensor(gradient))
-    return {
-        w.path for w in task.weights if np.any(before[w.path] != keras.ops.convert_to_numpy(w))
-    }
+    return {w.path for w in task.weights if np.any(before[w.path] != keras.ops.convert_to_numpy(w))}
 
 
 @pytest.mark.parametrize("name", families.NAMES)
@@ -64,7 +62,6 @@ def test_dropout_reaches_every_dropout_of_the_model(preset, name):
     inputs = families.inputs_of(task)
     draws = [keras.ops.convert_to_numpy(task(inputs, training=True)) for _ in range(2)]
     assert not np.allclose(*draws)
-
 
 
 def test_no_dropout_is_none_anywhere_and_the_head_has_its_own(preset):

@@ -15,11 +15,10 @@ from kerasllm.compression.quantize import quantize
 from kerasllm.compression.student import student_of
 from kerasllm.data.labels import Labels
 from kerasllm.errors import PresetError, RecipeError
-from kerasllm.models import encoder
+from kerasllm.models import TextClassifier, bert_classifier, encoder
 from kerasllm.models.heads import PooledTextClassifier, scale_outputs
 from kerasllm.models.huggingface.encoder_layout import head_tensors
 from kerasllm.models.layers import ignores_padding, layer_depths, parts_of, trainable_share
-from kerasllm.models import TextClassifier, bert_classifier
 from kerasllm.recipe.compression import Quantization
 
 MASKED = [name for name in families.NAMES if name not in ("f_net", "roformer_v2")]

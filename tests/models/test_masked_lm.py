@@ -43,8 +43,13 @@ def test_logits_are_those_of_transformers_and_leave_as_they_came(name, tmp_path)
     np.testing.assert_allclose(found[real], expected["logits"][real], atol=2e-5, rtol=0)
 
     if name == "bert_with_pairs":
-        model = continued(REFERENCE / name, load_tokenizer(REFERENCE / name), max_length=32,
-                          dropout=0.0, sentence_task="next")
+        model = continued(
+            REFERENCE / name,
+            load_tokenizer(REFERENCE / name),
+            max_length=32,
+            dropout=0.0,
+            sentence_task="next",
+        )
         pairs = model._sentence_logits(model._states(_inputs(model, expected), training=False))
         np.testing.assert_allclose(pairs, expected["pairs"], atol=2e-5, rtol=0)
     source = Source(TASK, model, "toy", model.max_length, [str(x) for x in expected["texts"]])
@@ -97,8 +102,9 @@ def test_a_matrix_of_its_own_is_refused(tmp_path):
 def _model(sentence_task=None, **options):
     folder = REFERENCE / "bert_with_pairs"
     tokenizer = load_tokenizer(folder)
-    return continued(folder, tokenizer, max_length=32, dropout=0.0, sentence_task=sentence_task,
-                     **options)
+    return continued(
+        folder, tokenizer, max_length=32, dropout=0.0, sentence_task=sentence_task, **options
+    )
 
 
 def _batch(model, sentence=False):
@@ -127,8 +133,10 @@ def test_the_loss_is_the_mean_over_hidden_tokens_and_that_of_pairs(sentence_task
         loss += _losses(expected["pairs"].astype(np.float64), y["sentence"]).mean()
     model.compile("sgd", fused=fused, slices=1)
     assert isinstance(model._fused, FusedEncoder) == fused
-    found = model.train_on_batch(x, y, weights, return_dict=True) if fused else (
-        model.test_on_batch(x, y, weights, return_dict=True)
+    found = (
+        model.train_on_batch(x, y, weights, return_dict=True)
+        if fused
+        else (model.test_on_batch(x, y, weights, return_dict=True))
     )
     assert found["loss"] == pytest.approx(loss, abs=1e-4)
     assert found["accuracy"] == pytest.approx(hits)

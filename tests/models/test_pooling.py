@@ -8,9 +8,8 @@ import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from kerasllm.errors import PresetError
-from kerasllm.models import hub
+from kerasllm.models import bert_classifier, hub
 from kerasllm.models.pooling import pooling_of
-from kerasllm.models import bert_classifier
 
 _OFF = {
     "pooling_mode_cls_token": False,

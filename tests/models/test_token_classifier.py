@@ -76,9 +76,7 @@ def spans_of(model, texts):
             assert text[span["start"] : span["end"]] == span["text"] != ""
             assert place <= span["start"] and 0 < span["probability"] <= 1
             place = span["end"]
-    return [
-        [(span["start"], span["end"], span["label"]) for span in one["spans"]] for one in found
-    ]
+    return [[(span["start"], span["end"], span["label"]) for span in one["spans"]] for one in found]
 
 
 def test_spans_are_in_the_characters_of_the_text(model):

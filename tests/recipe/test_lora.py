@@ -20,9 +20,7 @@ def test_the_names_of_transformers_mean_the_roles():
 @pytest.mark.parametrize("written", ["  dropout: 0.1\n", "  dropout: 0.1\n  pooling: mean\n"])
 def test_a_key_that_a_run_lacks_is_what_it_was_then(tmp_path, written):
     file = tmp_path / "recipe.yaml"
-    file.write_text(
-        f"task: text_classification\nmodel:\n  preset: a\n{written}data:\n  train: b\n"
-    )
+    file.write_text(f"task: text_classification\nmodel:\n  preset: a\n{written}data:\n  train: b\n")
     expected = [] if "pooling" in written else ["model.pooling=cls"]
     assert recipe.older_settings(file) == expected
     assert recipe.load(file, expected).model.pooling == ("mean" if not expected else "cls")

@@ -18,7 +18,10 @@ from kerasllm.recipe.python_values import flat_settings
         ({"training": {"epochs": np.int64(3)}}, ["training.epochs=3"]),
         ({"training": {"learning_rate": 1e-5}}, ["training.learning_rate=1e-5"]),
         ({"training": {"xla": True}}, ["training.xla=true"]),
-        ({"training": {"early_stopping": {"patience": 2}}}, ["training.early_stopping={patience: 2}"]),
+        (
+            {"training": {"early_stopping": {"patience": 2}}},
+            ["training.early_stopping={patience: 2}"],
+        ),
         ({"model": {"lora": {"rank": 8}}}, ["model.lora={rank: 8}"]),
         ({"model.lora": None}, ["model.lora=null"]),
         ({"data": {"train": Path("a.csv")}}, ["data.train=a.csv"]),

@@ -94,7 +94,11 @@ weighted = st.builds(
     class_weights=st.dictionaries(texts, positives, min_size=1, max_size=3),
 )
 recipes = st.builds(
-    task.ClassificationRecipe, task=choices("task"), model=models, data=data | weighted, training=trainings
+    task.ClassificationRecipe,
+    task=choices("task"),
+    model=models,
+    data=data | weighted,
+    training=trainings,
 )
 
 

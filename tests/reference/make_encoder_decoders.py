@@ -76,7 +76,9 @@ def main() -> None:
     params = {"summarization": {"prefix": "summarize: ", "num_beams": 4}}
     first = hf.T5Config(**T5, feed_forward_proj="relu", task_specific_params=params)
     write("t5", hf.T5ForConditionalGeneration(first), t5_tokenizer())
-    second = hf.T5Config(**T5 | {"num_layers": 1}, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    second = hf.T5Config(
+        **T5 | {"num_layers": 1}, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+    )
     write("t5_gated", hf.T5ForConditionalGeneration(second), untied=True)
     side = {
         "vocab_size": VOCABULARY,

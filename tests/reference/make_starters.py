@@ -43,7 +43,10 @@ def similarity(folder: Path) -> dict[str, list[tuple]]:
         ]  # fmt: skip
     held_out = {_key(row) for row in parts["test"]}
     parts["train"] = [row for row in parts["train"] if _key(row) not in held_out]
-    return {part: [(a, b, f"{label_text(score)}") for a, b, score in rows] for part, rows in parts.items()}
+    return {
+        part: [(a, b, f"{label_text(score)}") for a, b, score in rows]
+        for part, rows in parts.items()
+    }
 
 
 def paraphrases(pairs: dict[str, list[tuple]]) -> dict[str, list[tuple]]:

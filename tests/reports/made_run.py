@@ -102,9 +102,7 @@ def make_run(
             "balance": {"train": counts, "test": counts},
         },
     )
-    write_json(
-        run.metrics, {"train": part, "validation": {**part}, "test": test, "timing": timing}
-    )
+    write_json(run.metrics, {"train": part, "validation": {**part}, "test": test, "timing": timing})
     return run
 
 

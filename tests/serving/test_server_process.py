@@ -84,7 +84,13 @@ def test_it_ends_within_its_grace_period_whatever_a_request_does(started):
     process, client = started
     with contextlib.ExitStack() as connections:
         # Work that hangs, an answer that nobody reads, a body and headers that do not come.
-        for sent in (_head("/never"), _head("/stream"), _head("/echo", 9), _head("/echo")[:20], b""):
+        for sent in (
+            _head("/never"),
+            _head("/stream"),
+            _head("/echo", 9),
+            _head("/echo")[:20],
+            b"",
+        ):
             connections.enter_context(client.connect()).sendall(sent)
         time.sleep(0.3)
         assert client.get("/health").status == 200

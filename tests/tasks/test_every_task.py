@@ -297,10 +297,7 @@ def test_it_is_served(trained):
 
 @pytest.mark.parametrize(
     "format",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW_FORMATS))
-        for name in FORMATS
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW_FORMATS)) for name in FORMATS],
 )
 def test_it_is_exported_or_refused_by_name(trained, format, tmp_path):
     from kerasllm.workflows.export import export

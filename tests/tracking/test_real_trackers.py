@@ -22,7 +22,9 @@ def send_twice(run, name: str) -> None:  # noqa: F811
 
 
 def test_mlflow_has_one_run_with_curves_parameters_files_and_fingerprint(
-    run, tmp_path, monkeypatch  # noqa: F811
+    run,
+    tmp_path,
+    monkeypatch,  # noqa: F811
 ):
     pytest.importorskip("mlflow", reason="needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -204,15 +204,19 @@ def test_the_monitor_tells_what_fit_validated_and_leaves_its_time_out(monkeypatc
     monitor = StepMonitor(
         lambda epoch: plan_batches(lengths, 8, np.array([8])), 1, on_row=rows.append
     )
-    history = compiled().fit(
-        tiny_batches().repeat(2),
-        epochs=2,
-        steps_per_epoch=3,
-        validation_data=tiny_batches(),
-        callbacks=[Clock(), monitor],
-        shuffle=False,
-        verbose=0,
-    ).history
+    history = (
+        compiled()
+        .fit(
+            tiny_batches().repeat(2),
+            epochs=2,
+            steps_per_epoch=3,
+            validation_data=tiny_batches(),
+            callbacks=[Clock(), monitor],
+            shuffle=False,
+            verbose=0,
+        )
+        .history
+    )
     validated = [row for row in rows if "validation" in row]
     assert [row["step"] for row in validated] == [3, 6]
     assert [row["validation"]["loss"] for row in validated] == history["val_loss"]

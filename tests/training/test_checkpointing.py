@@ -26,9 +26,7 @@ def model():
 def clock(monkeypatch):
     """The time in minutes, which passes when a test says so."""
     minutes = [0.0]
-    monkeypatch.setattr(
-        "kerasllm.training.checkpointing.time.monotonic", lambda: 60 * minutes[0]
-    )
+    monkeypatch.setattr("kerasllm.training.checkpointing.time.monotonic", lambda: 60 * minutes[0])
     return minutes
 
 

@@ -19,7 +19,9 @@ def problem(rows: int, length: int, seed: int = 0):
     random = np.random.default_rng(seed)
     hidden = tf.constant(random.normal(size=(rows, length, WIDTH)), tf.float32)
     y = tf.constant(random.integers(0, VOCABULARY, (rows, length)), tf.int32)
-    share = tf.constant(random.uniform(0, 1, (rows, length)) * random.integers(0, 2, (rows, length)))
+    share = tf.constant(
+        random.uniform(0, 1, (rows, length)) * random.integers(0, 2, (rows, length))
+    )
     head = keras.Variable(random.normal(size=(WIDTH, VOCABULARY)), dtype="float32")
     return hidden, y, tf.cast(share, tf.float32), head
 
@@ -131,7 +133,10 @@ def test_only_a_piece_of_the_logits_is_in_memory_at_once():
         hidden, tf.TensorSpec([4, 1024], tf.int32), tf.TensorSpec([4, 1024])
     )
     graph = traced.graph.as_graph_def(add_shapes=True)
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
     sizes = [
         math.prod(dimension.size for dimension in shape.dim)
         for node in nodes

@@ -37,9 +37,7 @@ def fit(model, data, *callbacks, count: int = 12):
 
 
 def guard(said: list, skip: bool = True) -> NonFiniteGuard:
-    return NonFiniteGuard(
-        skip=skip, rows_of=lambda step: f"rows of {step}", on_skip=said.append
-    )
+    return NonFiniteGuard(skip=skip, rows_of=lambda step: f"rows of {step}", on_skip=said.append)
 
 
 def test_the_run_stops_and_names_the_rows(model):

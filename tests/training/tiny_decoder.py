@@ -54,9 +54,7 @@ def random_pairs(count: int, low: int, high: int, seed: int = 0) -> Pairs:
     return Pairs(MemoryStore(rows, marks))
 
 
-def gpt2(
-    dropout: float = 0.0, precision: str = "float32", layers: int = 2, **options
-) -> CausalLM:
+def gpt2(dropout: float = 0.0, precision: str = "float32", layers: int = 2, **options) -> CausalLM:
     """Returns a GPT-2, the same weights each time."""
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.GPT2Backbone(

@@ -181,9 +181,7 @@ def test_a_budget_ends_the_trials_and_the_next_command_continues(tmp_path, monke
     with pytest.raises(KerasllmError, match="No trial was finished"):
         search(tmp_path, settings=["training.epochs=9"], space=SPACE[:1], budget=1.0, trials=2)
     monkeypatch.setenv("STAND_IN_SECONDS", "0")
-    result = search(
-        tmp_path, settings=["training.epochs=9"], space=SPACE[:1], trials=2, seeds=0
-    )
+    result = search(tmp_path, settings=["training.epochs=9"], space=SPACE[:1], trials=2, seeds=0)
     assert_distinct(result, 2)
 
 

@@ -147,6 +147,4 @@ def test_what_is_lost_is_a_part_of_what_there_was(metric, before, after, lost):
     assert comparison.lost == pytest.approx(lost)
     assert comparison.within_limit == (lost < 0)
     nothing = Measured(1, 1, 1, 1.0, {metric: float("nan")})
-    assert not Comparison(
-        metric, higher_is_better, 0.5, measured[0], nothing, None
-    ).within_limit
+    assert not Comparison(metric, higher_is_better, 0.5, measured[0], nothing, None).within_limit

@@ -216,9 +216,7 @@ def test_only_the_head_trains_when_the_backbone_is_frozen(toy_data, toy_preset):
     run, shown = run_toy(toy_data, toy_preset, "model.freeze=backbone", "training.epochs=1")
     trained = keras_hub.models.TextClassifier.from_preset(str(run.model))
     pretrained = keras_hub.models.BertBackbone.from_preset(str(toy_preset))
-    for after, before in zip(
-        trained.backbone.get_weights(), pretrained.get_weights(), strict=True
-    ):
+    for after, before in zip(trained.backbone.get_weights(), pretrained.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)
     assert "trainable" in shown
 

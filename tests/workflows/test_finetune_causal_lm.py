@@ -174,9 +174,7 @@ def test_what_cannot_be_is_refused_before_training(
     name, change, error, said, toy_language_model, tmp_path
 ):
     preset = Run(toy_language_model).model
-    settings = (
-        book_settings(tmp_path) if name == "gpt_lm" else chat_settings(tmp_path, preset)
-    )
+    settings = book_settings(tmp_path) if name == "gpt_lm" else chat_settings(tmp_path, preset)
     good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
     bad = '{"messages": [{"role": "user", "content": "a"}]}'
     (tmp_path / "broken.jsonl").write_text(f"{good}\n{bad}\n", encoding="utf-8")

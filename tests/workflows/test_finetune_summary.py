@@ -87,7 +87,7 @@ def test_the_curve_of_the_rate_has_its_peak_and_what_was_before_a_resume():
     assert summary.learning_rates(job(), rows, 35) == [(10, 5.0)]
 
 
-@pytest.mark.parametrize("folder", ["my runs/it's \"a\" $HOME", "-x", "ü; rm *", "plain"])
+@pytest.mark.parametrize("folder", ['my runs/it\'s "a" $HOME', "-x", "ü; rm *", "plain"])
 @pytest.mark.parametrize("recipe", ["bert_cls", "gpt_lm"])
 def test_the_commands_that_come_next_can_be_typed(folder, recipe, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -72,7 +72,9 @@ def test_a_finished_run_continues_with_more_epochs(folder, preset, finished):
         Run.open(killed)
     with pytest.raises(RunError, match="training.epochs was 2, and is 4"):
         toy_run(folder, preset, *SPARSE, "training.epochs=4", output=killed.name, resume=True)
-    _, shown = toy_run(folder, preset, *SPARSE, "training.epochs=3", output=killed.name, resume=True)
+    _, shown = toy_run(
+        folder, preset, *SPARSE, "training.epochs=3", output=killed.name, resume=True
+    )
     assert "trained further: 21 steps in place of 14" in shown
     assert_same(killed, longer)
 

@@ -37,8 +37,7 @@ def written(tmp_path):
 
     def written(suffix, texts=TEXTS) -> Path:
         rows = [
-            WholeRow(number, f"TEXT:{number}", text, {}, None)
-            for number, text in enumerate(texts)
+            WholeRow(number, f"TEXT:{number}", text, {}, None) for number, text in enumerate(texts)
         ]
         forms = {
             "raw": dict,

@@ -17,7 +17,13 @@ def read(texts, count, **options):
 
 
 def test_texts_come_in_many_forms():
-    for texts in (["a", "b"], ("a", "b"), np.array(["a", "b"]), (text for text in "ab"), [("a",), "b"]):
+    for texts in (
+        ["a", "b"],
+        ("a", "b"),
+        np.array(["a", "b"]),
+        (text for text in "ab"),
+        [("a",), "b"],
+    ):
         found = read(texts, 1)
         assert found == ["a", "b"] and {type(text) for text in found} == {str}
     assert read("a", 1) == ["a"] and read([], 1) == []

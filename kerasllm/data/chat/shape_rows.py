@@ -70,6 +70,7 @@ def read_row(
             found = with_tools(found, row[key], key)
     return found
 
+
 _OWN_KEYS = {
     PREFERENCE: (CHOSEN, REJECTED),
     "messages": ("messages",),
@@ -92,6 +93,7 @@ def _tree(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages
 
 def _exported(row: Mapping[str, Any], shape: Shape, notes: Counter[str]) -> Messages:
     return messages_of_list(row[shape.columns[0][1]])
+
 
 _READERS = {"messages": _messages, "tree": _tree, "exported": _exported}
 
@@ -125,9 +127,7 @@ def _preference(
 ) -> tuple[Messages, Messages]:
     system = _said(row, shape, "system", notes)
     prompt = _said(row, shape, "prompt", notes)
-    sides = (
-        with_prompt(prompt, _said(row, shape, key, notes), key) for key in (CHOSEN, REJECTED)
-    )
+    sides = (with_prompt(prompt, _said(row, shape, key, notes), key) for key in (CHOSEN, REJECTED))
     chosen, rejected = (side if system_of(side) else [*system, *side] for side in sides)
     return chosen, rejected
 

@@ -284,5 +284,3 @@ def _find_pair(
         columns,
         certain=bool(known) or _PLAIN not in names,
     )
-
-

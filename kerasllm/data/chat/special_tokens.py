@@ -113,8 +113,8 @@ class SpecialTokens:
         literal = read != stripped["content"]
         encoder = self._tokenizer.literal_tokens if literal else self._tokenizer
         ids, spans = encoder.encode_spans(text)
-        said = (spans[:, 0] < stop) & (spans[:, 1] > len(begin + prompt)) & (
-            spans[:, 0] < spans[:, 1]
+        said = (
+            (spans[:, 0] < stop) & (spans[:, 1] > len(begin + prompt)) & (spans[:, 0] < spans[:, 1])
         )
         return ids, said.astype(np.uint8)
 
@@ -184,9 +184,7 @@ class SpecialTokens:
             first, user, assistant, _, last = between
             frames["user"] = ((first, assistant), (user,))
             frames["assistant"] = ((user,), (assistant, last))
-        between = _between(
-            self._template, [{"role": "system", "content": _PROBES[4]}, *turns[:2]]
-        )
+        between = _between(self._template, [{"role": "system", "content": _PROBES[4]}, *turns[:2]])
         if between:
             frames["system"] = ((between[0],), (between[1],))
         return frames

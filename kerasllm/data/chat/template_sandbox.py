@@ -86,9 +86,7 @@ class SandboxedTemplate:
             return {"error": f"The conversation cannot be given to a chat template: {error}"}
         answer = _process().ask(request.encode())
         if answer is None:
-            self._refused = (
-                f"The chat template takes more than {SECONDS} seconds or {MEMORY >> 20} MB of memory"
-            )
+            self._refused = f"The chat template takes more than {SECONDS} seconds or {MEMORY >> 20} MB of memory"
             return {"error": self._refused}
         return answer
 

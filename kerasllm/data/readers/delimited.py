@@ -126,9 +126,7 @@ def _fits(fields: Sequence[str], header: Sequence[str], width: int) -> bool:
     return len(fields) >= width and not any(fields[width:])
 
 
-def _is_header(
-    fields: Sequence[str], header: Sequence[str], file: DataFile, line: int
-) -> bool:
+def _is_header(fields: Sequence[str], header: Sequence[str], file: DataFile, line: int) -> bool:
     found, names = ([name.strip().lower() for name in names] for names in (fields, header))
     if found == names:
         return True
@@ -147,9 +145,7 @@ def _are_names(values: Sequence[str], columns: Columns) -> bool:
     A table that has a title above its header is read as one without a header.
     """
     roles = ["text"] * len(columns.texts) + ["label"] * len(columns.labels)
-    return all(
-        value.strip().lower() in COMMON_NAMES[role] for value, role in zip(values, roles)
-    )
+    return all(value.strip().lower() in COMMON_NAMES[role] for value, role in zip(values, roles))
 
 
 def _wrong_width(fields: Sequence[str], width: int, header: bool, dialect: Dialect) -> str:

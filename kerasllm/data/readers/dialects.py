@@ -226,9 +226,7 @@ def _makes_sense(rows: Sequence[Sequence[str]]) -> bool:
     return has_known_name(rows[0]) or _has_labels(rows)
 
 
-def _rows(
-    lines: Sequence[str], delimiter: str, row_names: bool = True
-) -> list[list[str]]:
+def _rows(lines: Sequence[str], delimiter: str, row_names: bool = True) -> list[list[str]]:
     """The fields of the lines, with quotes read as it fits best.
 
     With `row_names`, the header has a field without a name in front where the rows have one more.

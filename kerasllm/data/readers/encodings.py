@@ -148,7 +148,8 @@ def another_encoding(file: DataFile, encoding: str, line: int, raw: bytes) -> Da
         where=f"{file.name}:{line}",
         fix=f"name its encoding with --set data.encoding={encoding} "
         f"(evaluate, predict, data: --encoding {encoding}), or convert it: `{command}`"
-        + "; named utf-8, such lines are bad rows" * (not encoding.startswith("utf")),
+        + "; named utf-8, such lines are bad rows"
+        * (not encoding.startswith("utf")),
     )
 
 

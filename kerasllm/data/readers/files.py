@@ -149,9 +149,7 @@ def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
     if os.path.isfile(path):
         return _opened_archives([path], wanted)
     if os.path.isdir(path):
-        chosen, remarks = folders.choose(
-            _names_below(path), wanted.split, path, wanted.preferred
-        )
+        chosen, remarks = folders.choose(_names_below(path), wanted.split, path, wanted.preferred)
         files = {
             name: DataFile(one, one, partitions=folders.partitions_below(path, name))
             for name, one in zip(chosen, _below(path, chosen))
@@ -348,9 +346,7 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
             )
 
 
-def _of_folder(
-    place: Place, where: str, wanted: _Wanted
-) -> tuple[list[str], list[str]]:
+def _of_folder(place: Place, where: str, wanted: _Wanted) -> tuple[list[str], list[str]]:
     names = place.files()
     if not names:
         what = "There is no such folder" if where.endswith("/") else "The file does not exist"

@@ -206,9 +206,7 @@ def _of_python(file: DataFile) -> str:
     )
 
 
-def _json_rows(
-    file: DataFile, columns: Columns, notes: Notes | None = None
-) -> Iterator[Row]:
+def _json_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> Iterator[Row]:
     keys = (*columns.texts, *columns.labels)
     read = value_of if any("." in key for key in keys) else dict.__getitem__
     for line, record, problem in json_records(file):
@@ -226,9 +224,7 @@ def _json_rows(
 # parquet and txt
 
 
-def _parquet_rows(
-    file: DataFile, columns: Columns, notes: Notes | None = None
-) -> Iterator[Row]:
+def _parquet_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> Iterator[Row]:
     return parquet_rows(file, columns)
 
 

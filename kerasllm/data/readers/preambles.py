@@ -92,6 +92,4 @@ def has_row_names(lines: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     if len(set(names)) < len(names) or not any(row[-1] for row in more):
         return False
     # A comma in a text makes a field more too; but no numbers, and none where all is in quotes.
-    return all(name.isdecimal() for name in names) or all(
-        line.startswith('"') for line in lines
-    )
+    return all(name.isdecimal() for name in names) or all(line.startswith('"') for line in lines)

@@ -298,9 +298,7 @@ def _answers(value: Any, starts: Any) -> list[tuple[str, int | None]]:
         places = [None] * len(listed)
     if len(places) != len(listed):
         raise _Refused(f"{len(listed)} answers, and {len(places)} positions of answers", LABEL)
-    return [
-        (_answer(text), _start(place)) for text, place in zip(listed, places, strict=True)
-    ]
+    return [(_answer(text), _start(place)) for text, place in zip(listed, places, strict=True)]
 
 
 def _answer(text: Any) -> str:

@@ -56,9 +56,7 @@ class LabelReader:
         problem: What is predicted; it is set once it is known.
     """
 
-    def __init__(
-        self, columns: Sequence[str], ignored: Iterable[str], classes: ClassLabels | None
-    ):
+    def __init__(self, columns: Sequence[str], ignored: Iterable[str], classes: ClassLabels | None):
         self._columns = columns
         self.ignored = {label_text(label) for label in ignored}
         if classes and classes.unlabelled:

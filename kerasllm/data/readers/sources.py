@@ -292,8 +292,7 @@ class Source:
             if self.bad_row_count
             else f"There is no row to use{left_out}",
             where=places(self.bad_rows, self.bad_row_count),
-            fix="check the files, and that the columns are the right ones: "
-            f"{self.description()}",
+            fix=f"check the files, and that the columns are the right ones: {self.description()}",
         )
 
     def texts_of(self, indices: Sequence[int] | np.ndarray) -> list[str]:
@@ -522,8 +521,7 @@ class Source:
                 fix="correct the file"
                 + (
                     ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
-                    "--on-bad-row skip)"
-                    * self._labelled
+                    "--on-bad-row skip)" * self._labelled
                 ),
             )
         if texts:
@@ -551,7 +549,6 @@ class Source:
             if not any("\ufffd" in str(value) for value in values[width:]):
                 self._count_bad_label(values[width:])
 
+
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
-
-

@@ -115,9 +115,7 @@ class Habits:
     def _is_one_number(self, fields: Sequence[str], place: int) -> bool:
         """Whether a comma stands in a number, as in `1,000`."""
         before = fields[place - 1][-1:] if place else ""
-        return self._delimiter == "," and before.isdigit() and bool(
-            _THOUSANDS.match(fields[place])
-        )
+        return self._delimiter == "," and before.isdigit() and bool(_THOUSANDS.match(fields[place]))
 
 
 def swallows_rows(fields: Sequence[str], habits: Habits, delimiter: str) -> bool:

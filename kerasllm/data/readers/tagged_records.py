@@ -360,5 +360,3 @@ def _names_in(file: DataFile, column: str) -> dict[str, str] | None:
         return None
     found: ClassLabels | None = parquet_class_labels(file, column)
     return found.by_label if found else None
-
-

@@ -132,9 +132,7 @@ class TaggedSource:
         for file, reader in zip(self._files, self._readers, strict=True):
             names = sorted(reader.names.items()) if isinstance(reader, RecordColumns) else None
             packed = file.compression or "plain"
-            total.update(
-                f"{reader} {names} {file.encoding} {packed} {file.sha256()}\n".encode()
-            )
+            total.update(f"{reader} {names} {file.encoding} {packed} {file.sha256()}\n".encode())
         return total.hexdigest()
 
     @property
@@ -272,5 +270,3 @@ def tag_words(
 
 def _unicode_problem(text: str) -> str | None:
     return None if text.isascii() else surrogate_problem("text", text)
-
-

@@ -360,5 +360,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
             written = f"{name}_{numbers[name]}"
         found[written] = None
     return list(found)
-
-

@@ -69,9 +69,7 @@ class ShortCheck:
     @property
     def refused(self) -> list[Leak]:
         """The leaks by which what is measured at the end would be too good."""
-        return [
-            leak for leak in self.leaks if leak.part == "test" and leak.share > REFUSED_SHARE
-        ]
+        return [leak for leak in self.leaks if leak.part == "test" and leak.share > REFUSED_SHARE]
 
     def lines(self) -> list[str]:
         """Returns what to tell, in up to two lines."""
@@ -128,8 +126,12 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
             store, numbers = parts[part].store, parts[part].store_rows
             places = (store.where(int(numbers[row])) for row in rows[:_PLACES])
             leaks.append(
-                Leak(part, len(rows), len(rows) / len(mine),
-                     tuple(f"{file}:{line}" for file, line in places))  # fmt: skip
+                Leak(
+                    part,
+                    len(rows),
+                    len(rows) / len(mine),
+                    tuple(f"{file}:{line}" for file, line in places),
+                )  # fmt: skip
             )
     conflicts = 0
     labels = getattr(parts["train"], "labels", None)

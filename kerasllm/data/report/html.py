@@ -97,6 +97,6 @@ def _finding(finding: Mapping[str, Any]) -> str:
         rows = [f"<tr><td>{escape(place)}</td></tr>" for place in finding["places"][:5]]
     return (
         f'<div class="finding {escape(finding["gravity"])}">'
-        f'<div class=gravity>{escape(finding["gravity"])}</div><h3>{escape(finding["title"])}</h3>'
-        f'<p>{escape(finding["advice"])}</p><table>{"".join(rows)}</table></div>'
+        f"<div class=gravity>{escape(finding['gravity'])}</div><h3>{escape(finding['title'])}</h3>"
+        f"<p>{escape(finding['advice'])}</p><table>{''.join(rows)}</table></div>"
     )

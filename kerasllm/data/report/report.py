@@ -263,9 +263,14 @@ def _labels(found: Scan) -> list[Finding]:
             for group in groups[:_MOST_NAMED]
         )
         findings.append(
-            Finding("look_alike_labels", WRONG, f"labels that look alike: {pairs}",
-                    "write each label in one way, or a model learns them as different classes",
-                    rows, facts={"groups": groups})  # fmt: skip
+            Finding(
+                "look_alike_labels",
+                WRONG,
+                f"labels that look alike: {pairs}",
+                "write each label in one way, or a model learns them as different classes",
+                rows,
+                facts={"groups": groups},
+            )  # fmt: skip
         )
     first = next(iter(found.parts))
     for part, labels in only_in_one_part(counts).items():
@@ -276,7 +281,8 @@ def _labels(found: Scan) -> list[Finding]:
                 "label_in_one_part",
                 NOTABLE if part == first else WRONG,
                 f"only {part} has the {'label' if len(labels) == 1 else 'labels'} {what}{more}",
-                "what is measured does not see it" if part == first
+                "what is measured does not see it"
+                if part == first
                 else f"a model cannot predict what {first} does not teach",
                 _rows_with(found, labels),
                 facts={"part": part, "labels": labels},
@@ -310,10 +316,14 @@ def _giveaways(found: Scan) -> list[Finding]:
         holds = re.compile("|".join(_whole(one.token) for one in mine))
         rows = [row for row, text, _ in found.sample if holds.search(text.lower())]
         findings.append(
-            Finding("giveaways", WRONG if telling else NOTABLE,
-                    f"tokens that give the label away: {what}",
-                    "remove them if they are marks of where a text is from, not what it says",
-                    rows, facts={"tokens": [one._asdict() for one in mine]})  # fmt: skip
+            Finding(
+                "giveaways",
+                WRONG if telling else NOTABLE,
+                f"tokens that give the label away: {what}",
+                "remove them if they are marks of where a text is from, not what it says",
+                rows,
+                facts={"tokens": [one._asdict() for one in mine]},
+            )  # fmt: skip
         )
     return findings
 

@@ -215,9 +215,7 @@ def record_rows(
 
     noun = "pair" if preferences else "conversation"
     read_as = f"{noun}s: {files.description()}{_in_words(files.unread_columns)}"
-    return ReportRows(
-        files.files, read_as, read, noun=noun, remarks=lambda: files.file_remarks
-    )
+    return ReportRows(files.files, read_as, read, noun=noun, remarks=lambda: files.file_remarks)
 
 
 def _said(found: Any) -> tuple[str, ...]:
@@ -276,9 +274,7 @@ def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
     files = find_files(spec, split, preferred="text")
     if all(file.suffix in TEXT_FILES and not is_fasttext(file) for file in files):
         return passage_rows(files, split)
-    return labelled_rows(
-        Source(files, split=split, text=text, labelled=False, on_bad_row="skip")
-    )
+    return labelled_rows(Source(files, split=split, text=text, labelled=False, on_bad_row="skip"))
 
 
 def rows_of_files(

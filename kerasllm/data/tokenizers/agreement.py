@@ -124,7 +124,7 @@ class CommonGround:
         return np.array(places, np.int64)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _ask_both(
     lowercase: bool, strip_accents: bool | None, split_on_cjk: bool
 ) -> tuple[np.ndarray, re.Pattern]:
@@ -172,7 +172,5 @@ def _fast_words(texts: list[str], lowercase: bool) -> list[list[str]]:
     _, starts, ends = splitter.tokenize_with_offsets(normalized)
     return [
         [text[start:end].decode() for start, end in zip(row_starts, row_ends)]
-        for text, row_starts, row_ends in zip(
-            normalized.numpy(), starts.to_list(), ends.to_list()
-        )
+        for text, row_starts, row_ends in zip(normalized.numpy(), starts.to_list(), ends.to_list())
     ]

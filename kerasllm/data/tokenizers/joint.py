@@ -60,8 +60,10 @@ def train_tokenizer(
             f"A vocabulary of this kind has at least {least} tokens, {len(_SPECIAL)} of them "
             f"special. Received: vocabulary_size={vocabulary_size}"
         )
-    content = _byte_pairs(texts, vocabulary_size, min_frequency) if kind == BPE else _pieces(
-        texts, vocabulary_size
+    content = (
+        _byte_pairs(texts, vocabulary_size, min_frequency)
+        if kind == BPE
+        else _pieces(texts, vocabulary_size)
     )
     return TokenizerJson(
         content,

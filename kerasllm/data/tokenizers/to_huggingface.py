@@ -125,9 +125,7 @@ def _byte_pairs(
     }
     merges = "".join(f"{left} {right}\n" for left, right in content["model"]["merges"])
     _write_json(folder / "vocab.json", dict(tokenizer.vocabulary), indent=None)
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + merges, encoding="utf-8", newline="\n"
-    )
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8", newline="\n")
     names = {
         "bos_token": start,
         "eos_token": end,

@@ -116,7 +116,13 @@ class WordPiece(Tokenizer):
         self._make_fast = None
         if suffix_indicator == _SUFFIX_INDICATOR:
             self._make_fast = partial(
-                _FastRoad, vocabulary, lowercase, strip_accents, split_on_cjk, unknown_token, special
+                _FastRoad,
+                vocabulary,
+                lowercase,
+                strip_accents,
+                split_on_cjk,
+                unknown_token,
+                special,
             )
         self._make_spans = partial(
             WordPieceSpans,
@@ -194,9 +200,7 @@ class _FastRoad:
         return rows.values.numpy(), rows.row_splits.numpy()
 
 
-def _fast_vocabulary(
-    vocabulary: list[str], unknown_token: str, ground: CommonGround
-) -> list[str]:
+def _fast_vocabulary(vocabulary: list[str], unknown_token: str, ground: CommonGround) -> list[str]:
     """Returns a vocabulary of the same size with only tokens that common text can lead to.
 
     The fast road treats odd tokens in ways of its own (it looks up one with a space in it, and
@@ -206,8 +210,7 @@ def _fast_vocabulary(
     token_ids = {token: token_id for token_id, token in enumerate(vocabulary)}
     return [
         token
-        if token_ids[token] == token_id
-        and (token == unknown_token or ground.can_come_up(token))
+        if token_ids[token] == token_id and (token == unknown_token or ground.can_come_up(token))
         else f"\ue000{token_id}"
         for token_id, token in enumerate(vocabulary)
     ]

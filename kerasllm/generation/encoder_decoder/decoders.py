@@ -145,7 +145,5 @@ class KerasHubDecoder:
 
 def encoder_of(backbone: keras_hub.models.Backbone) -> keras.Model:
     """Returns the encoder of a backbone, which shares its weights."""
-    inputs = {
-        name: backbone.input[name] for name in ("encoder_token_ids", "encoder_padding_mask")
-    }
+    inputs = {name: backbone.input[name] for name in ("encoder_token_ids", "encoder_padding_mask")}
     return keras.Model(inputs, backbone.output["encoder_sequence_output"])

@@ -56,9 +56,7 @@ def empty_cache(architecture: Architecture, weights: dict, sources, beams: int, 
         `cells`: in which beam's cell a beam's past tokens are, int32 `[sources, beams, slots]`.
     """
     shape = tf.stack([sources, architecture.heads, slots, beams * architecture.head_size])
-    cells = tf.broadcast_to(
-        tf.range(beams)[None, :, None], tf.stack([sources, beams, slots])
-    )
+    cells = tf.broadcast_to(tf.range(beams)[None, :, None], tf.stack([sources, beams, slots]))
     return {
         "layers": [
             tuple(tf.zeros(shape, architecture.dtype) for _ in range(2)) for _ in weights["blocks"]

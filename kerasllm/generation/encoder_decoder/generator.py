@@ -144,9 +144,7 @@ class Seq2SeqGenerator:
                 random[row] = numbers[: random.shape[1]]
             arguments += [numbers_of(settings), random]
         function = self._function(settings, (rows, length, slots) if self._xla else None)
-        return function(
-            self.decoder.weights, tf.constant(slots), *map(_tensor, arguments)
-        ).numpy()
+        return function(self.decoder.weights, tf.constant(slots), *map(_tensor, arguments)).numpy()
 
     def _function(self, settings: GenerationSettings, sizes: tuple[int, ...] | None):
         """Returns what computes a batch: for any size, or for the rounded ones where XLA does."""

@@ -131,9 +131,7 @@ class FusedDecoder:
     def _prepared(self) -> dict:
         prepared = {
             "first": self._first.read(),
-            "blocks": [
-                layer.kind(norm).prepare(layer.read(norm)) for layer, norm in self._blocks
-            ],
+            "blocks": [layer.kind(norm).prepare(layer.read(norm)) for layer, norm in self._blocks],
             # A variable of this dtype would stay one.
             "head": tf.cast(tf.convert_to_tensor(self._head.value), self._dtype),
         }

@@ -199,18 +199,14 @@ class _Block:
             Norm(width, norm.epsilon, dtype) for norm in (self._attention_norm, self._norm)
         ]
         self._activate = Activate(self._inner.bias.shape[0], self._inner.activation, dtype)
-        self.sublayers = [
-            self._attend, *self._add_product, *self._normalise, self._activate
-        ]
+        self.sublayers = [self._attend, *self._add_product, *self._normalise, self._activate]
 
     def matrices(self) -> list[tf.Tensor]:
         """Returns what trains of the matrices, in the order in which a call multiplies by them."""
         products = [*self._heads, [self._attention_output], [self._inner], [self._outer]]
         return [self._matrix(layers) for layers in products if _trains(layers)]
 
-    def __call__(
-        self, x: tf.Tensor, hidden: tf.Tensor, matrices: Iterator[tf.Tensor]
-    ) -> tf.Tensor:
+    def __call__(self, x: tf.Tensor, hidden: tf.Tensor, matrices: Iterator[tf.Tensor]) -> tf.Tensor:
         """Returns the layer's outputs for all tokens, or `[rows, width]`, for the first of each.
 
         Args:
@@ -278,10 +274,7 @@ def _of_type(layers, kind: type) -> list[keras.Layer]:
 def _trains(layers: Sequence[keras.Layer]) -> bool:
     """Tells whether a kernel, or a low-rank update of it, trains."""
     return any(
-        weight.trainable
-        for layer in layers
-        for weight in layer.weights
-        if weight is not layer.bias
+        weight.trainable for layer in layers for weight in layer.weights if weight is not layer.bias
     )
 
 

@@ -116,4 +116,6 @@ def _smoothing_of(loss: keras.losses.Loss) -> float | None:
         return None
     config = loss.get_config()
     on_last_axis = config.get("axis", -1) == -1
-    return 0.0 if config["from_logits"] and config["ignore_class"] is None and on_last_axis else None
+    return (
+        0.0 if config["from_logits"] and config["ignore_class"] is None and on_last_axis else None
+    )

@@ -139,7 +139,5 @@ def _listed(value: object, name: str, where: str) -> list:
 def _number(value: object, name: str, where: str) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or value <= 0:
-        raise PresetError(
-            f"{name} must be a number above 0, got {value!r}", where=where, fix=_ANEW
-        )
+        raise PresetError(f"{name} must be a number above 0, got {value!r}", where=where, fix=_ANEW)
     return float(value)

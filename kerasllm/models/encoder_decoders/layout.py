@@ -50,9 +50,7 @@ def is_encoder_decoder(backbone: keras_hub.models.Backbone) -> bool:
     )
 
 
-def tensors(
-    backbone: keras_hub.models.Backbone, positions_offset: int = 2
-) -> dict[str, Tensor]:
+def tensors(backbone: keras_hub.models.Backbone, positions_offset: int = 2) -> dict[str, Tensor]:
     """Returns where each tensor of a Hugging Face file lives in a backbone.
 
     Args:

@@ -59,9 +59,7 @@ _ALL_FIXED = {
     "is_decoder": Only((False,), False),
     "add_cross_attention": Only((False,), False),
 }
-_DROPOUTS = frozenset(
-    {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}
-)
+_DROPOUTS = frozenset({"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"})
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(
@@ -121,6 +119,7 @@ FAMILIES: dict[str, Family] = {
 }
 FAMILIES["xlm-roberta"] = FAMILIES["roberta"]
 
+
 def check_config(config: Mapping, where: str) -> dict:
     """Checks that KerasHub computes what a Hugging Face encoder's configuration describes.
 
@@ -155,9 +154,13 @@ def check_config(config: Mapping, where: str) -> dict:
 
 
 def _check_shape(model_type: str, config: dict, where: str) -> None:
-    width, heads = ("dim", "n_heads") if model_type == "distilbert" else (
-        "hidden_size",
-        "num_attention_heads",
+    width, heads = (
+        ("dim", "n_heads")
+        if model_type == "distilbert"
+        else (
+            "hidden_size",
+            "num_attention_heads",
+        )
     )
     if config[width] % config[heads]:
         raise PresetError(

@@ -263,9 +263,7 @@ def _check_type(files: _Folder, part: str, expected: str) -> None:
         raise files.refuse(_FAST, f"{part}.type", found, f"KerasHub's tokenizer is a {expected}")
 
 
-def _check_value(
-    files: _Folder, file: str, settings: Mapping, key: str, expected: object
-) -> None:
+def _check_value(files: _Folder, file: str, settings: Mapping, key: str, expected: object) -> None:
     found = settings.get(key)
     if found is not None and found != expected:
         raise files.refuse(file, key, found, f"KerasHub's tokenizer has {expected!r}")

@@ -125,9 +125,7 @@ def _match(
     return keys
 
 
-def _check_floating(
-    keys: Iterable[str], dtypes: Mapping[str, tf.DType], checkpoint: Path
-) -> None:
+def _check_floating(keys: Iterable[str], dtypes: Mapping[str, tf.DType], checkpoint: Path) -> None:
     for key in keys:
         if not dtypes[key].is_floating:
             raise PresetError(

@@ -185,6 +185,7 @@ def test_any_row_is_read_or_bad(row):
 
 # Lists of texts, other names of preferences, exports of chat sites, tools
 
+
 @pytest.mark.parametrize("key", ["data", "conversation", "dialog"])
 def test_lists_of_texts_are_turns(key):
     row = {"id": "7", key: ["Q", "A", "Q2", "A2"]}

@@ -212,9 +212,7 @@ SWALLOWED = [
 
 @pytest.mark.parametrize("content", SWALLOWED)
 @pytest.mark.parametrize("on_bad_row", ["error", "skip"])
-def test_rows_that_a_quote_has_swallowed_are_refused_with_both_lines(
-    tmp_path, content, on_bad_row
-):
+def test_rows_that_a_quote_has_swallowed_are_refused_with_both_lines(tmp_path, content, on_bad_row):
     path = tmp_path / "a.csv"
     lines = content.splitlines()
     first = next(number for number, line in enumerate(lines, 1) if '"' in line)
@@ -316,9 +314,7 @@ def test_a_tsv_whose_quotes_are_escaped_by_a_backslash(tmp_path, quoting):
 
 def test_texts_with_tabs_and_line_ends_in_a_tsv_whose_quotes_are_escaped(tmp_path):
     rows = [('a "b"\tc', "good"), ('two\n\nlines "of it"', "bad"), ("plain", "good")]
-    table = written(
-        rows, delimiter="\t", quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\"
-    )
+    table = written(rows, delimiter="\t", quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\")
     assert read(tmp_path / "a.tsv", table)[0] == rows
 
 

@@ -10,7 +10,7 @@ from kerasllm.data.readers.sources import Source
 from kerasllm.data.report.rows import rows_of_files
 from kerasllm.errors import DataError
 
-ONE = "__label__pos A fine film, \"very\" good\n\n__label__neg  dull\n__label__pos yes\n"
+ONE = '__label__pos A fine film, "very" good\n\n__label__neg  dull\n__label__pos yes\n'
 SEVERAL = "__label__joy __label__fear a text\n__label__joy another\nlast words __label__fear\n"
 
 

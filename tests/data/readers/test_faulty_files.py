@@ -24,8 +24,8 @@ ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le")
 UNICODE = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le")
 LINE_ENDS = ("\n", "\r\n", "\r")
 WORDS = (
-    'a film to see again twice the plot is thin but fair and who would mind it café naïve über '
-    '“quoted” said no yes 1,000 5 10:30 C:\\new <b> & # ; | "hi" \'tis it\'s déjà 3.5 — … € ok'
+    "a film to see again twice the plot is thin but fair and who would mind it café naïve über "
+    "“quoted” said no yes 1,000 5 10:30 C:\\new <b> & # ; | \"hi\" 'tis it's déjà 3.5 — … € ok"
 ).split()
 LABELS = (("good", "bad"), ("0", "1"), ("spam", "ham", "other"))
 
@@ -177,9 +177,7 @@ class Faulty:
         self.texts = [text for text, _ in rows]
         self.path = folder / f"data.{kind}{rng.choice(['', '', '.gz']) * (kind != 'parquet')}"
         raw = self._parquet(rows) if kind == "parquet" else self._bytes(rows)
-        self.harmless = not self.damage and (
-            kind == "parquet" or self.fault in HARMLESS[kind]
-        )
+        self.harmless = not self.damage and (kind == "parquet" or self.fault in HARMLESS[kind])
         self.path.write_bytes(self._damaged(raw))
 
     def __str__(self):

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from kerasllm.data.convert import convert
-from kerasllm.data.readers.records import records
 from kerasllm.data.readers.files import find_files
+from kerasllm.data.readers.records import records
 from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 

@@ -16,7 +16,9 @@ LONDON, FAME = CONTEXT.index("London"), CONTEXT.index("fame")
 
 def squad(*questions, context=CONTEXT, **more):
     paragraph = {"context": context, "qas": [{"id": f"q{n}", **q} for n, q in enumerate(questions)]}
-    return json.dumps({"version": "1.1", "data": [{"title": "A", "paragraphs": [paragraph]}], **more})
+    return json.dumps(
+        {"version": "1.1", "data": [{"title": "A", "paragraphs": [paragraph]}], **more}
+    )
 
 
 def write(path, content, encoding="utf-8"):
@@ -90,7 +92,7 @@ def test_tables_have_answers_as_text_or_as_lists(tmp_path):
     text = json.dumps(CONTEXT).replace('\\"', '""').replace("\\ud83c\\udfd9", "🏙")
     lines = [
         "question,context,answer,answer_start,is_impossible",
-        f'Where?,{text},London,{LONDON},false',
+        f"Where?,{text},London,{LONDON},false",
         f'Where?,{text},"[""London"", ""in London""]",,false',
         f"Where?,{text},\"{{'text': ['London'], 'answer_start': [{LONDON}]}}\",,false",
         f"Why?,{text},,,true",
@@ -138,7 +140,10 @@ def test_the_first_of_several_matches_is_noted(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ({"text": "London", "answer_start": 3}, f"at character 3 of its context; it is at {LONDON}"),
+        (
+            {"text": "London", "answer_start": 3},
+            f"at character 3 of its context; it is at {LONDON}",
+        ),
         ({"text": "london", "answer_start": 25}, f"the nearest is 'London' at {LONDON}"),
         ({"text": "born in  London", "answer_start": 17}, "the nearest is 'born in London "),
         ({"text": "Zzyzx", "answer_start": 3}, "nor is anything like it"),

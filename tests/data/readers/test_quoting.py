@@ -20,7 +20,7 @@ RAW = [
     'text\tlabel\n"An open quote\t1\nA closed one"\t0\n',
     'text\tlabel\n"An open quote\t1\nnone\t1\nand an end\t"0"\n',
     'text\tlabel\nSome ""doubled"" ones\t1\n"With ""outer"" quotes\t0\n',
-    'text\tlabel\nno\t1\nquotes\t0\n',
+    "text\tlabel\nno\t1\nquotes\t0\n",
 ]
 
 

@@ -15,9 +15,7 @@ PAIRS = [("A dog.", "Ein Hund."), ("Two cats, here.", 'Zwei "Katzen".'), ("Bye",
 
 def read(source):
     return [
-        pair
-        for batch in source.batches()
-        for pair in zip(batch.texts, batch.pairs, strict=True)
+        pair for batch in source.batches() for pair in zip(batch.texts, batch.pairs, strict=True)
     ]
 
 

@@ -90,9 +90,7 @@ text_values = st.text(
 # True and false are one label however they are written, and these mean that there is none.
 _OTHERWISE = "true false nan n/a na null none nil - ? <na> #n/a".split()
 label_values = text_values.map(str.strip).filter(
-    lambda label: (
-        label_text(label) == label and visible(label) and label.lower() not in _OTHERWISE
-    )
+    lambda label: label_text(label) == label and visible(label) and label.lower() not in _OTHERWISE
 )
 line_values = text_values.map(lambda text: " ".join(text.splitlines()).replace("\t", " ")).filter(
     str.strip
@@ -143,7 +141,7 @@ def test_txt_is_a_text_a_line(tmp_path, suffix):
     path = tmp_path / f"data.{suffix}"
     opener = gzip.open if suffix.endswith("gz") else open
     with opener(path, "wb") as file:
-        file.write("\ufeffone, \"two\"\r\n  three\nfour".encode())
+        file.write('\ufeffone, "two"\r\n  three\nfour'.encode())
     source = Source(path, labelled=False)
     (batch,) = source.batches()
     assert batch.texts == ['one, "two"', "  three", "four"]

@@ -34,7 +34,10 @@ def sentences(spec, **options):
     [
         ("tabs.conll", "Anna\tB-PER\nran\tO\n\nHome\tO\n"),
         ("spaces.txt", "Anna B-PER\nran O\n\nHome O"),
-        ("four.txt", "-DOCSTART- -X- -X- O\n\nAnna NNP B-NP B-PER\nran VBD B-VP O\n\nHome NN B O\n"),
+        (
+            "four.txt",
+            "-DOCSTART- -X- -X- O\n\nAnna NNP B-NP B-PER\nran VBD B-VP O\n\nHome NN B O\n",
+        ),
         ("crlf.bio", "Anna\tB-PER\r\nran\tO\r\n\r\nHome\tO\r\n\r\n\r\n"),
         ("lone_tab.conll.gz", "Anna\tB-PER\nran\tO\n\t\nHome\tO\n   \n"),
         ("bom", "\ufeffAnna\tB-PER\nran\tO\n\nHome\tO\n"),
@@ -137,7 +140,9 @@ def jsonl(path, *records):
 
 
 def test_tokens_and_tags(tmp_path):
-    file = jsonl(tmp_path / "a.jsonl", {"id": 1, "tokens": ["Anna", "ran"], "ner_tags": ["B-P", "O"]})
+    file = jsonl(
+        tmp_path / "a.jsonl", {"id": 1, "tokens": ["Anna", "ran"], "ner_tags": ["B-P", "O"]}
+    )
     assert sentences(file) == [(["Anna", "ran"], ["B-P", "O"], 1)]
     file = jsonl(tmp_path / "b.jsonl", {"w": ["Anna", "ran"], "x": [1, 0]})
     found = sentences(file, text="w", label="x", label_names={"0": "O", "1": "B-P"})

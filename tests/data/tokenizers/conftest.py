@@ -58,9 +58,7 @@ def learn_word_piece(texts, lowercase):
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = WordPieceTrainer(
-        vocab_size=2000, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
+    trainer = WordPieceTrainer(vocab_size=2000, special_tokens=SPECIAL_TOKENS, show_progress=False)
     tokenizer.train_from_iterator([*texts, *BEYOND_ENGLISH], trainer)
     token_ids = tokenizer.get_vocab()
     return sorted(token_ids, key=token_ids.get)
@@ -89,6 +87,7 @@ def learned_merges(tokenizer):
 
 
 CHAT = Path(__file__).parents[2] / "reference" / "chat"
+
 
 @pytest.fixture(scope="session", params=KINDS)
 def kind(request):

@@ -24,9 +24,7 @@ ROBERTA = {
     max_length=st.integers(3, 40) | st.just(512),
     add_prefix_space=st.booleans(),
 )
-def test_any_text_has_the_ids_of_the_reference(
-    byte_level_bpe, texts, max_length, add_prefix_space
-):
+def test_any_text_has_the_ids_of_the_reference(byte_level_bpe, texts, max_length, add_prefix_space):
     ours, reference = byte_level_kind(*byte_level_bpe, "roberta", add_prefix_space)
     assert rows_of(ours, texts, max_length) == reference_rows(reference, texts, max_length)
 

@@ -18,7 +18,21 @@ from tests.data.tokenizers.tokenizer_references import STRANGE_CHARACTERS, WORDS
 
 hub = keras_hub.tokenizers
 
-FRAGMENTS = [*WORDS, "IT'LL", "it's", "(so)", "--", "...", "7", "1851", "早い", "😀", " ", "  ", "\n"]
+FRAGMENTS = [
+    *WORDS,
+    "IT'LL",
+    "it's",
+    "(so)",
+    "--",
+    "...",
+    "7",
+    "1851",
+    "早い",
+    "😀",
+    " ",
+    "  ",
+    "\n",
+]
 TEXTS = st.lists(st.sampled_from([*FRAGMENTS, " "]), max_size=12).map("".join)
 SENTENCES = st.lists(st.sampled_from([word for word in FRAGMENTS if word.strip()])).map(" ".join)
 STRANGE_TEXTS = st.one_of(

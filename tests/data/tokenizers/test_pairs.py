@@ -41,9 +41,7 @@ def test_any_pair_is_cut_at_its_longer_text_as_the_reference_does(kind, pairs, m
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    first=texts_of_all_kinds(), second=texts_of_all_kinds(), max_length=st.integers(6, 80)
-)
+@given(first=texts_of_all_kinds(), second=texts_of_all_kinds(), max_length=st.integers(6, 80))
 def test_only_the_second_text_is_cut_where_the_reference_can(kind, first, second, max_length):
     ours, reference = kind
     settings = {"truncation": "only_second", "spans": True}

@@ -21,7 +21,16 @@ STRANGE_CHARACTERS = list(
 
 # Characters of several code points, and scripts that are written from right to left.
 STRANGE_CLUSTERS = [
-    *["e\u0301", "x\u0302\u0323y", "\u0301a", "A\u030a", "👩\u200d👩\u200d👧", "👍🏽", "🇩🇪", "❤\ufe0f"],
+    *[
+        "e\u0301",
+        "x\u0302\u0323y",
+        "\u0301a",
+        "A\u030a",
+        "👩\u200d👩\u200d👧",
+        "👍🏽",
+        "🇩🇪",
+        "❤\ufe0f",
+    ],
     *["שלום", "مرحبا", "\u202eabc\u202c", "日本語", "한국어", "नमस्ते", "ﬁlm", "ｆｉｌｍ", "½x"],
     *["a\x07b", "a\u00adb"],
 ]

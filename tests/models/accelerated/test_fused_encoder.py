@@ -36,9 +36,7 @@ def make_task(family, rate=0.0, dtype="float32", pooling="cls"):
             weight.assign(np.random.default_rng(len(weight.path)).normal(0, 0.5, weight.shape))
     if pooling == "mean":
         return PooledTextClassifier(backbone, num_classes=3, dropout=rate)
-    return getattr(_hub, f"{family}TextClassifier")(
-        backbone=backbone, num_classes=3, dropout=rate
-    )
+    return getattr(_hub, f"{family}TextClassifier")(backbone=backbone, num_classes=3, dropout=rate)
 
 
 def make_inputs(task, rows=4, length=9):
@@ -194,7 +192,9 @@ def test_every_dropout_of_a_model_draws_by_its_own_seed(pooling):
     encoder, inputs = FusedEncoder(task), make_inputs(make_task("Bert"))
     first, second = encoder(inputs).numpy(), encoder(inputs).numpy()
     assert np.abs(first - second).max() > 0.01
-    generators = [variable for variable in task.variables if variable.name == "seed_generator_state"]
+    generators = [
+        variable for variable in task.variables if variable.name == "seed_generator_state"
+    ]
     # Embeddings, three a layer, and the head: each has drawn twice.
     assert [int(state.numpy()[1]) for state in generators] == [2] * 8
 

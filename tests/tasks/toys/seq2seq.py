@@ -17,9 +17,7 @@ def new_model(folder: Path, preset: Path | None) -> Toy:
     for seed, (part, count) in enumerate((("train", 192), ("test", 12))):
         random = np.random.default_rng(seed)
         rows = [list(random.choice([*_WORDS], random.integers(1, 5))) for _ in range(count)]
-        pairs = [
-            (" ".join(row), " ".join(_WORDS[word] for word in reversed(row))) for row in rows
-        ]
+        pairs = [(" ".join(row), " ".join(_WORDS[word] for word in reversed(row))) for row in rows]
         files[part] = []
         for side, suffix in enumerate(("en", "de")):
             file = folder / f"{part}.{suffix}"

@@ -48,13 +48,16 @@ def score(folder: Path, preset: Path) -> Toy:
         random = np.random.default_rng(seed)
         points = random.integers(0, 5, count)
         texts = [["good"] * one + ["bad"] * (4 - one) for one in points]
-        rows.append([(" ".join(random.permutation(text)), one / 4) for text, one in zip(texts, points)])
+        rows.append(
+            [(" ".join(random.permutation(text)), one / 4) for text, one in zip(texts, points)]
+        )
     return _toy("text_regression", folder, preset, rows, ("text", "score"))
 
 
 def _toy(recipe, folder: Path, preset: Path, rows, header, **settings) -> Toy:
     train, test = (
-        write_csv(folder / f"{name}.csv", some, header) for name, some in zip(("train", "test"), rows)
+        write_csv(folder / f"{name}.csv", some, header)
+        for name, some in zip(("train", "test"), rows)
     )
     texts = [row[:-1] if len(row) > 2 else row[0] for row in rows[1][:5]]
     return Toy(
