@@ -9,6 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import gc
 import json
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("kerasllm")
 
+
+# Grappler takes a quarter of the suite's time, to make graphs fast that run a few times. It stays
+# on in all processes that tests start, which are the commands, strategies and exports.
+OPTIMIZES_GRAPHS = os.environ.get("KERASLLM_TESTS_GRAPPLER") == "1"
 
 # Each process takes a file at a time: a long one at the end would leave the others idle.
 _FIRST = (
@@ -59,6 +64,12 @@ def pytest_collection_finish():
     # a second, some hundred times.
     gc.collect()
     gc.freeze()
+    # Tracing makes objects by the hundred thousand, and nearly all of them stay.
+    gc.set_threshold(50_000, 20, 50)
+    if not OPTIMIZES_GRAPHS and "tensorflow" in sys.modules:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ import kerasllm
 from kerasllm.cli.main import main
 from kerasllm.errors import CommandError, DataError, KerasllmError, RecipeError, RunError
 from kerasllm.run import Run
+from tests import forked
 from tests.conftest import cached_in, toy_settings
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.toy_runs import weights
@@ -50,13 +50,12 @@ def same_job(tmp_path_factory):
         if name not in ("XLA_FLAGS", "TF_XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
     } | {"KERASLLM_CACHE": str(folder / "cache")}
     options = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "kerasllm", "finetune", "--recipe", "bert_cls"]
+    command = ["-m", "kerasllm", "finetune", "--recipe", "bert_cls"]
     command += ["--train", train, *options, "--output", str(folder / "command")]
-    python = [sys.executable, "-c", FROM_PYTHON]
-    python += [json.dumps([settings, train, str(folder / "python")])]
+    python = ["-c", FROM_PYTHON, json.dumps([settings, train, str(folder / "python")])]
     said = []
     for arguments in (command, python):
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+        done = forked.run(*arguments, env=environment, cwd=forked.ROOT)
         assert done.returncode == 0, done.stderr[-3000:]
         said.append(done)
     return folder, said[1]

@@ -1,12 +1,11 @@
 """Pretraining has one loss curve on any number of devices: masks and pairs are those of a row."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import forked
 from tests.tasks.toys.masked_lm import from_scratch
 
 
@@ -16,13 +15,13 @@ def test_replicas_and_micro_batches_change_nothing(tmp_path):
     curves = []
     for strategy, accumulate in (("one_device", 1), ("virtual:2", 2)):
         run = tmp_path / strategy
-        command = [sys.executable, "-m", "kerasllm", "finetune", "--recipe", toy.recipe]
+        command = ["-m", "kerasllm", "finetune", "--recipe", toy.recipe]
         more = [f"training.accumulate={accumulate}", "training.precision=float32"]
         more += ["training.xla=false", "training.log_every=1", "training.max_steps=24"]
         for setting in (*toy.overrides, *more):
             command += ["--set", setting]
         command += ["--strategy", strategy, "--output", str(run)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = forked.run(*command)
         assert done.returncode == 0, done.stderr
         lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
         metrics = json.loads((run / "metrics.json").read_text())
