@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple
 
+from kerasllm.languages import LANGUAGES
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -329,7 +331,21 @@ class PlainText(_TextFile):
         self._put("".join(one.predicted["text"] for one in answers if one.predicted is not None))
 
 
-_KINDS = {".csv": CsvTable, ".tsv": TsvTable, ".jsonl": JsonLines, ".conll": PlainText}
+class TextLines(PlainText):
+    """A text a line; an empty line for a row without an answer, so that line n answers row n."""
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        empty = {"text": "\n"}
+        self._put("".join((one.predicted or empty)["text"] for one in answers))
+
+
+_KINDS = {
+    ".csv": CsvTable,
+    ".tsv": TsvTable,
+    ".jsonl": JsonLines,
+    ".conll": PlainText,
+    **dict.fromkeys((".txt", *LANGUAGES), TextLines),
+}
 
 SUFFIXES = ".csv, .tsv, .jsonl or .parquet (the first three also with .gz)"
 """The suffixes that a file of predictions may have, in words."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kerasllm.errors import DataError, RecipeError
+from kerasllm.languages import LANGUAGES
 from kerasllm.plurals import counted
 from kerasllm.recipe.generation import Generation
 from kerasllm.recipe.lora import Lora
@@ -308,6 +309,7 @@ class Seq2Seq(Task):
     lower_is_better = frozenset({"loss", "perplexity"})
     evaluate_options = ("text", "text_pair", "encoding", "delimiter", "on_bad_row", "output")
     predict_options = ("text", "encoding", "delimiter")
+    text_suffixes = (".txt", *sorted(LANGUAGES))
     # Products with the vocabulary want all cores for one operation.
     sliced = False
     formats = ("saved_model", "transformers")
@@ -492,6 +494,9 @@ class Seq2Seq(Task):
 
     def flat(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         return dict(prediction)
+
+    def text(self, prediction: Mapping[str, Any]) -> str:
+        return self.line(prediction) + "\n"
 
     def line(self, prediction: Mapping[str, Any]) -> str:
         return " ".join(prediction["output"].split())

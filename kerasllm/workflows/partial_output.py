@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kerasllm.data.answer_files import SUFFIXES, AnswerFile, copy_over, kind_of
 from kerasllm.errors import CommandError, Interrupted, RunError
+from kerasllm.languages import LANGUAGES
 from kerasllm.output_files import make_folder_of
 from kerasllm.run import read_json, remove_abandoned, write_json
 from kerasllm.workflows.report import Report
@@ -55,7 +56,10 @@ class Output:
         path = self.path
         kind, suffix = kind_of(path), Path(path.name.lower().removesuffix(".gz")).suffix
         if kind is None or (kind.form == "text" and suffix not in self.text_suffixes):
-            more = "".join(f"{each}, " for each in self.text_suffixes)
+            shown = [each for each in self.text_suffixes if each not in LANGUAGES]
+            if len(shown) < len(self.text_suffixes):
+                shown.append("a language such as .de")
+            more = "".join(f"{each}, " for each in shown)
             raise CommandError(
                 f"The suffix {path.suffix!r} is not one that predictions are written to",
                 where=str(path),

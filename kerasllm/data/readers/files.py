@@ -24,6 +24,7 @@ from kerasllm.data.readers import archives, compression, folders
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.tables import shown_name
 from kerasllm.errors import DataError, StorageError
+from kerasllm.languages import LANGUAGES
 from kerasllm.storage import Place, fetch_all, open_place
 
 Spec = str | os.PathLike | DataFile | Sequence[str | os.PathLike | DataFile]
@@ -339,10 +340,11 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
         path = name or place.address.path
         if folders.kind_of(path) is None and not path.lower().endswith(archives.SUFFIX):
             suffix = os.path.splitext(compression.split_name(path)[0])[1]
+            known = [each for each in folders.KINDS if each not in LANGUAGES]
             raise DataError(
                 f"The suffix of a file tells its format, and '{suffix}' is not known",
                 where=place.address_of(name),
-                fix=f"known: {' '.join(folders.KINDS)}, also compressed",
+                fix=f"known: {' '.join(known)}, languages such as .en, also compressed",
             )
 
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from kerasllm.data.readers.compression import split_name
 from kerasllm.errors import DataError
+from kerasllm.languages import LANGUAGES
 
 KINDS = {
     ".csv": "csv",
@@ -24,6 +25,7 @@ KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
     ".md": "text",
+    **dict.fromkeys(LANGUAGES, "text"),
     **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), "tagged"),
 }
 """Suffix to the kind of a file; files of one kind are read together."""

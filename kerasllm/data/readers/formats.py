@@ -36,6 +36,7 @@ from kerasllm.data.readers.parquet import (
 from kerasllm.data.readers.partitions import with_partitions
 from kerasllm.data.readers.text_lines import TextLines, first_lines
 from kerasllm.errors import DataError
+from kerasllm.languages import LANGUAGES
 
 Row = tuple[int, Sequence, str | None]
 
@@ -108,6 +109,8 @@ def format_of(file: DataFile) -> Format:
     elif file.suffix == ".txt" and not file.members:
         refuse_rows_in_text(file)
         form = FORMATS[".txt"]
+    elif file.suffix in LANGUAGES:
+        form = FORMATS[".txt"]
     elif file.suffix in FORMATS and not (file.compressed and file.suffix == ".parquet"):
         form = FORMATS[file.suffix]
     if form is not None:
@@ -120,8 +123,8 @@ def format_of(file: DataFile) -> Format:
         fix = "unpack it: a Parquet file is compressed inside"
     else:
         fix = (
-            f"known: {' '.join((*TABLES, *FORMATS))}, and all but .parquet compressed "
-            f"({' '.join(compression.SUFFIXES)} .zip)"
+            f"known: {' '.join((*TABLES, *FORMATS))}, languages such as .en, and all but .parquet "
+            f"compressed ({' '.join(compression.SUFFIXES)} .zip)"
         )
     raise DataError(
         f"The suffix of a file tells its format, and '{file.suffix}' is not known",
