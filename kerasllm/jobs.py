@@ -174,7 +174,7 @@ def _load(
     loaded = recipes.load(recipe, settings)
     if not hasattr(loaded, "data"):
         raise RecipeError(
-            f"The recipe is of the task {loaded.task}, which begins with a trained model",
+            f"The recipe is of the task {loaded.task}, which starts from a trained model",
             where=str(recipe),
             fix="`kerasllm compress RUN --recipe NAME` makes a smaller model of a run",
         )

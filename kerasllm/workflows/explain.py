@@ -127,7 +127,7 @@ def explain_globally(
     refuse_unless_explained(trained)
     kept = _drawn(inputs, limit, seed)
     if not kept:
-        raise CommandError("There is no text to explain", fix="give a file with texts: --input")
+        raise CommandError("There are no texts to explain", fix="give a file with texts: --input")
     from kerasllm.explain.explain_texts import explain_texts
 
     model = trained.open(precision="float32")

@@ -247,7 +247,7 @@ def test_a_recipe_is_named_or_that_of_a_run(tmp_path):
         kerasllm.finetune(train="a.csv")
     with pytest.raises(RunError, match="no run to resume"):
         kerasllm.finetune(resume=True, output=tmp_path)
-    with pytest.raises(RecipeError, match="begins with a trained model"):
+    with pytest.raises(RecipeError, match="starts from a trained model"):
         kerasllm.finetune("compress_int8")
 
 

@@ -45,7 +45,7 @@ def test_what_cannot_be_explained_is_refused(kerasllm, toy_run, tmp_path):
     result = kerasllm("explain", toy_run, TEXT, "--target", "Positive")
     assert result.status == 2 and "did you mean positive?" in result.err
     assert kerasllm("explain", toy_run, " ").status == 2
-    assert "There is no text" in kerasllm("explain", toy_run).err
+    assert "There are no texts" in kerasllm("explain", toy_run).err
     result = kerasllm("explain", toy_run, TEXT, "--output", tmp_path / "a.pdf")
     assert result.status == 2 and ".html" in result.err
     result = kerasllm("explain", toy_run, TEXT, "--steps", "2", "--max-error", "1e-9")

@@ -169,7 +169,7 @@ def test_a_model_that_cannot_be_saved_whole_is_not_there(finetune, toy_data, mon
 
     monkeypatch.setattr(TextClassifier, "save_to_preset", half)
     result = finetune("--set", "training.epochs=1")
-    assert result.status == 1 and "No disk space" in result.err
+    assert result.status == 1 and "No space left" in result.err
     assert not [path for path in (toy_data / "run").iterdir() if "model" in path.name]
 
 

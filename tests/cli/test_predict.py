@@ -93,7 +93,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["a", "--output", "x.parquet.gz"], ".jsonl"),
         (["a", "--keep", "id"], "Only files have columns"),
         (["a", "--resume"], "give --output"),
-        (["a", "--resume", "--output", "x.csv"], "computed from files"),
+        (["a", "--resume", "--output", "x.csv"], "predictions for files"),
     ],
 )
 def test_what_cannot_be_done_is_refused(kerasllm, toy_run, tmp_path, monkeypatch, arguments, words):
