@@ -31,11 +31,11 @@ def report_page(facts: Mapping[str, Any]) -> str:
         ("failures", "Where it fails"),
         *([("classes", "Classes")] if facts["confusion"] or facts["per_class"] else []),
         ("calibration", "Calibration"),
-        ("mistakes", "Mistakes" if confident else "Worst rows"),
-        *([("samples", "What it writes")] if facts["samples"] else []),
+        ("mistakes", "Mistakes" if confident else "Worst examples"),
+        *([("samples", "Generated samples")] if facts["samples"] else []),
         ("curves", "Training"),
         ("data", "Data"),
-        ("made", "How it was made"),
+        ("made", "Reproduce it"),
     ]
     first = (facts["per_class"] or [{}])[0]
     classes = _shares(facts["balance"] or {})

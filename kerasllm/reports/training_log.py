@@ -155,9 +155,9 @@ def row_of(line: bytes) -> Row:
         raise ValueError(f"it is longer than {_LONGEST_LINE:,} bytes")
     row = parse_json(line.decode("utf-8", "replace"))
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise ValueError("it is no row of numbers")
+        raise ValueError("it is not a row of numbers")
     if not 0 <= row["step"] < _MOST_STEPS:
-        raise ValueError("its step is no number of a step")
+        raise ValueError("its step is not a step number")
     found = {"step": row["step"], **_scalars(row)}
     if isinstance(row.get("validation"), dict):
         found["validation"] = _scalars(row["validation"])

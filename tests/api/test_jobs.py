@@ -188,7 +188,7 @@ def test_an_export_is_checked(run, tmp_path):
         (lambda run: run.predict(["a"], text_pair="b"), KerasllmError, "text_pair"),
         (lambda run: run.evaluate(3), DataError, "This is no data: int"),
         (lambda run: run.evaluate("a.csv", stride=3), CommandError, "where: stride"),
-        (lambda run: run.generate("a"), RunError, "writes no text"),
+        (lambda run: run.generate("a"), RunError, "does not generate text"),
         (lambda run: run.generate([3]), CommandError, "where: prompt 0"),
         (lambda run: run.generate("a", temperature=-1), CommandError, "temperature must be"),
         (lambda run: run.export("onyx"), KerasllmError, "onnx"),
@@ -215,7 +215,7 @@ def test_a_language_model_generates_what_the_command_does(toy_language_model, co
     assert run.generate(prompts, max_new_tokens=8) != expected
     run.model.set_weights(weights)
     assert run.generate(prompts, max_new_tokens=8) == expected
-    with pytest.raises(RunError, match="labels no texts"):
+    with pytest.raises(RunError, match="does not predict labels"):
         run.predict(["a"])
     with pytest.raises(CommandError, match="no chat template"):
         run.generate([[{"role": "user", "content": "Hi"}]])

@@ -75,7 +75,7 @@ def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_
     result = kerasllm(*command, "--train", toy_data / "few.csv", *settings)
     shown = " ".join(result.err.split())
     assert result.status == 0 and "13 rows, " in shown
-    assert shown.count("only 13 rows to train on") == 1
+    assert shown.count("only 13 training examples") == 1
     assert (
         "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
     )
@@ -209,8 +209,8 @@ def test_resume_takes_the_recipe_of_the_run(finetune, kerasllm, toy_data, monkey
     result = kerasllm(
         "finetune", "--resume", "--output", toy_data / "run", "--accept-changes", *profile
     )
-    assert result.status == 0 and "continuing after step 7 of 14" in result.err
-    assert "no profile is written: step 5 was done before" in result.err
+    assert result.status == 0 and "resuming after step 7 of 14" in result.err
+    assert "no profile is written: step 5 was already done" in result.err
     environment = json.loads(Run(toy_data / "run").environment.read_text())
     assert [again["from_step"] for again in environment["resumed"]] == [7]
     again = kerasllm("finetune", "--resume", "--output", toy_data / "run")

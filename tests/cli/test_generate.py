@@ -197,7 +197,7 @@ def test_texts_that_were_interrupted_are_resumed_as_they_began(
         patched.setattr(workflow, "generate", _terminated_after(18, workflow.generate))
         assert kerasllm(*told).status == 143
     resumed = kerasllm(*told, "--resume")
-    assert resumed.status == 0 and "continuing after 16 of 20 rows" in resumed.err
+    assert resumed.status == 0 and "resuming after 16 of 20 rows" in resumed.err
     text = (tmp_path / "out.jsonl").read_text()
     (seed,) = {json.loads(line)["seed"] for line in text.splitlines()}
     kerasllm(*told, "--seed", seed)

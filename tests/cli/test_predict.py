@@ -215,7 +215,7 @@ def test_a_prediction_that_was_killed_is_resumed(kerasllm, toy_run, tmp_path, mo
     other = kerasllm("predict", toy_run, *files, output, "--resume", "--id", "id")
     assert other.status == 2 and "the options changed" in other.err
     resumed = kerasllm("predict", toy_run, *files, output, "--resume")
-    assert resumed.status == 0 and "continuing after 16 of 40 rows" in resumed.err
+    assert resumed.status == 0 and "resuming after 16 of 40 rows" in resumed.err
     assert output.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "out.jsonl.partial").exists()
 

@@ -54,7 +54,7 @@ def test_a_learning_rate_is_found_and_drawn(kerasllm, settings, tmp_path):
     [
         (["--space", "training.epoch=1,2"], "did you mean training.epochs?"),
         (["--budget", "soon"], "expected a time such as"),
-        (["--set", "data.validation_split=0"], "A search goes by the validation data"),
+        (["--set", "data.validation_split=0"], "A search needs validation data"),
         (["--storage", "nonsense://x"], "The storage cannot be opened"),
         (["--trials", "0"], "--trials"),
         (["--lr-find", "--trials", "3", "--budget", "2m"], "--trials, --budget says nothing"),

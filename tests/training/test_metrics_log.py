@@ -65,7 +65,7 @@ def test_a_forged_log_is_refused_with_its_line(paths, line):
     write(paths, [2, 4])
     lines = paths[0].read_bytes().splitlines(keepends=True)
     paths[0].write_bytes(lines[0] + line + b"\n" + lines[2])
-    with pytest.raises(RunError, match="The log of the training is not what kerasllm wrote"):
+    with pytest.raises(RunError, match="The training log is not what kerasllm wrote"):
         MetricsLog(*paths, keep=3)
 
 

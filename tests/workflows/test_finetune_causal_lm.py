@@ -101,7 +101,7 @@ def test_a_stopped_run_resumes_to_the_same_model(tmp_path):
     straight, _ = run_recipe("gpt_lm", settings, tmp_path / "straight")
     copy = stopped_at(straight.path, 10, "stopped")
     resumed, shown = run_recipe("gpt_lm", settings, copy, resume=True)
-    assert "continuing after step 10" in shown
+    assert "resuming after step 10" in shown
     assert_same(resumed.path, straight.path)
 
 

@@ -120,7 +120,7 @@ def test_an_adapter_learns_to_prefer_and_a_stopped_run_ends_the_same(
     copy = stopped_at(run.path, 4, "stopped")
     scored.clear()
     resumed, shown = run_recipe(settings, copy, resume=True)
-    assert "continuing after step 4" in shown
+    assert "resuming after step 4" in shown
     # The reference is that of the first run, and not computed again.
     assert 36 not in scored
     assert_same(resumed.path, run.path)

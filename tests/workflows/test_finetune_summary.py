@@ -45,7 +45,7 @@ def test_warnings_are_shown_once(at_once):
         recipe=None, data=rows, task=of_task, checked=SimpleNamespace(lines=lambda: [])
     )
     (warning,) = summary.show_data(report, few, warnings=at_once)
-    assert "only 2 rows to train on" in warning and "1 bad row was skipped" in lines
+    assert "only 2 training examples" in warning and "1 bad row was skipped" in lines
     assert (warning in lines) == at_once, "plan shows them at its end"
 
 
@@ -73,7 +73,9 @@ def test_early_stopping_says_what_it_kept_and_by_which_metric(done, end):
     stopped = job("training.early_stopping={patience: 2, metric: macro_f1}", done=done)
     validation = SimpleNamespace(best_step=21, result={"macro_f1": 0.95})
     said = summary.kept_by_early_stopping(stopped, validation)
-    assert "kept the weights of step 21 (epoch 3): validation macro F1 0.9500 was the best" in said
+    assert (
+        "restored the weights of step 21 (epoch 3): validation macro F1 0.9500 was the best" in said
+    )
     assert said.endswith(f"the training {end}")
 
 
