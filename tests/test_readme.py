@@ -136,7 +136,7 @@ def _serve_once(arguments: list[str]) -> None:
 
 
 def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
-    """Built by pip, unpacked beside nothing of the checkout, with the packages of this environment."""
+    """Built by pip, unpacked beside nothing of the checkout, with the packages installed here."""
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".git", "*.egg-info", "build", "runs", ".venv", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)

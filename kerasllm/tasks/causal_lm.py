@@ -278,7 +278,7 @@ class CausalLanguageModelling(Task):
     Recipe = CausalRecipe
     preset_kind = "decoder"
     headline = Headline("loss", higher_is_better=False)
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "perplexity": "perplexity",
         "bits_per_byte": "bits per byte",

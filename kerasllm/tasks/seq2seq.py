@@ -285,7 +285,7 @@ class Seq2Seq(Task):
     Recipe = Seq2SeqRecipe
     preset_kind = "encoder_decoder"
     headline = Headline("bleu")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "perplexity": "perplexity",
         "accuracy": "accuracy of tokens",
@@ -542,9 +542,11 @@ class Seq2Seq(Task):
         facts.append(
             (
                 "tokens",
-                f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
-                "target, in the mean",
-            )  # fmt: skip
+                (
+                    f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
+                    "target, in the mean"
+                ),
+            )
         )
         facts.append(("tokenizer", data.tokenizer.description))
         return DataFacts(facts, [], told)

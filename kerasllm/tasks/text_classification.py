@@ -287,7 +287,7 @@ class TextClassification(Task):
     Recipe = ClassificationRecipe
     preset_kind = "encoder"
     headline = Headline("accuracy")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "accuracy": "accuracy",
         "micro_f1": "micro F1",
@@ -708,7 +708,7 @@ class TextClassification(Task):
         if cut:
             texts = counted(cut, "training text reaches", "training texts reach")
             found.append(
-                f"{texts} data.max_length={recipe.data.max_length} tokens; what is longer is cut off"
+                f"{texts} data.max_length={recipe.data.max_length} tokens; the rest is cut off"
             )
         if problem.kind == "regression":
             scores = {
@@ -1135,8 +1135,10 @@ def _rare(counts: Any, names: Sequence[str]) -> list[str]:
     shown = ", ".join(f"{name} ({count})" for name, count in rare[:_RARE_SHOWN])
     more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
     return [
-        f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not measured "
-        f"well: {shown}{more}"
+        (
+            f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not "
+            f"measured well: {shown}{more}"
+        )
     ]
 
 

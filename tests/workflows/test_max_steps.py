@@ -59,7 +59,7 @@ def test_it_ends_there_and_resumes_to_there(toy_data, preset):
 
 def test_the_epochs_stay_the_upper_bound_and_executions_end_with_it(toy_data, preset):
     in_threes = ("training.steps_per_execution=3", "training.checkpoint_every=3")
-    run, shown = toy_run(toy_data, preset, *in_threes, "training.max_steps=99")
+    run, _shown = toy_run(toy_data, preset, *in_threes, "training.max_steps=99")
     assert metrics(run.path)["timing"]["steps"] == 14
     # Executions begin again with an epoch: 3, 3, 1, 3, ...
     with pytest.raises(RecipeError, match="max_steps 9 ends within an execution") as refused:

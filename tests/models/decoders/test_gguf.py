@@ -182,9 +182,16 @@ def test_what_says_nothing_about_the_numbers_passes(tmp_path):
     file = gguf_files.write(
         tmp_path / "x.gguf",
         "llama",
-        **{"general__name": "x", "general__file_type": 3, ".rope__scaling__type": "none",
-           ".rope__dimension_count": 8, ".vocab_size": 96, "split__count": 1, **VOCABULARY},
-    )  # fmt: skip
+        **{
+            "general__name": "x",
+            "general__file_type": 3,
+            ".rope__scaling__type": "none",
+            ".rope__dimension_count": 8,
+            ".vocab_size": 96,
+            "split__count": 1,
+            **VOCABULARY,
+        },
+    )
     assert references.error_of(decoders.load_backbone(file), "llama") < 1e-5
     assert decoders.read_config(file)["eos_token_id"] == 0
 
