@@ -20,7 +20,7 @@ def read_json_file(path: str | Path) -> Any:
         ValueError: If it is not UTF-8, no JSON, or nested too deeply.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(None, "it is no regular file")
+        raise OSError(None, "it is not a regular file")
     return parse_json(Path(path).read_text(encoding="utf-8"))
 
 

@@ -63,7 +63,7 @@ def written_mapping(recipe: Mapping[str, Any]) -> Written:
     """
     place = "the recipe given as a mapping"
     if not recipe:
-        raise RecipeError("the recipe is empty", fix='name its task, as in {"task": ...}')
+        raise RecipeError("the recipe is empty", fix='name its task: {"task": ...}')
     return Written(place, {str(key): _written(each, (key,), place) for key, each in recipe.items()})
 
 

@@ -75,11 +75,9 @@ Delimiter = Annotated[
     "one character, tab, ^A (of Hive) or ::",
 ]
 # Keys of the section `data` that tasks share: how the text of files is read.
-ENCODING = Field(
-    None, description="encoding of the files' text; null: UTF-8, or refused with its name"
-)
+ENCODING = Field(None, description="encoding of the files; null: UTF-8, otherwise an error")
 DELIMITER = Field(
-    None, description="what separates fields of csv and tsv; null: detected, and shown"
+    None, description="field delimiter of csv and tsv files; null: detected and shown"
 )
 
 

@@ -180,9 +180,9 @@ def test_links_lead_nowhere_else(signed, keys, tmp_path):
     (tmp_path / "outside").write_text("vocab.txt")
     cases = {
         "out": ("is a link that leads out", lambda path: path.symlink_to(tmp_path / "outside")),
-        "loop": ("is no regular file", lambda path: path.symlink_to(path.name)),
+        "loop": ("is not a regular file", lambda path: path.symlink_to(path.name)),
         "up": ("is a link to a folder", lambda path: path.symlink_to("..")),
-        "pipe": ("is no regular file", os.mkfifo),
+        "pipe": ("is not a regular file", os.mkfifo),
     }
     for name, (message, make) in cases.items():
         path = signed / "sub" / name
@@ -234,7 +234,7 @@ def test_keys_that_are_none(tmp_path, keys, monkeypatch):
             read_private_key(tmp_path / "broken")
     with pytest.raises(CommandError, match=r"cannot be read: No such file"):
         read_private_key(tmp_path / "none")
-    with pytest.raises(CommandError, match="no regular file"):
+    with pytest.raises(CommandError, match="not a regular file"):
         read_public_key(tmp_path)
 
 
