@@ -50,7 +50,7 @@ def _table_records(file: DataFile) -> Iterator[Record]:
         raise DataError(
             f"The header names the column {twice[0]!r} {counts[twice[0]]} times",
             where=file.name,
-            fix="give each column a name of its own",
+            fix="give each column a different name",
         )
     numbers = tuple(range(len(names)))
     # Columns without a name, of which spreadsheets write empty ones.

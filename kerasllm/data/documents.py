@@ -334,8 +334,8 @@ def open_documents(
     """
     if tokenizer.end_of_text_id is None:
         raise DataError(
-            "The tokenizer has no token that ends a text, and documents could not be kept apart",
-            fix="use a preset whose tokenizer names an end token (eos_token)",
+            "The tokenizer has no end-of-text token to separate documents with",
+            fix="use a preset whose tokenizer has an eos_token",
         )
     documents = stretch.documents
     size = 0
@@ -372,7 +372,7 @@ def open_documents(
         is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):
-        raise DataError("There is no text to use", where=", ".join(documents.files))
+        raise DataError("The files contain no text", where=", ".join(documents.files))
     # Of what is held out the files are the same.
     store.file_remarks = () if stretch.left_out is _NOTHING else documents.remarks
     return store

@@ -87,7 +87,7 @@ def open_tokens(
     )
     # A document of no token has its end alone.
     if not len(store) or int(store.lengths.max()) < 2:
-        raise DataError("There is no text to use", where=", ".join(documents.files))
+        raise DataError("The files contain no text", where=", ".join(documents.files))
     store.file_remarks = documents.remarks if stretch.left_out is None else ()
     return store
 

@@ -85,7 +85,7 @@ def table_file(data: Any) -> Path:
         # Arrow's second argument is the column.
         why = "; ".join(map(str, error.args)) if isinstance(error, pa.ArrowException) else error
         raise DataError(
-            f"A column of the table has values that do not go together: {why}",
+            f"A column of the table has values of different types: {why}",
             fix="give its values one type, as with df[column].astype(str), or leave the column out",
         ) from error
     return path
@@ -129,7 +129,7 @@ def _as_arrow(data: Any) -> pa.Table:
         return _from_rows(data)
     if hasattr(data, "__arrow_c_stream__") and not _is_a("pandas", "Series", data):
         return pa.table(data)
-    raise DataError(f"This is no data: {_type_of(data)}", fix=f"give {_TAKEN}")
+    raise DataError(f"This is not data: {_type_of(data)}", fix=f"give {_TAKEN}")
 
 
 def _from_rows(rows: Sequence) -> pa.Table:

@@ -61,8 +61,8 @@ def stride_of(tokenizer: Tokenizer, max_length: int, stride: int | None) -> int:
         return max(room // 2, 1)
     if stride > room:
         raise RecipeError(
-            f"Windows of {max_length} tokens, {max_length - room} of them special, that move on by "
-            f"{stride} leave tokens out",
+            f"Windows of {max_length} tokens, {max_length - room} of them special, with a stride "
+            f"of {stride} skip tokens",
             where="data.stride",
             fix=f"set data.stride to {room} or less",
         )

@@ -50,9 +50,11 @@ def lint_inputs(batch) -> list[str]:
     found = []
     for tensor in tf.nest.flatten(batch):
         if not tensor.shape.is_fully_defined():
-            found.append(f"an input of shape {tensor.shape}: shapes must be known before")
+            found.append(f"an input of shape {tensor.shape}: shapes must be static")
         if tensor.dtype in (tf.string, tf.bool):
-            found.append(f"an input of dtype {tensor.dtype.name}: it fails on its way to replicas")
+            found.append(
+                f"an input of dtype {tensor.dtype.name}: it cannot be distributed to replicas"
+            )
     return found
 
 

@@ -132,7 +132,7 @@ GOOD = b"good film,positive\nbad film,negative\n"
         ("a.csv", HEADER + GOOD + b'"open,positive\n', ["a.csv:4", "quote"]),
         ("a.csv", HEADER + b"good,positive\n", ["All rows have", "two classes"]),
         ("a.csv", (HEADER + GOOD).decode().encode("utf-16"), ["UTF-16"]),
-        ("a.csv.gz", gzip.compress(HEADER + GOOD, mtime=0)[:-9], ["cut short"]),
+        ("a.csv.gz", gzip.compress(HEADER + GOOD, mtime=0)[:-9], ["truncated"]),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": "c', ["a.jsonl:2", "not JSON"]),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n["c"]\n', ["a.jsonl:2", "a list"]),
         ("a.parquet", b"PAR1 no", ["not Parquet"]),

@@ -127,7 +127,7 @@ def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path)
         (["--input", "bad.jsonl", "--on-bad-row", "error"], "bad.jsonl:2"),
         (["--input", "bad.jsonl", "--text", "texts"], "no column 'texts'"),
         (["--input", "long.txt", "--on-bad-row", "error"], "41 tokens, and the model reads 40"),
-        (["--input", "answered.jsonl"], "must end with a message of the user"),
+        (["--input", "answered.jsonl"], "must end with a user message"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

@@ -66,7 +66,7 @@ def _rest(start, labels):
     [
         (_rest(["0.0", "1.0"], [number / 1000 + 0.0005 for number in range(3000)]),
          "3,002 different values in 13,000 rows", "regression", 10_002),
-        (_rest(["0", "1"], ["1", "0.25", "0.75"]), "few different ones", "regression", 10_003),
+        (_rest(["0", "1"], ["1", "0.25", "0.75"]), "few distinct ones", "regression", 10_003),
         (_rest(["a", "b"], ["a", "a|b", "b|a"]), "list labels with '|'", "multi_label", 10_003),
         (_rest(["a", "b"], ["a", *(f"id{n}" for n in range(12_000))]),
          "hardly recur", "single_label", 10_003),

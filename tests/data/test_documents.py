@@ -38,7 +38,7 @@ def test_blank_rows_are_left_out_and_counted(tmp_path):
     [note] = store.noted["notes"]
     assert note.startswith("empty texts left out: 2, the first at ") and note.endswith("a.jsonl:1")
     assert tokens_of(tmp_path / "a.jsonl")[1].remarks == store.remarks
-    with pytest.raises(DataError, match="There is no row to use"):
+    with pytest.raises(DataError, match="The files contain no rows"):
         tokens_of(write_rows(tmp_path / "b.jsonl", ["", " "]))
 
 

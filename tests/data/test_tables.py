@@ -120,7 +120,7 @@ def test_float32_is_not_taken_for_the_float64_that_is_close():
         ([{"label": 1}, {"label": "a"}], "the key 'label'"),
         (pd.DataFrame({"label": [1, "a"]}), "column label"),
         ([{"text": "\ud800"}], "surrogates not allowed"),
-        (pa.table({"made": [{}]}), "values that do not go together"),
+        (pa.table({"made": [{}]}), "values of different types"),
         (pd.Series(["a"]), "This is no data: pandas."),
         ({"text": ["a"]}, "This is no data: dict"),
         (3, "This is no data: int"),

@@ -170,7 +170,7 @@ def known_shapes() -> str:
         f"  {', '.join(_PROMPTS[5:])},",
         f"  with one of {', '.join(_RESPONSES)}",
         "preference: chosen, rejected (or preferred_output, non_preferred_output); and prompt",
-        f"and beside any of them {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
+        f"and, next to any of them, {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
     )
     return "".join(f"\n           {shape}" for shape in shapes)
 

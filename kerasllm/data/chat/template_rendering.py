@@ -93,13 +93,13 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"The chat template is not valid Jinja: {error}"
     if isinstance(error, SecurityError):
-        return f"The chat template does what a template may not: {error}"
+        return f"The chat template does something that is not allowed: {error}"
     if isinstance(error, jinja2.TemplateError):
-        return f"The chat template refuses the conversation: {error}"
+        return f"The chat template rejects the conversation: {error}"
     if isinstance(error, RecursionError):
-        return "The chat template calls itself without an end"
+        return "The chat template calls itself endlessly"
     if isinstance(error, MemoryError):
-        return f"The chat template takes more than {MEMORY >> 20} MB of memory"
+        return f"The chat template needs more than {MEMORY >> 20} MB of memory"
     return f"The chat template fails: {type(error).__name__}: {error}"
 
 

@@ -35,7 +35,7 @@ def members(path: str, name: str, split: str, preferred: str | None) -> tuple[li
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         leads_out = ".." in parts or info.filename.startswith("/")
         if leads_out or info.filename in names:
-            why = "by a path that leads out of it" if leads_out else "twice"
+            why = "with a path that leads outside it" if leads_out else "twice"
             raise DataError(
                 f"The archive holds {info.filename!r} {why}",
                 where=name,

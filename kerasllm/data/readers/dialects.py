@@ -30,7 +30,7 @@ _WRITTEN = {"tab": _TAB, "\\t": _TAB, "^A": _HIVE, "\\x01": _HIVE}
 _UNQUOTED = ("::", _HIVE)
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 _ESCAPED = 'in {}, quotes in a text are escaped by a backslash: \\"'
-_BARE = "in {}, a backslash escapes what is no delimiter, quote or line end"
+_BARE = "in {}, a backslash escapes characters other than delimiters, quotes and line ends"
 # A field of a tsv file, in quotes with those inside it escaped, or without any.
 _ESCAPED_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]*')
 _BLANK = ",;\t|\x01 \r\n"
@@ -146,7 +146,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     row_names = bool(lines) and has_row_names(lines, _rows(lines, found, row_names=False))
     if row_names:
         remarks.append(
-            f"the rows of {file.name} have a field more than its header: their names, in front"
+            f"the rows of {file.name} have one more field than the header: row names, in front"
         )
     dialect = Dialect(found, skipped=skipped, row_names=row_names, remarks=tuple(remarks))
 

@@ -105,7 +105,7 @@ def find_files(
     """
     specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
     if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
-        raise DataError("No data file is given", fix="give a file, a glob, or starter:NAME")
+        raise DataError("No data file was given", fix="give a file, a glob, or starter:NAME")
     wanted = _Wanted(split, preferred, preferred is None if classes is None else classes)
     files = FoundFiles()
     for one in specs:
@@ -122,7 +122,7 @@ def find_files(
             raise DataError(
                 "The same file is given twice, which would train on its rows twice",
                 where=file.name,
-                fix="name each file once; a glob beside it may match it too",
+                fix="name each file once; a glob may match it as well",
             )
         seen.add(place)
     return files
@@ -163,7 +163,7 @@ def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
         )
     if os.path.islink(path):
         raise DataError(
-            f"This is a link to {os.readlink(path)!r}, which leads to nothing",
+            f"This is a link to {os.readlink(path)!r}, which does not exist",
             where=path,
             fix="name the file itself",
         )
@@ -340,7 +340,7 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
         if folders.kind_of(path) is None and not path.lower().endswith(archives.SUFFIX):
             suffix = os.path.splitext(compression.split_name(path)[0])[1]
             raise DataError(
-                f"The suffix of a file tells its format, and '{suffix}' is not known",
+                f"The format is given by the file's suffix, but '{suffix}' is not known",
                 where=place.address_of(name),
                 fix=f"known: {' '.join(folders.KINDS)}, also compressed",
             )
@@ -377,5 +377,5 @@ def _no_match(pattern: str, hidden: Sequence[str] = ()) -> DataError:
     return DataError(
         "The pattern matches no file" + " but hidden ones" * bool(hidden),
         where=pattern,
-        fix="check the folder and the suffix; `**/` reaches into sub-folders",
+        fix="check the folder and the suffix; `**/` includes sub-folders",
     )

@@ -141,7 +141,7 @@ def find_keys(
             raise DataError(
                 f"There is no key '{name}'",
                 where=f"data.{role}; {file.name}",
-                fix=f"keys there: {', '.join(map(repr, there))}",
+                fix=f"available keys: {', '.join(map(repr, there))}",
             )
         chosen = name or next((key for key in common if key in there), None)
         if chosen is None and needed:
@@ -209,7 +209,7 @@ def _of_article(line: int, record: Mapping[str, Any], answered: bool) -> Iterato
     """The questions of an article, or of a paragraph that stands alone."""
     paragraphs = record.get("paragraphs", [record])
     if not isinstance(paragraphs, list) or not all(isinstance(one, dict) for one in paragraphs):
-        problem = Fault("'paragraphs' is no list of objects", MISSING_KEY)
+        problem = Fault("'paragraphs' is not a list of objects", MISSING_KEY)
         yield QuestionRecord(line, problem=problem)
         return
     for paragraph in paragraphs:
@@ -321,7 +321,7 @@ def _start(place: Any) -> int | None:
     if place is None or place == -1:
         return None
     if type(place) is not int:
-        raise _Refused(f"the position of an answer is {place!r}, no whole number", LABEL)
+        raise _Refused(f"the position of an answer is {place!r}, not a whole number", LABEL)
     return place
 
 
@@ -349,6 +349,6 @@ def _check_impossible(told: Any, answers: Sequence) -> None:
     if told is None:
         return
     if bool(told) and answers:
-        raise _Refused("it has an answer, and is marked as impossible", LABEL)
+        raise _Refused("it has an answer but is marked as impossible", LABEL)
     if not told and not answers:
-        raise _Refused("it has no answer, and is not marked as impossible", LABEL)
+        raise _Refused("it has no answer but is not marked as impossible", LABEL)

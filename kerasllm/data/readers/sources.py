@@ -291,7 +291,7 @@ class Source:
         raise DataError(
             f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
             if self.bad_row_count
-            else f"There is no row to use{left_out}",
+            else f"The files contain no rows{left_out}",
             where=places(self.bad_rows, self.bad_row_count),
             fix=f"check the files, and that the columns are the right ones: {self.description()}",
         )
@@ -362,8 +362,8 @@ class Source:
         kind = problem.kind if isinstance(problem, Problem) else problem
         if several and kind not in ("auto", "multi_label"):
             raise DataError(
-                f"data.label names {len(self.label_columns)} columns, which are labels of a text "
-                f"that may have several of them; data.problem is {kind}",
+                f"data.label names {len(self.label_columns)} columns, which means several labels "
+                f"per text, but data.problem is {kind}",
                 where="data.label",
                 fix="name one column, or set data.problem=multi_label",
             )
@@ -522,7 +522,7 @@ class Source:
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    ", or let finetune skip bad rows: --set data.on_bad_row=skip (evaluate: "
                     "--on-bad-row skip)" * self._labelled
                 ),
             )

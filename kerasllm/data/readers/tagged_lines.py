@@ -180,7 +180,7 @@ def _of_columns(file: DataFile, layout: Layout, notes: Notes) -> Iterator[Tagged
                 yield TaggedSentence(first, words, tags, problem)
             first, words, tags, problem = 0, [], [], None
             notes.add(
-                f"{DOCUMENT} lines, which begin a document and are no words",
+                f"{DOCUMENT} lines, which start a document and are not words",
                 f"{file.name}:{number}",
             )
             continue

@@ -277,7 +277,7 @@ def _without_framing(content: str, where: str | None) -> str:
         raise PresetError(
             f"The tokenizer is not a JSON object: {error}",
             where=where,
-            fix="fetch tokenizer.json again",
+            fix="download tokenizer.json again",
         ) from error
     return json.dumps(parts, ensure_ascii=False)
 
@@ -289,7 +289,7 @@ def _engine(content: str, where: str | None) -> tokenizers.Tokenizer:
         raise PresetError(
             f"The tokenizer cannot be read: {error}",
             where=where,
-            fix="fetch tokenizer.json again, or use a newer `tokenizers`",
+            fix="download tokenizer.json again, or use a newer `tokenizers`",
         ) from error
 
 

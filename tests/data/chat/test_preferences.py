@@ -60,14 +60,14 @@ def test_the_system_speaks_once(row):
     [
         ({"chosen": "A", "rejected": "B"}, "no prompt"),
         ({"messages": [USER, GOOD], "chosen": "A", "rejected": "B"}, "ends on the assistant"),
-        ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "another prompt"),
+        ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "a different prompt"),
         (
             {
                 "prompt": [SYSTEM, USER],
                 "chosen": [{**SYSTEM, "content": "T"}, USER, GOOD],
                 "rejected": [USER, BAD],
             },
-            "another prompt",
+            "a different prompt",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_several_columns_and_one_by_name(tmp_path):
     with pytest.raises(DataError, match="No label column found") as error:
         read(tmp_path / "out")
     assert "'year', 'kind'" in error.value.fix
-    with pytest.raises(DataError, match="what the folders of the files are named by"):
+    with pytest.raises(DataError, match="comes from the names of the folders"):
         read(tmp_path / "out", text="kind", label="year")
 
 

@@ -215,7 +215,7 @@ def test_several_pairs_are_told_apart_by_their_suffixes(both, tmp_path):
     assert read(open_source([*both, *more], "train")) == expected
     assert read(open_source([both[0], more[0], both[1], more[1]], "train")) == expected
     unclear = [text_file(tmp_path / f"{number}.txt", ["a"]) for number in range(4)]
-    assert "which of them belong together is not clear" in refusal(unclear).what
+    assert "not clear which belong together" in refusal(unclear).what
 
 
 def test_text_files_and_tables_are_not_mixed(both, tmp_path):
