@@ -69,7 +69,7 @@ def check_labels(
         first = unseen[0]
         raise DataError(
             "Labels differ only invisibly (zero-width characters, spaces, Unicode normalization): "
-            "{_shown(unseen, found, ascii)}",
+            f"{_shown(unseen, found, ascii)}",
             where=(locate(first[-1]) if locate else "") or where,
             fix="correct the labels" + f", or merge them: {_merged(unseen, named)}" * of_recipe,
         )

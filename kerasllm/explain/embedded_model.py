@@ -69,7 +69,7 @@ def _embedding_of(backbone: keras.Model) -> keras.Layer:
         if tokens is not None and tokens in (layer, getattr(layer, "token_embedding", None)):
             return layer
     raise PresetError(
-        f"A {type(backbone).__name__} has no token embedding that explanations can begin at",
+        f"A {type(backbone).__name__} has no token embedding layer to start explanations from",
         fix="explain a model with a BERT, RoBERTa, GPT-2 or Llama backbone or the like",
     )
 

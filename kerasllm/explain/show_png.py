@@ -82,7 +82,7 @@ _Piece = tuple[float, str, dict[str, Any]]
 
 def _lines(found: Explanation, measure: _Measure) -> Iterator[list[_Piece]]:
     """Yields lines, each of texts with their places and styles."""
-    heading = f"{found.predicted}: what moved {found.output}, by {METHODS[found.method]}"
+    heading = f"{found.predicted}: words that moved {found.output}, by {METHODS[found.method]}"
     for line in textwrap.wrap(safe(heading), 80):
         yield [(_MARGIN, line, {"size": _SIZE, "weight": "bold"})]
     largest = max((abs(word.score) for word in found.words if word.score is not None), default=0)

@@ -181,13 +181,13 @@ class Generator:
             DataError: If the prompt is empty or leaves no room for a new token.
         """
         if not len(prompt):
-            raise DataError("The prompt is empty", where=where, fix="give it a text")
+            raise DataError("The prompt is empty", where=where, fix="give a text")
         if self.longest is None:
             return settings.max_new_tokens
         if len(prompt) >= self.longest:
             raise DataError(
-                f"The prompt has {len(prompt):,} tokens, and the model reads {self.longest:,} in "
-                "all, prompt and answer together",
+                f"The prompt has {len(prompt):,} tokens, and the model reads {self.longest:,} for "
+                "prompt and answer together",
                 where=where,
                 fix="shorten it",
             )

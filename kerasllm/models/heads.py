@@ -86,8 +86,8 @@ class PooledTextClassifier(keras_hub.models.TextClassifier):
         inputs = backbone.input
         if "padding_mask" not in inputs:
             raise RecipeError(
-                f"{type(backbone).__name__} takes no padding mask, so that its mean would be over "
-                "the padding too",
+                f"{type(backbone).__name__} takes no padding mask, so the mean would include "
+                "padding",
                 where="model.pooling",
                 fix="set model.pooling=cls",
             )
@@ -158,7 +158,7 @@ def load_pooled(
         raise PresetError(
             f"the head of the classifier cannot be read: {error}",
             where=str(file),
-            fix="take both files of the head from the original run",
+            fix="copy both files of the head from the original run",
         ) from error
     task = PooledTextClassifier(
         backbone,
@@ -173,7 +173,7 @@ def load_pooled(
             raise PresetError(
                 f"{name} has shape {found}, where the model has {tuple(variable.shape)}",
                 where=str(file),
-                fix="take all files from the original run",
+                fix="copy all files from the original run",
             )
         variable.assign(tensors[name])
     return task
@@ -192,7 +192,7 @@ def read_facts(folder: Path) -> dict:
         raise PresetError(
             f"{HEAD_FACTS} cannot be read: {error}",
             where=str(file),
-            fix="take the file from the original run",
+            fix="copy the file from the original run",
         ) from error
     known = (
         isinstance(facts, dict)
@@ -205,7 +205,7 @@ def read_facts(folder: Path) -> dict:
         raise PresetError(
             f'{HEAD_FACTS} must hold "pooling": "mean", "num_classes" and "dropout", got {facts!r}',
             where=str(file),
-            fix="take the file from the original run",
+            fix="copy the file from the original run",
         )
     return facts
 

@@ -114,6 +114,6 @@ def _read(file: Path, kind: type):
         found = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
-            f"{file.name} cannot be read: {error}", where=str(file), fix="fetch the file again"
+            f"{file.name} cannot be read: {error}", where=str(file), fix="download the file again"
         ) from error
     return found if isinstance(found, kind) else kind()

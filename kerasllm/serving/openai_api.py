@@ -94,7 +94,7 @@ class OpenAiApi:
         chat = Operation(
             "POST",
             "/v1/chat/completions",
-            "Answers a conversation",
+            "Creates a chat completion",
             ChatShape.schema(),
             self._body(ChatBody),
             {"model": self.name, "messages": _EXAMPLE},
@@ -103,7 +103,7 @@ class OpenAiApi:
         complete = Operation(
             "POST",
             "/v1/completions",
-            "Continues texts",
+            "Creates a completion",
             CompletionShape.schema(),
             self._body(CompletionBody),
             prompts,
@@ -116,10 +116,10 @@ class OpenAiApi:
             Operation(
                 "GET",
                 "/v1/models",
-                "Lists the one model",
+                "Lists the models",
                 {"type": "object", "properties": models, "required": list(models)},
             ),
-            Operation("GET", f"/v1/models/{self.name}", "Names the model", MODEL_SCHEMA),
+            Operation("GET", f"/v1/models/{self.name}", "Describes the model", MODEL_SCHEMA),
         ]
 
     def _body(self, model: type[Body]) -> dict:

@@ -58,9 +58,9 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         raise CommandError(
-            f"The address cannot be taken: {error.strerror}",
+            f"The address cannot be used: {error.strerror}",
             where=where,
-            fix="choose another port with --port; --port 0 takes one that is free",
+            fix="choose another port with --port; --port 0 uses a free one",
         ) from None
     return taken
 
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
         now = time.monotonic()
         if now - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            _log.error("Connections wait or are lost: %s", error)
+            _log.error("Connections are delayed or dropped: %s", error)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

@@ -100,7 +100,7 @@ class Objects(Place):
                 stream = self.filesystem.open_input_stream(path, compression=None)
                 if _version(self.filesystem.get_file_info([path])[0], stream) != version:
                     stream.close()
-                    raise OSError("the file was changed while it was read; try again")
+                    raise OSError("the file changed while it was read; try again")
                 if place:
                     stream.close()
                     stream = self.filesystem.open_input_file(path)

@@ -208,7 +208,9 @@ class ClassificationData(Section):
             merged = any(label == own for label, own in label_names.items())
             if name not in label_names.values() and not merged:
                 known = ", ".join(label_names.values())
-                raise refusal(f"{key} is no label", f"the names in data.label_names are: {known}")
+                raise refusal(
+                    f"{key} is not a label", f"the names in data.label_names are: {known}"
+                )
             if name in key_of:
                 raise refusal(f"{key_of[name]} and {key} are the same label", "keep one of them")
             key_of[name] = key

@@ -34,7 +34,7 @@ class Sending:
             raise RunError(
                 "The file is not what kerasllm wrote",
                 where=str(_file(run)),
-                fix="remove it: everything is sent again, as a run of its own",
+                fix="remove it: everything is then sent again, as a new run",
             )
         self._state = {"id": None, "rows": 0, "finished": False, **noted}
         self._position = self._count = 0

@@ -118,9 +118,9 @@ class ForwardBackward:
         for variable in self._model.non_trainable_variables:
             if id(variable) not in seeds and scope.get_current_value(variable) is not None:
                 raise ValueError(
-                    "A layer must not change its own state in training, as that would be of one "
-                    "replica's rows or one micro-batch alone; use a LayerNormalization in place of "
-                    f"a BatchNormalization. Received: the state {variable.path}"
+                    "A layer must not change its own state during training: it would only see the "
+                    "rows of one replica or micro-batch. Use LayerNormalization instead of "
+                    f"BatchNormalization. Received: the state {variable.path}"
                 )
 
     def _micro_batches(self, batch, shared, step):

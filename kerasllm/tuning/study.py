@@ -148,7 +148,7 @@ class Study:
             lock = lock_of(number)
             if lock is None:
                 raise RunError(
-                    f"Another process holds trial {number}, which is new",
+                    f"Another process holds trial {number}, which was just created",
                     where=str(self._folder),
                     fix="use another --storage: this one belongs to another search",
                 )

@@ -91,7 +91,7 @@ class Trials:
             await self.close()
             raise KerasllmError(
                 "The process that tries the model ended",
-                fix="see why with `kerasllm predict`; it may have run out of memory",
+                fix="find out why with `kerasllm predict`; it may have run out of memory",
             )
         answer = json.loads(line)
         if "error" in answer:

@@ -181,8 +181,8 @@ def test_an_export_is_checked(run, tmp_path):
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda run: run.predict([1]), DataError, "Item 0 is no text"),
-        (lambda run: run.predict(["a", " "]), DataError, "Item 1 is no text"),
+        (lambda run: run.predict([1]), DataError, "Item 0 is not a text"),
+        (lambda run: run.predict(["a", " "]), DataError, "Item 1 is not a text"),
         (lambda run: run.predict([("a", "b")]), DataError, "reads one text at a time"),
         (lambda run: run.predict(["a"], abstain_below=2), CommandError, "where: abstain_below"),
         (lambda run: run.predict(["a"], text_pair="b"), KerasllmError, "text_pair"),

@@ -264,7 +264,7 @@ def _lambda(model):
         (lambda model: os.truncate(model / "task.weights.h5", 3000), "cannot be loaded"),
         (lambda model: (model.parent / "recipe.yaml").write_text("task: [\n"), "recipe.yaml:"),
         (_foreign, "cannot be loaded"),
-        (_lambda, "runs no code of a model"),
+        (_lambda, "runs no code from a model"),
     ],
 )
 def test_a_damaged_or_foreign_run_is_refused(kerasllm, toy_run, tmp_path, damage, words):

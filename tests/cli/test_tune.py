@@ -69,7 +69,7 @@ def test_what_cannot_be_searched_is_refused_at_once(kerasllm, tmp_path, options,
 def test_a_folder_of_something_else_is_refused(kerasllm, tmp_path):
     (tmp_path / "file").write_text("")
     ran = kerasllm("tune", "--recipe", "bert_cls", "--output", tmp_path)
-    assert ran.status == 2 and "something else than a search" in ran.err
+    assert ran.status == 2 and "does not hold a search" in ran.err
     ran = kerasllm("tune", "--resume", "--output", tmp_path)
     assert ran.status == 2 and "no search to resume" in ran.err
     ran = kerasllm("tune", "--resume", "--output", tmp_path, "--set", "training.epochs=2")

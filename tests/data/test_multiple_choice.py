@@ -38,7 +38,7 @@ def test_a_list_in_a_json_file(tmp_path):
     [
         ({"question": "Which?", "choices": ["a", "b"]}, "no 'answer'"),
         ({"choices": ["a", "b"]}, "no 'question' and no 'answer'"),
-        (row(3), "the answer 3 is none of the 3 choices"),
+        (row(3), "the answer 3 is not one of the 3 choices"),
         (row(-1), "the answer -1 is none"),
         (row(True), "the answer True is none"),
         (row("four"), "the answer 'four' is none"),

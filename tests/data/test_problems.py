@@ -68,12 +68,12 @@ def test_clear_columns(values, kind, why):
     [
         (cycled([0.0, 0.5, 1.0], 500), "numbers with fractions, but few", "regression"),
         (cycled(["0.5", "1.5"], 500), "numbers with fractions, but few", "single_label"),
-        (cycled([f"intent {n}" for n in range(400)], 500), "hardly recur", "single_label"),
+        (cycled([f"intent {n}" for n in range(400)], 500), "mostly unique", "single_label"),
         ([f"u{n}" for n in range(11)], "mostly unique values", "single_label"),
         (range(1000, 2000), "mostly unique numbers, such as ids", "regression"),
         (cycled(range(0, 100_000, 317), 2000), "numbers with gaps", "regression"),
         ([f"The film, number {n}, is long" for n in range(60)], "holds texts", "single_label"),
-        (["n/a", *map(str, np.linspace(0.1, 3, 50))], "numbers, most of them", "regression"),
+        (["n/a", *map(str, np.linspace(0.1, 3, 50))], "mostly numbers", "regression"),
         (["1", "2", "1,5", "2,5", "5", "5,5"], "decimal comma", "point"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_few_other_values_among_scores_are_named(numbers, odd):
         return
     assert "mostly numbers, with other values" in message
     assert f"('{odd}' (data.csv:302): 1 row)" in message
-    assert "leave 1 row out: --set data.problem=regression --set data.on_bad_row=skip" in message
+    assert "skip 1 row: --set data.problem=regression --set data.on_bad_row=skip" in message
 
 
 def test_the_first_other_values_are_named():
@@ -337,7 +337,7 @@ def test_sets_of_labels(value, labels):
     ("value", "why"),
     [
         ("", "the label is empty"),
-        (None, "written \\[\\]"),
+        (None, "write \\[\\]"),
         ("a||b", "one of the labels is empty"),
         ([None], "one of the labels is empty"),
         ([["a"]], "a list in a list"),

@@ -55,4 +55,4 @@ def test_steps_are_doubled_until_the_scores_add_up_or_it_is_refused():
     assert integrated_gradients(line, steps=3, max_error=1.0).steps == 3
     with pytest.raises(JobError, match="do not add up") as caught:
         integrated_gradients(line, steps=2, max_error=1e-12)
-    assert caught.value.fix == "take more steps: --steps 4"
+    assert caught.value.fix == "use more steps: --steps 4"

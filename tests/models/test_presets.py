@@ -83,7 +83,7 @@ def test_a_changed_file_is_refused_with_both_digests_and_the_remedy(tiny, name):
     good = (folder / name).read_bytes()
     (folder / name).write_bytes(good[:-1] + b"?")
     found = wheels.sha256(folder / name)
-    with pytest.raises(PresetError, match=f"{name} is not the file it should be") as caught:
+    with pytest.raises(PresetError, match=f"{name} has a wrong checksum") as caught:
         presets.resolve("tiny")
     assert found in caught.value.what and tiny.files[name] in caught.value.what
     assert caught.value.where == str(folder / name)
@@ -118,7 +118,7 @@ def test_a_missing_or_a_foreign_file_is_refused(tiny):
 
 def test_a_wheel_that_is_not_the_known_one_is_refused_and_leaves_nothing(tiny, cache, wheel):
     wheels.save_wheel(wheel.parent, {"tiny_model_wheel/model/more.json": b"{}"})
-    with pytest.raises(PresetError, match=f"{wheel.name} is not the file it should be"):
+    with pytest.raises(PresetError, match=f"{wheel.name} has a wrong checksum"):
         presets.resolve("tiny")
     assert not names_in(cache)
 
@@ -161,7 +161,7 @@ def test_any_wheel_is_trusted_once_and_held_to_it(wheel, cache):
     wheel.unlink()
     assert presets.resolve(wheels.HANDLE) == folder
     (folder / "config.json").write_text("{}")
-    with pytest.raises(PresetError, match="config.json is not the file it should be"):
+    with pytest.raises(PresetError, match="config.json has a wrong checksum"):
         presets.resolve(wheels.HANDLE)
 
 
@@ -306,7 +306,7 @@ def test_a_gguf_file_comes_out_of_a_wheel(cache, tmp_path):
     assert names_in(file.parent) == {"tiny.gguf", "SHA256SUMS"}
     assert presets.resolve(handle) == file
     file.write_bytes(b"FUGG")
-    with pytest.raises(PresetError, match="tiny.gguf is not the file it should be"):
+    with pytest.raises(PresetError, match="tiny.gguf has a wrong checksum"):
         presets.resolve(handle)
 
 

@@ -230,7 +230,7 @@ def test_keys_that_are_none(tmp_path, keys, monkeypatch):
     armoured = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     for content in (b"", b"\xff", armoured):
         (tmp_path / "broken").write_bytes(content)
-        with pytest.raises(CommandError, match="no private key"):
+        with pytest.raises(CommandError, match="not a private key"):
             read_private_key(tmp_path / "broken")
     with pytest.raises(CommandError, match=r"cannot be read: No such file"):
         read_private_key(tmp_path / "none")

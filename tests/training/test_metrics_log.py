@@ -88,5 +88,5 @@ def test_links_that_lead_to_themselves_are_no_log(paths):
         log.row({"step": 6, "epoch": 0.0, "loss": 1.0})
     folder = paths[1].with_name("loop")
     folder.symlink_to("loop")
-    with pytest.raises(RunError, match="this is no folder"):
+    with pytest.raises(RunError, match="this is not a folder"):
         MetricsLog(paths[0], folder, keep=3)

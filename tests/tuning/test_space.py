@@ -53,7 +53,7 @@ def test_a_file_may_have_sections(recipe, tmp_path):
         ("training.epochs=int:1:2.5", "takes whole numbers", ""),
         ("training.epochs=a,b", "expected a whole number", ""),
         ("training.epochs=exp:1:2", "no range is called 'exp'", "give log:"),
-        ("training.learning_rate=log:0:1", "begins above 0", "float:0:1"),
+        ("training.learning_rate=log:0:1", "must start above 0", "float:0:1"),
         ("training.learning_rate=log:1e-5:nan", "expected a number", ""),
         ("training.learning_rate=log:1e-5", "two ends", ""),
         ("model.dropout=float:0:1.5", "below 1. Received: 1.5", ""),

@@ -172,7 +172,7 @@ def test_conversations_are_written_in_the_chat_template(toy_language_model, tmp_
     rows, rows_from = sample_rows(task_of(recipe), model, recipe, 2, warn=said.append)
     assert rows[0] == "User: sea?\nAssistant:"
     assert rows_from == "the first 2 conversations of chats.jsonl (train)"
-    assert len(said) == 1 and "whether it changed since the training is not known" in said[0]
+    assert len(said) == 1 and "may have changed since training" in said[0]
 
     pairs = tmp_path / "pairs.jsonl"
     pair = {"prompt": "sea?", "chosen": "cold", "rejected": "warm"}

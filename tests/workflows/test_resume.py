@@ -258,7 +258,7 @@ def test_a_changed_frozen_weight_is_refused_even_so(folder, toy_preset, tmp_path
         toy_run(folder, preset, "model.freeze=backbone", output="frozen", do={3: kill})
     shutil.rmtree(preset)
     save_toy_preset(preset, hidden_dim=16, num_layers=1)
-    with pytest.raises(RunError, match="weights that do not train"):
+    with pytest.raises(RunError, match="frozen weights differ"):
         toy_run(
             folder,
             preset,

@@ -203,9 +203,9 @@ def add_adapter(
     for tensor in whole:
         if module_of(tensor) in layers:
             raise RecipeError(
-                f"{module_of(tensor)} is a target of the adapter, and to train whole",
+                f"{module_of(tensor)} is both a target of the adapter and to be trained in full",
                 where="model.lora.train",
-                fix="name it in one of the two",
+                fix="name it in only one of the two",
             )
     dense = [layer for found in layers.values() for layer in found]
     prepare(backbone, dense, whole, quantize=quantize, cast=cast)
@@ -283,9 +283,9 @@ def _check_pairs(stored: PeftAdapter, modules: Mapping, where: str) -> dict:
     missing = stored.missing(modules)
     if missing:
         raise PresetError(
-            f"{len(missing)} of the adapter's target_modules have no matrices, as {missing[0]}",
+            f"{len(missing)} of the adapter's target_modules have no matrices, e.g. {missing[0]}",
             where=where,
-            fix="the file is not complete; fetch it again",
+            fix="the file is incomplete; download it again",
         )
     return {
         name: tuple(

@@ -84,7 +84,7 @@ def add_lora(
     blocks = parts.blocks
     if frozen_layers == "backbone" or frozen_layers >= len(blocks):
         raise RecipeError(
-            "LoRA trains layers that freeze keeps as they are",
+            "LoRA adapts layers that are frozen",
             where="model.lora",
             fix="remove model.lora, or freeze fewer layers",
         )
@@ -125,7 +125,7 @@ def _whole(task: keras.Model, train: Sequence[str]) -> list[keras.Variable]:
         if not chosen:
             names = dict.fromkeys(layer.name for layer in inner if layer.weights)
             raise RecipeError(
-                f"'{entry}' matches no layer of this model, so that it could train whole",
+                f"'{entry}' matches no layer of this model to train in full",
                 where="model.lora.train",
                 fix=f"use norm, embeddings or parts of these names: {', '.join(names)}",
             )

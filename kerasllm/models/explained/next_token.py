@@ -38,7 +38,7 @@ def explained_next_tokens(
         ids = contents_of(tokenizer, [target])[0].ids
         if not len(ids):
             raise CommandError(
-                "There is no token in it", where=f"--target {target!r}", fix='give a word: " the"'
+                "The target has no token", where=f"--target {target!r}", fix='give a word: " the"'
             )
         chosen = int(ids[0])
     for text in texts:

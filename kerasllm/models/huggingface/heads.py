@@ -79,7 +79,7 @@ def label_names(config: Mapping, where: str) -> list[str]:
     """
     if not is_classifier(config):
         raise PresetError(
-            f"architectures is {config.get('architectures')!r}, which is no text classifier",
+            f"architectures is {config.get('architectures')!r}, which is not a text classifier",
             where=where,
             fix=_NOT_TRAINED,
         )
@@ -98,7 +98,7 @@ def tag_names(config: Mapping, where: str) -> list[str]:
     """
     if not is_classifier(config, OF_TOKENS):
         raise PresetError(
-            f"architectures is {config.get('architectures')!r}, which has no tag for each token",
+            f"architectures is {config.get('architectures')!r}, which is not a token classifier",
             where=where,
             fix=_NOT_TRAINED,
         )

@@ -120,7 +120,7 @@ def test_a_system_message_is_added_where_there_is_none():
         ({"messages": said("a")}, "ends with a user message"),
         ({"messages": said("a", "b", "c")}, "ends with a user message"),
         ({"messages": []}, "empty"),
-        ({"messages": [{"role": "system", "content": "a"}]}, "assistant says nothing"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "assistant has no message"),
         ({"messages": said("a", "b")[::-1]}, "message 1 is the assistant's"),
         ({"messages": [*ASKED, {"role": "system", "content": "x"}]}, "message 3 is the system's"),
         ({"messages": [{"role": "bot", "content": "a"}]}, "role of message 1 is 'bot'"),
@@ -160,7 +160,7 @@ def test_bad_rows_are_refused_together_with_their_lines(open_rows):
     with pytest.raises(DataError) as error:
         open_rows(rows)
     assert error.value.what.startswith("6 rows are bad in")
-    assert ": 4 x the conversation is empty, 1 x the conversation ends on" in error.value.what
+    assert ": 4 x the conversation is empty, 1 x the conversation ends with" in error.value.what
     places = error.value.where.split("\n")
     assert "chat.jsonl:2: the conversation ends with a user message" in places[0]
     assert "chat.jsonl:3: not JSON" in places[1]
@@ -196,7 +196,7 @@ def test_rows_in_no_known_shape_are_refused_by_their_keys(open_rows):
         open_rows([{"topic": "a", "remark": "b"}])
     assert "alpaca: instruction, output" in error.value.fix
     assert "data.prompt=COLUMN" in error.value.fix and "data.format=text" in error.value.fix
-    with pytest.raises(DataError, match="shape 'preference'"):
+    with pytest.raises(DataError, match="format 'preference'"):
         open_rows([{"chosen": "a", "rejected": "b"}])
     with pytest.raises(DataError, match="file is empty"):
         open_rows([])
@@ -298,7 +298,7 @@ def test_files_may_be_json_gzip_or_parquet(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [('[{"messages": []}, {', "not JSON from here"), ('[{"messages": []}', "has no end")],
+    [('[{"messages": []}, {', "not JSON from here"), ('[{"messages": []}', "is not closed")],
 )
 def test_a_json_file_that_is_cut_short_is_refused(tmp_path, content, why):
     (tmp_path / "a.json").write_text(content)
@@ -433,7 +433,7 @@ def test_what_is_no_preference_is_refused(open_rows, row, why):
 
 
 def test_conversations_are_no_preferences(open_rows):
-    with pytest.raises(DataError, match="shape 'messages'"):
+    with pytest.raises(DataError, match="format 'messages'"):
         open_rows([SHAPES["messages"]], opener=open_preferences)
 
 

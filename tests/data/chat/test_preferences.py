@@ -59,7 +59,10 @@ def test_the_system_speaks_once(row):
     ("row", "why"),
     [
         ({"chosen": "A", "rejected": "B"}, "no prompt"),
-        ({"messages": [USER, GOOD], "chosen": "A", "rejected": "B"}, "ends on the assistant"),
+        (
+            {"messages": [USER, GOOD], "chosen": "A", "rejected": "B"},
+            "ends with an assistant message",
+        ),
         ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "a different prompt"),
         (
             {

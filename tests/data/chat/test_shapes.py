@@ -305,7 +305,7 @@ def test_exchanges_before_the_prompt(history):
     assert read(row) == said("q", "a", "Q", "A", system="S")
     assert read({**row, "history": []}) == said("Q", "A", system="S")
     assert read({"prompt": "Q", "response": "A", "history": history}) == said("q", "a", "Q", "A")
-    with pytest.raises(BadRow, match="'history' is no list of exchanges"):
+    with pytest.raises(BadRow, match="'history' is not a list of exchanges"):
         read({**row, "history": ["q", "a"]})
 
 

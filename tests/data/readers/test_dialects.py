@@ -301,7 +301,7 @@ def test_a_title_above_the_header_makes_no_label_of_its_names(tmp_path):
     assert f"{path}:3: the row names the columns" in error.where
     rows, source = read(path, table, text="1", label="2", on_bad_row="skip")
     assert rows[0] == ("a fine film", "good") and len(rows) == 4
-    assert source.bad_row_reasons["names of columns"] == 1
+    assert source.bad_row_reasons["column names"] == 1
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])

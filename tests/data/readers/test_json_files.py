@@ -71,8 +71,8 @@ def test_a_key_that_is_there_twice_is_a_bad_row(tmp_path):
         found, source = read(tmp_path / name, content)
         assert found == [("a", "x"), ("e", "y")]
         assert [why for _, _, why in source.bad_rows] == [
-            "the key 'text' is there twice",
-            "the key 'k' is there twice",
+            "the key 'text' occurs twice",
+            "the key 'k' occurs twice",
         ]
         assert source.bad_row_reasons == {"duplicate key": 2}
 

@@ -77,7 +77,7 @@ def test_rows_in_one_line_are_not_told_apart(tmp_path):
 
 def test_the_data_are_never_written_over(tmp_path, train):
     found = report(train)
-    with pytest.raises(CommandError, match="one of the files that are read"):
+    with pytest.raises(CommandError, match="also an input file"):
         clean(found, train)
     with pytest.raises(CommandError, match="format of the original"):
         clean(found, tmp_path / "clean.jsonl")

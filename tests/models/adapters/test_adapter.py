@@ -134,7 +134,9 @@ def test_layers_named_in_train_train_whole():
     whole = {path for path in changed if "default_" not in path}
     assert len(whole) == 2 * 2 + 1 + 2
     assert {"token_embedding/embeddings", "sequence_output_layernorm/scale"} <= whole
-    with pytest.raises(RecipeError, match="is a target of the adapter, and to train whole"):
+    with pytest.raises(
+        RecipeError, match="is both a target of the adapter and to be trained in full"
+    ):
         add_adapter(base(), targets=["q_proj"], train=["q_proj"])
 
 
