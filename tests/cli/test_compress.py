@@ -6,7 +6,7 @@ import pytest
 def test_it_prints_both_models_and_where_the_smaller_one_is(kerasllm, toy_run, tmp_path):
     result = kerasllm("compress", toy_run, "--method", "int8", "--output", tmp_path / "small")
     assert result.status == 0 and result.out == ""
-    for shown in ("before", "after", "size, MB", "rows a second", "accuracy", "same prediction"):
+    for shown in ("before", "after", "size, MB", "examples/s", "accuracy", "same prediction"):
         assert shown in result.err
     assert "within the limit of 2.00%" in result.err and str(tmp_path / "small") in result.err
     again = kerasllm("compress", toy_run, "--method", "int8", "--output", tmp_path / "small")

@@ -26,7 +26,7 @@ def test_precisions_are_those_of_the_format():
     assert formats.choose_precisions("onnx", ()) == ("float32",)
     assert formats.choose_precisions("saved_model", ()) == ("float32",)
     assert formats.choose_precisions("saved_model", ("bfloat16",)) == ("bfloat16",)
-    with pytest.raises(CommandError, match="one precision") as caught:
+    with pytest.raises(CommandError, match="a single precision") as caught:
         formats.choose_precisions("saved_model", ("bfloat16", "float32"))
     assert "--output" in caught.value.fix
     with pytest.raises(CommandError) as caught:

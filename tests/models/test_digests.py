@@ -70,5 +70,5 @@ def test_a_run_whose_model_was_changed_is_not_used(toy_run, tmp_path):
     presets.resolve(run)
     flip(weights)
     for preset in (run, run / "model", str(run)):
-        with pytest.raises(PresetError, match="model.weights.h5 is not the file"):
+        with pytest.raises(PresetError, match="model.weights.h5 has a wrong checksum"):
             presets.resolve(preset)

@@ -176,7 +176,7 @@ def test_a_run_whose_files_are_links_elsewhere_shows_nothing_of_them(tmp_path, n
     client = client_of(folder)
     page = client.get("/").text
     assert "state damaged" in page and "state finished" in page
-    assert f"{file.name} is a link out of" in client.get("/run/links").text
+    assert f"{file.name} is a link that leads outside" in client.get("/run/links").text
     answers = [
         client.get("/run/links"),
         client.get("/report/links"),

@@ -190,7 +190,7 @@ def test_data_that_are_gone_give_way_to_bundled_data(echo, toy_run, tmp_path):
     report = Lines()
     run_export(run, rows=4, report=report)
     assert "starter:movie_reviews/test" in echo.sources[0].rows_from
-    assert "not there" in echo.sources[0].rows_from
+    assert "not found" in echo.sources[0].rows_from
     said = report.lines[-1]
     assert "test.gone.csv cannot be used (the file does not exist" in said
     assert "starter:movie_reviews/test" in said and said.endswith("instead")

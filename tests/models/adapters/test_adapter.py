@@ -312,7 +312,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 
 
 BROKEN = {
-    "no config": (lambda f: (f / "adapter_config.json").unlink(), "holds no adapter"),
+    "no config": (lambda f: (f / "adapter_config.json").unlink(), "is not an adapter"),
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is no adapter_mod"),
     "truncated": (lambda f: cut(f / "adapter_model.safetensors"), "cannot be read"),
