@@ -34,7 +34,7 @@ class Key:
         ours: The dotted key of a recipe; `None` where there is none.
         note: A sentence on what is different. Defaults to none.
         values: Their values by name, as ours. Defaults to none: values stay as they are.
-        value: Ours, whatever theirs is. Defaults to `None`: it follows from theirs.
+        value: Ours, regardless of theirs. Defaults to `None`: it follows from theirs.
         option: What does the same on the command line, where no key does; `VALUE` stands for what
             was given. Defaults to `None`.
     """
@@ -295,7 +295,7 @@ KEYS: dict[str, Key] = {
         None, "`kerasllm export RUN --format transformers` writes a folder for the hub"
     ),
 }
-"""Settings of other tools, at whatever level they stand there; hyphens are underscores."""
+"""Settings of other tools, at any nesting level; hyphens are underscores."""
 
 RECIPE_OPTIONS = {
     **dict.fromkeys(("config", "config_file", "recipe_file"), "--recipe"),

@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is wrong with it is an `OSError` or a `ValueError`."""
+"""JSON that others wrote: any problem with it is an `OSError` or a `ValueError`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_json(text: str | bytes) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        ValueError: If it is no JSON, or nested too deeply.
+        ValueError: If it is not JSON, or nested too deeply.
     """
     try:
         value = json.loads(text)

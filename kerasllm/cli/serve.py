@@ -158,7 +158,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _welcome(served, with_key: bool, certificate: str | None) -> str:
-    """Returns where the model answers, and a command that asks it."""
+    """Returns where the model answers, and a command that sends it a request."""
     body = shlex.quote(json.dumps(served.body))
     key = "-H 'Authorization: Bearer KEY' " if with_key else ""
     trust = f"--cacert {shlex.quote(certificate)} " if certificate else ""

@@ -67,9 +67,9 @@ class _Read:
 class Dataset:
     """Texts, with or without labels, or conversations: what a model learns from or is measured on.
 
-    Made by one of the `from_...` methods. A model tokenizes it once, whatever the number of epochs,
-    and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so that
-    little is padded, and knows how many there are.
+    Made by one of the `from_...` methods. A model tokenizes it once, regardless of the number of
+    epochs, and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so
+    that little is padded, and knows how many there are.
 
     What lies in memory is written to a file in the cache first, and so is read as any other file.
 

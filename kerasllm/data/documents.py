@@ -172,7 +172,7 @@ class Documents:
     def with_offsets(self) -> Iterator[tuple[int, int, Document]]:
         """Yields documents with the number of characters before each, and its own number.
 
-        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        Files without a shard are left out, see `kerasllm.data.shards`.
         """
         self._begin()
         at, texts, mine = 0, 0, shards.mine()

@@ -128,7 +128,7 @@ def choices_of(value: Any) -> Any:
 
 
 def _refuse_object(cell: str) -> None:
-    """Stops at an object that is written as text, which is no label."""
+    """Stops at an object that is written as text, which is not a label."""
     if cell.startswith("{") and cell.endswith("}") and ":" in cell:
         for read in (json.loads, ast.literal_eval):
             try:

@@ -10,7 +10,7 @@ from kerasllm.errors import DataError
 
 
 def read_label_names(path: str | Path) -> list[str]:
-    """Reads the names of the labels 0, 1, 2... from a text file that has a name a line.
+    """Reads the names of the labels 0, 1, 2... from a text file with one name per line.
 
     Args:
         path: The file, UTF-8; empty lines at its end do not count.

@@ -369,7 +369,7 @@ class Labels:
 
 
 def _written(label: Any) -> Any:
-    """Returns a label that is no string as data files write it."""
+    """Returns a label that is not a string, as data files write it."""
     if isinstance(label, str):
         return str(label)
     return label_text(_plain(label))

@@ -176,7 +176,7 @@ class MaskedRows:
     ) -> tuple:
         """Returns `(x, y, sample_weight)` with masks that depend on the tokens of a row alone.
 
-        They are single tokens, 15% of them, whatever the masking of the training: so that what is
+        They are single tokens, 15% of them, regardless of the masking in training: so that what is
         measured of different trainings can be compared.
 
         Returns:

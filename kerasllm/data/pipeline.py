@@ -143,8 +143,8 @@ def replica_rows(batch_size: int, replicas: int, accumulate: int = 1) -> int:
 class HandedOut:
     """Batches that this process makes for all replicas and hands to each its own.
 
-    For replicas on hosts that this process drives: they cannot ask it for the next element, as a
-    dataset that calls Python does. Nothing is made ahead.
+    For replicas on hosts that this process drives: they cannot request the next element from it, as
+    a dataset that calls Python does. Nothing is made ahead.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Schemes of tags, B-PER I-PER O and their like: which one data has, and the entities it means.
 
 All that is computed here is computed on numbers of tags, so that a million words take a second.
-Whatever the scheme, models learn IOB2: B begins an entity, I continues it, O is no entity.
+Models learn IOB2 regardless of the scheme: B begins an entity, I continues it, O is outside.
 """
 
 from __future__ import annotations

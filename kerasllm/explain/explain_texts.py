@@ -161,7 +161,7 @@ def _words(
 
 
 def _unread(output: ExplainedOutput, words: list[list[tuple[int, int]]]) -> Iterator[str]:
-    """Yields a sentence for each text of which the model reads only a part."""
+    """Yields a sentence for each text that the model does not read completely."""
     for text, places in enumerate(words):
         first, last = output.tokens.characters_read(text)
         unread = sum(end <= first or start >= last for start, end in places)

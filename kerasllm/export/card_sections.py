@@ -85,9 +85,7 @@ def licence_section(facts: Mapping) -> str:
     """Returns under which licences the weights and the data are."""
     base, licence = facts.get("base"), facts.get("licence")
     if base is None:
-        said = [
-            "The weights were trained from scratch; whoever trained them decides on their licence."
-        ]
+        said = ["The weights were trained from scratch; their author decides on the licence."]
     elif licence is None:
         said = [f"The base weights `{code(base)}` are under their publisher's licence."]
     else:

@@ -130,7 +130,7 @@ class AddedTokens:
         self._taking_spaces = [token["content"] for token in tokens if token["lstrip"]]
 
     def split(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the parts of all texts, the row of each, and its id, -1 if it is no token."""
+        """Returns the parts of all texts, the row of each, and its id, -1 if it is not a token."""
         for token in self._taking_spaces:
             spaces = f"[{_WHITESPACE}]+"
             texts = tf.strings.regex_replace(texts, f"{spaces}({re.escape(token)})", r"\1")

@@ -174,7 +174,7 @@ class Generator:
 
         Args:
             prompt: Token ids.
-            settings: The most that are asked for.
+            settings: The largest that will be requested.
             where: The prompt's place, for errors. Defaults to `"prompt"`.
 
         Raises:

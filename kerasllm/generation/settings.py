@@ -1,4 +1,4 @@
-"""What a generation is asked for."""
+"""The settings of generation."""
 
 from __future__ import annotations
 

@@ -139,5 +139,5 @@ def reads_pairs(folder: str | Path) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _pair_in(path: str, changed: int) -> bool:
-    """Reads it once: it is asked for each line of a file."""
+    """Reads it once, because it is needed for each line of a file."""
     return bool(read_json_file(path)["pair"])

@@ -463,7 +463,8 @@ def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
 
 @contextmanager
 def reading(preset: str | Path, kind: str = "a text classifier"):
-    """Turns whatever KerasHub, Keras or h5py say about unreadable files into one kind of error."""
+    """Turns the errors of KerasHub, Keras and h5py about unreadable files into one kind of
+    error."""
     try:
         yield
     except KerasllmError:

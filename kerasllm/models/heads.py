@@ -30,7 +30,7 @@ HEAD_WEIGHTS = "head.safetensors"
 class MeanPooling(keras.layers.Layer):
     """Averages the hidden states of the real tokens, special tokens included.
 
-    It sums in float32, whatever the states are computed in. A row without tokens gives zeros.
+    It sums in float32, regardless of the dtype of the states. A row without tokens gives zeros.
     """
 
     def call(self, states, padding_mask):
@@ -260,7 +260,7 @@ def reorder_outputs(task: keras_hub.models.TextClassifier, order: Sequence[int])
 
 
 def compute_outputs_in_float32(task: keras_hub.models.TextClassifier) -> None:
-    """Makes a classifier's last layer compute in float32, whatever the others compute in.
+    """Makes a classifier's last layer compute in float32, regardless of the other layers.
 
     A score in bfloat16 has 8 bits: near 1000 the next one is 1004. The layer is too small to take
     time. One with quantized weights is left as it is.

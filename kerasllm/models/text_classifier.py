@@ -590,7 +590,7 @@ class TextClassifier(TextModel):
 
         Returns:
             A trained classifier with its head, if `preset` is one and its labels and its problem
-            are not to be others; else one with a new head, of which a `UserWarning` tells.
+            are not to be others; otherwise one with a new head and a `UserWarning`.
 
         Raises:
             PresetError: If the preset cannot be found, read or used for classification, or has no

@@ -82,7 +82,7 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
 
 
 class WholeRecipe(Section):
-    """What all recipes can do, whatever their task."""
+    """What all recipes can do, for every task."""
 
     if TYPE_CHECKING:
         # The keys are those of the task.

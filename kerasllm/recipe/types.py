@@ -46,7 +46,7 @@ LabelNames = Annotated[
     | Annotated[list[Text], Field(min_length=1)]
     | Annotated[dict[Text, Text], Field(min_length=1)],
     "a mapping of labels in the data to names, a list of the names of 0, 1, 2..., or a text file "
-    "with a name a line",
+    "with one name per line",
 ]
 LabelWeights = Annotated[
     dict[Text, Positive], Field(min_length=1), "a mapping of labels to numbers above 0"

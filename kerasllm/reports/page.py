@@ -60,7 +60,7 @@ def compare_page(found: Mapping[str, Any]) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Returns a page of `templates/`; whatever a text holds is shown, and never acts.
+    """Returns a page of `templates/`; the content of texts is shown as it is, and never executed.
 
     Args:
         template: The name of the file.

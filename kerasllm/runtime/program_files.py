@@ -62,7 +62,7 @@ def record(folder: Path) -> None:
 
 
 def check(folder: Path) -> list[str]:
-    """Deletes the programs that are not as they were written, or of which nothing is known.
+    """Deletes the programs that were changed, or about which nothing is known.
 
     Returns:
         Their names. XLA compiles them again.

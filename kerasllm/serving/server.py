@@ -81,7 +81,7 @@ class Server(uvicorn.Server):
         started: Called when requests are answered. Defaults to nothing.
         context: What connections are encrypted by, as `tls.read_certificate` gives it. Defaults to
             `None`: they are not.
-        grace: Seconds from the signal to the end, whatever is being answered. Defaults to `30.0`.
+        grace: Seconds from the signal to the end, even if requests are running. Defaults to `30.0`.
         lifespan: `"on"` where the application is told of the beginning and the end. Defaults to
             `"off"`.
     """

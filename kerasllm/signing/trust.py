@@ -88,7 +88,7 @@ def check(place: str | Path, keys: str | Sequence[str] | None = None) -> None:
 
     Args:
         place: A run, a folder of a model or of an adapter, or a GGUF file.
-        keys: Keys of which one must have signed it as well, as a recipe names them. Defaults to
+        keys: Keys; one of them must have signed it as well, as a recipe names them. Defaults to
             `None`: only those of `KERASLLM_TRUST`.
 
     Raises:

@@ -19,7 +19,7 @@ from kerasllm.errors import StorageError
 from kerasllm.json_files import read_json_file
 
 PIECE = 8 << 20
-"""Bytes that are asked for at once: each time is a request to an object store."""
+"""Bytes per request to an object store."""
 
 _ATTEMPTS = 4
 _PAUSE = 0.2
@@ -52,7 +52,7 @@ def told(notify: Callable[[str], None] | None) -> Iterator[None]:
 
 
 def tell(line: str) -> None:
-    """Tells whoever waits what is being done."""
+    """Tells the user what is being done."""
     if notify := _notify.get():
         notify(line)
 

@@ -143,12 +143,12 @@ class Objects(Place):
                         sink.write(block)
 
     def delete(self, name: str) -> None:
-        """Deletes a file; it is no error if it is not there."""
+        """Deletes a file, if it exists."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._inner(name))
 
     def delete_folder(self, name: str) -> None:
-        """Deletes a folder with all that is in it; it is no error if it is not there."""
+        """Deletes a folder and its content, if it exists."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_dir(self._inner(name))
 

@@ -1,4 +1,4 @@
-"""What lies at an address: a file or a folder, whatever the system."""
+"""What is at an address: a file or a folder, on any system."""
 
 from __future__ import annotations
 

@@ -504,7 +504,7 @@ class CausalLanguageModelling(Task):
     def save(self, recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
         """Writes `model/`, and `adapter/` where an adapter was trained.
 
-        Then `model/` holds the base with the adapter merged into it, in float32, whatever the
+        Then `model/` holds the base with the adapter merged into it, in float32, regardless of the
         precision of the training was.
         """
         from kerasllm.models.adapters import load_adapter

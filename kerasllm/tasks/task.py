@@ -464,7 +464,7 @@ class Task(abc.ABC):
 
         Args:
             recipe: A recipe of this task.
-            part: `train`, `validation` or `test`, of which the recipe names files.
+            part: `train`, `validation` or `test`, whose files the recipe names.
 
         Returns:
             The rows; `None`, the default, where a report on such data is not known.

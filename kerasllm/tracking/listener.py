@@ -19,7 +19,7 @@ _SECONDS_AT_THE_END = 60.0
 
 
 class Tracking(Listener):
-    """Sends what the log of a run holds; whatever a tracker does, the training continues.
+    """Sends what the log of a run holds; training continues even if a tracker fails.
 
     A context manager around the training: where it ends, what is left is sent.
 

@@ -214,7 +214,7 @@ def encode_state(state: dict) -> str:
 
     Raises:
         TypeError, ValueError: If something in it would come back as something else: a tuple, a
-            key that is no string, an array.
+            key that is not a string, an array.
     """
     return json.dumps(_plain(state, "state"), indent=2, allow_nan=False) + "\n"
 

@@ -47,7 +47,7 @@ class CheckpointStore:
     moment leaves every checkpoint whole or not there. `checkpoint_files` describes its files.
 
     Many processes may read a store; one writes it. The writer removes what a killed one left.
-    Whatever else lies in the folder is neither read nor touched.
+    Other files in the folder are neither read nor changed.
 
     Args:
         folder: The folder of the checkpoints. The first save makes it.

@@ -54,7 +54,7 @@ class FineTunedModel(StepFunctions):
 
     Args:
         task: A Keras model, such as a KerasHub task, or one of your own with one or several
-            outputs. Its outputs become float32, whatever the precision it computes in.
+            outputs. Its outputs become float32, regardless of the precision of the model.
         **kwargs: See `keras.Model`.
 
     Attributes:

@@ -113,7 +113,7 @@ def parsed(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
         value: A text such as `log:1e-5:1e-3`, or a list.
 
     Raises:
-        RecipeError: If it is no range, or an empty one.
+        RecipeError: If it is not a range, or an empty one.
     """
     if isinstance(value, list):
         return _choice(key, [_flow(each) for each in value])

@@ -180,7 +180,7 @@ def benchmark(
 
 
 def refuse_failed(result: Mapping[str, Any], folder: str | Path | None = None) -> None:
-    """Ends a command of which tasks have failed.
+    """Ends a command whose tasks have failed.
 
     Args:
         result: What `benchmark` returned.

@@ -51,7 +51,7 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explains what a trained model predicts for texts.
 
-    The model is computed in float32, whatever it was trained in.
+    The model is computed in float32, regardless of the precision in training.
 
     Args:
         run: The run directory or the preset, or what `open_trained` gave.

@@ -286,7 +286,7 @@ def _refuse_encoder(preset: str) -> None:
 
 
 def _refuse_part_of_a_run(path: Path) -> None:
-    """Refuses a folder that is no preset of a language model, but has to do with a run."""
+    """Refuses a folder that is not a preset of a language model, but belongs to a run."""
     if (path / LABELS).is_file():
         whole = Run(path.absolute().parent).recipe.is_file()
         raise RunError(

@@ -14,7 +14,7 @@ from kerasllm.workflows.generate import Prompt, checked
 from kerasllm.workflows.trained import Trained
 
 Conversation = Sequence[Mapping[str, str]]
-"""Messages, `{"role": ..., "content": ...}`, of which the last one is the user's."""
+"""Messages, `{"role": ..., "content": ...}`; the last one is the user's."""
 
 
 class Generation(TypedDict, total=False):

@@ -183,7 +183,7 @@ class KeptOpen(Trained):
 
 
 def _some_of(model: keras.Model) -> bytes:
-    """Returns the first numbers of each weight, of which a training leaves few as they were."""
+    """Returns the first numbers of each weight; training changes most of them."""
     import keras
 
     firsts = (keras.ops.reshape(weight, [-1])[:4] for weight in model.weights)

@@ -62,7 +62,7 @@ class Counts:
         split: Those that were split between turns.
         pieces: What those became.
         skipped: Bad rows that were left out.
-        shapes: How many rows had which columns of which shape, the most frequent first.
+        shapes: The number of rows for each combination of columns and format, most frequent first.
         unread: Columns that were not read, and fields of messages that the template does not read.
         forms: How often something was read in another form than it has.
         skipped_reasons: How many rows are bad for which reason.

@@ -20,7 +20,7 @@ def messages_of_tree(mapping: Any, last: Any) -> Messages:
         last: The id of the last message.
 
     Raises:
-        BadRow: If it is no such tree, or holds other things than text.
+        BadRow: If it is not such a tree, or contains more than text.
     """
     if not isinstance(mapping, Mapping):
         raise BadRow("'mapping' is not an object of messages, as ChatGPT exports them")
@@ -58,7 +58,7 @@ def messages_of_list(messages: Any) -> Messages:
         messages: The messages: `sender` and `text`.
 
     Raises:
-        BadRow: If it is no such list.
+        BadRow: If it is not such a list.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         raise BadRow("'chat_messages' is not a list of messages, as Claude exports them")

@@ -49,7 +49,7 @@ UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
 
 class BadRow(ValueError):
-    """A row that is no conversation; the message says why."""
+    """A row that is not a conversation; the message says why."""
 
 
 def without_mark(text: str) -> str:
@@ -90,7 +90,7 @@ def parse_messages(
         `{"role": ..., "content": ...}` with the fields that a message has besides.
 
     Raises:
-        BadRow: If it is no such list. Which message may follow which is left to `check_messages`.
+        BadRow: If it is not such a list. The order of the messages is left to `check_messages`.
 
     Example:
         >>> parse_messages([{"role": "Developer", "content": [{"type": "text", "text": "Hi"}]}])
@@ -168,7 +168,7 @@ def check_messages(
         notes: Counts what was changed. Defaults to `None`.
 
     Raises:
-        BadRow: If it is no such conversation.
+        BadRow: If it is not such a conversation.
 
     Example:
         >>> hello = [{"role": "user", "content": "Hello"}, {"role": "user", "content": "you"}]

@@ -46,7 +46,7 @@ def read_row(
         The messages, or a `Preference` if that is the shape.
 
     Raises:
-        BadRow: If it is no conversation that ends with the assistant.
+        BadRow: If it is not a conversation that ends with the assistant.
     """
     if isinstance(shape, str):
         needed, shape = _OWN_KEYS[shape], find_shape(row, shape)

@@ -248,7 +248,7 @@ def _find_prompt_completion(names: Mapping[str, str]) -> Shape | None:
 def _find_pair(
     names: Mapping[str, str], prompt: str | None = None, response: str | None = None
 ) -> Shape | None:
-    """Finds a column of prompts and one of responses, of which one or both may be named."""
+    """Finds the columns of prompts and responses; one or both may be named."""
     known = [key for key in (prompt, response) if key is not None]
     if prompt is None:
         free = [name for name in _PROMPTS if name in names and names[name] not in known]

@@ -2,8 +2,8 @@
 
 Jinja's sandbox keeps a template from reaching out. It bounds neither time nor memory: constants are
 folded while a template is compiled, and loops in each other never end. So this file is run as a
-program, by `kerasllm.data.chat.template_sandbox`, in a process with limits that hold whatever the
-template does. It needs Jinja and the standard library alone, as it must be there in no time.
+program, by `kerasllm.data.chat.template_sandbox`, in a process whose limits hold for any template.
+It imports only Jinja and the standard library, because it has to start quickly.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def members(path: str, name: str, split: str, preferred: str | None) -> tuple[li
         The members, sorted, and remarks on what was left out.
 
     Raises:
-        DataError: It is no zip archive that can be read, or holds no data, or data of several
+        DataError: It is not a readable zip archive, or holds no data, or data of several
             kinds.
     """
     with _opened(path, name) as archive:

@@ -97,8 +97,8 @@ def find_column(
 def common_pair(columns: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, str] | None:
     """Finds two text columns by their common names.
 
-    A column `text` is the text, whatever else is there: only `text_pair` and `text2` make a pair
-    with it.
+    A column `text` is the text, regardless of other columns: only `text_pair` and `text2` make a
+    pair with it.
 
     Args:
         columns: The names of the file's columns.

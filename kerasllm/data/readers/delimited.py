@@ -193,7 +193,7 @@ def _open(
 class _PlainRecords:
     """Yields line, fields and problem of each record: a line, cut at its delimiters.
 
-    Quotes are characters. A line with nothing on it is no record.
+    Quotes are characters. An empty line is not a record.
     """
 
     def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):
@@ -220,7 +220,7 @@ class _PlainRecords:
 class _QuotedRecords:
     """Yields line, fields and problem of each record, which may go over lines within quotes.
 
-    A line with nothing on it is no record.
+    An empty line is not a record.
     """
 
     def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):

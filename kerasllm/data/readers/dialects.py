@@ -76,7 +76,7 @@ class Dialect:
         return name + f" from line {self.skipped + 1}" * bool(self.skipped)
 
     def records(self, lines: Iterable[str]) -> csv.reader:
-        """Reads records from lines, of which those before the header were left out."""
+        """Reads records from lines, without those before the header."""
         # The limit is one for the whole process; others may have set it higher.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         # strict: quotes that do not pair are errors, where the default guesses what was meant.
@@ -172,7 +172,7 @@ def detect_dialect(file: DataFile) -> Dialect:
 
 
 def _is_bare(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether a backslash escapes delimiters, line ends or quotes, of which none is around a field.
+    """Whether a backslash escapes delimiters, line ends or quotes, and no field is quoted.
 
     It is how MySQL writes tables, and others without quoting.
     """

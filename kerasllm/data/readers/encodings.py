@@ -48,7 +48,7 @@ _MULTI_BYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 
 def is_utf8(name: str) -> bool:
-    """Whether an encoding is UTF-8, under whatever name."""
+    """Whether an encoding is UTF-8, under any of its names."""
     return codecs.lookup(name).name in ("utf-8", "utf-8-sig")
 
 

@@ -63,7 +63,7 @@ def reason_of(problem: str) -> str:
 
 
 class Notes:
-    """What was met in files that is no fault of a row, counted while they are read.
+    """What was met in files that is not a fault of a row, counted while they are read.
 
     Attributes:
         counts: How often each thing was met, by its name in words.

@@ -82,7 +82,7 @@ def find_files(
 
     A folder means all files in it and below, which must be of one kind; so does a zip archive.
     Hidden files and folders (`.git`, `__MACOSX`, `_SUCCESS`) are left out, of globs too. Where all
-    files of a folder name a split in their paths, those of the split that is asked for are taken.
+    files of a folder name a split in their paths, those of the requested split are taken.
     A folder with a folder of texts for each class (`pos/*.txt`, `neg/*.txt`) gives a file for each
     class.
 
@@ -101,7 +101,7 @@ def find_files(
         The files: specs in the order given, the files of one glob or folder sorted by name.
 
     Raises:
-        DataError: A spec that is no file, matches none, or gives a file a second time.
+        DataError: A spec that is not a file, matches none, or gives a file a second time.
     """
     specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
     if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
@@ -245,7 +245,7 @@ def _opened_archives(
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """Yields what a pattern matches; `**` enters each folder once, whatever links lead to it.
+    """Yields what a pattern matches; `**` enters each folder once, however many links lead to it.
 
     Where two links lead up, a search that follows them as they are meets 2^40 folders.
     """

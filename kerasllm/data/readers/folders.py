@@ -63,7 +63,7 @@ def is_hidden(name: str) -> bool:
 
 
 def kind_of(name: str) -> str | None:
-    """Returns the kind of a file by its name, see `KINDS`; `None` if it is no data."""
+    """Returns the kind of a file by its name, see `KINDS`; `None` if it is not data."""
     return KINDS.get(PurePosixPath(split_name(name)[0]).suffix)
 
 
@@ -94,7 +94,7 @@ def choose(
     """Chooses the files of a folder that are read as one: those of one kind, of one split.
 
     Where every file's path names a split (`train-00000.parquet`, `test/part-0.csv`) and not all
-    the same one, those of the split that is asked for are taken.
+    the same one, those of the requested split are taken.
 
     Args:
         names: Paths within the folder, their parts separated by `/`.

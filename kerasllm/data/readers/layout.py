@@ -129,7 +129,7 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
     if not any(columns):
         raise empty_file(files[0])
     if layout is None:
-        return Layout((), (), tuple(columns), "a text a line")
+        return Layout((), (), tuple(columns), "one text per line")
     return dataclasses.replace(layout, files=tuple(columns))
 
 

@@ -42,7 +42,7 @@ class ParallelLines:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault; nothing.
+        notes: After reading, what was met that is not a fault; nothing.
 
     Example:
 
@@ -85,7 +85,7 @@ class ParallelLines:
     def description(self) -> str:
         """Says in words how the files are read."""
         targets = ", ".join(target.name for _, target in self._pairs[:3])
-        return f"a source a line, its target in the same line of {targets}"
+        return f"one source per line, its target in the same line of {targets}"
 
     def batches(self, rows: int = 8192, file: int | None = None) -> Iterator[RowBatch]:
         """Reads all lines in order; the sources are `texts`, the targets `pairs` of a batch.

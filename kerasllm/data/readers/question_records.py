@@ -48,7 +48,7 @@ class QuestionRecord(NamedTuple):
         id: What the file calls it, or `None`.
         question: The question.
         context: The text that may hold the answer.
-        answers: The answers, the first of which is learned; none where the context has none.
+        answers: The answers; the first one is trained on; none where the context has none.
         notes: What a user should know of how the answers were found.
         problem: Why it cannot be used, or `None`.
     """
@@ -272,7 +272,7 @@ def _text(role: str, value: Any) -> str:
 
 
 def _answers(value: Any, starts: Any) -> list[tuple[str, int | None]]:
-    """Returns the answers of a record with where they begin, in whatever form it has them."""
+    """Returns the answers of a record with their positions, in any supported form."""
     if isinstance(value, str):
         value = _of_cell(value)
     if value is None or value == "":

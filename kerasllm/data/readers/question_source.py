@@ -30,7 +30,7 @@ class Question(NamedTuple):
         id: What the file calls it; its number among the questions of all files where it does not.
         question: The question.
         context: The text that may hold the answer.
-        answers: The answers, the first of which is learned; none where the context has none.
+        answers: The answers; the first one is trained on; none where the context has none.
         file: The number of its file.
         line: The line or row that it is in.
     """
@@ -70,7 +70,7 @@ class QuestionSource:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault.
+        notes: After reading, what was met that is not a fault.
 
     Raises:
         DataError: A file is missing, or holds no questions.

@@ -26,7 +26,7 @@ COMMON_NAMES = (
     ("source", "translation"), ("text", "translation"), ("input_text", "target_text"),
 )  # fmt: skip
 """Names of the two columns that are looked for, in this order and in any case. Where a file has no
-others, the first is the source, whatever it is called."""
+others, the first is the source, regardless of its name."""
 
 
 def open_source(

@@ -78,7 +78,7 @@ class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.json` (a list of objects),
-    `.parquet`, and `.txt` for texts without labels (a text a line); each but Parquet also with
+    `.parquet`, and `.txt` for texts without labels (one per line); each but Parquet also with
     `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text is UTF-8 unless `encoding` names another. What
     separates the fields of a table, and how its quotes are written, is detected (see
     `detect_dialect`). A `.tsv` that was written with quotes is read with them (see
@@ -115,7 +115,7 @@ class Source:
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
             refused, and the encoding that it looks like named.
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
-        skip_empty: Whether rows with an empty text are no rows, and left out whatever
+        skip_empty: Whether rows with an empty text are left out, regardless of what
             `on_bad_row` is. Defaults to `False`: they are bad.
         roles: What the texts of a row are called in messages. Defaults to
             `("text", "second text")`.
@@ -140,7 +140,7 @@ class Source:
         bad_row_labels: After reading, how many bad rows have each label, where it can be read.
         unlabelled: After reading, how many rows were left out for a label that means none.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault, such as rows of several lines.
+        notes: After reading, what was met that is not a fault, such as rows of several lines.
 
     Raises:
         DataError: A file is missing, in no known format, or lacks a column; all are empty; or what
@@ -213,7 +213,7 @@ class Source:
     def fingerprint(self) -> str:
         """sha256, in hex, of the files' bytes in order, their formats and the columns.
 
-        The files are read each time it is asked for. Names and dates of files do not count.
+        The files are read on each access. Names and dates of files do not count.
         """
         read: list = ["kerasllm source 1", self.text_column, self.label_column]
         # Sources of one text and one label keep the fingerprints of earlier versions.
@@ -349,7 +349,7 @@ class Source:
         "text 'text', label 'label' (single label)"
         """
         found = [f"{role} '{name}'" for role, name in zip(self._roles, self._layout.texts)]
-        found = found or ["a text a line"]
+        found = found or ["one text per line"]
         if self.problem is not None:
             kind = self.problem.kind.replace("_", " ")
             names = ", ".join(f"'{name}'" for name in self.label_columns)

@@ -80,7 +80,7 @@ class TaggedSource:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault.
+        notes: After reading, what was met that is not a fault.
 
     Raises:
         DataError: A file is missing, or holds no tagged words.

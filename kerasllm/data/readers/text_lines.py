@@ -161,7 +161,7 @@ class TextLines:
         return opened
 
     def _repaired(self, error: UnicodeDecodeError, number: int) -> str:
-        """Notes a line with broken bytes; refuses the file if they show that it is no UTF-8."""
+        """Notes a line with broken bytes; refuses the file if they show that it is not UTF-8."""
         raw = error.object
         if self.file.encoding is None and not self._is_broken:
             self._is_broken = True

@@ -43,7 +43,7 @@ def unigram_json_of_model(proto: bytes, extra_tokens: Sequence[str] = ()) -> dic
         extra_tokens: Special tokens that come after its pieces. Defaults to `()`.
 
     Raises:
-        PresetError: If it is no such model, or one whose settings Hugging Face's library cannot
+        PresetError: If it is not such a model, or one whose settings Hugging Face's library cannot
             follow.
     """
     try:

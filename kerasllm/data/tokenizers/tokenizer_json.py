@@ -158,7 +158,7 @@ class TokenizerJson(Tokenizer):
         Returns:
             The ids, int32 `[tokens]`, and where each token's characters start and end in `text`,
             int64 `[tokens, 2]`. The tokens of a character that takes several have the same span.
-            Spaces belong to the token that they became part of, whatever `trim_offsets` says.
+            Spaces belong to the token that they became part of, regardless of `trim_offsets`.
         """
         ids, spans, _ = engine_spans(self._engine, [text])
         return ids, spans.astype(np.int64)

@@ -162,7 +162,7 @@ def add_adapter(
     name: str = DEFAULT,
     seed: int = 0,
 ) -> Adapter:
-    """Gives a decoder a new adapter, which changes nothing yet, and stills all other weights.
+    """Gives a decoder a new adapter, which changes nothing yet, and freezes all other weights.
 
     Args:
         backbone: A KerasHub backbone of a family in `decoders.FAMILIES`; changed in place.
@@ -170,7 +170,7 @@ def add_adapter(
         alpha: An update is scaled by `alpha / rank`. Defaults to `16`.
         dropout: The rate at which inputs of an update are dropped. Defaults to `0.0`.
         targets: The layers that get one, see `find_targets`. Defaults to `("query", "value")`, of
-            the attention, whatever the family calls them.
+            the attention, regardless of their names in the family.
         rank_stabilized: Whether to scale by `alpha / sqrt(rank)`. Defaults to `False`.
         dora: Whether magnitude and direction of each output train apart. Defaults to `False`.
         train: Further layers that train whole, such as `norm`, `embeddings`. Defaults to `()`.

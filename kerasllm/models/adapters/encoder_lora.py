@@ -52,7 +52,7 @@ def add_lora(
     frozen_layers: int | str = 0,
     fresh_pooler: bool = False,
 ) -> None:
-    """Adds low-rank adapters to a model's transformer layers, and stills all other weights.
+    """Adds low-rank adapters to a model's transformer layers, and freezes all other weights.
 
     Only the adapters and the head train: kernels, biases, norms and embeddings of the backbone do
     not. A layer that runs several times (ALBERT) has one adapter. The adapters are merged into

@@ -208,7 +208,7 @@ def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
 def thaw(layer: keras.Layer) -> None:
     """Makes a frozen layer a plain one again, with its active updates in its kernel.
 
-    The kernel has the layer's own dtype then, whatever it was held in.
+    The kernel has the layer's own dtype then, regardless of how it was stored.
     """
     value = layer.layout.kernel(merged_matrix(layer))
     if layer.quantized is not None:

@@ -27,7 +27,7 @@ def explained_next_tokens(
     Args:
         model: The model.
         texts: The texts.
-        target: A text that follows, of which the first token is explained; a word mostly begins
+        target: A text that follows; its first token is explained; a word mostly begins
             with a space. Defaults to `None`: the most likely token.
 
     Raises:

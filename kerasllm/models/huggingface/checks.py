@@ -38,7 +38,7 @@ _MOST_LAYERS = 1000
 
 
 class Only(NamedTuple):
-    """What KerasHub builds, whatever a key says.
+    """What KerasHub builds, regardless of a key.
 
     Attributes:
         built: The values that give the numbers of what is built.

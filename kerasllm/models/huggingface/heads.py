@@ -94,7 +94,7 @@ def tag_names(config: Mapping, where: str) -> list[str]:
         where: The file, for messages.
 
     Raises:
-        PresetError: It is no such model, or its tags are not told.
+        PresetError: It is not such a model, or its tags are not told.
     """
     if not is_classifier(config, OF_TOKENS):
         raise PresetError(
