@@ -263,7 +263,7 @@ def remove_abandoned(path: Path) -> None:
         with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                # Whoever fills it holds its lock.
+                # The process that writes to it holds its lock.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
             finally:

@@ -1,13 +1,15 @@
 """What users read is written in the words of the field, which a reader searches for.
 
-Message texts, docstrings, comments of recipes and the documentation are read for words that have a
+Messages, docstrings, comments of code and of recipes, and the documentation are read for words that have a
 better one. No TensorFlow is imported.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +55,10 @@ _BETTER = list(WORDS.values())
 
 
 def code_texts(source: str) -> Iterator[tuple[int, str]]:
-    """Yields the lines of the strings of Python code: messages, help texts and docstrings."""
+    """Yields the lines of the texts of Python code: messages, help texts, docstrings, comments."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             for after, line in enumerate(node.value.split("\n")):
@@ -81,7 +86,7 @@ def found_in(file: Path, texts: Iterator[tuple[int, str]]) -> list[str]:
     ]
 
 
-def test_messages_and_docstrings():
+def test_messages_docstrings_and_comments():
     files = {file: file.read_text("utf-8") for file in (ROOT / "kerasllm").rglob("*.py")}
     # Only files that hold one of the words are parsed: most hold none.
     found = [

@@ -144,5 +144,5 @@ def _same_kind(
     )
 
 
-# What a task's configuration holds that is no argument of its head.
+# What a task's configuration holds that is not an argument of its head.
 _SHARED: Sequence[str] = ("backbone", "preprocessor", "name", "trainable", "dtype")

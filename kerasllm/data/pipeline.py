@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans
 from kerasllm.data.rows import ArraySpec, Rows, Tokens, model_inputs
 
-# Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
+# Batches to prefetch, so that training does not wait for a slow one or a slow disk.
 _AHEAD = 8
 
 

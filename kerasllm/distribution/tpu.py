@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasllm.errors import CommandError
 
-# How long, in seconds, a machine that is asked for may take to accept a connection.
+# How long, in seconds, a machine may take to accept a connection.
 _PATIENCE = 5.0
 _METADATA_SERVER = "metadata.google.internal"
 

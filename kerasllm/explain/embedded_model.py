@@ -84,7 +84,7 @@ def _head_of(task: keras.Model, backbone: keras.Model) -> keras.Model:
             found.append(outputs)
         return outputs
 
-    # The same layers once more, on new symbolic tensors, to see those that the backbone gives.
+    # The same layers again, on new symbolic tensors, to see those that the backbone gives.
     copy = keras.models.clone_model(task, clone_function=lambda layer: layer, call_function=call)
     inputs = [copy.input[name] for name in backbone.input]
     return keras.Model([*inputs, *keras.tree.flatten(found[0])], copy.output)

@@ -16,7 +16,7 @@ from kerasllm.explain.show_terminal import checks
 _WIDTH, _LINE, _MARGIN = 8.0, 0.28, 0.25
 _SIZE = 11
 _UP, _DOWN = (59 / 255, 134 / 255, 200 / 255), (217 / 255, 111 / 255, 30 / 255)
-# Some for each script, of which matplotlib takes those that the machine has.
+# Some for each script; matplotlib takes those that the machine has.
 _FONTS = [
     *("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"),
     *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),

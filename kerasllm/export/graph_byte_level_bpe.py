@@ -138,7 +138,7 @@ class AddedTokens:
             either = "|".join(map(re.escape, self._tokens))
             texts = tf.strings.regex_replace(texts, f"({either})", _AROUND + rb"\1" + _AROUND)
         parts = tf.strings.split(texts, _AROUND)
-        # A part between two marks is a token, and any other is not, whatever it looks like.
+        # A part between two marks is a token, and any other is not, even if it looks like one.
         place = tf.range(tf.size(parts.values, tf.int64)) - tf.gather(
             parts.row_starts(), parts.value_rowids()
         )

@@ -240,7 +240,7 @@ class _Events(StreamingResponse):
 async def _events(
     answers: Sequence[Answer], shape: Shape, with_usage: bool
 ) -> AsyncIterator[bytes]:
-    # Where it is asked for, every chunk has the field, which is null until the end.
+    # If requested, every chunk has the field, which is null until the end.
     extra = {"usage": None} if with_usage else {}
     for index in range(len(answers)) if shape.opening else ():
         yield event(shape.chunk(index, shape.opening) | extra)

@@ -98,7 +98,7 @@ def read_private_key(file: str | Path, password: str | None = None) -> ec.Ellipt
             if password is None
             else "unset KERASLLM_SIGN_PASSWORD",
         ) from None
-    except Exception:  # noqa: BLE001 - of many classes, whatever the file holds
+    except Exception:  # noqa: BLE001 - of many classes, by content of the file
         what, fix = "The file is not a private key in PEM format", _MAKE_KEY
         if b"PUBLIC KEY" in content:
             what = "The file is a public key, but signing needs the private one"
@@ -127,7 +127,7 @@ def read_public_key(file: str | Path) -> PublicKey:
     content = _read_key(file)
     try:
         key = load_pem_public_key(content)
-    except Exception:  # noqa: BLE001 - of many classes, whatever the file holds
+    except Exception:  # noqa: BLE001 - of many classes, by content of the file
         what = "The file is not a public key in PEM format"
         if b"PRIVATE KEY" in content:
             what = "The file is a private key, but verifying needs the public one"

@@ -22,7 +22,7 @@ _DATA = re.compile(
     r"\.(parquet|csv|tsv|jsonl|ndjson|json|txt)(\.(gz|zst|bz2|xz))?$|\.zip$", re.IGNORECASE
 )
 _ABOUT = re.compile(r"(^|/)(README|LICENSE|dataset_infos?|\.)[^/]*$", re.IGNORECASE)
-# Where the hub keeps every data set in Parquet, whatever it was made of.
+# Where the hub keeps every data set in Parquet, regardless of its original format.
 _PARQUET = "refs/convert/parquet"
 
 

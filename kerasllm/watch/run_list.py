@@ -147,7 +147,7 @@ class RunList:
                 below = path.relative_to(folder).as_posix()
                 parts = [] if alone and below != "." else [name]
                 found = "/".join([*parts, *([below] if below != "." else [])])
-                # A name that is no UTF-8 can stand in no address.
+                # A name that is not UTF-8 cannot be part of an address.
                 yield os.fsencode(found).decode("utf-8", "backslashreplace"), path
 
 

@@ -60,7 +60,7 @@ def diagnose() -> list[Check]:
 def _tried(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - a doctor reports whatever goes wrong
+    except Exception as error:  # noqa: BLE001 - a doctor reports any error
         first_line = str(error).strip().partition("\n")[0]
         return Check(name, f"{type(error).__name__}: {first_line[:200]}", False)
 

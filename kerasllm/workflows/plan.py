@@ -35,7 +35,7 @@ from kerasllm.workflows.report import Report
 
 # So many cores has the smallest machine of most TPU generations.
 _TPU_REPLICAS = 8
-# Two replicas show whatever several do.
+# Two replicas behave like any number.
 _VIRTUAL_REPLICAS = 2
 
 
@@ -146,7 +146,7 @@ def _for_target(recipe: WholeRecipe, target: Target) -> WholeRecipe:
     training = recipe.training
     settled = {
         "precision": "mixed_bfloat16" if training.precision == "auto" else training.precision,
-        # A TPU compiles whatever the recipe says.
+        # A TPU always compiles, regardless of the recipe.
         "xla": True if training.xla == "auto" or target.kind == "tpu" else training.xla,
     }
     return recipe.model_copy(update={"training": training.model_copy(update=settled)})

@@ -96,7 +96,7 @@ def _shape_of(keys: Sequence[str]) -> Shape | UnclearShape | None:
     try:
         return find_shape(keys)
     except UnclearShape as error:
-        # A column that is called text is the text, whatever else is there.
+        # A column that is called text is the text, regardless of other columns.
         return None if "text" in map(str.lower, keys) else error
 
 

@@ -58,7 +58,7 @@ def _may_be_negative(parquet: Any, column: str) -> bool:
     for group in range(metadata.num_row_groups):
         found = metadata.row_group(group).column(place).statistics
         if found is None or not found.has_min_max:
-            # All of them may be missing, which is no label either.
+            # All of them may be missing, which is not a label either.
             if found is None or found.null_count != metadata.row_group(group).num_rows:
                 return True
         elif found.min < 0:

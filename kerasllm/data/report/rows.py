@@ -361,7 +361,7 @@ def _shape_of(files: Sequence[Any], split: str) -> tuple[str | None, UnclearShap
         try:
             shape = find_shape(keys)
         except UnclearShape as error:
-            # A column that is called text is the text, whatever else is there.
+            # A column that is called text is the text, regardless of other columns.
             unclear = unclear if _TEXT in map(str.lower, keys) else unclear or error
             continue
         if shape:

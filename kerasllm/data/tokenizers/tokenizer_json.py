@@ -84,7 +84,7 @@ class TokenizerJson(Tokenizer):
         self._engine_content = _without_framing(content, where)
         self._engine = _engine(self._engine_content, where)
         self._bulk = BulkEngine(self._engine)
-        # A second engine, made when it is asked for: the setting is one for all threads.
+        # A second engine, made on first use: the setting is one for all threads.
         self._literal_engine: tokenizers.Tokenizer | None = None
         self._where = where
         pad_token = pad_token if pad_token is not None else end_token

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
+import ml_dtypes  # noqa: F401  registers bfloat16 in NumPy, which safetensors needs
 import numpy as np
 import safetensors
 
