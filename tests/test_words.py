@@ -1,7 +1,7 @@
 """What users read is written in the words of the field, which a reader searches for.
 
-Messages, docstrings, comments of code and of recipes, and the documentation are read for words that have a
-better one. No TensorFlow is imported.
+Messages, docstrings, comments of code and of recipes, and the documentation are read for words that
+have a better one. No TensorFlow is imported.
 """
 
 from __future__ import annotations
