@@ -31,7 +31,12 @@ def test_in_a_terminal_without_colours_the_words_are_in_a_table(kerasllm, toy_ru
     result = kerasllm("explain", toy_run, TEXT)
     assert result.status == 0 and "\x1b" not in result.out
     assert max(map(len, result.out.splitlines())) <= 80
-    for words in ("what moved the logit of negative", TEXT, "completeness error", "random order"):
+    for words in (
+        "words that moved the logit of negative",
+        TEXT,
+        "completeness error",
+        "random order",
+    ):
         assert words in result.out
 
 

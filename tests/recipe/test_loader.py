@@ -137,7 +137,7 @@ def test_a_value_that_does_not_fit_is_refused_with_what_was_expected(write, writ
         ("data: {train: a, label_names: {0: x, 1: x}}", "labels 0 and 1 are both named x"),
         (
             "data: {train: a, label_names: {0: bad}, class_weights: {0: 2, good: 1}}",
-            "data.class_weights: good is no label",
+            "data.class_weights: good is not a label",
         ),
         (
             "data: {train: a, label_names: {0: bad}, class_weights: {bad: 2, 0: 1}}",

@@ -148,11 +148,11 @@ def test_a_file_that_is_no_signature(signed, keys, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["predicate"]["resources"][0].update(name="../secret"), "another folder"),
-        (lambda s: s["predicate"]["resources"][0].update(name="/etc/passwd"), "another folder"),
+        (lambda s: s["predicate"]["resources"][0].update(name="../secret"), "outside the folder"),
+        (lambda s: s["predicate"]["resources"][0].update(name="/etc/passwd"), "outside the folder"),
         (lambda s: s["predicate"]["resources"][0].update(digest="zz"), "cannot be used"),
         (lambda s: s["predicate"]["resources"].append(s["predicate"]["resources"][0]), "twice"),
-        (lambda s: s["predicate"]["resources"].pop(), "do not add up"),
+        (lambda s: s["predicate"]["resources"].pop(), "are inconsistent"),
         (lambda s: s["predicate"].pop("resources"), "cannot be used"),
         (lambda s: s["predicate"]["serialization"].update(method="shards"), "sha256 of files"),
         (lambda s: s.update(predicate=7), "cannot be used"),
@@ -179,7 +179,7 @@ def test_what_a_trusted_key_signed_may_be_wrong_as_well(signed, keys, change, me
 def test_links_lead_nowhere_else(signed, keys, tmp_path):
     (tmp_path / "outside").write_text("vocab.txt")
     cases = {
-        "out": ("is a link that leads out", lambda path: path.symlink_to(tmp_path / "outside")),
+        "out": ("is a link that leads outside", lambda path: path.symlink_to(tmp_path / "outside")),
         "loop": ("is not a regular file", lambda path: path.symlink_to(path.name)),
         "up": ("is a link to a folder", lambda path: path.symlink_to("..")),
         "pipe": ("is not a regular file", os.mkfifo),

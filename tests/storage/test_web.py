@@ -127,9 +127,9 @@ def test_a_server_that_does_not_say_what_changed(web):
     [
         (404, "The file does not exist (HTTP status 404)", "check the address"),
         (410, "The file does not exist (HTTP status 410)", "check the address"),
-        (401, "does not give this file to you (HTTP status 401)", "~/.netrc"),
-        (403, "does not give this file to you (HTTP status 403)", "may have expired"),
-        (503, "does not give the file (HTTP status 503)", "try again later"),
+        (401, "Access to the file was denied (HTTP status 401)", "~/.netrc"),
+        (403, "Access to the file was denied (HTTP status 403)", "may have expired"),
+        (503, "did not return the file (HTTP status 503)", "try again later"),
     ],
 )
 def test_refusals_of_a_server(web, status, what, fix):

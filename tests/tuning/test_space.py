@@ -52,7 +52,7 @@ def test_a_file_may_have_sections(recipe, tmp_path):
         ("training.epochs=float:1:3", "expected a whole number", "int:LOW:HIGH"),
         ("training.epochs=int:1:2.5", "takes whole numbers", ""),
         ("training.epochs=a,b", "expected a whole number", ""),
-        ("training.epochs=exp:1:2", "no range is called 'exp'", "give log:"),
+        ("training.epochs=exp:1:2", "there is no range type 'exp'", "give log:"),
         ("training.learning_rate=log:0:1", "must start above 0", "float:0:1"),
         ("training.learning_rate=log:1e-5:nan", "expected a number", ""),
         ("training.learning_rate=log:1e-5", "two ends", ""),

@@ -232,7 +232,7 @@ def test_changed_data_are_refused_and_continue_when_accepted(toy_data, toy_prese
         toy_run(toy_data, toy_preset, do={6: kill})
     found = CheckpointStore(toy_data / "run" / "checkpoints").newest()
     write_csv(toy_data / "train.csv", toy_rows(480))
-    with pytest.raises(RunError, match="the train data are not those that the run began with"):
+    with pytest.raises(RunError, match="the train data are not the ones the run started with"):
         toy_run(toy_data, toy_preset, resume=True)
     changed = (
         "training.batch_size=16",

@@ -261,7 +261,7 @@ def test_bad_rows_are_counted_by_reason(open_rows):
     assert Counts.of(store).skipped_reasons == {
         "the conversation ends with a user message, so there is no answer to train on": 2,
         "message N calls tools, which is not supported": 1,
-        "message N is of a tool, which is not supported": 1,
+        "message N is from a tool, which is not supported": 1,
     }
     assert "(2 the conversation ends with a user message" in remarks(store)[0]
 

@@ -317,7 +317,7 @@ BROKEN = {
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is no adapter_mod"),
     "truncated": (lambda f: cut(f / "adapter_model.safetensors"), "cannot be read"),
     "a pair": (lambda f: drop(f, "layers.1.self_attn.v_proj.lora_B"), "v_proj has no lora_B"),
-    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, as model.l"),
+    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, e.g. model.l"),
     "rank": (lambda f: change(f, r=5), "rank 4 and 4, where adapter_config.json says 5"),
     "ia3": (lambda f: change(f, peft_type="IA3"), "of the type 'IA3'"),
     "bias": (lambda f: change(f, bias="all"), "bias is 'all'"),
