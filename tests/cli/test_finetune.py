@@ -77,8 +77,8 @@ def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_
     assert result.status == 0 and "13 rows, " in shown
     assert shown.count("only 13 training examples") == 1
     assert (
-        "fewer than 5 training examples are hardly learned, and their metrics are unreliable: mixed (1)"
-        in shown
+        "fewer than 5 training examples are hardly learned, and their metrics are unreliable: "
+        "mixed (1)" in shown
     )
 
 
