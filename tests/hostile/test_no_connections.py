@@ -1,4 +1,4 @@
-"""With everything on this machine no connection is opened: no telemetry, no look for a newer version."""
+"""With everything on this machine no connection is opened: no telemetry, no check for updates."""
 
 import json
 import os
