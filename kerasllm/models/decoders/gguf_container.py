@@ -22,7 +22,7 @@ from kerasllm.errors import PresetError
 if TYPE_CHECKING:
     import gguf
 
-BROKEN = "fetch the file again, or compare its size and sha256 with where it comes from"
+BROKEN = "download the file again, or compare its size and sha256 with the source"
 _VERSIONS = (2, 3)
 # Scalars by the number of their type.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
@@ -128,7 +128,7 @@ class _Header:
         for _ in range(num_values):
             key = self._string()
             if key in metadata:
-                raise ValueError(f"{key} is there twice")
+                raise ValueError(f"{key} occurs twice")
             metadata[key] = self._value(self._scalar("I"))
         listed = [self._tensor() for _ in range(num_tensors)]
         alignment = metadata.get("general.alignment", 32)
@@ -139,7 +139,7 @@ class _Header:
         for name, shape, kind, offset in listed:
             tensor = PackedTensor(self._path, name, kind, shape, start + offset)
             if name in tensors:
-                raise ValueError(f"tensor {name} is there twice")
+                raise ValueError(f"tensor {name} occurs twice")
             if tensor.offset + tensor.num_bytes > len(self._data):
                 raise ValueError(f"tensor {name} ends after the file")
             tensors[name] = tensor

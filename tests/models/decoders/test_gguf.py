@@ -301,7 +301,7 @@ def test_a_missing_flag_means_what_it_means_in_llama_cpp(changes, added, tmp_pat
         ("token_type", 3, "token_type has no list of entries"),
         ("merges", "a b", "merges has no list of entries"),
         ("eos_token_id", "<e>", "eos_token_id is '<e>'"),
-        ("eos_token_id", 4, "eos_token_id is 4, and there are 4 tokens"),
+        ("eos_token_id", 4, "eos_token_id is 4, but there are 4 tokens"),
     ],
 )
 def test_a_vocabulary_that_does_not_fit_is_refused(key, value, message, tmp_path):
