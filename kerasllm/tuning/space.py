@@ -204,7 +204,7 @@ def _keys(file: yaml_file.Written, above: tuple, values: Mapping[str, Any]) -> I
 def _dimension(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
     """Returns what a key varies over, if the recipe takes it."""
     if key in _SHARED:
-        raise RecipeError(f"{key} cannot be searched: {_SHARED[key]}", fix=f"set it: --set {key}=")
+        raise RecipeError(f"{key} cannot be searched: {_SHARED[key]}", fix="leave it out of --space")
     dimension = parsed(recipe, key, value)
     for sample in dimension.samples():
         setting = f"{key}={as_setting(sample)}"

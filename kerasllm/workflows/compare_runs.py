@@ -137,7 +137,7 @@ def show_runs(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
         return
     for path, trained, metric, value, begun in rows:
         report.console.print(Text(path), soft_wrap=True)
-        facts = ", ".join(filter(None, (f"{metric} {value}".strip(), trained, begun)))
+        facts = ", ".join(filter(None, (f"{metric} {value}".strip(), begun, trained)))
         report.console.print(Padding(Text(facts, style="dim"), (0, 0, 0, 4)))
 
 
