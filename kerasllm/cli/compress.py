@@ -21,19 +21,21 @@ from kerasllm.errors import CommandError
     metavar="NAME",
     help="int8, int4, gptq, awq, prune or distill: short for --recipe compress_NAME.",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
-@click.option("--output", metavar="DIR", help="The new run.  [default: runs/RECIPE/DATE-TIME]")
+@click.option("--recipe", metavar="NAME|FILE", help="Name of a recipe, or a YAML file.")
+@click.option(
+    "--output", metavar="DIR", help="The new run directory.  [default: runs/RECIPE/DATE-TIME]"
+)
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key of the recipe, as student.layers=2.",
+    help="Override a key of the recipe, e.g. student.layers=2. Repeatable.",
 )
 @click.option(
     "--limit",
     metavar="SHARE",
-    help="The largest part of the quality that may be lost: the same as --set limit=SHARE.",
+    help="Largest share of the quality that may be lost: same as --set limit=SHARE.",
 )
 def compress(
     run: str,
@@ -43,15 +45,15 @@ def compress(
     overrides: tuple[str, ...],
     limit: str | None,
 ) -> None:
-    """Make a smaller model of a run.
+    """Quantize, prune or distill a trained model.
 
     \b
     kerasllm compress my_run --method int8 --output smaller
     kerasllm compress my_run --method distill --set student.layers=3
     kerasllm compress my_run --recipe mine.yaml
 
-    The new run is used like any other. Size, speed and quality before and after are measured on
-    the test data of the run; a model that lost more than the limit ends the command with status 1.
+    The result is a run like any other. Size, speed and quality before and after are measured on the
+    test data of the run; if the model lost more than the limit, the exit status is 1.
     """
     from kerasllm import recipe as recipes
     from kerasllm.run import Run

@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     help="saved_model, transformers, litert, onnx, keras, keras_hub.",
 )
 @click.option("--output", metavar="DIR", help="The folder to write.  [default: RUN/export/FORMAT]")
-@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing export.")
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     metavar="NAME",
-    help="Of saved_model: float32 or bfloat16.  [default: float32]  Of litert: float32, float16, "
-    "int8; repeatable.  [default: all, a file each]",
+    help="For saved_model: float32 or bfloat16.  [default: float32]  For litert: float32, float16 "
+    "or int8. Repeatable.  [default: all, one file each]",
 )
 @click.option(
     "--rows",
     metavar="N|all",
-    help="Rows of the run's test data to compare on.  [default: 256; 64 of a language model]",
+    help="Number of test examples to compare on.  [default: 256; 64 for a language model]",
 )
 @click.option(
     "--sign",
@@ -58,7 +58,7 @@ def export(
     rows: str | None,
     key: str | None,
 ) -> None:
-    """Write a trained model in a format that others load.
+    """Export a trained model for TensorFlow Serving, ONNX and others.
 
     \b
     kerasllm export my_run
@@ -67,8 +67,8 @@ def export(
     kerasllm export smollm2_135m_instruct --format transformers --output smollm2
     kerasllm export my_run --format onnx --sign my.key
 
-    What was written is run on rows of the run's test data and compared with the model. It is kept
-    only if it gives the same outputs; parity.json and README.md in the folder hold the numbers.
+    The exported model is run on examples of the run's test data and compared with the original. It
+    is kept only if the outputs match; parity.json and README.md in the folder hold the numbers.
     """
     options = {
         "output": output,
@@ -92,7 +92,7 @@ def export(
         for table in (_files(exported), _parity(exported)):
             console.print(table)
             console.print()
-        console.print(f"Run for the comparison by {exported.engine.name}.\n", highlight=False)
+        console.print(f"Compared by running it with {exported.engine.name}.\n", highlight=False)
     click.echo(shown.get() + f"{exported.folder}")
 
 

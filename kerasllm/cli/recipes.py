@@ -21,7 +21,7 @@ def recipes() -> None:
 
 @recipes.command("list")
 def list_recipes() -> None:
-    """List the recipes that kerasllm ships."""
+    """List the recipes that come with kerasllm."""
     names = recipe_files.names()
     width = max(map(len, names), default=0)
     for name in names:
@@ -35,10 +35,10 @@ def list_recipes() -> None:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set a key over the recipe's own value, such as training.epochs=3. Can be repeated.",
+    help="Override a key of the recipe, e.g. training.epochs=3. Repeatable.",
 )
 def show(recipe: str, overrides: tuple[str, ...]) -> None:
-    """Print a whole recipe, resolved: every key, what it is, and the value a run would take."""
+    """Print a resolved recipe: every key, its description and the value a run would use."""
     from kerasllm.recipe import load
 
     click.echo(load(recipe, overrides).to_yaml(explain=True), nl=False)
@@ -49,12 +49,12 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 def copy(name: str, file: Path, overwrite: bool) -> None:
-    """Copy the shipped recipe NAME to FILE, to be edited there."""
+    """Copy the recipe NAME to FILE, to edit it."""
     content = recipe_files.path_of(name).read_bytes()
     if os.path.isdir(file):
         raise CommandError(f"{file} is a folder", fix=f"name a file: {file / f'{name}.yaml'}")
     if os.path.exists(file) and not overwrite:
-        raise CommandError(f"{file} exists", fix="take another name, or add --overwrite")
+        raise CommandError(f"{file} exists", fix="choose another name, or add --overwrite")
     try:
         _write_whole(file, content)
     except OSError as error:
@@ -67,7 +67,7 @@ def copy(name: str, file: Path, overwrite: bool) -> None:
 @recipes.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def validate(files: tuple[str, ...]) -> None:
-    """Check recipes against the schema, and print every problem of each."""
+    """Validate recipes against the schema, and print every problem."""
     from kerasllm.recipe import together
     from kerasllm.recipe import validate as problems_of
 

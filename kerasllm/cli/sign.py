@@ -14,7 +14,7 @@ import click
 @click.argument("folder", metavar="FOLDER")
 @click.option("--key", required=True, metavar="FILE", help="Your private key, in PEM.")
 def sign(folder: str, key: str) -> None:
-    """Sign a run, an export or a preset with a key of yours.
+    """Sign a run, an export or a preset with your key.
 
     \b
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out my.key
@@ -23,9 +23,9 @@ def sign(folder: str, key: str) -> None:
     kerasllm verify my_run --key my.pub
 
     model.sig in the folder lists the sha256 of each file, in the format of OpenSSF model signing.
-    Of a run it covers what its model is opened from. Where the variable KERASLLM_TRUST names public
-    keys, no other models are used. A key's password is asked for, or read from
-    KERASLLM_SIGN_PASSWORD.
+    For a run it covers the files its model is loaded from. If the variable KERASLLM_TRUST names
+    public keys, only models signed with them are loaded. The password of a key is prompted for, or
+    read from KERASLLM_SIGN_PASSWORD.
     """
     from kerasllm.plurals import counted
     from kerasllm.signing import SIGNATURE

@@ -105,10 +105,11 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES and not is_fasttext(file)
-            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
-                        skip_empty=True)
+            else Source(
+                file, split=split, text=text, labelled=False, on_bad_row=on_bad_row, skip_empty=True
+            )
             for file in found
-        ]  # fmt: skip
+        ]
         columns = [each.text_column for each in self._readers if isinstance(each, Source)]
         self.text_column = next(filter(None, columns), None)
         self.files = tuple(file.name for file in found)
@@ -171,7 +172,7 @@ class Documents:
     def with_offsets(self) -> Iterator[tuple[int, int, Document]]:
         """Yields documents with the number of characters before each, and its own number.
 
-        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        Files without a shard are left out, see `kerasllm.data.shards`.
         """
         self._begin()
         at, texts, mine = 0, 0, shards.mine()
@@ -333,8 +334,8 @@ def open_documents(
     """
     if tokenizer.end_of_text_id is None:
         raise DataError(
-            "The tokenizer has no token that ends a text, and documents could not be kept apart",
-            fix="use a preset whose tokenizer names an end token (eos_token)",
+            "The tokenizer has no end-of-text token to separate documents with",
+            fix="use a preset whose tokenizer has an eos_token",
         )
     documents = stretch.documents
     size = 0
@@ -371,7 +372,7 @@ def open_documents(
         is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):
-        raise DataError("There is no text to use", where=", ".join(documents.files))
+        raise DataError("The files contain no text", where=", ".join(documents.files))
     # Of what is held out the files are the same.
     store.file_remarks = () if stretch.left_out is _NOTHING else documents.remarks
     return store

@@ -130,8 +130,10 @@ class _Frame:
         drawn = []
         for value in _ticks(self._low, self._high, 4):
             y = self.y(value)
-            drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
-                         f'y2="{y:.1f}"/>')  # fmt: skip
+            drawn.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
+                f'y2="{y:.1f}"/>'
+            )
             drawn.append(_text(_LEFT - 6, y + 3.5, self._shown(value), "end"))
         for step in _ticks(self._first, self._last, 4):
             drawn.append(_text(self.x(step), _HEIGHT - 6, self._shown(step, whole=True), "middle"))
@@ -175,7 +177,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 def _range(low: float, high: float) -> tuple[float, float]:
     margin = 0.06 * ((high - low) or abs(high) or 1)
-    # A line that is never below 0 stands on it, where 0 is near.
+    # The axis of a line that is never below 0 starts there, if 0 is near.
     bottom = 0.0 if 0 <= low < 0.35 * high else low - margin
     return bottom, high + margin
 

@@ -1,10 +1,10 @@
 """Answers that are written together: a row of one batch each, that come and go at any token.
 
-A step reads all weights once, whatever the number of rows, so that eight answers take little longer
-than one. A row joins the batch with the keys and values of its prompt and leaves it when its text
-ends; it computes what it would compute alone. One function, traced once, reads prompts and tokens,
-in any number of rows. But the processor's kernels are made for each shape, and kept: rows, prompts
-and the cache are padded to a few sizes, so that memory does not grow with the requests.
+A step reads all weights once, regardless of the number of rows, so that eight answers take little
+longer than one. A row joins the batch with the keys and values of its prompt and leaves it when its
+text ends; it computes what it would compute alone. One function, traced once, reads prompts and
+tokens, in any number of rows. But the processor's kernels are made for each shape, and kept: rows,
+prompts and the cache are padded to a few sizes, so that memory does not grow with the requests.
 
 Reference: [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) (iteration-level
 scheduling).
@@ -12,6 +12,7 @@ scheduling).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,7 +45,7 @@ _PROMPT_TOKENS = 512
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer that is asked for.
+    """A requested answer.
 
     Attributes:
         key: What to call it.
@@ -253,10 +254,9 @@ class TogetherDecoding:
         """Keeps the text of a row that ends."""
         text = self._rows[number].text
         slots = size_holding(len(text), _SHORTEST, steps=4)
-        try:
+        # Where there is no memory for it, the next prompt is read as a whole.
+        with contextlib.suppress(tf.errors.OpError):
             self._prefixes.keep(text, lambda: self._fit(self._cache, _numbers([number]), slots))
-        except tf.errors.OpError:
-            pass  # There is no memory for it: the next prompt is read as a whole.
 
     def _cache_after(self, prefixes: Sequence[Prefix | None], slots: int) -> tf.Tensor:
         """Returns the cache of rows with what is known of them."""

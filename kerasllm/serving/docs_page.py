@@ -13,7 +13,7 @@ h2{margin-top:2.5rem;font-size:1.1rem}code,pre{font:14px/1.4 ui-monospace,monosp
 pre{background:#8881;padding:.8rem;overflow-x:auto}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #8884}
 """
-# Nothing is fetched and nothing runs, whatever a name in the page holds.
+# Nothing is loaded and nothing runs, even if a name in the page contains code.
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _REF = "#/components/schemas/"
 # Fields that are there for clients that send them; the description has them all.
@@ -30,8 +30,10 @@ def page_of(description: Mapping[str, Any], address: str) -> str:
     info, schemas = description["info"], description["components"]["schemas"]
     parts = [
         f"<h1>{escape(info['title'])}</h1>",
-        f"<p>Served by kerasllm {escape(info['version'])}. "
-        'For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
+        (
+            f"<p>Served by kerasllm {escape(info['version'])}. "
+            'For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>'
+        ),
     ]
     for path, methods in description["paths"].items():
         for method, operation in methods.items():

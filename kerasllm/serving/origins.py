@@ -1,8 +1,8 @@
 """Who may ask a server that asks for no key: no page of a browser that was not let in.
 
 A page of any site can send requests to the loopback. By a name of its own that it lets point there
-(DNS rebinding) it can read the answers too: so the `Host` of a request must be an address, or a name
-that is known to mean this server; and an `Origin`, which browsers add, must be its own.
+(DNS rebinding) it can read the answers too: so the `Host` of a request must be an address, or a
+name that is known to mean this server; and an `Origin`, which browsers add, must be its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_origin(
     if _host_of(origin) != host.lower():
         raise Refusal(
             403,
-            f"Pages of {origin[:80]!r} may not ask: start the server with --cors ORIGIN",
+            f"Pages of {origin[:80]!r} may not send requests: start the server with --cors ORIGIN",
             code="origin_not_allowed",
         )
 

@@ -405,8 +405,8 @@ class Task(abc.ABC):
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
-        writes_document: Whether `kerasllm evaluate --output` writes a `.json` file besides `.jsonl`;
-            see `Evaluation.document`. Defaults to `False`.
+        writes_document: Whether `kerasllm evaluate --output` writes a `.json` file besides
+            `.jsonl`; see `Evaluation.document`. Defaults to `False`.
         text_suffixes: The suffixes of files of text, such as `.conll`, that predictions can be
             written to; see `text`. Defaults to none.
         generates: Whether its models write text. Defaults to `False`.
@@ -464,7 +464,7 @@ class Task(abc.ABC):
 
         Args:
             recipe: A recipe of this task.
-            part: `train`, `validation` or `test`, of which the recipe names files.
+            part: `train`, `validation` or `test`, whose files the recipe names.
 
         Returns:
             The rows; `None`, the default, where a report on such data is not known.
@@ -942,8 +942,8 @@ def _of_entry_point(name: str) -> Task:
     task = _others()[name].load()()
     if not isinstance(task, Task) or task.name != name:
         raise RecipeError(
-            f"The entry point {name} of the group {ENTRY_POINTS} is no task of that name",
-            fix="correct the package that brings it: it names a subclass of "
+            f"The entry point {name} of the group {ENTRY_POINTS} is not a task of that name",
+            fix="fix the package that provides it: it names a subclass of "
             "kerasllm.tasks.task.Task whose `name` is the entry point's",
         )
     return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ _SECONDS_AT_THE_END = 60.0
 
 
 class Tracking(Listener):
-    """Sends what the log of a run holds; whatever a tracker does, the training continues.
+    """Sends what the log of a run holds; training continues even if a tracker fails.
 
     A context manager around the training: where it ends, what is left is sent.
 
@@ -67,11 +68,11 @@ class Tracking(Listener):
         self._wake.set()
         self._thread.join(_SECONDS_AT_THE_END)
         for sending in self._sendings:
-            self._guarded(sending, lambda: self._tell_what_is_left(sending))
+            self._guarded(sending, functools.partial(self._tell_what_is_left, sending))
 
     def _tell_what_is_left(self, sending: Sending) -> None:
         if sending.left:
-            self._tell(sending.name, "it did not take everything in time")
+            self._tell(sending.name, "it did not accept everything in time")
 
     def row(self, row):
         self._wake.set()
@@ -108,6 +109,6 @@ class Tracking(Listener):
             return
         self._told.add(name)
         self._warn(
-            f"warning: {name} does not take the metrics: {why}. The training continues, and all is "
-            f"kept: `kerasllm track push {shell_word(self._run.path)}` sends it later"
+            f"warning: {name} did not accept the metrics: {why}. Training continues, and the "
+            f"metrics are kept: `kerasllm track push {shell_word(self._run.path)}` sends it later"
         )

@@ -1,7 +1,7 @@
 """What the state of a training's checkpoint holds, and what is wrong with one that does not.
 
-The checksums of a checkpoint find damage. Anyone who forges its files forges those too: what is read
-is therefore what kerasllm writes, or the checkpoint is not used.
+The checksums of a checkpoint find damage. Anyone who forges its files forges those too: what is
+read is therefore what kerasllm writes, or the checkpoint is not used.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def problem_of(state: Any) -> str | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
-        return f"holds what kerasllm does not write: {place}: {first['msg'][:200]}"
+        return f"contains something that kerasllm does not write: {place}: {first['msg'][:200]}"
     since, last = monitor.since_row, monitor.last_step
     if since.losses and not (
         since.seconds > 0 and {"epoch", "learning_rate", "gradient_norm"} <= last.keys()
     ):
-        return "holds what kerasllm does not write: states.monitor.since_row"
+        return "contains something that kerasllm does not write: states.monitor.since_row"
     return None

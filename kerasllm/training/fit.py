@@ -13,6 +13,7 @@ What differs from Keras' own:
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -53,7 +54,7 @@ class FineTunedModel(StepFunctions):
 
     Args:
         task: A Keras model, such as a KerasHub task, or one of your own with one or several
-            outputs. Its outputs become float32, whatever the precision it computes in.
+            outputs. Its outputs become float32, regardless of the precision of the model.
         **kwargs: See `keras.Model`.
 
     Attributes:
@@ -205,7 +206,7 @@ class FineTunedModel(StepFunctions):
         xla = resolve_xla(xla if jit_compile is None else jit_compile)
         if run_eagerly and not alone:
             raise ValueError(
-                "`run_eagerly=True` is for one device: leave the strategy out to debug a step."
+                "`run_eagerly=True` is for one device: remove the strategy to debug a step."
             )
         with self.distribute_strategy.scope():
             outputs, item_metrics = self._find_outputs(
@@ -375,7 +376,7 @@ class FineTunedModel(StepFunctions):
             return []
         rows //= self.accumulate
         edges = [rows * number // self.slices for number in range(self.slices + 1)]
-        of_slices = {end - start for start, end in zip(edges, edges[1:], strict=False)}
+        of_slices = {end - start for start, end in itertools.pairwise(edges)}
         return [each for size in sorted(of_slices) for each in compilations(size, length)]
 
     def shared_by_slices(self) -> list[tf.Tensor]:
@@ -497,9 +498,9 @@ class FineTunedModel(StepFunctions):
         for variable in owner.variables:
             if not strategy.extended.variable_created_in_scope(variable.value):
                 raise ValueError(
-                    f"The {name} must be made in the scope of the strategy that the model was "
-                    f"made in, `with strategy.scope():`. Received: a model of {strategy}, and a "
-                    f"variable {variable.path} made outside its scope"
+                    f"The {name} must be created in the scope of the model's strategy, `with "
+                    f"strategy.scope():`. Received: a model of {strategy}, and a "
+                    f"variable {variable.path} created outside its scope"
                 )
 
     def _forward_backward(self) -> ForwardBackward:
@@ -546,7 +547,7 @@ def _refuse_own_steps(kind: type) -> None:
             inspect.signature(ours).parameters
         ):
             raise ValueError(
-                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas and "
+                f"A `{name}` override is for `keras.Model`: this model runs on replicas and "
                 "micro-batches. Give `compile` a loss as a function, override "
                 f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
             )

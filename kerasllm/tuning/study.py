@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,11 +118,9 @@ class Study:
     def locked(self) -> Iterator[None]:
         """Keeps other processes of the search from choosing trials until the block ends."""
         with open(self._folder / ".lock", "w", encoding="utf-8") as file:
-            try:
+            with suppress(OSError):  # A file system without locks.
                 # The system lets go of it when the process ends, however it ends.
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # A file system without locks.
             yield
 
     def take(self, most: int, lock_of: Callable[[int], IO | None]) -> tuple[FrozenTrial, IO] | None:
@@ -150,7 +148,7 @@ class Study:
             lock = lock_of(number)
             if lock is None:
                 raise RunError(
-                    f"Another process holds trial {number}, which is new",
+                    f"Another process holds trial {number}, which was just created",
                     where=str(self._folder),
                     fix="use another --storage: this one belongs to another search",
                 )
@@ -253,7 +251,7 @@ class _MedianOfSameLength(optuna.pruners.BasePruner):
     """Prunes what is below the median of the trials that train equally long.
 
     A schedule lowers the learning rate to 0 at the end: midway through a long training the metric
-    is worse than at the end of a short one, whatever becomes of it.
+    is worse than at the end of a short one, even if it ends better.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:

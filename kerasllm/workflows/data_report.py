@@ -163,7 +163,7 @@ def _label_noise(
     part, rows = next(iter(found.scan.parts.items()))
     if rows.problem != "single_label":
         raise CommandError(
-            "Labels that are likely wrong are looked for where each text has one label",
+            "Only texts with a single label can be checked for wrong labels",
             where="--deep",
             fix="leave --deep out, or name the column of the labels with --label",
         )
@@ -174,8 +174,10 @@ def _label_noise(
     if len(names) < 2:
         return []
     read = found.scan.read(numbers.tolist())
-    texts = [row.texts if len(row.texts) > 1 else row.texts[0] for row in
-             (read[number] for number in numbers.tolist())]  # fmt: skip
+    texts = [
+        row.texts if len(row.texts) > 1 else row.texts[0]
+        for row in (read[number] for number in numbers.tolist())
+    ]
     preset, max_length = _SMALL_ENCODER, _ENCODER_TOKENS
     if recipe is not None and task_of(recipe).preset_kind == "encoder":
         preset, max_length = recipe.model.preset, min(recipe.data.max_length, max_length)
@@ -185,15 +187,17 @@ def _label_noise(
         return []
     name_of = [str(found.scan.names[number]) for number in names]
     wrong = numbers[noise.rows]
-    notes = {row: f"rather {name_of[label]}" for row, label in
-             zip(wrong.tolist(), noise.suggested.tolist())}  # fmt: skip
+    notes = {
+        row: f"rather {name_of[label]}"
+        for row, label in zip(wrong.tolist(), noise.suggested.tolist())
+    }
     return [
         Finding(
             "label_noise",
             HARMFUL,
             f"{counted(len(wrong), 'row')} of {part} may have a wrong label; an estimated "
             f"{noise.share:.1%} of the labels are wrong",
-            "read them, the most likely first, and correct those that are wrong",
+            "read them, most likely first, and correct the wrong ones",
             wrong,
             [(row,) for row in wrong[:_MOST_NOISE]],
             notes=notes,
@@ -272,7 +276,7 @@ def show(found: DataReport, report: Report) -> None:
             for language, count in counts.most_common(_MOST_LANGUAGES)
         ]
         report.line()
-        report.line(f"languages of {total:,} texts that are long enough: {', '.join(shown)}")
+        report.line(f"languages of {total:,} texts long enough to detect: {', '.join(shown)}")
     _show_findings(found, report)
     for missing in found.missing:
         report.line(f"not checked: {missing}")
@@ -280,9 +284,9 @@ def show(found: DataReport, report: Report) -> None:
 
 def _show_findings(found: DataReport, report: Report) -> None:
     if not found.findings:
-        report.heading("Nothing was found that is wrong with the data")
+        report.heading("No problems were found in the data")
         return
-    report.heading("What to look at, the most important first")
+    report.heading("Findings, most important first")
     texts = found.texts()
     for number, finding in enumerate(found.findings, start=1):
         gravity = GRAVITIES[finding.gravity]
@@ -333,8 +337,11 @@ def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _labels_table(labels: Mapping[str, Mapping[str, int]], rows: Mapping[str, int]) -> Table:
     table = _table("label", *labels)
-    total = {label: sum(of.get(label, 0) for of in labels.values()) for of in labels.values()
-             for label in of}  # fmt: skip
+    total = {
+        label: sum(of.get(label, 0) for of in labels.values())
+        for of in labels.values()
+        for label in of
+    }
     ordered = sorted(total, key=lambda label: -total[label])
     for label in ordered[:_MOST_LABELS]:
         cells = (_share(of.get(label, 0), rows[part]) for part, of in labels.items())

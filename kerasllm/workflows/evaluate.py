@@ -39,8 +39,8 @@ def evaluate(
         data: A file, a glob or `starter:NAME`, or a list of these. Defaults to `None`: the run's
             own test data.
         adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
-        output: A `.jsonl` file for what was measured of each row; of some tasks also a `.json` file,
-            such as the answers to questions. Defaults to `None`.
+        output: A `.jsonl` file for what was measured of each row; of some tasks also a `.json`
+            file, such as the answers to questions. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
         **options: See `kerasllm.tasks.task.EvaluateOptions`: `text`, `text_pair`, `label`,
             `on_bad_row`, `stride`, `max_length`, `chat_template`, `template`. Those that are not
@@ -112,7 +112,7 @@ def _check_output(output: str | Path | None, task) -> None:
     suffixes = (".jsonl", ".json") if task.writes_document else (".jsonl",)
     if path.suffix not in suffixes or path.is_dir():
         raise CommandError(
-            f"What was measured of each row is written to a {' or '.join(suffixes)} file",
+            f"The results of the examples are written to a {' or '.join(suffixes)} file",
             where=str(output),
             fix=f"end --output with {' or '.join(suffixes)}",
         )

@@ -45,7 +45,7 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explains what a trained model predicts for texts.
 
-    The model is computed in float32, whatever it was trained in.
+    The model is computed in float32, regardless of the precision in training.
 
     Args:
         run: The run directory or the preset, or what `open_trained` gave.
@@ -119,7 +119,7 @@ def explain_globally(
     refuse_unless_explained(trained)
     kept = _drawn(inputs, limit, seed)
     if not kept:
-        raise CommandError("There is no text to explain", fix="give a file with texts: --input")
+        raise CommandError("There are no texts to explain", fix="give a file with texts: --input")
     explainer = trained.explainer()
     found: list[Explanation] = []
     left_out, last = 0, None

@@ -65,7 +65,7 @@ def explain_mistakes(
     mistakes = facts_for_report(trained.run.path)["mistakes"] if trained.run else None
     if not mistakes:
         raise CommandError(
-            "The run knows of no mistakes on test data",
+            "The run has no recorded mistakes on test data",
             where=str(trained.source),
             fix="train with --test FILE, or explain texts: kerasllm explain RUN TEXT",
         )
@@ -101,9 +101,9 @@ def explain_mistakes(
     if not found:
         raise CommandError(
             f"None of the {len(mistakes)} mistakes could be explained"
-            + (f": {last.what}" if last else ", as their texts are not here"),
+            + (f": {last.what}" if last else ", because their texts are not available here"),
             where=str(trained.run.path),
-            fix="see that the run's test data are where its recipe.yaml names them",
+            fix="make sure the run's test data are where its recipe.yaml says",
         )
     write_text(trained.run.explanations, json.dumps(pieces, ensure_ascii=False) + "\n")
     report_run(trained.run.path)

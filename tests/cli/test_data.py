@@ -25,8 +25,9 @@ def run(capsys):
 @pytest.fixture
 def reviews(tmp_path):
     path = tmp_path / "reviews.csv"
-    rows = [(f"film number {n} was {'good' if n % 2 else 'dull'} to the end", n % 2)
-            for n in range(40)]  # fmt: skip
+    rows = [
+        (f"film number {n} was {'good' if n % 2 else 'dull'} to the end", n % 2) for n in range(40)
+    ]
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([("review", "stars"), *rows, rows[0], ("[bold]ann@ex.org", 1)])
     return path
@@ -72,7 +73,7 @@ def test_a_page_and_a_cleaned_copy(run, reviews, tmp_path):
     status, out, err = run("data", "report", reviews, "--html", reviews / "page.html")
     assert status == 2 and "directory cannot be made" in err and not out, "before the report"
     status, _, err = run("data", "report", reviews, "--fix", reviews)
-    assert status == 2 and "one of the files that are read" in err
+    assert status == 2 and "also an input file" in err
 
 
 def test_columns_that_are_not_read_are_named(run, tmp_path):

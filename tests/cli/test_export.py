@@ -26,7 +26,7 @@ def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path, monkeypat
     assert result.status == 0
     assert "weights.bin" in result.out and "kB" in result.out
     assert "100.00%" in result.out and str(output) in result.out
-    assert "Run for the comparison by an echo." in result.out
+    assert "Compared by running it with an echo." in result.out
     assert json.loads((output / "parity.json").read_text())["run_by"] == "an echo"
     assert "They were run by an echo." in (output / "README.md").read_text()
     assert "loading the model" in result.err and "loading" not in result.out
@@ -102,7 +102,7 @@ def test_an_export_is_signed_and_used_where_its_key_is_trusted(
     (copy / audit.FILE).unlink()
     with pytest.raises(RunError, match="lines are left of the"):
         verify(copy, [str(public)])
-    assert list(predict(open_run(copy), ["a good film"]))[0]["label"]
+    assert next(iter(predict(open_run(copy), ["a good film"])))["label"]
 
 
 def test_a_key_that_is_none_is_refused_before_anything_is_exported(kerasllm, toy_run, tmp_path):

@@ -73,8 +73,11 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
     stdin(b"good\n\n\xff\nbad\n")
     found = kerasllm("predict", toy_run)
     assert [line.split("\t")[0] for line in found.out.splitlines()] == [
-        "positive", "-", "-", "negative",
-    ]  # fmt: skip
+        "positive",
+        "-",
+        "-",
+        "negative",
+    ]
     assert found.status == 0 and "stdin:2: the text is empty" in found.err
     stdin(b"\n \n")
     none = kerasllm("predict", toy_run)
@@ -93,7 +96,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["a", "--output", "x.parquet.gz"], ".jsonl"),
         (["a", "--keep", "id"], "Only files have columns"),
         (["a", "--resume"], "give --output"),
-        (["a", "--resume", "--output", "x.csv"], "computed from files"),
+        (["a", "--resume", "--output", "x.csv"], "predictions for files"),
     ],
 )
 def test_what_cannot_be_done_is_refused(kerasllm, toy_run, tmp_path, monkeypatch, arguments, words):
@@ -215,7 +218,7 @@ def test_a_prediction_that_was_killed_is_resumed(kerasllm, toy_run, tmp_path, mo
     other = kerasllm("predict", toy_run, *files, output, "--resume", "--id", "id")
     assert other.status == 2 and "the options changed" in other.err
     resumed = kerasllm("predict", toy_run, *files, output, "--resume")
-    assert resumed.status == 0 and "continuing after 16 of 40 rows" in resumed.err
+    assert resumed.status == 0 and "resuming after 16 of 40 rows" in resumed.err
     assert output.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "out.jsonl.partial").exists()
 
@@ -261,7 +264,7 @@ def _lambda(model):
         (lambda model: os.truncate(model / "task.weights.h5", 3000), "cannot be loaded"),
         (lambda model: (model.parent / "recipe.yaml").write_text("task: [\n"), "recipe.yaml:"),
         (_foreign, "cannot be loaded"),
-        (_lambda, "runs no code of a model"),
+        (_lambda, "runs no code from a model"),
     ],
 )
 def test_a_damaged_or_foreign_run_is_refused(kerasllm, toy_run, tmp_path, damage, words):
@@ -294,8 +297,10 @@ def test_a_tsv_of_predictions_has_quotes_only_where_it_must(kerasllm, toy_run, t
     output = toy_data / "out.tsv"
     kerasllm("predict", toy_run, 'a "good" film', "a bad film", "--output", output)
     assert [line.split("\t")[0] for line in output.read_text().splitlines()] == [
-        "text", 'a "good" film', "a bad film",
-    ]  # fmt: skip
+        "text",
+        'a "good" film',
+        "a bad film",
+    ]
     kerasllm("predict", toy_run, 'a "good" film', "two\nlines", "--output", output)
     assert output.read_text().startswith('"text"\t"label"\t')
     assert '\n"a ""good"" film"\t"positive"\t' in output.read_text()
@@ -311,12 +316,13 @@ def test_a_table_without_a_header_is_read_as_in_the_training(kerasllm, toy_run, 
     found = kerasllm("predict", toy_run, "--input", table, *named)
     lines = [line.split("\t") for line in found.out.splitlines()]
     assert [(line[0], line[-1]) for line in lines] == [
-        ("positive", "a good great film"), ("negative", "a bad awful film"),
-    ]  # fmt: skip
+        ("positive", "a good great film"),
+        ("negative", "a bad awful film"),
+    ]
 
 
 def test_a_file_without_the_column_is_refused_before_tensorflow_is_imported(toy_run, tmp_path):
-    """Reading loads nothing heavy: or the commands could not leave out what Keras need not import."""
+    """Reading loads nothing heavy: or the commands could not leave out what Keras needs not."""
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     code = (
         "import sys\n"

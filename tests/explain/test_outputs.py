@@ -84,7 +84,7 @@ def test_the_next_token_of_a_language_model_is_explained():
     assert found.value == pytest.approx(float(np.asarray(logits)[0, -1].max()), abs=1e-3)
     [other] = Explainer(model, find("causal_lm")).explain(texts, target=" ship", checks=False)
     assert other.target and other.value <= found.value
-    with pytest.raises(CommandError, match="do not give their attention"):
+    with pytest.raises(CommandError, match="do not expose their attention"):
         list(Explainer(model, find("causal_lm")).explain(texts, method="attention"))
 
 

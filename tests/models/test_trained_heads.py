@@ -67,7 +67,7 @@ def test_the_head_that_keras_hub_saved_is_kept_where_the_number_of_labels_fits(
     assert not (folder / "labels.json").exists()
     model, head = begun_with(folder, toy_data)
     assert head == (
-        f"trained, of {folder}; its classes have no names there, and are taken in order: "
+        f"trained, of {folder}; its classes have no names and are taken in order: "
         "0 is negative, 1 is positive"
     )
     kernel = task.get_layer("logits").kernel
@@ -146,7 +146,7 @@ def test_a_head_whose_classes_are_not_known_is_told(trained, toy_data, tmp_path)
     trained.save_to_preset(tmp_path / "trained")
     (tmp_path / "trained" / "labels.json").unlink()
     _, head = begun_with(tmp_path / "trained", toy_data)
-    assert "its classes have no names there, and are taken in order: 0 is negative" in head
+    assert "its classes have no names and are taken in order: 0 is negative" in head
     (tmp_path / "trained" / "task.json").write_text('{"registered_name": "BertTextClassifier"}')
     _, head = begun_with(tmp_path / "trained", toy_data)
     assert head == (
@@ -187,7 +187,7 @@ def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_pres
 def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):
     assert presets.resolve(toy_run) == toy_run / "model"
     assert presets.resolve(str(toy_run)) == toy_run / "model"
-    model, head = begun_with(toy_run, toy_data)
+    _model, head = begun_with(toy_run, toy_data)
     assert head == f"trained, of {toy_run / 'model'}"
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "recipe.yaml").write_text("task: text_classification\n")

@@ -47,9 +47,15 @@ def test_a_run_elsewhere(s3, web, toy_preset, tmp_path, own_cache, monkeypatch, 
     signed = web.serve("/test.csv", (tmp_path / "test.csv").read_bytes())
     signed += "?X-Amz-Credential=SIGNED&X-Amz-Signature=SIGNED"
     training = [
-        "--train", f"s3://{KEY}:{SECRET}@bucket/in/", "--test", signed, "--output", RUN,
-        "--set", "training.epochs=1",
-    ]  # fmt: skip
+        "--train",
+        f"s3://{KEY}:{SECRET}@bucket/in/",
+        "--test",
+        signed,
+        "--output",
+        RUN,
+        "--set",
+        "training.epochs=1",
+    ]
     for setting in toy_settings(tmp_path, toy_preset):
         if not setting.startswith(("data.train", "data.test", "training.epochs")):
             training += ["--set", setting]
@@ -72,7 +78,7 @@ def test_a_run_elsewhere(s3, web, toy_preset, tmp_path, own_cache, monkeypatch, 
     # It is continued where it is, on another machine.
     more = [part if part != "training.epochs=1" else "training.epochs=2" for part in training]
     status, shown = command("finetune", "--recipe", "bert_cls", *more, "--resume")
-    assert status == 0 and "continuing after step" in shown, shown
+    assert status == 0 and "resuming after step" in shown, shown
     status, shown = command("evaluate", RUN, "--data", signed, "--json")
     assert metrics_in(shown)["loss"] != before["loss"]
     answers = tmp_path / "answers.jsonl"

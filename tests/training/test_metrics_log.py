@@ -38,8 +38,13 @@ def test_steps_that_are_trained_again_are_shown_once(paths):
     # The checkpoint of step 4 was written after that step's row and before its validation.
     write(paths, [6, 8, 10], keep=2, loss=0.5)
     assert [json.loads(line)["step"] for line in paths[0].read_text().splitlines()] == [
-        2, 4, 6, 8, 8, 10,
-    ]  # fmt: skip
+        2,
+        4,
+        6,
+        8,
+        8,
+        10,
+    ]
     assert shown(paths[1], "train/loss") == [(2, 2.0), (4, 4.0), (6, 6.5), (8, 8.5), (10, 10.5)]
     assert shown(paths[1], "validation/loss") == [(8, 8.5)]
     write(paths, [12], keep=6, loss=0.5)
@@ -65,7 +70,7 @@ def test_a_forged_log_is_refused_with_its_line(paths, line):
     write(paths, [2, 4])
     lines = paths[0].read_bytes().splitlines(keepends=True)
     paths[0].write_bytes(lines[0] + line + b"\n" + lines[2])
-    with pytest.raises(RunError, match="The log of the training is not what kerasllm wrote"):
+    with pytest.raises(RunError, match="The training log is not what kerasllm wrote"):
         MetricsLog(*paths, keep=3)
 
 
@@ -83,5 +88,5 @@ def test_links_that_lead_to_themselves_are_no_log(paths):
         log.row({"step": 6, "epoch": 0.0, "loss": 1.0})
     folder = paths[1].with_name("loop")
     folder.symlink_to("loop")
-    with pytest.raises(RunError, match="this is no folder"):
+    with pytest.raises(RunError, match="this is not a folder"):
         MetricsLog(paths[0], folder, keep=3)

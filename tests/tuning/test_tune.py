@@ -52,8 +52,9 @@ def test_a_search_finds_settings_that_beat_the_default_and_leaves_a_recipe(tmp_p
     assert result["metric"] == "accuracy"
     # The first trial is the recipe as it is.
     assert result["trials"][0]["settings"] == {
-        "training.learning_rate": 1e-4, "training.epochs": "1",
-    }  # fmt: skip
+        "training.learning_rate": 1e-4,
+        "training.epochs": "1",
+    }
     values = [row["value"] for row in result["trials"] if row["state"] == "complete"]
     assert result["best"]["validation"] == max(values)
     best = load(tmp_path / "search" / "best.yaml")
@@ -99,7 +100,7 @@ def test_a_metric_that_is_measured_at_the_end_alone_is_what_the_search_goes_by(t
     found = tune(recipe, output=tmp_path / "search", seeds=0, **options)
     assert found["metric"] == "bleu" and found["higher_is_better"]
     assert found["best"]["settings"] == {"training.learning_rate": "1e-4"}
-    with pytest.raises(KerasllmError, match="no metric 'blue' to search by") as refused:
+    with pytest.raises(KerasllmError, match="no validation metric 'blue' to optimize") as refused:
         tune(recipe, output=tmp_path / "typo", metric="blue", **options)
     assert "bleu" in refused.value.fix
 

@@ -39,11 +39,13 @@ def explained_spans(
     for text in texts:
         prepared = prepare_texts(model, [text])
         logits = all_outputs(model.task, prepared.windows.tokens)
-        found = tag_texts(model, [text], prepared=prepared, logits=lambda tokens: logits)[0]
+        [found] = tag_texts(
+            model, [text], prepared=prepared, logits=lambda _, logits=logits: logits
+        )
         spans = [one for one in found["spans"] if target in (None, one["label"])]
         if not spans:
             raise CommandError(
-                f"The model finds no {target or 'span'} in the text: nothing is explained",
+                f"The model finds no {target or 'span'} in the text: there is nothing to explain",
                 where=" ".join(text.split())[:60],
                 fix="give another text" + (f", or leave --target {target} out" if target else ""),
             )

