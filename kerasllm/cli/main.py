@@ -69,7 +69,7 @@ class Verbs(click.Group):
             import difflib
 
             from kerasllm import aliases
-            from kerasllm.cli.in_our_words import command_for
+            from kerasllm.cli.suggestions import command_for
 
             if command := command_for(args[0], args[1:]):
                 note = aliases.VERBS[args[0].lower()].note
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
     """Returns the refusal of another tool's options with the command to type; `None`: not known."""
-    from kerasllm.cli.in_our_words import in_our_options
+    from kerasllm.cli.suggestions import in_our_options
 
     context = error.ctx
     verb = context.command.name if context and context.command else None
