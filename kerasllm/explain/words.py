@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from kerasllm.data.placed_tokens import SPECIAL, PlacedTokens
+from kerasllm.data.token_offsets import SPECIAL, PlacedTokens
 from kerasllm.data.words import Joins
 
 NO_WORD = -1

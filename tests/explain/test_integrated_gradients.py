@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasllm.data.placed_tokens import SPECIAL, PlacedTokens
+from kerasllm.data.token_offsets import SPECIAL, PlacedTokens
 from kerasllm.errors import JobError
 from kerasllm.explain.embedded_model import EmbeddedModel
 from kerasllm.explain.integrated_gradients import integrated_gradients

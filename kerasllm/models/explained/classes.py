@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from kerasllm.data.placed_tokens import PlacedTokens, place_pair, place_text
+from kerasllm.data.token_offsets import PlacedTokens, place_pair, place_text
 from kerasllm.errors import CommandError
 from kerasllm.models.classify import decode
 from kerasllm.models.explained.output import ExplainedOutput, outputs_of, unknown_target

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasllm.data.placed_tokens import PlacedTokens
 from kerasllm.data.rows import Tokens
+from kerasllm.data.token_offsets import PlacedTokens
 from kerasllm.errors import CommandError
 
 # Of known names, in a message.
