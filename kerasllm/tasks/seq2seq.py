@@ -555,12 +555,12 @@ class Seq2Seq(Task):
         return DataFacts(facts, [], told)
 
     def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
-        from kerasllm.evaluation.written_rows import written_rows
+        from kerasllm.evaluation.generated_rows import written_rows
 
         return written_rows(data.test, evaluation)
 
     def measure(self, outcomes: Outcomes) -> Measure:
-        from kerasllm.evaluation.written_rows import measure_written
+        from kerasllm.evaluation.generated_rows import measure_written
 
         return measure_written(outcomes)
 

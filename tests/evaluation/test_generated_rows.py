@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from kerasllm.evaluation.bleu_rouge import ROUGE, bleu_chrf, rouge
+from kerasllm.evaluation.generated_rows import bleu_counts, bleu_of, measure_written, written_rows
 from kerasllm.evaluation.outcomes import Outcomes, read_outcomes, write_outcomes
-from kerasllm.evaluation.written_rows import bleu_counts, bleu_of, measure_written, written_rows
 from kerasllm.tasks.task import Evaluation
 
 TARGETS = [
