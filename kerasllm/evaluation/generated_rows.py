@@ -26,7 +26,7 @@ def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
 
     Args:
         rows: Sources and targets.
-        evaluation: What `kerasllm.evaluation.written_targets.evaluate_targets` gave of them.
+        evaluation: What `kerasllm.evaluation.generated_targets.evaluate_targets` gave of them.
     """
     sources, targets = rows.texts()
     more: dict[str, Any] = {"expected": _cut(targets)}

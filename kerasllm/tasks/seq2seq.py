@@ -457,7 +457,7 @@ class Seq2Seq(Task):
         buckets: int = 16,
         notify: Callable[[str], None] | None = None,
     ) -> Evaluation:
-        from kerasllm.evaluation.written_targets import evaluate_targets
+        from kerasllm.evaluation.generated_targets import evaluate_targets
 
         return evaluate_targets(model, rows, buckets=buckets, notify=notify)
 
