@@ -8,7 +8,7 @@ import pytest
 from kerasllm.errors import DataError
 from kerasllm.run import Run
 from kerasllm.tasks.task import Evaluation
-from kerasllm.workflows import kept_rows
+from kerasllm.workflows import saved_predictions
 from tests.reports.made_run import make_run
 
 
@@ -45,18 +45,18 @@ def failing(error):
 def test_rows_that_cannot_be_kept_are_told_and_nothing_else(error, told, tmp_path):
     run, lines = Run(tmp_path), Lines()
     run.predictions.write_bytes(b"of an earlier training")
-    kept_rows.keep(job(failing(error)), run, Evaluation({}, None), lines)
+    saved_predictions.keep(job(failing(error)), run, Evaluation({}, None), lines)
     assert len(lines.lines) == 1 and told in lines.lines[0]
     assert not run.predictions.exists()
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path):
     run, lines = make_run(tmp_path / "run"), Lines()
-    kept_rows.write_report(run, lines)
+    saved_predictions.write_report(run, lines)
     assert run.report.is_file() and not lines.lines
     run.predictions.write_bytes(b"damaged")
     run.report.unlink()
-    kept_rows.write_report(run, lines)
+    saved_predictions.write_report(run, lines)
     assert not run.report.exists()
     assert "the report was not written" in lines.lines[0]
 
@@ -68,7 +68,7 @@ def test_lengths_and_classes_of_the_data_are_noted():
         "test": Rows(np.array([], int)),
     }
     balance = {"train": {"good": 2, "bad": 1}}
-    found = kept_rows.facts_of_data(job(parts=parts, balance=balance))
+    found = saved_predictions.facts_of_data(job(parts=parts, balance=balance))
     assert found["tokens"] == {
         "train": {"total": 15, "median": 4.0, "longest": 8.0},
         # Of source and target together.
@@ -76,7 +76,7 @@ def test_lengths_and_classes_of_the_data_are_noted():
     }
     assert found["balance"] == balance
     many = {"train": {str(number): 1 for number in range(5000)}}
-    assert "balance" not in kept_rows.facts_of_data(job(parts=parts, balance=many))
+    assert "balance" not in saved_predictions.facts_of_data(job(parts=parts, balance=many))
 
 
 class Rows:
