@@ -13,7 +13,7 @@ from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import DataError
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
-from kerasllm.generation.text_pieces import TextPieces, first_stop
+from kerasllm.generation.text_stream import TextPieces, first_stop
 
 
 @dataclass(frozen=True)
