@@ -2,9 +2,9 @@
 
 import pytest
 
+from kerasllm.data.chat.format_rows import read_row
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.preferences import read_transcript
-from kerasllm.data.chat.shape_rows import read_row
 from kerasllm.data.chat.shapes import find_shape
 
 USER, GOOD, BAD = (
