@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
+        if isinstance(error, click.NoSuchOption) and (ours := _suggestion(error, arguments)):
             error = ours
         error.message = cut(redact(error.message))
         error.show()
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
-def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+def _suggestion(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
     """Returns the refusal of another tool's options with the command to type; `None`: not known."""
     from kerasllm.cli.suggestions import in_our_options
 

@@ -555,9 +555,9 @@ class Seq2Seq(Task):
         return DataFacts(facts, [], told)
 
     def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
-        from kerasllm.evaluation.generated_rows import written_rows
+        from kerasllm.evaluation.generated_rows import generated_rows
 
-        return written_rows(data.test, evaluation)
+        return generated_rows(data.test, evaluation)
 
     def measure(self, outcomes: Outcomes) -> Measure:
         from kerasllm.evaluation.generated_rows import measure_written

@@ -1,4 +1,4 @@
-"""What the rows of each shape say: conversations and preferences."""
+"""Conversations and preferences read from rows of each format."""
 
 from __future__ import annotations
 
