@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from kerasllm import __version__
 from kerasllm.addresses import redact
@@ -62,6 +63,15 @@ class Verbs(click.Group):
             return None
         return getattr(importlib.import_module(f"kerasllm.cli.{name}"), name)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # A group of click's would import each verb for its line of help.
+        verbs = [
+            CompletionItem(name, help=line)
+            for name, line in _VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(self, ctx: click.Context, args: list[str]):
         try:
             return super().resolve_command(ctx, args)
@@ -102,6 +112,10 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Fine-tune language models with Keras and TensorFlow.
 
     To start, on bundled data: kerasllm finetune --recipe bert_cls
+
+    \b
+    Shell completion, in ~/.bashrc (zsh, fish: zsh_source, fish_source):
+      eval "$(_KERASLLM_COMPLETE=bash_source kerasllm)"
     """
     ctx.obj = {"debug": debug}
     if not debug:
