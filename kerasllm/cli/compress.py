@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 
 from kerasllm import aliases
+from kerasllm.cli import completion
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
@@ -19,9 +21,15 @@ from kerasllm.errors import CommandError
 @click.option(
     "--method",
     metavar="NAME",
+    shell_complete=completion.methods,
     help="int8, int4, gptq, awq, prune or distill: short for --recipe compress_NAME.",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="Name of a recipe, or a YAML file.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    shell_complete=completion.recipes,
+    help="Name of a recipe, or a YAML file.",
+)
 @click.option(
     "--output", metavar="DIR", help="The new run directory.  [default: runs/RECIPE/DATE-TIME]"
 )
@@ -37,6 +45,7 @@ from kerasllm.errors import CommandError
     metavar="SHARE",
     help="Largest share of the quality that may be lost: same as --set limit=SHARE.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was measured as one JSON object.")
 def compress(
     run: str,
     method: str | None,
@@ -44,6 +53,7 @@ def compress(
     output: str | None,
     overrides: tuple[str, ...],
     limit: str | None,
+    as_json: bool,
 ) -> None:
     """Quantize, prune or distill a trained model.
 
@@ -68,13 +78,16 @@ def compress(
     import_tensorflow()
     from kerasllm.workflows.compress import compress as run_compress
 
-    run_compress(
+    made = run_compress(
         run,
         loaded,
         output=output,
         name=Path(name).stem,
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
     )
+    if as_json:
+        measured = made.read_metrics()["compression"]
+        click.echo(json.dumps({"run": str(made.path), **measured}, ensure_ascii=False))
 
 
 def _recipe(method: str | None, recipe: str | None) -> str:

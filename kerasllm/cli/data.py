@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
@@ -43,6 +44,7 @@ def data() -> None:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
+    shell_complete=completion.recipes,
     help="Read the data as this recipe does, and count tokens; without FILE, read the recipe's own "
     "data.",
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.sign import password_of
 from kerasllm.cli.startup import import_tensorflow
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     default="saved_model",
     show_default=True,
     metavar="NAME",
+    shell_complete=completion.formats,
     help="saved_model, transformers, litert, onnx, keras, keras_hub.",
 )
 @click.option("--output", metavar="DIR", help="The folder to write.  [default: RUN/export/FORMAT]")
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Sign the folder with this private key; see kerasllm sign --help.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object.")
 def export(
     run: str,
     format: str,
@@ -57,6 +62,7 @@ def export(
     precisions: tuple[str, ...],
     rows: str | None,
     key: str | None,
+    as_json: bool,
 ) -> None:
     """Export a trained model for TensorFlow Serving, ONNX and others.
 
@@ -83,10 +89,14 @@ def export(
 
     check(run, format, **options)
     import_tensorflow()
-    from rich.console import Console
 
     command = shlex.join(["kerasllm", *sys.argv[1:]])
     exported = run_export(run, format, **options, command=command)
+    if as_json:
+        click.echo(json.dumps(_as_json(format, exported), ensure_ascii=False))
+        return
+    from rich.console import Console
+
     console = Console()
     with console.capture() as shown:
         for table in (_files(exported), _parity(exported)):
@@ -105,6 +115,16 @@ def _count(rows: str | None) -> int | str | None:
         raise CommandError(
             f"--rows must be a whole number, or all. Received: {rows}", where="--rows"
         ) from None
+
+
+def _as_json(format: str, exported: Exported) -> dict[str, Any]:
+    return {
+        "folder": str(exported.folder),
+        "format": format,
+        "files": exported.files,
+        "parity": [dataclasses.asdict(one) for one in exported.parity],
+        "compared_by": exported.engine.name,
+    }
 
 
 def _files(exported: Exported) -> Table:

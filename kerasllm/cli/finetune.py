@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     help="Train with N different seeds into one folder; show mean and standard deviation.",
 )
 @click.option("--dry-run", is_flag=True, help="Same as `kerasllm plan`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
 def finetune(
     recipe: str | None,
     output: str | None,
@@ -56,6 +58,7 @@ def finetune(
     profile: str | None,
     seeds: int | None,
     dry_run: bool,
+    as_json: bool,
     verbose: bool,
     **options,
 ) -> None:
@@ -78,19 +81,24 @@ def finetune(
     title = title_of(source) if recipe or not is_address(output) else redact(f"{output}")
 
     if seeds and not dry_run:
-        _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
+        found = _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
         return
     import_tensorflow()
     if dry_run:
         from kerasllm.workflows.plan import plan
 
-        if plan(loaded, name=name, title=title, output=output, verbose=verbose)["problems"]:
+        found = plan(loaded, name=name, title=title, output=output, verbose=verbose)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
+        if found["problems"]:
             sys.exit(1)
         return
 
     from kerasllm.workflows.finetune import finetune as run_finetune
 
-    run_finetune(
+    run = run_finetune(
         loaded,
         name=name,
         title=title,
@@ -102,6 +110,9 @@ def finetune(
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
         started=started,
     )
+    # Of several workers the first one tells.
+    if as_json and run is not None:
+        click.echo(json.dumps({"run": str(run.path), **run.read_metrics()}, ensure_ascii=False))
 
 
 def _seeds(
@@ -112,14 +123,14 @@ def _seeds(
     resume: bool,
     accept_changes: bool,
     profile: str | None,
-) -> None:
+) -> dict[str, Any]:
     """Trains several times, each time in a process that imports TensorFlow itself."""
     for option, given in (("--profile", profile), ("--accept-changes", accept_changes)):
         if given:
             raise click.UsageError(f"{option} is for a single run, and --seeds trains several.")
     from kerasllm.workflows.seeds import finetune_seeds
 
-    finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
+    return finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
 
 
 def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:

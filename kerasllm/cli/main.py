@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from kerasllm import __version__
 from kerasllm.addresses import redact
@@ -62,6 +63,15 @@ class Verbs(click.Group):
             return None
         return getattr(importlib.import_module(f"kerasllm.cli.{name}"), name)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # A group of click's would import each verb for its line of help.
+        verbs = [
+            CompletionItem(name, help=line)
+            for name, line in _VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(self, ctx: click.Context, args: list[str]):
         try:
             return super().resolve_command(ctx, args)
@@ -69,7 +79,7 @@ class Verbs(click.Group):
             import difflib
 
             from kerasllm import aliases
-            from kerasllm.cli.in_our_words import command_for
+            from kerasllm.cli.suggestions import command_for
 
             if command := command_for(args[0], args[1:]):
                 note = aliases.VERBS[args[0].lower()].note
@@ -102,6 +112,10 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Fine-tune language models with Keras and TensorFlow.
 
     To start, on bundled data: kerasllm finetune --recipe bert_cls
+
+    \b
+    Shell completion, in ~/.bashrc (zsh, fish: zsh_source, fish_source):
+      eval "$(_KERASLLM_COMPLETE=bash_source kerasllm)"
     """
     ctx.obj = {"debug": debug}
     if not debug:
@@ -117,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
+        if isinstance(error, click.NoSuchOption) and (ours := _suggestion(error, arguments)):
             error = ours
         error.message = cut(redact(error.message))
         error.show()
@@ -135,9 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
-def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+def _suggestion(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
     """Returns the refusal of another tool's options with the command to type; `None`: not known."""
-    from kerasllm.cli.in_our_words import in_our_options
+    from kerasllm.cli.suggestions import in_our_options
 
     context = error.ctx
     verb = context.command.name if context and context.command else None

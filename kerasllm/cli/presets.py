@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.models import presets as table
 
 
@@ -15,12 +17,21 @@ def presets() -> None:
 
 
 @presets.command("list")
-def list_presets() -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a preset, a line each."
+)
+def list_presets(as_json: bool) -> None:
     """List the presets that kerasllm knows by name.
 
     Any preset name of KerasHub, hf://OWNER/NAME, kaggle://..., pypi://... and a local folder can
     stand in a recipe too.
     """
+    if as_json:
+        for name, preset in table.PRESETS.items():
+            known = {key: getattr(preset, key) for key in ("family", "licence", "description")}
+            facts = {**known, "bytes": preset.size, "cached": table.is_cached(name)}
+            click.echo(json.dumps({"name": name, **facts}, ensure_ascii=False))
+        return
     rows = [("NAME", "FAMILY", "LICENCE", "SIZE", "CACHED", "WHAT IT IS")]
     for name, preset in table.PRESETS.items():
         cached = "yes" if table.is_cached(name) else "no"
@@ -32,7 +43,7 @@ def list_presets() -> None:
 
 
 @presets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.presets)
 @click.option(
     "--wheel",
     type=click.Path(path_type=Path),

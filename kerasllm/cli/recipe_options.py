@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _OPTIONS = (
     click.option(
         "--recipe",
         metavar="NAME|FILE",
+        shell_complete=completion.recipes,
         help="Name of a recipe, or a YAML file.  [default with --resume: the run's own]",
     ),
     click.option(
@@ -66,6 +68,7 @@ _OPTIONS = (
     click.option(
         "--strategy",
         metavar="NAME",
+        shell_complete=completion.strategies,
         help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: same as --set "
         "training.strategy=NAME.",
     ),

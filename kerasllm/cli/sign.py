@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -13,7 +14,8 @@ import click
 @click.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--key", required=True, metavar="FILE", help="Your private key, in PEM.")
-def sign(folder: str, key: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what was signed as one JSON object.")
+def sign(folder: str, key: str, as_json: bool) -> None:
     """Sign a run, an export or a preset with your key.
 
     \b
@@ -33,6 +35,10 @@ def sign(folder: str, key: str) -> None:
 
     command = shlex.join(["kerasllm", *sys.argv[1:]])
     signed = run_sign(folder, key, password_of(key), command=command)
+    if as_json:
+        facts = {"file": str(Path(folder) / SIGNATURE), "key": signed.key.fingerprint}
+        click.echo(json.dumps({**facts, "files": dict(signed.files)}))
+        return
     files = counted(len(signed.files), "file")
     click.echo(f"Signed {files} with the key {signed.key.fingerprint[:16]}")
     click.echo(f"{Path(folder) / SIGNATURE}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.recipe.training import TRACKERS
 
 
@@ -13,7 +14,7 @@ def track() -> None:
 
 
 @track.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completion.runs)
 @click.option(
     "--to",
     multiple=True,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.placed_tokens import SPECIAL
+from kerasllm.data.token_offsets import SPECIAL
 from kerasllm.explain.embedded_model import EmbeddedModel
 from kerasllm.models.explained.output import ExplainedOutput, graph_inputs
 

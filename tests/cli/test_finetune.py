@@ -36,8 +36,11 @@ def test_globs_and_gzip_train_a_model_that_predict_uses(finetune, kerasllm, toy_
     write_csv(toy_data / "parts" / "a.csv", rows[:120])
     plain = write_csv(toy_data / "b.csv", rows[120:]).read_bytes()
     (toy_data / "parts" / "b.csv.gz").write_bytes(gzip.compress(plain))
-    result = finetune("--seed", "3", "--set", "training.epochs=1", train="parts/*")
-    assert result.status == 0 and not result.out
+    result = finetune("--seed", "3", "--set", "training.epochs=1", "--json", train="parts/*")
+    assert result.status == 0
+    found = json.loads(result.out)
+    assert found.pop("run") == str(toy_data / "run")
+    assert found == Run.open(toy_data / "run").read_metrics()
     assert "240 rows" in result.err and "kerasllm predict" in result.err
     assert "seed: 3" in Run.open(toy_data / "run").recipe.read_text()
     assert kerasllm("predict", toy_data / "run", "a good film", "--json").status == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasllm.data.labels import Labels
-from kerasllm.data.placed_tokens import place_pair, place_text
+from kerasllm.data.token_offsets import place_pair, place_text
 from kerasllm.errors import CommandError
 from kerasllm.explain.explainer import Explainer
 from kerasllm.explain.words import words_of, words_of_tokens

@@ -1,7 +1,6 @@
 """GGUF files: the same numbers as from a folder, and everything else refused by name."""
 
 import struct
-import sys
 
 import gguf
 import gguf_files
@@ -308,11 +307,3 @@ def test_a_vocabulary_that_does_not_fit_is_refused(key, value, message, tmp_path
     values = {**VOCABULARY, f"tokenizer__ggml__{key}": value}
     file = gguf_files.write(tmp_path / "x.gguf", "llama", **values)
     assert message in refusal_of(file, decoders.read_tokenizer)
-
-
-def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
-    file = gguf_files.write(tmp_path / "x.gguf", "llama", **VOCABULARY)
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(PresetError, match="gguf is needed") as caught:
-        decoders.load_backbone(file)
-    assert caught.value.fix == 'pip install "kerasllm[gguf]"'
