@@ -79,7 +79,7 @@ class Verbs(click.Group):
             import difflib
 
             from kerasllm import aliases
-            from kerasllm.cli.in_our_words import command_for
+            from kerasllm.cli.suggestions import command_for
 
             if command := command_for(args[0], args[1:]):
                 note = aliases.VERBS[args[0].lower()].note
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
+        if isinstance(error, click.NoSuchOption) and (ours := _suggestion(error, arguments)):
             error = ours
         error.message = cut(redact(error.message))  # type: ignore[misc]
         error.show()
@@ -149,9 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
-def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+def _suggestion(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
     """Returns the refusal of another tool's options with the command to type; `None`: not known."""
-    from kerasllm.cli.in_our_words import in_our_options
+    from kerasllm.cli.suggestions import in_our_options
 
     context = error.ctx
     verb = context.command.name if context and context.command else None

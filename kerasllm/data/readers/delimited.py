@@ -16,8 +16,8 @@ from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
 from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.quoting import raw_fields
-from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.readers.unclosed_quotes import Habits, swallows_rows
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kerasllm.data.readers.answer_places import Place, place_of
+from kerasllm.data.readers.answer_positions import Place, place_of
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, LABEL, MISSING_KEY, TEXT_TYPE, Fault
 from kerasllm.data.readers.json_files import first_objects, json_kind, json_records

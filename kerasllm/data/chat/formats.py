@@ -1,4 +1,4 @@
-"""The shapes in which rows hold conversations, told by the names of their columns."""
+"""The formats of conversation rows, detected from the names of their columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures an encoder-decoder: how likely it finds targets, and what it writes beside them."""
+"""Evaluates an encoder-decoder: the loss on targets, and the metrics of generated text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command line in another tool's words becomes the one to type, by the table of aliases."""
+"""Commands in the words of other tools are translated to ours, by the table of aliases."""
 
 from __future__ import annotations
 
