@@ -1,4 +1,4 @@
-"""The data sets that kerasllm brings along, so that a first run needs no file of one's own."""
+"""The data sets that kerasllm brings along, so that a first run needs no file of your own."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ _LASTING = {"Const", "Placeholder"}
 
 
 def peak_of(function: tf.types.experimental.ConcreteFunction) -> int:
-    """Returns the most bytes that a function's tensors hold at once, its inputs included.
+    """Returns the maximum number of bytes that a function's tensors hold at once, its inputs
+    included.
 
     Copies of variables count, variables do not. What a kernel takes for itself while it runs is
     not seen, nor what is kept in lists of tensors, nor a tensor whose shape is not static. What
@@ -250,7 +251,8 @@ class _Buffer:
 
 
 def _peak(operations: Sequence[_Operation], results: Sequence[_Value]) -> int:
-    """Returns the most bytes that live at once, beside those of values that nothing here makes."""
+    """Returns the maximum number of bytes that live at once, beside those of values that nothing
+    here makes."""
     operations = _needed(operations, results)
     readers = Counter(value for operation in operations for value in operation.inputs)
     readers.update(results)

@@ -13,7 +13,7 @@ import numpy as np
 from kerasllm.data.tag_schemes import TagSet
 
 _NEVER = -1e30
-# Sentences whose words are decoded together: those of like length.
+# Sentences whose words are decoded together: those of similar length.
 _AT_ONCE = 256
 
 

@@ -47,7 +47,7 @@ def explain_texts(
             `"integrated_gradients"`.
         baseline: What replaces words: `"mask"`, `"pad"`, or `"auto"`, the one of the two with
             which the output is further from that of the text. Defaults to `"auto"`.
-        steps: Steps of the integral. Defaults to `None`: as many as it takes.
+        steps: Steps of the integral. Defaults to `None`: as many as needed.
         max_error: The largest completeness error, as a share of the sum of absolute scores.
             Defaults to `0.01`.
         checks: Whether occlusion and faithfulness are computed beside the scores. Defaults to

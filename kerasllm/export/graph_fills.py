@@ -19,7 +19,7 @@ def words_in_graph(
     """Returns a function that predicts the masked words of texts in a graph; see `Head.of_texts`.
 
     Args:
-        mask_token: How a hidden word is written.
+        mask_token: How a masked word is written.
         words: What each token of the vocabulary stands for.
         special: bool `[tokens]`, which tokens are no words.
         n_best: How many words there are for each place.

@@ -28,7 +28,7 @@ def sentence_features(
     Args:
         preset: An encoder, as `bert_classifier` takes it.
         texts: The texts, or pairs of texts.
-        max_length: The most tokens of a text. Defaults to `128`.
+        max_length: The maximum number of tokens of a text. Defaults to `128`.
         notify: Called with how far it is. Defaults to `None`.
 
     Raises:

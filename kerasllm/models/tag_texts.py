@@ -1,4 +1,4 @@
-"""What a model of tags finds in texts: spans in the characters of the text as it was given."""
+"""What a token classifier finds in texts: spans in the characters of the text as it was given."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ async def read_json(request: Request, most_bytes: int) -> dict[str, Any]:
 
     Args:
         request: The request.
-        most_bytes: The most bytes that a body may have.
+        most_bytes: The maximum number of bytes that a body may have.
 
     Raises:
         Refusal: If it is too large, too slow, or no JSON object in UTF-8.

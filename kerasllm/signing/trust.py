@@ -113,7 +113,7 @@ def is_demanded(keys: str | Sequence[str] | None = None) -> bool:
 
 
 def refuse_unsigned(preset: str, keys: str | Sequence[str] | None = None) -> None:
-    """Refuses a preset that cannot be checked, because another library fetches and reads it."""
+    """Refuses a preset that cannot be checked, because another library downloads and reads it."""
     for _, named_by in _demands(keys):
         raise _unsigned(preset, named_by)
 

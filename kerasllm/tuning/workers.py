@@ -36,7 +36,7 @@ class Work(Protocol):
 
 
 class Workers:
-    """Trains runs, so many at a time.
+    """Trains runs, in chunks.
 
     Args:
         count: How many at a time.

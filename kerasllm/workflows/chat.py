@@ -50,7 +50,7 @@ class Conversation:
         self.dropped = 0
 
     def answer(self, message: str) -> Iterator[str]:
-        """Gives the model's answer to a message in pieces, as it is computed.
+        """Gives the model's answer to a message in chunks, as it is computed.
 
         What was given when the caller stops listening counts as the answer.
 

@@ -237,7 +237,7 @@ def _inputs_of(trained: Trained, mistakes: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def _pieces(found: Explanation) -> list[tuple[str, float]]:
-    """Returns the texts of an explanation in pieces with their weights, cut where they are long."""
+    """Returns the texts of an explanation in chunks with their weights, cut where they are long."""
     pieces: list[tuple[str, float]] = []
     for number in range(len(found.texts)):
         pieces += [(" | ", 0.0)] if number else []

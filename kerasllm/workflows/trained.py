@@ -45,7 +45,7 @@ class Trained:
 
     @property
     def buckets(self) -> int:
-        """The most lengths that batches are padded to."""
+        """The maximum number of lengths that batches are padded to."""
         return self.recipe.data.buckets if self.recipe else 16
 
     def test_data(self) -> str | list[str]:
@@ -128,7 +128,7 @@ class Trained:
 
         Args:
             settings: How.
-            batch_size: The most prompts that are computed together. Defaults to `8`.
+            batch_size: The maximum number of prompts that are computed together. Defaults to `8`.
             adapter: As for `open`. Defaults to `None`.
         """
         from kerasllm.generation.text import TextGenerator

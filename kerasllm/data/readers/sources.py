@@ -264,8 +264,8 @@ class Source:
         """Reads all rows, from the first file's first to the last file's last.
 
         Args:
-            rows: The most rows in a batch; a batch holds rows of one file, and fewer of them where
-                texts are long. Defaults to `8192`.
+            rows: The maximum number of rows in a batch; a batch holds rows of one file, and fewer
+                of them where texts are long. Defaults to `8192`.
             file: The number of the only file that is read. Defaults to `None`: all are.
 
         Raises:
@@ -317,7 +317,7 @@ class Source:
             indices: As for `texts_of`.
 
         Returns:
-            The texts and the second texts, in the order of `indices`; `None` in place of the
+            The texts and the second texts, in the order of `indices`; `None` instead of the
             second texts if each row has one text.
 
         Raises:

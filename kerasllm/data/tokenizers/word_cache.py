@@ -35,7 +35,7 @@ _SINGLE_DIGITS = re.compile(_WORDS.format(digits="[0-9]", ends="0-9"))
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 
-# So that memory does not grow with the text. English has some hundred thousand words in use.
+# So that memory does not grow with the text. English has about a hundred thousand words in use.
 _MOST_WORDS = 1 << 18
 
 

@@ -1,4 +1,4 @@
-"""What is explained of a model of tags: the logits of the tags of each span that it finds."""
+"""What is explained of a token classifier: the logits of the tags of each span that it finds."""
 
 from __future__ import annotations
 

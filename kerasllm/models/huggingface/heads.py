@@ -158,7 +158,7 @@ def dropouts(config: Mapping) -> tuple[float, float]:
 
 
 def longest_text(folder: Path) -> int | None:
-    """Returns the most tokens of a text, where `tokenizer_config.json` says so."""
+    """Returns the maximum number of tokens of a text, where `tokenizer_config.json` says so."""
     file = folder / CONFIG_FILE
     longest = read_config(file).get("model_max_length") if file.is_file() else None
     return longest if isinstance(longest, int) and longest > 2 else None
