@@ -1,4 +1,4 @@
-"""A student learns from a trained teacher: from its logits and from its hidden states."""
+"""Distillation: a student is trained on the logits and hidden states of a teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the files of a recipe to token stores, and what a user should know of how they were read."""
+"""Reads the files of a recipe into token stores, and reports how they were read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents as rows that a masked language model trains and is measured on."""
+"""Documents as sequences for training and evaluating a masked language model."""
 
 from __future__ import annotations
 

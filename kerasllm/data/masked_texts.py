@@ -1,4 +1,4 @@
-"""The data of a masked language model: texts, tokenized, split and cut into rows."""
+"""The data of a masked language model: texts, tokenized and split into sequences."""
 
 from __future__ import annotations
 

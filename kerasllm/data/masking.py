@@ -1,4 +1,4 @@
-"""Which tokens of rows a masked language model predicts, and what stands in their places.
+"""Masking: which tokens a masked language model predicts, and what replaces them.
 
 Everything is computed of the numbers drawn for each row (`rows.row_generator`) and of its tokens,
 never of what the row is padded to: so masks are the same on any number of devices, on machines that

@@ -1,4 +1,4 @@
-"""The token store: the token ids of a source, written once, and found again."""
+"""The token store: the token ids of a source, written once and reused."""
 
 from __future__ import annotations
 

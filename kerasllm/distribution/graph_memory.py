@@ -1,4 +1,4 @@
-"""The most memory that the tensors of a TensorFlow function hold at once, told without running it.
+"""The peak memory of a TensorFlow function's tensors, computed without running it.
 
 The graph is walked in the order in which TensorFlow's executor runs it. A tensor lives from the
 operation that makes it to the last one that reads it; its size is that of its static shape.

@@ -1,4 +1,4 @@
-"""What became of each test row: the file `predictions.parquet` of a run.
+"""The outcome of each test row: the file `predictions.parquet` of a run.
 
 The columns that every file has, and those that it has where the task knows them:
 

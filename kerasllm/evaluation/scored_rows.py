@@ -1,4 +1,4 @@
-"""How likely a model found each test row, and its metrics again from that."""
+"""The likelihood of each test row, and metrics computed from it."""
 
 from __future__ import annotations
 

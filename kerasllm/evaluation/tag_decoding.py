@@ -1,4 +1,4 @@
-"""From the logits of words to their tags: the most likely sequence that is valid.
+"""Decodes the logits of words to tags: the most likely valid sequence.
 
 The one decoder of tags: `evaluate`, `predict` and `serve` use it, and what is exported does the
 same in a graph.

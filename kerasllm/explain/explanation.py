@@ -1,4 +1,4 @@
-"""What an explanation holds: words with scores, and how far these can be relied on."""
+"""An explanation: words with scores, and their reliability."""
 
 from __future__ import annotations
 

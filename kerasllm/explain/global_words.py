@@ -1,4 +1,4 @@
-"""Which words move each class most, over many texts."""
+"""The most important words of each class, over many texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of texts, and which of them each token is of."""
+"""The words of texts, and the tokens of each word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hidden words inside a TensorFlow graph: texts in, the most probable words and the texts out.
+"""Masked words inside a TensorFlow graph: texts in, the most probable words and the texts out.
 
 It computes what `kerasllm.models.fill_texts` does, of texts in overlapping windows.
 """

@@ -1,4 +1,4 @@
-"""What is exported: a model, and real texts of its run that the exported files are checked on."""
+"""The model to export, and real texts of its run for the parity check."""
 
 from __future__ import annotations
 

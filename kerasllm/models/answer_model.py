@@ -1,4 +1,4 @@
-"""A model that finds answers in contexts, which knows how it reads them and is saved with that."""
+"""A question answering model with its tokenizer and window settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier says of texts: logits of rows, labels and probabilities of texts."""
+"""Predictions of a classifier: logits, labels and probabilities of texts."""
 
 from __future__ import annotations
 

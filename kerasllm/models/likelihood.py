@@ -1,4 +1,4 @@
-"""How likely a language model finds rows of tokens."""
+"""The likelihood of token sequences under a language model."""
 
 from __future__ import annotations
 

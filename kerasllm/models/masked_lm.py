@@ -1,4 +1,4 @@
-"""A masked language model that trains on texts, fills in masked words, and is saved as a preset."""
+"""A masked language model: trains on texts, predicts masked words, and is saved as a preset."""
 
 from __future__ import annotations
 

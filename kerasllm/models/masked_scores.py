@@ -1,4 +1,4 @@
-"""How well a masked language model predicts masked words, with masks that are always the same."""
+"""Evaluates a masked language model, with fixed masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions with choices, answered by how likely a language model finds each choice."""
+"""Multiple-choice questions, answered by the likelihood of each choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a preset was trained to make one vector of a text: its first token, or the mean of all."""
+"""How a preset was trained to embed a text: its first token, or the mean of all."""
 
 from __future__ import annotations
 

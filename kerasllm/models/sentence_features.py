@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of texts: a vector for each, the mean of its tokens' states."""
+"""Sentence embeddings of a frozen encoder: the mean of the token states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely an encoder-decoder finds targets, given their sources."""
+"""The likelihood of targets under an encoder-decoder, given their sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models made without drawing weights that are read from a file a moment later."""
+"""Creates models without initializing weights that are loaded afterwards."""
 
 from __future__ import annotations
 

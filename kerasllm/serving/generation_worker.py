@@ -1,4 +1,4 @@
-"""The one thread that computes with a language model, and the answers that it writes."""
+"""The thread that runs a language model, and the answers that it generates."""
 
 from __future__ import annotations
 

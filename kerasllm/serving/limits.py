@@ -1,4 +1,4 @@
-"""How much a server takes."""
+"""The limits of a server."""
 
 from __future__ import annotations
 

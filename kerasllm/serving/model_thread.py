@@ -1,4 +1,4 @@
-"""The one thread that owns a model, and what waits for it."""
+"""The thread that runs a model, and its queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request in the shape of OpenAI's API: what it wants, and what cannot be done."""
+"""A request of OpenAI's API: its settings, and unsupported ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request's body as JSON, and work that ends when its client hangs up."""
+"""A request's body as JSON, and work that is cancelled when its client disconnects."""
 
 from __future__ import annotations
 

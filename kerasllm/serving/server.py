@@ -1,4 +1,4 @@
-"""A server process: its socket, its signals, its end."""
+"""A server process: its socket, its signals, its shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose models are used: the keys that a user trusts, and the one check of what will be read.
+"""The keys that a user trusts, and the check of a model before it is read.
 
 Where `KERASLLM_TRUST` names keys, a model is signed by one of them, or none of its files is read.
 """

@@ -1,4 +1,4 @@
-"""Causal language modelling: the next token of texts, or of what an assistant says."""
+"""Causal language modelling: the next token of texts, or of assistant messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a text becomes another, as its translation or its summary."""
+"""Sequence to sequence: translation, summarization and other text-to-text tasks."""
 
 from __future__ import annotations
 

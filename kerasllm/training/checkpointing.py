@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what they hold, when they are saved, how a training resumes."""
+"""Saves checkpoints during training, and resumes from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole or not at all, verified when read, the old ones removed.
+"""The checkpoints of a run: written atomically, verified when read, old ones removed.
 
 Nothing here knows of Keras or TensorFlow: NumPy arrays and JSON go in, files come out.
 """

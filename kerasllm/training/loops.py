@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `predict` that go wherever a tf.distribute strategy goes."""
+"""`fit`, `evaluate` and `predict` under any tf.distribute strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search space: which keys of a recipe vary, and over what."""
+"""The search space: recipe keys and their ranges."""
 
 from __future__ import annotations
 

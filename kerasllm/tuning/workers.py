@@ -1,4 +1,4 @@
-"""Several runs at a time, each in its own process, in one loop without threads."""
+"""Several runs in parallel, each in its own process, in one loop without threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kerasllm data report`: what is in the data of a training, and what is wrong with them."""
+"""`kerasllm data report`: what is in the data, and what is wrong with it."""
 
 from __future__ import annotations
 

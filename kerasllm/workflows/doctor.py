@@ -1,4 +1,4 @@
-"""Checks of the machine: each is tried, none is assumed."""
+"""Checks of the machine, each of them actually run."""
 
 from __future__ import annotations
 

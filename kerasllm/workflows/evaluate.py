@@ -1,4 +1,4 @@
-"""Measure a trained model on data."""
+"""Evaluate a trained model on data."""
 
 from __future__ import annotations
 

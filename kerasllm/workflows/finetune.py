@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained model by a recipe: the project's main job."""
+"""Fine-tune a pretrained model from a recipe: the project's main job."""
 
 from __future__ import annotations
 

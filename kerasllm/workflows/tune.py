@@ -1,4 +1,4 @@
-"""Search for the settings of a recipe that train the best model."""
+"""Search for the best hyperparameters of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations from files, as tokens that know which of them are trained on."""
+"""Conversations from files, as tokens with a loss mask."""
 
 from __future__ import annotations
 

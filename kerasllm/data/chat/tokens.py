@@ -1,4 +1,4 @@
-"""From a conversation to token ids and the mask of those that are trained on."""
+"""Turns a conversation into token ids and a loss mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report found: a kind, how grave it is, and the rows."""
+"""The findings of a report: a kind, its severity, and the rows."""
 
 from __future__ import annotations
 

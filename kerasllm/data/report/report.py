@@ -1,4 +1,4 @@
-"""The report on the data of a training: what is there, and what was found, ranked."""
+"""The report on the data of a training: its content, and ranked findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every tokenizer has in common: rows of ids between special tokens, cut to a length."""
+"""The base of all tokenizers: rows of ids between special tokens, truncated to a length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary, learned from text: the same one each time."""
+"""Trains a WordPiece vocabulary on text, deterministically."""
 
 from __future__ import annotations
 

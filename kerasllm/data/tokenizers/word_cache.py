@@ -1,4 +1,4 @@
-"""Byte-level BPE word by word: what a word's ids are is asked once, not each time it is written.
+"""Byte-level BPE word by word, with a cache of the ids of each word.
 
 BPE merges within words only, so a text's ids are those of its words, one after the other. Most
 words of a text were seen before; to cut it into words and look them up takes a fraction of the time
