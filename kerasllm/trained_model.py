@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -62,16 +61,6 @@ class TrainedModel:
         """The Keras model, loaded on first use."""
         with worded_for_python():
             return self._trained.model
-
-    @cached_property
-    def _in_float32(self) -> keras.Model:
-        """The model for gradients, in float32: bfloat16 gradients are too imprecise."""
-        from kerasllm.training.precision import resolve_precision
-
-        training = getattr(self.recipe, "training", None)
-        if resolve_precision(getattr(training, "precision", "auto")) == "float32":
-            return self._trained.model
-        return self._trained.open(precision="float32")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -228,7 +217,7 @@ class TrainedModel:
                 "max_error": max_error,
                 "checks": checks,
             }
-            return list(explain(self._trained, inputs, model=self._in_float32, **options))
+            return list(explain(self._trained, inputs, **options))
 
     def evaluate(
         self,

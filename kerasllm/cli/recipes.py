@@ -75,7 +75,7 @@ def schema(recipe: str | None, output: Path | None) -> None:
 
     task = None
     if recipe is not None:
-        task = read(recipe_files.find(recipe)).values.get("task")
+        task = str(read(recipe_files.find(recipe)).values.get("task"))
     text = json.dumps(json_schema(task), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)

@@ -204,7 +204,7 @@ def finetune(
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
-        saved_predictions.write_report(run, report)
+        saved_predictions.write_report(job, run, report, timing["total_seconds"])
         if trackers := recipe.training.trackers:
             with report.busy(f"sending to {' and '.join(trackers)}"):
                 tracking.finish()

@@ -25,6 +25,8 @@ from kerasllm.data.tokenizers.word_piece_spans import WordPieceSpans
 from kerasllm.errors import PresetError
 
 _SUFFIX_INDICATOR = "##"
+# So few are tokenized, with their spans, before the fast tokenizer would be made.
+_FEW_CHARACTERS = 20_000
 
 
 class WordPiece(Tokenizer):
@@ -152,7 +154,8 @@ class WordPiece(Tokenizer):
         return merge_paths(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
 
     def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self._fast is None:
+        few = "_fast" not in vars(self) and sum(map(len, texts)) < _FEW_CHARACTERS
+        if few or self._fast is None:
             return self._exact_spans(texts)
         plain = self._fast.holds(texts) & self._spans.holds(texts)
         return merge_paths(texts, plain, self._plain_spans, self._exact_spans)
