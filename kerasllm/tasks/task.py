@@ -134,7 +134,7 @@ class EvaluateOptions:
         text_pair: Column of the second texts.
         label: Column of the labels.
         encoding: Encoding of the files' text.
-        delimiter: What separates the fields of csv and tsv files.
+        delimiter: Field delimiter of csv and tsv files.
         on_bad_row: `"error"` or `"skip"`; `None` is the recipe's.
         stride: How many tokens a window over a text moves on.
         max_length: The maximum number of tokens of a window or a conversation.
@@ -162,7 +162,7 @@ class PredictOptions:
         text: Column of the texts.
         text_pair: Column of the second texts.
         encoding: Encoding of the files' text.
-        delimiter: What separates the fields of csv and tsv files.
+        delimiter: Field delimiter of csv and tsv files.
         abstain_below: The probability below which no label is given.
         question: A question, to be answered from `context`.
         context: The text that may hold the answer.

@@ -17,7 +17,7 @@ class Conversation:
     Args:
         source: A run directory or a preset.
         settings: How answers are generated.
-        system: What the model is told before all else. Defaults to `None`: nothing.
+        system: The system message. Defaults to `None`: nothing.
         adapter: The folder of an adapter. Defaults to `None`.
 
     Attributes:

@@ -57,7 +57,7 @@ def read_as(
         spec: As for `find_files`.
         split: As for `find_files`.
         encoding: The encoding of their text. Defaults to `None`: UTF-8.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
         preferred: As for `find_files`. Defaults to `None`.
         classes: As for `find_files`. Defaults to `None`.
 

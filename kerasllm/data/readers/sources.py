@@ -114,7 +114,7 @@ class Source:
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
             refused, and the encoding that it looks like named.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
         skip_empty: Whether rows with an empty text are left out, regardless of what
             `on_bad_row` is. Defaults to `False`: they are bad.
         roles: What the texts of a row are called in messages. Defaults to
