@@ -87,7 +87,7 @@ class Verbs(click.Group):
                 raise CommandError(what, fix=f"type: {command}") from error
             near = difflib.get_close_matches(args[0], _VERBS, n=1)
             if near:
-                error.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
             raise
 
     def invoke(self, ctx: click.Context) -> object:
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and (ours := _suggestion(error, arguments)):
             error = ours
-        error.message = cut(redact(error.message))
+        error.message = cut(redact(error.message))  # type: ignore[misc]
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):

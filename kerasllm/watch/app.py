@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -165,7 +165,8 @@ class _Pages:
         return [_row(run) for run in self._runs.look()]
 
     def _facts(self, run: Shown) -> dict[str, Any]:
-        names, headline = {}, ""
+        names: Mapping[str, str] = {}
+        headline = ""
         if "problem" not in run.facts:
             names = find(run.facts["task"]).metrics
             headline = run.facts.get("metric") or next(iter(names), "")

@@ -138,7 +138,7 @@ class Trained:
         return TextGenerator(model, settings, batch_size=batch_size)
 
     def explainer(self) -> Explainer:
-        """Loads the model to explain what it predicts: in float32, whatever it was trained in."""
+        """Loads the model to explain what it predicts: always in float32."""
         from kerasllm.explain.explainer import Explainer
 
         return Explainer(self.open(precision="float32"), self.task)

@@ -157,7 +157,7 @@ def shape_of(keys: Collection[str]) -> str | None:
         found = find_shape(keys)
     except UnclearShape:
         return None
-    return found and found.name
+    return found.name if found else None
 
 
 def known_shapes() -> str:

@@ -345,7 +345,7 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
     """
     lines = text_lines.first_lines(file, LINES)[dialect.skipped :]
     if dialect.escaped:
-        lines = (line.replace('\\"', '""') for line in lines)
+        lines = [line.replace('\\"', '""') for line in lines]
     found = (raw_fields(line, dialect.delimiter) for line in lines)
     rows = (fields for fields in found if fields and len(fields) == width)
     quoted = [fields[column].lstrip().startswith('"') for fields in rows]

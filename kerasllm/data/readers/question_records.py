@@ -183,10 +183,10 @@ def read_questions(
     for line, record, problem in _records(file):
         if problem is not None:
             yield QuestionRecord(line, problem=problem)
-        elif keys is ARTICLES:
-            yield from _of_article(line, record, answered)
-        else:
+        elif isinstance(keys, QuestionKeys):
             yield _of_record(line, record, keys, answered)
+        else:
+            yield from _of_article(line, record, answered)
 
 
 class _Refused(Exception):

@@ -137,6 +137,7 @@ def _columns(
     if table.suffix in TABLES and len(names) == 2 and looks_like_data(names):
         return source or "0", (target or "1") if with_target else None
     there = [*names, *fields]
+    found: tuple[str, str | None] | None
     if not with_target:
         found = _source_alone(names) if names else None
     else:
