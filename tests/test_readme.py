@@ -188,6 +188,9 @@ def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
     assert "minilm_l6_en_uncased" in run("presets", "list")
     modules = {file.relative_to(ROOT) for file in (ROOT / "kerasllm").rglob("*.py")}
     assert {module for module in modules if not (target / module).is_file()} == set()
+    recipes = {file.name for file in (ROOT / "recipes").iterdir()}
+    assert {file.name for file in (target / "kerasllm" / "recipes").iterdir()} == recipes
+    assert {file.name.partition("-")[0] for file in target.iterdir()} == {"kerasllm", "bin"}
     assert (target / "kerasllm" / "py.typed").is_file()
     starter = target / "kerasllm" / "data" / "starter"
     bundled = {file.name for file in (ROOT / "kerasllm" / "data" / "starter").iterdir()}

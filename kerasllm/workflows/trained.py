@@ -46,7 +46,7 @@ class Trained:
 
     @property
     def buckets(self) -> int:
-        """The maximum number of lengths that batches are padded to."""
+        """The most lengths that batches are padded to."""
         return self.recipe.data.buckets if self.recipe else 16
 
     def test_data(self) -> str | list[str]:
@@ -129,7 +129,7 @@ class Trained:
 
         Args:
             settings: How.
-            batch_size: The maximum number of prompts that are computed together. Defaults to `8`.
+            batch_size: The most prompts that are computed together. Defaults to `8`.
             adapter: As for `open`. Defaults to `None`.
         """
         from kerasllm.generation.text import TextGenerator
@@ -138,7 +138,7 @@ class Trained:
         return TextGenerator(model, settings, batch_size=batch_size)
 
     def explainer(self) -> Explainer:
-        """Loads the model for explanations: in float32, regardless of the precision in training."""
+        """Loads the model to explain what it predicts: always in float32."""
         from kerasllm.explain.explainer import Explainer
 
         return Explainer(self.open(precision="float32"), self.task)
