@@ -80,7 +80,7 @@ def finetune(
     if seeds and not dry_run:
         _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
         return
-    import_tensorflow()
+    import_tensorflow(loaded.training.strategy)
     if dry_run:
         from kerasllm.workflows.plan import plan
 

@@ -164,6 +164,7 @@ class QuestionAnswering(Task):
     name = "question_answering"
     Recipe = AnsweringRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("f1")
     metrics = {  # noqa: RUF012
         "loss": "loss",

@@ -284,6 +284,7 @@ class Seq2Seq(Task):
     name = "seq2seq"
     Recipe = Seq2SeqRecipe
     preset_kind = "encoder_decoder"
+    sharded = True
     headline = Headline("bleu")
     metrics = {  # noqa: RUF012
         "loss": "loss",

@@ -286,6 +286,7 @@ class TextClassification(Task):
     name = "text_classification"
     Recipe = ClassificationRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("accuracy")
     metrics = {  # noqa: RUF012
         "loss": "loss",

@@ -169,6 +169,7 @@ class TokenClassification(Task):
     name = "token_classification"
     Recipe = TaggingRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("f1")
     metrics = {  # noqa: RUF012
         "loss": "loss",

@@ -303,6 +303,10 @@ def _metrics(model: keras.Model) -> dict[str, np.ndarray]:
 
 def _set_metrics(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     variables = _sums(model)
+    if keras.config.backend() != "tensorflow":
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        return
 
     @tf.function(autograph=False)
     def assign():

@@ -19,6 +19,7 @@ from kerasllm.evaluation.plots import training_curve
 from kerasllm.models import digests
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.signing import trust
@@ -39,6 +40,7 @@ from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.sharded import refuse_unsupported
 from kerasllm.workflows.signals import asked_to_stop
 
 # What the loss of another worker looks like to those that are left.
@@ -111,6 +113,8 @@ def finetune(
     # operation.
     too_late = prepare_process_for(recipe, computed)
     refuse_missing(recipe.training.trackers)
+    if is_sharded(recipe.training.strategy):
+        refuse_unsupported(recipe, profile)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
