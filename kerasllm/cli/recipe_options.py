@@ -62,8 +62,8 @@ _OPTIONS = (
     click.option(
         "--strategy",
         metavar="NAME",
-        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: the same "
-        "as --set training.strategy=NAME.",
+        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME, virtual:N, sharded or "
+        "sharded:DATAxMODEL: the same as --set training.strategy=NAME.",
     ),
     click.option(
         "--track",

@@ -109,7 +109,8 @@ def connect(argument: str, *, planned: bool = False) -> ShardedStrategy:
         jax.config.update("jax_num_cpu_devices", math.prod(wanted))
     cluster = _join()
     # The data pipeline is TensorFlow's, and must leave the accelerators to JAX.
-    tf.config.set_visible_devices([], "GPU")
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")
     count = jax.device_count()
     data, model = wanted or (count, 1)
     if data * model != count:

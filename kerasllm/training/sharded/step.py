@@ -130,21 +130,18 @@ class TrainStep:
             (_, found), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
             return found, gradients
 
-        first = jax.tree.map(lambda each: each[0], batch)
-        (loss, outputs), gradients = compute(0, first)
         if count == 1:
+            (loss, outputs), gradients = compute(0, jax.tree.map(lambda each: each[0], batch))
             outputs = jax.tree.map(lambda each: each[None], outputs)
             return loss, outputs, self._used(gradients)
-        rest = jax.tree.map(lambda each: each[1:], batch)
 
         def add(carry, numbered):
-            (more, outputs), gradients = compute(*numbered)
-            loss, sums = carry
-            return (loss + more, jax.tree.map(jnp.add, sums, gradients)), outputs
+            (loss, outputs), gradients = compute(*numbered)
+            return jax.tree.map(jnp.add, carry, (loss, gradients)), outputs
 
-        numbers = jnp.arange(1, count)
-        (loss, gradients), others = jax.lax.scan(add, (loss, gradients), (numbers, rest))
-        outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), outputs, others)
+        nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trainable))
+        numbered = (jnp.arange(count), batch)
+        (loss, gradients), outputs = jax.lax.scan(add, nothing, numbered)
         return loss, outputs, self._used(gradients)
 
     def _loss(self, trainable, fixed, micro_batch, step, number):
