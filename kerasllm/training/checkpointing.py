@@ -203,9 +203,8 @@ class Checkpoints(keras.callbacks.Callback):
             "epoch_ended": epoch_ended,
             "states": {name: holder.get_state() for name, holder in self._states.items()},
         }
-        self._store.save(
-            self.saved, arrays, state, best=best, others=self._workers - 1 if in_parts else 0
-        )
+        options = {"others": self._workers - 1} if in_parts else {}
+        self._store.save(self.saved, arrays, state, best=best, **options)
 
     def _own_parts(self, values: Mapping) -> dict[str, np.ndarray]:
         """Returns the first process' parts of values, when the others have written theirs."""

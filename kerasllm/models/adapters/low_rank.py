@@ -134,13 +134,13 @@ class _Frozen:
 
     def save_own_variables(self, store):
         """Writes the layer as a plain one would be, with its active updates in the kernel."""
-        store["0"] = self.layout.kernel(merged_matrix(self)).numpy()
+        store["0"] = ops.convert_to_numpy(self.layout.kernel(merged_matrix(self)))
         if self.bias is not None:
             store["1"] = self.bias
 
     def load_own_variables(self, store):
         """Reads the kernel of a plain layer; updates stay as they are."""
-        self._set_matrix(self.layout.matrix(np.asarray(store["0"])).numpy())
+        self._set_matrix(ops.convert_to_numpy(self.layout.matrix(np.asarray(store["0"]))))
         if self.bias is not None:
             self.bias.assign(store["1"])
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kerasllm.distribution.layouts import DATA
 from kerasllm.training.loops import LoopsModel
-from kerasllm.training.sharded.step import State, TrainStep, add_up, forward
+from kerasllm.training.sharded.step import State, TrainStep, add_up, forward, mesh_in_use
 
 
 class ShardedFunctions(LoopsModel):
@@ -46,7 +46,7 @@ class ShardedFunctions(LoopsModel):
 
     def make_test_function(self, force: bool = False):
         if self.test_function is None or force:
-            state, placed = State(self), _Placement(self)
+            state, placed = State(self), _Placement()
 
             def step(values, batch):
                 trainable, sums, fixed = values
@@ -73,7 +73,7 @@ class ShardedFunctions(LoopsModel):
 
     def make_predict_function(self, force: bool = False):
         if self.predict_function is None or force:
-            state, placed = State(self), _Placement(self)
+            state, placed = State(self), _Placement()
             replicated = placed.sharding()
 
             def step(values, x):
@@ -128,15 +128,14 @@ class Training:
     def __init__(self, model: ShardedFunctions):
         self._model = model
         self._state = state = State(model)
-        self._placed = _Placement(model)
-        layouts = [[value.sharding for value in group] for group in state.values()]
+        self._placed = _Placement()
         one = self._placed.sharding()
         # On a CPU, NumPy may hold the memory that the old values would give to the new ones.
         donated = () if jax.default_backend() == "cpu" else (0,)
         self._compiled = jax.jit(
             _with_fixed(TrainStep(model, state)),
             donate_argnums=donated,
-            out_shardings=(*layouts[:3], one, one),
+            out_shardings=(*state.shardings()[:3], one, one),
         )
 
     def __call__(self, iterator, step: int, count: int) -> tuple[dict, dict]:
@@ -184,8 +183,8 @@ class Training:
 class _Placement:
     """Puts arrays of the host on the devices of the mesh that the model's variables lie on."""
 
-    def __init__(self, model: keras.Model):
-        self._mesh = model.trainable_variables[0].value.sharding.mesh
+    def __init__(self):
+        self._mesh = mesh_in_use()
         self._most = 0
 
     @property

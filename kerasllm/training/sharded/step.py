@@ -17,11 +17,22 @@ import jax.numpy as jnp
 import keras
 from jax.ad_checkpoint import checkpoint_name
 
-from kerasllm.distribution.layouts import axes_of, computed_axes
+from kerasllm.distribution.layouts import Axes, axes_of, computed_axes
 
 SEED = "seed_generator_state"
 _GATHERED = "gathered"
 _all_but_gathered = jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
+
+
+def mesh_in_use() -> jax.sharding.Mesh:
+    """Returns the devices that variables are made on."""
+    return keras.distribution.distribution().device_mesh.backend_mesh
+
+
+def sharding_by(axes: Axes) -> jax.sharding.NamedSharding:
+    """Returns a sharding by the axes of the mesh that split each dimension."""
+    spec = jax.sharding.PartitionSpec(*(names or None for names in axes))
+    return jax.sharding.NamedSharding(mesh_in_use(), spec)
 
 
 class State:
@@ -55,6 +66,12 @@ class State:
             for variables, values in groups
             for pair in zip(variables, self.gathered(variables, values), strict=True)
         ]
+
+    def shardings(self) -> list[list[jax.sharding.NamedSharding]]:
+        """Returns where the arrays of `values` lie."""
+        mesh = mesh_in_use().shape
+        groups = self.trainable, self.optimizer, self.sums, self.fixed
+        return [[sharding_by(axes_of(tuple(v.shape), mesh)) for v in group] for group in groups]
 
     def values(self) -> tuple[list, list, list, list]:
         """Returns the arrays of all variables."""
@@ -234,15 +251,11 @@ def forward(model, state: State, values, compute: Callable[[], Any]) -> Any:
 
 def _gathered(variable: keras.Variable, value):
     """Returns a weight without what the axis `data` splits."""
-    mesh = variable.value.sharding.mesh
-    shape = tuple(variable.shape)
-    axes = axes_of(shape, mesh.shape)
+    axes = axes_of(tuple(variable.shape), mesh_in_use().shape)
     wanted = computed_axes(variable.name, axes)
     if wanted == axes:
         return value
-    spec = jax.sharding.PartitionSpec(*(names or None for names in wanted))
-    sharding = jax.sharding.NamedSharding(mesh, spec)
-    return checkpoint_name(jax.lax.with_sharding_constraint(value, sharding), _GATHERED)
+    return checkpoint_name(jax.lax.with_sharding_constraint(value, sharding_by(wanted)), _GATHERED)
 
 
 class _Reads(keras.StatelessScope):
