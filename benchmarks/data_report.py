@@ -170,13 +170,16 @@ def planted_faults(seed: int = 0) -> dict:
         "rows": sum(part["rows"] + part["unusable"] for part in found["parts"].values()),
         "planted": sum(map(len, faults.values())),
         "found": sum(hit.values()),
-        "missed": {kind: len(faults[kind]) - count for kind, count in hit.items()
-                   if count < len(faults[kind])},
+        "missed": {
+            kind: len(faults[kind]) - count
+            for kind, count in hit.items()
+            if count < len(faults[kind])
+        },
         "false_alarms": len(set().union(*alarms.values())) if alarms else 0,
         "false_alarms_by_kind": {kind: len(places) for kind, places in alarms.items()},
         "seconds": round(seconds, 2),
         "memory_mb": round(peak / 1e6),
-    }  # fmt: skip
+    }
 
 
 def million_rows(count: int = MILLION, seed: int = 0) -> dict:

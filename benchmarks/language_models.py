@@ -2,10 +2,10 @@
 
     python -m benchmarks.language_models [gpt_lm] [gpt_sft_lora] [--seeds 0 1 2]
 
-gpt_lm: bits per byte on the last tenth of Moby Dick, and the time of the whole command (promised: at
-most 2.3 in at most 10 minutes on 2 cores). gpt_sft_lora: the loss on the assistant's tokens of the
-test data, before and after one pass (promised: a fall of 15%), and how far the logits of the merged
-model are from those of the base with its adapter.
+gpt_lm: bits per byte on the last tenth of Moby Dick, and the time of the whole command (promised:
+at most 2.3 in at most 10 minutes on 2 cores). gpt_sft_lora: the loss on the assistant's tokens of
+the test data, before and after one pass (promised: a fall of 15%), and how far the logits of the
+merged model are from those of the base with its adapter.
 """
 
 from __future__ import annotations

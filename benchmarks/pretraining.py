@@ -55,10 +55,12 @@ CASES = {
     "minilm_continued": ("mlm", {}),
     "minilm_whole_words": ("mlm", _VARIANTS["_whole_words"]),
     "minilm_spans": ("mlm", _VARIANTS["_spans"]),
-    "scratch_random": ("mlm_scratch", {**_SMALL, "training.max_steps": 1,
-                                       "training.learning_rate": 1e-12}),
+    "scratch_random": (
+        "mlm_scratch",
+        {**_SMALL, "training.max_steps": 1, "training.learning_rate": 1e-12},
+    ),
     **{f"scratch{name}": ("mlm_scratch", {**_SMALL, **more}) for name, more in _VARIANTS.items()},
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
     python -m benchmarks.rows [--rows 50000 5000000] [--steps 250] [--recipe gpt_lm]
 
 The files are the movie reviews over and over, as csv. `kerasllm finetune --recipe bert_cls` (or
-another recipe that reads texts) trains on each twice, in processes of their own: the first reads the file and tokenizes it, the second finds
-the tokens. A training is stopped by SIGTERM when everything that it needs of all rows (lengths,
-labels, the held-out part, the plan of the epoch) is there, and all lengths of batches are compiled.
+another recipe that reads texts) trains on each twice, in processes of their own: the first reads
+the file and tokenizes it, the second finds the tokens. A training is stopped by SIGTERM when
+everything that it needs of all rows (lengths, labels, the held-out part, the plan of the epoch) is
+there, and all lengths of batches are compiled.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _rows(run: dict) -> int:
 
 def table(result: dict) -> Table:
     shown = Table(
-        title=f"{result['recipe']}: most rows in {result['peak_ratio']} times the memory of the fewest"
+        title=f"{result['recipe']}: most rows in {result['peak_ratio']} times the fewest's memory"
     )
     for name in ("rows", "tokens", "peak memory", "to the end of the first step"):
         shown.add_column(name, justify="left" if name == "tokens" else "right")

@@ -162,9 +162,8 @@ class Kinds:
             "temperature": draw.choice([0, 0.7]),
             "stream": draw.random() < 0.5,
         }
-        for name, value in {"top_p": 0.9, "repetition_penalty": 1.1, "stop": [" whale"]}.items():
-            if draw.random() < 0.2:
-                body[name] = value
+        options = {"top_p": 0.9, "repetition_penalty": 1.1, "stop": [" whale"]}
+        body |= {name: value for name, value in options.items() if draw.random() < 0.2}
         if self._chats and draw.random() < 0.5:
             messages = [{"role": "user", "content": self._text()}]
             return "/v1/chat/completions", {"messages": messages, **body}

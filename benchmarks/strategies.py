@@ -3,7 +3,8 @@
     python -m benchmarks.strategies [--blocks 30] [--steps 5] [--precision auto]
 
 A process for each trains MiniLM on batches of 32 x 32 tokens. They take turns of a few steps, so
-that a slow moment of the machine falls on both; the one whose turn it is not waits and uses nothing.
+that a slow moment of the machine falls on both; the one whose turn it is not waits and uses
+nothing.
 """
 
 from __future__ import annotations

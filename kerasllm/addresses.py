@@ -30,7 +30,9 @@ _SECRET_WORDS = {
     "pass", "passwd", "password", "pwd", "sas", "secret", "session", "sig", "signature", "token",
 }  # fmt: skip
 _SECRET_ENDS = ("token", "apikey", "secret", "password", "signature")
-_SIGNED = re.compile(r"x-(amz|goog|ms)-.*|awsaccesskeyid|googleaccessid|.*key[-_]?id", re.I)
+_SIGNED = re.compile(
+    r"x-(amz|goog|ms)-.*|awsaccesskeyid|googleaccessid|.*key[-_]?id", re.IGNORECASE
+)
 # What stands beside a signature and changes with it.
 _BESIDE = {
     "expires", "policy", "se", "si", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr",
@@ -64,7 +66,7 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Takes an address apart."""
         scheme, _, rest = text.partition("://")
-        rest, mark, query = rest.partition("?")
+        rest, _mark, query = rest.partition("?")
         host, slash, path = rest.partition("/")
         name, at, host_alone = host.rpartition("@")
         if not at and "@" in path and re.search(r":(?!\d*$)", host):

@@ -73,8 +73,8 @@ def note(run: Path, event: str, *, command: str | None = None, **facts: Any) -> 
             raise OSError(None, "it is no regular file", str(run / FILE))
         last = b""
         with open(descriptor, "rb", closefd=False) as file:
-            for last in file:
-                pass
+            for each in file:
+                last = each
         # What a writer that was killed has left is a line of its own.
         end = b"" if last.endswith(b"\n") or not last else b"\n"
         if command is not None:

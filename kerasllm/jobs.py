@@ -94,8 +94,10 @@ def finetune(
         sections = {"model": model, "data": data, "training": training}
         given = {
             **{f"data.{name}": value for name, value in zip(PARTS, (train, validation, test))},
-            **{"data.text": text, "data.label": label},
-            **{"training.strategy": strategy, "training.seed": seed},
+            "data.text": text,
+            "data.label": label,
+            "training.strategy": strategy,
+            "training.seed": seed,
         }
         # A null inside a section is a value of its key; an argument's says that it is not given.
         named = {key: value for key, value in {**sections, **given}.items() if value is not None}

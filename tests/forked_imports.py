@@ -9,4 +9,4 @@ PATH = [path for path in sys.path if path]
 
 import_tensorflow(lean=True)
 
-import kerasllm.cli.main  # noqa: E402, F401
+import kerasllm.cli.main  # noqa: F401

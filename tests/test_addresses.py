@@ -11,33 +11,36 @@ from kerasllm.errors import DataError
 HIDDEN = {
     "s3://AKIA:sec/ret+x=@bucket/a.csv": "s3://bucket/a.csv",
     "s3://AKIA:secret@bucket/a@b:c.csv": "s3://bucket/a@b:c.csv",
-    "s3://bucket/a.csv?access_key=AKIA&secret_key=abc&region=eu-west-1":
-        "s3://bucket/a.csv?region=eu-west-1",
+    "s3://bucket/a.csv?access_key=AKIA&secret_key=abc&region=eu-west-1": "s3://bucket/a.csv?region=eu-west-1",
     "s3://bucket/a.csv?session_token=x": "s3://bucket/a.csv",
-    "s3://bucket/a.csv?endpoint_override=http://u:p@host:9000&scheme=http":
-        "s3://bucket/a.csv?endpoint_override=http://host:9000&scheme=http",
+    "s3://bucket/a.csv?endpoint_override=http://u:p@host:9000&scheme=http": "s3://bucket/a.csv?endpoint_override=http://host:9000&scheme=http",
     "gs://token@bucket/a.csv?access_token=x": "gs://bucket/a.csv",
     "hdfs://me:pw@host:8020/a.csv": "hdfs://me@host:8020/a.csv",
-    "abfs://container:KEY==@account.dfs.core.windows.net/a.csv":
-        "abfs://container@account.dfs.core.windows.net/a.csv",
+    "abfs://container:KEY==@account.dfs.core.windows.net/a.csv": "abfs://container@account.dfs.core.windows.net/a.csv",
     "https://me:p/w@host/a.csv": "https://host/a.csv",
     "https://TOKEN@host/a.csv": "https://host/a.csv",
-    "https://b.s3.amazonaws.com/a.csv?X-Amz-Algorithm=A&X-Amz-Signature=b&versionId=3":
-        "https://b.s3.amazonaws.com/a.csv?versionId=3",
+    "https://b.s3.amazonaws.com/a.csv?X-Amz-Algorithm=A&X-Amz-Signature=b&versionId=3": "https://b.s3.amazonaws.com/a.csv?versionId=3",
     "https://h/a.csv?AWSAccessKeyId=A&Expires=9&Signature=b%3D": "https://h/a.csv",
-    "https://x.blob.core.windows.net/c/a.csv?sv=2022&se=2026&sr=b&sp=r&sig=ab%3D":
-        "https://x.blob.core.windows.net/c/a.csv",
+    "https://x.blob.core.windows.net/c/a.csv?sv=2022&se=2026&sr=b&sp=r&sig=ab%3D": "https://x.blob.core.windows.net/c/a.csv",
     "https://h/export?id=7&token=abc": "https://h/export?id=7",
     "https://h/export?id=7&apiKey=AIzaSyA1234567890abc": "https://h/export?id=7",
     "https://h/a.csv?private_token=glpat-x#part": "https://h/a.csv",
-}  # fmt: skip
+}
 OPEN = [
-    "s3://bucket/a b?.csv", "s3://bucket/a.csv?region=eu-west-1", "gs://anonymous@bucket/a.csv",
-    "hdfs://me@host/a.csv", "abfs://container@account.dfs.core.windows.net/a.csv",
-    "https://host:8443/a.csv?page=2&key=train.csv", "hf://datasets/owner/name@main/a.csv",
-    "hf://owner/name@v1", "pypi://package==1.0/path", "file:///tmp/a@b.csv", "starter:chat",
-    "mail me@example.org: see https://example.org/a?b=c", "a.csv",
-]  # fmt: skip
+    "s3://bucket/a b?.csv",
+    "s3://bucket/a.csv?region=eu-west-1",
+    "gs://anonymous@bucket/a.csv",
+    "hdfs://me@host/a.csv",
+    "abfs://container@account.dfs.core.windows.net/a.csv",
+    "https://host:8443/a.csv?page=2&key=train.csv",
+    "hf://datasets/owner/name@main/a.csv",
+    "hf://owner/name@v1",
+    "pypi://package==1.0/path",
+    "file:///tmp/a@b.csv",
+    "starter:chat",
+    "mail me@example.org: see https://example.org/a?b=c",
+    "a.csv",
+]
 
 
 @pytest.mark.parametrize("address", HIDDEN)

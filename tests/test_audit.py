@@ -1,6 +1,7 @@
 """The audit trail of a run: who did what and when, in lines that hang on each other."""
 
 import hashlib
+import itertools
 import json
 import os
 import pwd
@@ -55,7 +56,8 @@ def test_the_commit_is_that_of_the_working_directory(tmp_path, monkeypatch):
 
 
 def test_no_line_holds_a_secret(tmp_path):
-    command = "kerasllm finetune --train 's3://AKIA:SeCrEt@bucket/x.csv' --set model.preset=" + (
+    command = (
+        "kerasllm finetune --train 's3://AKIA:SeCrEt@bucket/x.csv' --set model.preset="
         "https://user:SeCrEt@example.org/m.gguf?token=SeCrEt"
     )
     error = JobError("s3://AKIA:SeCrEt@bucket/x.csv is gone")
@@ -84,14 +86,18 @@ def test_how_a_job_ended_is_noted(tmp_path):
         assert ended["event"] == "resume ended"
         assert shown == ended.get("signal", ended.get("error")), ended
     assert [line["outcome"] for line in lines(tmp_path) if "outcome" in line] == [
-        "done", "signal", "signal", "failed", "failed",
-    ]  # fmt: skip
+        "done",
+        "signal",
+        "signal",
+        "failed",
+        "failed",
+    ]
     assert audit.read(tmp_path).lines == 10
 
 
 def test_each_line_holds_the_digest_of_the_one_before(run):
     content = (run / audit.FILE).read_bytes().splitlines(keepends=True)
-    for before, line in zip(content, content[1:]):
+    for before, line in itertools.pairwise(content):
         assert json.loads(line)["previous"] == hashlib.sha256(before).hexdigest()
     trail = audit.read(run)
     assert trail == audit.Trail(4, hashlib.sha256(content[-1]).hexdigest())

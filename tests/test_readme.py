@@ -1,4 +1,4 @@
-"""The README's commands, as they are written, do what they say."""
+"""The commands of the README and of the pages that it begins with do what they say, as written."""
 
 import io
 import os
@@ -23,19 +23,32 @@ from tests.toy_language_model import book_settings, chat_settings, write_chats
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.strip()
-]
-VERBS = [command for command in COMMANDS if command.startswith("kerasllm ")]
+# In the order of a user's day: a page uses what the page before it left.
+PAGES = ("README.md", "docs/tutorial.md", "docs/tasks.md", "docs/resuming.md")
+
+
+def commands_of(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = commands_of("README.md")
+# What two pages show is done once.
+VERBS = list(
+    dict.fromkeys(
+        command
+        for page in PAGES
+        for command in commands_of(page)
+        if command.startswith("kerasllm ")
+    )
+)
 
 
 def test_it_opens_with_the_two_commands():
     assert COMMANDS[0] == "pip install . && kerasllm finetune --recipe bert_cls"
     assert COMMANDS[1] == 'pip install -e ".[test]" && python -m pytest'
-    assert len(VERBS) >= 8
+    assert len(VERBS) >= 30
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -49,6 +62,9 @@ def test_the_commands_of_a_users_day_run(
     """All of them, in order, on toy data: only what makes the training short is added."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERASLLM_CACHE", str(session_cache))
+    for command in filter(lambda command: "data convert" in command, VERBS):
+        _run(command, shlex.split(command)[1:], capsys)
+        assert len((tmp_path / "reviews.csv").read_text().splitlines()) > 8000
     write_csv(tmp_path / "reviews.csv", toy_rows(120))
     write_csv(tmp_path / "test.csv", toy_rows(30, seed=1))
     (tmp_path / "texts.txt").write_text("a good film\na dull film\n", encoding="utf-8")
@@ -79,7 +95,7 @@ def test_the_commands_of_a_users_day_run(
         del settings["data.train"]
         settings.pop("data.test", None)
     masked = {"model.preset": str(toy_preset), "data.max_length": 32, "training.max_steps": 4}
-    for command in VERBS:
+    for command in filter(lambda command: "data convert" not in command, VERBS):
         arguments = shlex.split(command)[1:]
         own = {"gpt_lm": text_settings, "gpt_sft_lora": chat, "qa": questions, "mlm": masked}
         own["translate"] = translations
@@ -112,12 +128,20 @@ def test_the_commands_of_a_users_day_run(
             continue
         # Who chats says nothing, and ends.
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 0, (command, capsys.readouterr().err)
+        _run(command, arguments, capsys)
     assert (tmp_path / "my_run" / "metrics.json").is_file()
     assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
     assert "positive\t" in capsys.readouterr().out
+    for page in ("docs/run_directory.md", "docs/coding_agents.md"):
+        [code] = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+        exec(code, {})
+    assert capsys.readouterr().out.splitlines()[-1] in ("positive", "negative")
+
+
+def _run(command: str, arguments: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0, (command, capsys.readouterr().err)
 
 
 def _serve_once(arguments: list[str]) -> None:
@@ -136,7 +160,7 @@ def _serve_once(arguments: list[str]) -> None:
 
 
 def test_a_wheel_has_all_that_the_checkout_has(tmp_path):
-    """Built by pip, unpacked beside nothing of the checkout, with the packages of this environment."""
+    """Built by pip, unpacked beside nothing of the checkout, with the packages installed here."""
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".git", "*.egg-info", "build", "runs", ".venv", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)

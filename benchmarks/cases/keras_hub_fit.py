@@ -3,8 +3,8 @@
 One precision of the peer, the best that is known, is run whole, also for its accuracy. The others
 are timed on a part of the epoch's steps, which all have the same shape, and reckoned for all. The
 peer runs in kerasllm's environment, for KerasHub is a dependency, but its script imports nothing of
-kerasllm. The same work is the same steps on the same rows: KerasHub's tokenizer makes 215,846 tokens
-of them, where the reference and kerasllm make 215,945.
+kerasllm. The same work is the same steps on the same rows: KerasHub's tokenizer makes 215,846
+tokens of them, where the reference and kerasllm make 215,945.
 """
 
 from __future__ import annotations

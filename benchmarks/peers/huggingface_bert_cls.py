@@ -13,16 +13,16 @@ import time
 
 STARTED = time.perf_counter()
 
-import argparse  # noqa: E402  the clock starts before the imports, which take seconds
-import contextlib  # noqa: E402
-import csv  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
+import argparse
+import contextlib
+import csv
+import json
+import sys
+import tempfile
 
-import accelerate  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import accelerate
+import torch
+import transformers
 
 # A recipe's schedules by the names that transformers gives them.
 SCHEDULES = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
-import tokenizers  # noqa: E402 - reads the variable
+import tokenizers
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ import time
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras  # noqa: E402  the variables must be set before
-import keras_hub  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import keras_hub
+import tensorflow as tf
 
 
 def main() -> None:

@@ -18,14 +18,14 @@ from kerasllm.runtime.startup import import_tensorflow, prepare_process
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import keras  # noqa: E402
-import keras_hub  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import keras_hub
+import tensorflow as tf
 
-from kerasllm.data.tokenizers.from_folder import from_folder  # noqa: E402
-from kerasllm.generation import GenerationSettings, Generator  # noqa: E402
-from kerasllm.generation.threads import cores_for_text  # noqa: E402
-from kerasllm.models.decoders import load_backbone  # noqa: E402
+from kerasllm.data.tokenizers.from_folder import from_folder
+from kerasllm.generation import GenerationSettings, Generator
+from kerasllm.generation.threads import cores_for_text
+from kerasllm.models.decoders import load_backbone
 
 
 def main() -> None:

@@ -21,15 +21,15 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from kerasllm import recipe as recipes  # noqa: E402
-from kerasllm.models.decoder import gpt_causal_lm  # noqa: E402
-from kerasllm.tasks.task import task_of  # noqa: E402
-from kerasllm.training.optimizers import build_optimizer  # noqa: E402
-from kerasllm.training.precision import resolve_precision, resolve_xla  # noqa: E402
+from kerasllm import recipe as recipes
+from kerasllm.models.decoder import gpt_causal_lm
+from kerasllm.tasks.task import task_of
+from kerasllm.training.optimizers import build_optimizer
+from kerasllm.training.precision import resolve_precision, resolve_xla
 
 # The loss of so many steps at the end is told.
 LAST_STEPS = 20

@@ -17,13 +17,13 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from kerasllm.models.adapters import add_adapter  # noqa: E402
-from kerasllm.models.decoder import load_causal_lm  # noqa: E402
-from kerasllm.training.optimizers import build_optimizer  # noqa: E402
+from kerasllm.models.adapters import add_adapter
+from kerasllm.models.decoder import load_causal_lm
+from kerasllm.training.optimizers import build_optimizer
 
 
 def main() -> None:

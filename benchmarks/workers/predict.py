@@ -18,12 +18,12 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from benchmarks.inputs import KERASLLM  # noqa: E402
-from benchmarks.measure import run_measured  # noqa: E402
-from kerasllm.models.classify import tokenize  # noqa: E402
-from kerasllm.workflows.trained import open_run  # noqa: E402
+from benchmarks.inputs import KERASLLM
+from benchmarks.measure import run_measured
+from kerasllm.models.classify import tokenize
+from kerasllm.workflows.trained import open_run
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from kerasllm.workflows.trained import open_run  # noqa: E402
+from kerasllm.workflows.trained import open_run
 
 
 def main() -> None:

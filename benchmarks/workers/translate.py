@@ -18,12 +18,12 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from kerasllm import recipe as recipes  # noqa: E402
-from kerasllm.data.batch_plan import EpochPlans  # noqa: E402
-from kerasllm.data.seq2seq_rows import TARGET, Seq2SeqRows  # noqa: E402
-from kerasllm.tasks.task import task_of  # noqa: E402
+from kerasllm import recipe as recipes
+from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.data.seq2seq_rows import TARGET, Seq2SeqRows
+from kerasllm.tasks.task import task_of
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from kerasllm.runtime.startup import import_tensorflow
 # As the commands do, before anything else imports it.
 import_tensorflow(lean=True)
 
-from kerasllm.environment import versions  # noqa: E402
-from kerasllm.generation.seq2seq_texts import write_texts  # noqa: E402
-from kerasllm.models.seq2seq_lm import Seq2SeqLM  # noqa: E402
+from kerasllm.environment import versions
+from kerasllm.generation.seq2seq_texts import write_texts
+from kerasllm.models.seq2seq_lm import Seq2SeqLM
 
 
 def main() -> None:

@@ -69,8 +69,8 @@ _OPTIONS = (
         "--track",
         multiple=True,
         metavar="NAME",
-        help="Where metrics are sent: mlflow, wandb, trackio, tensorboard; may be repeated: the same "
-        "as --set training.track=NAME.",
+        help="Where metrics are sent: mlflow, wandb, trackio, tensorboard; may be repeated: the "
+        "same as --set training.track=NAME.",
     ),
 )
 # The options that name columns, and how files are read, by the key of `data` that they set.

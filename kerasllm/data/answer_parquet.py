@@ -109,10 +109,11 @@ class Parquet(AnswerFile):
         rows = [each.kept for each in answers]
         if not all(isinstance(row, ArrowRow) for row in rows):
             return {
-                field.name: pa.array([_typed(row.get(field.name), field.type) for row in rows],
-                                     field.type)
+                field.name: pa.array(
+                    [_typed(row.get(field.name), field.type) for row in rows], field.type
+                )
                 for field in fields
-            }  # fmt: skip
+            }
         chunks: dict[str, list] = {field.name: [] for field in fields}
         start = 0
         for end in range(1, len(rows) + 1):

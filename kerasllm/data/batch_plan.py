@@ -225,7 +225,8 @@ def plan_batches(
 
     Returns:
         A `BatchPlan` in which every row stands once. A batch that straddles two buckets is padded
-        to the longer one (to the smallest pair that holds all of its rows); the last batch of the plan holds what is left over.
+        to the longer one (to the smallest pair that holds all of its rows); the last batch of the
+        plan holds what is left over.
 
     Raises:
         ValueError: If a row is longer than the last boundary.

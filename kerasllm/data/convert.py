@@ -251,9 +251,11 @@ def _write_parquet(path: Path, packed: bool, reading: _Reading) -> None:
         schema = _own_schema(reading)
         for chunk in reading.chunks() if schema is None else ():
             found = pa.Table.from_pylist(_complete(chunk)).schema
-            schema = found if schema is None else pa.unify_schemas(
-                [schema, found], promote_options="permissive"
-            )  # fmt: skip
+            schema = (
+                found
+                if schema is None
+                else pa.unify_schemas([schema, found], promote_options="permissive")
+            )
         if schema is None:
             return
         with pq.ParquetWriter(path, schema) as writer:
@@ -364,8 +366,11 @@ def _written(path: Path, suffix: str, packed: bool) -> Iterator[dict[str, Any]]:
 
 def _checksum(row: Mapping[str, Any]) -> int:
     """Returns a number for a row, the same in each format: what is empty there is left out."""
-    return hash(frozenset((name, _cell(value)) for name, value in row.items()
-                          if value is not None and value != ""))  # fmt: skip
+    return hash(
+        frozenset(
+            (name, _cell(value)) for name, value in row.items() if value is not None and value != ""
+        )
+    )
 
 
 def _typed_checksum(row: Mapping[str, Any]) -> int:

@@ -393,7 +393,7 @@ class Dataset:
 
         if not self.counts:
             # What is wrong with the labels, if it is known.
-            self.source
+            _ = self.source
             raise DataError("The rows have scores, and no classes", where=str(self.files))
         several = self._read.kind == "multi_label"
         with worded_for_python(ARGUMENTS):

@@ -105,10 +105,11 @@ class Documents:
         self._readers = [
             file
             if file.suffix in TEXT_FILES and not is_fasttext(file)
-            else Source(file, split=split, text=text, labelled=False, on_bad_row=on_bad_row,
-                        skip_empty=True)
+            else Source(
+                file, split=split, text=text, labelled=False, on_bad_row=on_bad_row, skip_empty=True
+            )
             for file in found
-        ]  # fmt: skip
+        ]
         columns = [each.text_column for each in self._readers if isinstance(each, Source)]
         self.text_column = next(filter(None, columns), None)
         self.files = tuple(file.name for file in found)

@@ -100,7 +100,7 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
         raise ValueError("the label is empty")
     _refuse_object(label)
     if not label.isascii() and not visible(label):
-        raise ValueError(f"the label is empty: {ascii(label)} is nothing that can be seen")
+        raise ValueError(f"the label is empty: {label!a} is nothing that can be seen")
     if numbers and label.lower() in MISSING:
         raise ValueError(
             f"the label is missing: {shown(label)} among numbers (a class needs another name)"

@@ -309,8 +309,10 @@ def _like_conversations(column: str | None, data: Any) -> list[str]:
         return []
     what = f": {shape}" if isinstance(shape, UnclearShape) else f" ({shape})"
     return [
-        f"the rows look like conversations{what}, and plain text is read of {column!r} alone; to "
-        "tune a pretrained model on the conversations: --recipe gpt_sft_lora"
+        (
+            f"the rows look like conversations{what}, and plain text is read of {column!r} alone; "
+            "to tune a pretrained model on the conversations: --recipe gpt_sft_lora"
+        )
     ]
 
 

@@ -136,8 +136,8 @@ def check_stride(
     room = max_length - tokenizer.pair_special_tokens - max_question_length
     if room < 1:
         raise RecipeError(
-            f"A window of {max_length} tokens, {tokenizer.pair_special_tokens} of them special, has "
-            f"no room for a context after a question of {max_question_length}",
+            f"A window of {max_length} tokens, {tokenizer.pair_special_tokens} of them special, "
+            f"has no room for a context after a question of {max_question_length}",
             where="data.max_length",
             fix="raise data.max_length, or lower data.max_question_length",
         )

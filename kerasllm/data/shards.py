@@ -28,7 +28,7 @@ _make: Make | None = None
 _BAD_ROWS = 10
 
 
-class ShardsWritten(Exception):  # noqa: N818 - nothing is wrong
+class ShardsWritten(Exception):
     """Raised in a worker that has written its shards."""
 
 
@@ -165,8 +165,12 @@ def _sum(values: Sequence) -> object:
     if isinstance(first, bool):
         return any(values)
     if isinstance(first, list):
-        return [one for number, each in enumerate(values) for one in each
-                if not any(one in other for other in values[:number])]  # fmt: skip
+        return [
+            one
+            for number, each in enumerate(values)
+            for one in each
+            if not any(one in other for other in values[:number])
+        ]
     if isinstance(first, dict):
         keys = dict.fromkeys(key for each in values for key in each)
         return {key: _sum([each[key] for each in values if key in each]) for key in keys}

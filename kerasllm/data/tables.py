@@ -105,7 +105,7 @@ def as_files(data: Any) -> str | list[str]:
 
 
 def shown_name(path: str) -> str:
-    """Returns what messages call a file: a table that lay in memory has no path that a user knows."""
+    """Returns what messages call a file: a table in memory has no path that a user knows."""
     return "the table" if Path(path).parent == cache_dir() / _FOLDER else path
 
 

@@ -117,9 +117,12 @@ def convert(words: TaggedWords, scheme: str = "auto") -> Converted:
     found, why = (scheme, "as data.scheme says") if scheme != "auto" else detect_scheme(words)
     if found == "plain":
         return Converted(found, why, words)
-    parsed = [Tag("I" if name != OUTSIDE else OUTSIDE, name if name != OUTSIDE else "")
-              if found == "io" and parse_tag(name) is None else parse_tag(name)
-              for name in words.names]  # fmt: skip
+    parsed = [
+        Tag("I" if name != OUTSIDE else OUTSIDE, name if name != OUTSIDE else "")
+        if found == "io" and parse_tag(name) is None
+        else parse_tag(name)
+        for name in words.names
+    ]
     for name, tag in zip(words.names, parsed, strict=True):
         if tag is None:
             raise DataError(

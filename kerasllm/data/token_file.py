@@ -130,8 +130,8 @@ def read_token_file(
         path: The file, `FINGERPRINT.arrow`.
 
     Returns:
-        The mapped file, its schema, its batches that have rows (whose buffers lie in the mapped file), the
-        names of the files that the column `file` counts, and the remarks.
+        The mapped file, its schema, its batches that have rows (whose buffers lie in the mapped
+        file), the names of the files that the column `file` counts, and the remarks.
 
     Raises:
         DamagedFileError: If the file is cut off, was changed, or is another file.

@@ -59,9 +59,10 @@ def cut_windows(lengths: np.ndarray, room: int | np.ndarray, stride: int | np.nd
     ([0, 3, 4], [6, 9, 10], [4, 6, 10])
     """
     lengths = np.asarray(lengths, np.int64)
-    room, stride = (np.broadcast_to(np.asarray(each, np.int64), lengths.shape)
-                    for each in (room, stride))  # fmt: skip
-    if len(lengths) and not (1 <= stride.min() and (stride <= room).all()):
+    room, stride = (
+        np.broadcast_to(np.asarray(each, np.int64), lengths.shape) for each in (room, stride)
+    )
+    if len(lengths) and not (stride.min() >= 1 and (stride <= room).all()):
         raise ValueError(
             "A window must hold a token, and move on by 1 up to its length. "
             f"Received: room={room.min()}, stride={stride.min()} to {stride.max()}"

@@ -70,19 +70,20 @@ def training_curve_figure(
 ) -> Figure:
     """Draws the loss in training and validation, and the learning rate, by step.
 
-        Few points are drawn as they are; many as a running mean over a twentieth of the run, with the
-    points faint in the background. A loss that is NaN or infinite leaves a gap.
+    Few points are drawn as they are; many as a running mean over a twentieth of the run, with
+    the points faint in the background. A loss that is NaN or infinite leaves a gap.
 
-        Args:
-            rows: What `StepMonitor` reports, and what the lines of a run's `metrics.jsonl` hold:
-                `{"step": 10, "loss": 0.61, "learning_rate": 4e-5, ...}` in training and `{"step":
-                252, "validation": {"loss": 0.36, ...}}` after an evaluation. Other keys are ignored.
-            rates: Steps and learning rates of the schedule, whose peak may stand between two rows.
-                Defaults to `None`: those of the rows.
+    Args:
+        rows: What `StepMonitor` reports, and what the lines of a run's `metrics.jsonl` hold:
+            `{"step": 10, "loss": 0.61, "learning_rate": 4e-5, ...}` in training and `{"step":
+            252, "validation": {"loss": 0.36, ...}}` after an evaluation. Other keys are
+            ignored.
+        rates: Steps and learning rates of the schedule, whose peak may stand between two rows.
+            Defaults to `None`: those of the rows.
 
-        Returns:
-            A figure of its own, unknown to pyplot; a notebook shows it where it is the last line of
-            a cell (after `%matplotlib inline`).
+    Returns:
+        A figure of its own, unknown to pyplot; a notebook shows it where it is the last line of
+        a cell (after `%matplotlib inline`).
     """
     rows = list(rows)
     training = _series(rows, lambda row: row.get("loss"))
@@ -128,9 +129,12 @@ def reliability_figure(report: Mapping[str, Any]) -> Figure:
     axes.plot([0, 1], [0, 1], color=_RATE, linewidth=1, linestyle="--", label="calibrated")
     confidence = [point["confidence"] for point in points]
     axes.plot(
-        confidence, [point["accuracy"] for point in points], color=_TRAINING, marker="o",
+        confidence,
+        [point["accuracy"] for point in points],
+        color=_TRAINING,
+        marker="o",
         label=f"model (ECE {report['ece']:.3f})",
-    )  # fmt: skip
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     axes.legend(frameon=False)
     below.bar(confidence, [point["count"] for point in points], width=0.05, color=_TRAINING)

@@ -127,7 +127,7 @@ def encoder_decoder_config(model: EncoderDecoder) -> dict:
     else:
         kind = type(backbone).__name__
         raise PresetError(f"kerasllm does not write {kind} as Hugging Face's files")
-    if model_type != "t5" and model.hidden_scale != 1.0 or model.logits_soft_cap is not None:
+    if (model_type != "t5" and model.hidden_scale != 1.0) or model.logits_soft_cap is not None:
         raise PresetError(f"transformers' {model_type} does not scale logits as this model does")
     if model_type == "t5" and model.final_logits_bias is not None:
         raise PresetError("transformers' t5 adds nothing to its logits, and this model does")

@@ -120,9 +120,11 @@ def _spans(texts, words, base, found, own, tags: TagSet) -> dict[str, tf.Tensor]
         after - first, tf.float32
     )
     inner = tf.strings.substr(
-        tf.gather(texts, rows), tf.cast(start, tf.int32), tf.cast(end - start, tf.int32),
+        tf.gather(texts, rows),
+        tf.cast(start, tf.int32),
+        tf.cast(end - start, tf.int32),
         unit="UTF8_CHAR",
-    )  # fmt: skip
+    )
     labels = tf.gather(tf.constant(list(tags.types)), tf.gather(types, first))
 
     def padded(values, default):

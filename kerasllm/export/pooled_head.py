@@ -141,9 +141,11 @@ def preset_usage(source: Source) -> str:
     ]
     return "\n".join(
         [
-            "The folder is a preset of KerasHub: the backbone, the tokenizer and the preprocessor. "
-            "KerasHub has no class for the head, which reads the mean of all tokens: its weights "
-            f"are in `{_HEAD_FILE}`. {INSTALL}\n",
+            (
+                "The folder is a preset of KerasHub: the backbone, the tokenizer and the "
+                "preprocessor. KerasHub has no class for the head, which reads the mean of all "
+                f"tokens: its weights are in `{_HEAD_FILE}`. {INSTALL}\n"
+            ),
             *["```python", *code, "```"],
         ]
     )

@@ -36,8 +36,10 @@ def encoder_usage(source: Source) -> str:
         outputs += "- `tokens`: 1 for a token of a row, 0 for padding\n"
     return "\n".join(
         [
-            "TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving serves "
-            "it:\n",
+            (
+                "TensorFlow alone loads it (`pip install tensorflow`), and TensorFlow Serving "
+                "serves it:\n"
+            ),
             *["```python", *code, "```\n"],
             *([f"The outputs are\n\n{outputs}"] if outputs else []),
             "The signature `token_ids` takes token ids in place of texts.\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class TokenRows:
             ids, offsets = tokenizer.encode(columns[0], max_length)
             segments = np.zeros_like(ids)
         ids, segments = (
-            [np.asarray(flat[start:end], np.int32) for start, end in zip(offsets, offsets[1:])]
+            [np.asarray(flat[start:end], np.int32) for start, end in itertools.pairwise(offsets)]
             for flat in (ids, segments)
         )
         return cls(ids, segments, tokenizer.pad_token_id)

@@ -339,7 +339,7 @@ def _encoder_usage(source: Source) -> str:
     head = source.head
     if head.architecture == OF_SPANS:
         return _SPANS_USAGE.format(question=head.example[0][0], context=head.example[0][1])
-    example = {name: text for name, text in zip(("text", "text_pair"), head.example[0])}
+    example = dict(zip(("text", "text_pair"), head.example[0]))
     given = repr(example if len(head.texts) > 1 else example["text"])
     options = {} if head.per_token else {"truncation": True}
     if source.truncation != LONGEST_FIRST and not head.per_token:

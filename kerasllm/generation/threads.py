@@ -45,7 +45,7 @@ def cores_for_text(preset: str | Path, precision: str) -> int:
     cores = available_cores()
     if not 2 <= cores <= MOST_CORES or is_off("KERASLLM_SLICES"):
         return 1
-    if not (precision.endswith("bfloat16") or precision == "auto" and computes_bfloat16()):
+    if not (precision.endswith("bfloat16") or (precision == "auto" and computes_bfloat16())):
         return 1
     if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
         return 1

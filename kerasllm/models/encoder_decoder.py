@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,7 @@ class EncoderDecoder:
         ids, offsets = self.tokenizer.encode(texts, _ENDLESS)
         before, after = list(frame.before), list(frame.after)
         return [
-            before + ids[start:end].tolist() + after for start, end in zip(offsets, offsets[1:])
+            before + ids[start:end].tolist() + after for start, end in itertools.pairwise(offsets)
         ]
 
 

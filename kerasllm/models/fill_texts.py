@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -98,7 +99,7 @@ def _tokenized(model, texts, places) -> tuple[list[np.ndarray], list[np.ndarray]
     ids, offsets = tokenizer.encode(parts, 2**31 - 1)
     first = int(tokenizer.start_token_id is not None)
     last = int(tokenizer.end_token_id is not None)
-    pieces = [ids[a + first : b - last] for a, b in zip(offsets, offsets[1:])]
+    pieces = [ids[a + first : b - last] for a, b in itertools.pairwise(offsets)]
     found, masks, number = [], [], 0
     for count in counts:
         row: list[np.ndarray] = []

@@ -18,9 +18,14 @@ ALLOWED = (
 )  # fmt: skip
 # Other frameworks, and second copies in the layout of who made the model.
 IGNORED = (
-    "tf_model.h5", "onnx/*", "openvino/*", "coreml/*", "*/onnx/*", "original/*",
+    "tf_model.h5",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "*/onnx/*",
+    "original/*",
     "consolidated*.safetensors",
-)  # fmt: skip
+)
 _HANDLE = re.compile(
     r"hf://(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?"
 )

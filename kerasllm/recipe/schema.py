@@ -283,9 +283,9 @@ def _key_of(location: tuple[str | int, ...], values: Value) -> Key:
     """Returns pydantic's location without the names of the types that it tried on the way."""
     key: Key = ()
     for part in location:
-        if isinstance(values, dict) and part in values:
-            key, values = (*key, part), values[part]
-        elif isinstance(values, list) and isinstance(part, int):
+        if (isinstance(values, dict) and part in values) or (
+            isinstance(values, list) and isinstance(part, int)
+        ):
             key, values = (*key, part), values[part]
     return key
 

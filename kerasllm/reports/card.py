@@ -45,8 +45,10 @@ def report_card(path: str | Path, facts: Mapping[str, Any]) -> str:
         metrics_section(told["metrics"], task.metrics, facts["intervals"]),
         _failures(facts["slices"]),
         licence_section(told),
-        "## Limits\n\n- It was measured on the data above; on texts of another kind it may be much "
-        "worse.",
+        (
+            "## Limits\n\n- It was measured on the data above; on texts of another kind it may be "
+            "much worse."
+        ),
         recipe_section(told),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

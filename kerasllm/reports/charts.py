@@ -130,8 +130,10 @@ class _Frame:
         drawn = []
         for value in _ticks(self._low, self._high, 4):
             y = self.y(value)
-            drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
-                         f'y2="{y:.1f}"/>')  # fmt: skip
+            drawn.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
+                f'y2="{y:.1f}"/>'
+            )
             drawn.append(_text(_LEFT - 6, y + 3.5, self._shown(value), "end"))
         for step in _ticks(self._first, self._last, 4):
             drawn.append(_text(self.x(step), _HEIGHT - 6, self._shown(step, whole=True), "middle"))

@@ -223,12 +223,15 @@ def _metrics(
             "metric": key,
             "name": name,
             "higher_is_better": key not in task.lower_is_better,
-            "values": [group[0] if len(group) == 1 else mean
-                       for group, mean in zip(values, means, strict=True)],
-            "spreads": [float(np.std(group, ddof=1)) if len(group) > 1 else None
-                        for group in values],
+            "values": [
+                group[0] if len(group) == 1 else mean
+                for group, mean in zip(values, means, strict=True)
+            ],
+            "spreads": [
+                float(np.std(group, ddof=1)) if len(group) > 1 else None for group in values
+            ],
             "differences": [None],
-        }  # fmt: skip
+        }
         for number in range(1, len(values)):
             row["differences"].append(_difference(key, values, number, pairing))
         found.append(row)

@@ -85,8 +85,9 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
             "the training did not finish: `kerasllm finetune --resume --output "
             f"{shell_word(run.path)}` continues it"
         )
-        empty |= dict.fromkeys(("metrics", "confusion", "calibration", "slices", "mistakes"),
-                               unfinished)  # fmt: skip
+        empty |= dict.fromkeys(
+            ("metrics", "confusion", "calibration", "slices", "mistakes"), unfinished
+        )
     facts = facts_of_run(run, recipe) if finished else {}
     intervals = intervals_of(task, outcomes, test) if outcomes and test else None
     found = {

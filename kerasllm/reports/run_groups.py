@@ -81,7 +81,7 @@ def write_seeds(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, dict] = {}
     for part in ("validation", "test"):
         first = metrics[0].get(part) or {}
-        for name, value in first.items():
+        for name in first:
             values = [(one.get(part) or {}).get(name) for one in metrics]
             if all(isinstance(each, int | float) for each in values):
                 found.setdefault(part, {})[name] = {

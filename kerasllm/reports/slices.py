@@ -49,8 +49,12 @@ def failing_slices(outcomes: Outcomes) -> dict[str, Any]:
             p_values.append(more_wrong(wrong, count, int(error.sum()), len(error)))
         groups.append(
             {
-                **{"column": column, "value": value, "rows": count},
-                **{"error": float(own.mean()), "low": low, "high": high},
+                "column": column,
+                "value": value,
+                "rows": count,
+                "error": float(own.mean()),
+                "low": low,
+                "high": high,
                 "rest": float(rest.mean()),
             }
         )

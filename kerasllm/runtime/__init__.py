@@ -1,1 +1,1 @@
-"""Everything that changes the process: threads, memory, XLA's cache and flags, TensorFlow's import."""
+"""Everything that changes the process: threads, memory, XLA's cache and flags, the import."""

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from tensorflow.python.eager.polymorphic_function import concrete_function
 
-# What is not public, of all that is used of TensorFlow here: tests/runtime/test_stable_names.py pins it.
+# What is not public, of all that is used of TensorFlow here: tests/runtime/test_stable_names.py
+# pins it.
 _OF_TENSORFLOW = "_inference_name"
 
 _lock = threading.RLock()

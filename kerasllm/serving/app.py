@@ -173,7 +173,7 @@ class _Gate:
             await self._api.error(refusal)(scope, receive, sending)
         except ClientDisconnect:
             status = _HUNG_UP
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Starlette has answered it already.
             _log.exception("A request failed: %s %s", scope["method"], scope["path"][:200])
         finally:

@@ -12,6 +12,7 @@ scheduling).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -253,10 +254,9 @@ class TogetherDecoding:
         """Keeps the text of a row that ends."""
         text = self._rows[number].text
         slots = size_holding(len(text), _SHORTEST, steps=4)
-        try:
+        # Where there is no memory for it, the next prompt is read as a whole.
+        with contextlib.suppress(tf.errors.OpError):
             self._prefixes.keep(text, lambda: self._fit(self._cache, _numbers([number]), slots))
-        except tf.errors.OpError:
-            pass  # There is no memory for it: the next prompt is read as a whole.
 
     def _cache_after(self, prefixes: Sequence[Prefix | None], slots: int) -> tf.Tensor:
         """Returns the cache of rows with what is known of them."""

@@ -30,8 +30,10 @@ def page_of(description: Mapping[str, Any], address: str) -> str:
     info, schemas = description["info"], description["components"]["schemas"]
     parts = [
         f"<h1>{escape(info['title'])}</h1>",
-        f"<p>Served by kerasllm {escape(info['version'])}. "
-        'For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
+        (
+            f"<p>Served by kerasllm {escape(info['version'])}. "
+            'For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>'
+        ),
     ]
     for path, methods in description["paths"].items():
         for method, operation in methods.items():

@@ -121,11 +121,11 @@ class ChatShape(Shape):
     """The answers of `/v1/chat/completions`; see `Shape`."""
 
     is_chat = True
-    opening = {"delta": {"role": "assistant", "content": ""}}  # noqa: RUF012
-    closing = {"delta": {}}  # noqa: RUF012
+    opening = {"delta": {"role": "assistant", "content": ""}}
+    closing = {"delta": {}}
     _prefix = "chatcmpl-"
     _kind = "chat.completion"
-    _content_schema = {  # noqa: RUF012
+    _content_schema = {
         "message": _object(role={"const": "assistant"}, content={"type": "string"}, refusal=_NULL)
     }
     _chunk_kind = "chat.completion.chunk"
@@ -143,10 +143,10 @@ class CompletionShape(Shape):
 
     is_chat = False
     opening = None
-    closing = {"text": ""}  # noqa: RUF012
+    closing = {"text": ""}
     _prefix = "cmpl-"
     _kind = _chunk_kind = "text_completion"
-    _content_schema = {"text": {"type": "string"}}  # noqa: RUF012
+    _content_schema = {"text": {"type": "string"}}
 
     def piece(self, text: str) -> dict:
         """See `Shape.piece`."""

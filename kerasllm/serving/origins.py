@@ -1,8 +1,8 @@
 """Who may ask a server that asks for no key: no page of a browser that was not let in.
 
 A page of any site can send requests to the loopback. By a name of its own that it lets point there
-(DNS rebinding) it can read the answers too: so the `Host` of a request must be an address, or a name
-that is known to mean this server; and an `Origin`, which browsers add, must be its own.
+(DNS rebinding) it can read the answers too: so the `Host` of a request must be an address, or a
+name that is known to mean this server; and an `Origin`, which browsers add, must be its own.
 """
 
 from __future__ import annotations

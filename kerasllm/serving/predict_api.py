@@ -40,7 +40,7 @@ class PredictApi:
         error_schema: The JSON schema of an error.
     """
 
-    error_schema: Mapping[str, Any] = {  # noqa: RUF012
+    error_schema: Mapping[str, Any] = {
         "type": "object",
         "properties": {"error": {"type": "string"}},
         "required": ["error"],

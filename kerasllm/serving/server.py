@@ -149,5 +149,5 @@ class Server(uvicorn.Server):
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """Leaves the tracebacks of answers out that were broken off at the end; a line tells of them."""
+    """Leaves out the tracebacks of answers cut off at the end; a line tells of them."""
     return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)

@@ -18,9 +18,15 @@ from kerasllm.storage.places import Place
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30
 _MOST_REASON = 300
 _S3_OPTIONS = (
-    "region", "endpoint_override", "scheme", "anonymous", "access_key", "secret_key",
-    "session_token", "allow_bucket_creation",
-)  # fmt: skip
+    "region",
+    "endpoint_override",
+    "scheme",
+    "anonymous",
+    "access_key",
+    "secret_key",
+    "session_token",
+    "allow_bucket_creation",
+)
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine; "
     "?anonymous=true for a public bucket",
@@ -109,10 +115,13 @@ class Objects(Place):
         """Copies a file to this machine, not by the cache."""
         target.parent.mkdir(parents=True, exist_ok=True)
         path = self._inner(name)
-        with self._refusals(name), open(target, "wb") as file:
-            with self.filesystem.open_input_stream(path, compression=None) as stream:
-                while block := stream.read(cache.PIECE):
-                    file.write(block)
+        with (
+            self._refusals(name),
+            open(target, "wb") as file,
+            self.filesystem.open_input_stream(path, compression=None) as stream,
+        ):
+            while block := stream.read(cache.PIECE):
+                file.write(block)
 
     def write(self, name: str, source: Path | bytes) -> None:
         """Writes a file, which is there as a whole or not at all.
@@ -212,9 +221,7 @@ def _s3(address: Address) -> Any:
 
     options = address.option
     if strange := options.keys() - set(_S3_OPTIONS):
-        raise ValueError(
-            f"S3 has no option '{sorted(strange)[0]}'; known: {', '.join(_S3_OPTIONS)}"
-        )
+        raise ValueError(f"S3 has no option '{min(strange)}'; known: {', '.join(_S3_OPTIONS)}")
     user, _, password = address.user.partition(":")
     key, secret = options.get("access_key", unquote(user)), unquote(password)
     secret = options.get("secret_key", secret)

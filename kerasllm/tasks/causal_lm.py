@@ -279,7 +279,7 @@ class CausalLanguageModelling(Task):
     preset_kind = "decoder"
     sharded = True
     headline = Headline("loss", higher_is_better=False)
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "perplexity": "perplexity",
         "bits_per_byte": "bits per byte",

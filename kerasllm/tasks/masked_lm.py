@@ -234,7 +234,7 @@ class MaskedLanguageModelling(Task):
     Recipe = MaskedRecipe
     preset_kind = "encoder"
     headline = Headline("loss", higher_is_better=False)
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "masked_lm_loss": "loss, hidden words",
         "accuracy": "accuracy, hidden words",
@@ -435,9 +435,11 @@ class MaskedLanguageModelling(Task):
             facts.append(
                 (
                     part,
-                    f"{files}: {counted(len(rows.store_rows), 'text')}, "
-                    f"{counted(int(rows.pieces['count'].sum()), 'token')}{reused}; "
-                    f"{counted(len(rows), 'row')}",
+                    (
+                        f"{files}: {counted(len(rows.store_rows), 'text')}, "
+                        f"{counted(int(rows.pieces['count'].sum()), 'token')}{reused}; "
+                        f"{counted(len(rows), 'row')}"
+                    ),
                 )
             )
             told += [f"{part}: {one}" for one in remarks(store)]
@@ -449,9 +451,11 @@ class MaskedLanguageModelling(Task):
         facts.append(
             (
                 "hidden",
-                f"{settings.mask_rate:.0%} of the tokens, {what[settings.masking]}: "
-                f"{settings.mask_share:.0%} masked, {settings.random_share:.0%} replaced, "
-                f"{stay:.0%} kept; other ones in each epoch",
+                (
+                    f"{settings.mask_rate:.0%} of the tokens, {what[settings.masking]}: "
+                    f"{settings.mask_share:.0%} masked, {settings.random_share:.0%} replaced, "
+                    f"{stay:.0%} kept; other ones in each epoch"
+                ),
             )
         )
         return DataFacts(facts, [], [*told, *data.remarks])

@@ -149,13 +149,14 @@ class PreferenceRecipe(WholeRecipe):
 class PreferenceTuning(CausalLanguageModelling):
     """Answers that are chosen against answers that are rejected.
 
-    What it leaves is a causal language model, which is opened, measured, exported and served as one.
+    What it leaves is a causal language model, which is opened, measured, exported and served as
+    one.
     """
 
     name = "preference"
     Recipe = PreferenceRecipe
     headline = Headline("loss", higher_is_better=False)
-    metrics = {  # noqa: RUF012
+    metrics = {
         **CausalLanguageModelling.metrics,
         "margin": "margin",
         "chosen_reward": "reward of chosen",

@@ -166,7 +166,7 @@ class QuestionAnswering(Task):
     preset_kind = "encoder"
     sharded = True
     headline = Headline("f1")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "exact_match": "exact match",
         "f1": "F1",
@@ -277,8 +277,10 @@ class QuestionAnswering(Task):
         return {
             "no_answer_threshold": threshold,
             "remarks": [
-                f"no answer is given above a score of {threshold:.3g}, the best threshold on "
-                f"{counted(len(found), 'validation question')} (F1 {f1:.4f}){few}"
+                (
+                    f"no answer is given above a score of {threshold:.3g}, the best threshold on "
+                    f"{counted(len(found), 'validation question')} (F1 {f1:.4f}){few}"
+                )
             ],
         }
 
@@ -453,8 +455,10 @@ class QuestionAnswering(Task):
             facts.append(
                 (
                     part,
-                    f"{source.files[0]}{more}: {counted(questions, 'question')}, "
-                    f"{counted(len(store), 'window')}{reused}",
+                    (
+                        f"{source.files[0]}{more}: {counted(questions, 'question')}, "
+                        f"{counted(len(store), 'window')}{reused}"
+                    ),
                 )
             )
             told += [f"{part}: {one}" for one in (*source.remarks, *remarks(store))]

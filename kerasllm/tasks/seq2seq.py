@@ -286,7 +286,7 @@ class Seq2Seq(Task):
     preset_kind = "encoder_decoder"
     sharded = True
     headline = Headline("bleu")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "perplexity": "perplexity",
         "accuracy": "accuracy of tokens",
@@ -543,9 +543,11 @@ class Seq2Seq(Task):
         facts.append(
             (
                 "tokens",
-                f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
-                "target, in the mean",
-            )  # fmt: skip
+                (
+                    f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
+                    "target, in the mean"
+                ),
+            )
         )
         facts.append(("tokenizer", data.tokenizer.description))
         return DataFacts(facts, [], told)

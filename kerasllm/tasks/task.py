@@ -407,8 +407,8 @@ class Task(abc.ABC):
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
-        writes_document: Whether `kerasllm evaluate --output` writes a `.json` file besides `.jsonl`;
-            see `Evaluation.document`. Defaults to `False`.
+        writes_document: Whether `kerasllm evaluate --output` writes a `.json` file besides
+            `.jsonl`; see `Evaluation.document`. Defaults to `False`.
         text_suffixes: The suffixes of files of text, such as `.conll`, that predictions can be
             written to; see `text`. Defaults to none.
         generates: Whether its models write text. Defaults to `False`.

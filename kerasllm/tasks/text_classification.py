@@ -288,7 +288,7 @@ class TextClassification(Task):
     preset_kind = "encoder"
     sharded = True
     headline = Headline("accuracy")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "accuracy": "accuracy",
         "micro_f1": "micro F1",
@@ -709,7 +709,7 @@ class TextClassification(Task):
         if cut:
             texts = counted(cut, "training text reaches", "training texts reach")
             found.append(
-                f"{texts} data.max_length={recipe.data.max_length} tokens; what is longer is cut off"
+                f"{texts} data.max_length={recipe.data.max_length} tokens; the rest is cut off"
             )
         if problem.kind == "regression":
             scores = {
@@ -1136,8 +1136,10 @@ def _rare(counts: Any, names: Sequence[str]) -> list[str]:
     shown = ", ".join(f"{name} ({count})" for name, count in rare[:_RARE_SHOWN])
     more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
     return [
-        f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not measured "
-        f"well: {shown}{more}"
+        (
+            f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not "
+            f"measured well: {shown}{more}"
+        )
     ]
 
 

@@ -171,7 +171,7 @@ class TokenClassification(Task):
     preset_kind = "encoder"
     sharded = True
     headline = Headline("f1")
-    metrics = {  # noqa: RUF012
+    metrics = {
         "loss": "loss",
         "f1": "entity F1, strict",
         "precision": "precision",
@@ -440,8 +440,10 @@ class TokenClassification(Task):
             facts.append(
                 (
                     part,
-                    f"{source.files[0]}{more}: {counted(sentences, 'sentence')}, "
-                    f"{counted(words, 'word')}{reused}",
+                    (
+                        f"{source.files[0]}{more}: {counted(sentences, 'sentence')}, "
+                        f"{counted(words, 'word')}{reused}"
+                    ),
                 )
             )
         if "validation" not in data.sources and data.validation is not None:
@@ -553,8 +555,10 @@ class TokenClassification(Task):
                 },
                 reading=(
                     "for row, text in enumerate(texts):",
-                    '    for start, end, label in zip(outputs["starts"][row], '
-                    'outputs["ends"][row], outputs["labels"][row]):',
+                    (
+                        '    for start, end, label in zip(outputs["starts"][row], '
+                        'outputs["ends"][row], outputs["labels"][row]):'
+                    ),
                     "        if start >= 0:",
                     "            print(label.decode(), text[start:end])",
                 ),
@@ -626,6 +630,8 @@ def _strange(part: str, names: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [
-        f"{part}: tags that the model does not know count as mistakes: "
-        f"{', '.join(names[:_SHOWN])}{more}"
+        (
+            f"{part}: tags that the model does not know count as mistakes: "
+            f"{', '.join(names[:_SHOWN])}{more}"
+        )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ class Tracking(Listener):
         self._wake.set()
         self._thread.join(_SECONDS_AT_THE_END)
         for sending in self._sendings:
-            self._guarded(sending, lambda: self._tell_what_is_left(sending))
+            self._guarded(sending, functools.partial(self._tell_what_is_left, sending))
 
     def _tell_what_is_left(self, sending: Sending) -> None:
         if sending.left:

@@ -112,7 +112,7 @@ class Checkpoints(keras.callbacks.Callback):
             if name in here or _is_variable(name)
         }
         if saved != here:
-            name = sorted(name for name in {*saved, *here} if saved.get(name) != here.get(name))[0]
+            name = min(name for name in {*saved, *here} if saved.get(name) != here.get(name))
             there, wanted = (_worded(kinds.get(name)) for kinds in (saved, here))
             raise RunError(
                 "The checkpoint is of another model or another optimizer: "

@@ -13,6 +13,7 @@ What differs from Keras' own:
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -379,7 +380,7 @@ class FineTunedModel(StepFunctions):
             return []
         rows //= self.accumulate
         edges = [rows * number // self.slices for number in range(self.slices + 1)]
-        of_slices = {end - start for start, end in zip(edges, edges[1:], strict=False)}
+        of_slices = {end - start for start, end in itertools.pairwise(edges)}
         return [each for size in sorted(of_slices) for each in compilations(size, length)]
 
     def shared_by_slices(self) -> list[tf.Tensor]:
@@ -539,8 +540,8 @@ def _refuse_own_steps(kind: type) -> None:
             inspect.signature(ours).parameters
         ):
             raise ValueError(
-                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas and "
-                "micro-batches. Give `compile` a loss as a function, override "
+                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas "
+                "and micro-batches. Give `compile` a loss as a function, override "
                 f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
             )
 

@@ -51,9 +51,9 @@ def build_optimizer(
     variables that are not matrices in use: those named bias, gamma, beta, scale.
 
     Args:
-        name: One of `adamw`, `adam` (the same), `sgd` (momentum 0.9), `rmsprop`, `adagrad`, `adafactor`
-            (without relative steps), `lamb`, `lion`, `muon` (Keras applies it to matrices; 3-D
-            attention kernels and embeddings take its AdamW).
+        name: One of `adamw`, `adam` (the same), `sgd` (momentum 0.9), `rmsprop`, `adagrad`,
+            `adafactor` (without relative steps), `lamb`, `lion`, `muon` (Keras applies it to
+            matrices; 3-D attention kernels and embeddings take its AdamW).
         learning_rate: A rate or a schedule.
         variables: The Keras variables that will train.
         weight_decay: Share of a weight that a step at learning rate 1 would take away. Defaults

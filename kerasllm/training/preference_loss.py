@@ -128,7 +128,8 @@ def preference_report(loss: PreferenceLoss, reference: np.ndarray, found: np.nda
 
     Args:
         loss: The loss of the training.
-        reference: float32 `[pairs, 2]`, the log-probabilities of the reference, chosen and rejected.
+        reference: float32 `[pairs, 2]`, the log-probabilities of the reference, chosen and
+            rejected.
         found: float32 `[pairs, 2]`, those of the model.
 
     Returns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import tensorflow as tf
 
 
@@ -18,5 +20,5 @@ def cut(tensors, slices: int) -> list:
     edges = [rows * number // slices for number in range(slices + 1)]
     return [
         tf.nest.map_structure(lambda each, start=start, end=end: each[start:end], tensors)
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in itertools.pairwise(edges)
     ]

@@ -45,9 +45,13 @@ def history(points: Sequence[Point], metric: str, path: Path, *, higher_is_bette
         some = [point for point in points if point.pruned == pruned]
         if some:
             axes.scatter(
-                [point.number for point in some], [point.value for point in some],
-                color=color, s=26, label=label, zorder=3,
-            )  # fmt: skip
+                [point.number for point in some],
+                [point.value for point in some],
+                color=color,
+                s=26,
+                label=label,
+                zorder=3,
+            )
     better = max if higher_is_better else min
     finished = [point for point in points if not point.pruned]
     best = [better(each.value for each in finished[: at + 1]) for at in range(len(finished))]
@@ -73,9 +77,12 @@ def importance(shares: Mapping[str, float], path: Path) -> Path:
 
 
 def learning_rates(
-    rates: Sequence[float], losses: Sequence[float], smooth: Sequence[float], found: float | None,
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smooth: Sequence[float],
+    found: float | None,
     path: Path,
-) -> Path:  # fmt: skip
+) -> Path:
     """Draws the loss by the learning rate.
 
     Args:

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,11 +118,9 @@ class Study:
     def locked(self) -> Iterator[None]:
         """Keeps other processes of the search from choosing trials until the block ends."""
         with open(self._folder / ".lock", "w", encoding="utf-8") as file:
-            try:
+            with suppress(OSError):  # A file system without locks.
                 # The system lets go of it when the process ends, however it ends.
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # A file system without locks.
             yield
 
     def take(self, most: int, lock_of: Callable[[int], IO | None]) -> tuple[FrozenTrial, IO] | None:

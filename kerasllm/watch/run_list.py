@@ -108,8 +108,8 @@ class RunList:
         with self._lock:  # Pages are made in several threads.
             self._look()
             shown = list(self._shown.values())
-        runs = sorted(shown, key=lambda run: str(run.facts.get("started") or ""))
-        return sorted(reversed(runs), key=lambda run: run.state != "training")
+        runs = sorted(shown, key=lambda run: str(run.facts.get("started") or ""), reverse=True)
+        return sorted(runs, key=lambda run: run.state != "training")
 
     def get(self, name: str) -> Shown | None:
         """Returns a run by its id, as it is now; `None` where there is none.

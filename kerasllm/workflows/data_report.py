@@ -174,8 +174,10 @@ def _label_noise(
     if len(names) < 2:
         return []
     read = found.scan.read(numbers.tolist())
-    texts = [row.texts if len(row.texts) > 1 else row.texts[0] for row in
-             (read[number] for number in numbers.tolist())]  # fmt: skip
+    texts = [
+        row.texts if len(row.texts) > 1 else row.texts[0]
+        for row in (read[number] for number in numbers.tolist())
+    ]
     preset, max_length = _SMALL_ENCODER, _ENCODER_TOKENS
     if recipe is not None and task_of(recipe).preset_kind == "encoder":
         preset, max_length = recipe.model.preset, min(recipe.data.max_length, max_length)
@@ -185,8 +187,10 @@ def _label_noise(
         return []
     name_of = [str(found.scan.names[number]) for number in names]
     wrong = numbers[noise.rows]
-    notes = {row: f"rather {name_of[label]}" for row, label in
-             zip(wrong.tolist(), noise.suggested.tolist())}  # fmt: skip
+    notes = {
+        row: f"rather {name_of[label]}"
+        for row, label in zip(wrong.tolist(), noise.suggested.tolist())
+    }
     return [
         Finding(
             "label_noise",
@@ -333,8 +337,11 @@ def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _labels_table(labels: Mapping[str, Mapping[str, int]], rows: Mapping[str, int]) -> Table:
     table = _table("label", *labels)
-    total = {label: sum(of.get(label, 0) for of in labels.values()) for of in labels.values()
-             for label in of}  # fmt: skip
+    total = {
+        label: sum(of.get(label, 0) for of in labels.values())
+        for of in labels.values()
+        for label in of
+    }
     ordered = sorted(total, key=lambda label: -total[label])
     for label in ordered[:_MOST_LABELS]:
         cells = (_share(of.get(label, 0), rows[part]) for part, of in labels.items())

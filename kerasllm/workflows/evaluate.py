@@ -39,8 +39,8 @@ def evaluate(
         data: A file, a glob or `starter:NAME`, or a list of these. Defaults to `None`: the run's
             own test data.
         adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
-        output: A `.jsonl` file for what was measured of each row; of some tasks also a `.json` file,
-            such as the answers to questions. Defaults to `None`.
+        output: A `.jsonl` file for what was measured of each row; of some tasks also a `.json`
+            file, such as the answers to questions. Defaults to `None`.
         report: Where progress is shown. Defaults to `None`: stderr.
         **options: See `kerasllm.tasks.task.EvaluateOptions`: `text`, `text_pair`, `label`,
             `on_bad_row`, `stride`, `max_length`, `chat_template`, `template`. Those that are not

@@ -62,7 +62,7 @@ class Job:
     xla: bool
     fused: bool = False
     slices: int = 1
-    checked: ShortCheck = ShortCheck()
+    checked: ShortCheck = field(default_factory=ShortCheck)
     timing: Mapping[str, float] = field(default_factory=dict)
 
     @property

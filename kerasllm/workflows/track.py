@@ -58,7 +58,7 @@ def _send(sending: Sending, report: Report) -> str:
             sending.close()
     except KerasllmError:
         raise
-    except Exception as error:  # noqa: BLE001 - of any package, or of the network
+    except Exception as error:
         raise JobError(
             f"{sending.name} does not take the run: {redact(str(error).strip())[:300]}",
             where=str(sending.run.path),

@@ -39,11 +39,16 @@ def main(name: str, folder: Path) -> None:
             keras.optimizers.Adam(1e-2), loss={"a": loss, "b": "mse"}, metrics={"a": ["accuracy"]}
         )
     history = model.fit(
-        Dataset.from_lists(texts, labels), epochs=4, batch_size=16, seed=0, verbose=0,
+        Dataset.from_lists(texts, labels),
+        epochs=4,
+        batch_size=16,
+        seed=0,
+        verbose=0,
         validation_data=(texts[:21], labels[:21]),
-    ).history  # fmt: skip
-    batches = tf.data.Dataset.from_tensor_slices((dict(model.preprocessor(texts[:32])),
-                                                  [0, 1] * 16)).batch(16)  # fmt: skip
+    ).history
+    batches = tf.data.Dataset.from_tensor_slices(
+        (dict(model.preprocessor(texts[:32])), [0, 1] * 16)
+    ).batch(16)
     more = model.fit(batches, epochs=2, verbose=0).history
     random = np.random.default_rng(0)
     x, a, b = random.normal(size=(40, 6)), random.integers(0, 3, 40), random.normal(size=40)

@@ -1170,9 +1170,12 @@ def test_conversations(toy_language_model):
     with pytest.raises(DataError, match='chat_template="chatml"'):
         model.fit(chats, verbose=0)
     model = CausalLM.from_preset(
-        toy_language_model, precision="float32", sequence_length=32, chat_template="plain",
+        toy_language_model,
+        precision="float32",
+        sequence_length=32,
+        chat_template="plain",
         lora={"rank": 4, "targets": ["attention"], "train": ["embeddings"]},
-    )  # fmt: skip
+    )
     model.compile(keras.optimizers.Adam(2e-2))
     history = fits(model, chats, epochs=12, batch_size=4)
     assert history["loss"][-1] < 0.5 * history["loss"][0]

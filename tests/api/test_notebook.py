@@ -26,7 +26,10 @@ frame = pd.DataFrame({"a": np.arange(8.0), "b": np.ones(8)})
 model.fit(frame, pd.Series(np.ones(8)), verbose=0)
 regressor = keras.wrappers.SKLearnRegressor(model)
 """,
-    'run = kerasllm.finetune("bert_cls", train=pd.read_csv("train.csv"), output="my_run", **settings)',
+    """
+train = pd.read_csv("train.csv")
+run = kerasllm.finetune("bert_cls", train=train, output="my_run", **settings)
+""",
     "run",
     'run.evaluate(pd.read_csv("train.csv"))',
     "pd.DataFrame(run.predict(['a very good film .']))",

@@ -1,4 +1,4 @@
-"""`import kerasllm`: light, and its public names are there for people, editors and type checkers."""
+"""`import kerasllm`: light, and its public names are seen by people, editors and type checkers."""
 
 import ast
 import importlib
@@ -43,7 +43,7 @@ def test_names_are_listed():
     assert expected <= set(kerasllm.__all__) <= set(dir(kerasllm))
     assert "__version__" in dir(kerasllm) and "os" not in dir(kerasllm)
     with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
-        kerasllm.finetun  # noqa: B018
+        kerasllm.finetun
 
 
 def test_every_name_resolves_and_a_strategy_is_at_hand():

@@ -9,7 +9,7 @@ from tests.generation.conftest import opened, writer  # noqa: F401
 
 
 @pytest.fixture
-def chat(kerasllm, opened, monkeypatch):  # noqa: F811
+def chat(kerasllm, opened, monkeypatch):
     """Holds a conversation whose lines are given, and returns what was shown."""
 
     def hold(*lines, options=("--max-new-tokens", 4)):
@@ -38,9 +38,10 @@ def test_marks_of_files_and_empty_system_messages_say_nothing(chat):
     plain, told = chat("word1"), ("--max-new-tokens", 4, "--system")
     assert chat("\ufeffword1").out == plain.out
     assert chat("word1", options=(*told, "\ufeff ")).out == plain.out
-    assert chat("word1", options=(*told, "\ufeffword9")).out == chat(
-        "word1", options=(*told, "word9")
-    ).out  # fmt: skip
+    assert (
+        chat("word1", options=(*told, "\ufeffword9")).out
+        == chat("word1", options=(*told, "word9")).out
+    )
 
 
 def test_an_empty_answer_is_explained(chat):

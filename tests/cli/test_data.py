@@ -25,8 +25,9 @@ def run(capsys):
 @pytest.fixture
 def reviews(tmp_path):
     path = tmp_path / "reviews.csv"
-    rows = [(f"film number {n} was {'good' if n % 2 else 'dull'} to the end", n % 2)
-            for n in range(40)]  # fmt: skip
+    rows = [
+        (f"film number {n} was {'good' if n % 2 else 'dull'} to the end", n % 2) for n in range(40)
+    ]
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([("review", "stars"), *rows, rows[0], ("[bold]ann@ex.org", 1)])
     return path

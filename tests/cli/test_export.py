@@ -102,7 +102,7 @@ def test_an_export_is_signed_and_used_where_its_key_is_trusted(
     (copy / audit.FILE).unlink()
     with pytest.raises(RunError, match="lines are left of the"):
         verify(copy, [str(public)])
-    assert list(predict(open_run(copy), ["a good film"]))[0]["label"]
+    assert next(iter(predict(open_run(copy), ["a good film"])))["label"]
 
 
 def test_a_key_that_is_none_is_refused_before_anything_is_exported(kerasllm, toy_run, tmp_path):

@@ -46,9 +46,12 @@ def test_finetune_takes_them_as_keys_of_the_recipe(kerasllm, western):
 
 @pytest.mark.parametrize(
     ("option", "value", "words"),
-    [("--encoding", "latin-7000", "unknown encoding"), ("--encoding", "base64", "unknown encoding"),
-     ("--delimiter", ";;", "is not one character")],
-)  # fmt: skip
+    [
+        ("--encoding", "latin-7000", "unknown encoding"),
+        ("--encoding", "base64", "unknown encoding"),
+        ("--delimiter", ";;", "is not one character"),
+    ],
+)
 @pytest.mark.parametrize("verb", ["predict", "evaluate"])
 def test_what_python_does_not_know_is_refused(kerasllm, verb, option, value, words):
     data = "--input" if verb == "predict" else "--data"

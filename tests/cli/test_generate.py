@@ -13,7 +13,7 @@ from kerasllm.workflows import predict_file
 from tests.generation.conftest import opened, writer  # noqa: F401
 
 
-def test_each_prompt_gets_an_object_in_order(kerasllm, opened, tmp_path):  # noqa: F811
+def test_each_prompt_gets_an_object_in_order(kerasllm, opened, tmp_path):
     prompts = ["word1 word2", "word3", "word4 word5 word6"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts) + "\n")
     told = ["--max-new-tokens", 6, "--temperature", 1.5, "--seed", 4]
@@ -30,7 +30,7 @@ def test_each_prompt_gets_an_object_in_order(kerasllm, opened, tmp_path):  # noq
     assert json.loads(alone.out) == rows[1]
 
 
-def test_a_terminal_shows_what_a_file_would_hold(kerasllm, opened, tmp_path, monkeypatch):  # noqa: F811
+def test_a_terminal_shows_what_a_file_would_hold(kerasllm, opened, tmp_path, monkeypatch):
     arguments = ["generate", "tiny", "--prompt", "word1", "--max-new-tokens", 6]
     plain = kerasllm(*arguments)
     kerasllm(*arguments, "--output", tmp_path / "texts.jsonl")
@@ -40,7 +40,7 @@ def test_a_terminal_shows_what_a_file_would_hold(kerasllm, opened, tmp_path, mon
     assert kerasllm(*arguments).out.strip() == row["text"].strip()
 
 
-def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):  # noqa: F811
+def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):
     messages = [{"role": "user", "content": "word1"}]
     (tmp_path / "chats.jsonl").write_text(
         json.dumps({"messages": messages}) + "\n" + json.dumps({"prompt": "word1"}) + "\n"
@@ -53,7 +53,7 @@ def test_conversations_and_chat_use_the_template(kerasllm, opened, tmp_path):  #
     assert json.loads(asked.out)["text"] == chat["text"]
 
 
-def test_messages_and_marks_are_read_as_in_training(kerasllm, opened, tmp_path):  # noqa: F811
+def test_messages_and_marks_are_read_as_in_training(kerasllm, opened, tmp_path):
     parts = [{"type": "text", "text": "word1"}]
     rows = [
         {"messages": [{"role": "user", "content": "word1"}]},
@@ -72,7 +72,7 @@ def test_messages_and_marks_are_read_as_in_training(kerasllm, opened, tmp_path):
     assert json.loads(alone.out)["text"] == json.loads(plain.out)["text"]
 
 
-def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypatch):  # noqa: F811
+def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypatch):
     told = ["generate", "tiny", "--prompt", "word1", "--max-new-tokens", 6, "--seed", 1, "--json"]
     plain, chat = kerasllm(*told), kerasllm(*told, "--chat")
     assert not plain.err and not chat.err  # Nothing is applied that was not asked for.
@@ -93,7 +93,7 @@ def test_a_model_of_conversations_answers_and_says_so(kerasllm, opened, monkeypa
 @pytest.mark.parametrize(
     ("option", "advice"), [("--no-chat", "with --chat"), ("--chat", "try --no-chat")]
 )
-def test_an_empty_text_is_explained(kerasllm, opened, monkeypatch, terminal, option, advice):  # noqa: F811
+def test_an_empty_text_is_explained(kerasllm, opened, monkeypatch, terminal, option, advice):
     told = ["generate", "tiny", "--prompt", "word1", option, "--stop", "w", "--stop", "<"]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     result = kerasllm(*told)
@@ -104,7 +104,7 @@ def test_an_empty_text_is_explained(kerasllm, opened, monkeypatch, terminal, opt
     assert row["text"] == "" and row["chat"] is (option == "--chat")
 
 
-def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path):  # noqa: F811
+def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path):
     told = ["generate", "tiny", "--prompt", "word1", "--prompt", "word2", "--stop", "w"]
     result = kerasllm(*told)
     assert "2 of 2 texts are empty" in result.err and result.out.count("(no text)") == 2
@@ -132,7 +132,7 @@ def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path)
 )
 def test_what_cannot_be_done_is_refused(
     kerasllm,
-    opened,  # noqa: F811
+    opened,
     tmp_path,
     monkeypatch,
     arguments,
@@ -155,7 +155,7 @@ def test_a_classifier_does_not_write_texts(kerasllm, toy_run):
         assert result.status == 2 and "task text_classification" in result.err
 
 
-def test_a_model_without_a_template_does_not_chat(kerasllm, opened, monkeypatch):  # noqa: F811
+def test_a_model_without_a_template_does_not_chat(kerasllm, opened, monkeypatch):
     monkeypatch.setattr(opened, "chat_template", None)
     for arguments in (["generate", "tiny", "--chat", "--prompt", "word1"], ["chat", "tiny"]):
         result = kerasllm(*arguments)
@@ -163,7 +163,7 @@ def test_a_model_without_a_template_does_not_chat(kerasllm, opened, monkeypatch)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
-def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_path, suffix):  # noqa: F811
+def test_each_row_of_a_file_has_a_row_with_its_columns(kerasllm, opened, tmp_path, suffix):
     rows = ["a,word1 word2", "b, ", f"c,{'word1 ' * 40}", "d,word3"]
     (tmp_path / "rows.csv").write_text("\n".join(["id,prompt", *rows]) + "\n")
     output = tmp_path / f"out.{suffix}"
@@ -187,7 +187,7 @@ def test_texts_that_were_interrupted_are_resumed_as_they_began(
     kerasllm,
     opened,
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     monkeypatch.setattr(predict_file, "SECONDS_BETWEEN_COMMITS", 0)
     (tmp_path / "prompts.txt").write_text("".join(f"word{i % 9} word1\n" for i in range(20)))

@@ -30,8 +30,10 @@ def test_a_verb_of_another_tool_is_answered_with_a_command_there_is(kerasllm, th
         ("quantize my_run --bits 8", "compress my_run --method int8"),
         (
             "finetune --config bert_cls --model x/ --epochs=2 --bf16 --lr 1e-4 --report_to wandb",
-            "finetune --recipe bert_cls --set model.preset=x/ --set training.epochs=2 "
-            "--set training.precision=mixed_bfloat16 --set training.learning_rate=1e-4",
+            (
+                "finetune --recipe bert_cls --set model.preset=x/ --set training.epochs=2 "
+                "--set training.precision=mixed_bfloat16 --set training.learning_rate=1e-4"
+            ),
         ),
         (
             "finetune --recipe bert_cls --num-train-epochs 3 --seed 1 --output_dir 'my run'",

@@ -56,8 +56,9 @@ def test_a_job_for_a_tpu_is_checked_without_one(plan):
 
 
 def test_warnings_about_the_data_stand_at_the_end(plan, toy_data):
-    rows = [(text, label.title() if n < 9 else label) for n, (text, label) in
-            enumerate(toy_rows(240))]  # fmt: skip
+    rows = [
+        (text, label.title() if n < 9 else label) for n, (text, label) in enumerate(toy_rows(240))
+    ]
     write_csv(toy_data / "train.csv", rows)
     result = plan("--no-step", "--json")
     found = json.loads(result.stdout)["warnings"]

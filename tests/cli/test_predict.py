@@ -73,8 +73,11 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
     stdin(b"good\n\n\xff\nbad\n")
     found = kerasllm("predict", toy_run)
     assert [line.split("\t")[0] for line in found.out.splitlines()] == [
-        "positive", "-", "-", "negative",
-    ]  # fmt: skip
+        "positive",
+        "-",
+        "-",
+        "negative",
+    ]
     assert found.status == 0 and "stdin:2: the text is empty" in found.err
     stdin(b"\n \n")
     none = kerasllm("predict", toy_run)
@@ -294,8 +297,10 @@ def test_a_tsv_of_predictions_has_quotes_only_where_it_must(kerasllm, toy_run, t
     output = toy_data / "out.tsv"
     kerasllm("predict", toy_run, 'a "good" film', "a bad film", "--output", output)
     assert [line.split("\t")[0] for line in output.read_text().splitlines()] == [
-        "text", 'a "good" film', "a bad film",
-    ]  # fmt: skip
+        "text",
+        'a "good" film',
+        "a bad film",
+    ]
     kerasllm("predict", toy_run, 'a "good" film', "two\nlines", "--output", output)
     assert output.read_text().startswith('"text"\t"label"\t')
     assert '\n"a ""good"" film"\t"positive"\t' in output.read_text()
@@ -311,12 +316,13 @@ def test_a_table_without_a_header_is_read_as_in_the_training(kerasllm, toy_run, 
     found = kerasllm("predict", toy_run, "--input", table, *named)
     lines = [line.split("\t") for line in found.out.splitlines()]
     assert [(line[0], line[-1]) for line in lines] == [
-        ("positive", "a good great film"), ("negative", "a bad awful film"),
-    ]  # fmt: skip
+        ("positive", "a good great film"),
+        ("negative", "a bad awful film"),
+    ]
 
 
 def test_a_file_without_the_column_is_refused_before_tensorflow_is_imported(toy_run, tmp_path):
-    """Reading loads nothing heavy: or the commands could not leave out what Keras need not import."""
+    """Reading loads nothing heavy: or the commands could not leave out what Keras needs not."""
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     code = (
         "import sys\n"

@@ -12,7 +12,7 @@ from kerasllm.errors import PresetError
 from kerasllm.models import presets
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-import wheels  # noqa: E402
+import wheels
 
 
 @pytest.fixture

@@ -121,9 +121,14 @@ def test_a_student_must_be_smaller_and_of_separate_layers(teacher):
         student_of(teacher, 4)
     assert "from 1 to 3" in caught.value.fix
     backbone = keras_hub.models.AlbertBackbone(
-        vocabulary_size=30, num_layers=2, num_heads=2, embedding_dim=8, hidden_dim=16,
-        intermediate_dim=16, max_sequence_length=16,
-    )  # fmt: skip
+        vocabulary_size=30,
+        num_layers=2,
+        num_heads=2,
+        embedding_dim=8,
+        hidden_dim=16,
+        intermediate_dim=16,
+        max_sequence_length=16,
+    )
     task = keras_hub.models.AlbertTextClassifier(backbone, num_classes=2)
     with pytest.raises(RecipeError, match="share their weights"):
         student_of(TextClassifier(task, Labels(["no", "yes"])), 1)

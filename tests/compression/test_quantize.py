@@ -91,9 +91,14 @@ def test_embeddings_can_stay_as_they_are(model):
 
 def test_layers_that_share_weights_are_not_calibrated():
     backbone = keras_hub.models.AlbertBackbone(
-        vocabulary_size=30, num_layers=2, num_heads=2, embedding_dim=8, hidden_dim=16,
-        intermediate_dim=16, max_sequence_length=16,
-    )  # fmt: skip
+        vocabulary_size=30,
+        num_layers=2,
+        num_heads=2,
+        embedding_dim=8,
+        hidden_dim=16,
+        intermediate_dim=16,
+        max_sequence_length=16,
+    )
     with pytest.raises(RecipeError, match="AlbertBackbone") as caught:
         quantize(backbone, Quantization(method="gptq"), inputs())
     assert "int8 or int4" in caught.value.fix

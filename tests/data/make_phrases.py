@@ -157,10 +157,14 @@ WHERE = {
     "at the window": "am Fenster", "by the river": "am Fluss",
 }  # fmt: skip
 WHEN = {
-    "today": "heute", "in the morning": "am Morgen", "in the evening": "am Abend",
-    "on Monday": "am Montag", "on Friday": "am Freitag", "in summer": "im Sommer",
+    "today": "heute",
+    "in the morning": "am Morgen",
+    "in the evening": "am Abend",
+    "on Monday": "am Montag",
+    "on Friday": "am Freitag",
+    "in summer": "im Sommer",
     "in winter": "im Winter",
-}  # fmt: skip
+}
 OWNERS = {"my": "mein", "your": "dein", "his": "sein", "her": "ihr", "our": "unser"}
 AMOUNTS = {"two": "zwei", "three": "drei", "many": "viele", "some": "einige"}
 # Endings by case and then m, f, n, plural.

@@ -142,8 +142,9 @@ def test_no_column_is_lost(tmp_path):
     path.write_text("v1,v2,,\nham,ok,,\nspam,now,more,\n")
     convert(str(path), tmp_path / "b.jsonl")
     assert read(tmp_path / "b.jsonl") == [
-        {"v1": "ham", "v2": "ok"}, {"v1": "spam", "v2": "now", "column_2": "more"},
-    ]  # fmt: skip
+        {"v1": "ham", "v2": "ok"},
+        {"v1": "spam", "v2": "now", "column_2": "more"},
+    ]
 
 
 def test_a_header_of_other_names_is_no_row(tmp_path):
@@ -172,8 +173,10 @@ def test_the_types_of_columns_are_kept(tmp_path):
             "text": ["one", "two", "three"],
         }
     )
-    names = {b"huggingface": b'{"info": {"features": {"label": {"names": ["neg", "pos"], '
-                             b'"_type": "ClassLabel"}}}}'}  # fmt: skip
+    names = {
+        b"huggingface": b'{"info": {"features": {"label": {"names": ["neg", "pos"], '
+        b'"_type": "ClassLabel"}}}}'
+    }
     table = table.replace_schema_metadata(names)
     pq.write_table(table, tmp_path / "a.parquet")
     convert(tmp_path / "a.parquet", tmp_path / "b.parquet")
@@ -187,8 +190,10 @@ def test_the_types_of_columns_are_kept(tmp_path):
 
 
 def test_numbers_stay_what_they_are(tmp_path):
-    rows = [{"id": 7, "score": 4.0, "big": 2**53 + 1, "text": "1.0", "flag": True},
-            {"id": 8, "score": 0.5, "big": None, "text": "002", "flag": False}]  # fmt: skip
+    rows = [
+        {"id": 7, "score": 4.0, "big": 2**53 + 1, "text": "1.0", "flag": True},
+        {"id": 8, "score": 0.5, "big": None, "text": "002", "flag": False},
+    ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     convert(tmp_path / "a.jsonl", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == (

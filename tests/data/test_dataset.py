@@ -107,10 +107,11 @@ def test_every_origin_gives_the_same_rows(tmp_path):
         Dataset.from_pandas(pandas.DataFrame(columns, index=range(50, 70)), **named),
         Dataset.from_arrow(arrow.table(columns), **named),
         Dataset.from_files(tmp_path / "rows.jsonl", **named),
-        Dataset.from_tf_data(tf.data.Dataset.from_tensor_slices(columns).batch(7), text="words",
-                             label="kind"),
+        Dataset.from_tf_data(
+            tf.data.Dataset.from_tensor_slices(columns).batch(7), text="words", label="kind"
+        ),
         Dataset.from_tf_data(tf.data.Dataset.from_tensor_slices((TEXTS, LABELS))),
-    ]  # fmt: skip
+    ]
     expected = Dataset.from_lists(TEXTS, LABELS).head(20)
     for found in origins:
         assert found.head(20) == expected

@@ -1,5 +1,7 @@
 """Labels keep their names, and one that was never seen is refused with its place."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,7 +120,7 @@ def test_sets_of_labels_come_back(sets):
     assert (flat.dtype, offsets.dtype, len(offsets)) == ("int32", "int64", len(sets) + 1)
     decoded = [
         [labels.names[number] for number in flat[start:end]]
-        for start, end in zip(offsets, offsets[1:], strict=False)
+        for start, end in itertools.pairwise(offsets)
     ]
     assert decoded == [sorted(set(found)) for found in sets]
 
@@ -142,7 +144,7 @@ def test_one_label_is_enough_where_texts_may_have_none():
 
 
 @pytest.mark.parametrize(
-    "listed, raw",
+    ("listed", "raw"),
     [
         ([1, 2], ("1", "2")),
         (np.arange(2), ("0", "1")),
@@ -167,7 +169,7 @@ def test_labels_with_their_names():
 
 
 @pytest.mark.parametrize(
-    "labels, told",
+    ("labels", "told"),
     [
         (["a", "b", "a"], r"'a' 2 times[\s\S]*sorted\(set"),
         ([1, "1"], "'1' 2 times"),

@@ -57,7 +57,7 @@ SCORES = [f"{number / 100:.2f}" for number in range(0, 500, 7)]
         ([], "single_label", "no label to judge by"),
         ([None, math.nan, ""], "single_label", "no label to judge by"),
     ],
-)  # fmt: skip
+)
 def test_clear_columns(values, kind, why):
     problem = detect_problem(values)
     assert problem.kind == kind and why in problem.why
@@ -336,15 +336,18 @@ def test_sets_of_labels(value, labels):
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("", "the label is empty"), (None, "written \\[\\]"),
-        ("a||b", "one of the labels is empty"), ([None], "one of the labels is empty"),
+        ("", "the label is empty"),
+        (None, "written \\[\\]"),
+        ("a||b", "one of the labels is empty"),
+        ([None], "one of the labels is empty"),
         ([["a"]], "a list in a list"),
-        ({"a": 1}, "the label is an object"), ("[a b]", "not a list that can be read"),
+        ({"a": 1}, "the label is an object"),
+        ("[a b]", "not a list that can be read"),
         ("['joy', 'fear' 'rage']", "not a list that can be read"),
         ("['joy' 'fear' ...]", "not a list that can be read"),
         ('{"joy": 1, "fear": 0}', "not a list that can be read"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_set_of_labels(value, why):
     with pytest.raises(ValueError, match=why):
         Problem("multi_label", "|").parse(value)
@@ -357,8 +360,11 @@ def test_booleans_are_one_label_however_they_are_written():
     problem = detect_problem([True, "False", 1, "0", "1.0"])
     assert problem.booleans
     assert [problem.parse(value) for value in (1, "0", "TRUE", 0.0)] == [
-        "true", "false", "true", "false"
-    ]  # fmt: skip
+        "true",
+        "false",
+        "true",
+        "false",
+    ]
     assert not detect_problem(["0", "1"]).booleans
 
 

@@ -22,7 +22,7 @@ ASKED = CHATML.render(said("Where is it?"), add_generation_prompt=True)
         ({"text": "A paragraph that is long enough.\n\nshort"}, "paragraph"),
         ({"text": "A paragraph that is long enough.", "question": "a", "answer": "b"}, "paragraph"),
     ],
-)  # fmt: skip
+)
 def test_prompts_are_what_comes_before_the_answer(tmp_path, row, noun):
     path = tmp_path / "rows.jsonl"
     path.write_text((json.dumps(row) + "\n") * 2 + '{"messages": []}\n' * (noun != "paragraph"))

@@ -1,5 +1,6 @@
 """Tests of questions as a model reads them: windows, targets, the store, the split."""
 
+import itertools
 import json
 
 import numpy as np
@@ -45,7 +46,7 @@ def cut(questions, contexts, max_length=16, stride=None, max_question_length=4, 
 
 def rows_of(found):
     starts = found.answers.offsets
-    return [found.ids[start:end].tolist() for start, end in zip(starts, starts[1:])]
+    return [found.ids[start:end].tolist() for start, end in itertools.pairwise(starts)]
 
 
 def test_a_window_is_what_the_pair_is_where_the_context_fits():
@@ -98,8 +99,11 @@ def test_the_answer_is_learned_in_each_window_that_holds_all_of_it():
 
 
 def test_an_answer_within_a_token_is_the_whole_token():
-    found = cut(["a"], ["xq wide"], tokenizer=WordPiece([*"012345", "xq", "wide"], unknown_token="0",
-        start_token="1", end_token="2", pad_token="3", mask_token="4"))  # fmt: skip
+    special = dict(
+        zip(("unknown_token", "start_token", "end_token", "pad_token", "mask_token"), "01234")
+    )
+    tokenizer = WordPiece([*"012345", "xq", "wide"], **special)
+    found = cut(["a"], ["xq wide"], tokenizer=tokenizer)
     starts, ends = found.targets([[("id", 4)]])
     assert (starts.tolist(), ends.tolist()) == ([4], [4])
 

@@ -1,5 +1,7 @@
 """Rows of tokens: every prediction once, its target the next token, nothing of another text."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,9 +32,7 @@ lengths = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
 def expected(store):
-    return sorted(
-        (int(a), int(b)) for row in store.rows for a, b in zip(row[:-1], row[1:], strict=True)
-    )
+    return sorted((int(a), int(b)) for row in store.rows for a, b in itertools.pairwise(row))
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,7 +55,7 @@ def test_packs_hold_whole_texts_apart_from_each_other(sizes, more):
         return
     length = max(sizes) + more
     sequences = packed_rows(store, length)
-    pairs, x, y = predictions(sequences)
+    pairs, x, _y = predictions(sequences)
     assert sorted(pairs) == expected(store)
     assert (sequences.lengths <= length).all()
     first = np.concatenate([[0], np.cumsum(store.lengths)])

@@ -23,7 +23,7 @@ class Texts(CodePoints):
 
     end_of_text_id = 2
     start_token, end_token = "\x01", "\x02"
-    special_tokens = {}  # noqa: RUF012 - as a tokenizer has it
+    special_tokens = {}
 
 
 def in_this_process(make):
@@ -62,8 +62,12 @@ def test_what_was_broken_off_continues(parts):
     asked = []
 
     def make():
-        return open_or_build(Source(str(parts / "part-*.csv"), on_bad_row="skip"), CodePoints(), 64,
-                             folder=parts / "tokens")  # fmt: skip
+        return open_or_build(
+            Source(str(parts / "part-*.csv"), on_bad_row="skip"),
+            CodePoints(),
+            64,
+            folder=parts / "tokens",
+        )
 
     def breaks(fingerprint, files):
         with shards.writing(fingerprint, files[:2]):
@@ -108,9 +112,13 @@ def test_conversations_are_counted_over_all_files(tmp_path):
 
     def make(folder="joined"):
         return open_conversations(
-            str(tmp_path / "*.jsonl"), TOY, built_in("plain", TOY), max_length=60,
-            folder=tmp_path / folder, on_bad_row="skip",
-        )  # fmt: skip
+            str(tmp_path / "*.jsonl"),
+            TOY,
+            built_in("plain", TOY),
+            max_length=60,
+            folder=tmp_path / folder,
+            on_bad_row="skip",
+        )
 
     alone = make("alone")
     with shards.made_by(in_this_process(make)):

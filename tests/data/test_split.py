@@ -90,7 +90,7 @@ def label_sets(rows, labels, each, seed):
 def test_rows_with_several_labels_are_held_out_in_proportion(rows, labels, each):
     # Nearly every set occurs once: as classes, next to none would be held out.
     given = label_sets(rows, labels, each, 0)
-    train, validation = split_label_sets(np.packbits(given, axis=1), 0.1, 0)
+    _train, validation = split_label_sets(np.packbits(given, axis=1), 0.1, 0)
     assert len(validation) == rows / 10
     assert given[validation].sum() == pytest.approx(each * rows / 10, rel=0.01)
     expected, found = given.sum(0) / 10, given[validation].sum(0)

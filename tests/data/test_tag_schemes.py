@@ -1,5 +1,7 @@
 """Tests of tag schemes: detection, conversion to IOB2, repair, and which tags may follow which."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,10 +94,10 @@ def test_any_sequence_becomes_a_valid_one(sentences):
     offsets = np.cumsum([0, *map(len, sentences)])
     found = convert(TaggedWords(names, tags, offsets), "bioes").words
     allowed = TagSet(found.names or ["O"])
-    for a, b in zip(offsets, offsets[1:]):
+    for a, b in itertools.pairwise(offsets):
         one = found.tags[a:b]
         assert not len(one) or allowed.first[one[0]]
-        assert all(allowed.follows[x, y] for x, y in zip(one, one[1:]))
+        assert all(allowed.follows[x, y] for x, y in itertools.pairwise(one))
     spans = allowed.spans(found.tags, offsets)
     begins = sum(found.names[tag].startswith("B-") for tag in found.tags)
     assert len(spans.starts) == begins

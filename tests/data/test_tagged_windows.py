@@ -19,9 +19,13 @@ class Pairs(Tokenizer):
 
     def __init__(self):
         super().__init__(
-            start_token_id=START, end_token_id=END, pad_token_id=0, description="pairs",
-            identity="pairs", threads=1,
-        )  # fmt: skip
+            start_token_id=START,
+            end_token_id=END,
+            pad_token_id=0,
+            description="pairs",
+            identity="pairs",
+            threads=1,
+        )
 
     def _tokenize(self, texts):
         ids, _, offsets = self._tokenize_spans(texts)

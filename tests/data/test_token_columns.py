@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import tracemalloc
 from types import SimpleNamespace
@@ -192,7 +193,7 @@ class Letters:
 
     def encode(self, texts, max_length):
         rows = [list(map(ord, text))[:max_length] for text in texts]
-        return np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)])
+        return np.array([*itertools.chain(*rows)], np.int32), np.cumsum([0, *map(len, rows)])
 
     def encode_pairs(self, texts, pairs, max_length, *, truncation):
         self.truncations.append(truncation)
@@ -203,9 +204,9 @@ class Letters:
         rows = [a + b for a, b in zip(first, second, strict=True)]
         segments = [[0] * len(a) + [1] * len(b) for a, b in zip(first, second, strict=True)]
         return SimpleNamespace(
-            ids=np.array(sum(rows, []), np.int32),
+            ids=np.array([*itertools.chain(*rows)], np.int32),
             offsets=np.cumsum([0, *map(len, rows)]),
-            segments=np.array(sum(segments, []), np.uint8),
+            segments=np.array([*itertools.chain(*segments)], np.uint8),
         )
 
 

@@ -1,4 +1,4 @@
-"""Trains a fused encoder and a decoder under one strategy: `equal_numbers`, for what CPUs compute otherwise.
+"""Trains a fused encoder and a decoder under one strategy: `equal_numbers`, on CPUs.
 
 Usage:
 

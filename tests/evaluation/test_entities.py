@@ -64,7 +64,7 @@ def valid(sentences):
     offsets = np.cumsum([0, *map(len, sentences)])
     words = convert(TaggedWords(NAMES, tags, offsets), "iob2").words
     names = [words.names[tag] for tag in words.tags]
-    return [names[a:b] for a, b in zip(offsets, offsets[1:])]
+    return [names[a:b] for a, b in itertools.pairwise(offsets)]
 
 
 @given(st.data())
@@ -77,7 +77,7 @@ def test_it_is_what_seqeval_measures_in_its_strict_mode(data):
         [
             data.draw(st.lists(st.sampled_from(NAMES), min_size=len(one), max_size=len(one)))
             for one in true
-        ]  # fmt: skip
+        ]
     )
     found = entity_report(spans(true), spans(predicted), TAGS.types)
     options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
@@ -109,13 +109,20 @@ def test_only_valid_tags_are_decoded_and_they_are_the_most_likely_ones():
         logits = random.normal(0, 2, (offsets[-1], len(names)))
         found = decode_tags(logits, offsets, tags)
         chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        for a, b in zip(offsets, offsets[1:]):
+        for a, b in itertools.pairwise(offsets):
             best = max(
-                (way for way in itertools.product(range(len(names)), repeat=b - a)
-                 if not way or (tags.first[way[0]] and tags.last[way[-1]]
-                 and all(tags.follows[pair] for pair in zip(way, way[1:])))),
+                (
+                    way
+                    for way in itertools.product(range(len(names)), repeat=b - a)
+                    if not way
+                    or (
+                        tags.first[way[0]]
+                        and tags.last[way[-1]]
+                        and all(tags.follows[pair] for pair in itertools.pairwise(way))
+                    )
+                ),
                 key=lambda way: sum(chances[a + i, tag] for i, tag in enumerate(way)),
-            )  # fmt: skip
+            )
             assert tuple(found.tags[a:b]) == best
         np.testing.assert_allclose(
             found.probabilities, np.exp(chances[np.arange(len(logits)), found.tags])

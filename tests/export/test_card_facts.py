@@ -48,9 +48,9 @@ def run_of_alice(tmp_path) -> Run:
     settings = [
         'data.train=["/home/alice/mail/a.csv", "/home/alice/mail/b.csv"]',
         "data.test=/home/alice/mail/test.csv",
-        "data.label_names={\"0\": \"n/a\", \"1\": \"/politics/uk\"}",
+        'data.label_names={"0": "n/a", "1": "/politics/uk"}',
         "model.preset=/home/alice/models/bert",
-    ]  # fmt: skip
+    ]
     run.recipe.write_text(load("bert_cls", settings).to_yaml())
     environment = {
         "command": "kerasllm finetune --train /home/alice/mail/a.csv",

@@ -1,5 +1,6 @@
 """Byte-level BPE in a graph: the ids and the text of the tokenizer outside of it."""
 
+import itertools
 import json
 
 import hypothesis.strategies as st
@@ -65,7 +66,7 @@ def both(request):
 def test_ids_and_text_are_those_of_the_tokenizer(both, texts):
     tokenizer, there_and_back = both
     ids, offsets = tokenizer.encode(texts, 40)
-    expected = [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:])]
+    expected = [ids[start:end].tolist() for start, end in itertools.pairwise(offsets)]
     rows, back = there_and_back(tf.constant(texts))
     assert rows.to_list() == expected
     if isinstance(tokenizer, TokenizerJson):

@@ -1,5 +1,6 @@
 """Unigram models in a graph: the ids and the text of the tokenizer outside of it."""
 
+import itertools
 import json
 
 import hypothesis.strategies as st
@@ -43,7 +44,7 @@ def test_ids_and_texts_are_those_of_the_tokenizer(both, texts):
     tokenizer, there_and_back = both
     ids, found = there_and_back(tf.constant(texts))
     expected, offsets = tokenizer.encode(texts, 1 << 20)
-    rows = [expected[a:b].tolist() for a, b in zip(offsets, offsets[1:])]
+    rows = [expected[a:b].tolist() for a, b in itertools.pairwise(offsets)]
     assert ids.to_list() == rows
     written = [text.decode() for text in found.numpy()]
     assert written == [tokenizer.decode(row) for row in rows]

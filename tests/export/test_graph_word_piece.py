@@ -1,5 +1,7 @@
 """WordPiece in a graph: the ids of the tokenizer outside of it, whatever the text."""
 
+import itertools
+
 import hypothesis.strategies as st
 import pytest
 import tensorflow as tf
@@ -56,7 +58,7 @@ def both(request):
 def test_ids_are_those_of_the_tokenizer(both, texts):
     tokenizer, rows = both
     ids, offsets = tokenizer.encode(texts, 12)
-    expected = [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:])]
+    expected = [ids[start:end].tolist() for start, end in itertools.pairwise(offsets)]
     assert rows(tf.constant(texts)).to_list() == expected
 
 

@@ -1,4 +1,4 @@
-"""Generated tokens: those of the model without a cache and of transformers, alone and in batches."""
+"""Generated tokens: those of transformers and of the model without a cache, alone or in batches."""
 
 import json
 from pathlib import Path

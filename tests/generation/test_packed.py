@@ -27,7 +27,7 @@ def test_tensorflow_has_the_operation():
 
 @pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_a_packed_product_is_the_product(dtype, tolerance, biased, rows):
     if dtype == "bfloat16" and not {"avx512f", "avx_ne_convert"} & cpu_flags():
         pytest.skip("oneDNN has no products in bfloat16 for this processor")

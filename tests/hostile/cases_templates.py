@@ -180,12 +180,16 @@ def _part(draw: random.Random) -> str:
         return names + "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2
     if kind == "recursion":
         calls = draw.choice([1, 2, 9])
-        return draw.choice([
-            "{% for i in messages recursive %}" + "{{ loop(messages) }}" * calls + "{% endfor %}",
-            "{% macro f(x) %}" + "{{ f(x) }}" * calls + "{% endmacro %}{{ f(1) }}",
-            "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
-            "{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}{{ f() }}{% endcall %}",
-        ])  # fmt: skip
+        return draw.choice(
+            [
+                "{% for i in messages recursive %}"
+                + "{{ loop(messages) }}" * calls
+                + "{% endfor %}",
+                "{% macro f(x) %}" + "{{ f(x) }}" * calls + "{% endmacro %}{{ f(1) }}",
+                "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
+                "{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}{{ f() }}{% endcall %}",
+            ]
+        )
     if kind == "macro":
         many = "{% macro m{0}() %}{{ m{1}() }}{{ m{1}() }}{% endmacro %}"
         number = draw.choice([20, 200])
@@ -197,18 +201,20 @@ def _part(draw: random.Random) -> str:
         )
     if kind == "deep":
         times = draw.choice([50, 500, 20_000])
-        return draw.choice([
-            "{{ " + "(" * times + "1" + ")" * times + " }}",
-            "{{ " + "[" * times + "]" * times + " }}",
-            "{{ " + "{'a':" * times + "1" + "}" * times + " }}",
-            "{{ " + "-" * times + "1 }}",
-            "{{ " + "not " * times + "1 }}",
-            "{% if true %}" * times + "{% endif %}" * times,
-            "{{ messages" + "|list" * times + " }}",
-            "{{ messages" + "[0]" * times + " }}",
-            "{{ a" + ".a" * times + " }}",
-            "{{ 1" + " if 1 else 1" * times + " }}",
-        ])  # fmt: skip
+        return draw.choice(
+            [
+                "{{ " + "(" * times + "1" + ")" * times + " }}",
+                "{{ " + "[" * times + "]" * times + " }}",
+                "{{ " + "{'a':" * times + "1" + "}" * times + " }}",
+                "{{ " + "-" * times + "1 }}",
+                "{{ " + "not " * times + "1 }}",
+                "{% if true %}" * times + "{% endif %}" * times,
+                "{{ messages" + "|list" * times + " }}",
+                "{{ messages" + "[0]" * times + " }}",
+                "{{ a" + ".a" * times + " }}",
+                "{{ 1" + " if 1 else 1" * times + " }}",
+            ]
+        )
     if kind == "long":
         times = draw.choice([100, 3_000, 30_000])
         part = draw.choice(["{{ 'a' }}", "{% set a = 1 %}", "x" * 50, "{# c #}", "{{ 1 + 1 }}"])
@@ -224,9 +230,11 @@ def _part(draw: random.Random) -> str:
 def _noise(draw: random.Random, source: str) -> str:
     place = draw.randrange(len(source))
     sign = draw.choice(["{%", "%}", "{{", "}}", "#}", "'", "\0", "\u2028"])
-    return draw.choice([
-        source[:place],
-        source[place:],
-        source[:place] + sign + source[place:],
-        source * 3,
-    ])  # fmt: skip
+    return draw.choice(
+        [
+            source[:place],
+            source[place:],
+            source[:place] + sign + source[place:],
+            source * 3,
+        ]
+    )

@@ -107,7 +107,7 @@ def test_files_that_are_named_are_refused(run, tmp_path, capsys, words):
 
 
 def test_where_keys_are_trusted_too(run, tmp_path, capsys, monkeypatch):
-    private, public = make_key(tmp_path)
+    _private, public = make_key(tmp_path)
     monkeypatch.setenv("KERASLLM_TRUST", str(public))
     for place in ("run/model/config.json", "run/model", "run/model.sig"):
         loop(tmp_path / place)

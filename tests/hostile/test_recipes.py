@@ -1,4 +1,4 @@
-"""Recipes that were written to do harm, or by accident: refused in words, soon, and in little memory."""
+"""Recipes that do harm, on purpose or not: refused in words, soon, and in little memory."""
 
 import os
 import random

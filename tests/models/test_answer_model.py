@@ -90,7 +90,7 @@ ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
 CONTEXTS = st.lists(
     st.one_of(st.sampled_from(["film", "bad", "🎉", "e\u0301", "\r\n", "\u200d", "it's"]), ANY),
     max_size=8,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @settings(max_examples=100)

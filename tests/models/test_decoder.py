@@ -1,4 +1,4 @@
-"""Language models that KerasHub itself saved load whole: weights, tokenizer, and what they can do."""
+"""Language models that KerasHub itself saved load whole: weights, tokenizer, abilities."""
 
 import io
 import json
@@ -21,8 +21,13 @@ from kerasllm.workflows.finetune import finetune
 
 hub = keras_hub.models
 TEXT = "Call me Ishmael. Some years ago, never mind how long precisely."
-LLAMA_3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>",
-           "<|end_header_id|>")  # fmt: skip
+LLAMA_3 = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+)
 GROUPED = {
     "num_layers": 2,
     "num_query_heads": 4,

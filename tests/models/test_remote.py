@@ -34,8 +34,11 @@ def test_a_preset_is_fetched_without_pickles(s3, preset, own_cache):
     told = []
     folder = resolve(preset, told.append)
     assert files(folder) == [
-        "assets/tokenizer/vocab.txt", "config.json", "model.safetensors", "vocab.txt",
-    ]  # fmt: skip
+        "assets/tokenizer/vocab.txt",
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    ]
     assert folder.is_relative_to(own_cache) and folder.name == "mine"
     assert told[0] == f"looking for {preset}" and any("fetching" in line for line in told)
     del told[:]

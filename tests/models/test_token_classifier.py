@@ -1,5 +1,6 @@
 """Tests of models with a tag for each word: spans in texts, files, other encoders, and graphs."""
 
+import itertools
 import json
 
 import keras
@@ -91,7 +92,7 @@ ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
 WORDS = st.lists(
     st.one_of(st.sampled_from(["film", "bad", "🎉", "e\u0301", "\r\n", "\u200d", "it's"]), ANY),
     max_size=8,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 def check_any_text(model, text):
@@ -172,7 +173,7 @@ def test_outputs_are_those_of_keras_hub_for_each_token(model):
     ids = random.integers(5, 20, sum(lengths)).astype(np.int32)
     offsets = np.cumsum([0, *lengths])
     found = token_logits(model, TokensInMemory(ids, offsets))
-    for a, b in zip(offsets, offsets[1:]):
+    for a, b in itertools.pairwise(offsets):
         inputs = {
             "token_ids": ids[None, a:b],
             "segment_ids": np.zeros((1, b - a), np.int32),

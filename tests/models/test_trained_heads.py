@@ -187,7 +187,7 @@ def test_a_head_of_scores_is_kept_in_the_unit_of_the_new_data(toy_data, toy_pres
 def test_a_run_stands_for_its_trained_model(toy_run, toy_data, tmp_path):
     assert presets.resolve(toy_run) == toy_run / "model"
     assert presets.resolve(str(toy_run)) == toy_run / "model"
-    model, head = begun_with(toy_run, toy_data)
+    _model, head = begun_with(toy_run, toy_data)
     assert head == f"trained, of {toy_run / 'model'}"
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "recipe.yaml").write_text("task: text_classification\n")

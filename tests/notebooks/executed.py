@@ -68,7 +68,7 @@ def assert_pictures(cells, calls):
 
 
 def assert_was_executed(name, pictures):
-    """The committed notebook holds its outputs, and they tell nothing of the machine they are of."""
+    """The committed notebook holds its outputs, and they tell nothing of their machine."""
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     nbformat.validate(notebook)
     cells = code_cells(notebook)

@@ -1,4 +1,4 @@
-"""The notebook on language models runs from its first cell to its last, and what it shows is true."""
+"""The notebook on language models runs from first cell to last, and what it shows is true."""
 
 import json
 import math

@@ -18,8 +18,14 @@ def read(tmp_path, content: bytes):
 def test_scalars_stay_as_written_and_only_null_is_null(tmp_path):
     written = read(tmp_path, b"a: no\nb: 5e-5\nc: 010\nd: 1:30\ne:\nf: ~\ng: 'null'\nh: !!str 1")
     assert written.values == {
-        **{"a": "no", "b": "5e-5", "c": "010", "d": "1:30"},
-        **{"e": None, "f": None, "g": "null", "h": "1"},
+        "a": "no",
+        "b": "5e-5",
+        "c": "010",
+        "d": "1:30",
+        "e": None,
+        "f": None,
+        "g": "null",
+        "h": "1",
     }
 
 

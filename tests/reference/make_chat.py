@@ -4,9 +4,10 @@ Run with Python that has transformers, gguf and sentencepiece, which tests never
 
     python tests/reference/make_chat.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 
-`chat/` gets a toy tokenizer in the hub's layout, `gguf.json`: the metadata of toy GGUF files with the
-ids that transformers (SentencePiece, where it made the file) gives, `expected.json`: conversations as text, ids and masks of what the
-assistant says, and with the argument `smollm2.json`: ids of the real one.
+`chat/` gets a toy tokenizer in the hub's layout, `gguf.json`: the metadata of toy GGUF files with
+the ids that transformers (SentencePiece, where it made the file) gives, `expected.json`:
+conversations as text, ids and masks of what the assistant says, and with the argument
+`smollm2.json`: ids of the real one.
 """
 
 from __future__ import annotations
@@ -192,20 +193,22 @@ def toy_gguf_of_merges() -> dict:
     vocabulary = content["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.get)
     merges = [" ".join(pair) for pair in content["model"]["merges"]]
-    return with_ids({
-        "model": "gpt2",
-        "pre": "gpt-2",
-        "tokens": tokens,
-        "token_types": [3 if token in SPECIAL else 1 for token in tokens],
-        "merges": merges,
-        "scores": None,
-        "bos_id": 0,
-        "eos_id": 2,
-        "unk_id": None,
-        "pad_id": 0,
-        "add_bos": False,
-        "add_space_prefix": False,
-    })  # fmt: skip
+    return with_ids(
+        {
+            "model": "gpt2",
+            "pre": "gpt-2",
+            "tokens": tokens,
+            "token_types": [3 if token in SPECIAL else 1 for token in tokens],
+            "merges": merges,
+            "scores": None,
+            "bos_id": 0,
+            "eos_id": 2,
+            "unk_id": None,
+            "pad_id": 0,
+            "add_bos": False,
+            "add_space_prefix": False,
+        }
+    )
 
 
 def toy_gguf_of_scores() -> dict:
@@ -251,8 +254,13 @@ def with_ids(parts: dict) -> dict:
     """Adds what transformers makes of the texts when it reads these parts from a GGUF file."""
     with tempfile.TemporaryDirectory() as folder:
         writer = gguf.GGUFWriter(f"{folder}/toy.gguf", "llama")
-        for name, value in {"context_length": 64, "embedding_length": 8, "block_count": 1,
-                            "feed_forward_length": 8, "head_count": 1}.items():  # fmt: skip
+        for name, value in {
+            "context_length": 64,
+            "embedding_length": 8,
+            "block_count": 1,
+            "feed_forward_length": 8,
+            "head_count": 1,
+        }.items():
             getattr(writer, f"add_{name}")(value)
         writer.add_layer_norm_rms_eps(1e-5)
         writer.add_tokenizer_model(parts["model"])

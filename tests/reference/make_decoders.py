@@ -50,9 +50,16 @@ LONG = {
 def main() -> None:
     torch.manual_seed(0)
     gpt2 = hf.GPT2Config(
-        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=48,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        n_inner=48,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     write("gpt2", hf.GPT2LMHeadModel(gpt2))
     # The names of the first checkpoint: without a prefix.
     write("gpt2_bare", hf.GPT2LMHeadModel(gpt2), bare=True)

@@ -4,10 +4,10 @@ Run with Python that has torch and transformers, which the project itself never 
 
     python tests/reference/make_generation.py [FOLDER]
 
-`samplers.npz` holds logits before and after each of transformers' logits processors; `model/` a tiny
-Llama in the hub's layout and `texts.json` what it generates: greedy, with a repetition penalty, and
-by beam search with several penalties. `smollm2.json`, made where FOLDER holds SmolLM2-135M-Instruct in
-float32, is the same for that model.
+`samplers.npz` holds logits before and after each of transformers' logits processors; `model/` a
+tiny Llama in the hub's layout and `texts.json` what it generates: greedy, with a repetition
+penalty, and by beam search with several penalties. `smollm2.json`, made where FOLDER holds
+SmolLM2-135M-Instruct in float32, is the same for that model.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Run with Python that has torch and transformers, which the project itself never 
 
     python tests/reference/make_perplexity.py
 
-`perplexity.json` holds token ids and, for tiny models of `decoders/` and several windows, the sum of
-the negative log-likelihoods by the sliding window of
+`perplexity.json` holds token ids and, for tiny models of `decoders/` and several windows, the sum
+of the negative log-likelihoods by the sliding window of
 https://huggingface.co/docs/transformers/perplexity, and how many tokens it counts; and the
 log-likelihood of a few continuations.
 """

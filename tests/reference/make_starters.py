@@ -38,9 +38,10 @@ def similarity(folder: Path) -> dict[str, list[tuple]]:
         file = str(folder / "stsb" / f"stsb-en-{name}.csv.gz")
         source = Source(file, text="0", text_pair="1", label="2", problem="regression")
         parts[part] = [
-            row for batch in source.batches()
+            row
+            for batch in source.batches()
             for row in zip(batch.texts, batch.pairs, batch.targets, strict=True)
-        ]  # fmt: skip
+        ]
     held_out = {_key(row) for row in parts["test"]}
     parts["train"] = [row for row in parts["train"] if _key(row) not in held_out]
     return {
@@ -67,9 +68,12 @@ def emotions(folder: Path) -> dict[str, list[tuple]]:
     parts = {}
     for part in ("test", "train"):
         source = Source(
-            str(folder / "goemotions" / f"{part}.tsv.gz"), text="0", label="1",
-            problem="multi_label", label_separator=",",
-        )  # fmt: skip
+            str(folder / "goemotions" / f"{part}.tsv.gz"),
+            text="0",
+            label="1",
+            problem="multi_label",
+            label_separator=",",
+        )
         parts[part] = [
             (text.strip(), "|".join(names[int(label)] for label in labels))
             for batch in source.batches()

@@ -239,7 +239,7 @@ def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path)
     write_text(make_run(tmp_path / "damaged").recipe, "task: nonsense\n")
     (tmp_path / "loop").symlink_to(tmp_path)
     found = {Path(run["path"]).name: run for run in list_runs([tmp_path])}
-    assert [*found][0] == "newest"
+    assert next(iter(found)) == "newest"
     assert found.keys() == {"newest", "unfinished", "damaged"}
     assert found["newest"]["metric"] == "accuracy"
     assert found["newest"]["metrics"]["test"]["macro_f1"] > 0.5

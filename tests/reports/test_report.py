@@ -209,7 +209,7 @@ def test_a_damaged_log_is_named_by_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file, key, value",
+    ("file", "key", "value"),
     [
         ("metrics", ("test",), [1]),
         ("metrics", ("test", "per_class"), 3),

@@ -1,5 +1,6 @@
 """The log of a training, followed as it grows, however long it is and whoever has written it."""
 
+import itertools
 import json
 import os
 
@@ -23,7 +24,7 @@ def test_a_log_of_any_length_is_read_in_memory_for_some_thousand_rows(tmp_path):
     steps = [row["step"] for row in log.rows if "validation" not in row]
     assert MOST_ROWS / 2 < len(steps) <= MOST_ROWS
     # Evenly, from the beginning to the end.
-    assert len({after - before for before, after in zip(steps, steps[1:])}) == 1
+    assert len({after - before for before, after in itertools.pairwise(steps)}) == 1
     assert steps[0] == 0 and steps[-1] > 0.999 * count
     assert log.rows[-1] == {"step": 7, "validation": {"loss": 0.5}}
     assert [row["step"] for row in log.newest][:-1] == list(range(count - 29, count))

@@ -35,7 +35,7 @@ class Pair(Instance):
     text: InputText
     text_pair: InputText
     least: Annotated[int, Field(ge=0)] = 0
-    ignored: Annotated[list[InputText], "a list of texts"] = []  # noqa: RUF012
+    ignored: Annotated[list[InputText], "a list of texts"] = []
     note: str = ""
 
     @model_validator(mode="after")

@@ -241,8 +241,13 @@ def test_the_memory_of_texts_that_are_kept_is_bounded():
         # Used each time, and so never forgotten.
         assert kept.longest([0] * 12).tokens == 11
     assert [kept.longest([*text, 7]) is not None for text in texts] == [
-        True, False, False, False, True, True
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     # A part of what is there takes no place, and a whole takes that of its part.
     kept.keep([5] * 12, lambda: pytest.fail("was kept already"))
     kept.keep([5] * 24, lambda: one_row)

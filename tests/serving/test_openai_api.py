@@ -39,7 +39,7 @@ def serving(model, limits: Limits = LIMITS, key: str | None = None):
 
 
 @pytest.fixture(scope="module")
-def served(writer):  # noqa: F811
+def served(writer):
     with serving(writer) as both:
         both[1].warm_up()
         yield both
@@ -57,7 +57,7 @@ def sdk(server):
 
 
 @pytest.fixture(scope="module")
-def alone(writer):  # noqa: F811
+def alone(writer):
     """Answers a message without a server."""
     generator = TextGenerator(writer, GenerationSettings())
 
@@ -264,7 +264,7 @@ def test_the_fields_of_other_servers_choose_as_generate_does(sdk, alone):
 PROMPTS = ["word1 word2", "word3", "word1 word2 word7 word8", "word3"]
 
 
-def test_each_of_a_list_of_prompts_has_a_choice(sdk, writer):  # noqa: F811
+def test_each_of_a_list_of_prompts_has_a_choice(sdk, writer):
     how = {"model": "tiny", "temperature": 0, "max_tokens": 7}
     single = [sdk.completions.create(prompt=prompt, **how) for prompt in PROMPTS]
     found = sdk.completions.create(prompt=PROMPTS, **how)
@@ -407,7 +407,7 @@ def test_a_step_that_fails_ends_the_open_answers_only(server, served, monkeypatc
     assert server.post(CHAT, asked("word1", max_tokens=3)).status == 200
 
 
-def test_a_full_queue_and_the_end_of_a_server(writer):  # noqa: F811
+def test_a_full_queue_and_the_end_of_a_server(writer):
     with serving(writer, Limits(batch=1, queue=1, tokens=20), key="secret") as (client, one):
         go, step = threading.Event(), one._decoding.step
         one._decoding.step = lambda: go.wait(30) and step()
@@ -425,7 +425,7 @@ def test_a_full_queue_and_the_end_of_a_server(writer):  # noqa: F811
             assert first.result().status == second.result().status == 200
 
 
-def test_a_model_without_a_template_completes_only(writer):  # noqa: F811
+def test_a_model_without_a_template_completes_only(writer):
     bare = type(writer)(**{**vars(writer), "chat_template": None})
     with serving(bare) as (client, _):
         assert "/v1/completions" in client.post(CHAT, asked("word1")).json["error"]["message"]

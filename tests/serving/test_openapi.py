@@ -27,7 +27,7 @@ LIMITS = Limits(tokens=24, batch=4, instances=5)
 
 
 @pytest.fixture(scope="module")
-def language_model(writer):  # noqa: F811
+def language_model(writer):
     generator, metrics = TextGenerator(writer, GenerationSettings()), Metrics()
     worker = Writer(generator, metrics, most_answers=4, most_waiting=9)
     api = OpenAiApi("tiny", generator, worker, LIMITS)
@@ -151,7 +151,7 @@ def test_all_addresses_are_described_and_the_examples_work(served, request):
             assert bare.status == (401 if kept else 200)
 
 
-def test_a_model_without_a_template_is_described_without_chat(writer):  # noqa: F811
+def test_a_model_without_a_template_is_described_without_chat(writer):
     bare = type(writer)(**{**vars(writer), "chat_template": None})
     api = OpenAiApi("tiny", TextGenerator(bare, GenerationSettings()), None, LIMITS)
     assert "/v1/chat/completions" not in {one.path for one in api.operations}

@@ -36,7 +36,7 @@ _BODIES = st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=5)
 class _Instance(Instance):
     text: InputText
     text_pair: InputText | None = None
-    words: list[InputText] = []  # noqa: RUF012
+    words: list[InputText] = []
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,13 @@ def bundle_of(folder):
 def test_what_was_signed_verifies_with_any_of_the_trusted_keys(signed, keys):
     found = verify(signed, public(keys, "other", "my"))
     assert sorted(found.files) == [
-        ".hidden", "a b", "a.b/x", "a/x", "config.json", "sub/vocab.txt",
-    ]  # fmt: skip
+        ".hidden",
+        "a b",
+        "a.b/x",
+        "a/x",
+        "config.json",
+        "sub/vocab.txt",
+    ]
     assert found.key.file.endswith("my.pub")
 
 

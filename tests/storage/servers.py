@@ -171,10 +171,16 @@ def serve_dataset(web: Web, repo: str, files: dict[str, bytes], revision: str = 
     """Lets a web server speak as the Hugging Face hub does of one data set."""
     commit = hashlib.sha1(revision.encode()).hexdigest()
     info = {
-        "id": repo, "sha": commit, "private": False, "gated": False, "disabled": False,
-        "downloads": 0, "likes": 0, "tags": [],
+        "id": repo,
+        "sha": commit,
+        "private": False,
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [],
         "siblings": [{"rfilename": name} for name in files],
-    }  # fmt: skip
+    }
     described = Answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
     for name in (revision, revision.replace("/", "%2F"), commit):
         web.answers[f"/api/datasets/{repo}/revision/{name}"] = lambda request: described

@@ -62,8 +62,9 @@ def test_globs_and_compressed_files(s3):
     s3.put("bucket", "in/all.zip", packed.getvalue())
     found = find_files("s3://bucket/in/**/*.csv*", "train")
     assert [file.name for file in found] == [
-        "s3://bucket/in/a.csv.gz", "s3://bucket/in/deep/b.csv",
-    ]  # fmt: skip
+        "s3://bucket/in/a.csv.gz",
+        "s3://bucket/in/deep/b.csv",
+    ]
     assert found.remarks == ["1 hidden file or folder was left out: .git/c.csv"]
     assert Source("s3://bucket/in/*.zip").files == ("s3://bucket/in/all.zip/d.csv",)
     assert len(texts(found)) == 4
@@ -103,8 +104,9 @@ def test_a_folder_for_each_class(s3, tmp_path):
         source = Source(spec)
         assert source.files == (f"{spec}/neg", f"{spec}/pos")
         assert [(b.labels, b.texts) for b in source.batches()] == [
-            (["neg"], ["neg/1.txt"]), (["pos", "pos"], ["pos/1.txt", "pos/2.txt"]),
-        ]  # fmt: skip
+            (["neg"], ["neg/1.txt"]),
+            (["pos", "pos"], ["pos/1.txt", "pos/2.txt"]),
+        ]
 
 
 def test_a_file_is_fetched_once_until_it_changes(s3, downloads):
@@ -196,9 +198,7 @@ def test_a_cache_that_cannot_be_written(s3, monkeypatch, downloads):
     assert "KERASLLM_CACHE" in error.fix and len(downloads) == 1
 
 
-@pytest.mark.parametrize(
-    "where", ["userinfo", "options", "profile", "endpoint option"]
-)  # fmt: skip
+@pytest.mark.parametrize("where", ["userinfo", "options", "profile", "endpoint option"])
 def test_credentials_by_the_usual_means_stay_hidden(s3, where, monkeypatch, tmp_path):
     s3.put("bucket", "in/a.csv", ROWS)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -256,12 +256,14 @@ def test_google_cloud_storage(own_cache):
             "box/a.csv",
             {
                 "account_key": "key",
-                "blob_storage_authority": "127.0.0.1:10000", "blob_storage_scheme": "http",
-                "dfs_storage_authority": "127.0.0.1:10000", "dfs_storage_scheme": "http",
+                "blob_storage_authority": "127.0.0.1:10000",
+                "blob_storage_scheme": "http",
+                "dfs_storage_authority": "127.0.0.1:10000",
+                "dfs_storage_scheme": "http",
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_addresses_of_azure(address, path, options, monkeypatch):
     from pyarrow import fs
 

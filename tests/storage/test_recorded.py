@@ -47,9 +47,15 @@ def test_a_run_elsewhere(s3, web, toy_preset, tmp_path, own_cache, monkeypatch, 
     signed = web.serve("/test.csv", (tmp_path / "test.csv").read_bytes())
     signed += "?X-Amz-Credential=SIGNED&X-Amz-Signature=SIGNED"
     training = [
-        "--train", f"s3://{KEY}:{SECRET}@bucket/in/", "--test", signed, "--output", RUN,
-        "--set", "training.epochs=1",
-    ]  # fmt: skip
+        "--train",
+        f"s3://{KEY}:{SECRET}@bucket/in/",
+        "--test",
+        signed,
+        "--output",
+        RUN,
+        "--set",
+        "training.epochs=1",
+    ]
     for setting in toy_settings(tmp_path, toy_preset):
         if not setting.startswith(("data.train", "data.test", "training.epochs")):
             training += ["--set", setting]

@@ -42,7 +42,8 @@ def test_packed_files_and_names(web):
     named = {"Content-Disposition": 'attachment; filename="reviews.csv"'}
     assert len(texts(web.serve("/download", ROWS, **named) + "?id=7")) == 2
     address = web.serve("/export", ROWS)
-    assert "suffix" in str(pytest.raises(DataError, Source, address).value)
+    with pytest.raises(DataError, match="suffix"):
+        Source(address)
 
 
 def test_redirects_are_followed(web):
@@ -149,7 +150,7 @@ def test_a_server_that_does_not_answer(web, monkeypatch):
 
     done = threading.Event()
     monkeypatch.setattr(web_module, "_SECONDS", 0.1)
-    web.answers["/a.csv"] = lambda request: done.wait(5) and Answer(404) or Answer(404)
+    web.answers["/a.csv"] = lambda request: (done.wait(5) and Answer(404)) or Answer(404)
     error = refusal(f"{web.url}/a.csv")
     done.set()
     assert "did not answer within" in error.what

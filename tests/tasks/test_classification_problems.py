@@ -232,8 +232,9 @@ def test_true_and_false_are_measured_as_they_were_trained(tmp_path, toy_preset):
 
 
 def test_what_the_data_may_not_mean_is_told_with_the_data(tmp_path, toy_preset):
-    rows = [(text, "Positive" if n % 9 == 0 else "positive") for n, (text, _) in
-            enumerate(toy_rows(90))]  # fmt: skip
+    rows = [
+        (text, "Positive" if n % 9 == 0 else "positive") for n, (text, _) in enumerate(toy_rows(90))
+    ]
     rows += [("dull", "negative"), ("bad", "N/A")] * 10
     write_csv(tmp_path / "train.csv", rows)
     write_csv(tmp_path / "test.csv", [("dull", "negative"), ("good", "positive"), ("x", "N/A")])

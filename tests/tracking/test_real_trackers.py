@@ -9,7 +9,7 @@ from kerasllm.tracking.sending import Sending
 from tests.tracking.test_tracking import add_rows, end, run  # noqa: F401 - a fixture
 
 
-def send_twice(run, name: str) -> None:  # noqa: F811
+def send_twice(run, name: str) -> None:
     """Sends a run that is interrupted and continued, each time by a process of its own."""
     first = Sending(run, name)
     first.send()
@@ -24,7 +24,7 @@ def send_twice(run, name: str) -> None:  # noqa: F811
 def test_mlflow_has_one_run_with_curves_parameters_files_and_fingerprint(
     run,
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     pytest.importorskip("mlflow", reason="needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -46,7 +46,7 @@ def test_mlflow_has_one_run_with_curves_parameters_files_and_fingerprint(
     assert {"recipe.yaml", "metrics.json"} <= files
 
 
-def test_wandb_keeps_a_run_offline_under_one_id(run, monkeypatch):  # noqa: F811
+def test_wandb_keeps_a_run_offline_under_one_id(run, monkeypatch):
     pytest.importorskip("wandb", reason="needs the extra wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     send_twice(run, "wandb")
@@ -65,7 +65,7 @@ def test_wandb_keeps_a_run_offline_under_one_id(run, monkeypatch):  # noqa: F811
     assert [name for name in wanted if name not in written] == []
 
 
-def test_trackio_has_the_rows_of_one_run(run, tmp_path, monkeypatch):  # noqa: F811
+def test_trackio_has_the_rows_of_one_run(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     trackio = pytest.importorskip("trackio", reason="needs the extra trackio")
     send_twice(run, "trackio")

@@ -38,8 +38,13 @@ def test_steps_that_are_trained_again_are_shown_once(paths):
     # The checkpoint of step 4 was written after that step's row and before its validation.
     write(paths, [6, 8, 10], keep=2, loss=0.5)
     assert [json.loads(line)["step"] for line in paths[0].read_text().splitlines()] == [
-        2, 4, 6, 8, 8, 10,
-    ]  # fmt: skip
+        2,
+        4,
+        6,
+        8,
+        8,
+        10,
+    ]
     assert shown(paths[1], "train/loss") == [(2, 2.0), (4, 4.0), (6, 6.5), (8, 8.5), (10, 10.5)]
     assert shown(paths[1], "validation/loss") == [(8, 8.5)]
     write(paths, [12], keep=6, loss=0.5)

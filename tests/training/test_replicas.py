@@ -78,7 +78,7 @@ def applied(optimizer, gradients, norm):
     return [-variable.numpy() for variable in variables]
 
 
-@pytest.mark.parametrize("norm, expected", [(5.0, 0.2), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize(("norm", "expected"), [(5.0, 0.2), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0)])
 def test_gradients_are_scaled_down_to_the_norm_and_never_up(norm, expected):
     optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
     (distance,) = applied(optimizer, [[norm, 0.0]], norm)

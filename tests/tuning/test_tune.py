@@ -52,8 +52,9 @@ def test_a_search_finds_settings_that_beat_the_default_and_leaves_a_recipe(tmp_p
     assert result["metric"] == "accuracy"
     # The first trial is the recipe as it is.
     assert result["trials"][0]["settings"] == {
-        "training.learning_rate": 1e-4, "training.epochs": "1",
-    }  # fmt: skip
+        "training.learning_rate": 1e-4,
+        "training.epochs": "1",
+    }
     values = [row["value"] for row in result["trials"] if row["state"] == "complete"]
     assert result["best"]["validation"] == max(values)
     best = load(tmp_path / "search" / "best.yaml")

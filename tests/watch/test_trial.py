@@ -35,7 +35,7 @@ def test_a_field_without_a_text_is_named_in_a_sentence(texts):
 
 
 @pytest.mark.parametrize(
-    "error, told",
+    ("error", "told"),
     [
         (Refusal(400, "The text is too long"), "The text is too long"),
         (CommandError("It reads no word", fix="give it some"), "It reads no word: give it some"),

@@ -22,7 +22,7 @@ if (output.parent.parent / f"stop-{output.parent.name}").exists():
 (output / "checkpoints").mkdir(parents=True)
 (output / "recipe.yaml").write_text(recipe)
 score = 0.5 + int(re.search(r"^  seed: (\d+)", recipe, re.MULTILINE)[1]) / 10
-test = {key: score for key in ("accuracy", "mcc", "pearson", "spearman", "macro_f1")}
+test = dict.fromkeys(("accuracy", "mcc", "pearson", "spearman", "macro_f1"), score)
 test["per_class"] = {"0": {"f1": 0.0}, "1": {"f1": score}}
 (output / "metrics.json").write_text(json.dumps({"test": test}))
 with open(output.parent.parent / "trained.txt", "a") as file:

@@ -79,7 +79,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> No
 def steps_done(output: Path) -> int:
     """Returns the step of the last row of a run's log, 0 if there is none."""
     log = Run(output).metrics_log
-    found = re.findall(r'^{"step": (\d+)', log.read_text(), re.M) if log.is_file() else []
+    found = re.findall(r'^{"step": (\d+)', log.read_text(), re.MULTILINE) if log.is_file() else []
     return int(found[-1]) if found else 0
 
 

@@ -1,4 +1,4 @@
-"""`compress` of pairs, several labels and scores: the smaller run predicts the same kind of thing."""
+"""`compress` of pairs, several labels and scores: the smaller run predicts the same kind."""
 
 import csv
 import json

@@ -57,9 +57,17 @@ def explained(tmp_path, monkeypatch):
         for given in inputs:
             words = tuple(Word(n, 0, 5, text[:5], 0.5) for n, text in enumerate(given))
             yield Explanation(
-                given, ("text", "text_pair"), "integrated_gradients", "x", "x", "x", words, 1.0,
-                "[MASK]", 0.0,
-            )  # fmt: skip
+                given,
+                ("text", "text_pair"),
+                "integrated_gradients",
+                "x",
+                "x",
+                "x",
+                words,
+                1.0,
+                "[MASK]",
+                0.0,
+            )
 
     module = SimpleNamespace(explain_texts=explain_texts)
     monkeypatch.setitem(sys.modules, "kerasllm.explain.explain_texts", module)

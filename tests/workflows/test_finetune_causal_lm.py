@@ -160,7 +160,7 @@ def test_the_plan_counts_the_parameters_of_a_quantized_base(toy_language_model, 
 
 
 @pytest.mark.parametrize(
-    "name, change, error, said",
+    ("name", "change", "error", "said"),
     [
         ("gpt_lm", "data.train={chats}", DataError, "A new model cannot begin with conversations"),
         ("gpt_sft_lora", "data.chat_template=auto", RecipeError, "no chat template of its own"),

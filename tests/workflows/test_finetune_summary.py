@@ -41,9 +41,7 @@ def test_warnings_are_shown_once(at_once):
     of_task = SimpleNamespace(
         facts=lambda *_: SimpleNamespace(facts=[], tables=[], remarks=["1 bad row was skipped"])
     )
-    few = SimpleNamespace(
-        recipe=None, data=rows, task=of_task, checked=SimpleNamespace(lines=lambda: [])
-    )
+    few = SimpleNamespace(recipe=None, data=rows, task=of_task, checked=SimpleNamespace(lines=list))
     (warning,) = summary.show_data(report, few, warnings=at_once)
     assert "only 2 rows to train on" in warning and "1 bad row was skipped" in lines
     assert (warning in lines) == at_once, "plan shows them at its end"

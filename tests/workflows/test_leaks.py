@@ -30,7 +30,7 @@ def test_a_leak_stops_the_training_before_there_is_a_run(tmp_path, settings):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("leaks, lines", [("warn", 1), ("ignore", 0)])
+@pytest.mark.parametrize(("leaks", "lines"), [("warn", 1), ("ignore", 0)])
 def test_an_accepted_leak_is_told_or_not(settings, leaks, lines):
     recipe = load("bert_cls", [*settings, f"data.leaks={leaks}"])
     job = prepare(recipe, Report.silent())

@@ -1,4 +1,4 @@
-"""`training.max_steps` ends a training in the midst of an epoch, as if all of it had been planned so."""
+"""`training.max_steps` ends a training within an epoch, as if it had been planned so."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_it_ends_there_and_resumes_to_there(toy_data, preset):
 
 def test_the_epochs_stay_the_upper_bound_and_executions_end_with_it(toy_data, preset):
     in_threes = ("training.steps_per_execution=3", "training.checkpoint_every=3")
-    run, shown = toy_run(toy_data, preset, *in_threes, "training.max_steps=99")
+    run, _shown = toy_run(toy_data, preset, *in_threes, "training.max_steps=99")
     assert metrics(run.path)["timing"]["steps"] == 14
     # Executions begin again with an epoch: 3, 3, 1, 3, ...
     with pytest.raises(RecipeError, match="max_steps 9 is within an execution") as refused:

@@ -71,6 +71,7 @@ def test_a_table_is_an_html_table():
     table = Table("name", "[bold]value[/]", title="of <all>")
     table.add_row("a & b", "[dim]0.5[/]")
     assert html_of(table) == (
-        "<table><caption>of &lt;all&gt;</caption><thead><tr><th>name</th><th>value</th></tr></thead>"
+        "<table><caption>of &lt;all&gt;</caption>"
+        "<thead><tr><th>name</th><th>value</th></tr></thead>"
         "<tbody><tr><td>a &amp; b</td><td>0.5</td></tr></tbody></table>"
     )

@@ -53,8 +53,9 @@ def test_a_run_is_mirrored_and_fetched(s3, begin, tmp_path):
     write(remote, metrics_jsonl="{}\n", recipe_yaml="task: x\n")
     save(store_of(remote), 1, 2, 3)
     assert [name for name in names(s3) if name.endswith(".committed")] == [
-        "checkpoints/step-2.committed", "checkpoints/step-3.committed",
-    ]  # fmt: skip
+        "checkpoints/step-2.committed",
+        "checkpoints/step-3.committed",
+    ]
     assert not any("step-1" in name for name in names(s3)), "old checkpoints go there too"
     shutil.rmtree(tmp_path / "cache")  # Another machine.
     again = begin(resume=True)

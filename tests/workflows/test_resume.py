@@ -129,11 +129,15 @@ def test_a_run_that_signals_stop_ends_as_if_they_had_not(folder, toy_preset, nev
     trail = (folder / "stopped" / audit.FILE).read_text().splitlines()
     lines = [json.loads(line) for line in trail]
     assert [(line["event"], line.get("from_step"), line.get("signal")) for line in lines] == [
-        ("train", None, None), ("train ended", None, "SIGTERM"),
-        ("resume", 3, None), ("resume ended", None, "SIGTERM"),
-        ("resume", 7, None), ("resume ended", None, "SIGUSR1"),
-        ("resume", 9, None), ("resume ended", None, None),
-    ]  # fmt: skip
+        ("train", None, None),
+        ("train ended", None, "SIGTERM"),
+        ("resume", 3, None),
+        ("resume ended", None, "SIGTERM"),
+        ("resume", 7, None),
+        ("resume ended", None, "SIGUSR1"),
+        ("resume", 9, None),
+        ("resume ended", None, None),
+    ]
     assert lines[-1]["outcome"] == "done" and audit.read(folder / "stopped").lines == 8
 
 

@@ -9,7 +9,7 @@ from tests.generation.conftest import writer  # noqa: F401
 from tests.serving.running import running
 
 
-def test_a_language_model_is_served_within_the_limits(writer):  # noqa: F811
+def test_a_language_model_is_served_within_the_limits(writer):
     told = []
     limits, metrics = Limits(length=12, tokens=30), Metrics()
     api = task_of_presets().api(writer, limits)
@@ -32,7 +32,7 @@ def test_a_language_model_is_served_within_the_limits(writer):  # noqa: F811
         assert client.post(path, example, **key).status == 200
 
 
-def test_a_model_without_a_chat_template_has_another_example(writer):  # noqa: F811
+def test_a_model_without_a_chat_template_has_another_example(writer):
     bare = type(writer)(**{**vars(writer), "chat_template": None})
     limits, metrics = Limits(), Metrics()
     api = task_of_presets().api(bare, limits)

@@ -12,10 +12,11 @@ ALL = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 
 
 @pytest.fixture(autouse=True)
-def not_ignored(request):
+def not_ignored():
     """Where the tests run under `nohup`, SIGHUP is ignored from the start."""
     inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, inherited))
+    yield
+    signal.signal(signal.SIGHUP, inherited)
 
 
 @pytest.mark.parametrize("number", ALL)

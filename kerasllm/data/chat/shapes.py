@@ -78,7 +78,7 @@ class Shape:
     @property
     def needed(self) -> list[str]:
         """The columns that no row may lack: the first of each role but the system's."""
-        roles = {role: key for role, key in reversed(self.columns)}
+        roles = dict(reversed(self.columns))
         return [key for role, key in roles.items() if role not in _OPTIONAL]
 
 

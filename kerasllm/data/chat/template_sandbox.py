@@ -1,4 +1,4 @@
-"""Chat templates that came with a download: nothing to reach out of, to fill, nor to run for ever."""
+"""Chat templates of downloaded models, rendered in a sandbox: little time, little memory."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ class SandboxedTemplate:
             return {"error": f"The conversation cannot be given to a chat template: {error}"}
         answer = _process().ask(request.encode())
         if answer is None:
-            self._refused = f"The chat template takes more than {SECONDS} seconds or {MEMORY >> 20} MB of memory"
+            self._refused = (
+                f"The chat template takes more than {SECONDS} seconds or "
+                f"{MEMORY >> 20} MB of memory"
+            )
             return {"error": self._refused}
         return answer
 

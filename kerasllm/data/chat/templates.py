@@ -24,7 +24,7 @@ Message = Mapping[str, Any]
 _SYSTEM_IN_USER = """\
 {%- set system = messages[0]['content'] | trim + '\n\n' if messages[0]['role'] == 'system' else '' -%}
 {%- set turns = messages[1:] if system else messages -%}
-"""
+"""  # noqa: E501
 
 BUILT_IN = {
     "chatml": """\

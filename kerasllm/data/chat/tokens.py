@@ -186,9 +186,9 @@ def _end_of_turn(after: str, closing: str, template: ChatTemplate, tokenizer: To
     """
     # An answer may end with white space of its own.
     space = len(after) - len(after.lstrip())
-    ending = os.path.commonprefix([after.lstrip(), closing.lstrip()])
+    ending = os.path.commonprefix([after.lstrip(), closing.lstrip()])  # noqa: RUF071 - of texts
     if not ending:
-        return len(os.path.commonprefix([after, closing]))
+        return len(os.path.commonprefix([after, closing]))  # noqa: RUF071 - of texts
     ends = [
         (ending.index(token), -len(token))
         for token in {*tokenizer.added_tokens, *template.stop}

@@ -36,9 +36,13 @@ COMMON_PAIRS = (
 """Names of two text columns that are looked for, in this order and in any case."""
 
 DELIMITERS = {
-    ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "double colons",
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    "::": "double colons",
     "\x01": "^A",
-}  # fmt: skip
+}
 """What separates the fields of a table, and its name in words."""
 
 _ANY_SEPARATOR = re.compile(r"\w ?([^\w\s.'\"\-]| ) ?\w")

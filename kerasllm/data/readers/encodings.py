@@ -36,9 +36,12 @@ _WESTERN_TEXT = re.compile(
 )
 # As iconv calls those that it calls otherwise.
 _ICONV = {
-    "mac_roman": "MACINTOSH", "koi8_r": "KOI8-R", "euc_jp": "EUC-JP", "utf-16-le": "UTF-16LE",
+    "mac_roman": "MACINTOSH",
+    "koi8_r": "KOI8-R",
+    "euc_jp": "EUC-JP",
+    "utf-16-le": "UTF-16LE",
     "utf-16-be": "UTF-16BE",
-}  # fmt: skip
+}
 _LETTERS = re.compile(rb"[A-Za-z]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _MULTI_BYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")

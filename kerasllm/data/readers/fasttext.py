@@ -41,8 +41,10 @@ def fasttext_rows(
     The label is a string, of several a list, of none `None`; labels may stand anywhere in a line.
     """
     lines = TextLines(file)
-    places = [each if isinstance(each, int) else (TEXT, LABEL).index(each)
-              for each in (*columns.texts, *columns.labels)]  # fmt: skip
+    places = [
+        each if isinstance(each, int) else (TEXT, LABEL).index(each)
+        for each in (*columns.texts, *columns.labels)
+    ]
     for number, line in enumerate(lines, start=1):
         if lines.problems:
             yield number, (), lines.take_problem()[1]

@@ -16,9 +16,13 @@ LINES = 1000
 """The number of first lines that are compared."""
 
 _KNOWN = {
-    "id", "idx", "index", *COMMON_NAMES["text"], *COMMON_NAMES["label"],
+    "id",
+    "idx",
+    "index",
+    *COMMON_NAMES["text"],
+    *COMMON_NAMES["label"],
     *(name for pair in COMMON_PAIRS for name in pair),
-}  # fmt: skip
+}
 
 _COLUMN_NUMBER = re.compile(r"(?:column_)?([0-9]{1,5})")
 # Numbers, or several with a separator between, as in `3,17`.
@@ -59,10 +63,12 @@ def is_header(lines: Sequence[Sequence[str]]) -> bool:
         return False
     rows = [row for row in rows if len(row) == len(first)]
     return any(
-        field.strip() and not _NUMBERS.fullmatch(field)
-        and rows and all(_NUMBERS.fullmatch(row[place]) for row in rows)
+        field.strip()
+        and not _NUMBERS.fullmatch(field)
+        and rows
+        and all(_NUMBERS.fullmatch(row[place]) for row in rows)
         for place, field in enumerate(first)
-    )  # fmt: skip
+    )
 
 
 def holds_names(lines: Sequence[Sequence[str]], text: str | None, names: Sequence[str]) -> bool:

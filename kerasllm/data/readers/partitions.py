@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def _rows(form: Format, file: DataFile, wanted: Columns, notes: Any) -> Iterator
     asked, take = [], []
     roles = [len(wanted.texts) * ["texts"], len(wanted.labels) * ["labels"]]
     own: dict[str, list] = {"texts": [], "labels": []}
-    for role, column in zip(sum(roles, []), (*wanted.texts, *wanted.labels), strict=True):
+    for role, column in zip(itertools.chain(*roles), (*wanted.texts, *wanted.labels), strict=True):
         if isinstance(column, int) and column >= len(names):
             column = more[column - len(names)]
         if column in more:

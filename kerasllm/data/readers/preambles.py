@@ -35,8 +35,11 @@ def lines_above_header(lines: Sequence[str], delimiters: Sequence[str]) -> int:
 
 
 def _comments(lines: Sequence[str], delimiters: Sequence[str]) -> int:
-    above = list(itertools.takewhile(lambda line: line.startswith(_COMMENT) or not line.strip(),
-                                     lines[:_MOST_LINES]))  # fmt: skip
+    above = list(
+        itertools.takewhile(
+            lambda line: line.startswith(_COMMENT) or not line.strip(), lines[:_MOST_LINES]
+        )
+    )
     rest = lines[len(above) :]
     if not any(line.strip() for line in above) or not rest or len(above) == _MOST_LINES:
         return 0
@@ -61,8 +64,11 @@ def _title(lines: Sequence[str], delimiter: str) -> int:
         alike = sum(len(one) == len(row) for one in below) >= _NEARLY_ALL * len(below)
         short = all(len(name) <= _LONGEST_NAME for name in row)
         # A name is not a value too, as `question` may be a label.
-        named = all(name not in {one[at] for one in below if len(one) > at}
-                    for at, name in enumerate(row) if name)  # fmt: skip
+        named = all(
+            name not in {one[at] for one in below if len(one) > at}
+            for at, name in enumerate(row)
+            if name
+        )
         return place if below and fewer and alike and short and named and len(row) > 1 else 0
     return 0
 

@@ -189,7 +189,7 @@ def read_questions(
             yield _of_record(line, record, keys, answered)
 
 
-class _Refused(Exception):  # noqa: N818 - a record that cannot be used
+class _Refused(Exception):
     def __init__(self, what: str, reason: str):
         self.fault = Fault(what, reason)
         super().__init__(what)

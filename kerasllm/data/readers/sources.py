@@ -117,7 +117,8 @@ class Source:
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
         skip_empty: Whether rows with an empty text are no rows, and left out whatever
             `on_bad_row` is. Defaults to `False`: they are bad.
-        roles: What the texts of a row are called in messages. Defaults to `("text", "second text")`.
+        roles: What the texts of a row are called in messages. Defaults to
+            `("text", "second text")`.
 
     Attributes:
         files: The names of the files, as messages show them.
@@ -420,9 +421,10 @@ class Source:
         """
         columns = self._layout.files
         filled = [
-            index for index in range(len(self._files))
+            index
+            for index in range(len(self._files))
             if columns[index] is not None and next(self._rows(index), None) is not None
-        ]  # fmt: skip
+        ]
         if not filled:
             if self._formats[0].columns is None or columns[0] is None:
                 raise empty_file(self._files[0])

@@ -179,8 +179,10 @@ def _of_columns(file: DataFile, layout: Layout, notes: Notes) -> Iterator[Tagged
             if words or problem:
                 yield TaggedSentence(first, words, tags, problem)
             first, words, tags, problem = 0, [], [], None
-            notes.add(f"{DOCUMENT} lines, which begin a document and are no words",
-                      f"{file.name}:{number}")  # fmt: skip
+            notes.add(
+                f"{DOCUMENT} lines, which begin a document and are no words",
+                f"{file.name}:{number}",
+            )
             continue
         if _COMMENT.match(line) and (len(fields) != layout.columns or layout.word == _WORD):
             continue

@@ -183,7 +183,7 @@ def read_records(file: DataFile, columns: RecordColumns) -> Iterator[TaggedRecor
             yield TaggedRecord(line, problem=error.fault)
 
 
-class _Refused(Exception):  # noqa: N818 - a record that cannot be used
+class _Refused(Exception):
     def __init__(self, what: str, reason: str):
         self.fault = Fault(what, reason)
         super().__init__(what)

@@ -208,8 +208,10 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
     elif file.suffix not in _TEXTS and _PAGE.match(start):
         found = (
             "a web page" + " (XML)" * start.lstrip().startswith(b"<?"),
-            "download the data itself; on GitHub and Hugging Face, with /raw/ or /resolve/ in "
-            "place of /blob/",
+            (
+                "download the data itself; on GitHub and Hugging Face, with /raw/ or /resolve/ in "
+                "place of /blob/"
+            ),
         )
     if found is not None:
         what, fix = found

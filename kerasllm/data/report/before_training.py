@@ -25,8 +25,9 @@ _FEWEST_CUT = 32
 _PLACES = 3
 # What is compared takes some 50 bytes a row for a moment.
 _MOST_ROWS = 20_000_000
-_A, _B, _C = (np.uint64(each) for each in
-              (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # fmt: skip
+_A, _B, _C = (
+    np.uint64(each) for each in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +81,10 @@ class ShortCheck:
             found.append(f"warning: {', '.join(map(str, self.leaks))}")
         repeats = []
         if self.duplicates:
-            repeats.append(counted(self.duplicates, "training row repeats", "training rows repeat")
-                           + " an earlier one")  # fmt: skip
+            repeats.append(
+                counted(self.duplicates, "training row repeats", "training rows repeat")
+                + " an earlier one"
+            )
         if self.conflicts:
             repeats.append(f"{self.conflicts:,} share their text with a row of another label")
         if repeats:
@@ -131,7 +134,7 @@ def check_rows(parts: Mapping[str, Any], max_length: int | None = None) -> Short
                     len(rows),
                     len(rows) / len(mine),
                     tuple(f"{file}:{line}" for file, line in places),
-                )  # fmt: skip
+                )
             )
     conflicts = 0
     labels = getattr(parts["train"], "labels", None)

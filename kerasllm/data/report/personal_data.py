@@ -28,7 +28,7 @@ _KEY = re.compile(
     r"|\bAIza[0-9A-Za-z_-]{35}|\bxox[baprs]-[0-9A-Za-z-]{10,}|\bhf_[A-Za-z0-9]{30,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
     r"|\b(?:api[_-]?key|secret|access[_-]?token|passw(?:or)?d)\b[\"']?\s*[:=]\s*[\"']?[^\s\"']{8,}",
-    re.I,
+    re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d\D{0,3}\d\D{0,3}\d")
 _KEY_MARKS = ("AKIA", "gh", "sk-", "AIza", "xox", "hf_", "-----BEGIN", "eyJ", "=", ":")

@@ -23,8 +23,13 @@ def bars(counts: Mapping[str, Mapping[str, int]]) -> str:
         key=lambda name: -max(of.get(name, 0) / totals[part] for part, of in counts.items()),
     )
     shown = names[:_MOST_BARS]
-    most = max((of.get(name, 0) / totals[part] for part, of in counts.items() for name in shown),
-               default=1) or 1  # fmt: skip
+    most = (
+        max(
+            (of.get(name, 0) / totals[part] for part, of in counts.items() for name in shown),
+            default=1,
+        )
+        or 1
+    )
     drawn, y = [], 4
     for name in shown:
         drawn.append(_text(_NAME - 8, y + 12 * len(counts) / 2 + 4, _short(name), "end"))

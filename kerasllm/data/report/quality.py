@@ -23,7 +23,8 @@ _TAGS = (
     "body|head|meta|link|font|blockquote|code|pre|input|form|button|section|article|iframe"
 )
 _MARKUP = re.compile(
-    rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|&(?:nbsp|amp|lt|gt|quot|apos|#\d{{2,5}}|#x[0-9a-f]+);", re.I
+    rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|&(?:nbsp|amp|lt|gt|quot|apos|#\d{{2,5}}|#x[0-9a-f]+);",
+    re.IGNORECASE,
 )
 
 

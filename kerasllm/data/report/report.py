@@ -270,7 +270,7 @@ def _labels(found: Scan) -> list[Finding]:
                 "write each label in one way, or a model learns them as different classes",
                 rows,
                 facts={"groups": groups},
-            )  # fmt: skip
+            )
         )
     first = next(iter(found.parts))
     for part, labels in only_in_one_part(counts).items():
@@ -286,7 +286,7 @@ def _labels(found: Scan) -> list[Finding]:
                 else f"a model cannot predict what {first} does not teach",
                 _rows_with(found, labels),
                 facts={"part": part, "labels": labels},
-            )  # fmt: skip
+            )
         )
     if "single_label" in kinds:
         findings += _giveaways(found)
@@ -323,7 +323,7 @@ def _giveaways(found: Scan) -> list[Finding]:
                 "remove them if they are marks of where a text is from, not what it says",
                 rows,
                 facts={"tokens": [one._asdict() for one in mine]},
-            )  # fmt: skip
+            )
         )
     return findings
 

@@ -278,9 +278,14 @@ def text_rows(spec: Any, split: str, *, text: str | None = None) -> ReportRows:
 
 
 def rows_of_files(
-    spec: Any, split: str = "train", *, text: str | None = None, text_pair: str | None = None,
-    label: Any = None, like: ReportRows | None = None,
-) -> ReportRows:  # fmt: skip
+    spec: Any,
+    split: str = "train",
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: Any = None,
+    like: ReportRows | None = None,
+) -> ReportRows:
     """Returns the rows of files of which no recipe tells what they hold.
 
     Conversations and preferences are told by their keys; files of plain text are read in passages,

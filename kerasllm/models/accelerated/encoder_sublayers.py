@@ -4,8 +4,8 @@ A program costs XLA some 50 ms for each length of a batch, and as much again for
 So XLA has what it alone makes one pass of: dropout, GELU, norms and their gradients. TensorFlow has
 what it computes as fast: products, softmax, transposed heads, sums of rows and columns.
 
-A dropout's draw depends on the row, the position and the channel of an element, and not on the length
-that the batch is padded to.
+A dropout's draw depends on the row, the position and the channel of an element, and not on the
+length that the batch is padded to.
 """
 
 from __future__ import annotations

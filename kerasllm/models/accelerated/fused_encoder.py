@@ -54,8 +54,9 @@ def can_fuse(task: keras_hub.models.TextClassifier) -> bool:
 class FusedEncoder:
     """Computes the logits of a classifier in training; see `can_fuse`.
 
-    `tests/models/accelerated/test_fused_encoder.py` compares logits and gradients of every family with those of
-    KerasHub's own forward pass, and so fails when KerasHub changes what this file relies on.
+    `tests/models/accelerated/test_fused_encoder.py` compares logits and gradients of every family
+    with those of KerasHub's own forward pass, and so fails when KerasHub changes what this file
+    relies on.
 
     Args:
         task: The classifier.
@@ -76,7 +77,7 @@ class FusedEncoder:
         self._given = None
 
     def matrices(self) -> list[tf.Tensor]:
-        """Returns what trains of the layers' matrices, `[inputs, outputs]`, as they are computed."""
+        """Returns the layers' trained matrices, `[inputs, outputs]`, as they are computed."""
         return [matrix for block in self._blocks for matrix in block.matrices()]
 
     def compilations(self, rows: int, length: int) -> list[Callable[[], None]]:

@@ -1,4 +1,4 @@
-"""Element-wise work of a transformer, each piece one XLA program; products of matrices are not here.
+"""Element-wise work of a transformer, each piece one XLA program; matrix products are not here.
 
 On a CPU TensorFlow multiplies matrices by oneDNN, faster than XLA does, and computes everything
 else operation by operation, each of which reads and writes all of its memory. XLA makes one pass of

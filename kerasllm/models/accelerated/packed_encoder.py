@@ -63,8 +63,8 @@ def reads_tokens(task: keras.Model) -> bool:
 class PackedEncoder:
     """Computes the logits of a classifier, from its first token, the mean or each; see `can_pack`.
 
-    `tests/models/accelerated/test_packed_encoder.py` compares every family with KerasHub's own forward pass,
-    and so fails when KerasHub changes what this file relies on.
+    `tests/models/accelerated/test_packed_encoder.py` compares every family with KerasHub's own
+    forward pass, and so fails when KerasHub changes what this file relies on.
 
     Args:
         task: The classifier.

@@ -1,4 +1,4 @@
-"""Adapters: low-rank updates beside the weights of a pretrained model (LoRA, DoRA), and PEFT's files."""
+"""Adapters: low-rank updates of a pretrained model's weights (LoRA, DoRA), and PEFT's files."""
 
 from kerasllm._lazy import lazy_names
 

@@ -131,8 +131,9 @@ def phi3(config: dict, rope: Rope, where: str) -> dict:
     if rope.kind == "default":
         return {**arguments, "max_sequence_length": longest, "pretraining_sequence_length": longest}
     trained = config.get("original_max_position_embeddings", 4096)
-    check_sizes(["original_max_position_embeddings"], {"original_max_position_embeddings": trained},
-                where)  # fmt: skip
+    check_sizes(
+        ["original_max_position_embeddings"], {"original_max_position_embeddings": trained}, where
+    )
     if rope.values.get("original_max_position_embeddings", trained) != trained:
         refuse("original_max_position_embeddings", config, "rope_parameters says another", where)
     half = config["hidden_size"] // config["num_attention_heads"] // 2
@@ -194,5 +195,6 @@ def _no_window(config: dict, where: str) -> None:
 
 def refuse(key: str, config: Mapping, because: str, where: str) -> None:
     """Raises the error about a value that KerasHub would not honour."""
-    raise PresetError(f"{key} is {config.get(key)!r}; {because}", where=f"{where}: {key}",
-                      fix=ANOTHER)  # fmt: skip
+    raise PresetError(
+        f"{key} is {config.get(key)!r}; {because}", where=f"{where}: {key}", fix=ANOTHER
+    )

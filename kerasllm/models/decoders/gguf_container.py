@@ -1,22 +1,26 @@
 """GGUF files as containers: a header that is checked to be whole, tensors read one at a time.
 
-The header is read here: the `gguf` library takes seconds for a vocabulary, and believes any length
-that a broken file gives. The library knows the types, and dequantises.
+The header is read here: the library `gguf`, an extra, takes seconds for a vocabulary, and believes
+any length that a broken file gives. The library knows the types, and dequantises.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import gguf
 import numpy as np
 
 from kerasllm.errors import PresetError
+
+if TYPE_CHECKING:
+    import gguf
 
 BROKEN = "fetch the file again, or compare its size and sha256 with where it comes from"
 _VERSIONS = (2, 3)
@@ -45,11 +49,15 @@ class PackedTensor:
 
     @property
     def num_bytes(self) -> int:
+        import gguf
+
         block, size = gguf.GGML_QUANT_SIZES[self.kind]
         return math.prod(self.shape) // block * size
 
     def read(self) -> np.ndarray:
         """Reads and dequantises the tensor, as float32."""
+        import gguf
+
         packed = np.memmap(self.file, "uint8", "r", self.offset, (self.num_bytes,))
         value = gguf.dequantize(packed, self.kind)
         return np.asarray(value, "float32").reshape(self.shape)
@@ -72,11 +80,17 @@ def open_gguf(path: Path) -> Container:
     """Reads the header of a GGUF file, and checks that the file is whole.
 
     Raises:
-        PresetError: It is not GGUF, or is truncated or broken.
+        PresetError: It is not GGUF, or is truncated or broken, or the library is not installed.
 
     Reference:
         [The GGUF format](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
     """
+    if importlib.util.find_spec("gguf") is None:
+        raise PresetError(
+            "To read a GGUF file gguf is needed, which is not installed",
+            where=str(path),
+            fix='pip install "kerasllm[gguf]"',
+        )
     try:
         with open(path, "rb") as opened:
             if opened.read(4) != b"GGUF":
@@ -132,6 +146,8 @@ class _Header:
         return Container(metadata, tensors)
 
     def _tensor(self) -> tuple:
+        import gguf
+
         name = self._string()
         num_axes = self._scalar("I")
         if not 1 <= num_axes <= 4:

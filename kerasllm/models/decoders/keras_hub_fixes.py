@@ -1,6 +1,7 @@
 """What KerasHub 0.32's backbones forget of their own arguments, put right on a built one.
 
-`tests/models/decoders/test_keras_hub_fixes.py` fails when KerasHub does it itself; then this file can go.
+`tests/models/decoders/test_keras_hub_fixes.py` fails when KerasHub does it itself; then this file
+can go.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ __all__ = [
     "is_encoder_decoder",
     "is_encoder_decoder_folder",
     "load_backbone",
-    "read_folder",
     "modules",
+    "read_folder",
     "read_text_side",
     "tensors",
 ]

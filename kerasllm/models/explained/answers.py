@@ -41,7 +41,11 @@ def explained_answers(
         windows = model.cut([pair])
         logits = all_outputs(model.task, windows.tokens)
         found = answer_texts(
-            model, [pair], n_best=1, prepared=Prepared([pair], windows), logits=lambda _: logits
+            model,
+            [pair],
+            n_best=1,
+            prepared=Prepared([pair], windows),
+            logits=lambda _, logits=logits: logits,
         )[0]
         yield _of_answer(model, pair, windows, logits, found)
 

@@ -39,7 +39,9 @@ def explained_spans(
     for text in texts:
         prepared = prepare_texts(model, [text])
         logits = all_outputs(model.task, prepared.windows.tokens)
-        found = tag_texts(model, [text], prepared=prepared, logits=lambda tokens: logits)[0]
+        [found] = tag_texts(
+            model, [text], prepared=prepared, logits=lambda _, logits=logits: logits
+        )
         spans = [one for one in found["spans"] if target in (None, one["label"])]
         if not spans:
             raise CommandError(

@@ -361,8 +361,9 @@ def test_a_conversation_that_is_too_long_is_split_between_turns(open_rows):
     sizes = [len(encode_conversation(CHATML, TOY, LONG[:n])[0]) for n in (3, 5, 7)]
     store = open_rows([{"messages": LONG}], max_length=sizes[1], too_long="split")
     assert texts_of(store) == [
-        CHATML.render(LONG[:5]), CHATML.render([LONG[0], *LONG[5:]]),
-    ]  # fmt: skip
+        CHATML.render(LONG[:5]),
+        CHATML.render([LONG[0], *LONG[5:]]),
+    ]
     assert trained_of(store) == [
         "first<|im_end|>second<|im_end|>",
         f"{LONG[6]['content']}<|im_end|>",
@@ -390,8 +391,15 @@ def test_preferences_are_rows_in_pairs_with_the_answers_to_learn(open_rows):
     ]
     assert texts_of(store)[2] == CHATML.render([*talk, *said("", "yes")[1:]])
     assert [text.removesuffix("<|im_end|>") for text in trained_of(store)] == [
-        "good", "bad", "yes", "no", "1", "2", "1", "2",
-    ]  # fmt: skip
+        "good",
+        "bad",
+        "yes",
+        "no",
+        "1",
+        "2",
+        "1",
+        "2",
+    ]
     assert [store.where(i)[1] for i in range(8)] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 

@@ -56,15 +56,21 @@ def test_the_system_speaks_once(row):
 
 
 @pytest.mark.parametrize(
-    "row, why",
+    ("row", "why"),
     [
         ({"chosen": "A", "rejected": "B"}, "no prompt"),
         ({"messages": [USER, GOOD], "chosen": "A", "rejected": "B"}, "ends on the assistant"),
         ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "another prompt"),
-        ({"prompt": [SYSTEM, USER], "chosen": [{**SYSTEM, "content": "T"}, USER, GOOD],
-          "rejected": [USER, BAD]}, "another prompt"),
+        (
+            {
+                "prompt": [SYSTEM, USER],
+                "chosen": [{**SYSTEM, "content": "T"}, USER, GOOD],
+                "rejected": [USER, BAD],
+            },
+            "another prompt",
+        ),
     ],
-)  # fmt: skip
+)
 def test_no_prompt_is_guessed(row, why):
     with pytest.raises(BadRow, match=why):
         read(row)

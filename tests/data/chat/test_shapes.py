@@ -108,7 +108,7 @@ def test_two_columns_for_one_role_are_not_guessed_between():
     ("messages", "found", "note"),
     [
         ([{"role": "system", "content": ""}, *said("Q", "A")], said("Q", "A"), EMPTY_SYSTEM),
-        ([{"role": "system", "content": None or " "}, *said("Q", "A")], said("Q", "A"), None),
+        ([{"role": "system", "content": " "}, *said("Q", "A")], said("Q", "A"), None),
         ([*said("Q"), *said("R"), *said("", "A")[1:]], said("Q\n\nR", "A"), JOINED),
         ([*said("Q", "A"), *said("", "B")[1:]], said("Q", "A\n\nB"), JOINED),
         ([{"role": "developer", "content": "S"}, *said("Q", "A")],
@@ -154,16 +154,22 @@ def test_a_text_column_is_the_text_where_other_names_mean_little(tmp_path):
 
 
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
     | st.sampled_from(["[", "[{", '[{"role": "user", "content": "a"}]', "[1]", "user", "system"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["role", "content", "from", "value", "weight", "type", "text", "Role"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "weight", "type", "text", "Role"]),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=8,
-)  # fmt: skip
+)
 _KEYS = st.sampled_from(
     ["messages", "conversations", "prompt", "Question", "answer", "response", "instruction",
      "input", "output", "chosen", "rejected", "system", "context", "text"]
@@ -259,10 +265,12 @@ TOOL = {"type": "function", "function": {"name": "search", "parameters": {}}}
 @pytest.mark.parametrize(
     "tools",
     [
-        {"tools": [TOOL]}, {"tools": json.dumps([TOOL])}, {"Tools": TOOL},
+        {"tools": [TOOL]},
+        {"tools": json.dumps([TOOL])},
+        {"Tools": TOOL},
         {"functions": [TOOL["function"]]},
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("system", [None, "S"])
 def test_tools_beside_messages_go_to_the_template(tools, system):
     found = read({"messages": said("Q", "A"), **tools})

@@ -41,14 +41,14 @@ def tokens_of(*messages, **options):
         {"prompt": "<|endoftext|>Where?", "completion": "Here.<|im_end|><|im_end|>"},
     ],
 )
-def test_what_the_template_adds_is_there_once(open_rows, row):  # noqa: F811
+def test_what_the_template_adds_is_there_once(open_rows, row):
     store = open_rows([row])
     assert rows_of(store) == [tokens_of(*ASKED)]
     assert trained_of(store) == ["Here.<|im_end|>"]
     assert STRIPPED in Counts.of(store).forms and store.fingerprint != store.path.stem
 
 
-def test_a_prompt_in_the_template_is_taken_as_it_is(open_rows):  # noqa: F811
+def test_a_prompt_in_the_template_is_taken_as_it_is(open_rows):
     """As scripts write it that apply the template themselves: several turns in one text."""
     talk = said("a", "b", "Where?", system="Be brief.")
     prompt = CHATML.render(talk, add_generation_prompt=True)
@@ -68,7 +68,7 @@ def test_a_prompt_in_the_template_is_taken_as_it_is(open_rows):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["plain", "mistral"])
-def test_a_prompt_in_a_template_of_words_is_taken_as_it_is(open_rows, name):  # noqa: F811
+def test_a_prompt_in_a_template_of_words_is_taken_as_it_is(open_rows, name):
     template = built_in(name, TOY)
     prompt = template.render(said("Where?"), add_generation_prompt=True)
     rows = [{"prompt": prompt, "completion": " Here."}]
@@ -79,7 +79,7 @@ def test_a_prompt_in_a_template_of_words_is_taken_as_it_is(open_rows, name):  # 
     assert "What means [/INST]" in texts_of(store)[0] and WRITTEN not in Counts.of(store).forms
 
 
-def test_an_end_token_inside_an_answer_is_letters(open_rows):  # noqa: F811
+def test_an_end_token_inside_an_answer_is_letters(open_rows):
     answer = "Write <|im_end|> to end, <|im_start|> to begin."
     row = {"messages": said("How?", answer)}
     store = open_rows([row])
@@ -109,7 +109,7 @@ def test_letters_are_tokenized_as_any_other_text():
     assert TOY.decode(ids[mask == 1], skip_special=False) == "c<|im_end|><|im_end|>"
 
 
-def test_good_conversations_keep_their_tokens_and_fingerprints(open_rows):  # noqa: F811
+def test_good_conversations_keep_their_tokens_and_fingerprints(open_rows):
     store = open_rows([{"messages": said("a < b", "<b> & </i>")}])
     assert rows_of(store) == [tokens_of(*said("a < b", "<b> & </i>"))]
     assert not Counts.of(store).forms and store.fingerprint == store.path.stem
@@ -132,7 +132,7 @@ BLOCKS = (
 
 
 @pytest.mark.parametrize("template", [CHATML, ChatTemplate(BLOCKS)], ids=["found", "blocks"])
-def test_a_weight_of_0_is_not_in_the_loss(open_rows, template):  # noqa: F811
+def test_a_weight_of_0_is_not_in_the_loss(open_rows, template):
     store = open_rows([{"messages": WEIGHTED}], template=template)
     assert trained_of(store) == ["d<|im_end|>"]
     assert texts_of(store) == [template.render(said("a", "b", "c", "d"))]
@@ -150,7 +150,7 @@ def test_a_weight_of_0_is_not_in_the_loss(open_rows, template):  # noqa: F811
     assert trained_of(same) == ["Here.<|im_end|>"] and same.fingerprint == same.path.stem
 
 
-def test_a_conversation_without_weight_or_with_an_odd_one_is_bad(open_rows):  # noqa: F811
+def test_a_conversation_without_weight_or_with_an_odd_one_is_bad(open_rows):
     nothing = [ASKED[0], {**ASKED[1], "weight": 0}]
     odd = [ASKED[0], {**ASKED[1], "weight": 0.5}]
     rows = [{"messages": messages} for messages in (ASKED, nothing, odd)]
@@ -161,10 +161,12 @@ def test_a_conversation_without_weight_or_with_an_odd_one_is_bad(open_rows):  # 
     ]
 
 
-def test_fields_that_the_template_does_not_read_are_named_once(open_rows):  # noqa: F811
+def test_fields_that_the_template_does_not_read_are_named_once(open_rows):
     tool = {"type": "function", "function": {"name": "clock"}}
-    rows = [{"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [tool], "id": n}
-            for n in range(3)]  # fmt: skip
+    rows = [
+        {"messages": [{**ASKED[0], "name": "Ann"}, ASKED[1]], "tools": [tool], "id": n}
+        for n in range(3)
+    ]
     assert Counts.of(open_rows(rows)).unread == [
         "'id'",
         "'name' of messages",

@@ -30,8 +30,8 @@ VARIABLES = {
 LONG = "x" * 100
 HOSTILE = [
     # Constants, which are folded while the template is compiled.
-    *("{{ 'a'|center(%d) }}" % 10**size for size in (9, 10, 18)),
-    *("{{ 'a'|indent(%d, true) }}" % 10**size for size in (9, 12)),
+    *("{{ 'a'|center(%d) }}" % 10**size for size in (9, 10, 18)),  # noqa: UP031 - braces
+    *("{{ 'a'|indent(%d, true) }}" % 10**size for size in (9, 12)),  # noqa: UP031 - braces
     "{{ '%2000000000d' % 3 }}",
     "{{ '%.2000000000f' % 3 }}",
     "{{ '{:>2000000000}'.format('a') }}",
@@ -54,21 +54,31 @@ HOSTILE = [
     # While it is rendered.
     "{% set a = 'x' * 10000000 %}{{ " + "~".join("a" * 60) + " }}",
     "{% set a = 'x' * 10000000 %}{{ " + "+".join("a" * 60) + " }}",
-    "{% set n = namespace(a='x' * 10000) %}{% for i in range(60) %}{% set n.a = n.a + n.a %}"
-    "{% endfor %}{{ n.a|length }}",
-    "{% set n = namespace(a=7) %}{% for i in range(90) %}{% set n.a = n.a * n.a %}{% endfor %}"
-    "{{ n.a }}",
-    "{% for i in range(99999) %}{% for j in range(99999) %}{% if false %}{% endif %}{% endfor %}"
-    "{% endfor %}",
+    (
+        "{% set n = namespace(a='x' * 10000) %}{% for i in range(60) %}{% set n.a = n.a + n.a %}"
+        "{% endfor %}{{ n.a|length }}"
+    ),
+    (
+        "{% set n = namespace(a=7) %}{% for i in range(90) %}{% set n.a = n.a * n.a %}{% endfor %}"
+        "{{ n.a }}"
+    ),
+    (
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% if false %}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    ),
     "{% for i in range(9999) %}{{ range(99999)|sum }}{% endfor %}",
     "{% for i in range(9999) %}{{ range(99999)|map('string')|join|length }}{% endfor %}",
     "{{ range(99999)|map('center', 99999)|join|length }}",
     "{% for i in range(99999) %}{{ messages|tojson|length }}{% endfor %}" * 99,
     # What counts the turns of loops is set to something else.
-    "{% set count_step = dict %}{% for i in range(99999) %}{% for j in range(99999) %}"
-    "{% endfor %}{% endfor %}",
-    "{% set count_step = dict %}{% set count_step_ = dict %}{% for i in range(99999) %}"
-    "{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    (
+        "{% set count_step = dict %}{% for i in range(99999) %}{% for j in range(99999) %}"
+        "{% endfor %}{% endfor %}"
+    ),
+    (
+        "{% set count_step = dict %}{% set count_step_ = dict %}{% for i in range(99999) %}"
+        "{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    ),
     "{% macro f(count_step) %}{{ f(1) }}{{ f(1) }}{% endmacro %}{{ f(1) }}",
     "{% for i in messages recursive %}{{ loop(messages) }}{% endfor %}",
     "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",

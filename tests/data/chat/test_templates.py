@@ -83,8 +83,10 @@ def test_stop_texts_are_those_that_the_models_own_template_writes():
             "may not.*100,000 turns",
         ),
         (
-            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
-            "{{ f(99) }}",
+            (
+                "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+                "{{ f(99) }}"
+            ),
             "may not.*100,000 turns",
         ),
     ],
@@ -138,7 +140,8 @@ def test_the_template_of_a_folder_is_found_where_hubs_put_it(tmp_path):
     config.write_text('{"chat_template": "one"}')
     assert read_template(tmp_path) == "one"
     config.write_text(
-        '{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}'
+        '{"chat_template": [{"name": "rag", "template": "r"}, '
+        '{"name": "default", "template": "d"}]}'
     )
     assert read_template(tmp_path) == "d"
     ChatTemplate("own").save(tmp_path)

@@ -106,13 +106,18 @@ def test_every_token_of_a_conversation():
     messages = said("Hi", "Hello!", "And?", "Fine.", system="Be brief.")
     ids, mask = encode_conversation(built_in("chatml", TOY), TOY, messages)
     expected = (
-        ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-         "<|im_start|>assistant\n", 0),
+        (
+            (
+                "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                "<|im_start|>assistant\n"
+            ),
+            0,
+        ),
         ("Hello!<|im_end|>", 1),
         ("\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n", 0),
         ("Fine.<|im_end|>", 1),
         ("\n", 0),
-    )  # fmt: skip
+    )
     parts = [(TOY.encode_whole(text), flag) for text, flag in expected]
     assert ids.tolist() == [id for part, _ in parts for id in part]
     assert mask.tolist() == [flag for part, flag in parts for _ in part]

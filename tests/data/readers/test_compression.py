@@ -114,8 +114,9 @@ def test_an_archive_is_read_as_a_folder(tmp_path):
     assert source.files == (f"{path}/out/part-0.csv.gz", f"{path}/out/part-1.csv")
     assert [batch.texts for batch in source.batches()] == [["a"], ["b"]]
     assert [remark.partition(" was")[0] for remark in source.remarks] == [
-        "1 hidden file or folder", "1 other file",
-    ]  # fmt: skip
+        "1 hidden file or folder",
+        "1 other file",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.zip"], "nothing is unpacked"
 
 

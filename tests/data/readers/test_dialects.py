@@ -107,8 +107,10 @@ def test_trailing_delimiters(tmp_path):
         ("a", "x"), ("b", "y"), ("c", "x"),
     ]  # fmt: skip
     assert read(tmp_path / "b.csv", "text,label,,\na,x\nb,y,,\nc,x,\n")[0] == [
-        ("a", "x"), ("b", "y"), ("c", "x"),
-    ]  # fmt: skip
+        ("a", "x"),
+        ("b", "y"),
+        ("c", "x"),
+    ]
     error = refusal(tmp_path / "c.csv", "text,label\na,x,,z\nb,y\n")
     assert "4 fields, where the header names 2" in error.where
 
@@ -207,7 +209,7 @@ SWALLOWED = [
     'label,text\n1,first\n0,"Unclosed\n1,fine\n0,ends"\n1,last\n',
     'id,text\n1,first\n2,"Unclosed\n3,fine\n4,ends"\n5,last\n',
     'text;label\n"Unclosed;1\na fine row;0\nit ends with a quote";1\nlast;0\n',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("content", SWALLOWED)
@@ -260,11 +262,14 @@ def test_texts_of_several_lines_take_no_longer_the_more_there_are(tmp_path):
     assert seconds(8000) < 20 * seconds(1000) + 0.2
 
 
-@pytest.mark.parametrize("content", [
-    'text\tlabel\n"Unclosed at the start\t1\na fine row\t0\nit ends with a quote"\t1\nlast\t0\n',
-    'text\tlabel\n"Unclosed\t1\nno tab here\nends"\t0\nlast\t1\nmore\t0\n',
-    'text\tlabel\nfirst\tspam\n"Unclosed\tspam\nno tab\nends"\tham\nlast\tham\n',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text\tlabel\n"Unclosed at the start\t1\na fine row\t0\nends with a quote"\t1\nlast\t0\n',
+        'text\tlabel\n"Unclosed\t1\nno tab here\nends"\t0\nlast\t1\nmore\t0\n',
+        'text\tlabel\nfirst\tspam\n"Unclosed\tspam\nno tab\nends"\tham\nlast\tham\n',
+    ],
+)
 def test_rows_of_a_tsv_are_not_joined(tmp_path, content):
     path = tmp_path / "a.tsv"
     path.write_text(content)
@@ -347,8 +352,9 @@ GOOD = [("a fine film, really", "pos"), ("dull to the end", "neg"), ("two hours"
 )
 def test_titles_and_comments_above_the_header(tmp_path, monkeypatch, above, told, mark):
     monkeypatch.chdir(tmp_path)
-    found, source = read(Path("a.csv"), above.replace(",\n", f"{mark}\n")
-                         + written(GOOD, delimiter=mark))  # fmt: skip
+    found, source = read(
+        Path("a.csv"), above.replace(",\n", f"{mark}\n") + written(GOOD, delimiter=mark)
+    )
     assert found == GOOD
     assert any(f"{told} left out, above its header" in remark for remark in source.remarks)
 
@@ -405,8 +411,10 @@ def test_delimiters_of_movielens_and_hive(tmp_path, mark, word):
     found, source = read(tmp_path / "a.csv", "".join(f"{a}{mark}{b}\n" for a, b in lines))
     assert found == lines[1:]
     assert any(f"read with {word} between" in remark for remark in source.remarks)
-    rows = "".join(f"{n}{mark}{a} and many more words{mark}{b}\n"
-                   for n, (a, b) in enumerate([*GOOD, ("more", "pos")]))  # fmt: skip
+    rows = "".join(
+        f"{n}{mark}{a} and many more words{mark}{b}\n"
+        for n, (a, b) in enumerate([*GOOD, ("more", "pos")])
+    )
     found, source = read(tmp_path / "b.csv", rows, delimiter=mark)
     assert found[:3] == [(f"{a} and many more words", b) for a, b in GOOD] and source.headerless
     found, source = read(tmp_path / "c.csv", "text\x01label\n\\N\x01a\nb\x01a\n", on_bad_row="skip")

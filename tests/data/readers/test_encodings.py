@@ -22,14 +22,16 @@ TEXTS = {
     "gb18030": ["这是一部很棒的电影", "我一点也不喜欢它", "太长了，很无聊", "非常好看"],
     "cp949": ["이것은 훌륭한 영화입니다", "전혀 마음에 들지 않았어요", "너무 길어요", "최고였어요"],
     "utf-16": ["Le café", "plain", "これは", "no"],
-}  # fmt: skip
+}
 LABELS = ["good", "bad", "good", "bad"]
 
 
 def written(suffix, texts, encoding):
     rows = list(zip(texts, LABELS, strict=True))
     if suffix == "jsonl":
-        lines = [json.dumps({"text": t, "label": l}, ensure_ascii=False) for t, l in rows]
+        lines = [
+            json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows
+        ]
         content = "\n".join(lines) + "\n"
     elif suffix == "txt":
         content = "\n".join(texts) + "\n"

@@ -33,8 +33,10 @@ def test_several_labels(tmp_path):
     source = Source(tmp_path / "data.txt")
     assert source.problem.kind == "multi_label"
     assert read(source) == [
-        ("a text", ("joy", "fear")), ("another", ("joy",)), ("last words ", ("fear",)),
-    ]  # fmt: skip
+        ("a text", ("joy", "fear")),
+        ("another", ("joy",)),
+        ("last words ", ("fear",)),
+    ]
     assert next(iter(rows_of_files(str(tmp_path / "data.txt")))).label == ("joy", "fear")
 
 
@@ -47,8 +49,11 @@ def test_a_line_without_a_label_or_a_text_is_bad(tmp_path):
 
 def test_a_text_is_read_without_its_labels(tmp_path):
     (tmp_path / "data.txt").write_text(ONE)
-    texts = [text for batch in Source(tmp_path / "data.txt", labelled=False).batches()
-             for text in batch.texts]  # fmt: skip
+    texts = [
+        text
+        for batch in Source(tmp_path / "data.txt", labelled=False).batches()
+        for text in batch.texts
+    ]
     assert texts == ['A fine film, "very" good', "dull", "yes"]
     assert [one.text for one in Documents(tmp_path / "data.txt")] == texts
     done = convert(str(tmp_path / "data.txt"), tmp_path / "data.jsonl")

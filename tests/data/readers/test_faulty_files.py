@@ -208,8 +208,9 @@ class Faulty:
             options = {}
             if self.fault is backslashes:
                 options = {"doublequote": False, "escapechar": "\\"}
-            writer = csv.writer(file, delimiter=delimiter, quoting=style, lineterminator="\n",
-                                **options)  # fmt: skip
+            writer = csv.writer(
+                file, delimiter=delimiter, quoting=style, lineterminator="\n", **options
+            )
             writer.writerows([("text", "label"), *rows])
             header, *lines = file.getvalue().splitlines()
             head = [f"sep={delimiter}"] * (rng.random() < 0.1) + [header]

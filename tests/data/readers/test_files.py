@@ -190,9 +190,10 @@ def test_starters_of_each_problem(name, kind, train, test):
     for part, count in (("train", train), ("test", test)):
         source = Source(f"starter:{name}", split=part, text_pair="auto")
         rows = [
-            row for batch in source.batches()
+            row
+            for batch in source.batches()
             for row in zip(batch.texts, batch.pairs or batch.texts, batch.targets, strict=True)
-        ]  # fmt: skip
+        ]
         assert (source.problem.kind, len(rows)) == (kind, count)
         texts[part] = {frozenset(row[:2]) for row in rows}
     assert not texts["train"] & texts["test"], "no text of the test part is trained on"
@@ -204,14 +205,16 @@ def test_paraphrases_are_made_of_the_scored_pairs():
     for part in ("train", "test"):
         scored = Source(f"starter:sentence_similarity/{part}", text_pair="auto")
         pairs = [
-            row for batch in scored.batches()
+            row
+            for batch in scored.batches()
             for row in zip(batch.texts, batch.pairs, batch.targets, strict=True)
-        ]  # fmt: skip
+        ]
         source = Source(f"starter:paraphrases/{part}", text_pair="auto")
         assert paraphrases({part: pairs})[part] == [
-            row for batch in source.batches()
+            row
+            for batch in source.batches()
             for row in zip(batch.texts, batch.pairs, batch.targets, strict=True)
-        ]  # fmt: skip
+        ]
 
 
 def test_starters_and_files_mix(tmp_path):

@@ -58,8 +58,10 @@ def test_parts_of_parquet_are_read_as_one(tmp_path, prefix):
 def test_parts_in_folders_below(tmp_path, prefix):
     make(tmp_path, "b/part-0.csv", "a/part-1.csv.gz", "a/part-0.csv")
     assert names(find_files(f"{prefix}{tmp_path}", "train"), tmp_path) == [
-        "a/part-0.csv", "a/part-1.csv.gz", "b/part-0.csv",
-    ]  # fmt: skip
+        "a/part-0.csv",
+        "a/part-1.csv.gz",
+        "b/part-0.csv",
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.txt", "/**/*.txt", "/*/*.txt"])
@@ -144,8 +146,11 @@ def test_a_split_that_a_folder_lacks(tmp_path):
 
 @pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
 def test_a_data_set_that_was_saved_to_disk_is_refused_with_what_converts_it(tmp_path, parts):
-    files = [f"{part}{name}" for part in parts for name in
-             ("data-00000-of-00001.arrow", "state.json", "dataset_info.json")]  # fmt: skip
+    files = [
+        f"{part}{name}"
+        for part in parts
+        for name in ("data-00000-of-00001.arrow", "state.json", "dataset_info.json")
+    ]
     make(tmp_path / "saved", *files, *["dataset_dict.json"] * (len(parts) > 1), content="{}")
     error = refusal(str(tmp_path / "saved"))
     assert "in Arrow's format" in error.what

@@ -326,8 +326,15 @@ def test_pages_are_texts_where_texts_are_asked_for(tmp_path):
 
 def test_annotations_that_were_rejected_are_no_labels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = [{"text": f"text {n}", "label": "AB"[n % 2], "answer": "reject" if n == 3 else "accept",
-             "_task_hash": n} for n in range(6)]  # fmt: skip
+    rows = [
+        {
+            "text": f"text {n}",
+            "label": "AB"[n % 2],
+            "answer": "reject" if n == 3 else "accept",
+            "_task_hash": n,
+        }
+        for n in range(6)
+    ]
     Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="not all labels were accepted: 1 reject") as error:
         Source("a.jsonl")

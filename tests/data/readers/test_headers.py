@@ -33,9 +33,9 @@ I never thought of that before now\t7\ted6xydr
 """
 GLUE = {
     "MRPC": (
-        "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+        ("\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
         '1\t702876\t702977\tAmrozi called " the witness " .\tReferring to " the witness .\n'
-        "0\t2108705\t2108831\tYucaipa owned Dominick 's .\tYucaipa bought Dominick 's .\n",
+        "0\t2108705\t2108831\tYucaipa owned Dominick 's .\tYucaipa bought Dominick 's .\n"),
         ("#1 String", "#2 String", "Quality"),
         ('Amrozi called " the witness " .', 'Referring to " the witness .', "1"),
     ),
@@ -60,16 +60,16 @@ GLUE = {
         ("When?", "In 1969.", "entailment"),
     ),
     "MNLI": (
-        "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence1_parse\t"
+        ("index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence1_parse\t"
         "sentence1\tsentence2\tlabel1\tgold_label\n"
-        "0\t31193\t31193n\tgovernment\t( a )\t(ROOT)\tOne.\tTwo.\tneutral\tneutral\n",
+        "0\t31193\t31193n\tgovernment\t( a )\t(ROOT)\tOne.\tTwo.\tneutral\tneutral\n"),
         ("sentence1", "sentence2", "gold_label"),
         ("One.", "Two.", "neutral"),
     ),
     "STS-B": (
-        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
+        ("index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
         "0\tmain\tMSR\t2012\t1\tnone\tnone\tA plane.\tAn air plane.\t4.5\n"
-        "1\tmain\tMSR\t2012\t2\tnone\tnone\tA flute.\tA \"flute.\t3.8\n",
+        "1\tmain\tMSR\t2012\t2\tnone\tnone\tA flute.\tA \"flute.\t3.8\n"),
         ("sentence1", "sentence2", "score"),
         ("A plane.", "An air plane.", 4.5),
     ),
@@ -130,8 +130,13 @@ def test_tables_without_a_header(tmp_path, name, content, numbers, third, last, 
     assert source.headerless and source.description().endswith("no header")
     assert ("by number" if named else "guessed from the rows") in source.columns_found
     assert source.text_column.startswith("column_")
-    other = Source(path, text_pair=source.pair_column, text=source.text_column,
-                   label=source.label_column, problem=source.problem)  # fmt: skip
+    other = Source(
+        path,
+        text_pair=source.pair_column,
+        text=source.text_column,
+        label=source.label_column,
+        problem=source.problem,
+    )
     assert rows(other) == found and other.fingerprint == source.fingerprint
 
 

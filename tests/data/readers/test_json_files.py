@@ -54,8 +54,10 @@ def test_files_whose_keys_differ_in_capitals_go_together(tmp_path):
         (tmp_path / name).write_text(f"[{row}]" if name.endswith("n") else row)
     source = Source(sorted(tmp_path.iterdir()))
     assert [text for batch in source.batches() for text in batch.texts] == [
-        "1.jsonl", "2.jsonl", "3.json",
-    ]  # fmt: skip
+        "1.jsonl",
+        "2.jsonl",
+        "3.json",
+    ]
 
 
 def test_a_key_that_is_there_twice_is_a_bad_row(tmp_path):
@@ -69,8 +71,9 @@ def test_a_key_that_is_there_twice_is_a_bad_row(tmp_path):
         found, source = read(tmp_path / name, content)
         assert found == [("a", "x"), ("e", "y")]
         assert [why for _, _, why in source.bad_rows] == [
-            "the key 'text' is there twice", "the key 'k' is there twice",
-        ]  # fmt: skip
+            "the key 'text' is there twice",
+            "the key 'k' is there twice",
+        ]
         assert source.bad_row_reasons == {"duplicate key": 2}
 
 
@@ -80,9 +83,13 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
     found, source = read(tmp_path / "a.jsonl", "\n".join(lines))
     assert len(found) == 2
     assert source.bad_row_reasons == {
-        "not JSON": 2, "not an object": 1, "missing key": 1, "empty text": 1, "empty label": 1,
+        "not JSON": 2,
+        "not an object": 1,
+        "missing key": 1,
+        "empty text": 1,
+        "empty label": 1,
         "text that is no string": 1,
-    }  # fmt: skip
+    }
     with pytest.raises(DataError) as caught:
         list(Source(tmp_path / "a.jsonl").batches())
     assert caught.value.what.startswith("7 rows are bad in ")

@@ -12,9 +12,10 @@ from kerasllm.data.readers.sources import Source
 from kerasllm.errors import DataError
 
 ROWS = [
-    {"text": "a fine film", "label": "pos"}, {"text": "dull to the end", "label": "neg"},
+    {"text": "a fine film", "label": "pos"},
+    {"text": "dull to the end", "label": "neg"},
     {"text": "two lost hours", "label": "neg"},
-]  # fmt: skip
+]
 TEXTS, LABELS = ([row[key] for row in ROWS] for key in ("text", "label"))
 NUMBERED = {key: {str(n): row[key] for n, row in enumerate(ROWS)} for key in ("text", "label")}
 TABLES = {
@@ -23,13 +24,18 @@ TABLES = {
     "pandas": NUMBERED,
     "index": {str(n): row for n, row in enumerate(ROWS)},
     "lists": {"text": TEXTS, "label": LABELS},
-    "split": {"columns": ["text", "label"], "index": [0, 1, 2],
-              "data": [list(row.values()) for row in ROWS]},
+    "split": {
+        "columns": ["text", "label"],
+        "index": [0, 1, 2],
+        "data": [list(row.values()) for row in ROWS],
+    },
     "table": {"schema": {"fields": [{"name": "text"}]}, "data": ROWS},
-    "viewer": {"features": [{"name": "text"}], "rows":
-               [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)]},
+    "viewer": {
+        "features": [{"name": "text"}],
+        "rows": [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)],
+    },
     "a split": {"train": ROWS},
-}  # fmt: skip
+}
 
 
 def read(path):

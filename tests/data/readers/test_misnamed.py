@@ -20,18 +20,24 @@ FILES = {
 @pytest.mark.parametrize(
     "read",
     [
-        Source, lambda path: Source(path, labelled=False), Documents, lambda path:
-        rows_of_files(str(path)), lambda path: convert(str(path), path.with_name("out.jsonl")),
+        Source,
+        lambda path: Source(path, labelled=False),
+        Documents,
+        lambda path: rows_of_files(str(path)),
+        lambda path: convert(str(path), path.with_name("out.jsonl")),
     ],
-)  # fmt: skip
+)
 def test_rows_in_a_text_file_are_refused(tmp_path, suffix, read):
     path = tmp_path / "data.txt"
     path.write_text(FILES[suffix])
     with pytest.raises(DataError, match="its name says that it is plain text") as error:
         read(path)
     assert f"a name that ends in {suffix};" in error.value.fix
-    rows = [row for batch in Source(path.rename(path.with_suffix(suffix))).batches()
-            for row in zip(batch.texts, batch.labels)]  # fmt: skip
+    rows = [
+        row
+        for batch in Source(path.rename(path.with_suffix(suffix))).batches()
+        for row in zip(batch.texts, batch.labels)
+    ]
     assert rows == ROWS
 
 

@@ -104,8 +104,9 @@ def test_csv_without_a_header(tmp_path):
     for label, texts in TEXTS.items():
         path = tmp_path / "out" / f"label={label}" / "part-0.csv"
         path.parent.mkdir(parents=True)
-        path.write_text("".join(f'{n},"{text} and a few more words"\n'
-                                for n, text in enumerate(texts)))  # fmt: skip
+        path.write_text(
+            "".join(f'{n},"{text} and a few more words"\n' for n, text in enumerate(texts))
+        )
     expected = [(f"{text} and a few more words", label) for text, label in ROWS]
     assert read(tmp_path / "out") == expected
     assert read(tmp_path / "out", text="1", label="label") == expected

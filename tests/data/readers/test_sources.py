@@ -438,12 +438,14 @@ def test_scores_are_the_same_in_every_format(tmp_path, suffix, kind):
 
 
 def test_labels_of_another_source_are_read_by_its_problem(tmp_path):
-    train = Source(written(tmp_path / "train.csv", [
-        {"text": "t", "label": score} for score in (0.1, 2.35, 3.8)
-    ]))  # fmt: skip
-    path = written(tmp_path / "test.csv", [
-        {"text": "t", "label": score} for score in (1, "high", 3, "nan")
-    ])  # fmt: skip
+    train = Source(
+        written(
+            tmp_path / "train.csv", [{"text": "t", "label": score} for score in (0.1, 2.35, 3.8)]
+        )
+    )
+    path = written(
+        tmp_path / "test.csv", [{"text": "t", "label": score} for score in (1, "high", 3, "nan")]
+    )
     test = Source(path, problem=train.problem, on_bad_row="skip")
     assert [batch.targets for batch in test.batches()] == [[1.0, 3.0]]
     assert test.bad_rows == [
@@ -454,9 +456,9 @@ def test_labels_of_another_source_are_read_by_its_problem(tmp_path):
 
 
 def test_a_column_that_is_not_clear_stops_before_the_first_row(tmp_path):
-    path = written(tmp_path / "data.csv", [
-        {"text": "t", "label": f"intent {n % 400}"} for n in range(500)
-    ])  # fmt: skip
+    path = written(
+        tmp_path / "data.csv", [{"text": "t", "label": f"intent {n % 400}"} for n in range(500)]
+    )
     with pytest.raises(DataError, match="400 different values in 500 rows") as caught:
         Source(path)
     assert caught.value.where == str(path)
@@ -472,10 +474,12 @@ def test_a_cell_that_does_not_fit_is_named_by_its_line(tmp_path):
     assert f"('nan' ({path}:302): 1 row)" in str(caught.value)
     (batch,) = Source(path, problem="regression", on_bad_row="skip").batches()
     assert len(batch) == 300
-    path = written(tmp_path / "stars.csv", [
-        {"text": "t", "label": label} for label in [*"12345" * 9, "N/A"]
-    ])  # fmt: skip
-    message = str(pytest.raises(DataError, list, Source(path).batches()).value)
+    path = written(
+        tmp_path / "stars.csv", [{"text": "t", "label": label} for label in [*"12345" * 9, "N/A"]]
+    )
+    with pytest.raises(DataError) as error:
+        list(Source(path).batches())
+    message = str(error.value)
     assert "stars.csv:47: the label is missing: 'N/A' among numbers" in message
 
 

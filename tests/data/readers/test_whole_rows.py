@@ -28,8 +28,10 @@ def kept(rows):
         ("a.tsv", "id\ttext\tnote\n1\tone\tx, y\n2\t\tz\n3\tthree\t\n"),
         (
             "a.jsonl",
-            '{"id": "1", "text": "one", "note": "x, y"}\n{"id": "2", "text": "", "note": "z"}\n'
-            '{"id": "3", "text": "three", "note": ""}\n',
+            (
+                '{"id": "1", "text": "one", "note": "x, y"}\n{"id": "2", "text": "", "note": "z"}\n'
+                '{"id": "3", "text": "three", "note": ""}\n'
+            ),
         ),
     ],
 )
@@ -38,8 +40,10 @@ def test_every_row_comes_in_order_with_all_columns(tmp_path, name, content):
     rows = list(whole_rows(tmp_path / name))
     assert [row.input for row in rows] == [("one",), None, ("three",)]
     assert [list(row.kept.values()) for row in rows] == [
-        ["1", "one", "x, y"], ["2", "", "z"], ["3", "three", ""],
-    ]  # fmt: skip
+        ["1", "one", "x, y"],
+        ["2", "", "z"],
+        ["3", "three", ""],
+    ]
     assert rows[1].problem == "the text is empty" and rows[1].number == 1
     assert rows[1].where.endswith(":2" if name == "a.jsonl" else ":3")
 

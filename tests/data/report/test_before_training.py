@@ -20,8 +20,13 @@ def store_of(tmp_path):
     def make(name, rows):
         offsets = np.cumsum([0, *map(len, rows)])
         ids = np.concatenate([np.array(row, np.int32) for row in rows])
-        batch = row_batch(ids, offsets, 0, np.arange(2, len(rows) + 2),
-                          columns={"label": pa.array(["a"] * len(rows))})  # fmt: skip
+        batch = row_batch(
+            ids,
+            offsets,
+            0,
+            np.arange(2, len(rows) + 2),
+            columns={"label": pa.array(["a"] * len(rows))},
+        )
         return open_or_write(name, lambda: iter([batch]), [name], folder=tmp_path)
 
     return make

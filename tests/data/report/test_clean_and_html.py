@@ -61,8 +61,9 @@ def test_other_formats_and_several_files(tmp_path, train):
     ids = [*[0], *range(2, 30), 35]
     assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == list(map(str, ids))
     assert [int(json.loads(line)["id"]) for line in open(tmp_path / "out.jsonl")] == ids
-    other = write(tmp_path / "more.csv", [(text(50), "a", 99), (f"{text(3)},\nand so on", "b", 98)],
-                  HEADER)  # fmt: skip
+    other = write(
+        tmp_path / "more.csv", [(text(50), "a", 99), (f"{text(3)},\nand so on", "b", 98)], HEADER
+    )
     clean(report([train, other]), tmp_path / "folder")
     assert (tmp_path / "folder" / "more.csv").read_text().endswith(",a,99\n")
 
@@ -86,7 +87,7 @@ def test_a_page_is_whole_and_escapes_what_is_in_the_data(tmp_path, train):
     page = html_of(report(train), "Report on <data>")
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert not re.search(r"(src|href)=", page) and "http" not in page.replace("http-equiv", "")
-    pictures = re.findall(r"<svg.*?</svg>", page, re.S)
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(pictures) >= 3
     for picture in pictures:
         ElementTree.fromstring(picture)
@@ -102,9 +103,15 @@ def test_a_file_in_an_archive_is_converted_first(tmp_path, train):
 
 
 def test_personal_data_of_bad_rows_are_not_listed(tmp_path):
-    rows = [{"messages": [{"role": "user", "content": text(1)},
-                          {"role": "assistant", "content": text(2)}]},
-            {"messages": [{"role": "ann@example.org", "content": text(3)}]}]  # fmt: skip
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": text(1)},
+                {"role": "assistant", "content": text(2)},
+            ]
+        },
+        {"messages": [{"role": "ann@example.org", "content": text(3)}]},
+    ]
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, listed = clean(report(str(path)), tmp_path / "out.jsonl")

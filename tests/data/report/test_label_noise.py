@@ -9,8 +9,10 @@ from kerasllm.data.report.label_noise import confident_learning, cross_validated
 def by_the_paper(probabilities, labels):
     """The confident joint and the joint of Northcutt et al. (2021), equations 1 to 3, in loops."""
     rows, count = probabilities.shape
-    thresholds = [np.mean([probabilities[row, j] for row in range(rows) if labels[row] == j])
-                  for j in range(count)]  # fmt: skip
+    thresholds = [
+        np.mean([probabilities[row, j] for row in range(rows) if labels[row] == j])
+        for j in range(count)
+    ]
     joint, errors = np.zeros((count, count)), set()
     for row in range(rows):
         confident = [j for j in range(count) if probabilities[row, j] >= thresholds[j]]

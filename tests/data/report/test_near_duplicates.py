@@ -12,8 +12,10 @@ pytest.importorskip("rensa")
 
 def _sentences(count: int) -> list[str]:
     draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9)))
-             for _ in range(2000)]  # fmt: skip
+    words = [
+        "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9)))
+        for _ in range(2000)
+    ]
     return [" ".join(draw.choices(words, k=14)) for _ in range(count)]
 
 

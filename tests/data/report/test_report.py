@@ -176,15 +176,18 @@ def test_reasons_with_an_apostrophe_are_whole(tmp_path):
 
 def test_columns_beside_a_conversation_are_named(tmp_path):
     path = tmp_path / "answers.jsonl"
-    rows = [{"question": text(1), "reasoning": text(2), "answer": text(3)},
-            {"instruction": text(4), "output": text(5)}]  # fmt: skip
+    rows = [
+        {"question": text(1), "reasoning": text(2), "answer": text(3)},
+        {"instruction": text(4), "output": text(5)},
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert rows_of_files(str(path)).read_as.endswith("assistant 'answer'; not read: 'reasoning'")
 
 
 def test_messages_in_a_table_are_conversations(tmp_path):
-    row = json.dumps([{"role": "user", "content": text(1)},
-                      {"role": "assistant", "content": text(2)}])  # fmt: skip
+    row = json.dumps(
+        [{"role": "user", "content": text(1)}, {"role": "assistant", "content": text(2)}]
+    )
     read = rows_of_files(write(tmp_path / "talks.csv", [(row,)], ("messages",)))
     assert [row.texts for row in read] == [(text(1), text(2))]
 

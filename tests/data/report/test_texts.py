@@ -46,7 +46,7 @@ def test_markup_is_told_from_comparison():
 
 
 @pytest.mark.parametrize(
-    "text, kinds",
+    ("text", "kinds"),
     [
         ("write to ann.lee+x@mail.example.org!", ["email"]),
         ("call +49 30 9018 2000 now", ["phone"]),

@@ -24,14 +24,14 @@ from tests.data.tokenizers.gguf_parts import gguf_parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tokenizer_kinds import (  # noqa: E402
+from tokenizer_kinds import (
     KINDS,
     byte_level_kind,
     learn_sentence_pieces,
     llama3_reference,
     pair_template,
 )
-from tokenizer_references import SPECIAL_TOKENS, word_piece_reference  # noqa: E402
+from tokenizer_references import SPECIAL_TOKENS, word_piece_reference
 
 BEYOND_ENGLISH = ["été naïve Ёлка œuvre “quoted” — 5 € για"] * 3
 

@@ -150,13 +150,21 @@ def test_llama_3_and_qwen_give_the_ids_of_keras_hub(
         (hub.LlamaTokenizer, {}, "<s>", "</s>"),
         (
             hub.GemmaTokenizer,
-            {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "pad_piece": "<pad>",
-             "eos_piece": "<eos>", "bos_piece": "<bos>", "add_dummy_prefix": False},
+            {
+                "pad_id": 0,
+                "eos_id": 1,
+                "bos_id": 2,
+                "unk_id": 3,
+                "pad_piece": "<pad>",
+                "eos_piece": "<eos>",
+                "bos_piece": "<bos>",
+                "add_dummy_prefix": False,
+            },
             "<bos>",
             "<eos>",
         ),
     ],
-)  # fmt: skip
+)
 def test_sentence_pieces_give_the_ids_of_keras_hub(proto, kind, changes, start, stop):
     theirs = kind(proto=proto(**changes))
     ours = decoder_of_keras_hub(theirs, add_start=True)

@@ -1,5 +1,7 @@
 """Tokenizers that are trained on sources and targets."""
 
+import itertools
+
 import pytest
 
 from kerasllm.data.tokenizers.from_folder import from_folder
@@ -20,7 +22,7 @@ def test_texts_come_back(kind, tmp_path):
     assert tokenizer.end_of_text_id == 2 and tokenizer.pad_token_id == 1
     texts = ["Zwei Männer", "a park", ""]
     ids, offsets = tokenizer.encode(texts, 100)
-    rows = [ids[start:end].tolist() for start, end in zip(offsets, offsets[1:])]
+    rows = [ids[start:end].tolist() for start, end in itertools.pairwise(offsets)]
     assert [tokenizer.decode(row) for row in rows] == texts
     assert not {0, 1, 2, 3} & set(ids.tolist())
     tokenizer.save(tmp_path)

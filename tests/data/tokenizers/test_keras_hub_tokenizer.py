@@ -25,7 +25,8 @@ def proto(reviews):
 
 
 @pytest.mark.parametrize(
-    "family, name", [("Albert", "albert"), ("DebertaV3", "deberta"), ("XLMRoberta", "xlm_roberta")]
+    ("family", "name"),
+    [("Albert", "albert"), ("DebertaV3", "deberta"), ("XLMRoberta", "xlm_roberta")],
 )
 def test_ids_are_those_of_the_family_s_preprocessor(proto, family, name):
     tokenizer = getattr(keras_hub.tokenizers, f"{family}Tokenizer")(proto(name))

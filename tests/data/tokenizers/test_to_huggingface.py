@@ -102,8 +102,14 @@ SENTENCE_PIECES = {
     "albert": (
         hub.AlbertTokenizer,
         {
-            **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "user_defined_symbols": "[MASK]"},
+            "pad_id": 0,
+            "unk_id": 1,
+            "bos_id": 2,
+            "eos_id": 3,
+            "pad_piece": "<pad>",
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "user_defined_symbols": "[MASK]",
         },
     ),
     "xlm-roberta": (hub.XLMRobertaTokenizer, {"unk_id": 0, "bos_id": 1, "eos_id": 2}),

@@ -1,5 +1,6 @@
 """A tokenizer.json gives the ids of transformers, and its text back."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -31,7 +32,7 @@ SURROGATES = st.characters(exclude_categories=["Cs"])
 
 def rows(tokenizer, texts, max_length=512):
     ids, offsets = tokenizer.encode(texts, max_length)
-    return [ids[a:b].tolist() for a, b in zip(offsets, offsets[1:])]
+    return [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def test_ids_are_those_of_transformers_with_the_start_token_once():
@@ -51,8 +52,11 @@ def test_truncation_and_padding_of_the_file_are_left_aside(tmp_path):
     shutil.copytree(REFERENCE, tmp_path, dirs_exist_ok=True)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     content["truncation"] = {
-        "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0,
-    }  # fmt: skip
+        "direction": "Right",
+        "max_length": 2,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     assert rows(from_folder(tmp_path), EXPECTED["texts"]) == EXPECTED["ids"]
 

@@ -1,5 +1,6 @@
 """The ids that are looked up word by word are the reference's, whatever a text is made of."""
 
+import itertools
 import random
 
 import pytest
@@ -42,7 +43,7 @@ def engine(request):
 
 def _rows(found):
     ids, starts = found
-    return [ids[start:end].tolist() for start, end in zip(starts, starts[1:])]
+    return [ids[start:end].tolist() for start, end in itertools.pairwise(starts)]
 
 
 @pytest.mark.parametrize("most_words", [1 << 18, 100])

@@ -61,8 +61,14 @@ SENTENCE_PIECES = {
     "albert": (
         keras_hub.tokenizers.AlbertTokenizer,
         {
-            **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "user_defined_symbols": "[MASK]"},
+            "pad_id": 0,
+            "unk_id": 1,
+            "bos_id": 2,
+            "eos_id": 3,
+            "pad_piece": "<pad>",
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "user_defined_symbols": "[MASK]",
         },
     ),
     "xlm_roberta": (
@@ -72,8 +78,14 @@ SENTENCE_PIECES = {
     "deberta": (
         keras_hub.tokenizers.DebertaV3Tokenizer,
         {
-            **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+            "pad_id": 0,
+            "bos_id": 1,
+            "eos_id": 2,
+            "unk_id": 3,
+            "pad_piece": "[PAD]",
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "unk_piece": "[UNK]",
         },
     ),
 }

@@ -53,7 +53,7 @@ def cases():
             )
 
 
-@pytest.mark.parametrize("name, sources, target", list(cases()))
+@pytest.mark.parametrize(("name", "sources", "target"), list(cases()))
 def test_targets_are_those_of_transformers(name, sources, target):
     asked = dict(target["settings"])
     own = {key: asked.pop(key) for key in OWN if key in asked}

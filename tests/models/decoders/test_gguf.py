@@ -1,6 +1,7 @@
 """GGUF files: the same numbers as from a folder, and everything else refused by name."""
 
 import struct
+import sys
 
 import gguf
 import gguf_files
@@ -182,9 +183,16 @@ def test_what_says_nothing_about_the_numbers_passes(tmp_path):
     file = gguf_files.write(
         tmp_path / "x.gguf",
         "llama",
-        **{"general__name": "x", "general__file_type": 3, ".rope__scaling__type": "none",
-           ".rope__dimension_count": 8, ".vocab_size": 96, "split__count": 1, **VOCABULARY},
-    )  # fmt: skip
+        **{
+            "general__name": "x",
+            "general__file_type": 3,
+            ".rope__scaling__type": "none",
+            ".rope__dimension_count": 8,
+            ".vocab_size": 96,
+            "split__count": 1,
+            **VOCABULARY,
+        },
+    )
     assert references.error_of(decoders.load_backbone(file), "llama") < 1e-5
     assert decoders.read_config(file)["eos_token_id"] == 0
 
@@ -300,3 +308,11 @@ def test_a_vocabulary_that_does_not_fit_is_refused(key, value, message, tmp_path
     values = {**VOCABULARY, f"tokenizer__ggml__{key}": value}
     file = gguf_files.write(tmp_path / "x.gguf", "llama", **values)
     assert message in refusal_of(file, decoders.read_tokenizer)
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    file = gguf_files.write(tmp_path / "x.gguf", "llama", **VOCABULARY)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(PresetError, match="gguf is needed") as caught:
+        decoders.load_backbone(file)
+    assert caught.value.fix == 'pip install "kerasllm[gguf]"'

@@ -10,16 +10,21 @@ from kerasllm.errors import PresetError
 from kerasllm.models import decoders
 
 LLAMA = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-}  # fmt: skip
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+}
 MODULES = {
     "gpt2": ("transformer.h.{}.", {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}),
     "phi3": (
         "model.layers.{}.",
         {"self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"},
     ),
-    **{name: ("model.layers.{}.", LLAMA) for name in ("llama", "mistral", "qwen2", "qwen3")},
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), ("model.layers.{}.", LLAMA)),
     "gemma": ("model.layers.{}.", LLAMA),
 }
 

@@ -168,6 +168,6 @@ _OF_MBART = {
     ],
 )
 def test_configurations_as_the_first_transformers_wrote_them_are_read(changes, backbone):
-    family, built = read_family({**_OLD_BART, **changes}, "config.json")
+    _family, built = read_family({**_OLD_BART, **changes}, "config.json")
     assert built.backbone_cls.__name__ == backbone
     assert built.facts == {"max_source_length": 1024, "max_target_length": 1024}
