@@ -126,7 +126,7 @@ def store_dir() -> Path:
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, "jax") if uses_jax() else PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -51,8 +51,18 @@ class ShardedStrategy:
         keras.distribution.set_distribution(_ByShape(devices, self))
 
     def scope(self) -> AbstractContextManager:
-        """Returns a context for `with`: the whole process trains under this strategy."""
-        return nullcontext()
+        """Returns a context for `with`, in which models are made and read.
+
+        The whole process trains under the strategy. What is read in the block passes through the
+        host's memory: an accelerator never holds more of a variable than its part.
+        """
+        if self.mesh.devices.flat[0].platform == "cpu":
+            return nullcontext()
+        try:
+            return jax.default_device(jax.local_devices(backend="cpu")[0])
+        except RuntimeError:
+            # JAX_PLATFORMS may leave the CPU out.
+            return nullcontext()
 
     def sharding(self, *axes) -> NamedSharding:
         """Returns the sharding of an array by the axes that split each of its dimensions."""

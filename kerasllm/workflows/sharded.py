@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
 from kerasllm.recipe import WholeRecipe
 from kerasllm.tasks.task import task_of
@@ -30,6 +31,13 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
             where="training.precision",
             fix="set training.precision=mixed_bfloat16",
         )
+    cluster = read_tf_config()
+    if training.ema is not None and cluster and cluster.workers > 1:
+        raise RecipeError(
+            "the average of weights that are split over several processes is not validated",
+            where="training.ema",
+            fix="set training.ema=null, or train in one process",
+        )
     if getattr(model, "quantize", None):
         raise RecipeError(
             "a quantized base is not split over devices",
@@ -41,6 +49,14 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
             "no samples are written while a model trains in shards",
             where="training.sample_every",
             fix="set training.sample_every=null, and write some afterwards: kerasllm generate RUN",
+        )
+    evaluation, stopping = getattr(recipe, "evaluation", None), training.early_stopping
+    written = getattr(evaluation, "during_training", False)
+    if evaluation is not None and (written or (stopping and stopping.metric != "loss")):
+        raise RecipeError(
+            "no texts are written and measured while a model trains in shards",
+            where="evaluation.during_training" if written else "training.early_stopping",
+            fix="set evaluation.during_training=false, and stop early by the loss if at all",
         )
     if profile:
         raise CommandError(

@@ -172,6 +172,43 @@ def held(model) -> list[float]:
     return [found / whole for found in devices.values()]
 
 
+def loaded(preset: str) -> dict:
+    """Returns the bytes on the busiest device while a preset is loaded: the most, and at its end."""
+    import jax
+    import keras
+
+    from kerasllm.models.encoder import build_task
+
+    def busiest() -> int:
+        held: dict = {}
+        for array in jax.live_arrays():
+            for shard in array.addressable_shards:
+                held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
+        return max(held.values(), default=0)
+
+    before, seen = busiest(), []
+    assign = keras.Variable.assign
+
+    def watched(self, value):
+        found = assign(self, value)
+        seen.append(busiest() - before)
+        return found
+
+    keras.Variable.assign = watched
+    try:
+        task = build_task(preset, 2)
+    finally:
+        keras.Variable.assign = assign
+    sizes = [each.value.nbytes for each in task.variables]
+    return {
+        "most": max(seen),
+        "held": busiest() - before,
+        "largest": max(sizes),
+        "whole": sum(sizes),
+        "read": len(seen),
+    }
+
+
 def resumed(folder: Path) -> dict:
     """Returns the weights of a training, and of one that was stopped in it and resumed."""
     from kerasllm.data.batch_plan import EpochPlans
@@ -272,6 +309,10 @@ def main(meshes: str, path: str, folder: str | None = None) -> None:
     np.savez(path, **results)
     if folder:
         commands(Path(folder))
+        strategy = sharded.ShardedStrategy({"data": 4, "model": 1})
+        preset = (Path(folder) / "preset.txt").read_text()
+        results |= {f"loaded/{key}": value for key, value in loaded(preset).items()}
+        np.savez(path, **results)
 
 
 if __name__ == "__main__":

@@ -79,10 +79,11 @@ def on_one_device(settings, session_cache, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def day(settings, on_one_device, session_cache, tmp_path_factory):
+def day(settings, toy_preset, on_one_device, session_cache, tmp_path_factory):
     """What one process on four virtual devices computed, and the folder that its commands wrote."""
     folder = tmp_path_factory.mktemp("sharded")
     (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "preset.txt").write_text(str(toy_preset))
     begun_until_step_4(on_one_device, folder / "begun")
     file = folder / "numbers.npz"
     done = in_shards(
@@ -148,6 +149,14 @@ def test_each_of_four_devices_holds_a_quarter(mesh, day):
     held = day[0][f"{mesh}: encoder/held"]
     assert len(held) == 4
     np.testing.assert_allclose(held, 0.25, rtol=0.1)
+
+
+def test_weights_are_read_variable_by_variable_into_their_parts(day):
+    loaded = {key.removeprefix("loaded/"): int(value) for key, value in day[0].items()
+              if key.startswith("loaded/")}  # fmt: skip
+    assert loaded["read"] > 10 and loaded["held"] < 0.3 * loaded["whole"]
+    # One variable is whole for as long as it takes to split it, and what it is read into.
+    assert loaded["most"] <= loaded["held"] + 2 * loaded["largest"] < 0.8 * loaded["whole"]
 
 
 def test_a_resumed_training_is_bit_identical(day):

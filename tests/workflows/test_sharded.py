@@ -15,6 +15,7 @@ REFUSED = {
     "gpt_dpo": ([], "preference does not train in shards", "mirrored"),
     "bert_cls": (["training.precision=mixed_float16"], "scales no loss", "mixed_bfloat16"),
     "gpt_sft_qlora": ([], "a quantized base", "model.quantize=null"),
+    "translate": (["evaluation.during_training=true"], "no texts are written", "by the loss"),
     "gpt_lm": (["training.sample_every=epoch"], "no samples", "kerasllm generate"),
 }
 
