@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import jax
 import keras
@@ -115,8 +115,10 @@ def connect(argument: str, *, planned: bool = False) -> ShardedStrategy:
         )
     wanted = mesh_of(argument)
     if planned and wanted and _FORCED not in os.environ.get("XLA_FLAGS", ""):
-        # It says how many devices a CPU is, and nothing of others.
-        jax.config.update("jax_num_cpu_devices", math.prod(wanted))
+        # It says how many devices a CPU is, and nothing of others. Where JAX is in use there are as
+        # many as there are, which are counted below.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", math.prod(wanted))
     cluster = _join()
     # The data pipeline is TensorFlow's, and must leave the accelerators to JAX.
     if tf.config.list_physical_devices("GPU"):

@@ -9,6 +9,7 @@ takes longer than a mesh. In FOLDER it runs commands, as a user would.
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from pathlib import Path
@@ -186,6 +187,7 @@ def loaded(preset: str) -> dict:
                 held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
         return max(held.values(), default=0)
 
+    gc.collect()
     before, seen = busiest(), []
     assign = keras.Variable.assign
 

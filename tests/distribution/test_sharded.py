@@ -193,6 +193,23 @@ def test_tensorflow_opens_what_was_trained_in_shards(day, data, session_cache):
 
 
 @pytest.mark.slow
+def test_every_task_that_says_so_trains_in_shards(session_cache, tmp_path):
+    done = in_shards(
+        *("tests.distribution.sharded_tasks", tmp_path),
+        cwd=tmp_path,
+        KERASLLM_CACHE=str(session_cache),
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(found) > 5
+    for toy, each in found.items():
+        assert "failed" not in each, f"{toy}: {each['failed']}"
+        assert np.isfinite(each["losses"]).all() and len(each["losses"]) > 3, toy
+        assert np.mean(each["losses"][-2:]) < np.mean(each["losses"][:2]), toy
+        assert np.isfinite(each["test"]["loss"]), toy
+
+
+@pytest.mark.slow
 def test_two_processes_train_as_one_device(settings, on_one_device, session_cache, tmp_path):
     run = tmp_path / "run"
     command = ["kerasllm", "launch", "--workers", "2", "--", "finetune", *settings]
