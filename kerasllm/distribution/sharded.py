@@ -130,7 +130,7 @@ def connect(argument: str, *, planned: bool = False) -> ShardedStrategy:
             f"strategy 'sharded:{argument}' is for {data * model} devices, and there "
             f"{'is' if count == 1 else 'are'} {count} ({jax.devices()[0].platform.upper()})",
             fix=f"give a mesh of {count}, such as sharded:{count}x1; to try another one on CPUs, "
-            f"set XLA_FLAGS={_FORCED}={data * model}",
+            f"set JAX_PLATFORMS=cpu XLA_FLAGS={_FORCED}={data * model}",
         )
     return ShardedStrategy({DATA: data, MODEL: model}, cluster)
 

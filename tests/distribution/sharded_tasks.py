@@ -71,7 +71,7 @@ def main(folder: str, *names: str) -> None:
             preset = presets.get(kind.preset_kind)
             try:
                 found[key] = trained(name, variant, make, place / key, preset)
-            except Exception:  # noqa: BLE001 - the others are tried all the same
+            except Exception:
                 found[key] = {"failed": traceback.format_exc()}
             (place / "found.json").write_text(json.dumps(found))
 
