@@ -66,7 +66,10 @@ def strategy(name: str = "auto", *, communication: str = "auto") -> tf.distribut
         # It imports JAX, which need not be installed.
         from kerasllm.distribution import sharded
 
-        return sharded.connect(argument)
+        made = sharded.connect(argument)
+        if made.cluster:
+            _take_back_sigterm()
+        return made
     if kind == "auto":
         kind = _automatic()
     _check_fits(kind, communication)
@@ -216,7 +219,8 @@ def _multi_worker(communication: str) -> tf.distribute.Strategy:
 def _take_back_sigterm() -> None:
     """Gives SIGTERM back to Python's handler, or to the default, which ends the process.
 
-    TensorFlow's workers catch it for a service of their own: from then on it did nothing at all.
+    TensorFlow's workers, and JAX's, catch it for a service of their own: from then on it did
+    nothing at all.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if handler is not None and threading.current_thread() is threading.main_thread():
