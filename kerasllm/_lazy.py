@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 
-# What imports Keras, on whatever backend it is set to.
+# What imports Keras, on any of its backends.
 _NEEDS_KERAS = ("kerasllm.models.", "kerasllm.training.")
 
 

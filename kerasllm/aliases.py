@@ -34,7 +34,7 @@ class Key:
         ours: The dotted key of a recipe; `None` where there is none.
         note: A sentence on what is different. Defaults to none.
         values: Their values by name, as ours. Defaults to none: values stay as they are.
-        value: Ours, whatever theirs is. Defaults to `None`: it follows from theirs.
+        value: Ours, regardless of theirs. Defaults to `None`: it follows from theirs.
         option: What does the same on the command line, where no key does; `VALUE` stands for what
             was given. Defaults to `None`.
     """
@@ -47,7 +47,9 @@ class Key:
 
 
 _TRAIN = Verb("finetune --recipe bert_cls", renamed=True)
-_PREDICT = Verb("predict RUN 'a text'", "generate RUN writes texts, predict RUN gives labels", True)
+_PREDICT = Verb(
+    "predict RUN 'a text'", "generate RUN generates text, predict RUN predicts labels", True
+)
 _EVALUATE = Verb("evaluate RUN", renamed=True)
 _EXPORT = Verb("export RUN --format transformers")
 _COMPRESS = Verb("compress RUN --method int8")
@@ -57,15 +59,17 @@ _LORA = Verb(
 )
 _MERGE = Verb(
     "export RUN --format transformers",
-    "finetune merges an adapter itself, into RUN/model; export writes that for others",
+    "finetune already merges adapters into RUN/model; export converts that",
 )
 
 VERBS: dict[str, Verb] = {
     **dict.fromkeys(("train", "fit", "fine-tune", "fine_tune", "finetuning", "run"), _TRAIN),
     "trainer": _TRAIN,
-    "pretrain": Verb("finetune --recipe gpt_lm", "where model.preset is null, it is from scratch"),
-    "sft": Verb("finetune --recipe gpt_sft_lora", "what is trained is the recipe's to say"),
-    "dpo": Verb("finetune --recipe gpt_dpo", "what is trained is the recipe's to say"),
+    "pretrain": Verb(
+        "finetune --recipe gpt_lm", "with model.preset=null the model is trained from scratch"
+    ),
+    "sft": Verb("finetune --recipe gpt_sft_lora", "the recipe selects the method"),
+    "dpo": Verb("finetune --recipe gpt_dpo", "the recipe selects the method"),
     **dict.fromkeys(("lora", "peft"), _LORA),
     "qlora": Verb("finetune --recipe gpt_sft_qlora", "the base is quantized by model.quantize"),
     **dict.fromkeys(("merge", "merge-lora", "merge_lora", "fuse"), _MERGE),
@@ -96,7 +100,7 @@ VERBS: dict[str, Verb] = {
 """Commands of other tools."""
 
 _STEPS = "a number of steps, or epoch"
-_GLOBAL = "batch_size is of all devices and micro-batches together"
+_GLOBAL = "batch_size is the global batch, over all devices and micro-batches"
 _BF16 = Key("training.precision", values={"true": "mixed_bfloat16", "false": "float32"})
 _FP16 = Key("training.precision", values={"true": "mixed_float16", "false": "float32"})
 _DTYPE = Key(
@@ -132,7 +136,7 @@ _STRATEGY = Key(
         **dict.fromkeys(("fsdp", "deepspeed"), "sharded"),
     },
 )
-_REPLICAS = Key("training.strategy", "gradients are added up over the GPUs", value="mirrored")
+_REPLICAS = Key("training.strategy", "gradients are summed over the GPUs", value="mirrored")
 _SHARDS = Key("training.strategy", "the model is split over the devices", value="sharded")
 _PRESET = Key("model.preset")
 _TRAIN_FILE = Key("data.train")
@@ -141,8 +145,8 @@ _LENGTH = Key("data.max_length")
 _FOUR_BITS = Key("model.quantize", "it quantizes the base below an adapter", {"true": "int4"})
 _EIGHT_BITS = Key("model.quantize", "it quantizes the base below an adapter", {"true": "int8"})
 _PATIENCE = Key("training.early_stopping.patience")
-_OUTPUT = Key(None, "where the run goes is no key of a recipe", option="--output VALUE")
-_RESUME = Key(None, "resuming is no key of a recipe", option="--resume --output VALUE")
+_OUTPUT = Key(None, "the output directory is not a recipe key", option="--output VALUE")
+_RESUME = Key(None, "resuming is not a recipe key", option="--resume --output VALUE")
 _TRACKED = Key(
     None,
     "TensorBoard and metrics.jsonl are always written into the run; training.track=mlflow, wandb "
@@ -198,7 +202,7 @@ KEYS: dict[str, Key] = {
     **dict.fromkeys(("gradient_accumulation", "accumulate_grad_batches"), _ACCUMULATE),
     **dict.fromkeys(
         ("per_device_eval_batch_size", "eval_batch_size"),
-        Key(None, "batches of an evaluation are chosen by length: leave it out"),
+        Key(None, "evaluation batches are formed by length: leave it out"),
     ),
     # The optimizer.
     **dict.fromkeys(
@@ -290,11 +294,13 @@ KEYS: dict[str, Key] = {
     **dict.fromkeys(("report_to", "wandb_project", "use_wandb", "metric_logger"), _TRACKED),
     **dict.fromkeys(
         ("dataloader_num_workers", "num_workers", "num_proc"),
-        Key(None, "data are read and tokenized on all cores: leave it out"),
+        Key(None, "all cores are used: leave it out"),
     ),
-    "push_to_hub": Key(None, "`kerasllm export RUN --format transformers` writes what a hub takes"),
+    "push_to_hub": Key(
+        None, "`kerasllm export RUN --format transformers` writes a folder for the hub"
+    ),
 }
-"""Settings of other tools, at whatever level they stand there; hyphens are underscores."""
+"""Settings of other tools, at any nesting level; hyphens are underscores."""
 
 RECIPE_OPTIONS = {
     **dict.fromkeys(("config", "config_file", "recipe_file"), "--recipe"),

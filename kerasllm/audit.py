@@ -70,7 +70,7 @@ def note(run: Path, event: str, *, command: str | None = None, **facts: Any) -> 
         with suppress(OSError):  # A file system without locks.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(None, "it is no regular file", str(run / FILE))
+            raise OSError(None, "it is not a regular file", str(run / FILE))
         last = b""
         with open(descriptor, "rb", closefd=False) as file:
             for each in file:
@@ -190,7 +190,7 @@ def parent_of(preset: str | Path | None) -> dict[str, Any] | None:
 def _lines(run: Path) -> list[bytes] | None:
     try:
         if not stat.S_ISREG(os.stat(run / FILE).st_mode):
-            raise OSError(None, "it is no regular file")
+            raise OSError(None, "it is not a regular file")
         with open(run / FILE, "rb") as file:
             return file.readlines()
     except FileNotFoundError:
@@ -220,7 +220,7 @@ def _broken(run: Path, why: str) -> RunError:
     return RunError(
         f"The audit trail is not what was written: {why}",
         where=str(run / FILE),
-        fix="ask who could write to the run; a copy of it elsewhere shows what it held",
+        fix="find out who could write to the run; compare it with a copy elsewhere",
     )
 
 

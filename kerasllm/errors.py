@@ -147,7 +147,7 @@ def _worded(text: str, keys: Sequence[str]) -> str:
             parts[place] = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", argument, part)
     text = "".join(parts)
     if keys:
-        text = text.replace("let finetune leave bad rows out", "leave bad rows out")
+        text = text.replace("let finetune skip bad rows", "skip bad rows")
     for key in keys:
         text = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w.]*\w)", key.rpartition(".")[2], text)
     return text

@@ -176,7 +176,7 @@ def _load(
     loaded = recipes.load(recipe, settings)
     if not hasattr(loaded, "data"):
         raise RecipeError(
-            f"The recipe is of the task {loaded.task}, which begins with a trained model",
+            f"The recipe is of the task {loaded.task}, which starts from a trained model",
             where=str(recipe),
             fix="`kerasllm compress RUN --recipe NAME` makes a smaller model of a run",
         )
@@ -195,7 +195,7 @@ def _of_run(output: str | Path | None, resume: bool) -> Path:
     run = Run(output)
     if not run.recipe.is_file():
         raise RunError(
-            "There is no run to resume", where=str(output), fix="begin one by naming a recipe"
+            "There is no run to resume", where=str(output), fix="start one by naming a recipe"
         )
     return run.recipe
 
@@ -212,7 +212,7 @@ def _check_preset(name: str | Path) -> None:
         recipe = PRESETS[name].recipe
         if not task_of(load_recipe(recipe)).generates:
             raise RunError(
-                f"{name} is an encoder, which predicts nothing before it is trained",
+                f"{name} is an encoder, which cannot predict before it is trained",
                 fix=f'train it, kerasllm.finetune("{recipe}"), and load the run',
             )
     elif "://" not in name:

@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is wrong with it is an `OSError` or a `ValueError`."""
+"""JSON that others wrote: any problem with it is an `OSError` or a `ValueError`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_json_file(path: str | Path) -> Any:
         ValueError: If it is not UTF-8, no JSON, or nested too deeply.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(None, "it is no regular file")
+        raise OSError(None, "it is not a regular file")
     return parse_json(Path(path).read_text(encoding="utf-8"))
 
 
@@ -28,7 +28,7 @@ def parse_json(text: str | bytes) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        ValueError: If it is no JSON, or nested too deeply.
+        ValueError: If it is not JSON, or nested too deeply.
     """
     try:
         value = json.loads(text)

@@ -39,9 +39,10 @@ class Run:
     def __init__(self, path: str | Path):
         if is_address(path):
             raise RunError(
-                "This run directory must be a folder of this machine",
+                "This run directory must be a local folder",
                 where=str(path),
-                fix="name a folder; finetune writes to an address, evaluate and others read one",
+                fix="name a folder; only finetune can write to an address; evaluate and others can "
+                "read one",
             )
         self.path = Path(path)
         self.recipe = self.path / "recipe.yaml"
@@ -109,7 +110,7 @@ class Run:
         if all(_is_left_over(path) for path in self.path.iterdir()):
             return
         if self.metrics.is_file():
-            what = "The directory holds a finished run, which is not overwritten"
+            what = "The directory holds a finished run, which is never overwritten"
         elif self.recipe.is_file():
             raise RunError(
                 "The directory holds a run that did not finish",
@@ -129,7 +130,7 @@ class Run:
         runs = sorted(found.parent for found in self.path.glob("*/*/metrics.json"))
         named = f"; or name one of its runs, such as {runs[0]}" if runs else ""
         raise RunError(
-            "This directory is a search of `kerasllm tune`, and no run",
+            "This directory is a search of `kerasllm tune`, not a run",
             where=str(self.path),
             fix=f"continue it: `kerasllm tune --resume --output {shell_word(self.path)}`{named}",
         )
@@ -173,7 +174,7 @@ class Run:
         if not run.path.is_dir():
             raise RunError(
                 f"There is no run directory {str(path)!r}",
-                fix="give the directory that `kerasllm finetune` named at its end",
+                fix="give the directory that `kerasllm finetune` printed",
             )
         if not run.recipe.is_file():
             inner = sorted(found.parent for found in run.path.glob("*/recipe.yaml"))
@@ -202,7 +203,7 @@ class Run:
         found = read_json(self.environment) if self.environment.is_file() else {}
         for key in ("data", "rows", "contents", "versions"):
             if not isinstance(found.get(key, {}), dict):
-                raise _damaged(self.environment, f"{key} is no object")
+                raise _damaged(self.environment, f"{key} is not an object")
         return found
 
 
@@ -262,7 +263,7 @@ def remove_abandoned(path: Path) -> None:
         with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                # Whoever fills it holds its lock.
+                # The process that writes to it holds its lock.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
             finally:
@@ -287,7 +288,7 @@ def read_json(path: Path) -> dict:
     except ValueError as error:  # of JSON, and of UTF-8
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
-        raise _damaged(path, "it is no object")
+        raise _damaged(path, "it is not an object")
     return value
 
 
@@ -295,7 +296,7 @@ def _damaged(path: Path, why: str) -> RunError:
     return RunError(
         f"The file is not what kerasllm wrote: {why}",
         where=str(path),
-        fix="put back the file as it was, or train again",
+        fix="restore the file, or train again",
     )
 
 

@@ -14,8 +14,8 @@ def save_tensors(
 ) -> None:
     """Writes tensors.
 
-    safetensors alone makes a file that only its owner may read, whatever the umask is: no group and
-    no server under another name could load it.
+    safetensors alone makes a file that only its owner may read, regardless of the umask: no group
+    and no server under another name could load it.
 
     Args:
         tensors: The tensors by name, each in one piece of memory.

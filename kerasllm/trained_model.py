@@ -459,7 +459,7 @@ class TrainedModel:
     def _run(self) -> Any:
         if self._trained.run is None:
             raise RunError(
-                f"{self._trained.source} is a preset, of which no training was logged",
+                f"{self._trained.source} is a preset and has no training log",
                 fix="give a run directory to kerasllm.load",
             )
         return self._trained.run

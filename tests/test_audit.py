@@ -176,9 +176,9 @@ def test_it_is_a_file_and_no_link_or_pipe(tmp_path):
         audit.note(tmp_path, "train")
     (tmp_path / audit.FILE).unlink()
     os.mkfifo(tmp_path / audit.FILE)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         audit.note(tmp_path, "train")
-    with pytest.raises(RunError, match="no regular file"):
+    with pytest.raises(RunError, match="not a regular file"):
         audit.read(tmp_path)
 
 

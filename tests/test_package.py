@@ -54,7 +54,7 @@ def imported() -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_the_reverse(setup, extras):
-    apart = {"dev", "garden", "gpu", "test"}
+    apart = {"dev", "docs", "garden", "gpu", "test"}
     optional = set().union(*(extras[name] for name in extras.keys() - apart))
     required = names_of(setup["options"]["install_requires"])
     assert not required & optional

@@ -10,13 +10,13 @@ import click
 _OPTIONS = (
     click.option("--preset", required=True, metavar="NAME|FOLDER", help="The pretrained model."),
     click.option(
-        "--data", required=True, metavar="FOLDER", help="The folder with a folder for each task."
+        "--data", required=True, metavar="FOLDER", help="Folder that contains one folder per task."
     ),
     click.option(
         "--tasks",
         multiple=True,
         metavar="NAMES",
-        help="Some tasks, as CoLA,RTE.  [default: those that are there]",
+        help="Tasks to train, e.g. CoLA,RTE.  [default: all in the folder]",
     ),
     click.option(
         "--seeds",
@@ -24,22 +24,25 @@ _OPTIONS = (
         default=3,
         show_default=True,
         metavar="N",
-        help="Trainings of each task.",
+        help="Seeds per task.",
     ),
     click.option(
-        "--epochs", type=click.IntRange(1), metavar="N", help="Of each training.  [default: 3]"
+        "--epochs",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Epochs of each training.  [default: 3]",
     ),
     click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change a key of all recipes, as training.learning_rate=5e-5.",
+        help="Override a key of all recipes, e.g. training.learning_rate=5e-5. Repeatable.",
     ),
     click.option(
         "--output",
         metavar="FOLDER",
-        help="The folder of the runs; finished ones are kept.  [default: runs/BENCHMARK-PRESET]",
+        help="Folder for the runs; finished ones are kept.  [default: runs/BENCHMARK-PRESET]",
     ),
     click.option(
         "--workers",
@@ -47,7 +50,7 @@ _OPTIONS = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Trainings at a time.",
+        help="Trainings run in parallel.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object."),
 )
@@ -73,9 +76,9 @@ def glue(**options) -> None:
     kerasllm benchmark glue --preset bert_base_en_uncased --data glue_data
     kerasllm benchmark glue --preset my_encoder --data glue_data --tasks RTE,MRPC
 
-    Several seeds a task, median and spread, beside published figures. FOLDER holds CoLA, SST-2,
-    MRPC, STS-B, QQP, MNLI, QNLI, RTE and WNLI, or some of them. The same command continues one
-    that was interrupted.
+    Prints the median and spread over several seeds next to published figures. FOLDER contains CoLA,
+    SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE and WNLI, or some of them. The same command resumes an
+    interrupted benchmark.
     """
     _run("glue", **options)
 
@@ -88,7 +91,7 @@ def superglue(**options) -> None:
     \b
     kerasllm benchmark superglue --preset bert_base_en_uncased --data superglue_data
 
-    As `kerasllm benchmark glue`, on BoolQ, CB, RTE and WiC; other tasks are named and left out.
+    Like `kerasllm benchmark glue`, for BoolQ, CB, RTE and WiC; other tasks are named and skipped.
     """
     _run("superglue", **options)
 

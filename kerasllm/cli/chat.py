@@ -12,18 +12,16 @@ from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import DataError
 
-_HELP = (
-    "/reset forgets the conversation, /system TEXT sets who the model is, /undo takes back the\n\
+_HELP = "/reset forgets the conversation, /system TEXT sets the system message, /undo removes the\n\
 last message, /quit or Ctrl-D ends; Ctrl-C stops an answer."
-)
 
 
 @click.command()
 @click.argument("run", metavar="RUN|PRESET", type=RUN)
-@click.option("--system", metavar="TEXT", help="What the model is told before all else.")
+@click.option("--system", metavar="TEXT", help="System message.")
 @generation_options(max_new_tokens=512)
 def chat(run: str, system: str | None, adapter: str | None, **options) -> None:
-    """Hold a conversation with a trained model.
+    """Chat with a trained model.
 
     \b
     kerasllm chat my_run
@@ -74,7 +72,7 @@ def _obey(conversation, command: str, rest: str) -> str:
         return "The system message is set." if rest else "There is no system message now."
     if command == "/undo":
         undone = conversation.undo()
-        return "The last message is taken back." if undone else "There is no message to take back."
+        return "The last message was removed." if undone else "There is no message to remove."
     return f"There is no command {command}.\n{_HELP}"
 
 
@@ -87,8 +85,8 @@ def _answer(conversation, message: str) -> None:
             if conversation.dropped and not told:
                 told = True
                 click.echo(
-                    "The conversation is longer than the model reads: its oldest "
-                    f"{conversation.dropped} messages are dropped.",
+                    "The conversation is longer than the model's context: the oldest "
+                    f"{conversation.dropped} messages were dropped.",
                     err=True,
                 )
             click.echo(piece, nl=False)
@@ -96,7 +94,7 @@ def _answer(conversation, message: str) -> None:
         if shown:
             click.echo()
         else:
-            click.echo("The answer is empty: the model ended without writing a word.", err=True)
+            click.echo("The answer is empty: the model generated no text.", err=True)
     except KeyboardInterrupt:
         click.echo()
         click.echo("Stopped.", err=True)

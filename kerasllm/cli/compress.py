@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 
 from kerasllm import aliases
+from kerasllm.cli import completion
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
@@ -19,22 +21,31 @@ from kerasllm.errors import CommandError
 @click.option(
     "--method",
     metavar="NAME",
+    shell_complete=completion.methods,
     help="int8, int4, gptq, awq, prune or distill: short for --recipe compress_NAME.",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
-@click.option("--output", metavar="DIR", help="The new run.  [default: runs/RECIPE/DATE-TIME]")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    shell_complete=completion.recipes,
+    help="Name of a recipe, or a YAML file.",
+)
+@click.option(
+    "--output", metavar="DIR", help="The new run directory.  [default: runs/RECIPE/DATE-TIME]"
+)
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key of the recipe, as student.layers=2.",
+    help="Override a key of the recipe, e.g. student.layers=2. Repeatable.",
 )
 @click.option(
     "--limit",
     metavar="SHARE",
-    help="The largest part of the quality that may be lost: the same as --set limit=SHARE.",
+    help="Largest share of the quality that may be lost: same as --set limit=SHARE.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was measured as one JSON object.")
 def compress(
     run: str,
     method: str | None,
@@ -42,16 +53,17 @@ def compress(
     output: str | None,
     overrides: tuple[str, ...],
     limit: str | None,
+    as_json: bool,
 ) -> None:
-    """Make a smaller model of a run.
+    """Quantize, prune or distill a trained model.
 
     \b
     kerasllm compress my_run --method int8 --output smaller
     kerasllm compress my_run --method distill --set student.layers=3
     kerasllm compress my_run --recipe mine.yaml
 
-    The new run is used like any other. Size, speed and quality before and after are measured on
-    the test data of the run; a model that lost more than the limit ends the command with status 1.
+    The result is a run like any other. Size, speed and quality before and after are measured on the
+    test data of the run; if the model lost more than the limit, the exit status is 1.
     """
     from kerasllm import recipe as recipes
     from kerasllm.run import Run
@@ -66,13 +78,16 @@ def compress(
     import_tensorflow()
     from kerasllm.workflows.compress import compress as run_compress
 
-    run_compress(
+    made = run_compress(
         run,
         loaded,
         output=output,
         name=Path(name).stem,
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
     )
+    if as_json:
+        measured = made.read_metrics()["compression"]
+        click.echo(json.dumps({"run": str(made.path), **measured}, ensure_ascii=False))
 
 
 def _recipe(method: str | None, recipe: str | None) -> str:

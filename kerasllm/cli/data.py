@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.recipe_options import load_recipe, missing_recipe, recipe_options
 from kerasllm.cli.startup import import_tensorflow
@@ -20,7 +21,7 @@ _COLUMNS = (
         "--label",
         multiple=True,
         metavar="COLUMN",
-        help="Column of the labels. Repeatable, for a column of 0 and 1 a label.",
+        help="Column of the labels. Repeat it for one 0/1 column per label.",
     ),
 )
 
@@ -35,7 +36,7 @@ def column_options(command: Callable) -> Callable:
 
 @click.group()
 def data() -> None:
-    """Report on data, clean and convert them."""
+    """Inspect, clean, convert and tokenize data."""
 
 
 @data.command()
@@ -43,7 +44,9 @@ def data() -> None:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="Read the data as this recipe does, and count its tokens; without FILE its own data.",
+    shell_complete=completion.recipes,
+    help="Read the data as this recipe does, and count tokens; without FILE, read the recipe's own "
+    "data.",
 )
 @click.option("--validation", multiple=True, metavar="FILE", help="Validation data.")
 @click.option("--test", multiple=True, metavar="FILE", help="Test data.")
@@ -53,19 +56,19 @@ def data() -> None:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key of the recipe, as data.max_length=64.",
+    help="Override a key of the recipe, e.g. data.max_length=64.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.option(
     "--deep",
     is_flag=True,
-    help="Look for wrong labels too, with a small encoder: minutes for tens of thousands of rows.",
+    help="Also look for wrong labels, with a small encoder: minutes for tens of thousands of rows.",
 )
-@click.option("--html", metavar="FILE", help="Write the report as a page with pictures.")
+@click.option("--html", metavar="FILE", help="Write the report as an HTML page with charts.")
 @click.option(
     "--fix",
     metavar="FILE",
-    help="Write a copy of the training data without duplicates, conflicts, leaks, damaged rows.",
+    help="Write a copy of the training data without duplicates, conflicts, leaks and damaged rows.",
 )
 def report(
     files: tuple[str, ...],
@@ -83,13 +86,13 @@ def report(
     html: str | None,
     fix: str | None,
 ) -> None:
-    """Show what is in data, and what is wrong with them.
+    """Report what is in the data, and what is wrong with it.
 
     \b
     kerasllm data report reviews.csv
     kerasllm data report reviews.csv --test test.csv --recipe bert_cls
 
-    Labels, lengths, languages; duplicates, leaks between the parts, labels in conflict, damaged
+    Labels, lengths, languages; duplicates, leaks between the splits, conflicting labels, damaged
     texts, tokens that give labels away, personal data. No model is needed, and nothing is changed.
     """
     if not files and not recipe:
@@ -154,13 +157,13 @@ def report(
     help="The file to write: .jsonl, .csv (or .gz of them) or .parquet.",
 )
 @column_options
-@click.option("--lines", is_flag=True, help="Make each line of a text file a row.")
+@click.option("--lines", is_flag=True, help="Read each line of a text file as a row.")
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What a row that cannot be read does.",
+    help="What to do with a row that cannot be read.",
 )
 def convert(
     files: tuple[str, ...],
@@ -179,8 +182,8 @@ def convert(
     kerasllm data convert reviews.tsv --output reviews.jsonl
     kerasllm data convert 'parts/*.csv.gz' --text body --label topic --output all.parquet
 
-    All columns are kept, or those that are named. What was written is read again and compared with
-    what was read.
+    All columns are kept, or only the named ones. The output is read back and compared with the
+    input.
     """
     from kerasllm.data.convert import convert as write
     from kerasllm.data.readers.files import read_as
@@ -219,16 +222,16 @@ def convert(
     "--processes",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes that tokenize, each files of its own.  [default: one for each core]",
+    help="Number of tokenizing processes, each with its own files.  [default: one per core]",
 )
 def prepare(recipe: str | None, processes: int | None, verbose: bool, **options) -> None:
-    """Tokenize data ahead, so that a training begins at once.
+    """Tokenize data ahead of time, so that training starts at once.
 
     \b
     kerasllm data prepare --recipe gpt_continue --train 'corpus/*.jsonl' --processes 8
 
-    The tokens are those that finetune makes with the same data, preset and lengths, and it finds
-    them in the cache. Several processes share the files; what was broken off continues.
+    finetune finds the tokens in the cache if the data, preset and lengths are the same. Several
+    processes share the files; an interrupted run is resumed.
     """
     if not recipe:
         raise click.UsageError(missing_recipe())

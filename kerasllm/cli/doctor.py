@@ -13,9 +13,9 @@ from kerasllm.environment import keras_problem
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def doctor(as_json: bool) -> None:
-    """Show versions, devices and what works here.
+    """Check the installation: versions, devices, what works.
 
-    Each check is made, not assumed; a failed one says what to do, and the exit status is then 1.
+    Every check is actually run. A failed check says what to do, and the exit status is 1.
     """
     if keras_problem() is None:
         import_tensorflow()

@@ -18,9 +18,8 @@ from kerasllm.cli.startup import import_tensorflow
     "--data",
     multiple=True,
     metavar="FILE",
-    help="Labelled data of a classifier: a file, folder, glob or address. Of a language model "
-    "also txt, md, folders of them; conversations; questions with choices.  [default: the run's "
-    "own test data]",
+    help="Labelled data: a file, folder, glob or address. For a language model also text files "
+    "(txt, md), conversations, or multiple-choice questions.  [default: the run's own test data]",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the recipe's]")
 @click.option(
@@ -31,36 +30,41 @@ from kerasllm.cli.startup import import_tensorflow
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),
-    help="What a row that cannot be used does: end the command, or be left out and counted.  "
-    "[default: the recipe's]",
+    help="What to do with a bad row: stop with an error, or skip and count it.  [default: the "
+    "recipe's]",
 )
 @click.option(
     "--stride",
     type=int,
     metavar="N",
-    help="Tokens that a window over a text moves on.  [default: half a window]",
+    help="Stride of the sliding window, in tokens.  [default: half a window]",
 )
 @click.option(
     "--max-length",
     type=int,
     metavar="N",
-    help="Most tokens of a window or a conversation.  [default: the recipe's; 1024 of a preset]",
+    help="Maximum tokens of a window or a conversation.  [default: the recipe's; 1024 for a "
+    "preset]",
 )
 @click.option(
-    "--chat-template", metavar="NAME", help="Of conversations.  [default: the model's own]"
+    "--chat-template",
+    metavar="NAME",
+    help="Chat template for conversations.  [default: the model's own]",
 )
 @click.option(
-    "--template", metavar="TEXT", help="Of questions.  [default: Question: {question}\\nAnswer:]"
+    "--template",
+    metavar="TEXT",
+    help="Prompt of a multiple-choice question.  [default: Question: {question}\\nAnswer:]",
 )
-@click.option("--adapter", metavar="FOLDER", help="A PEFT adapter to put on a language model.")
+@click.option("--adapter", metavar="FOLDER", help="PEFT adapter to load into a language model.")
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write what was measured of each row: .jsonl; answers also .json.",
+    help="Write the result of each example: .jsonl; answers also .json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
-    """Measure a trained model on data.
+    """Evaluate a trained model on a dataset.
 
     \b
     kerasllm evaluate my_run

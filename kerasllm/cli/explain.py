@@ -33,66 +33,68 @@ _SUFFIXES = (".html", ".json", ".jsonl", ".png")
     "inputs",
     multiple=True,
     metavar="FILE",
-    help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), folder or address.",
+    help="Texts: csv, tsv, jsonl, parquet, txt (one per line), folder or address.",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the texts in FILE.")
 @click.option("--text-pair", metavar="COLUMN", help="Column of the second texts in FILE.")
 @encoding_options
-@click.option("--question", metavar="TEXT", help="A question, which --context may answer.")
+@click.option("--question", metavar="TEXT", help="A question to answer from --context.")
 @click.option("--context", metavar="TEXT", help="The text that may hold the answer.")
 @click.option(
     "--target",
     metavar="NAME",
-    help="What is explained: a label, a type of entity, a next word.  [default: what the model "
-    "predicts]",
+    help="Output to explain: a label, an entity type or a next word.  [default: the model's "
+    "prediction]",
 )
 @click.option(
     "--method",
     type=click.Choice(list(_METHODS)),
     default="integrated-gradients",
     show_default=True,
-    help="Where the scores come from. Attention is no explanation; it is there to be looked at.",
+    help="Attribution method. Attention weights are not an explanation and are shown for "
+    "inspection only.",
 )
 @click.option(
     "--baseline",
     type=click.Choice(["auto", "mask", "pad"]),
     default="auto",
     show_default=True,
-    help="The token that stands for a word that is taken away; auto: the one that moves more.",
+    help="Token that replaces a removed word; auto: the one with the larger effect.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(2, MOST_STEPS),
     metavar="N",
-    help="Steps of the integral.  [default: 16 to 1024, until the error is small]",
+    help="Integration steps.  [default: 16 to 1024, until the error is small]",
 )
 @click.option(
     "--max-error",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.01,
     show_default=True,
-    help="The largest completeness error, as a share of all that the words moved; an explanation "
-    "with a larger one is refused.",
+    help="Largest completeness error, relative to the total attribution; explanations above it are "
+    "rejected.",
 )
 @click.option(
     "--global",
     "globally",
     is_flag=True,
-    help="Show the words that move each class most over FILE, else over the run's test data.",
+    help="Show the most important words of each class, over FILE or the run's test data.",
 )
 @click.option(
     "--mistakes",
     is_flag=True,
-    help="Explain the most confident mistakes on the run's test data, and add that to its report.",
+    help="Explain the most confident mistakes on the run's test data, and add them to its report.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Explain the first N texts of FILE; with --global N that are drawn.  [default: all; 200]",
+    help="Explain the first N texts of FILE; with --global, N random ones.  [default: all; with "
+    "--global 200]",
 )
 @click.option("--output", metavar="FILE", help="Write a .html, .png, .json or .jsonl file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def explain(
     run: str,
     texts: tuple[str, ...],
@@ -111,7 +113,7 @@ def explain(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show which words of a text moved what a model predicts, and how far.
+    """Show which words a prediction depends on, and how much.
 
     \b
     kerasllm explain my_run "A film to remember."
@@ -123,9 +125,9 @@ def explain(
     kerasllm explain my_run --global
     kerasllm explain my_run --mistakes
 
-    The score of a word is what it added to the output, by integrated gradients; scores are refused
-    that do not add up. Beside them stand what the output loses without the word, and how well it
-    follows the words in the order of their scores.
+    The score of a word is its contribution to the output, by integrated gradients; scores that do
+    not add up to the output are rejected. The output also shows what removing each word changes,
+    and how faithful the ranking of the words is.
     """
     from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.explain import explain as run_explain
@@ -198,12 +200,12 @@ def _inputs(trained: Any, texts: tuple[str, ...], files: tuple[str, ...], option
         return trained.task.inputs(trained, list(files), options)
     if not texts:
         raise CommandError(
-            "There is no text to explain",
+            "There are no texts to explain",
             fix='give one, as kerasllm explain RUN "A text.", or a file with --input',
         )
     for number, value in enumerate(texts, start=1):
         if not value.strip():
-            raise CommandError(f"Text {number} is empty", fix="give it some words")
+            raise CommandError(f"Text {number} is empty", fix="give a text with words in it")
     return trained.task.parse(trained, texts)
 
 
@@ -228,7 +230,7 @@ def _output(name: str | None) -> Path | None:
     file = Path(name).expanduser()
     if file.suffix not in _SUFFIXES:
         raise CommandError(
-            f"An explanation is not written as {file.suffix or 'a file without suffix'}",
+            f"An explanation cannot be written as {file.suffix or 'a file without suffix'}",
             where=f"--output {name}",
             fix=f"choose one of {', '.join(_SUFFIXES)}",
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.cli.run_argument import RUN
 from kerasllm.cli.sign import password_of
 from kerasllm.cli.startup import import_tensorflow
@@ -26,22 +29,23 @@ if TYPE_CHECKING:
     default="saved_model",
     show_default=True,
     metavar="NAME",
+    shell_complete=completion.formats,
     help="saved_model, transformers, litert, onnx, keras, keras_hub.",
 )
 @click.option("--output", metavar="DIR", help="The folder to write.  [default: RUN/export/FORMAT]")
-@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing export.")
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     metavar="NAME",
-    help="Of saved_model: float32 or bfloat16.  [default: float32]  Of litert: float32, float16, "
-    "int8; repeatable.  [default: all, a file each]",
+    help="For saved_model: float32 or bfloat16.  [default: float32]  For litert: float32, float16 "
+    "or int8. Repeatable.  [default: all, one file each]",
 )
 @click.option(
     "--rows",
     metavar="N|all",
-    help="Rows of the run's test data to compare on.  [default: 256; 64 of a language model]",
+    help="Number of test examples to compare on.  [default: 256; 64 for a language model]",
 )
 @click.option(
     "--sign",
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Sign the folder with this private key; see kerasllm sign --help.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object.")
 def export(
     run: str,
     format: str,
@@ -57,8 +62,9 @@ def export(
     precisions: tuple[str, ...],
     rows: str | None,
     key: str | None,
+    as_json: bool,
 ) -> None:
-    """Write a trained model in a format that others load.
+    """Export a trained model for TensorFlow Serving, ONNX and others.
 
     \b
     kerasllm export my_run
@@ -67,8 +73,8 @@ def export(
     kerasllm export smollm2_135m_instruct --format transformers --output smollm2
     kerasllm export my_run --format onnx --sign my.key
 
-    What was written is run on rows of the run's test data and compared with the model. It is kept
-    only if it gives the same outputs; parity.json and README.md in the folder hold the numbers.
+    The exported model is run on examples of the run's test data and compared with the original. It
+    is kept only if the outputs match; parity.json and README.md in the folder hold the numbers.
     """
     options = {
         "output": output,
@@ -83,16 +89,20 @@ def export(
 
     check(run, format, **options)
     import_tensorflow()
-    from rich.console import Console
 
     command = shlex.join(["kerasllm", *sys.argv[1:]])
     exported = run_export(run, format, **options, command=command)
+    if as_json:
+        click.echo(json.dumps(_as_json(format, exported), ensure_ascii=False))
+        return
+    from rich.console import Console
+
     console = Console()
     with console.capture() as shown:
         for table in (_files(exported), _parity(exported)):
             console.print(table)
             console.print()
-        console.print(f"Run for the comparison by {exported.engine.name}.\n", highlight=False)
+        console.print(f"Compared by running it with {exported.engine.name}.\n", highlight=False)
     click.echo(shown.get() + f"{exported.folder}")
 
 
@@ -105,6 +115,16 @@ def _count(rows: str | None) -> int | str | None:
         raise CommandError(
             f"--rows must be a whole number, or all. Received: {rows}", where="--rows"
         ) from None
+
+
+def _as_json(format: str, exported: Exported) -> dict[str, Any]:
+    return {
+        "folder": str(exported.folder),
+        "format": format,
+        "files": exported.files,
+        "parity": [dataclasses.asdict(one) for one in exported.parity],
+        "compared_by": exported.engine.name,
+    }
 
 
 def _files(exported: Exported) -> Table:

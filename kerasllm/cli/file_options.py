@@ -35,12 +35,12 @@ def encoding_options(command: Callable) -> Callable:
         "--delimiter",
         type=_Delimiter(),
         metavar="CHARACTER",
-        help="What separates the fields of csv and tsv files.  [default: detected]",
+        help="Field delimiter of csv and tsv files.  [default: detected]",
     )
     encoding = click.option(
         "--encoding",
         type=_Encoding(),
         metavar="NAME",
-        help="Encoding of the files, as cp1252.  [default: the recipe's, else UTF-8]",
+        help="Encoding of the files, e.g. cp1252.  [default: the recipe's, else UTF-8]",
     )
     return encoding(delimiter(command))

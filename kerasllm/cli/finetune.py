@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,26 +29,27 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue from the newest checkpoint; start if there is none. A finished run is trained "
-    "further, with more epochs.",
+    help="Resume from the latest checkpoint, or start if there is none. With more epochs, train a "
+    "finished run further.",
 )
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Resume although the recipe or the data were changed.",
+    help="Resume even if the recipe or the data have changed.",
 )
 @click.option(
     "--profile",
     metavar="STEPS",
-    help="Write a TensorBoard profile of some steps, as 10:20 or 10.",
+    help="Write a TensorBoard profile of these steps, e.g. 10:20 or 10.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(2),
     metavar="N",
-    help="Train N times, with as many seeds, into a folder of runs; show mean and spread.",
+    help="Train with N different seeds into one folder; show mean and standard deviation.",
 )
-@click.option("--dry-run", is_flag=True, help="Do what `kerasllm plan` does.")
+@click.option("--dry-run", is_flag=True, help="Same as `kerasllm plan`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
 def finetune(
     recipe: str | None,
     output: str | None,
@@ -56,10 +58,11 @@ def finetune(
     profile: str | None,
     seeds: int | None,
     dry_run: bool,
+    as_json: bool,
     verbose: bool,
     **options,
 ) -> None:
-    """Train a model by a recipe.
+    """Fine-tune a model from a recipe.
 
     \b
     kerasllm finetune --recipe bert_cls
@@ -68,7 +71,7 @@ def finetune(
     kerasllm finetune --resume --output my_run --set training.epochs=5
     kerasllm finetune --recipe bert_cls --seeds 5 --output five_runs
 
-    A file given with --train takes the place of all the recipe's data.
+    A file given with --train replaces all the data of the recipe.
     """
     started = time.perf_counter()
     steps = _steps(profile) if profile else None
@@ -78,19 +81,24 @@ def finetune(
     title = title_of(source) if recipe or not is_address(output) else redact(f"{output}")
 
     if seeds and not dry_run:
-        _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
+        found = _seeds(loaded, seeds, name, output, resume, accept_changes, profile)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
         return
     import_tensorflow(loaded.training.strategy)
     if dry_run:
         from kerasllm.workflows.plan import plan
 
-        if plan(loaded, name=name, title=title, output=output, verbose=verbose)["problems"]:
+        found = plan(loaded, name=name, title=title, output=output, verbose=verbose)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
+        if found["problems"]:
             sys.exit(1)
         return
 
     from kerasllm.workflows.finetune import finetune as run_finetune
 
-    run_finetune(
+    run = run_finetune(
         loaded,
         name=name,
         title=title,
@@ -102,6 +110,9 @@ def finetune(
         command=shlex.join(["kerasllm", *sys.argv[1:]]),
         started=started,
     )
+    # Of several workers the first one tells.
+    if as_json and run is not None:
+        click.echo(json.dumps({"run": str(run.path), **run.read_metrics()}, ensure_ascii=False))
 
 
 def _seeds(
@@ -112,14 +123,14 @@ def _seeds(
     resume: bool,
     accept_changes: bool,
     profile: str | None,
-) -> None:
+) -> dict[str, Any]:
     """Trains several times, each time in a process that imports TensorFlow itself."""
     for option, given in (("--profile", profile), ("--accept-changes", accept_changes)):
         if given:
-            raise click.UsageError(f"{option} is for one training, and --seeds asks for several.")
+            raise click.UsageError(f"{option} is for a single run, and --seeds trains several.")
     from kerasllm.workflows.seeds import finetune_seeds
 
-    finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
+    return finetune_seeds(recipe, seeds, name=name, output=output, resume=resume)
 
 
 def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
@@ -139,7 +150,7 @@ def _recipe(recipe: str | None, resume: bool, output: str | None) -> str | Path:
         raise RunError(
             "There is no run to resume",
             where=output,
-            fix="begin one with --recipe, or name the run directory with --output",
+            fix="start one with --recipe, or give its run directory with --output",
         )
     return run.recipe
 

@@ -1,4 +1,4 @@
-"""`kerasllm generate`: write what follows prompts with a trained model."""
+"""`kerasllm generate`: generate text from prompts with a trained model."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", metavar="RUN|PRESET", type=RUN)
-@click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; repeatable.")
+@click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt. Repeatable.")
 @click.option(
     "--input",
     "inputs",
     multiple=True,
     metavar="FILE",
-    help="Prompts: .txt, one a line, or csv, tsv, jsonl, parquet with `prompt` or `messages`.",
+    help="Prompts: .txt (one per line), or csv, tsv, jsonl, parquet with `prompt` or `messages`.",
 )
 @click.option("--text", metavar="COLUMN", help="Column of the prompts in FILE.")
 @row_options
@@ -46,15 +46,17 @@ if TYPE_CHECKING:
 @click.option(
     "--chat/--no-chat",
     default=None,
-    help="Whether a prompt is a user's message, to which the chat template is applied.  "
-    "[default: of a run that was trained on conversations]",
+    help="Apply the chat template to the prompt, as a user message.  [default: for a run trained "
+    "on conversations]",
 )
 @generation_options(max_new_tokens=128)
-@click.option("--beams", type=int, default=1, help="The beams of beam search.")
-@click.option("--length-penalty", type=float, default=1.0, help="Above 0: longer texts win beams.")
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Prompts at a time.")
+@click.option("--beams", type=int, default=1, help="Number of beams for beam search.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a prompt, a line each."
+    "--length-penalty", type=float, default=1.0, help="Above 0, beam search favours longer texts."
+)
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Prompts per batch.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, one per prompt."
 )
 def generate(
     run: str,
@@ -72,26 +74,28 @@ def generate(
     adapter: str | None,
     **options,
 ) -> None:
-    """Write what follows prompts with a trained model.
+    """Generate text from prompts with a trained model.
 
     \b
     kerasllm generate my_run --prompt "Call me" --top-p 0.9
     kerasllm generate smollm2_135m_instruct --chat --prompt "Name three whales."
     kerasllm generate my_run --input prompts.jsonl --output texts.jsonl --resume
 
-    Without --temperature, --top-k, --top-p and --min-p, the most likely token is taken each time.
+    Without --temperature, --top-k, --top-p or --min-p, decoding is greedy.
 
-    A run that was trained on conversations answers a prompt, by its chat template; --no-chat
-    continues the text instead. Any other model, a preset with a chat template too, continues the
-    text unless --chat is given: nothing in its files tells what it was tuned on.
+    A run that was trained on conversations answers the prompt, using its chat template; --no-chat
+    continues the text instead. Any other model, even a preset with a chat template, continues the
+    text unless --chat is given: its files do not tell what it was tuned on.
 
-    A file of texts has a row for each row of FILE, in order, as that of `kerasllm predict`.
+    With --output, the file has one row for each row of FILE, in order, as with `kerasllm predict`.
     """
     if batch_size < 1:
         raise CommandError(f"--batch-size must be 1 or more. Received: {batch_size}")
     if bool(texts) == bool(inputs):
         what = "both --prompt and --input" if texts else "neither --prompt nor --input"
-        raise CommandError(f"Prompts come from one place. Received: {what}", fix="give one of them")
+        raise CommandError(
+            f"Prompts must come from one source. Received: {what}", fix="give one of them"
+        )
     target = output_of(output, resume, inputs)
     kept = columns_to_keep(identifier, keep, of_files=bool(inputs))
     if target is not None and options["seed"] is None:

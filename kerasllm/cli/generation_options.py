@@ -10,16 +10,27 @@ import click
 from kerasllm.generation.settings import GenerationSettings
 
 _OPTIONS = (
-    click.option("--temperature", type=float, help="Below 1: more likely tokens; 0: greedy."),
-    click.option("--top-k", type=int, help="Sample among this many most likely tokens."),
-    click.option("--top-p", type=float, help="Sample among the most likely tokens up to this sum."),
-    click.option("--min-p", type=float, help="Sample among tokens this likely, beside the first."),
+    click.option("--temperature", type=float, help="Sampling temperature; 0: greedy."),
+    click.option("--top-k", type=int, help="Sample from this many most likely tokens."),
     click.option(
-        "--repetition-penalty", type=float, default=1.0, help="Above 1: fewer repetitions."
+        "--top-p",
+        type=float,
+        help="Sample from the most likely tokens up to this total probability.",
     ),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End at this text; repeatable."),
-    click.option("--seed", type=int, help="Of what is drawn.  [default: another each time]"),
-    click.option("--adapter", metavar="FOLDER", help="Put this adapter on the model."),
+    click.option(
+        "--min-p",
+        type=float,
+        help="Sample from tokens with this probability, relative to the most likely one.",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="Above 1, repetitions are less likely.",
+    ),
+    click.option("--stop", multiple=True, metavar="TEXT", help="Stop at this text. Repeatable."),
+    click.option("--seed", type=int, help="Seed of the sampling.  [default: random]"),
+    click.option("--adapter", metavar="FOLDER", help="PEFT adapter to load into the model."),
 )
 
 
@@ -34,7 +45,7 @@ def generation_options(max_new_tokens: int) -> Callable:
         type=int,
         default=max_new_tokens,
         show_default=True,
-        help="The most tokens that are written.",
+        help="Maximum number of tokens to generate.",
     )
 
     def decorate(command: Callable) -> Callable:

@@ -13,19 +13,19 @@ _VERBS = ("finetune", "plan")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--workers", type=int, required=True, metavar="N", help="How many processes.")
+@click.option("--workers", type=int, required=True, metavar="N", help="Number of worker processes.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- VERB [OPTIONS]...")
 @click.pass_context
 def launch(ctx: click.Context, workers: int, command: tuple[str, ...]) -> None:
-    """Run finetune or plan in N worker processes on this machine.
+    """Run finetune or plan in N local worker processes.
 
     \b
     kerasllm launch --workers 2 -- finetune --recipe bert_cls --output runs/two
 
-    The workers find each other by TF_CONFIG and train as one, under --strategy multi_worker, or
-    under --strategy sharded, where each holds a part of the model. When
-    one fails, all are ended, and its error is shown. It is a rehearsal for several machines: on one
-    machine with several GPUs, --strategy mirrored needs no launch.
+    The workers find each other through TF_CONFIG and train together under --strategy multi_worker,
+    or under --strategy sharded, where each holds a part of the model. When one fails, all are
+    stopped and its error is shown. Use it to rehearse a job for several machines: on one machine
+    with several GPUs, --strategy mirrored needs no launch.
     """
     if workers < 1:
         raise CommandError(

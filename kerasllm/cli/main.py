@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from kerasllm import __version__
 from kerasllm.addresses import redact
@@ -22,32 +23,32 @@ from kerasllm.errors import (
     cut,
 )
 
-# The line of help stands here, so that `kerasllm --help` imports no verb.
+# The help lines are here so that `kerasllm --help` imports no verb.
 _VERBS = {
-    "finetune": "Train a model by a recipe.",
-    "tune": "Search for the settings of a recipe that train the best model.",
-    "plan": "Show what a training would do, and what would fail.",
-    "evaluate": "Measure a trained model on data.",
-    "report": "Write the report of a run: metrics, where it fails, curves.",
-    "compare": "Compare runs, and tell whether a difference may be chance.",
-    "runs": "List runs with their metrics.",
-    "watch": "Show runs in a browser, while they train and afterwards.",
+    "finetune": "Fine-tune a model from a recipe.",
+    "tune": "Search for the best hyperparameters of a recipe.",
+    "plan": "Check a training run before it starts: steps, memory, errors.",
+    "evaluate": "Evaluate a trained model on a dataset.",
+    "report": "Write the report of a run: metrics, errors, curves.",
+    "compare": "Compare runs and test whether differences are significant.",
+    "runs": "List runs and their metrics.",
+    "watch": "Follow runs in a browser, during and after training.",
     "benchmark": "Measure a pretrained model on GLUE or SuperGLUE.",
-    "predict": "Classify texts with a trained model.",
-    "explain": "Show which words moved what a model predicts.",
-    "generate": "Write what follows prompts with a trained model.",
-    "chat": "Hold a conversation with a trained model.",
-    "export": "Write a trained model in a format that others load.",
-    "serve": "Answer requests over HTTP with a trained model.",
-    "track": "Send runs to trackers of experiments: MLflow, W&B, Trackio.",
-    "compress": "Make a smaller model of a run.",
-    "sign": "Sign a run, an export or a preset with a key of yours.",
-    "verify": "Check the signature, the checksums and the audit trail of a run.",
-    "data": "Report on data, clean and convert them.",
-    "recipes": "List, show, copy and check recipes.",
-    "presets": "List and fetch pretrained models.",
-    "launch": "Run finetune in several worker processes.",
-    "doctor": "Show versions, devices and what works here.",
+    "predict": "Predict with a trained model: labels, scores, spans, answers.",
+    "explain": "Show which words a prediction depends on.",
+    "generate": "Generate text from prompts with a trained model.",
+    "chat": "Chat with a trained model.",
+    "export": "Export a trained model for TensorFlow Serving, ONNX and others.",
+    "serve": "Serve a trained model over HTTP.",
+    "track": "Send runs to an experiment tracker: MLflow, W&B, Trackio.",
+    "compress": "Quantize, prune or distill a trained model.",
+    "sign": "Sign a run, an export or a preset with your key.",
+    "verify": "Verify the signature, checksums and audit trail of a run.",
+    "data": "Inspect, clean, convert and tokenize data.",
+    "recipes": "List, show, copy and validate recipes.",
+    "presets": "List and download pretrained models.",
+    "launch": "Run finetune in several local worker processes.",
+    "doctor": "Check the installation: versions, devices, what works.",
 }
 
 
@@ -61,6 +62,15 @@ class Verbs(click.Group):
         if name not in _VERBS:
             return None
         return getattr(importlib.import_module(f"kerasllm.cli.{name}"), name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # A group of click's would import each verb for its line of help.
+        verbs = [
+            CompletionItem(name, help=line)
+            for name, line in _VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         try:
@@ -84,8 +94,8 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader has all that it wants, as in `| head -1`: that is not a failure, which
-            # click would make of it. Writing at exit would fail again.
+            # The reader has all it needs, as in `| head -1`: not a failure, although
+            # click would make it one. Writing at exit would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
 
@@ -96,14 +106,16 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kerasllm")
-@click.option(
-    "--debug", is_flag=True, help="Show the traceback of an error, and what TensorFlow logs."
-)
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors, and TensorFlow's log.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Fine-tune language models with Keras and TensorFlow.
 
-    The main job, on bundled data: kerasllm finetune --recipe bert_cls
+    To start, on bundled data: kerasllm finetune --recipe bert_cls
+
+    \b
+    Shell completion, in ~/.bashrc (zsh, fish: zsh_source, fish_source):
+      eval "$(_KERASLLM_COMPLETE=bash_source kerasllm)"
     """
     ctx.obj = {"debug": debug}
     if not debug:
@@ -167,7 +179,7 @@ def _as_shown(error: Exception) -> KerasllmError:
     if _is_disk_full(error):
         file = getattr(error, "filename", None)
         return JobError(
-            "No disk space is left",
+            "No space left on the disk",
             where=str(file) if file else None,
             fix="free some space, or choose another place with --output or KERASLLM_CACHE",
         )
@@ -183,7 +195,7 @@ def _as_shown(error: Exception) -> KerasllmError:
     first_line = str(error).strip().partition("\n")[0][:300]
     return JobError(
         f"{type(error).__name__}: {first_line}",
-        fix="this is not an error that kerasllm expects; `kerasllm --debug ...` shows where it is",
+        fix="this is an unexpected error; `kerasllm --debug ...` shows where it occurred",
     )
 
 

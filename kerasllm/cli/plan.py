@@ -19,17 +19,17 @@ from kerasllm.recipe.sizes import bytes_of
     "--replicas",
     type=click.IntRange(1),
     metavar="N",
-    help="Replicas of the machines that the job is meant for, if this is not one of them.",
+    help="Number of replicas on the target machines, if this is not one of them.",
 )
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="Memory of each of their devices, as 16GB or 16GiB.",
+    help="Memory of each target device, e.g. 16GB or 16GiB.",
 )
 @click.option(
-    "--output", metavar="DIR", help="Where the run would be: its free space is looked at."
+    "--output", metavar="DIR", help="The run directory to be: its free disk space is checked."
 )
-@click.option("--no-step", is_flag=True, help="Do not make the one real step.")
+@click.option("--no-step", is_flag=True, help="Skip the training step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(
     recipe: str | None,
@@ -41,7 +41,7 @@ def plan(
     verbose: bool,
     **options,
 ) -> None:
-    """Show what a training would do, and what would fail.
+    """Check a training run before it starts: steps, memory, errors.
 
     \b
     kerasllm plan --recipe bert_cls
@@ -82,6 +82,6 @@ def parse_size(text: str, option: str = "--memory") -> int:
     size = bytes_of(text)
     if size is None:
         raise click.BadParameter(
-            f"expected a size as 16GB or 16GiB. Received: {text}", param_hint=option
+            f"expected a size such as 16GB or 16GiB. Received: {text}", param_hint=option
         )
     return size

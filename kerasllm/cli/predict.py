@@ -40,7 +40,7 @@ _TEXTS = ("text", "text_pair")
     "inputs",
     multiple=True,
     metavar="FILE",
-    help="Texts: csv, tsv, jsonl, parquet, txt (a text a line), folder, address; - for stdin.",
+    help="Texts: csv, tsv, jsonl, parquet, txt (one per line), folder or address; - for stdin.",
 )
 @click.option(
     "--text", metavar="COLUMN", help="Column of the texts in FILE.  [default: the recipe's]"
@@ -52,18 +52,20 @@ _TEXTS = ("text", "text_pair")
     "--abstain-below",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="Give no label where its probability is below P.",
+    help="Give no label if its probability is below P.",
 )
-@click.option("--question", metavar="TEXT", help="A question, which --context may answer.")
+@click.option("--question", metavar="TEXT", help="A question to answer from --context.")
 @click.option("--context", metavar="TEXT", help="The text that may hold the answer.")
 @click.option(
     "--n-best",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many answers --json gives to a question, or words for a [MASK].  [default: 5]",
+    help="Number of answers to a question, or of words for a [MASK], with --json.  [default: 5]",
 )
 @click.option("--output", metavar="FILE", help=OUTPUT_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text, a line each.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, one per text."
+)
 def predict(
     run: str,
     texts: tuple[str, ...],
@@ -76,7 +78,7 @@ def predict(
     resume: bool,
     **options,
 ) -> None:
-    """Classify texts, or pairs of texts, with a trained model.
+    """Predict with a trained model: labels, scores, spans or answers.
 
     \b
     kerasllm predict my_run "A film to remember."
@@ -86,14 +88,16 @@ def predict(
     kerasllm predict my_qa --question "Where was Ada born?" --context "..."
     kerasllm predict my_encoder "A [MASK] film."
 
-    Without TEXT and --input, texts are read from stdin, one a line, pairs with a tab between them.
-    What is printed is a label and its probability, or labels, or a score, or spans, or an answer,
-    and the text, separated by tabs; of a text with [MASK] the text that is filled in, and words.
+    Without TEXT and --input, texts are read from stdin, one per line, pairs separated by a tab.
+    Each prediction is printed on one line, followed by a tab and the text: a label with its
+    probability, several labels, a score, spans or an answer. For a text with [MASK], the completed
+    text and the most likely words are printed.
 
-    A file of predictions has a row for each row of FILE, in order: its columns, then those of the
-    prediction; of a model that finds spans csv and tsv have a row for each span, and OUTPUT may end
-    in .conll. One whose name FILE has already, such as label, becomes predicted_label. An
-    interrupted one is kept in OUTPUT.partial, for --resume.
+    With --output, the file has one row for each row of FILE, in order: its columns, followed by
+    those of the prediction. If FILE already has a column of that name, such as label, the new one
+    is called predicted_label. For a model that finds spans, csv and tsv files have one row per
+    span, and OUTPUT may end in .conll. If interrupted, the rows so far are kept in OUTPUT.partial
+    for --resume.
     """
     from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.predict import refuse_unless_it_predicts
@@ -231,7 +235,7 @@ def _rows_of_arguments(trained, texts: Sequence[str]) -> Iterator[WholeRow]:
 
     for number, value in enumerate(texts, start=1):
         if not value.strip():
-            raise CommandError(f"Text {number} is empty", fix="give it some words")
+            raise CommandError(f"Text {number} is empty", fix="give a text with words in it")
     inputs = trained.task.parse(trained, texts)
     return (WholeRow(i, f"TEXT:{i + 1}", each, {}, None) for i, each in enumerate(inputs))
 
@@ -255,8 +259,8 @@ def _rows_of_stdin(trained) -> Iterator[WholeRow]:
         yield WholeRow(number, f"stdin:{number + 1}", found, {}, problem)
     if number < 0:
         raise CommandError(
-            "There is no text: stdin is empty",
-            fix="give texts as arguments, a file with --input, or pipe a text a line",
+            "No texts to predict: stdin is empty",
+            fix="give texts as arguments, a file with --input, or pipe in one text per line",
         )
 
 
@@ -264,6 +268,6 @@ def _refused(rows: Iterable[WholeRow]) -> Iterator[WholeRow]:
     for row in rows:
         if row.problem:
             raise DataError(
-                row.problem, where=row.where, fix="correct it, or leave --on-bad-row error out"
+                row.problem, where=row.where, fix="fix the row, or leave --on-bad-row error out"
             )
         yield row

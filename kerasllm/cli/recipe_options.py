@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ _OPTIONS = (
     click.option(
         "--recipe",
         metavar="NAME|FILE",
-        help="A recipe's name, or a YAML file; with --resume by default the run's own.",
+        shell_complete=completion.recipes,
+        help="Name of a recipe, or a YAML file.  [default with --resume: the run's own]",
     ),
     click.option(
         "--train",
@@ -31,46 +33,51 @@ _OPTIONS = (
         "--validation",
         multiple=True,
         metavar="FILE",
-        help="Validation data; without it a part of train.",
+        help="Validation data.  [default: split from the training data]",
     ),
-    click.option("--test", multiple=True, metavar="FILE", help="Test data, measured at the end."),
-    click.option("--text", metavar="COLUMN", help="Column of the texts: data.text of the recipe."),
+    click.option("--test", multiple=True, metavar="FILE", help="Test data, evaluated at the end."),
+    click.option("--text", metavar="COLUMN", help="Column of the texts: sets data.text."),
     click.option(
-        "--text-pair", metavar="COLUMN", help="Column of the second texts: data.text_pair."
+        "--text-pair", metavar="COLUMN", help="Column of the second texts: sets data.text_pair."
     ),
     click.option(
         "--label",
         multiple=True,
         metavar="COLUMN",
-        help="Column of the labels: data.label. Repeatable, for a column of 0 and 1 a label.",
+        help="Column of the labels: sets data.label. Repeat it for one 0/1 column per label.",
     ),
     click.option(
-        "--encoding", metavar="NAME", help="Encoding of the files, as cp1252: data.encoding."
+        "--encoding", metavar="NAME", help="Encoding of the files, e.g. cp1252: sets data.encoding."
     ),
     click.option(
-        "--delimiter", metavar="CHARACTER", help="What separates fields of csv: data.delimiter."
+        "--delimiter",
+        metavar="CHARACTER",
+        help="Field delimiter of csv files: sets data.delimiter.",
     ),
     click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change a key of the recipe, as training.epochs=3.",
+        help="Override a key of the recipe, e.g. training.epochs=3. Repeatable.",
     ),
-    click.option("--verbose", is_flag=True, help="Print all keys of the recipe, not the changed."),
-    click.option("--seed", type=int, metavar="N", help="The same as --set training.seed=N."),
+    click.option(
+        "--verbose", is_flag=True, help="Print all keys of the recipe, not only the changed ones."
+    ),
+    click.option("--seed", type=int, metavar="N", help="Same as --set training.seed=N."),
     click.option(
         "--strategy",
         metavar="NAME",
+        shell_complete=completion.strategies,
         help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME, virtual:N, sharded or "
-        "sharded:DATAxMODEL: the same as --set training.strategy=NAME.",
+        "sharded:DATAxMODEL: same as --set training.strategy=NAME.",
     ),
     click.option(
         "--track",
         multiple=True,
         metavar="NAME",
-        help="Where metrics are sent: mlflow, wandb, trackio, tensorboard; may be repeated: the "
-        "same as --set training.track=NAME.",
+        help="Experiment tracker: mlflow, wandb, trackio or tensorboard. Repeatable; same as --set "
+        "training.track=NAME.",
     ),
 )
 # The options that name columns, and how files are read, by the key of `data` that they set.
@@ -88,7 +95,8 @@ def recipe_options(command: Callable) -> Callable:
 def missing_recipe() -> str:
     """Returns what to tell who named no recipe."""
     return (
-        "Missing option '--recipe'. It says what is trained: --recipe bert_cls classifies texts, "
+        "Missing option '--recipe'. It defines what is trained: --recipe bert_cls classifies "
+        "texts, "
         "--recipe gpt_sft_lora tunes on conversations; `kerasllm recipes list` shows all."
     )
 
@@ -125,7 +133,7 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
     loaded = recipes.load(recipe, settings)
     if not hasattr(loaded, "data"):
         raise RecipeError(
-            f"The recipe is of the task {loaded.task}, which begins with a trained model",
+            f"The recipe is of the task {loaded.task}, which starts from a trained model",
             where=str(recipe),
             fix=f"kerasllm compress RUN --recipe {recipe}",
         )

@@ -19,7 +19,7 @@ from kerasllm.cli.run_argument import RUN
     show_default=True,
     help="A page that opens offline, or a model card.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what is in it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def report(run: str, output: str | None, format: str, as_json: bool) -> None:
     """Write the report of a run.
 
@@ -29,8 +29,9 @@ def report(run: str, output: str | None, format: str, as_json: bool) -> None:
     kerasllm report my_run --format md
     kerasllm report my_run --json
 
-    What was trained on what, metrics with intervals, where the model fails, its most confident
-    mistakes, curves, and how to train it again. With --json alone no file is written.
+    The model and its data, metrics with confidence intervals, where the model fails, its most
+    confident mistakes, curves, and the command that trains it again. With --json alone no file is
+    written.
     """
     from kerasllm.workflows.report_run import report_run
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kerasllm.workflows.partial_output import Output
     from kerasllm.workflows.predict_file import BadRows, Predictor
 
-OUTPUT_HELP = "Write a .csv, .tsv, .jsonl (.gz) or .parquet file, not stdout."
+OUTPUT_HELP = "Write to a .csv, .tsv, .jsonl (.gz) or .parquet file instead of stdout."
 
 
 def row_options(command: Callable) -> Callable:
@@ -26,28 +26,27 @@ def row_options(command: Callable) -> Callable:
         click.option(
             "--resume",
             is_flag=True,
-            help="Continue what was interrupted of --output; start if there is nothing.",
+            help="Resume an interrupted --output, or start if there is none.",
         ),
         click.option(
             "--on-bad-row",
             type=click.Choice(["empty", "error", "skip"]),
             default="empty",
             show_default=True,
-            help="What a row does that cannot be used: have an empty prediction and its reason "
-            "under `error`; end the command before anything is computed; or be left out.",
+            help="What to do with a bad row: empty: leave its prediction empty, with the reason in "
+            "the column `error`; error: stop before anything is computed; skip: leave it out.",
         ),
         click.option(
             "--id",
             "identifier",
             metavar="COLUMN",
-            help="Keep this column, as the first; others by --keep.",
+            help="Keep this column as the first one; use --keep for others.",
         ),
         click.option(
             "--keep",
             multiple=True,
             metavar="COLUMN",
-            help="Keep this column of FILE beside what is predicted; repeatable.  [default: all "
-            "columns]",
+            help="Keep this column of FILE in the output. Repeatable.  [default: all columns]",
         ),
     ):
         command = option(command)
@@ -90,7 +89,7 @@ def output_of(
 
     if resume and output is None:
         raise CommandError(
-            "Only what is written to a file can be resumed", where="--resume", fix="give --output"
+            "Only output to a file can be resumed", where="--resume", fix="give --output"
         )
     if output is None:
         return None
@@ -98,7 +97,7 @@ def output_of(
     target.check(files)
     if resume and not files:
         raise CommandError(
-            "Only what is computed from files can be resumed",
+            "Only predictions for files can be resumed",
             where="--resume",
             fix="write the texts to a file and name it with --input, or leave --resume out",
         )

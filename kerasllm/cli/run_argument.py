@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kerasllm.addresses import is_address
+from kerasllm.cli import completion
 
 
 class RunArgument(click.ParamType):
@@ -20,6 +22,11 @@ class RunArgument(click.ParamType):
         from kerasllm.models.remote import local
 
         return str(local(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return completion.runs(ctx, param, incomplete)
 
 
 RUN = RunArgument()

@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run, a line each.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, one per run."
+)
 def runs(folders: tuple[str, ...], as_json: bool) -> None:
     """List runs with their metrics, the newest first.
 
@@ -17,7 +19,7 @@ def runs(folders: tuple[str, ...], as_json: bool) -> None:
     kerasllm runs
     kerasllm runs experiments --json
 
-    Without FOLDER those in runs/, where finetune puts them.
+    FOLDER defaults to runs/, where finetune puts them.
     """
     from kerasllm.workflows.compare_runs import list_runs, show_runs
 

@@ -20,47 +20,52 @@ from kerasllm.serving.limits import Limits
 @click.argument("run", metavar="RUN|PRESET", type=RUN)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0: other machines reach it too."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines connect.",
 )
 @click.option("--name", help="The model's name in requests.  [default: the run's or preset's]")
 @click.option(
     "--api-key-file",
     metavar="FILE",
-    help="Holds the key that clients must send.  [default: the variable KERASLLM_API_KEY]",
+    help="File with the key that clients must send.  [default: the variable KERASLLM_API_KEY]",
 )
 @click.option(
     "--allowed-host",
     metavar="NAME",
     multiple=True,
-    help="A name of this server, where it asks for no key; may be repeated.",
+    help="Host name that requests without a key may use. Repeatable.",
 )
 @click.option(
     "--cors",
     metavar="ORIGIN",
     multiple=True,
-    help="Whose pages may ask, as https://example.org; may be repeated.",
+    help="Origin whose pages may send requests, e.g. https://example.org. Repeatable.",
 )
 @click.option(
-    "--tls-cert", metavar="FILE", help="A certificate in PEM: answer over HTTPS, and not HTTP."
+    "--tls-cert", metavar="FILE", help="Certificate in PEM format: serve over HTTPS only."
 )
 @click.option(
     "--tls-key",
     metavar="FILE",
-    help="Its private key in PEM.  [default: in the file of the certificate]",
+    help="Private key in PEM format.  [default: in the certificate file]",
 )
-@click.option("--adapter", metavar="FOLDER", help="Put this adapter on a model that writes text.")
+@click.option(
+    "--adapter", metavar="FOLDER", help="PEFT adapter to load into a model that generates text."
+)
 @click.option(
     "--grace",
     type=click.FloatRange(1),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="From SIGTERM to the end: answers that take longer are broken off.",
+    help="Time to finish requests after SIGTERM; then they are aborted.",
 )
 @click.option("--max-body", metavar="SIZE", default="1MB", show_default=True)
 @click.option("--max-instances", type=int, default=Limits.instances, show_default=True)
 @click.option(
-    "--max-batch", type=int, help="Instances computed together.  [default: 64; answers: 32]"
+    "--max-batch", type=int, help="Instances per batch.  [default: 64; 32 for generation]"
 )
 @click.option("--max-queue", type=int, default=Limits.queue, show_default=True)
 @click.option("--max-tokens", type=int, default=Limits.tokens, show_default=True)
@@ -69,7 +74,7 @@ from kerasllm.serving.limits import Limits
     metavar="SIZE",
     default="128MB",
     show_default=True,
-    help="Memory for texts that prompts begin with, which are not read again; 0: none.",
+    help="Memory for the prefix cache, which reuses shared beginnings of prompts; 0 disables it.",
 )
 @click.option("--max-length", type=int, default=Limits.length, show_default=True)
 def serve(
@@ -88,15 +93,14 @@ def serve(
     prefix_cache: str,
     **limits: int | None,
 ) -> None:
-    """Answer requests over HTTP with a trained model.
+    """Serve a trained model over HTTP.
 
     \b
     kerasllm serve my_run --port 8000
     kerasllm serve smollm2_135m_instruct --port 0
 
-    A model that writes text has OpenAI's API, any other TensorFlow Serving's REST API. The limits:
-    bytes of a body, instances of a request and of a batch, requests that wait, tokens of an answer,
-    tokens of prompt and answer together.
+    Models that generate text are served with OpenAI's API, all others with TensorFlow Serving's
+    REST API.
     """
     from kerasllm.workflows.serve import KEY_VARIABLE, read_key
     from kerasllm.workflows.serve import serve as run_serve
@@ -154,7 +158,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _welcome(served, with_key: bool, certificate: str | None) -> str:
-    """Returns where the model answers, and a command that asks it."""
+    """Returns where the model answers, and a command that sends it a request."""
     body = shlex.quote(json.dumps(served.body))
     key = "-H 'Authorization: Bearer KEY' " if with_key else ""
     trust = f"--cacert {shlex.quote(certificate)} " if certificate else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -13,8 +14,9 @@ import click
 @click.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--key", required=True, metavar="FILE", help="Your private key, in PEM.")
-def sign(folder: str, key: str) -> None:
-    """Sign a run, an export or a preset with a key of yours.
+@click.option("--json", "as_json", is_flag=True, help="Print what was signed as one JSON object.")
+def sign(folder: str, key: str, as_json: bool) -> None:
+    """Sign a run, an export or a preset with your key.
 
     \b
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out my.key
@@ -23,9 +25,9 @@ def sign(folder: str, key: str) -> None:
     kerasllm verify my_run --key my.pub
 
     model.sig in the folder lists the sha256 of each file, in the format of OpenSSF model signing.
-    Of a run it covers what its model is opened from. Where the variable KERASLLM_TRUST names public
-    keys, no other models are used. A key's password is asked for, or read from
-    KERASLLM_SIGN_PASSWORD.
+    For a run it covers the files its model is loaded from. If the variable KERASLLM_TRUST names
+    public keys, only models signed with them are loaded. The password of a key is prompted for, or
+    read from KERASLLM_SIGN_PASSWORD.
     """
     from kerasllm.plurals import counted
     from kerasllm.signing import SIGNATURE
@@ -33,6 +35,10 @@ def sign(folder: str, key: str) -> None:
 
     command = shlex.join(["kerasllm", *sys.argv[1:]])
     signed = run_sign(folder, key, password_of(key), command=command)
+    if as_json:
+        facts = {"file": str(Path(folder) / SIGNATURE), "key": signed.key.fingerprint}
+        click.echo(json.dumps({**facts, "files": dict(signed.files)}))
+        return
     files = counted(len(signed.files), "file")
     click.echo(f"Signed {files} with the key {signed.key.fingerprint[:16]}")
     click.echo(f"{Path(folder) / SIGNATURE}")

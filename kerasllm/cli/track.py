@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.recipe.training import TRACKERS
 
 
 @click.group()
 def track() -> None:
-    """Send runs to trackers of experiments."""
+    """Send runs to experiment trackers."""
 
 
 @track.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completion.runs)
 @click.option(
     "--to",
     multiple=True,
     type=click.Choice(TRACKERS),
-    help="The tracker; may be repeated.  [default: those of the run's recipe]",
+    help="The tracker. Repeatable.  [default: those of the run's recipe]",
 )
 def push(run: str, to: tuple[str, ...]) -> None:
     """Send what was not sent yet of a run: after a network that was gone, or to another tracker.

@@ -17,49 +17,59 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.command()
 @recipe_options
 @click.option(
-    "--trials", type=click.IntRange(1), metavar="N", help="Settings to try.  [default: 20]"
+    "--trials", type=click.IntRange(1), metavar="N", help="Number of trials.  [default: 20]"
 )
 @click.option(
     "--space",
     multiple=True,
     metavar="KEY=RANGE|FILE",
-    help="What varies, as training.learning_rate=log:1e-5:1e-3, training.epochs=1,2,3 or "
-    "model.dropout=float:0:0.3; or a YAML file of such.  [default: the task's own]",
+    help="Search space of a key, e.g. training.learning_rate=log:1e-5:1e-3, training.epochs=1,2,3 "
+    "or model.dropout=float:0:0.3; or a YAML file. Repeatable.  [default: the task's own]",
 )
 @click.option(
     "--output", metavar="DIR", help="The folder of the search.  [default: runs/RECIPE-tune]"
 )
-@click.option("--resume", is_flag=True, help="Continue the search in --output, by what it was of.")
+@click.option("--resume", is_flag=True, help="Resume the search in --output with its own settings.")
 @click.option(
-    "--metric", metavar="NAME", help="Of the validation.  [default: the headline of the task]"
+    "--metric",
+    metavar="NAME",
+    help="Validation metric to optimize.  [default: the task's main metric]",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time."
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Trials run in parallel.",
 )
 @click.option(
     "--storage",
     metavar="URL",
-    help="A database of optuna, as sqlite:///search.db.  [default: a file in the folder]",
+    help="URL of an Optuna database, e.g. sqlite:///search.db.  [default: a file in the folder]",
 )
 @click.option(
     "--pruner",
     type=click.Choice(["median", "asha", "none"]),
     default="median",
     show_default=True,
-    help="Which trials end at a validation, before their time.",
+    help="How unpromising trials are stopped early.",
 )
 @click.option(
-    "--budget", metavar="TIME", help="Of the trials together, as 30m or 2h.  [default: no limit]"
+    "--budget",
+    metavar="TIME",
+    help="Time limit of all trials together, e.g. 30m or 2h.  [default: no limit]",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(0),
     default=3,
     show_default=True,
-    help="Trainings of the best settings at the end, and of the recipe's own.",
+    help="Seeds to train the best settings and the recipe's own with, at the end.",
 )
-@click.option("--lr-find", is_flag=True, help="Find a learning rate, in one short training.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option(
+    "--lr-find", is_flag=True, help="Run a learning rate range test instead: one short training."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def tune(
     recipe: str | None,
     trials: int | None,
@@ -76,7 +86,7 @@ def tune(
     as_json: bool,
     **options,
 ) -> None:
-    """Search for the settings of a recipe that train the best model.
+    """Search for the best hyperparameters of a recipe.
 
     \b
     kerasllm tune --recipe bert_cls --train reviews.csv --trials 20
@@ -84,16 +94,16 @@ def tune(
     kerasllm tune --recipe bert_cls --lr-find
     kerasllm tune --resume --output runs/bert_cls-tune
 
-    Each trial is an ordinary run. The validation data decide which is best; the test data measure
-    the best settings, and the recipe's own, at the end. The same command continues a search that
-    was interrupted.
+    Each trial is an ordinary run. The best trial is chosen on the validation data; at the end its
+    settings and those of the recipe are evaluated on the test data. The same command resumes an
+    interrupted search.
     """
     if not recipe and not (resume and output):
         raise click.UsageError(missing_recipe())
     changes = [name for name, value in {**options, "space": space}.items() if value]
     if not recipe and changes:
         raise CommandError(
-            "A search that is resumed by its folder alone stays what it was: "
+            "A search that is resumed from its folder alone keeps its settings: "
             f"{', '.join(_option(name) for name in changes)} would change it",
             where="--resume",
             fix="leave it out, or give --recipe and another --output",
@@ -103,8 +113,7 @@ def tune(
         of_search |= {"storage": storage, "budget": budget}
         if given := [_option(name) for name, value in of_search.items() if value]:
             raise CommandError(
-                f"A learning rate is found by one training, to which {', '.join(given)} says "
-                "nothing",
+                f"--lr-find runs a single training, to which {', '.join(given)} does not apply",
                 where="--lr-find",
                 fix="leave it out, or search without --lr-find",
             )

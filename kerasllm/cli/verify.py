@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     "keys",
     multiple=True,
     metavar="FILE",
-    help="A public key that is trusted, or a folder of them; may be repeated.  [default: those of "
+    help="Trusted public key, or a folder of them. Repeatable.  [default: those of "
     "the variable KERASLLM_TRUST]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(folder: str, keys: tuple[str, ...], as_json: bool) -> None:
-    """Check a run, an export or a preset: signature, checksums, audit trail.
+    """Verify the signature, checksums and audit trail of a run, an export or a preset.
 
     \b
     kerasllm verify my_run --key my.pub
     kerasllm verify downloaded --key trusted_keys/
 
-    A file that was added, changed or removed after it was signed is named, and the status is 2; so
-    is a line of the audit trail.
+    Files added, changed or removed after signing are named, as are changed lines of the audit
+    trail; the exit status is then 2.
     """
     from kerasllm.workflows.sign import verify as run_verify
 

@@ -11,28 +11,31 @@ import click
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), default=8008, show_default=True)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0: other machines reach it too."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines connect.",
 )
 @click.option(
-    "--prefix", default="", metavar="/PATH", help="What comes before each path behind a proxy."
+    "--prefix", default="", metavar="/PATH", help="Prefix of all paths when behind a reverse proxy."
 )
 @click.option(
     "--allowed-host",
     metavar="NAME",
     multiple=True,
-    help="A name by which browsers ask for it; may be repeated.",
+    help="Another host name that browsers may use. Repeatable.",
 )
 def watch(
     folders: tuple[Path, ...], port: int, host: str, prefix: str, allowed_host: tuple[str, ...]
 ) -> None:
-    """Show runs in a browser, while they train and afterwards.
+    """Follow runs in a browser, during and after training.
 
     \b
     kerasllm watch
     kerasllm watch experiments --port 0
 
-    Without FOLDER those in runs/, where finetune puts them. The page reads run directories and
-    never writes to them: no reload, hang or crash of it touches a training.
+    FOLDER defaults to runs/, where finetune puts them. The page only reads run directories:
+    reloading it, or a crash of it, does not affect a training.
     """
     from kerasllm.workflows.watch import watch as run_watch
 

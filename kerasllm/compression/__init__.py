@@ -1,1 +1,1 @@
-"""Smaller models: quantized, pruned, or distilled into a student."""
+"""Compression of models: quantized, pruned, or distilled into a student."""

@@ -36,8 +36,8 @@ def structure_of(
     """
     blocks = list(backbone.transformer_layers)
     refused = RecipeError(
-        f"The layers of a {type(backbone).__name__} need more than what the layer below gives, "
-        "and Keras cannot calibrate them",
+        f"The layers of a {type(backbone).__name__} take more inputs than the output of the layer "
+        "below, and Keras cannot calibrate them",
         where="quantization.method",
         fix="use int8 or int4",
     )

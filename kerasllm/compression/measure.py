@@ -85,7 +85,7 @@ def bytes_of(folder: Path) -> tuple[int, int]:
 def seconds_in_turn(jobs: Sequence[Callable[[], object]], rounds: int = 3) -> list[float]:
     """Returns the seconds of the fastest call of each job, all called in turn.
 
-    So whatever else the machine does meets all of them alike. Each must have been called before:
+    So other load on the machine affects all of them alike. Each must have been called before:
     a first call traces.
     """
     fastest = [float("inf")] * len(jobs)

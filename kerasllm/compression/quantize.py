@@ -95,4 +95,4 @@ def _quantize(
 
 
 def _no_tokenizer(text):
-    raise NotImplementedError("What calibrates is tokens already.")
+    raise NotImplementedError("The calibration data are already tokens.")

@@ -112,7 +112,7 @@ def subject_of(run: Run, notify: Callable[[str], None] | None = None) -> Subject
     part = next((name for name in ("test", "validation") if name in data.parts), None)
     if part is None:
         raise RunError(
-            "The run has neither test nor validation data, to measure what is lost",
+            "The run has neither test nor validation data to measure the loss of quality on",
             where=str(run.recipe),
             fix="name data.test in the recipe of the run",
         )
@@ -128,7 +128,7 @@ def recipe_of(run: Run) -> WholeRecipe:
     recipe = load(str(run.recipe))
     if not task_of(recipe).compressions:
         raise RunError(
-            f"The run is of the task {recipe.task}, whose models are not compressed",
+            f"The run is of the task {recipe.task}, whose models cannot be compressed",
             where=str(run.path),
             fix="give a run of another task",
         )

@@ -51,8 +51,8 @@ def student_of(
         )
     if len({id(layer) for block in old.blocks for layer in block}) < depth:
         raise RecipeError(
-            f"The layers of a {type(teacher.task.backbone).__name__} share their weights, so that "
-            "fewer of them make no smaller model",
+            f"The layers of a {type(teacher.task.backbone).__name__} share their weights, so fewer "
+            "layers do not make the model smaller",
             where="student.layers",
             fix="name the preset of a smaller model in student.preset",
         )
@@ -109,7 +109,8 @@ def student_from(
         or own.get_vocabulary() != wanted.get_vocabulary()
     ):
         raise RecipeError(
-            f"{preset} reads other tokens than the teacher, and cannot learn from its outputs",
+            f"{preset} uses another tokenizer than the teacher, so it cannot learn from its "
+            "outputs",
             where="student.preset",
             fix="name a model with the teacher's tokenizer, or set student.layers",
         )
@@ -143,5 +144,5 @@ def _same_kind(
     )
 
 
-# What a task's configuration holds that is no argument of its head.
+# What a task's configuration holds that is not an argument of its head.
 _SHARED: Sequence[str] = ("backbone", "preprocessor", "name", "trainable", "dtype")

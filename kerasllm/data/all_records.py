@@ -42,7 +42,7 @@ def _table_records(file: DataFile) -> Iterator[Record]:
     names = form.columns(file)
     if not names:
         raise empty_file(file)
-    # A first line that is no row is a header, as where columns are looked for.
+    # A first line that is not a row is a header, as in the search for columns.
     header = not looks_like_data(names) or is_header(form.first_lines(file, _HEADER_LINES))
     counts = Counter(filter(None, names if header else ()))
     twice = [name for name, count in counts.items() if count > 1]
@@ -50,10 +50,10 @@ def _table_records(file: DataFile) -> Iterator[Record]:
         raise DataError(
             f"The header names the column {twice[0]!r} {counts[twice[0]]} times",
             where=file.name,
-            fix="give each column a name of its own",
+            fix="give each column a different name",
         )
     numbers = tuple(range(len(names)))
-    # Columns without a name, of which spreadsheets write empty ones.
+    # Columns without a name; spreadsheets write empty ones.
     unnamed = [f"column_{n}" for n in numbers if header and not names[n]]
     unnamed = unnamed if len(unnamed) > 1 else []
     names = [

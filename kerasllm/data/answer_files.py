@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 class Names:
     """The names of what is predicted beside the columns that are kept.
 
-    A name that a column has already, in whatever case, becomes `predicted_NAME`.
+    A name that a column has already, in any case, becomes `predicted_NAME`.
 
     Args:
         kept: The columns that are kept.

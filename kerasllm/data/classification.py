@@ -274,7 +274,7 @@ def class_weights(
 def _weights(weights, problem: Problem, train: Examples, labels: Labels) -> np.ndarray | None:
     if weights is not None and problem.kind != "single_label":
         raise DataError(
-            f"data.class_weights are for rows with one label, and data.problem is {problem.kind}",
+            f"data.class_weights need rows with a single label, but data.problem is {problem.kind}",
             where="data.class_weights",
             fix="leave it out",
         )

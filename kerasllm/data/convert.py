@@ -92,7 +92,7 @@ def convert(
     try:
         _WRITERS[suffix](part, path.name.endswith(".gz"), reading)
         if not reading.rows:
-            raise DataError("There is no row to write", where=", ".join(reading.names))
+            raise DataError("There are no rows to write", where=", ".join(reading.names))
         _compare(part, path, suffix, reading)
         os.replace(part, path)
     finally:
@@ -148,7 +148,7 @@ class _Reading:
             raise DataError(
                 f"{counted(self.skipped, 'row')} cannot be read",
                 where=places(self.bad_rows, self.skipped),
-                fix="correct them, or leave them out with --on-bad-row skip",
+                fix="fix them, or skip them with --on-bad-row skip",
             )
 
     def chunks(self) -> Iterator[list[dict[str, Any]]]:
@@ -170,7 +170,7 @@ class _Reading:
             raise DataError(
                 f"There is no column {missing[0]!r}",
                 where=where,
-                fix=f"columns there: {', '.join(map(repr, row))}",
+                fix=f"available columns: {', '.join(map(repr, row))}",
             )
         return {column: row[column] for column in self.wanted}
 
@@ -199,7 +199,7 @@ def _check_output(path: Path, files: Sequence[DataFile]) -> str:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
         raise CommandError(
-            f"The suffix of a file tells its format. Received: --output {path}",
+            f"The format is given by the file's suffix. Received: --output {path}",
             fix=f"end it with {', '.join(SUFFIXES)}, or .jsonl.gz, .csv.gz",
         )
     refuse_input(path, files)
@@ -218,7 +218,7 @@ def refuse_input(path: Path, files: Iterable[DataFile]) -> None:
     for file in files:
         if os.path.realpath(file.path) == mine:
             raise CommandError(
-                "The output is one of the files that are read", where=str(path), fix="name another"
+                "The output is also an input file", where=str(path), fix="choose another name"
             )
 
 
@@ -339,7 +339,7 @@ def _compare(written: Path, path: Path, suffix: str, reading: _Reading) -> None:
         total = (total + reading.checksum(row)) & _MASK
     if (rows, total) != (reading.rows, reading.sum):
         raise DataError(
-            f"What was written is not what was read: {rows:,} rows for {reading.rows:,}",
+            f"The output differs from the input: {rows:,} rows for {reading.rows:,}",
             where=str(path),
             fix="convert to .jsonl, which holds any text" if suffix != ".jsonl" else None,
         )

@@ -67,9 +67,9 @@ class _Read:
 class Dataset:
     """Texts, with or without labels, or conversations: what a model learns from or is measured on.
 
-    Made by one of the `from_...` methods. A model tokenizes it once, whatever the number of epochs,
-    and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so that
-    little is padded, and knows how many there are.
+    Made by one of the `from_...` methods. A model tokenizes it once, regardless of the number of
+    epochs, and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so
+    that little is padded, and knows how many there are.
 
     What lies in memory is written to a file in the cache first, and so is read as any other file.
 
@@ -295,7 +295,7 @@ class Dataset:
         kept, held_out = cut(strata, fraction, seed)
         if not len(kept) or not len(held_out):
             raise DataError(
-                f"A part of {fraction} of {len(self):,} rows leaves one side empty",
+                f"A fraction of {fraction} of {len(self):,} rows leaves one part empty",
                 fix="give more rows, or name validation data",
             )
         return self.take(kept), self.take(held_out)
@@ -394,7 +394,7 @@ class Dataset:
         if not self.counts:
             # What is wrong with the labels, if it is known.
             _ = self.source
-            raise DataError("The rows have scores, and no classes", where=str(self.files))
+            raise DataError("The rows have scores, not classes", where=str(self.files))
         several = self._read.kind == "multi_label"
         with worded_for_python(ARGUMENTS):
             labels = Labels.learn(self._read.counts, self._read.names, several=several)
@@ -562,7 +562,7 @@ def _table(columns: Mapping[str, list]) -> pyarrow.Table:
         return pa.table({name: pa.array(values) for name, values in columns.items()})
     except (pa.ArrowException, TypeError) as error:
         raise DataError(
-            f"The values of a list do not go together: {error}",
+            f"The values of a list have different types: {error}",
             fix="give texts as strings, and labels all as strings or all as numbers",
         ) from error
 
@@ -571,6 +571,6 @@ def _refuse_beside_rows(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise DataError(
-                f"`{name}` is given beside rows, which have their own",
+                f"`{name}` is given in addition to rows that have their own",
                 fix=f"leave `{name}` out, or give the texts as strings",
             )

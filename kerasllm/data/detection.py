@@ -99,7 +99,7 @@ def check_detected(
         if problem.separator is None or not column_of.hardly_recur():
             return
         error, kinds = None, KINDS[1::-1]
-        looks = "lists of values that hardly recur, such as texts with commas"
+        looks = "lists of mostly unique values, such as texts with commas"
     else:
         try:
             found, error = column_of.detect(), None
@@ -138,7 +138,7 @@ def _refuse_one_hot_lists(column: LabelColumn) -> None:
         return
     raise DataError(
         f"The label column '{column.name}' holds lists of {size} values that are 0 or 1, one "
-        f"place for each label ({shown(lists[0])}), and the labels have no names there",
+        f"position per label ({shown(lists[0])}), and the labels have no names there",
         where=column.where,
         fix="write the names of the labels (['joy', 'fear']), or a column of 0 and 1 for each "
         "label: --set 'data.label=[joy, fear, ...]'",

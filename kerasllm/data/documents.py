@@ -172,7 +172,7 @@ class Documents:
     def with_offsets(self) -> Iterator[tuple[int, int, Document]]:
         """Yields documents with the number of characters before each, and its own number.
 
-        Files of which a worker writes no shard are left out, see `kerasllm.data.shards`.
+        Files without a shard are left out, see `kerasllm.data.shards`.
         """
         self._begin()
         at, texts, mine = 0, 0, shards.mine()
@@ -334,8 +334,8 @@ def open_documents(
     """
     if tokenizer.end_of_text_id is None:
         raise DataError(
-            "The tokenizer has no token that ends a text, and documents could not be kept apart",
-            fix="use a preset whose tokenizer names an end token (eos_token)",
+            "The tokenizer has no end-of-text token to separate documents with",
+            fix="use a preset whose tokenizer has an eos_token",
         )
     documents = stretch.documents
     size = 0
@@ -372,7 +372,7 @@ def open_documents(
         is_revised=lambda store: store.noted.get("revised"),
     )
     if not len(store):
-        raise DataError("There is no text to use", where=", ".join(documents.files))
+        raise DataError("The files contain no text", where=", ".join(documents.files))
     # Of what is held out the files are the same.
     store.file_remarks = () if stretch.left_out is _NOTHING else documents.remarks
     return store

@@ -100,7 +100,7 @@ def parse_label(value: Any, booleans: bool, numbers: bool) -> str:
         raise ValueError("the label is empty")
     _refuse_object(label)
     if not label.isascii() and not visible(label):
-        raise ValueError(f"the label is empty: {label!a} is nothing that can be seen")
+        raise ValueError(f"the label is empty: {label!a} has no visible characters")
     if numbers and label.lower() in MISSING:
         raise ValueError(
             f"the label is missing: {shown(label)} among numbers (a class needs another name)"
@@ -128,7 +128,7 @@ def choices_of(value: Any) -> Any:
 
 
 def _refuse_object(cell: str) -> None:
-    """Stops at an object that is written as text, which is no label."""
+    """Stops at an object that is written as text, which is not a label."""
     if cell.startswith("{") and cell.endswith("}") and ":" in cell:
         for read in (json.loads, ast.literal_eval):
             try:
@@ -187,7 +187,7 @@ def parse_labels(value: Any, separator: str | None) -> tuple[str, ...]:
     else:
         parts = value if isinstance(value, list) else [value]
     if parts is None:
-        raise ValueError("the label is empty (a row that has none of the labels is written [])")
+        raise ValueError("the label is empty (for a row with none of the labels write [])")
     try:
         labels = tuple(dict.fromkeys(map(label_text, parts)))
     except TypeError:
@@ -212,7 +212,7 @@ def _split(cell: str, separator: str | None) -> list | None:
     split = separator is not None and separator in cell
     bracketed = cell[0] + cell[-1] in ("[]", "{}")
     if QUOTED_LIST.match(cell) or (bracketed and not split):
-        raise ValueError(f"the label {shown(cell)} is not a list that can be read")
+        raise ValueError(f"the label {shown(cell)} is not a valid list")
     return parts_of(cell, separator) if split else [unquoted(cell)]
 
 

@@ -68,16 +68,16 @@ def check_labels(
     if unseen := _groups(found, labels, lambda label: {visible(label)}):
         first = unseen[0]
         raise DataError(
-            "Labels differ in nothing that can be seen (zero-width characters, spaces, the form "
-            f"of letters with accents): {_shown(unseen, found, ascii)}",
+            "Labels differ only invisibly (zero-width characters, spaces, Unicode normalization): "
+            f"{_shown(unseen, found, ascii)}",
             where=(locate(first[-1]) if locate else "") or where,
-            fix="correct the labels" + f", or make them one: {_merged(unseen, named)}" * of_recipe,
+            fix="correct the labels" + f", or merge them: {_merged(unseen, named)}" * of_recipe,
         )
     remarks = []
     if alike := _groups(found, labels, _likeness):
         remarks.append(
             "warning: labels that look alike are different classes: "
-            f"{_shown(alike, found, repr)}; if they are one, correct them"
+            f"{_shown(alike, found, repr)}; if they are the same, correct them"
             + f", or: {_merged(alike, named)}"
             * of_recipe
         )
@@ -86,8 +86,8 @@ def check_labels(
         those = ", ".join(f"{label!r} ({counted(found[label], 'row')})" for label in missing)
         place = f", the first at {locate(missing[0])}" if locate else ""
         remarks.append(
-            f"warning: taken as a label, though it may mean that there is none: {those}{place}"
-            + f"; to leave such rows out: {setting('data.ignore_labels', missing)}" * of_recipe
+            f"warning: read as a label, although it may mean a missing value: {those}{place}"
+            + f"; to skip such rows: {setting('data.ignore_labels', missing)}" * of_recipe
         )
     return remarks
 

@@ -97,7 +97,7 @@ class LabelColumn:
                 why = f"{len(self.lists):,} of {total:,} labels are lists; a string is one label"
             return Problem("multi_label", self._separator_beside(self.lists), why)
         if not self.rows:
-            return Problem("single_label", why="there is no label to judge by")
+            return Problem("single_label", why="there are no labels to judge by")
         if self.are_booleans():
             return Problem("single_label", why="the labels are true and false", booleans=True)
         if not self.odd:
@@ -207,10 +207,10 @@ class LabelColumn:
         count = sum(self.odd.values())
         rows = "1 row" if count == 1 else f"{count:,} rows"
         return self.unclear(
-            "numbers, most of them, and other values",
+            "mostly numbers, with other values",
             KINDS[0],
             examples=f"{self.placed(self.odd)}: {rows}",
-            advice=f"to predict a number, correct the other values, or leave {rows} out: "
+            advice=f"to predict a number, correct the other values, or skip {rows}: "
             "--set data.problem=regression --set data.on_bad_row=skip",
         )
 
@@ -233,7 +233,7 @@ class LabelColumn:
             return None
         example = next(text for text, one in found.items() if one[1] or one[3])
         plain = found[example][2].replace(",", "")
-        advice = f"to train on them as a score, write the numbers alone: {plain} for {example}"
+        advice = f"to train on them as a score, write plain numbers: {plain} for {example}"
         numbers = (
             itertools.repeat(one[2].replace(",", ""), self.counts[text])
             for text, one in found.items()
@@ -256,10 +256,10 @@ class LabelColumn:
         if not all(number.is_integer() for number in numbers):
             if len(numbers) >= _MANY_NUMBERS or len(numbers) * 2 > self.rows:
                 return Problem("regression", why=f"{found}, with fractions")
-            raise self.unclear("numbers with fractions, but few different ones", KINDS[2], KINDS[0])
+            raise self.unclear("numbers with fractions, but few distinct ones", KINDS[2], KINDS[0])
         spread = numbers[-1] - numbers[0] + 1
         if len(numbers) > _FEW_LABELS and self.rows < 2 * len(numbers):
-            raise self.unclear("numbers that hardly recur, such as ids", KINDS[2], KINDS[0])
+            raise self.unclear("mostly unique numbers, such as ids", KINDS[2], KINDS[0])
         if (
             len(numbers) > _MANY_NUMBERS
             and spread > 2 * len(numbers)
@@ -268,7 +268,7 @@ class LabelColumn:
             raise self.unclear("numbers with gaps, such as amounts", KINDS[2], KINDS[0])
         if len(numbers) > _MANY_NUMBERS and self.rows < _ROWS_OF_A_NUMBER * len(numbers):
             raise self.unclear(
-                "many whole numbers that recur a few times each, such as a score",
+                "many whole numbers that occur a few times each, such as a score",
                 KINDS[2],
                 KINDS[0],
             )
@@ -326,7 +326,7 @@ class LabelColumn:
             words = sum(len(text.split()) for text in self.counts) / different
             if 2 * sum(self.numbers.values()) > self.rows:
                 raise self._odd_numbers()
-            looks = "texts" if words >= 3 else "values that hardly recur, such as ids or names"
+            looks = "texts" if words >= 3 else "mostly unique values, such as ids or names"
             raise self.unclear(looks, *KINDS[:2])
         return Problem(
             "single_label",

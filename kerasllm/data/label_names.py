@@ -10,7 +10,7 @@ from kerasllm.errors import DataError
 
 
 def read_label_names(path: str | Path) -> list[str]:
-    """Reads the names of the labels 0, 1, 2... from a text file that has a name a line.
+    """Reads the names of the labels 0, 1, 2... from a text file with one name per line.
 
     Args:
         path: The file, UTF-8; empty lines at its end do not count.
@@ -29,17 +29,19 @@ def read_label_names(path: str | Path) -> list[str]:
         raise DataError(
             f"The names of the labels cannot be read: {reason}",
             where=str(path),
-            fix="data.label_names names a text file with a name a line",
+            fix="data.label_names is a text file with one name per line",
         ) from error
     names = [line.strip() for line in text.rstrip().split("\n")]
     if names == [""]:
-        raise DataError("The file has no name", where=str(path), fix="write a name a line")
+        raise DataError(
+            "The file contains no names", where=str(path), fix="write one name per line"
+        )
     seen: dict[str, int] = {}
     for line, name in enumerate(names, start=1):
         place = f"{path}:{line}"
         if not name:
             raise DataError(
-                "A line between two names is empty, and lines are counted",
+                "A line between two names is empty, but line numbers are labels",
                 where=place,
                 fix="write the name of this label, or remove the line",
             )
@@ -47,7 +49,7 @@ def read_label_names(path: str | Path) -> list[str]:
             raise DataError(
                 f"Two labels have the name {name!r}, lines {seen[name]} and {line}",
                 where=place,
-                fix="give each label a name of its own",
+                fix="give each label a different name",
             )
         seen[name] = line
     return names
@@ -81,7 +83,7 @@ def named_classes(
             f"data.label_names has no name for the label {missing[0]!r}"
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
             where=where,
-            fix="add it to data.label_names; names there: " + ", ".join(map(repr, names)),
+            fix="add it to data.label_names; its names: " + ", ".join(map(repr, names)),
         )
     classes: dict[str, list[str]] = {}
     for label in found:

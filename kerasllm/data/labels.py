@@ -157,7 +157,7 @@ class Labels:
             if twice := [label for label, count in Counter(each).items() if count > 1]:
                 raise DataError(
                     f"`labels` holds {twice[0]!r} {each.count(twice[0])} times",
-                    fix="list each class once; of a column of labels, as in "
+                    fix="list each class once; from a column of labels, as in "
                     "labels=sorted(set(...))",
                 )
         if not raw:
@@ -211,7 +211,7 @@ class Labels:
                 f"data.label_names gives all labels the name {found.names[0]!r}; a classifier "
                 "needs at least two classes",
                 where=where,
-                fix="give the labels of each class a name of its own",
+                fix="give each class a different name",
             )
         return found
 
@@ -369,7 +369,7 @@ class Labels:
 
 
 def _written(label: Any) -> Any:
-    """Returns a label that is no string as data files write it."""
+    """Returns a label that is not a string, as data files write it."""
     if isinstance(label, str):
         return str(label)
     return label_text(_plain(label))
@@ -392,7 +392,7 @@ def _checked(label: Any) -> str:
         found = ""
     if not found:
         raise DataError(
-            f"`labels` holds what is no label: {label!r}",
+            f"`labels` contains something that is not a label: {label!r}",
             fix='give strings, numbers or booleans, as in labels=["negative", "positive"]',
         )
     return found

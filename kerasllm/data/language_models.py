@@ -254,7 +254,7 @@ def unlike_parts(lengths: Mapping[str, np.ndarray], noun: str) -> list[str]:
         # Neither by chance, nor too small to matter.
         if max(means) > _LARGE * min(means) and abs(means[0] - means[1]) > _SURE * error:
             found.append(
-                f"{part} differs from train: its {noun}s have {means[1]:,.0f} tokens in the mean, "
+                f"{part} differs from train: its {noun}s have {means[1]:,.0f} tokens on average, "
                 f"those of train {means[0]:,.0f}"
             )
     return found
@@ -310,7 +310,7 @@ def _like_conversations(column: str | None, data: Any) -> list[str]:
     what = f": {shape}" if isinstance(shape, UnclearShape) else f" ({shape})"
     return [
         (
-            f"the rows look like conversations{what}, and plain text is read of {column!r} alone; "
+            f"the rows look like conversations{what}, but only {column!r} is read, as plain text; "
             "to tune a pretrained model on the conversations: --recipe gpt_sft_lora"
         )
     ]
@@ -337,9 +337,9 @@ def remarks(store: TokenStore, kind: str | None) -> list[str]:
         counts = Counts.of(store)
         found += counts.remarks
         for count, what in (
-            (counts.cut, "were cut to data.max_length"),
-            (counts.dropped, "were dropped, as they are longer than data.max_length"),
-            (counts.split, f"were split into {counts.pieces:,}, as they are too long"),
+            (counts.cut, "were truncated to data.max_length"),
+            (counts.dropped, "were dropped because they are longer than data.max_length"),
+            (counts.split, f"were split into {counts.pieces:,}because they are too long"),
         ):
             if count:
                 found.append(f"{count:,} {kind} {what}")

@@ -53,7 +53,7 @@ def open_tokens(
     )
     if not len(store):
         raise DataError(
-            "There are no rows to use", where=", ".join(source.files), fix="give a file with rows"
+            "The files contain no rows", where=", ".join(source.files), fix="give a file with rows"
         )
     return store
 
@@ -94,7 +94,7 @@ def remarks(store: TokenStore) -> list[str]:
         found.append(f"{were} skipped{counted}, the first at {file}:{line}: {why}")
     found += store.noted.get("notes", ())
     if store.damage:
-        found.append(f"the tokens were read again; {store.damage}")
+        found.append(f"the texts were tokenized again; {store.damage}")
     return found
 
 

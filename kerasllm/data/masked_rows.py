@@ -87,7 +87,7 @@ def open_tokens(
     )
     # A document of no token has its end alone.
     if not len(store) or int(store.lengths.max()) < 2:
-        raise DataError("There is no text to use", where=", ".join(documents.files))
+        raise DataError("The files contain no text", where=", ".join(documents.files))
     store.file_remarks = documents.remarks if stretch.left_out is None else ()
     return store
 
@@ -176,7 +176,7 @@ class MaskedRows:
     ) -> tuple:
         """Returns `(x, y, sample_weight)` with masks that depend on the tokens of a row alone.
 
-        They are single tokens, 15% of them, whatever the masking of the training: so that what is
+        They are single tokens, 15% of them, regardless of the masking in training: so that what is
         measured of different trainings can be compared.
 
         Returns:

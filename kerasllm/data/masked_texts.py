@@ -102,7 +102,7 @@ def load_data(
     }
     if data.max_length < special_tokens_of(tokenizer, sentence_task) + 2:
         raise RecipeError(
-            f"A row of {data.max_length} tokens has no room beside its special tokens",
+            f"A row of {data.max_length} tokens has room for special tokens only",
             where="data.max_length",
             fix="raise data.max_length",
         )

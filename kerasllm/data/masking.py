@@ -208,7 +208,7 @@ class _Words:
         return tokens, np.take_along_axis(span, number, axis=1)
 
     def _at_least_one(self, chosen, ranked, wanted) -> np.ndarray:
-        """Gives rows of which every word is too long the first in an order, as far as it goes."""
+        """Gives rows whose words are all too long the first word in an order, as far as it goes."""
         empty = np.flatnonzero(~chosen.any(axis=1) & (wanted > 0))
         chosen[empty, ranked[empty, 0]] = True
         return chosen

@@ -81,14 +81,14 @@ def read_questions(
                 bad_rows.append((file.name, line, shortened(str(error))))
     if bad_rows and refuse:
         raise DataError(
-            f"{'1 row is' if count == 1 else f'{count:,} rows are'} no question with choices",
+            f"{'1 row is' if count == 1 else f'{count:,} rows are'} not a multiple-choice question",
             where=places(bad_rows, count),
             fix='write {"question": "...", "choices": ["...", "..."], "answer": 0}; the answer is '
             "a number from 0, a letter from A, or the text of a choice",
         )
     if not questions:
         raise DataError(
-            "There are no questions",
+            "The files contain no questions",
             where=places(bad_rows, len(bad_rows)) or ", ".join(file.name for file in files),
             fix="give a file with rows",
         )
@@ -133,4 +133,4 @@ def _number_of(answer: Any, choices: Sequence[str]) -> int:
             return string.ascii_uppercase.index(letter)
     elif type(answer) is int and 0 <= answer < len(choices):
         return answer
-    raise BadRow(f"the answer {shown(answer)} is none of the {len(choices)} choices")
+    raise BadRow(f"the answer {shown(answer)} is not one of the {len(choices)} choices")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import BatchPlan, EpochPlans
 from kerasllm.data.rows import ArraySpec, Rows, Tokens, model_inputs
 
-# Batches made before they are asked for: a slow one, or a slow disk, is not waited for.
+# Batches to prefetch, so that training does not wait for a slow one or a slow disk.
 _AHEAD = 8
 
 
@@ -143,8 +143,8 @@ def replica_rows(batch_size: int, replicas: int, accumulate: int = 1) -> int:
 class HandedOut:
     """Batches that this process makes for all replicas and hands to each its own.
 
-    For replicas on hosts that this process drives: they cannot ask it for the next element, as a
-    dataset that calls Python does. Nothing is made ahead.
+    For replicas on hosts that this process drives: they cannot request the next element from it, as
+    a dataset that calls Python does. Nothing is made ahead.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A row of tokens of which each knows its characters: in which text, from where to where."""
+"""A row of tokens with the text and the characters that each one comes from."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class CutQuestions:
     Attributes:
         ids: int32, the token ids of all windows, special tokens included.
         answers: Which question each window is of, and where the tokens of its context stand.
-        windows: Which tokens of which context each window has.
+        windows: The context and the tokens of each window.
         cut: bool `[questions]`, whether a question was longer than it may be.
         second_segment: The segment id of the context.
     """

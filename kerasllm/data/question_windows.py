@@ -90,7 +90,7 @@ def open_windows(
     )
     if not len(store):
         raise DataError(
-            "There are no questions to use",
+            "The files contain no questions",
             where=", ".join(source.files),
             fix="give a file with questions",
         )

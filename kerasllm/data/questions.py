@@ -144,7 +144,7 @@ def check_stride(
     longest = max_length - tokenizer.pair_special_tokens - 1
     if stride is not None and stride > longest:
         raise RecipeError(
-            f"Windows of {max_length} tokens that move on by {stride} leave tokens out",
+            f"Windows of {max_length} tokens with a stride of {stride} skip tokens",
             where="data.stride",
             fix=f"set data.stride to {room} or less",
         )

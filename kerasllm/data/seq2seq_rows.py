@@ -98,7 +98,7 @@ def open_rows(
     )
     if not len(store):
         raise DataError(
-            "There are no rows to use", where=", ".join(source.files), fix="give a file with rows"
+            "The files contain no rows", where=", ".join(source.files), fix="give a file with rows"
         )
     return store
 

@@ -119,7 +119,7 @@ def join_shards(
         for number in range(len(files)):
             found = _read(path, number)
             if found is None:
-                raise DamagedFileError(f"{_shard(path, number)} is not there any more")
+                raise DamagedFileError(f"{_shard(path, number)} no longer exists")
             mapped, shard_batches, remarks = found
             told.append(remarks)
             yield from shard_batches

@@ -45,7 +45,7 @@ def split_stratified(
     values, counts = np.unique(labels, return_counts=True)
     held_out = _held_out(counts, fraction)
 
-    # Few bytes a row, whatever the labels are: there may be millions of rows.
+    # Few bytes per row for labels of any kind: there may be millions of rows.
     classes = np.empty(len(labels), np.min_scalar_type(len(values)))
     for start in range(0, len(labels), _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)

@@ -99,7 +99,7 @@ def remarks(store: TokenStore) -> list[str]:
         found.append(f"skipped rows by label: {', '.join(shares)}")
     for label, count in noted.get("unlabelled", {}).items():
         rows = counted(count, "row has", "rows have")
-        found.append(f"{rows} no label ({label}), and {'is' if count == 1 else 'are'} left out")
+        found.append(f"{rows} no label ({label})and {'is' if count == 1 else 'are'} skipped")
     return found
 
 
@@ -136,7 +136,7 @@ def refuse_lost_classes(
         where=places(store.skipped_rows, store.skipped),
         fix="correct these rows"
         + (
-            f"; or leave the label out on purpose: {setting(to_ignore, list(most)[:_SHOWN])}"
+            f"; or ignore the label on purpose: {setting(to_ignore, list(most)[:_SHOWN])}"
             if to_ignore
             else ""
         ),
@@ -160,7 +160,7 @@ def refuse_unknown(store: TokenStore, labels: Labels, to_ignore: str | None) -> 
         return
     error = labels.unknown(unknown, _first_place(store, counts, unknown[0].__eq__), counts)
     if to_ignore:
-        error.fix += f"; to leave such rows out: {setting(to_ignore, unknown[:_SHOWN])}"
+        error.fix += f"; to skip such rows: {setting(to_ignore, unknown[:_SHOWN])}"
     raise error
 
 
@@ -252,7 +252,7 @@ def _refuse_unnamed(source: Source, store: TokenStore, counts: Mapping[str, int]
         f"The file names {counted(len(names), 'class', 'classes')}, {', '.join(names.values())}, "
         f"and {counted(counts[label], 'row has', 'rows have')} the label {label!r}",
         where=_first_place(store, counts, label.__eq__),
-        fix="correct the labels, or name them all with data.label_names; to leave such rows out: "
+        fix="correct the labels, or name them all with data.label_names; to skip such rows: "
         + setting(TO_IGNORE, unnamed[:_SHOWN]),
     )
 

@@ -377,7 +377,7 @@ class TokenStore:
             if kind != pa.list_(pa.int32()):
                 raise TypeError(f"The column {name!r} must hold lists of int32. Received: {kind}")
             if any(array.null_count or array.values.null_count for array in arrays):
-                raise ValueError(f"The column {name!r} has a list or a number that is missing")
+                raise ValueError(f"The column {name!r} has missing values")
             self._columns[name] = self._ragged(COLUMN_PREFIX + name, np.int32)
         return self._columns[name]
 

@@ -47,7 +47,7 @@ def table_file(data: Any) -> Path:
     """Writes a table to a Parquet file in the cache folder, unless it was written before.
 
     The file is named by what the table holds: the same columns with the same values are the same
-    file, whatever the table came as, so that a resumed run finds its data and tokens that were
+    file, regardless of the kind of table, so that a resumed run finds its data and tokens that were
     cached are found again.
 
     Args:
@@ -59,8 +59,8 @@ def table_file(data: Any) -> Path:
         The path of the file.
 
     Raises:
-        DataError: If it is no such table, has no rows, names a column twice, or has a column that
-            Parquet cannot hold.
+        DataError: If it is not such a table, has no rows, names a column twice, or has a column
+            that Parquet cannot hold.
         JobError: If the file cannot be written.
 
     Example:
@@ -85,7 +85,7 @@ def table_file(data: Any) -> Path:
         # Arrow's second argument is the column.
         why = "; ".join(map(str, error.args)) if isinstance(error, pa.ArrowException) else error
         raise DataError(
-            f"A column of the table has values that do not go together: {why}",
+            f"A column of the table has values of different types: {why}",
             fix="give its values one type, as with df[column].astype(str), or leave the column out",
         ) from error
     return path
@@ -129,7 +129,7 @@ def _as_arrow(data: Any) -> pa.Table:
         return _from_rows(data)
     if hasattr(data, "__arrow_c_stream__") and not _is_a("pandas", "Series", data):
         return pa.table(data)
-    raise DataError(f"This is no data: {_type_of(data)}", fix=f"give {_TAKEN}")
+    raise DataError(f"This is not data: {_type_of(data)}", fix=f"give {_TAKEN}")
 
 
 def _from_rows(rows: Sequence) -> pa.Table:
@@ -214,7 +214,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _digest(table: pa.Table) -> str:
-    """Returns a fingerprint of the names and the values, whatever Arrow's layout of them is."""
+    """Returns a fingerprint of the names and the values, regardless of Arrow's layout."""
     from pyarrow import types
 
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Schemes of tags, B-PER I-PER O and their like: which one data has, and the entities it means.
 
 All that is computed here is computed on numbers of tags, so that a million words take a second.
-Whatever the scheme, models learn IOB2: B begins an entity, I continues it, O is no entity.
+Models learn IOB2 regardless of the scheme: B begins an entity, I continues it, O is outside.
 """
 
 from __future__ import annotations
@@ -126,10 +126,10 @@ def convert(words: TaggedWords, scheme: str = "auto") -> Converted:
     for name, tag in zip(words.names, parsed, strict=True):
         if tag is None:
             raise DataError(
-                f"The tag {name!r} has no letter, where others have (scheme {found}: {why})",
+                f"The tag {name!r} has no prefix, unlike others (scheme {found}: {why})",
                 where="data.scheme",
-                fix="correct the tags, or set data.scheme=plain, if they are no entities, or io, "
-                "if they are types of entities",
+                fix="correct the tags, or set data.scheme=plain, if they are not entities, or io, "
+                "if they are entity types",
             )
     types = sorted({tag.type for tag in parsed if tag.letter != OUTSIDE})
     letters = np.array([_NUMBER.get(tag.letter, _OUT) for tag in parsed], np.int8)
@@ -160,15 +160,15 @@ def detect_scheme(words: TaggedWords) -> tuple[str, str]:
     ):
         return _lettered(words, letters)
     if outside and inside and outside >= _MOSTLY * len(words.tags):
-        return "io", "tags are types of entities, and most words are O"
-    return "plain", "tags have no letters such as B- and I-"
+        return "io", "tags are entity types, and most words are O"
+    return "plain", "tags have no prefixes such as B- and I-"
 
 
 def _lettered(words: TaggedWords, letters: set[str]) -> tuple[str, str]:
     if letters & set("LU") and not letters & set("ES"):
-        return "bilou", f"tags have the letters {', '.join(sorted(letters))}"
+        return "bilou", f"tags have the prefixes {', '.join(sorted(letters))}"
     if letters & set("ESMWLU"):
-        return "bioes", f"tags have the letters {', '.join(sorted(letters))}"
+        return "bioes", f"tags have the prefixes {', '.join(sorted(letters))}"
     parsed = [parse_tag(name) or Tag(OUTSIDE, "") for name in words.names]
     letter = np.array([_NUMBER.get(tag.letter, _OUT) for tag in parsed], np.int8)[words.tags]
     types = {tag.type: number for number, tag in enumerate(parsed)}

@@ -315,7 +315,7 @@ def refuse_empty(store: TokenStore, source: TaggedSource) -> None:
     """Raises a `DataError` if a store has no row."""
     if not len(store):
         raise DataError(
-            "There are no sentences to use",
+            "The files contain no sentences",
             where=", ".join(source.files),
             fix="give a file with tagged words",
         )

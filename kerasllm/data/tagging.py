@@ -274,7 +274,5 @@ def remarks_on_tags(found: Converted, part: str) -> list[str]:
     """Returns what a user should know of how the tags of a part were read."""
     if not found.repaired:
         return []
-    words = counted(
-        found.repaired, "tag cannot stand where it stands", "tags cannot stand where they stand"
-    )
-    return [f"{part}: {words} in {found.scheme}, and were repaired by conlleval's rule"]
+    words = counted(found.repaired, "tag is invalid", "tags are invalid")
+    return [f"{part}: {words} in {found.scheme}; repaired by conlleval's rule"]

@@ -52,14 +52,14 @@ class TextFraming:
         found = []
         if self._framed:
             texts = counted(self._framed, "text begins or ends", "texts begin or end")
-            found.append(f"{texts} with a special token that is added to each: it is there once")
+            found.append(f"{texts} with a special token that is also added; it is not doubled")
         if self._marks:
             found.append(f"{counted(self._marks, MARKED.partition('|')[0])} removed")
         if self._within:
             tokens = counted(self._within, "special token is", "special tokens are")
             read = "letters" if self._mode == "text" else "tokens"
             other = "" if self._mode == "text" else "; as letters: data.special_tokens=text"
-            found.append(f"{tokens} written within the texts, and read as {read}{other}")
+            found.append(f"{tokens} written in the texts, read as {read}{other}")
         return found
 
     def cleaned(self, document: Document) -> Document:

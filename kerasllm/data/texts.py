@@ -28,7 +28,7 @@ def checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
     texts = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not all(isinstance(text, str) for text in texts):
         raise DataError(
-            f"Item {number} is no text. Received: {shown(given)}", fix="give texts as strings"
+            f"Item {number} is not a text. Received: {shown(given)}", fix="give texts as strings"
         )
     if len(texts) != count:
         one = count == 1
@@ -116,7 +116,7 @@ def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> tuple:
 
     if steps is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise DataError(
-            "The dataset has no end, and it is read once before the training",
+            "The dataset is infinite, but it is read once before training",
             fix="leave `repeat()` out: `fit` repeats it for each epoch",
         )
     spec = dataset.element_spec
@@ -124,7 +124,7 @@ def read_tf_data(dataset: tf.data.Dataset, steps: int | None = None) -> tuple:
     texts = len(tf.nest.flatten(parts[0]))
     if len(parts) > 3 or any(len(tf.nest.flatten(part)) != 1 for part in parts[1:]):
         raise DataError(
-            f"The dataset has elements of other parts: {spec}",
+            f"The dataset has elements of another structure: {spec}",
             fix="give texts, (texts, labels) or (texts, labels, sample_weight)",
         )
     if isinstance(parts[0], tuple) and texts != 2:

@@ -134,7 +134,7 @@ def read_token_file(
         file), the names of the files that the column `file` counts, and the remarks.
 
     Raises:
-        DamagedFileError: If the file is cut off, was changed, or is another file.
+        DamagedFileError: If the file is truncated, was changed, or is another file.
     """
     try:
         mapped = MappedFile(path)
@@ -154,7 +154,7 @@ def _checked_batches(
     """Reads the batches one after the other, so that nothing that the seal does not cover (the
     table of contents at the end) can lead astray."""
     if content.size < len(_MAGIC) or content[-len(_MAGIC) :].to_pybytes() != _MAGIC:
-        raise DamagedFileError("the file is cut off")
+        raise DamagedFileError("the file is truncated")
     reader = pa.ipc.open_stream(content[_STREAM_START:])
     batches = []
     while True:

@@ -152,7 +152,7 @@ def open_or_write(
         folder: Where stores are kept; it is made if it is not there.
         progress: Called with the number of rows done. Defaults to `None`.
         remarks: Called after the last row: `[bad rows left out, the first of them, ...]`, and
-            whatever else is to be kept as `TokenStore.remarks`. Defaults to none left out.
+            anything else to keep as `TokenStore.remarks`. Defaults to none left out.
         is_revised: Takes a store and tells whether its rows are others than earlier versions read
             of the same identity; its fingerprint is then another. `None` of a store that was
             written by such a version: it is written again. Defaults to `None`: all versions read

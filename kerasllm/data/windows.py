@@ -64,7 +64,7 @@ def cut_windows(lengths: np.ndarray, room: int | np.ndarray, stride: int | np.nd
     )
     if len(lengths) and not (stride.min() >= 1 and (stride <= room).all()):
         raise ValueError(
-            "A window must hold a token, and move on by 1 up to its length. "
+            "A window must hold a token, and its stride must be between 1 and its length. "
             f"Received: room={room.min()}, stride={stride.min()} to {stride.max()}"
         )
     counts = 1 + np.maximum(-(-(lengths - room) // stride), 0)

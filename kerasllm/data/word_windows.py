@@ -25,7 +25,7 @@ class WordWindows:
     Attributes:
         ids: int32, the token ids of all windows, special tokens included.
         offsets: int64 `[windows + 1]`, where each window's begin and end.
-        windows: Which piece of which text each is.
+        windows: The text and the slice of it that each window holds.
         word_offsets: int64 `[windows + 1]`, where the words of each window begin and end.
         word_tokens: int32 `[words]`, the place of each word's first token in its window, or
             `NO_TOKEN`.
@@ -61,8 +61,8 @@ def stride_of(tokenizer: Tokenizer, max_length: int, stride: int | None) -> int:
         return max(room // 2, 1)
     if stride > room:
         raise RecipeError(
-            f"Windows of {max_length} tokens, {max_length - room} of them special, that move on by "
-            f"{stride} leave tokens out",
+            f"Windows of {max_length} tokens, {max_length - room} of them special, with a stride "
+            f"of {stride} skip tokens",
             where="data.stride",
             fix=f"set data.stride to {room} or less",
         )

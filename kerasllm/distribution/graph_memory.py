@@ -206,7 +206,7 @@ class _Program:
 
 
 def _is_sum(node) -> bool:
-    """Tells whether a product is one with a vector, of which XLA makes a sum of each row."""
+    """Tells whether a product is with a vector, which XLA computes as a sum per row."""
     shapes = node.attr["_output_shapes"].list.shape
     sizes = shapes[0].dim if shapes else ()
     return node.op == "MatMul" and len(sizes) == 2 and sizes[1].size == 1

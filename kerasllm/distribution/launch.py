@@ -154,7 +154,7 @@ class _Worker:
             end = f"was killed by {signal.Signals(-code).name}"
             if code == -signal.SIGKILL:
                 fix = "if memory ran out, use fewer workers or a smaller training.batch_size"
-        what = f"worker {self.index} of {workers} {end}; the others were ended"
+        what = f"worker {self.index} of {workers} {end}; the others were stopped"
         if words := self._last_words():
             what += ". Its last words:\n" + "\n".join(f"    {line}" for line in words)
         return WorkerError(what, self.exit_status(), fix)
@@ -192,7 +192,7 @@ def _wait(
         elif not (failed or stopped_by):
             stopped_by, deadline = event, time.monotonic() + _STOP_GRACE
             name = signal.Signals(event).name
-            sys.stderr.write(f"[launch] {name} was passed on; waiting for the workers to end\n")
+            sys.stderr.write(f"[launch] {name} was forwarded; waiting for the workers to exit\n")
             _signal_all(running, event)
         elif event == signal.SIGINT:
             stopped_by = stopped_by or event

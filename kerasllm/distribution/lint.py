@@ -19,7 +19,7 @@ _HOST = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "Print", "PrintV2"}
 
 
 def lint_step(step: tf.types.experimental.ConcreteFunction) -> list[str]:
-    """Looks for operations in a training step that TPUs are known to refuse.
+    """Looks for operations in a training step that TPUs do not support.
 
     Args:
         step: The step of the replicas, traced with the shapes that it will get.
@@ -42,7 +42,7 @@ def lint_step(step: tf.types.experimental.ConcreteFunction) -> list[str]:
 
 
 def lint_inputs(batch) -> list[str]:
-    """Looks for inputs that TPUs are known to refuse: open shapes, strings, bools.
+    """Looks for inputs that TPUs do not support: dynamic shapes, strings, bools.
 
     Args:
         batch: A structure of tensors or of their specs.
@@ -50,9 +50,11 @@ def lint_inputs(batch) -> list[str]:
     found = []
     for tensor in tf.nest.flatten(batch):
         if not tensor.shape.is_fully_defined():
-            found.append(f"an input of shape {tensor.shape}: shapes must be known before")
+            found.append(f"an input of shape {tensor.shape}: shapes must be static")
         if tensor.dtype in (tf.string, tf.bool):
-            found.append(f"an input of dtype {tensor.dtype.name}: it fails on its way to replicas")
+            found.append(
+                f"an input of dtype {tensor.dtype.name}: it cannot be distributed to replicas"
+            )
     return found
 
 

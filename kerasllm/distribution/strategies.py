@@ -165,7 +165,7 @@ def _check_fits(kind: str, communication: str) -> None:
     """Refuses a communication that the devices of a strategy do not have."""
     if kind == "tpu" and communication != "auto":
         raise CommandError(
-            f"communication {communication!r} does not go with a TPU, which has its own network",
+            f"communication {communication!r} does not work with a TPU, which has its own network",
             fix="use communication auto",
         )
     if communication == "nccl":
@@ -202,15 +202,15 @@ def _multi_worker(communication: str) -> tf.distribute.Strategy:
         if "program startup" not in str(error):
             raise
         raise CommandError(
-            "strategy 'multi_worker' came too late: TensorFlow is in use already",
+            "strategy 'multi_worker' came too late: TensorFlow is already initialized",
             fix="call strategy('multi_worker') first, in a new process",
         ) from error
     except tf.errors.OpError as error:
         raise JobError(
             f"this worker could not join the others: {error.message.partition(chr(10))[0][:300]}",
             where="the environment variable TF_CONFIG",
-            fix="see that all workers run, that each can reach the others, and that its own "
-            "HOST:PORT is free",
+            fix="check that all workers are running, that each can reach the others, and that its "
+            "own HOST:PORT is free",
         ) from error
     _take_back_sigterm()
     return made
@@ -255,7 +255,8 @@ def _virtual(count: int) -> tf.distribute.Strategy:
         there = len(tf.config.list_logical_devices("CPU"))
         if there < count:
             raise CommandError(
-                f"strategy 'virtual:{count}' came too late: TensorFlow is in use already, with "
+                f"strategy 'virtual:{count}' came too late: TensorFlow is already initialized, "
+                "with "
                 f"{there} CPU device{'s' * (there > 1)}",
                 fix=f"call strategy('virtual:{count}') first, in a new process",
             ) from None

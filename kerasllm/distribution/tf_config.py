@@ -52,7 +52,7 @@ def read_tf_config() -> Cluster | None:
     role, index = task["type"], task["index"]
     if role not in ("chief", "worker"):
         raise _refused(
-            f"this process is a {role!r}, a role that has no part in the training",
+            f"this process is a {role!r}, a role that does not take part in training",
             "give the job chief and worker roles only; a run is evaluated by its own workers",
         )
     # Some platforms write the index as a text.

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasllm.errors import CommandError
 
-# How long, in seconds, a machine that is asked for may take to accept a connection.
+# How long, in seconds, a machine may take to accept a connection.
 _PATIENCE = 5.0
 _METADATA_SERVER = "metadata.google.internal"
 
@@ -68,12 +68,12 @@ def _check_reachable(name: str) -> None:
     """Refuses a TPU whose machine, or the server that knows the address of its name, is silent."""
     if name.startswith("grpc://"):
         host, _, port = name.removeprefix("grpc://").partition(",")[0].partition(":")
-        what = f"no TPU answers at {name}"
+        what = f"no TPU responds at {name}"
     else:
         # Where the client library that TensorFlow uses looks up the project and the zone.
         host, _, port = os.environ.get("GCE_METADATA_HOST", _METADATA_SERVER).partition(":")
         port = port or "80"
-        what = f"the TPU {name!r} cannot be looked up: this is no machine of Google Cloud"
+        what = f"the TPU {name!r} cannot be looked up: this is not a Google Cloud machine"
     try:
         socket.create_connection((host, int(port or 8470)), timeout=_PATIENCE).close()
     except (OSError, ValueError) as error:

@@ -171,7 +171,7 @@ def refuse_not_finite(outputs: np.ndarray) -> None:
         raise JobError(
             f"The model's output is not finite for {len(broken):,} of {len(outputs):,} rows.",
             where=f"row {broken[0] + 1:,} of those evaluated is the first",
-            fix="Its weights have diverged: lower training.learning_rate, "
+            fix="The weights have diverged: lower training.learning_rate, "
             "or try --set training.precision=float32.",
         )
 

@@ -108,7 +108,7 @@ def per_class_table(report: Mapping[str, Any], title: str | None = None) -> Tabl
     if len(classes) > _SORTED_FROM:
         # Stable: among equals the order stays that of the labels.
         classes.sort(key=lambda each: -each[1]["support"])
-        table.caption = "the classes with most rows first"
+        table.caption = "largest classes first"
     for name, scores in classes:
         more = (scores["average_precision"], scores["threshold"]) if several else ()
         table.add_row(

@@ -1,4 +1,4 @@
-"""Measures a model of tags on sentences: each word once, whatever windows it was read in."""
+"""Evaluates a token classifier on sentences: each word once, regardless of its windows."""
 
 from __future__ import annotations
 

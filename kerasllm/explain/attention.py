@@ -22,7 +22,8 @@ from kerasllm.models.explained.output import ExplainedOutput, graph_inputs
 from kerasllm.models.layers import parts_of
 
 _REMARK = (
-    "attention shows where layers read, not what moved the output: integrated gradients do that"
+    "attention shows where layers attend, not what the output depends on; use integrated gradients "
+    "for that"
 )
 
 
@@ -36,7 +37,7 @@ def attention_of(output: ExplainedOutput) -> Explanation:
         output: What would be explained; its row is read.
 
     Raises:
-        CommandError: If the layers of this family do not give their attention.
+        CommandError: If the layers of this family do not expose their attention scores.
     """
     tokens = output.tokens
     maps = attention_maps(output)
@@ -83,7 +84,7 @@ def attention_maps(output: ExplainedOutput) -> np.ndarray:
     kind = keras_hub.layers.TransformerEncoder
     if not layers or not all(isinstance(layer, kind) for layer in layers):
         raise CommandError(
-            f"The layers of a {type(backbone).__name__} do not give their attention",
+            f"The layers of a {type(backbone).__name__} do not expose their attention scores",
             where="--method attention",
             fix="use it with a BERT, RoBERTa, ALBERT or the like; or leave --method out",
         )

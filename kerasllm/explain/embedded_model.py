@@ -69,7 +69,7 @@ def _embedding_of(backbone: keras.Model) -> keras.Layer:
         if tokens is not None and tokens in (layer, getattr(layer, "token_embedding", None)):
             return layer
     raise PresetError(
-        f"A {type(backbone).__name__} has no token embedding that explanations can begin at",
+        f"A {type(backbone).__name__} has no token embedding layer to start explanations from",
         fix="explain a model with a BERT, RoBERTa, GPT-2 or Llama backbone or the like",
     )
 
@@ -84,7 +84,7 @@ def _head_of(task: keras.Model, backbone: keras.Model) -> keras.Model:
             found.append(outputs)
         return outputs
 
-    # The same layers once more, on new symbolic tensors, to see those that the backbone gives.
+    # The same layers again, on new symbolic tensors, to see those that the backbone gives.
     copy = keras.models.clone_model(task, clone_function=lambda layer: layer, call_function=call)
     inputs = [copy.input[name] for name in backbone.input]
     return keras.Model([*inputs, *keras.tree.flatten(found[0])], copy.output)

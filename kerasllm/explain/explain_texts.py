@@ -91,7 +91,7 @@ def explain_texts(
         of_read = np.where(of_tokens == NO_WORD, NO_WORD, np.searchsorted(read, of_tokens))
         if not len(read):
             raise CommandError(
-                "The model reads no word of the text", fix="give a text with letters or signs"
+                "The model reads none of the text", fix="give a text with letters or symbols"
             )
         paths = {
             name: Path(embedded[id(graph)], output, token, of_read)
@@ -161,14 +161,14 @@ def _words(
 
 
 def _unread(output: ExplainedOutput, words: list[list[tuple[int, int]]]) -> Iterator[str]:
-    """Yields a sentence for each text of which the model reads only a part."""
+    """Yields a sentence for each text that the model does not read completely."""
     for text, places in enumerate(words):
         first, last = output.tokens.characters_read(text)
         unread = sum(end <= first or start >= last for start, end in places)
         if unread:
             yield (
                 f"{output.names[text]}: {unread} of {len(places)} words are not read and have no "
-                f"score, as the model reads {len(output.tokens)} tokens at a time"
+                f"score, because the model reads {len(output.tokens)} tokens at a time"
             )
 
 
@@ -177,7 +177,7 @@ def _refuse_few_digits(graph: keras.Model) -> None:
     computes_in = getattr(graph, "backbone", graph).compute_dtype
     if computes_in != "float32":
         raise CommandError(
-            f"The model computes in {computes_in}, in which gradients have too few digits",
+            f"The model computes in {computes_in}, where gradients are too imprecise",
             fix='open it with precision="float32"',
         )
 
@@ -187,8 +187,8 @@ def _hardly_moved(scores: np.ndarray, facts: dict[str, Any], baseline: str) -> I
     value, without = facts["value"], facts["baseline_value"]
     if abs(value - without) < _LITTLE * max(np.abs(scores).max(), _LITTLE * abs(value)):
         yield (
-            f"with {baseline} for each word the output is nearly the same, so that the scores say "
-            "little: try another --baseline, or another --target"
+            f"with {baseline} in place of each word the output is nearly the same, so the scores "
+            "mean little: try another --baseline, or another --target"
         )
 
 
@@ -200,7 +200,7 @@ def _baselines(model: keras.Model, baseline: str) -> dict[str, int]:
         raise CommandError(
             "The tokenizer of this model has no mask token",
             where="--baseline mask",
-            fix="take the padding token: --baseline pad",
+            fix="use the padding token: --baseline pad",
         )
     wanted = [mask] if baseline != "pad" and mask is not None else []
     if baseline != "mask":

@@ -73,9 +73,9 @@ def words_that_move(
     for number, found in enumerate(explanations):
         if found.group is None:
             raise CommandError(
-                "What was explained of one text has nothing in common with that of another",
+                "The explained outputs differ from text to text",
                 where="--global",
-                fix="leave --global out, to explain texts one by one",
+                fix="leave --global out to explain texts one by one",
             )
         counts[found.group] += 1
         for word in found.words:

@@ -73,11 +73,12 @@ def integrated_gradients(
             return Integrated(tokens, points, error, relative)
         if steps or points >= _MOST:
             raise JobError(
-                f"The scores of the words do not add up: they are off by {abs(error):.3g}, "
-                f"{relative:.1%} of what all words together moved, with {points} steps; at most "
-                f"{max_error:.1%} is shown",
-                fix=f"take more steps: --steps {2 * points}"
+                "The scores do not add up to the output: the completeness error is "
+                f"{abs(error):.3g}, "
+                f"{relative:.1%} of the total attribution, with {points} steps; the limit is "
+                f"{max_error:.1%}",
+                fix=f"use more steps: --steps {2 * points}"
                 if 2 * points <= MOST_STEPS
-                else "show it nevertheless with a larger --max-error, or try another --baseline",
+                else "accept it with a larger --max-error, or try another --baseline",
             )
         points *= 2

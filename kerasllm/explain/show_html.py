@@ -47,7 +47,7 @@ def html_of(found: Explanation) -> str:
     facts = [*checks(found), *(f"note: {remark}" for remark in found.remarks)]
     told = "".join(f"<div>{escape(safe(fact))}</div>" for fact in facts)
     return (
-        f"<h2>{escape(safe(found.predicted))}: what moved {escape(safe(found.output))}, by "
+        f"<h2>{escape(safe(found.predicted))}: words that moved {escape(safe(found.output))}, by "
         f"{METHODS[found.method]}</h2>{''.join(texts)}<div class=explained-facts>{told}</div>"
     )
 
@@ -57,7 +57,7 @@ def page_of(explanations: Sequence[Explanation], title: str = "Explanations") ->
     key = (
         f'<p class=key><span style="background:rgba({_UP},.6)">raised it</span>'
         f'<span style="background:rgba({_DOWN},.6)">lowered it</span>'
-        "the stronger the colour, the further; the score is shown where the pointer is</p>"
+        "stronger colours mean larger scores; hover over a word to see its score</p>"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -16,7 +16,7 @@ from kerasllm.explain.show_terminal import checks
 _WIDTH, _LINE, _MARGIN = 8.0, 0.28, 0.25
 _SIZE = 11
 _UP, _DOWN = (59 / 255, 134 / 255, 200 / 255), (217 / 255, 111 / 255, 30 / 255)
-# Some for each script, of which matplotlib takes those that the machine has.
+# Some for each script; matplotlib takes those that the machine has.
 _FONTS = [
     *("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"),
     *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),
@@ -82,7 +82,7 @@ _Piece = tuple[float, str, dict[str, Any]]
 
 def _lines(found: Explanation, measure: _Measure) -> Iterator[list[_Piece]]:
     """Yields lines, each of texts with their places and styles."""
-    heading = f"{found.predicted}: what moved {found.output}, by {METHODS[found.method]}"
+    heading = f"{found.predicted}: words that moved {found.output}, by {METHODS[found.method]}"
     for line in textwrap.wrap(safe(heading), 80):
         yield [(_MARGIN, line, {"size": _SIZE, "weight": "bold"})]
     largest = max((abs(word.score) for word in found.words if word.score is not None), default=0)

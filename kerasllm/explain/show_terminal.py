@@ -85,7 +85,7 @@ def words_table(found: MovingWords) -> RenderableType:
 def _heading(found: Explanation) -> Text:
     heading = Text()
     heading.append(safe(found.predicted), style="bold")
-    heading.append(f": what moved {safe(found.output)}, by {METHODS[found.method]}")
+    heading.append(f": words that moved {safe(found.output)}, by {METHODS[found.method]}")
     return heading
 
 

@@ -76,7 +76,7 @@ def _summary(source: Source, name: str) -> str:
     kind = source.head.kind
     article = "An" if kind[0] in "aeiou" else "A"
     base = source.facts.get("base")
-    begun = f", begun from the pretrained `{code(base)}`" if base else ", trained from scratch"
+    begun = f", starting from the pretrained `{code(base)}`" if base else ", trained from scratch"
     return (
         f"{article} {kind} of the family {source.family.removesuffix('Backbone')} with "
         f"{count:,.1f} million parameters{begun}. It reads up to {source.max_length:,} tokens.\n\n"
@@ -119,8 +119,8 @@ def _parity(source: Source, engine: Engine, results: Sequence[Parity]) -> str:
 
 def _limits(source: Source) -> str:
     lines = [
-        f"It reads {source.max_length:,} tokens at most, special tokens included.",
-        "It was measured on the data above; on texts of another kind it may be much worse.",
+        f"It reads at most {source.max_length:,} tokens, special tokens included.",
+        "It was evaluated on the data above; it may be much worse on other kinds of text.",
         *source.head.limits,
     ]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -39,7 +39,7 @@ def training_section(facts: Mapping) -> str | None:
     made = ", ".join(f"{package} {version}" for package, version in versions.items())
     made = f"\n\nTrained with {made}." if made else ""
     found = table(["part", "files", "holds", "fingerprint"], rows)
-    return f"## What it was trained on\n\n{found}{seed}{made}"
+    return f"## Training data\n\n{found}{seed}{made}"
 
 
 def metrics_section(
@@ -85,11 +85,9 @@ def licence_section(facts: Mapping) -> str:
     """Returns under which licences the weights and the data are."""
     base, licence = facts.get("base"), facts.get("licence")
     if base is None:
-        said = ["The weights were trained from scratch; who trained them decides on their licence."]
+        said = ["The weights were trained from scratch; their author decides on the licence."]
     elif licence is None:
-        said = [
-            f"The base weights `{code(base)}` are under the licence that their publisher gave them."
-        ]
+        said = [f"The base weights `{code(base)}` are under their publisher's licence."]
     else:
         said = [f"The base weights `{code(base)}` are under {licence}."]
     for name, one in facts.get("data_licences", {}).items():

@@ -115,8 +115,8 @@ def encoder_decoder_config(model: EncoderDecoder) -> dict:
         )
     if model.source_frame != model.target_frame:
         raise PresetError(
-            "Sources and targets have different special tokens around them, which no tokenizer of "
-            "transformers writes by itself"
+            "Sources and targets have different special tokens around them, which transformers' "
+            "tokenizers do not support"
         )
     if isinstance(backbone, keras_hub.models.T5Backbone):
         model_type, found = "t5", _t5(model)
@@ -130,7 +130,7 @@ def encoder_decoder_config(model: EncoderDecoder) -> dict:
     if (model_type != "t5" and model.hidden_scale != 1.0) or model.logits_soft_cap is not None:
         raise PresetError(f"transformers' {model_type} does not scale logits as this model does")
     if model_type == "t5" and model.final_logits_bias is not None:
-        raise PresetError("transformers' t5 adds nothing to its logits, and this model does")
+        raise PresetError("transformers' t5 adds nothing to its logits, but this model does")
     bos = model.tokenizer.named_tokens.get("bos_token")
     return {
         "architectures": [_ARCHITECTURES[model_type]],

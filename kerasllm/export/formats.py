@@ -244,7 +244,7 @@ def refuse_model(
     if what:
         others = [other for other in instead or held if other in held and other != name]
         raise CommandError(
-            f"The format {name} does not hold {what}",
+            f"The format {name} does not support {what}",
             where="--format",
             fix=f"use {', '.join(others)}" if others else "use the run directory itself",
         )
@@ -262,7 +262,7 @@ def choose_precisions(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
         if one not in known:
             having = [other for other, each in FORMATS.items() if one in each.precisions]
             raise CommandError(
-                f"The format {name} is not written in {one!r}",
+                f"The format {name} is not available in {one!r}",
                 where="--precision",
                 fix=f"it has {', '.join(known)}"
                 + (f"; {one} is for --format {' or '.join(having)}" if having else ""),
@@ -270,9 +270,8 @@ def choose_precisions(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     chosen = tuple(one for one in known if one in wanted)
     if len(chosen) > 1 and not listed.together:
         raise CommandError(
-            f"A folder of the format {name} is written in one precision. Received: "
-            f"{', '.join(chosen)}",
+            f"The format {name} holds a single precision per folder. Received: {', '.join(chosen)}",
             where="--precision",
-            fix="export once for each, with an --output of its own",
+            fix="export once for each, with different --output folders",
         )
     return chosen or (known if listed.together else known[:1])

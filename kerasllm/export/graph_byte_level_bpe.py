@@ -56,22 +56,22 @@ class GraphByteLevelBPE(GraphTokenizer):
     def refusal(tokenizer: object) -> str | None:
         """Returns why a tokenizer has no exact form in a graph, or `None` if it has one."""
         if not isinstance(tokenizer, (ByteLevelBPE, TokenizerJson)):
-            return "it is no byte-level BPE"
+            return "it is not a byte-level BPE"
         content = _content(tokenizer)
         model, steps = content["model"], _steps(content)
         if model["type"] != "BPE" or model.get("byte_fallback"):
-            return "it is no byte-level BPE"
+            return "it is not a byte-level BPE"
         if content["normalizer"] is not None:
             return f"it normalizes texts first ({content['normalizer']['type']})"
         if model.get("ignore_merges"):
-            return "it takes whole words before it merges"
+            return "it looks up whole words before merging"
         known = [{"type": "Digits", "individual_digits": True}] * (len(steps) - 1) + [
             {**_GPT2, "add_prefix_space": steps[-1].get("add_prefix_space")}
         ]
         if len(steps) > 2 or steps != known:
             return "it splits words by another rule than GPT-2's"
         if any(token["single_word"] or token["rstrip"] for token in content["added_tokens"]):
-            return "it has special tokens that depend on what is around them"
+            return "it has special tokens that depend on their context"
         return None
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -130,7 +130,7 @@ class AddedTokens:
         self._taking_spaces = [token["content"] for token in tokens if token["lstrip"]]
 
     def split(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the parts of all texts, the row of each, and its id, -1 if it is no token."""
+        """Returns the parts of all texts, the row of each, and its id, -1 if it is not a token."""
         for token in self._taking_spaces:
             spaces = f"[{_WHITESPACE}]+"
             texts = tf.strings.regex_replace(texts, f"{spaces}({re.escape(token)})", r"\1")
@@ -138,7 +138,7 @@ class AddedTokens:
             either = "|".join(map(re.escape, self._tokens))
             texts = tf.strings.regex_replace(texts, f"({either})", _AROUND + rb"\1" + _AROUND)
         parts = tf.strings.split(texts, _AROUND)
-        # A part between two marks is a token, and any other is not, whatever it looks like.
+        # A part between two marks is a token, and any other is not, even if it looks like one.
         place = tf.range(tf.size(parts.values, tf.int64)) - tf.gather(
             parts.row_starts(), parts.value_rowids()
         )

@@ -16,7 +16,7 @@ from kerasllm.export.graph_windows import GraphTexts
 def words_in_graph(
     mask_token: str, words: Sequence[str], special: np.ndarray, n_best: int
 ) -> Callable[[GraphTexts], dict[str, tf.Tensor]]:
-    """Returns what fills in the hidden words of texts in a graph; see `Head.of_texts`.
+    """Returns a function that predicts the masked words of texts in a graph; see `Head.of_texts`.
 
     Args:
         mask_token: How a hidden word is written.

@@ -219,7 +219,7 @@ def between(before: Sequence[int], ids: tf.RaggedTensor, after: Sequence[int]) -
 
 
 def _first_of_rows(ids: tf.RaggedTensor, count: tf.Tensor) -> tf.RaggedTensor:
-    """Returns as many ids of the start of each row as are asked for, int64 `[rows]`."""
+    """Returns the requested number of ids from the start of each row, int64 `[rows]`."""
     return tf.ragged.boolean_mask(ids, tf.ragged.range(ids.row_lengths()) < count[:, None])
 
 

@@ -67,17 +67,17 @@ class GraphUnigram(GraphTokenizer):
         """Returns why one that `is_unigram` has no form in a graph, or `None` if it has one."""
         content = json.loads(tokenizer.content)
         if content["model"].get("byte_fallback"):
-            return "it writes characters that it has no token for as bytes"
+            return "it has byte fallback"
         normalizer = content["normalizer"] or {}
         steps = normalizer.get("normalizers", [normalizer])
         precompiled = [step for step in steps if step.get("type") == "Precompiled"]
         if len(precompiled) > 1 or steps not in (_SPACES, [*precompiled, *_SPACES]):
-            return "it normalizes texts in another way than SentencePiece"
+            return "it normalizes texts differently from SentencePiece"
         step = content["pre_tokenizer"] or {}
         if step.get("type") != "Metaspace" or step.get("prepend_scheme") != "always":
-            return "it splits words in another way than SentencePiece"
+            return "it splits words differently from SentencePiece"
         if any(token["single_word"] or token["rstrip"] for token in content["added_tokens"]):
-            return "it has special tokens that depend on what is around them"
+            return "it has special tokens that depend on their context"
         return None
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -25,7 +25,7 @@ class KerasFile(Format):
             raise CommandError(
                 f"KerasHub has no class for the head of this {source.head.kind}"
                 + ", which reads the mean of all tokens" * pooled_head.is_pooled(source.model)
-                + ", so that Keras could not load the file without kerasllm",
+                + ", so Keras could not load the file without kerasllm",
                 where="--format keras",
                 fix="use --format keras_hub, saved_model or onnx",
             )

@@ -33,8 +33,8 @@ class LiteRT(Format):
         size = 4 * source.model.task.count_params()
         if size > _LARGEST_FILE:
             raise CommandError(
-                f"The weights take {size / 1e9:.1f} GB in float32, and the converter of LiteRT "
-                f"takes {_LARGEST_FILE / 1e9:.1f} GB at most",
+                f"The weights take {size / 1e9:.1f} GB in float32, but the LiteRT converter takes "
+                f"{_LARGEST_FILE / 1e9:.1f} GB at most",
                 where="--format litert",
                 fix="use --format onnx, transformers or saved_model, or a smaller model",
             )

@@ -51,7 +51,7 @@ class Parity:
 
     def __str__(self) -> str:
         if self.largest_difference is None:
-            return f"{self.precision}: it gives numbers that are not finite"
+            return f"{self.precision}: its outputs are not finite"
         return (
             f"{self.precision}: largest difference {self.largest_difference:.2e} (at most "
             f"{self.tolerance:g}), {self.agreement:.2%} of {counted(self.rows, 'row')} agree "
@@ -78,7 +78,7 @@ def compare(
     found = np.asarray(found)
     if found.shape != expected.shape:
         raise JobError(
-            f"What was exported gives {found.shape[1:] or 'no'} numbers for "
+            f"The export has {found.shape[1:] or 'no'} numbers for "
             f"{counted(len(found), 'row')}, "
             f"and the model {expected.shape[1:]} for {len(expected)}; nothing was kept"
         )
@@ -103,12 +103,12 @@ def refuse_if_broken(format: str, results: Sequence[Parity]) -> None:
     if broken:
         good = [one.precision for one in results if one.holds]
         raise JobError(
-            "What was exported does not give the outputs of the model; nothing was kept\n"
+            "The outputs of the export differ from the model's; nothing was kept\n"
             + "\n".join(f"  {one}" for one in broken),
             where=f"--format {format}",
-            fix=f"leave it out: --precision {' --precision '.join(good)}"
+            fix=f"leave this one out: --precision {' --precision '.join(good)}"
             if good
-            else "export another format, and report this with these numbers",
+            else "export to another format, and report this with these numbers",
         )
 
 

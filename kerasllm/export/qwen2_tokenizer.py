@@ -62,6 +62,6 @@ def check_qwen2_tokenizer(tokenizer: TokenizerJson, texts: Sequence[str]) -> Non
         )
     if not same:
         raise PresetError(
-            "transformers reads every model of the type qwen2 with Qwen's own rules for words, and "
-            "the tokenizer of this one has others"
+            "transformers reads every model of the type qwen2 with Qwen's word splitting, but this "
+            "model's tokenizer splits differently"
         )

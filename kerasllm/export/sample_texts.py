@@ -60,19 +60,14 @@ def sample_rows(
                 None,
                 samples.fingerprint,
             ):
-                raise DataError(
-                    "they are not what they were in the training: the fingerprint differs"
-                )
+                raise DataError("they have changed since training: the fingerprint differs")
             found = _taken(samples, count, part)
         except DataError as error:
             why = error.what[:1].lower() + error.what[1:]
             refused.append(f"the {part} data {', '.join(names)} cannot be used ({why})")
             continue
         if samples.fingerprint is None and not all(name.startswith(PREFIX) for name in names):
-            warn(
-                f"compared on {', '.join(names)} as it is now: whether it changed since the "
-                "training is not known"
-            )
+            warn(f"compared on {', '.join(names)} as it is now; it may have changed since training")
         break
     rows, rows_from = found or _bundled(task, model, count, of_run=recipe is not None)
     if refused:
@@ -83,7 +78,7 @@ def sample_rows(
 def _bundled(task: Task, model: Any, count: int | None, *, of_run: bool) -> tuple[Rows, str]:
     spec = task.stand_in(model)
     samples = Samples(*task.samples(None, model, spec.rpartition("/")[2], spec, count))
-    why = "the run's own data are not there" if of_run else "a preset has no data"
+    why = "the run's own data were not found" if of_run else "a preset has no data"
     return _taken(samples, count, why)
 
 

@@ -53,7 +53,7 @@ class SavedModel(Format):
         writes = source.generates or source.is_encoder_decoder
         if options.precision == "bfloat16" and writes:
             raise CommandError(
-                "The SavedModel of a model that writes is written in float32",
+                "The SavedModel of a generative model is float32 only",
                 where="--precision bfloat16",
                 fix="leave --precision out; bfloat16 is for encoders",
             )
@@ -61,14 +61,14 @@ class SavedModel(Format):
         if writes and not readable(source.model.backbone):
             others = source.head.formats or ("transformers", "keras_hub")
             raise CommandError(
-                f"The cache of a {source.family} cannot be put into a graph",
+                f"The cache of a {source.family} is not supported in a graph",
                 where="--format saved_model",
                 fix=f"use --format {' or '.join(one for one in others if one != 'saved_model')}",
             )
 
     def remarks(self, source: Source) -> list[str]:
         _, refusal = graph_tokenizer(source)
-        return [] if refusal is None else [f"it takes token ids and no texts: {refusal}"]
+        return [] if refusal is None else [f"it takes token ids, not texts: {refusal}"]
 
     def write(self, source: Source, folder: Path, options: Options) -> None:
         tokenizer, _ = graph_tokenizer(source)
@@ -133,7 +133,7 @@ def graph_tokenizer(source: Source) -> tuple[GraphTokenizer | None, str | None]:
         return (None if refusal else GraphUnigram(tokenizer)), refusal
     refusal = GraphByteLevelBPE.refusal(tokenizer)
     if refusal is None and source.head.of_texts:
-        refusal = "where its tokens stand is not known in a graph, as it is of WordPiece"
+        refusal = "its character offsets are not available in a graph, unlike WordPiece's"
     return (None if refusal else GraphByteLevelBPE(tokenizer)), refusal
 
 

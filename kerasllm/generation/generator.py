@@ -174,20 +174,20 @@ class Generator:
 
         Args:
             prompt: Token ids.
-            settings: The most that are asked for.
+            settings: The largest that will be requested.
             where: The prompt's place, for errors. Defaults to `"prompt"`.
 
         Raises:
             DataError: If the prompt is empty or leaves no room for a new token.
         """
         if not len(prompt):
-            raise DataError("The prompt is empty", where=where, fix="give it a text")
+            raise DataError("The prompt is empty", where=where, fix="give a text")
         if self.longest is None:
             return settings.max_new_tokens
         if len(prompt) >= self.longest:
             raise DataError(
-                f"The prompt has {len(prompt):,} tokens, and the model reads {self.longest:,} in "
-                "all, prompt and answer together",
+                f"The prompt has {len(prompt):,} tokens, and the model reads {self.longest:,} for "
+                "prompt and answer together",
                 where=where,
                 fix="shorten it",
             )

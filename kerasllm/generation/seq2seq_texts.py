@@ -107,7 +107,7 @@ def described(settings: GenerationSettings) -> str:
     elif settings.beams > 1:
         how = f"beam search with {settings.beams} beams, length penalty {settings.length_penalty:g}"
     else:
-        how = "the most likely token each time"
+        how = "greedy decoding"
     most = f"at most {settings.max_new_tokens} tokens"
     if settings.max_length_ratio is not None:
         most += f", and {settings.max_length_ratio:g} x the source + {settings.max_length_extra}"
@@ -137,7 +137,7 @@ def write_targets(
     chosen = settings_of(model, **settings)
 
     def done(count: int) -> None:
-        notify(f"writing: {count:,} of {len(sources):,} texts")
+        notify(f"generating: {count:,} of {len(sources):,} texts")
 
     generated = generator_of(model, trained=trained).generate(
         sources, chosen, on_done=done if notify else None

@@ -1,4 +1,4 @@
-"""What a generation is asked for."""
+"""The settings of generation."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ class GenerationSettings:
             raise CommandError("A stop text is empty", where="stop", fix="leave it out")
         if self.beams > 1 and self.samples:
             raise CommandError(
-                f"Beam search takes the most likely texts and samples nothing. Received: "
+                f"Beam search does not sample. Received: "
                 f"beams={self.beams} with temperature, top_k, top_p or min_p",
-                fix="leave out beams, or what asks for sampling",
+                fix="leave out beams, or the sampling settings",
             )
 
     @classmethod
@@ -121,7 +121,7 @@ class GenerationSettings:
         ):
             if getattr(self, name) != usual:
                 raise CommandError(
-                    f"{name} is a setting of encoder-decoders, and this model continues a prompt. "
+                    f"{name} is a setting of encoder-decoders, but this model is a decoder. "
                     f"Received: {name}={getattr(self, name)!r}",
                     fix="leave it out",
                 )
@@ -141,7 +141,7 @@ class GenerationSettings:
 
 def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise CommandError(f"{name} must be a whole number from {least} on. Received: {value!r}")
+        raise CommandError(f"{name} must be a whole number, {least} or more. Received: {value!r}")
 
 
 def _check(name: str, value: float | None, holds: Callable[[float], bool], expected: str) -> None:

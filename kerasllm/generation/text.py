@@ -199,7 +199,7 @@ def generate_for_model(
     generator = _generator_of(model, settings)
     if chat and not generator.has_chat_template:
         raise DataError(
-            "The model has no chat template, which makes a text of a conversation",
+            "The model has no chat template, which conversations need",
             fix="give a text, or set model.chat_template",
         )
     if chat:

@@ -75,9 +75,9 @@ class Answering:
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
-                f"How this model finds answers cannot be read: {error}",
+                f"The answer settings of this model cannot be read: {error}",
                 where=str(file),
-                fix="the file is written by `kerasllm finetune`; take it from the original run",
+                fix="the file is written by `kerasllm finetune`; copy it from the original run",
             ) from error
 
 
@@ -193,9 +193,9 @@ class AnswerModel(TokenModel):
             trust.check(folder)
         if not finds_answers(folder):
             raise PresetError(
-                f"{folder} holds no model that finds answers",
-                fix="give a run that was trained to answer questions, or a folder of transformers "
-                "with a ...ForQuestionAnswering",
+                f"{folder} is not a question answering model",
+                fix="give a question answering run, or a transformers folder with a "
+                "...ForQuestionAnswering",
             )
         answering = Answering.load(folder)
         return cls(load_token_task(folder, precision), answering=answering)

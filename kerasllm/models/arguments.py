@@ -33,7 +33,7 @@ def check_lora(lora: Any, more: tuple[str, ...] = ()) -> None:
     if not isinstance(lora, Mapping):
         rank = lora if isinstance(lora, int) and not isinstance(lora, bool) and lora else 8
         raise ValueError(
-            f'`lora` must be a dictionary, as lora={{"rank": {rank}}}. Received: lora={lora!r}'
+            f'`lora` must be a dictionary, e.g. lora={{"rank": {rank}}}. Received: lora={lora!r}'
         )
     known = (*_LORA, *more)
     for name in lora:
@@ -48,7 +48,7 @@ def check_lora(lora: Any, more: tuple[str, ...] = ()) -> None:
         if isinstance(value, str) or not isinstance(value, Iterable):
             one = value if isinstance(value, str) else "query"
             raise ValueError(
-                f'`{name}` of `lora` must be a list of names of layers, as {name}=["{one}"]. '
+                f'`{name}` of `lora` must be a list of layer names, e.g. {name}=["{one}"]. '
                 f"Received: {name}={value!r}"
             )
 
@@ -56,7 +56,7 @@ def check_lora(lora: Any, more: tuple[str, ...] = ()) -> None:
 def _check_whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
-            f"`{name}` of `lora` must be a whole number from 1 on. Received: {name}={value!r}"
+            f"`{name}` of `lora` must be a positive whole number. Received: {name}={value!r}"
         )
 
 
@@ -84,7 +84,7 @@ def check_freeze(freeze: Any, *, backbone: bool) -> None:
     if not whole and not (backbone and freeze == _BACKBONE):
         raise ValueError(
             "`freeze` must be a number of layers"
-            + (', or "backbone", so that only the head trains' if backbone else "")
+            + (', or "backbone", to train only the head' if backbone else "")
             + f". Received: freeze={freeze!r}"
         )
 

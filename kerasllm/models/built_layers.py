@@ -22,7 +22,7 @@ def turn_into(layer: keras.Layer, new_class: type[keras.Layer]) -> None:
     """
     if not (issubclass(new_class, type(layer)) or issubclass(type(layer), new_class)):
         raise TypeError(
-            f"`new_class` must derive from the layer's class, or the other way round. Received: "
+            f"`new_class` must derive from the layer's class, or vice versa. Received: "
             f"a {type(layer).__name__}, new_class={new_class.__name__}"
         )
     layer.__class__ = new_class

@@ -200,8 +200,8 @@ class CausalLM(TextModel):
     def compile(self, *args, **kwargs):
         if "sampler" in kwargs:
             raise ValueError(
-                "`compile` has no `sampler`: how tokens are chosen is said with each prompt, as "
-                f"generate(prompts, {setting_for(kwargs['sampler'])})."
+                "`compile` has no `sampler`: choose it with each prompt: generate(prompts, "
+                f"{setting_for(kwargs['sampler'])})."
             )
         super().compile(*args, **kwargs)
 
@@ -321,14 +321,14 @@ class CausalLM(TextModel):
         rows = dataset.rows
         if dataset.weights is not None or dataset.balanced:
             raise DataError(
-                "The rows of language models have no weights and no classes",
+                "Language models do not use sample weights or classes",
                 where=str(dataset.files),
                 fix="leave `sample_weight` and `balance` out",
             )
         if text is None and holds_conversations(dataset.files, split, fix=UNCLEAR_COLUMNS):
             if self.chat_template is None:
                 raise DataError(
-                    "The model has no chat template, which makes a text of a conversation",
+                    "The model has no chat template, which conversations need",
                     fix='choose one: from_preset(..., chat_template="chatml"), or give texts',
                 )
             store = open_conversations(
@@ -353,15 +353,15 @@ class CausalLM(TextModel):
             store = open_documents(whole, self.tokenizer, folder=store_dir())
             if rows is not None and len(store) != dataset.count:
                 raise DataError(
-                    "Texts that are read in parts cannot be taken apart by their numbers",
+                    "Long texts that are streamed cannot be split by row numbers",
                     where=str(dataset.files),
-                    fix="give the parts as files of their own",
+                    fix="give the parts as separate files",
                 )
             found = full_blocks(store, self.sequence_length, rows=rows)
             if not self.can_pack:
                 found = separate_pieces(found)
         if not len(found):
-            raise DataError("No text has two tokens, of which one follows the other")
+            raise DataError("No text has at least two tokens")
         return found
 
     def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
@@ -375,7 +375,8 @@ class CausalLM(TextModel):
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
-                    f"`{name}` is not for language models, which learn the next token of each text."
+                    f"`{name}` is not for language models, which predict the next token of each "
+                    "text."
                 )
 
     def prepare_rows(self, rows: Sequences, validation: Sequences | None):
@@ -531,7 +532,7 @@ class CausalLM(TextModel):
             if length < 1 or length > (self.max_length or length):
                 raise DataError(
                     f"Text {number} has {length} tokens; the model reads 1 to {self.max_length}",
-                    fix="cut it into several, or leave it out",
+                    fix="split it, or leave it out",
                 )
         ids = np.full((len(rows), int(lengths.max())), self.tokenizer.pad_token_id, np.int32)
         for row, tokens in zip(ids, rows, strict=True):

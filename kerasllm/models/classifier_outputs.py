@@ -76,7 +76,7 @@ def outputs_of(
     if outputs is not None and not isinstance(outputs, Outputs):
         raise ValueError(f"`outputs` must be an `Outputs`. Received: outputs={outputs!r}")
     if outputs is not None and (problem, pair) != (None, None):
-        raise ValueError("Give `outputs`, or `problem` and `pair`, which are parts of it.")
+        raise ValueError("Give either `outputs`, or `problem` and `pair`.")
     if problem is not None and problem not in PROBLEMS:
         raise ValueError(
             f"`problem` must be one of {', '.join(PROBLEMS)}; did you mean "
@@ -122,9 +122,9 @@ def read_outputs(folder: Path, labels: int, problem: str) -> Outputs:
     except (ValueError, TypeError, AttributeError, OSError) as error:
         why = str(error)
     raise DataError(
-        f"What the outputs of this model mean cannot be read: {why}",
+        f"The output settings of this model cannot be read: {why}",
         where=str(file),
-        fix="the file is written by `kerasllm finetune`; take it from the original run",
+        fix="the file is written by `kerasllm finetune`; copy it from the original run",
     )
 
 
@@ -139,5 +139,5 @@ def reads_pairs(folder: str | Path) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _pair_in(path: str, changed: int) -> bool:
-    """Reads it once: it is asked for each line of a file."""
+    """Reads it once, because it is needed for each line of a file."""
     return bool(read_json_file(path)["pair"])

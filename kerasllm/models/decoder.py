@@ -98,7 +98,7 @@ def gpt_causal_lm(
         model = load_causal_lm(preset, dropout=dropout, precision=precision, tokenizer=tokenizer)
     if rematerialize and not model.can_pack:
         raise RecipeError(
-            f"{type(model.backbone).__name__} cannot compute its layers again",
+            f"{type(model.backbone).__name__} does not support rematerialization",
             where="training.rematerialize",
             fix="set training.rematerialize to false",
         )
@@ -168,7 +168,7 @@ def _resolve(preset: str | Path, progress: presets.Progress | None = None) -> Pa
     place = presets.resolve(preset, progress)
     if tensorflow_checkpoints.found_in(place):
         raise PresetError(
-            f"{preset} is a TensorFlow checkpoint of BERT, which reads text and does not write it",
+            f"{preset} is a TensorFlow checkpoint of BERT, which cannot generate text",
             fix="use a decoder here, and a BERT to classify: kerasllm finetune --recipe bert_cls",
         )
     return place
@@ -229,7 +229,7 @@ def _facts(place: Path | str) -> dict:
         raise PresetError(
             f"{FACTS} is not what kerasllm wrote: {error}",
             where=str(file),
-            fix="take the file from the original run",
+            fix="copy the file from the original run",
         ) from error
 
 
@@ -241,8 +241,8 @@ def _task_of(backbone: keras_hub.models.Backbone, preset) -> keras_hub.models.Ca
     }
     if type(backbone) not in tasks:
         raise PresetError(
-            f"{preset} is a {type(backbone).__name__}, which KerasHub has no causal language "
-            "model for",
+            f"{preset} is a {type(backbone).__name__}, for which KerasHub has no causal language "
+            "model",
             fix="use a decoder: GPT-2, Llama, Mistral, Qwen, Gemma, Phi-3...",
         )
     return tasks[type(backbone)](backbone=backbone, preprocessor=None)

@@ -65,7 +65,7 @@ def hidden_states(
     if not can_be_walked(backbone):
         if segment_ids is not None or rematerialize:
             raise ValueError(
-                "Segments and rematerialization are not to be had with "
+                "Segments and rematerialization are not supported by "
                 f"{type(backbone).__name__}. Received: segment_ids={segment_ids}, "
                 f"rematerialize={rematerialize}"
             )

@@ -93,7 +93,7 @@ def verify_recorded(folder: Path) -> int:
         for name in expected:
             if not _is_inside(name):
                 raise PresetError(
-                    f"{RECORD} names a file of another folder: {name[:80]!r}",
+                    f"{RECORD} names a file outside the folder: {name[:80]!r}",
                     where=str(folder / RECORD),
                     fix=fix,
                 )
@@ -129,7 +129,7 @@ def check_file(file: Path, digest: str, fix: str) -> None:
     found = sha256_of(file)
     if found != digest:
         raise PresetError(
-            f"{file.name} is not the file it should be: sha256 is {found}, expected {digest}",
+            f"{file.name} has a wrong checksum: sha256 is {found}, expected {digest}",
             where=str(file),
             fix=fix,
         )
@@ -141,7 +141,7 @@ def _recorded(folder: Path, fix: str) -> dict[str, str]:
         return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise PresetError(
-            f"the folder has no readable {RECORD}: it was not written whole",
+            f"the folder has no readable {RECORD}: it was not written completely",
             where=str(folder),
             fix=fix,
         ) from error

@@ -185,14 +185,14 @@ def _load_task(folder: Path, precision: str | None) -> keras_hub.models.TextClas
         return _load_with_head(folder, precision or "float32")
     if has_token_head(folder):
         raise PresetError(
-            f"{folder} holds no text classifier: its head has outputs for every token",
+            f"{folder} is not a text classifier: its head has outputs for every token",
             fix="train a classifier on its encoder: --set model.preset=FOLDER",
         )
     if (folder / HEAD_FACTS).is_file():
         return _load_pooled(folder, precision or "float32")
     if not (folder / "task.json").is_file():
         raise PresetError(
-            f"{folder} holds no trained classifier: there is no task.json or {HEAD_FACTS} in it",
+            f"{folder} is not a trained classifier: it has no task.json or {HEAD_FACTS}",
             fix="give the `model` folder of a finished run",
         )
     with reading(folder):
@@ -343,7 +343,7 @@ def _load_with_head(folder: Path, precision: str) -> keras_hub.models.TextClassi
         assign_head(task, folder)
     if loaded.fresh_pooler:
         raise PresetError(
-            "the tensors of the pooler are missing, on which the classifier stands",
+            "the tensors of the pooler are missing, which the classifier needs",
             where=str(folder),
             fix="use a folder that holds the whole classifier",
         )
@@ -395,7 +395,7 @@ def _add_head(
     if type(backbone) not in classifiers:
         known = sorted(found.__name__ for found in classifiers.values() if found.backbone_cls)
         raise PresetError(
-            f"{preset} is a {type(backbone).__name__}, which KerasHub has no text classifier for",
+            f"{preset} is a {type(backbone).__name__}, for which KerasHub has no text classifier",
             fix=f"use a preset of one of these: {', '.join(known)}",
         )
     # DeBERTa's head takes the rate of its last dropout from this attribute of the backbone.
@@ -417,8 +417,8 @@ def _check_dropouts(task: keras.Model, dropout: float, head_dropout: float) -> N
         for layer in walk(layers):
             if isinstance(layer, keras.layers.Dropout) and layer.rate != rate:
                 raise PresetError(
-                    f"{type(task).__name__} keeps a dropout of {layer.rate} in {layer.name}, "
-                    f"where {rate} was asked for",
+                    f"{type(task).__name__} keeps a dropout of {layer.rate} in {layer.name}, but "
+                    f"{rate} was requested",
                     fix="use a preset of another family, or ask for that rate",
                 )
 
@@ -463,7 +463,8 @@ def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
 
 @contextmanager
 def reading(preset: str | Path, kind: str = "a text classifier"):
-    """Turns whatever KerasHub, Keras or h5py say about unreadable files into one kind of error."""
+    """Turns the errors of KerasHub, Keras and h5py about unreadable files into one kind of
+    error."""
     try:
         yield
     except KerasllmError:
@@ -471,14 +472,13 @@ def reading(preset: str | Path, kind: str = "a text classifier"):
     except Exception as error:
         if isinstance(error, OSError) and "Max retries exceeded" in str(error):
             raise PresetError(
-                f"{preset} has to be downloaded, and the network cannot be reached",
+                f"{preset} has to be downloaded, but the network cannot be reached",
                 fix="check the network, or give a local folder with the model's files",
             ) from error
         if isinstance(error, ValueError) and "safe_mode" in str(error):
             raise PresetError(
-                f"{preset} holds code of its own (a Lambda layer), and kerasllm runs no code of a "
-                "model",
-                fix="take the model from where it was trained; this one may have been changed",
+                f"{preset} contains code (a Lambda layer), and kerasllm runs no code from a model",
+                fix="get the model from its original source; this one may have been tampered with",
             ) from error
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PresetError(

@@ -18,7 +18,7 @@ N_BEST = 5
 """How many words are told of each place, unless it is told."""
 
 MASKS = ("[MASK]", "<mask>")
-"""How a hidden word is written, whatever the model's own token for it."""
+"""How a masked word is written, regardless of the model's own token for it."""
 
 _LENGTH_STEP = 8
 

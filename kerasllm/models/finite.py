@@ -21,7 +21,7 @@ def check_finite(model: keras.Model, preset: str | Path) -> None:
             raise PresetError(
                 f"the weight {weight.path} holds NaN or infinity",
                 where=str(preset),
-                fix="fetch the files again, or take another model",
+                fix="download the files again, or use another model",
             )
 
 

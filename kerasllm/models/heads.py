@@ -30,7 +30,7 @@ HEAD_WEIGHTS = "head.safetensors"
 class MeanPooling(keras.layers.Layer):
     """Averages the hidden states of the real tokens, special tokens included.
 
-    It sums in float32, whatever the states are computed in. A row without tokens gives zeros.
+    It sums in float32, regardless of the dtype of the states. A row without tokens gives zeros.
     """
 
     def call(self, states, padding_mask):
@@ -86,8 +86,8 @@ class PooledTextClassifier(keras_hub.models.TextClassifier):
         inputs = backbone.input
         if "padding_mask" not in inputs:
             raise RecipeError(
-                f"{type(backbone).__name__} takes no padding mask, so that its mean would be over "
-                "the padding too",
+                f"{type(backbone).__name__} takes no padding mask, so the mean would include "
+                "padding",
                 where="model.pooling",
                 fix="set model.pooling=cls",
             )
@@ -158,7 +158,7 @@ def load_pooled(
         raise PresetError(
             f"the head of the classifier cannot be read: {error}",
             where=str(file),
-            fix="take both files of the head from the original run",
+            fix="copy both files of the head from the original run",
         ) from error
     task = PooledTextClassifier(
         backbone,
@@ -173,7 +173,7 @@ def load_pooled(
             raise PresetError(
                 f"{name} has shape {found}, where the model has {tuple(variable.shape)}",
                 where=str(file),
-                fix="take all files from the original run",
+                fix="copy all files from the original run",
             )
         variable.assign(tensors[name])
     return task
@@ -192,7 +192,7 @@ def read_facts(folder: Path) -> dict:
         raise PresetError(
             f"{HEAD_FACTS} cannot be read: {error}",
             where=str(file),
-            fix="take the file from the original run",
+            fix="copy the file from the original run",
         ) from error
     known = (
         isinstance(facts, dict)
@@ -205,7 +205,7 @@ def read_facts(folder: Path) -> dict:
         raise PresetError(
             f'{HEAD_FACTS} must hold "pooling": "mean", "num_classes" and "dropout", got {facts!r}',
             where=str(file),
-            fix="take the file from the original run",
+            fix="copy the file from the original run",
         )
     return facts
 
@@ -260,7 +260,7 @@ def reorder_outputs(task: keras_hub.models.TextClassifier, order: Sequence[int])
 
 
 def compute_outputs_in_float32(task: keras_hub.models.TextClassifier) -> None:
-    """Makes a classifier's last layer compute in float32, whatever the others compute in.
+    """Makes a classifier's last layer compute in float32, regardless of the other layers.
 
     A score in bfloat16 has 8 bits: near 1000 the next one is 1004. The layer is too small to take
     time. One with quantized weights is left as it is.

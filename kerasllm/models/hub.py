@@ -97,7 +97,7 @@ def download(
         )
     except errors.GatedRepoError as error:
         what = f"{handle} is gated: its owner decides who may download it"
-        fix = "ask for access on its page, then log in with `hf auth login`"
+        fix = "request access on its page, then log in with `hf auth login`"
         raise PresetError(what, fix=fix) from error
     except errors.RepositoryNotFoundError as error:
         what = f"there is no public repository {repo} on the hub"
@@ -110,7 +110,7 @@ def download(
         raise PresetError(f"'{repo}' is not a repository name of the hub", fix=FORM) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise PresetError(
-            f"the hub cannot be reached or does not answer, and {repo} is not in its cache",
+            f"the hub cannot be reached or does not respond, and {repo} is not in its cache",
             fix="check the network, try again later, or give a local folder with the files",
         ) from error
     except (errors.HfHubHTTPError, OSError) as error:
@@ -118,5 +118,5 @@ def download(
         why = f"HTTP status {status}" if status else (getattr(error, "strerror", "") or "no answer")
         raise PresetError(f"{handle} cannot be downloaded: {why}", fix="try again later") from error
     if file and not (folder / file).is_file():
-        raise PresetError(f"{repo} has no file {file}", fix="look at the repository's page")
+        raise PresetError(f"{repo} has no file {file}", fix="see the repository's page")
     return folder / file if file else folder

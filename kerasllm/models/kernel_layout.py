@@ -21,7 +21,7 @@ class KernelLayout:
         kernel_shape: The shape of the kernel.
 
     Raises:
-        ValueError: An equation that is no product of two matrices.
+        ValueError: An equation that is not a product of two matrices.
 
     Example:
 

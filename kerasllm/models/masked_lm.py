@@ -91,7 +91,7 @@ class MaskedLM(TokenModel):
         if self.pretraining.sentence_task:
             if not hasattr(self.backbone, "pooled_dense"):
                 raise RecipeError(
-                    f"{type(self.backbone).__name__} has no pooler, which pairs of texts need",
+                    f"{type(self.backbone).__name__} has no pooler, which the sentence task needs",
                     where="model.sentence_task",
                     fix="set model.sentence_task to none, or use a BERT or an ALBERT",
                 )
@@ -283,9 +283,9 @@ class MaskedLM(TokenModel):
             trust.check(folder)
         if not has_head(folder):
             raise PresetError(
-                f"{folder} holds no masked language model with its head",
-                fix="give a run of the recipes mlm or mlm_scratch, or a folder of transformers "
-                "with a ...ForMaskedLM",
+                f"{folder} is not a masked language model with its head",
+                fix="give a run of the recipes mlm or mlm_scratch, or a transformers folder with a "
+                "...ForMaskedLM",
             )
         precision = precision or "float32"
         if huggingface.is_huggingface(folder):
@@ -339,7 +339,7 @@ class MaskedLM(TokenModel):
             raise PresetError(
                 f"the head of pairs of texts cannot be read: {error}",
                 where=str(file),
-                fix="take all files from the original run",
+                fix="copy all files from the original run",
             ) from error
 
 

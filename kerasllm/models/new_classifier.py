@@ -187,11 +187,11 @@ def build_again(
         return model
     if labels is own and meant.problem == kept.problem:
         raise ValueError(
-            f"The trained head cannot be kept: {'; '.join(found)}. Leave that out; "
+            f"The trained head cannot be kept: {'; '.join(found)}. Leave this out; "
             "`kerasllm.models.bert_classifier` builds a new head in any case."
         )
     warnings.warn(
-        f"The trained head of {folder} is not used, and the new one has to be trained: "
+        f"The trained head of {folder} is not used, so the new one has to be trained: "
         f"{'; '.join(found)}.",
         UserWarning,
         stacklevel=3,
@@ -205,7 +205,7 @@ def set_max_length(task: keras_hub.models.TextClassifier, max_length: int) -> No
     longest = getattr(task.backbone, "max_sequence_length", None)
     if longest is not None and max_length > longest:
         raise RecipeError(
-            f"The model reads {longest} tokens at most, and {max_length} are asked for",
+            f"The model reads {longest} tokens at most, but data.max_length is {max_length}",
             where="data.max_length",
             fix=f"set data.max_length to {longest} or less",
         )

@@ -15,7 +15,7 @@ from kerasllm.models.pretraining import FACTS, Pretraining
 _MODULES = "modules.json"
 _POOLING_FOLDER = "1_Pooling"
 _TASK = "task.json"
-# The presets of KerasHub that are sentence encoders; only these are asked for a `task.json`.
+# The presets of KerasHub that are sentence encoders; only for these a `task.json` is read.
 _SENTENCE_ENCODERS = "/sentence-transformers/"
 _STEM, _CLS, _MEAN = "pooling_mode_", "pooling_mode_cls_token", "pooling_mode_mean_tokens"
 
@@ -72,7 +72,7 @@ def _pooling_file(folder: Path) -> Path | None:
             for each in modules
             if str(each.get("type", "")).split(".")[-1] == "Pooling"
         ]
-        # Below the folder, whatever the file says.
+        # Below the folder, for any content of the file.
         if not places or Path(places[0]).is_absolute() or ".." in Path(places[0]).parts:
             return None
         place = places[0]
@@ -114,6 +114,6 @@ def _read(file: Path, kind: type):
         found = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
-            f"{file.name} cannot be read: {error}", where=str(file), fix="fetch the file again"
+            f"{file.name} cannot be read: {error}", where=str(file), fix="download the file again"
         ) from error
     return found if isinstance(found, kind) else kind()

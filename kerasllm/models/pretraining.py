@@ -45,7 +45,7 @@ class Pretraining:
             return cls(facts["sentence_task"], bool(facts["trained_pooler"]))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise PresetError(
-                f"how the model was pretrained cannot be read: {error}",
+                f"the pretraining settings of the model cannot be read: {error}",
                 where=str(file),
-                fix="take the file from the original run",
+                fix="copy the file from the original run",
             ) from error

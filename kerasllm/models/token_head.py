@@ -60,8 +60,8 @@ class TokenHead(keras_hub.models.Task):
         inputs = backbone.input
         if "padding_mask" not in inputs:
             raise RecipeError(
-                f"{type(backbone).__name__} takes no padding mask, so that its states of tokens "
-                "depend on the padding",
+                f"{type(backbone).__name__} takes no padding mask, so its token states depend on "
+                "the padding",
                 where="model.preset",
                 fix="use a BERT, RoBERTa, DeBERTa or the like",
             )
@@ -141,13 +141,13 @@ def read_head(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         shapes = tensors["kernel"].shape[1:], tensors["bias"].shape
         if shapes == ((facts["outputs"],),) * 2:
             return facts, tensors
-        why = f"its tensors have the shapes {shapes}, where {facts['outputs']} outputs are told"
+        why = f"its tensors have the shapes {shapes}, but {facts['outputs']} outputs are recorded"
     except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
         why = str(error) or type(error).__name__
     raise PresetError(
         f"the head of the model cannot be read: {why}",
         where=str(where),
-        fix="take both files of the head from the original run",
+        fix="copy both files of the head from the original run",
     )
 
 
@@ -162,7 +162,7 @@ def assign_head(task: TokenHead, tensors: dict[str, Any]) -> None:
         raise PresetError(
             f"the head of the model is {tensors['kernel'].shape}, where the encoder needs "
             f"{expected}",
-            fix="take all files from the original run",
+            fix="copy all files from the original run",
         )
     task.output_dense.kernel.assign(tensors["kernel"])
     task.output_dense.bias.assign(tensors["bias"])

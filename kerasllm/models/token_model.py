@@ -116,7 +116,7 @@ class TokenModel(TextModel):
 
     def encode(self, dataset: Dataset, *, train: bool = False) -> Rows:
         raise ValueError(
-            "This model trains and is measured as a run: use `kerasllm.finetune(...)` and "
+            "This model is trained and evaluated as a run: use `kerasllm.finetune(...)` and "
             "`kerasllm.evaluate(...)`."
         )
 
@@ -130,5 +130,5 @@ class TokenModel(TextModel):
 
     def get_config(self):
         raise NotImplementedError(
-            "Such a model is not written as a `.keras` file: use `save_to_preset(folder)`."
+            "This model cannot be saved as a `.keras` file: use `save_to_preset(folder)`."
         )

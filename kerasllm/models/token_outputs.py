@@ -1,4 +1,4 @@
-"""Outputs for every token: the logits of all tokens of some rows, whatever their lengths."""
+"""Outputs for every token: the logits of all tokens of some rows of any lengths."""
 
 from __future__ import annotations
 

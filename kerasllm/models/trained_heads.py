@@ -87,7 +87,7 @@ def description(preset: str | Path, model: TextClassifier) -> str | None:
     if is_huggingface(folder) or (folder / FILE_NAME).is_file():
         return trained
     named = [f"{number} is {name}" for number, name in enumerate(model.labels.names)]
-    return f"{trained}; its classes have no names there, and are taken in order: {_listed(named)}"
+    return f"{trained}; its classes have no names and are taken in order: {_listed(named)}"
 
 
 def _differences_without_names(folder: Path, model: TextClassifier) -> list[str]:
@@ -219,7 +219,7 @@ def _unreadable(file: Path, error: Exception) -> PresetError:
     return PresetError(
         f"the trained head cannot be read: {reason}",
         where=str(file),
-        fix="take all files of the model from the original run",
+        fix="copy all files of the model from the original run",
     )
 
 

@@ -96,7 +96,7 @@ class VocabularyHead(keras_hub.models.Task):
         if form is None:
             known = ", ".join(name.removesuffix("Backbone") for name in _FORMS)
             raise PresetError(
-                f"{type(backbone).__name__} has no masked language model here",
+                f"{type(backbone).__name__} is not supported for masked language modeling",
                 fix=f"use a model of one of these families: {known}",
             )
         self.backbone = backbone
@@ -151,7 +151,7 @@ class VocabularyHead(keras_hub.models.Task):
                 raise PresetError(
                     f"{name} of the masked-LM head has the shape {found}, where the encoder needs "
                     f"{tuple(variable.shape)}",
-                    fix="take all files from the same model",
+                    fix="copy all files from the same model",
                 )
             variable.assign(weights[name])
 

@@ -32,7 +32,7 @@ class EncoderModel(Section):
     )
     trust: PublicKeys | None = Field(
         None,
-        description="public keys, of which one must have signed preset; null: those of "
+        description="trusted public keys that must have signed preset; null: those of "
         "KERASLLM_TRUST",
     )
 
@@ -41,7 +41,7 @@ class EncoderModel(Section):
     def _lora_needs_a_backbone(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
         if lora and info.data.get("freeze") == "backbone":
             raise refusal(
-                "lora trains layers that freeze: backbone keeps as they are",
+                "freeze: backbone leaves lora no layers to adapt",
                 "remove model.lora, or set model.freeze to 0",
             )
         return lora

@@ -20,33 +20,33 @@ class Generation(Section):
 
     beams: Count = Field(4, description="beams of beam search; 1: greedy, or sampling")
     length_penalty: Annotated[float, "a number"] = Field(
-        1.0, description="power of the length that a beam's score is divided by; more: longer texts"
+        1.0, description="exponent of the length that divides a beam's score; higher: longer texts"
     )
     early_stopping: EarlyStop = Field(
         True,
-        description="true: as many texts as beams have ended; false: and no better one is near; "
-        "never: and none is possible",
+        description="true: when as many texts as beams have ended; false: if no better one is "
+        "likely; never: if none is possible",
     )
-    max_new_tokens: Count = Field(128, description="most tokens of a text")
+    max_new_tokens: Count = Field(128, description="maximum tokens of a text")
     max_length_ratio: Positive | None = Field(
-        None, description="most tokens for each token of the source; null: max_new_tokens alone"
+        None, description="maximum tokens per source token; null: max_new_tokens alone"
     )
     max_length_extra: WholeNumber = Field(
-        10, description="tokens that may come on top of max_length_ratio x the source"
+        10, description="tokens allowed beyond max_length_ratio x the source"
     )
-    min_new_tokens: WholeNumber = Field(0, description="fewest tokens of a text")
+    min_new_tokens: WholeNumber = Field(0, description="minimum tokens of a text")
     no_repeat_ngram_size: WholeNumber = Field(
-        0, description="so many tokens in a row come once in a text; 0: no rule"
+        0, description="n-grams of this length appear once in a text; 0: no limit"
     )
     repetition_penalty: Positive = Field(1.0, description="above 1: fewer repeated tokens")
     temperature: NotNegative | None = Field(
-        None, description="sample with it, with 1 beam; null: the most likely text"
+        None, description="temperature of sampling, with 1 beam; null: the most likely text"
     )
-    top_k: Count | None = Field(None, description="sample among so many most likely tokens")
+    top_k: Count | None = Field(None, description="sample from this many most likely tokens")
     top_p: Annotated[float, Field(gt=0, le=1), "a number above 0, 1 at most"] | None = Field(
-        None, description="sample among the most likely tokens up to this sum"
+        None, description="sample from the most likely tokens up to this total probability"
     )
-    seed: WholeNumber = Field(0, description="of what is sampled")
+    seed: WholeNumber = Field(0, description="seed of the sampling")
 
     @field_validator("temperature", "top_k", "top_p")
     @classmethod

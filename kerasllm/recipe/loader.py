@@ -63,7 +63,7 @@ def load(recipe: Recipe, overrides: Overrides = ()) -> WholeRecipe:
     Args:
         recipe: The name of a shipped recipe, the path of a YAML file, a mapping as such a file
             would hold it, or a recipe that was loaded before.
-        overrides: Settings over it, each `"dotted.key=VALUE"`, of which a later one wins; or a
+        overrides: Settings over it, each `"dotted.key=VALUE"`; the last one wins; or a
             mapping, `{"training": {"epochs": 3}}` or `{"training.epochs": 3}`. Where `data.train`
             is set, the recipe's own validation and test data are dropped, unless they are set
             too: they belong to the other data. Defaults to `()`.

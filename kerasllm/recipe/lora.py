@@ -13,18 +13,18 @@ class Lora(Section):
     """Low-rank adaptation: two thin matrices train beside each target (Hu et al., 2021,
     https://arxiv.org/abs/2106.09685)."""
 
-    rank: Count = Field(8, description="width of the two matrices; more can learn more")
+    rank: Count = Field(8, description="rank of the update matrices; higher can learn more")
     alpha: Positive = Field(16.0, description="the update is scaled by alpha / rank")
-    dropout: Share = Field(0.0, description="dropout of what goes into the update")
+    dropout: Share = Field(0.0, description="dropout on the input of the update")
     rank_stabilized: bool = Field(False, description="scale by alpha / sqrt(rank)")
-    dora: bool = Field(False, description="train direction and magnitude apart (DoRA)")
+    dora: bool = Field(False, description="train direction and magnitude separately (DoRA)")
     targets: Annotated[list[Text], Field(min_length=1), "a list of layer names"] = Field(
         ["query", "value"],
-        description="layers that get one: query, key, value, output, ffn, attention, mlp, "
+        description="layers to adapt: query, key, value, output, ffn, attention, mlp, "
         "all-linear, or names",
     )
     train: Annotated[list[Text], "a list of layer names"] = Field(
-        [], description="further layers that train whole, as norm or embeddings"
+        [], description="other layers to train in full, e.g. norm or embeddings"
     )
 
 

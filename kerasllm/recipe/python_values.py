@@ -1,7 +1,7 @@
 """Recipes and settings given in Python become what a recipe file or `--set` would have been.
 
-Scalars become the text that would have been written, so that whatever the schema says of a file or
-of the command line holds of Python as well.
+Scalars become the text that would have been written, so that everything the schema says about a
+file or of the command line holds of Python as well.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def written_mapping(recipe: Mapping[str, Any]) -> Written:
     """
     place = "the recipe given as a mapping"
     if not recipe:
-        raise RecipeError("the recipe is empty", fix='name its task, as in {"task": ...}')
+        raise RecipeError("the recipe is empty", fix='name its task: {"task": ...}')
     return Written(place, {str(key): _written(each, (key,), place) for key, each in recipe.items()})
 
 

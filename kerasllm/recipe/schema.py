@@ -82,7 +82,7 @@ def comments(schema: type[BaseModel]) -> dict[Key, str]:
 
 
 class WholeRecipe(Section):
-    """What all recipes can do, whatever their task."""
+    """What all recipes can do, for every task."""
 
     if TYPE_CHECKING:
         # The keys are those of the task.
@@ -203,7 +203,7 @@ def _misfit(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeErr
         field = field[:-1]
     if not field:
         # Of what is no text at all, the schema does not say which.
-        return RecipeError("a key of the recipe is no valid Unicode: it holds half a character")
+        return RecipeError("a key of the recipe is not valid Unicode: it contains half a character")
     value = written.value_of(key)
     expected = known[field].expected if field == key else known[field].expected_inside
     near = difflib.get_close_matches(str(value).lower(), known[field].choices, 1, _NEAR)

@@ -25,7 +25,7 @@ class EarlyStopping(Section):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     patience: Count = Field(2, description="evaluations without a better value before it stops")
-    metric: Literal["loss"] = Field("loss", description="validation metric that is watched")
+    metric: Literal["loss"] = Field("loss", description="validation metric that is monitored")
     min_delta: NotNegative = Field(0.0, description="smallest change that counts as better")
 
 
@@ -34,16 +34,18 @@ class Training(Section):
 
     epochs: Count = Field(1, description="passes over the training data")
     max_steps: Count | None = Field(
-        None, description="ends the training after so many steps in all; null: all of the epochs"
+        None, description="total number of steps after which training stops; null: all epochs"
     )
-    batch_size: Count = Field(32, description="rows an optimizer step, over all devices")
-    accumulate: Count = Field(1, description="micro-batches that a batch is cut into, for memory")
+    batch_size: Count = Field(32, description="examples per optimizer step, over all devices")
+    accumulate: Count = Field(1, description="micro-batches per batch, to save memory")
     optimizer: Literal[
         "adamw", "adam", "sgd", "rmsprop", "adagrad", "adafactor", "lamb", "lion", "muon"
     ] = Field("adamw", description="update rule")
-    learning_rate: Positive = Field(5e-5, description="the highest, at the end of the warm-up")
+    learning_rate: Positive = Field(
+        5e-5, description="peak learning rate, at the end of the warm-up"
+    )
     weight_decay: NotNegative = Field(
-        0.01, description="pulls weights towards 0, except biases and norms"
+        0.01, description="decay of the weights, except biases and norms"
     )
     layer_decay: Annotated[float, Field(gt=0, le=1), "a number above 0, 1 at most"] = Field(
         1.0, description="learning rate of a layer relative to the one above it"
@@ -53,13 +55,15 @@ class Training(Section):
     )
     power: Positive = Field(2.0, description="exponent of the polynomial schedule")
     warmup: NotNegative = Field(
-        0.1, description="steps of rising learning rate; below 1: their share of all steps"
+        0.1, description="warm-up steps of the learning rate; below 1: their share of all steps"
     )
     clip_norm: Positive | None = Field(
-        1.0, description="most that the norm of all gradients may be; null: no limit"
+        1.0, description="maximum global norm of the gradients; null: no limit"
     )
     label_smoothing: Share = Field(0.0, description="share of the target spread over all labels")
-    l2: NotNegative = Field(0.0, description="factor of the squared weights, added to the loss")
+    l2: NotNegative = Field(
+        0.0, description="L2 penalty: factor of the squared weights in the loss"
+    )
     early_stopping: EarlyStopping | None = Field(
         None, description="{patience, metric, min_delta}; null: train to the end"
     )
@@ -67,35 +71,41 @@ class Training(Section):
         "epoch", description="epoch, or a number of steps"
     )
     ema: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] | None = Field(
-        None, description="momentum of the average of weights that is kept; null: none"
+        None, description="momentum of the exponential moving average of the weights; null: none"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "bfloat16"] = Field(
         "auto", description="auto: the fastest on this device"
     )
     xla: Literal["auto"] | bool = Field(
-        "auto", description="compile with XLA; auto: steps on GPU and TPU, pieces on a CPU"
+        "auto",
+        description="compile with XLA; auto: whole steps on GPU and TPU, element-wise work "
+        "on a CPU",
     )
-    max_shapes: Count = Field(32, description="most sequence lengths that XLA may compile for")
+    max_shapes: Count = Field(32, description="maximum number of sequence lengths compiled by XLA")
     strategy: Annotated[str, "a strategy: " + EXPECTED_STRATEGIES] = Field(
         "auto", description=f"{EXPECTED_STRATEGIES}; where replicas run"
     )
     communication: Literal["auto", "ring", "nccl"] = Field(
-        "auto", description="how replicas add up gradients"
+        "auto", description="how gradients are summed over replicas"
     )
     gpu_memory: Annotated[str, "growth, all, or a size such as 8GB"] = Field(
-        "growth", description="of each GPU: growth: what is needed; all; or a limit such as 8GB"
+        "growth", description="memory of each GPU: growth: as needed; all; or a limit such as 8GB"
     )
-    steps_per_execution: Count = Field(1, description="steps between two looks at the results")
+    steps_per_execution: Count = Field(
+        1, description="steps per call of the compiled training loop"
+    )
     checkpoint_every: Count | None = Field(500, description="steps between checkpoints; null: none")
     checkpoint_minutes: Positive | None = Field(None, description="minutes between checkpoints")
-    keep_checkpoints: Count = Field(2, description="newest checkpoints that stay, beside the best")
+    keep_checkpoints: Count = Field(
+        2, description="latest checkpoints to keep, in addition to the best"
+    )
     on_nan: Literal["stop", "skip"] = Field(
-        "stop", description="what a loss or a gradient that is not finite does to the run"
+        "stop", description="what to do when the loss or a gradient is not finite"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32), "a whole number from 0 to 4294967295"] = Field(
-        0, description="of new weights, order of rows, dropout and validation_split"
+        0, description="for new weights, the order of examples, dropout and validation_split"
     )
-    log_every: Count = Field(10, description="steps from one log line to the next")
+    log_every: Count = Field(10, description="steps between log lines")
     track: (
         Annotated[
             Text | Annotated[list[Text], Field(min_length=1)],
@@ -157,7 +167,7 @@ class Training(Section):
             if name not in TRACKERS:
                 near = difflib.get_close_matches(name, TRACKERS, n=1)
                 fix = f"did you mean {near[0]}?" if near else f"name {_TRACKER_WORDS}"
-                raise refusal(f"{name!r} is no tracker that is known", fix)
+                raise refusal(f"{name!r} is not a known tracker", fix)
         return track
 
     @property
@@ -180,7 +190,7 @@ class Training(Section):
         ):
             if isinstance(every, int) and every % size:
                 raise refusal(
-                    f"{key} {every} is within an execution of {size} steps",
+                    f"{key} {every} falls within an execution of {size} steps",
                     f"make {key} a multiple of training.steps_per_execution",
                 )
         return steps
@@ -213,7 +223,7 @@ def needs_validation(training: Training, data: Section | None) -> Training:
     """Refuses early stopping where nothing is validated; for the validator of a whole recipe."""
     if training.early_stopping and data and not (data.validation or data.validation_split):
         raise refusal(
-            "early_stopping watches validation, and there is no validation data",
+            "early_stopping monitors validation, but there is no validation data",
             "name data.validation, or set data.validation_split above 0",
             key="early_stopping",
         )

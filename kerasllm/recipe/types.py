@@ -46,7 +46,7 @@ LabelNames = Annotated[
     | Annotated[list[Text], Field(min_length=1)]
     | Annotated[dict[Text, Text], Field(min_length=1)],
     "a mapping of labels in the data to names, a list of the names of 0, 1, 2..., or a text file "
-    "with a name a line",
+    "with one name per line",
 ]
 LabelWeights = Annotated[
     dict[Text, Positive], Field(min_length=1), "a mapping of labels to numbers above 0"
@@ -75,11 +75,9 @@ Delimiter = Annotated[
     "one character, tab, ^A (of Hive) or ::",
 ]
 # Keys of the section `data` that tasks share: how the text of files is read.
-ENCODING = Field(
-    None, description="encoding of the files' text; null: UTF-8, or refused with its name"
-)
+ENCODING = Field(None, description="encoding of the files; null: UTF-8, otherwise an error")
 DELIMITER = Field(
-    None, description="what separates fields of csv and tsv; null: detected, and shown"
+    None, description="field delimiter of csv and tsv files; null: detected and shown"
 )
 
 

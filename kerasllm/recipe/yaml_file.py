@@ -1,7 +1,7 @@
 """Recipe files and `--set` become plain values, each with the place where it was written.
 
 Scalars stay the text that was written: YAML 1.1 would read `no` as false, `12:30` as 750 and
-`5e-5` as a string, whatever the key. What a text means is for the schema to say. Only null is
+`5e-5` as a string, for every key. What a text means is for the schema to say. Only null is
 told apart here, because a quoted "null" is not it.
 """
 

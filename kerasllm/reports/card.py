@@ -36,7 +36,7 @@ def report_card(path: str | Path, facts: Mapping[str, Any]) -> str:
     recipe = load(str(run.recipe))
     told, task = facts_of_run(run, recipe), task_of(recipe)
     base = told.get("base")
-    begun = f"begun from the pretrained `{code(base)}`" if base else "trained from scratch"
+    begun = f"starting from the pretrained `{code(base)}`" if base else "trained from scratch"
     parts = [
         _front_matter(told),
         f"# {plain_text(facts['name'])}",
@@ -46,8 +46,8 @@ def report_card(path: str | Path, facts: Mapping[str, Any]) -> str:
         _failures(facts["slices"]),
         licence_section(told),
         (
-            "## Limits\n\n- It was measured on the data above; on texts of another kind it may be "
-            "much worse."
+            "## Limits\n\n- It was evaluated on the data above; it may be much worse on other "
+            "kinds of text."
         ),
         recipe_section(told),
     ]

@@ -177,7 +177,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 def _range(low: float, high: float) -> tuple[float, float]:
     margin = 0.06 * ((high - low) or abs(high) or 1)
-    # A line that is never below 0 stands on it, where 0 is near.
+    # The axis of a line that is never below 0 starts there, if 0 is near.
     bottom = 0.0 if 0 <= low < 0.35 * high else low - margin
     return bottom, high + margin
 

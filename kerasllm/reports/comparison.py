@@ -124,14 +124,14 @@ class _Pairing:
     def _unpaired(self) -> str | None:
         """Returns why the rows cannot be paired; `None` if they can."""
         if self._runs[0].fingerprint is None:
-            return "the runs do not tell which test data they were measured on"
+            return "the runs do not record which test data they were evaluated on"
         without = [run.name for run, rows in zip(self._runs, self.outcomes) if rows is None]
         if without:
             return f"{', '.join(without)} keeps no predictions of its test rows"
         first = self.outcomes[0]
         for run, rows in zip(self._runs, self.outcomes):
             if len(rows) != len(first) or not np.array_equal(rows["line"], first["line"]):
-                return f"{run.name} was measured on other rows of the same files"
+                return f"{run.name} was evaluated on other rows of the same files"
         return None
 
     def difference(self, name: str, number: int) -> dict[str, Any] | None:
@@ -264,16 +264,16 @@ def _verdicts(
         than = f"{group.name} is {'better' if better else 'worse'} than {first.name}"
         seeds = len(first.runs) > 1 or len(group.runs) > 1
         if p is None:
-            found.append(f"{group.name} against {first.name}: {by}; whether by chance is not known")
+            found.append(f"{group.name} against {first.name}: {by}; significance unknown")
         elif p >= ALPHA:
-            chance = "is within the noise of seeds" if seeds else "may be chance"
+            chance = "is within the variation between seeds" if seeds else "may be chance"
             found.append(f"{group.name} against {first.name}: {by}, which {chance} (p = {p:.2g})")
         else:
             found.append(f"{than}: {by} (p = {p:.2g}, {one['test']})")
     if all(len(group.runs) == 1 for group in groups) and pairing and pairing.why is None:
         found.append(
-            "Each run is one seed, and another one may change more than that: `kerasllm finetune "
-            "--seeds 5` tells"
+            "Each run is a single seed, and the variation between seeds may be larger: measure it "
+            "with `kerasllm finetune --seeds 5`"
         )
     return found
 
@@ -335,13 +335,13 @@ def _one_test(runs: Sequence[Compared]) -> str:
                 f"The test data differ: {first.name} {_shown(first)}, {run.name} {_shown(run)}",
                 where=str(run.run.path),
                 fix="train both with the same --test FILE (language models also with one tokenizer "
-                "and data.max_length); or measure both on the same data, `kerasllm evaluate RUN "
+                "and data.max_length); or evaluate both on the same data, `kerasllm evaluate RUN "
                 "--data FILE`",
             )
     parts = [part for part in PARTS[::-1] if all(run.metrics.get(part) for run in runs)]
     if not parts:
         raise RunError(
-            "The runs were measured on nothing in common",
+            "The runs have no evaluation data in common",
             where=str(first.run.path),
             fix="train them with validation or test data",
         )
@@ -352,7 +352,7 @@ def _without_test(runs: Sequence[Compared]) -> str:
     """Returns why rows are not compared, and whether the validation data are the same."""
     told = "the runs have no test data"
     if any(_validated_on(run) != _validated_on(runs[0]) for run in runs):
-        told += ", and their validation data differ, so that a difference may be that of the data"
+        told += ", and their validation data differ, so a difference may come from the data"
     return told
 
 

@@ -37,9 +37,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if log.damaged:
         number, why = log.damaged
         raise RunError(
-            f"The log of the training is not what kerasllm wrote: {why}",
+            f"The training log is not what kerasllm wrote: {why}",
             where=f"{path}:{number}",
-            fix="remove the line, or put back the file as it was",
+            fix="remove the line, or restore the file",
         )
     return log.rows
 

@@ -39,6 +39,6 @@ def damaged_run_refused(*paths: str | Path) -> Iterator[None]:
         raise RunError(
             f"The files of the run are not what kerasllm wrote: {why}",
             where=", ".join(map(str, paths)),
-            fix="put back metrics.json, environment.json and predictions.parquet as they were; "
+            fix="restore metrics.json, environment.json and predictions.parquet; "
             "--debug shows what failed",
         ) from error

@@ -31,11 +31,11 @@ def report_page(facts: Mapping[str, Any]) -> str:
         ("failures", "Where it fails"),
         *([("classes", "Classes")] if facts["confusion"] or facts["per_class"] else []),
         ("calibration", "Calibration"),
-        ("mistakes", "Mistakes" if confident else "Worst rows"),
-        *([("samples", "What it writes")] if facts["samples"] else []),
+        ("mistakes", "Mistakes" if confident else "Worst examples"),
+        *([("samples", "Generated samples")] if facts["samples"] else []),
         ("curves", "Training"),
         ("data", "Data"),
-        ("made", "How it was made"),
+        ("made", "Reproduce it"),
     ]
     first = (facts["per_class"] or [{}])[0]
     classes = _shares(facts["balance"] or {})
@@ -60,7 +60,7 @@ def compare_page(found: Mapping[str, Any]) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Returns a page of `templates/`; whatever a text holds is shown, and never acts.
+    """Returns a page of `templates/`; the content of texts is shown as it is, and never executed.
 
     Args:
         template: The name of the file.

@@ -28,14 +28,14 @@ _MANY_ROWS = 1_000_000
 _MOST_CLASSES = 40
 
 _NO_TEST = (
-    "the run has no test data: name them with --test or data.test, and what is measured on rows "
-    "that the training never saw is shown here"
+    "the run has no test data: name it with --test or data.test to see metrics on examples not "
+    "used in training"
 )
 _NO_ROWS = (
-    "the run keeps no predictions of its test rows (predictions.parquet): finetune writes them at "
-    "the end of a training, older versions did not"
+    "the run has no predictions for its test data (predictions.parquet): finetune writes them at "
+    "the end of training, but older versions did not"
 )
-_NOT_OF_TASK = "models of this task are not measured in this way"
+_NOT_OF_TASK = "models of this task are not evaluated this way"
 
 
 def open_run(path: str | Path) -> Run:
@@ -117,7 +117,7 @@ def facts_for_report(path: str | Path) -> dict[str, Any]:
     why = _NOT_OF_TASK if test else _NO_TEST
     of_rows = _NOT_OF_TASK if outcomes else (_NO_ROWS if test else _NO_TEST)
     reasons = {
-        "metrics": "nothing was measured: the run has no validation and no test data",
+        "metrics": "nothing was evaluated: the run has neither validation nor test data",
         "curves": "no step was logged (metrics.jsonl is empty or missing)",
         "per_class": why,
         "confusion": why,
@@ -195,7 +195,7 @@ def _data(recipe: Any, environment: Mapping, facts: Mapping) -> list[dict]:
 def _model(recipe: Any, facts: Mapping) -> list[list[str]]:
     training = recipe.training
     lines = [
-        ["begun from", facts.get("base") or str(recipe.model.preset or "a new model")],
+        ["initialized from", facts.get("base") or str(recipe.model.preset or "a new model")],
         ["epochs", f"{training.epochs}"],
         ["batch size", f"{training.batch_size}"],
         ["learning rate", f"{training.learning_rate:g}"],
@@ -203,7 +203,7 @@ def _model(recipe: Any, facts: Mapping) -> list[list[str]]:
         ["seed", f"{training.seed}"],
     ]
     if (longest := getattr(recipe.data, "max_length", None)) is not None:
-        lines.insert(1, ["reads up to", f"{longest:,} tokens"])
+        lines.insert(1, ["max. length", f"{longest:,} tokens"])
     if facts.get("licence"):
         lines.append(["licence of the weights", facts["licence"]])
     return lines
@@ -345,5 +345,5 @@ def _environment(environment: Mapping) -> list[list[str]]:
 def _commands(run: Run, environment: Mapping) -> list[list[str]]:
     again = f"kerasllm finetune --recipe {shell_word(run.path / 'recipe.yaml')} --output again"
     typed = environment.get("command")
-    commands = [["what was typed", redact(str(typed))]] if typed else []
-    return [*commands, ["the same again, to the digit on the same kind of machine", again]]
+    commands = [["the original command", redact(str(typed))]] if typed else []
+    return [*commands, ["reproduces the run exactly on the same kind of machine", again]]

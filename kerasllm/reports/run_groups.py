@@ -54,7 +54,7 @@ def seeds_in(folder: Path) -> list[Path]:
     names = read_json(folder / SEEDS).get("runs")
     if not isinstance(names, list) or not names:
         raise RunError(
-            "The folder of seeds names no runs",
+            "The folder of seeds does not list any runs",
             where=str(folder / SEEDS),
             fix="run the same `kerasllm finetune --seeds N` again with --resume",
         )
@@ -63,7 +63,7 @@ def seeds_in(folder: Path) -> list[Path]:
     for run in runs:
         if run.name in ("", "..") or run == folder or run.is_symlink():
             raise RunError(
-                f"A run of the folder of seeds is not in it: {run.name!r}",
+                f"A run listed by the folder of seeds is missing: {run.name!r}",
                 where=str(folder / SEEDS),
                 fix="run the same `kerasllm finetune --seeds N` again with --resume",
             )

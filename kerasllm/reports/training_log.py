@@ -1,4 +1,4 @@
-"""The rows of a `metrics.jsonl`, however long it is, and whoever has written it."""
+"""The rows of a `metrics.jsonl` of any length, from any author."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrainingLog:
 
     @property
     def damaged(self) -> tuple[int, str] | None:
-        """The number of the first line but the last that is no row, and why it is none."""
+        """The number of the first line but the last that is not a row, and the reason."""
         first = self._damaged[0] if self._damaged else None
         return first if first and first[0] < self._lines else None
 
@@ -149,15 +149,15 @@ def row_of(line: bytes) -> Row:
     """Returns the row of a line: its step, its numbers and short texts, and its validation.
 
     Raises:
-        ValueError: If it is no row.
+        ValueError: If it is not a row.
     """
     if len(line) > _LONGEST_LINE:
         raise ValueError(f"it is longer than {_LONGEST_LINE:,} bytes")
     row = parse_json(line.decode("utf-8", "replace"))
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise ValueError("it is no row of numbers")
+        raise ValueError("it is not a row of numbers")
     if not 0 <= row["step"] < _MOST_STEPS:
-        raise ValueError("its step is no number of a step")
+        raise ValueError("its step is not a step number")
     found = {"step": row["step"], **_scalars(row)}
     if isinstance(row.get("validation"), dict):
         found["validation"] = _scalars(row["validation"])

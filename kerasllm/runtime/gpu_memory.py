@@ -31,7 +31,8 @@ def set_gpu_memory(limit: str | int) -> str | None:
             else:
                 tf.config.experimental.set_memory_growth(gpu, limit == "growth")
     except RuntimeError:
-        return "training.gpu_memory came too late: TensorFlow has used the GPUs already"
+        return "training.gpu_memory came too late: TensorFlow has already initialized the GPUs"
     except ValueError:
-        return "training.gpu_memory is not applied: this process has cut the GPUs into devices"
+        return "training.gpu_memory is not applied: this process has split the GPUs into logical "
+        "devices"
     return None

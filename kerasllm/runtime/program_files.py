@@ -25,8 +25,8 @@ def why_not_trusted(folder: Path) -> str | None:
         return f"XLA's programs are not kept: {folder} belongs to another user"
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return (
-            f"XLA's programs are not kept: others may write to {folder}, and what is there is run; "
-            f"chmod go-w {folder}"
+            f"XLA's programs are not kept: others can write to {folder}, and its contents are "
+            f"executed; chmod go-w {folder}"
         )
     return None
 
@@ -62,7 +62,7 @@ def record(folder: Path) -> None:
 
 
 def check(folder: Path) -> list[str]:
-    """Deletes the programs that are not as they were written, or of which nothing is known.
+    """Deletes the programs that were changed, or about which nothing is known.
 
     Returns:
         Their names. XLA compiles them again.

@@ -21,7 +21,7 @@ def install() -> None:
     Where TensorFlow has been imported already, what it has not read yet is set at once.
 
     From `import kerasllm` on: Keras, KerasHub and a user's own program import TensorFlow as well as
-    kerasllm does, and whatever comes first decides. Nothing is hidden but what is written to stderr
+    kerasllm does, and the first one decides. Nothing is hidden but what is written to stderr
     until the import has ended; what TensorFlow logs afterwards follows `TF_CPP_MIN_LOG_LEVEL`,
     which is set to `3` unless it is set already. `KERASLLM_QUIET_IMPORT=0` turns it off.
     """

@@ -55,9 +55,9 @@ def prepare_process(
 def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
     """Imports TensorFlow and what loads with it, silently.
 
-    TensorFlow writes a handful of lines about its build straight to the file descriptor, whatever
-    `TF_CPP_MIN_LOG_LEVEL` says. That variable is set, unless it is set already, so that nothing is
-    logged afterwards. An import that fails is told as usual: by its exception.
+    TensorFlow writes a handful of lines about its build straight to the file descriptor,
+    regardless of `TF_CPP_MIN_LOG_LEVEL`. That variable is set, unless it is set already, so that
+    nothing is logged afterwards. An import that fails is told as usual: by its exception.
 
     What XLA compiles is kept for the next process, see `kerasllm.runtime.xla_cache`; and memory for
     the next operation, see `kerasllm.runtime.allocator`.

@@ -92,8 +92,8 @@ def set_threads(slices: int) -> str | None:
         tf.config.threading.set_inter_op_parallelism_threads(cores)
     except RuntimeError:
         return (
-            "TensorFlow was in use before its threads could be set: the numbers are the same, "
-            "the steps slower"
+            "TensorFlow was already initialized when its threads were to be set: same results, "
+            "slower steps"
         )
     _operations_at_once = cores
     return None

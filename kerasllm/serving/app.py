@@ -31,9 +31,9 @@ _STATES = ("/health", "/ready")
 _WITHOUT_KEY = ("/health", "/ready", "/openapi.json", "/docs")
 _STATE = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
 _OWN = (
-    Operation("GET", "/health", "Tells whether the process lives", _STATE, open=True),
-    Operation("GET", "/ready", "Tells whether it computes", _STATE, open=True),
-    Operation("GET", "/metrics", "Gives numbers for Prometheus", None),
+    Operation("GET", "/health", "Liveness probe", _STATE, open=True),
+    Operation("GET", "/ready", "Readiness probe", _STATE, open=True),
+    Operation("GET", "/metrics", "Prometheus metrics", None),
 )
 # What nginx says of a client that hung up; no client sees it.
 _HUNG_UP = 499
@@ -99,7 +99,7 @@ def build_app(
             Defaults to none beside those that are known.
         origins: Whose pages may ask, as `https://example.org`. Defaults to none.
     """
-    metrics.add_gauge("waiting_requests", "Requests that wait.", lambda: worker.waiting)
+    metrics.add_gauge("waiting_requests", "Queued requests.", lambda: worker.waiting)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -215,6 +215,6 @@ def _refusal(request: Request, error: Exception) -> Refusal:
         return failed()
     # The URL of a request is made of its headers, and may be none.
     where = f"{request.method} {request.scope['path'][:80]}"
-    what = {404: "There is nothing at this address", 405: "The address takes another method"}
+    what = {404: "Not found", 405: "Method not allowed"}
     message = f"{what.get(error.status_code, error.detail)}: {where}"
     return Refusal(error.status_code, message, headers=error.headers)

@@ -82,7 +82,7 @@ class Batcher(ModelThread):
     def _do(self, batch: list[tuple[_Job, int]]) -> None:
         try:
             results = self._compute([job.instances[place] for job, place in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server continues
+        except Exception as error:  # noqa: BLE001 - the server continues after any error
             if len(batch) == 1:
                 batch[0][0].fail(error)
             else:  # Only the request whose instance it is shall fail.

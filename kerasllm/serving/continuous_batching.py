@@ -1,10 +1,10 @@
 """Answers that are written together: a row of one batch each, that come and go at any token.
 
-A step reads all weights once, whatever the number of rows, so that eight answers take little longer
-than one. A row joins the batch with the keys and values of its prompt and leaves it when its text
-ends; it computes what it would compute alone. One function, traced once, reads prompts and tokens,
-in any number of rows. But the processor's kernels are made for each shape, and kept: rows, prompts
-and the cache are padded to a few sizes, so that memory does not grow with the requests.
+A step reads all weights once, regardless of the number of rows, so that eight answers take little
+longer than one. A row joins the batch with the keys and values of its prompt and leaves it when its
+text ends; it computes what it would compute alone. One function, traced once, reads prompts and
+tokens, in any number of rows. But the processor's kernels are made for each shape, and kept: rows,
+prompts and the cache are padded to a few sizes, so that memory does not grow with the requests.
 
 Reference: [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) (iteration-level
 scheduling).
@@ -45,7 +45,7 @@ _PROMPT_TOKENS = 512
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer that is asked for.
+    """A requested answer.
 
     Attributes:
         key: What to call it.

@@ -13,7 +13,7 @@ h2{margin-top:2.5rem;font-size:1.1rem}code,pre{font:14px/1.4 ui-monospace,monosp
 pre{background:#8881;padding:.8rem;overflow-x:auto}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #8884}
 """
-# Nothing is fetched and nothing runs, whatever a name in the page holds.
+# Nothing is loaded and nothing runs, even if a name in the page contains code.
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _REF = "#/components/schemas/"
 # Fields that are there for clients that send them; the description has them all.

@@ -153,8 +153,8 @@ class Writer(ModelThread):
                 self._leave()
                 if self._open:
                     self._give(self._decoding.step)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the server continues
-                _log.exception("The model failed, and with it the answers that were open")
+            except Exception as error:  # noqa: BLE001 - the server continues after any error
+                _log.exception("The model failed, and the running requests with it")
                 self._fail_open(error)
 
     def _has_work(self) -> bool:

@@ -29,15 +29,13 @@ class Metrics:
         own = {"namespace": "kerasllm", "registry": self._registry}
         self.requests = Counter("requests", "Requests.", ["endpoint", "status"], **own)
         self.request_seconds = Histogram(
-            "request_seconds", "Seconds of a request.", ["endpoint"], buckets=_SECONDS, **own
+            "request_seconds", "Request duration in seconds.", ["endpoint"], buckets=_SECONDS, **own
         )
         self.compute_seconds = Histogram(
-            "compute_seconds", "Seconds of a call of the model.", buckets=_SECONDS, **own
+            "compute_seconds", "Duration of a model call in seconds.", buckets=_SECONDS, **own
         )
-        self.batch_rows = Histogram(
-            "batch_rows", "Rows that were computed together.", buckets=_ROWS, **own
-        )
-        self.tokens = Counter("tokens", "Tokens that were computed.", ["kind"], **own)
+        self.batch_rows = Histogram("batch_rows", "Examples per model call.", buckets=_ROWS, **own)
+        self.tokens = Counter("tokens", "Processed tokens.", ["kind"], **own)
         self._own = own
 
     def add_gauge(self, name: str, what: str, value: Callable[[], float]) -> None:

@@ -40,7 +40,7 @@ class ModelThread(abc.ABC):
         self._thread.start()
 
     def close(self, seconds: float = _SECONDS_TO_END) -> bool:
-        """Ends the thread when all that waits is computed, or leaves it behind after a while.
+        """Ends the thread when all that waits is computed, or abandons it after a while.
 
         Args:
             seconds: The most that it may take. Defaults to `30.0`.

@@ -94,7 +94,7 @@ class OpenAiApi:
         chat = Operation(
             "POST",
             "/v1/chat/completions",
-            "Answers a conversation",
+            "Creates a chat completion",
             ChatShape.schema(),
             self._body(ChatBody),
             {"model": self.name, "messages": _EXAMPLE},
@@ -103,7 +103,7 @@ class OpenAiApi:
         complete = Operation(
             "POST",
             "/v1/completions",
-            "Continues texts",
+            "Creates a completion",
             CompletionShape.schema(),
             self._body(CompletionBody),
             prompts,
@@ -116,10 +116,10 @@ class OpenAiApi:
             Operation(
                 "GET",
                 "/v1/models",
-                "Lists the one model",
+                "Lists the models",
                 {"type": "object", "properties": models, "required": list(models)},
             ),
-            Operation("GET", f"/v1/models/{self.name}", "Names the model", MODEL_SCHEMA),
+            Operation("GET", f"/v1/models/{self.name}", "Describes the model", MODEL_SCHEMA),
         ]
 
     def _body(self, model: type[Body]) -> dict:
@@ -240,7 +240,7 @@ class _Events(StreamingResponse):
 async def _events(
     answers: Sequence[Answer], shape: Shape, with_usage: bool
 ) -> AsyncIterator[bytes]:
-    # Where it is asked for, every chunk has the field, which is null until the end.
+    # If requested, every chunk has the field, which is null until the end.
     extra = {"usage": None} if with_usage else {}
     for index in range(len(answers)) if shape.opening else ():
         yield event(shape.chunk(index, shape.opening) | extra)

@@ -113,7 +113,7 @@ def _prompts(value: Any, info: ValidationInfo) -> list[str | list[int]]:
     if not isinstance(prompts, list) or not prompts:
         raise refused(f"must be {_PROMPT}. Received: {brief(value)}")
     if len(prompts) > (most := info.context["prompts"]):
-        what = f"holds {len(prompts):,} prompts, and this server takes {most:,} a request"
+        what = f"holds {len(prompts):,} prompts, but this server takes at most {most:,} per request"
         raise refused(what, status=413)
     for number, prompt in enumerate(prompts):
         if not _are_tokens(prompt) and not (isinstance(prompt, str) and prompt):
@@ -198,7 +198,7 @@ class StreamOptions(BaseModel, json_schema_extra=_tidy):
 
     include_usage: Annotated[
         bool | None,
-        Field(description="whether the numbers of tokens come last"),
+        Field(description="whether the last chunk contains the token counts"),
         "true or false",
     ] = None
 
@@ -220,11 +220,11 @@ class Body(_Unused, extra="forbid", json_schema_extra=_tidy):
     """The fields that both endpoints have. A field that is null is left out before."""
 
     model: Annotated[
-        str, AfterValidator(_is_here), Field(description="the model that is here"), "a text"
+        str, AfterValidator(_is_here), Field(description="name of the model"), "a text"
     ] = None
     seed: Annotated[
         int,
-        Field(ge=-(2**63), lt=2**63, description="of what is drawn; else another each time"),
+        Field(ge=-(2**63), lt=2**63, description="seed of the sampling; random by default"),
         f"a whole number from {-(2**63)} to {2**63 - 1}",
     ] = None
     stop: Annotated[
@@ -233,29 +233,39 @@ class Body(_Unused, extra="forbid", json_schema_extra=_tidy):
         WithJsonSchema(
             {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": _MOST_STOPS}]}
         ),
-        Field(description="texts at which an answer ends"),
+        Field(description="stop sequences"),
     ] = ()
-    stream: Annotated[bool, Field(description="an answer in pieces"), "true or false"] = False
-    stream_options: Annotated[
-        StreamOptions, Field(description="goes with stream only"), "an object"
-    ] = None
+    stream: Annotated[bool, Field(description="stream the answer"), "true or false"] = False
+    stream_options: Annotated[StreamOptions, Field(description="requires stream"), "an object"] = (
+        None
+    )
     temperature: Annotated[
-        float, Field(ge=0, le=2, description="0: the most likely token"), "a number from 0 to 2"
+        float,
+        Field(ge=0, le=2, description="sampling temperature; 0: greedy"),
+        "a number from 0 to 2",
     ] = 1
     top_p: Annotated[
         float,
-        Field(ge=0, le=1, description="of the most likely tokens, up to this sum"),
+        Field(
+            ge=0,
+            le=1,
+            description="sample from the most likely tokens up to this total probability",
+        ),
         "a number from 0 to 1",
     ] = 1
     # Not OpenAI's: what other servers take, and clients send in `extra_body`.
     top_k: Annotated[
         int,
-        Field(ge=-1, description="of this many most likely tokens; 0 and -1: of all"),
-        "a whole number from -1 on",
+        Field(ge=-1, description="sample from this many most likely tokens; 0 or -1: all"),
+        "a whole number, -1 or more",
     ] = 0
     min_p: Annotated[
         float,
-        Field(ge=0, le=1, description="of tokens this likely, beside the most likely one"),
+        Field(
+            ge=0,
+            le=1,
+            description="sample from tokens with this probability, relative to the most likely one",
+        ),
         "a number from 0 to 1",
     ] = 0
     repetition_penalty: Annotated[
@@ -263,7 +273,8 @@ class Body(_Unused, extra="forbid", json_schema_extra=_tidy):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="above 1: fewer repetitions of what the prompt or the answer holds",
+            description="above 1, tokens of the prompt and the answer are less likely to be "
+            "repeated",
         ),
         "a number above 0",
     ] = 1
@@ -272,7 +283,7 @@ class Body(_Unused, extra="forbid", json_schema_extra=_tidy):
     @classmethod
     def _are_of_a_stream(cls, options: StreamOptions, info: ValidationInfo) -> StreamOptions:
         if not info.data.get("stream"):
-            raise refused("goes with 'stream' only")
+            raise refused("requires 'stream'")
         return options
 
 
@@ -281,13 +292,13 @@ class ChatBody(Body):
 
     messages: Annotated[
         list[Annotated[Message, "an object"]],
-        Field(min_length=1, description="the conversation; the last message is answered"),
+        Field(min_length=1, description="the conversation; the model answers the last message"),
         "a list of messages, at least one",
     ]
     max_completion_tokens: Annotated[
-        _TokenLimit, Field(description="the most tokens of an answer")
+        _TokenLimit, Field(description="maximum tokens of an answer")
     ] = None
-    max_tokens: Annotated[_TokenLimit, Field(description="its older name")] = None
+    max_tokens: Annotated[_TokenLimit, Field(description="deprecated name of the same")] = None
 
     @field_validator("messages")
     @classmethod
@@ -328,5 +339,5 @@ class CompletionBody(Body):
     ]
     max_tokens: Annotated[
         _TokenLimit,
-        Field(description=f"the most tokens of an answer; {COMPLETION_TOKENS} where left out"),
+        Field(description=f"maximum tokens of an answer; {COMPLETION_TOKENS} where left out"),
     ] = None

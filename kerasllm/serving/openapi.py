@@ -91,7 +91,7 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "responses": {
             "200": {"description": "The answer.", "content": content},
             "default": {
-                "description": "What is refused, or failed.",
+                "description": "The error.",
                 "content": {"application/json": {"schema": {"$ref": f"{_REF}Error"}}},
             },
         },

@@ -44,7 +44,7 @@ def check_origin(
     if _host_of(origin) != host.lower():
         raise Refusal(
             403,
-            f"Pages of {origin[:80]!r} may not ask: start the server with --cors ORIGIN",
+            f"Pages of {origin[:80]!r} may not send requests: start the server with --cors ORIGIN",
             code="origin_not_allowed",
         )
 

@@ -74,16 +74,16 @@ class PredictApi:
             Operation(
                 "POST",
                 path,
-                "Computes the outputs of instances",
+                "Predicts for instances",
                 _predictions(self._api.outputs),
                 body_schema(self._api.Instance, self._limits.instances),
                 example,
             ),
-            Operation("GET", f"/v1/models/{self.name}", "Tells the state of the model", anything),
+            Operation("GET", f"/v1/models/{self.name}", "Returns the model status", anything),
             Operation(
                 "GET",
                 f"/v1/models/{self.name}/metadata",
-                "Tells the inputs and the outputs of the model",
+                "Returns the inputs and outputs of the model",
                 anything,
             ),
         ]

@@ -52,4 +52,4 @@ def _escaped(text: str) -> str:
 
 def failed() -> Refusal:
     """Returns what a request is answered with that the server is to blame for."""
-    return Refusal(500, "The server failed; its log says why", code="server_error")
+    return Refusal(500, "Internal error; see the server log", code="server_error")

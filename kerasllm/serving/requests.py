@@ -39,7 +39,7 @@ async def read_json(request: Request, most_bytes: int) -> dict[str, Any]:
         async with asyncio.timeout(_SECONDS_FOR_BODY):
             body = await _body(request, most_bytes)
     except TimeoutError:
-        what = f"The body did not come within {_SECONDS_FOR_BODY} seconds"
+        what = f"The body did not arrive within {_SECONDS_FOR_BODY} seconds"
         raise Refusal(408, what, headers={"Connection": "close"}) from None
     try:
         value = json.loads(body, parse_constant=_no_number)
@@ -83,7 +83,7 @@ def refuse_forms(headers: Headers) -> None:
     if kind in _OF_FORMS:
         raise Refusal(
             415,
-            f"The body must be application/json, and not {kind}: send the header "
+            f"The body must be application/json, not {kind}: send the header "
             "`Content-Type: application/json`",
         )
 
@@ -124,7 +124,7 @@ async def _body(request: Request, most_bytes: int) -> bytes:
 
 
 def _too_large(most_bytes: int) -> Refusal:
-    what = f"The body is larger than {most_bytes:,} bytes, the most that this server takes"
+    what = f"The body is larger than {most_bytes:,} bytes, the limit of this server"
     # What may be left of the body is not read: the connection is of no more use.
     return Refusal(413, what, headers={"Connection": "close"})
 

@@ -58,9 +58,9 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         raise CommandError(
-            f"The address cannot be taken: {error.strerror}",
+            f"The address cannot be used: {error.strerror}",
             where=where,
-            fix="choose another port with --port; --port 0 takes one that is free",
+            fix="choose another port with --port; --port 0 uses a free one",
         ) from None
     return taken
 
@@ -81,7 +81,7 @@ class Server(uvicorn.Server):
         started: Called when requests are answered. Defaults to nothing.
         context: What connections are encrypted by, as `tls.read_certificate` gives it. Defaults to
             `None`: they are not.
-        grace: Seconds from the signal to the end, whatever is being answered. Defaults to `30.0`.
+        grace: Seconds from the signal to the end, even if requests are running. Defaults to `30.0`.
         lifespan: `"on"` where the application is told of the beginning and the end. Defaults to
             `"off"`.
     """
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
         now = time.monotonic()
         if now - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            _log.error("Connections wait or are lost: %s", error)
+            _log.error("Connections are delayed or dropped: %s", error)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

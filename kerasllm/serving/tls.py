@@ -13,7 +13,7 @@ from kerasllm.errors import CommandError
 # After the server has said that it closes a connection.
 _SECONDS_TO_CLOSE = 5.0
 _MAKE = (
-    "to try it, make one: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+    "for a test, create one: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
     "-days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 "
     "-keyout tls.key -out tls.pem"
 )
@@ -41,24 +41,24 @@ def read_certificate(certificate: str, key: str | None = None) -> ssl.SSLContext
             raise CommandError(
                 f"The file cannot be read: {error.strerror}",
                 where=f"{where} {file}",
-                fix="check the path, and who may read it",
+                fix="check the path and its permissions",
             ) from None
     where = f"--tls-cert {certificate}" + ("" if key is None else f" --tls-key {key}")
     try:
         context.load_cert_chain(certificate, key, password=_refuse_to_ask)
     except _Encrypted:
         raise CommandError(
-            "The private key is encrypted, and a server has nobody to ask for its password",
+            "The private key is encrypted, but a server cannot prompt for a password",
             where=where,
-            fix="write it without one: openssl pkey -in KEY -out tls.key; keep it readable by the "
-            "user of the server alone",
+            fix="write it without one: openssl pkey -in KEY -out tls.key; make it readable by the "
+            "server's user only",
         ) from None
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or ""
-        what, fix = "The files hold no certificate with its private key, in PEM", _MAKE
+        what, fix = "The files do not contain a certificate and its private key, in PEM", _MAKE
         if "MISMATCH" in reason:
-            what = "The private key is not that of the certificate"
-            fix = "name the one that belongs to it with --tls-key"
+            what = "The private key does not belong to the certificate"
+            fix = "name the matching key with --tls-key"
         raise CommandError(what, where=where, fix=fix) from None
     return context
 

@@ -128,7 +128,7 @@ def _payload_of(file: Path, keys: Sequence[PublicKey]) -> tuple[bytes, PublicKey
         raise SignatureError(
             f"The folder is not signed: there is no {SIGNATURE} in it",
             where=str(file.parent),
-            fix="take a signed copy; or, if you vouch for these files yourself, sign them: "
+            fix="get a signed copy; or, if you trust these files, sign them yourself: "
             f"kerasllm sign {shlex.quote(str(file.parent))} --key KEY",
         ) from None
     except (OSError, ValueError) as error:
@@ -138,7 +138,7 @@ def _payload_of(file: Path, keys: Sequence[PublicKey]) -> tuple[bytes, PublicKey
         raise SignatureError(
             f"{SIGNATURE} was made with a certificate or an identity, and not with a key",
             where=str(file),
-            fix="verify it with the tool of who signed it, and sign it with a key of yours",
+            fix="verify it with the signer's tool, and sign it with your own key",
         )
     hint = str(_at(material, "publicKey", file).get("hint", ""))
     envelope = _at(bundle, "dsseEnvelope", file)
@@ -158,12 +158,12 @@ def _payload_of(file: Path, keys: Sequence[PublicKey]) -> tuple[bytes, PublicKey
         raise SignatureError(
             f"{SIGNATURE} was changed after it was signed, or forged",
             where=str(file),
-            fix="take a whole copy from whom you have it",
+            fix="get a complete copy from its source",
         )
     raise SignatureError(
         f"The folder is signed with another key, {hint[:16]!r}. Trusted: {trusted or 'none'}",
         where=str(file),
-        fix="take it from whom you trust; or, if you trust that key, add its public half",
+        fix="get it from a trusted source; or, if you trust that key, add its public key",
     )
 
 
@@ -176,7 +176,7 @@ def _statement_of(payload: bytes, where: str) -> tuple[dict[str, str], dict[str,
             raise ValueError(f"it states {statement['predicateType']!r}")
         method, kind = (predicate["serialization"][key] for key in ("method", "hash_type"))
         if (method, kind) != ("files", "sha256"):
-            raise ValueError(f"it lists {kind} of {method}, and kerasllm checks sha256 of files")
+            raise ValueError(f"it lists {kind} of {method}, but kerasllm checks sha256 of files")
         listed = predicate["resources"]
         files = {str(each["name"]): bytes.fromhex(each["digest"]) for each in listed}
         if len(files) != len(listed):
@@ -184,10 +184,10 @@ def _statement_of(payload: bytes, where: str) -> tuple[dict[str, str], dict[str,
         for name in files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
-                raise ValueError(f"it names a file of another folder: {name[:80]!r}")
+                raise ValueError(f"it names a file outside the folder: {name[:80]!r}")
         together = hashlib.sha256(b"".join(files.values())).hexdigest()
         if together != statement["subject"][0]["digest"]["sha256"]:
-            raise ValueError("its digests do not add up")
+            raise ValueError("its digests are inconsistent")
         notes = predicate.get("kerasllm", {})
         return {name: digest.hex() for name, digest in files.items()}, dict(notes)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -214,7 +214,7 @@ def _decoded(text: object, file: Path) -> bytes:
 
 def _broken(file: Path, why: str) -> SignatureError:
     return SignatureError(
-        f"{SIGNATURE} {why}", where=str(file), fix="take a whole copy from whom you have it"
+        f"{SIGNATURE} {why}", where=str(file), fix="get a complete copy from its source"
     )
 
 

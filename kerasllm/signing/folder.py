@@ -109,9 +109,9 @@ def verify(folder: Path, keys: Sequence[PublicKey], only: Collection[str] | None
     ]
     if wrong:
         raise SignatureError(
-            f"The files are not those that were signed; {'; '.join(wrong)}",
+            f"The files differ from the signed ones; {'; '.join(wrong)}",
             where=str(folder),
-            fix="take a whole copy from whom you have it; if you changed it, sign it again",
+            fix="get a complete copy from its source; if you changed it yourself, sign it again",
         )
     return Signed(expected, key, notes)
 
@@ -140,13 +140,13 @@ def files_of(folder: Path, only: Collection[str] | None = None) -> set[str]:
             path = os.path.join(here, name)
             real = os.path.realpath(path)
             if os.path.islink(path) and not any(real.startswith(root) for root in inside):
-                raise _refused(folder, path, "is a link that leads out of the folder")
+                raise _refused(folder, path, "is a link that leads outside the folder")
             try:
                 regular = stat.S_ISREG(os.stat(path).st_mode)
             except OSError:
                 regular = False
             if not regular:
-                raise _refused(folder, path, "is no regular file, or cannot be reached")
+                raise _refused(folder, path, "is not a regular file, or cannot be read")
             found.add(os.path.relpath(path, top).replace(os.sep, "/"))
     return found
 
@@ -169,7 +169,7 @@ def _refused(folder: Path, path: str, why: str) -> SignatureError:
     return SignatureError(
         f"{os.path.relpath(path, folder)} {why}",
         where=str(folder),
-        fix="put the file itself in its place, or remove it",
+        fix="replace it with the file itself, or remove it",
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CURVES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
 _MAKE_KEY = "make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out my.key"
-_MAKE_PUBLIC = "make it of yours: openssl pkey -in my.key -pubout -out my.pub"
+_MAKE_PUBLIC = "derive it from your private key: openssl pkey -in my.key -pubout -out my.pub"
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,24 @@ def read_private_key(file: str | Path, password: str | None = None) -> ec.Ellipt
         key = load_pem_private_key(content, password.encode() if password else None)
     except TypeError:
         raise CommandError(
-            "The key is encrypted" if password is None else "The key takes no password",
+            "The key is encrypted" if password is None else "The key has no password",
             where=str(file),
             fix="set KERASLLM_SIGN_PASSWORD to its password"
             if password is None
             else "unset KERASLLM_SIGN_PASSWORD",
         ) from None
-    except Exception:  # noqa: BLE001 - of many classes, whatever the file holds
-        what, fix = "The file is no private key in PEM", _MAKE_KEY
+    except Exception:  # noqa: BLE001 - of many classes, by content of the file
+        what, fix = "The file is not a private key in PEM format", _MAKE_KEY
         if b"PUBLIC KEY" in content:
-            what = "The file is a public key, and signing takes the private one"
+            what = "The file is a public key, but signing needs the private one"
         elif password is not None:
             what, fix = "The key cannot be read with this password", "give the right one"
         raise CommandError(what, where=str(file), fix=fix) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise CommandError(
-            "The key is none of the curves P-256, P-384 and P-521", where=str(file), fix=_MAKE_KEY
+            "The key is not on one of the curves P-256, P-384 and P-521",
+            where=str(file),
+            fix=_MAKE_KEY,
         )
     return key
 
@@ -125,14 +127,16 @@ def read_public_key(file: str | Path) -> PublicKey:
     content = _read_key(file)
     try:
         key = load_pem_public_key(content)
-    except Exception:  # noqa: BLE001 - of many classes, whatever the file holds
-        what = "The file is no public key in PEM"
+    except Exception:  # noqa: BLE001 - of many classes, by content of the file
+        what = "The file is not a public key in PEM format"
         if b"PRIVATE KEY" in content:
-            what = "The file is a private key, and verifying takes the public one"
+            what = "The file is a private key, but verifying needs the public one"
         raise CommandError(what, where=str(file), fix=_MAKE_PUBLIC) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
         raise CommandError(
-            "The key is none of the curves P-256, P-384 and P-521", where=str(file), fix=_MAKE_KEY
+            "The key is not on one of the curves P-256, P-384 and P-521",
+            where=str(file),
+            fix=_MAKE_KEY,
         )
     return PublicKey(str(file), _pem(key))
 
@@ -159,7 +163,7 @@ def _pem(key: ec.EllipticCurvePublicKey) -> bytes:
 def _read_key(file: str | Path) -> bytes:
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
-            raise OSError(None, "it is no regular file")
+            raise OSError(None, "it is not a regular file")
         with open(file, "rb") as opened:
             return opened.read(1 << 16)
     except OSError as error:

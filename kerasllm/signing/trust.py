@@ -59,7 +59,7 @@ def keys_of(spec: str | Sequence[str]) -> tuple[PublicKey, ...]:
         raise CommandError(
             "There is no public key",
             where=str(spec),
-            fix="put files there that end in .pub or .pem",
+            fix="put files ending in .pub or .pem there",
         )
     return tuple(keys.values())
 
@@ -88,7 +88,7 @@ def check(place: str | Path, keys: str | Sequence[str] | None = None) -> None:
 
     Args:
         place: A run, a folder of a model or of an adapter, or a GGUF file.
-        keys: Keys of which one must have signed it as well, as a recipe names them. Defaults to
+        keys: Keys; one of them must have signed it as well, as a recipe names them. Defaults to
             `None`: only those of `KERASLLM_TRUST`.
 
     Raises:
@@ -159,7 +159,7 @@ def _unsigned(place: str, named_by: str) -> SignatureError:
     if os.path.isdir(place):
         how = f"sign it: kerasllm sign {shlex.quote(str(root_of(Path(place))))}"
     return SignatureError(
-        f"The model is not signed, and {named_by} names keys that it must be signed with",
+        f"The model is not signed, and {named_by} requires a signature by one of its keys",
         where=place,
-        fix=f"take a signed copy; or, if you vouch for it yourself, {how} --key KEY",
+        fix=f"get a signed copy; or, if you trust it yourself, {how} --key KEY",
     )

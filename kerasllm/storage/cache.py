@@ -19,7 +19,7 @@ from kerasllm.errors import StorageError
 from kerasllm.json_files import read_json_file
 
 PIECE = 8 << 20
-"""Bytes that are asked for at once: each time is a request to an object store."""
+"""Bytes per request to an object store."""
 
 _ATTEMPTS = 4
 _PAUSE = 0.2
@@ -52,7 +52,7 @@ def told(notify: Callable[[str], None] | None) -> Iterator[None]:
 
 
 def tell(line: str) -> None:
-    """Tells whoever waits what is being done."""
+    """Tells the user what is being done."""
     if notify := _notify.get():
         notify(line)
 
@@ -97,8 +97,8 @@ def kept(
         raise StorageError(
             f"The cache cannot be written: {error.strerror}",
             where=str(cache_dir()),
-            fix="make room there and see that it can be written, or set KERASLLM_CACHE to another "
-            "folder; what is here already is kept",
+            fix="free some space and make sure it is writable, or set KERASLLM_CACHE to another "
+            "folder; what was downloaded is kept",
         ) from error
 
 
@@ -185,7 +185,7 @@ def _download(
             if time.monotonic() - shown > 1:
                 shown = time.monotonic()
                 of = f" of {size / 1e6:,.1f}" if size else ""
-                notify(f"fetching {address}: {at / 1e6:,.1f}{of} MB")
+                notify(f"downloading {address}: {at / 1e6:,.1f}{of} MB")
         file.flush()
         os.fsync(file.fileno())
     if size is not None and at != size:

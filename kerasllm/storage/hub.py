@@ -22,7 +22,7 @@ _DATA = re.compile(
     r"\.(parquet|csv|tsv|jsonl|ndjson|json|txt)(\.(gz|zst|bz2|xz))?$|\.zip$", re.IGNORECASE
 )
 _ABOUT = re.compile(r"(^|/)(README|LICENSE|dataset_infos?|\.)[^/]*$", re.IGNORECASE)
-# Where the hub keeps every data set in Parquet, whatever it was made of.
+# Where the hub keeps every data set in Parquet, regardless of its original format.
 _PARQUET = "refs/convert/parquet"
 
 
@@ -85,7 +85,7 @@ class HubDataset(Place):
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         import huggingface_hub
 
-        tell(f"asking the hub for {self.address}")
+        tell(f"looking up {self.address}")
         hub = huggingface_hub.HfApi(endpoint=_endpoint())
         try:
             found = hub.dataset_info(self._repo, revision=self._revision)
@@ -105,19 +105,19 @@ class HubDataset(Place):
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, errors.GatedRepoError):
             what = "The data set is gated: its owner decides who may download it"
-            fix = "ask for access on its page, then log in with `hf auth login`"
+            fix = "request access on its page, then log in with `hf auth login`"
         elif isinstance(error, errors.RevisionNotFoundError):
             what, fix = "The data set has no such revision", "give a branch, a tag or a commit"
         elif isinstance(error, errors.RepositoryNotFoundError) or (status == 404 and not self._all):
             what = "There is no public data set of this name on the hub"
             fix = "check the name; for a private one, log in with `hf auth login`"
         elif isinstance(error, errors.EntryNotFoundError) and status == 404:
-            what, fix = "The data set has no such file", "look at its page"
+            what, fix = "The data set has no such file", "see its page"
         elif status:
-            what, fix = f"The hub does not give it: HTTP status {status}", "try again later"
+            what, fix = f"The hub refused the request: HTTP status {status}", "try again later"
         else:
-            what = "The hub cannot be reached or does not answer"
-            fix = "check the network, try again later, or give a file on this machine"
+            what = "The hub cannot be reached or does not respond"
+            fix = "check the network, try again later, or give a local file"
         return StorageError(what, where=where, fix=fix)
 
 

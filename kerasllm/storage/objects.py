@@ -100,7 +100,7 @@ class Objects(Place):
                 stream = self.filesystem.open_input_stream(path, compression=None)
                 if _version(self.filesystem.get_file_info([path])[0], stream) != version:
                     stream.close()
-                    raise OSError("the file was changed while it was read; try again")
+                    raise OSError("the file changed while it was read; try again")
                 if place:
                     stream.close()
                     stream = self.filesystem.open_input_file(path)
@@ -143,12 +143,12 @@ class Objects(Place):
                         sink.write(block)
 
     def delete(self, name: str) -> None:
-        """Deletes a file; it is no error if it is not there."""
+        """Deletes a file, if it exists."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._inner(name))
 
     def delete_folder(self, name: str) -> None:
-        """Deletes a folder with all that is in it; it is no error if it is not there."""
+        """Deletes a folder and its content, if it exists."""
         with self._refusals(name), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_dir(self._inner(name))
 

@@ -1,4 +1,4 @@
-"""What lies at an address: a file or a folder, whatever the system."""
+"""What is at an address: a file or a folder, on any system."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
     names = sorted(names)
     for name in names:
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
-            raise StorageError("A path leads out of the folder", where=place.address_of(name))
+            raise StorageError("A path leads outside the folder", where=place.address_of(name))
     files = fetch_all(place.fetch, names)
     digest = hashlib.sha256(str(place.address).encode())
     for name, file in zip(names, files, strict=True):

@@ -61,7 +61,7 @@ class WebFile(Place):
         self._url = str(Address(address.scheme, "", address.host, address.path, address.options))
         if "*" in address.path:
             raise StorageError(
-                "A web server cannot be asked which files it has",
+                "A web server cannot list its files",
                 where=str(self.address),
                 fix="name each file",
             )
@@ -81,7 +81,7 @@ class WebFile(Place):
         address = str(self.address)
         if address in _unversioned and _unversioned[address].is_file():
             return _unversioned[address]
-        cache.tell(f"asking for {address}")
+        cache.tell(f"looking up {address}")
         try:
             return self._fetched(address)
         except (OSError, http.client.HTTPException) as error:
@@ -114,7 +114,7 @@ class WebFile(Place):
             resumed = again.status == 206 and begins and int(begins[1]) == place
             if again.headers.get("ETag") != tag or again.headers.get("Last-Modified") != date:
                 again.close()
-                raise OSError("the file was changed while it was read; try again")
+                raise OSError("the file changed while it was read; try again")
             return _Body(again), place if resumed else 0
 
         def only_once(place: int) -> cache.Opened:
@@ -190,23 +190,23 @@ class WebFile(Place):
             if error.code in (404, 410):
                 what, fix = "The file does not exist", "check the address"
             elif error.code in (401, 403):
-                what = "The server does not give this file to you"
+                what = "Access to the file was denied"
                 fix = "give credentials in ~/.netrc, or sign the address again: it may have expired"
             else:
-                what, fix = "The server does not give the file", "try again later"
+                what, fix = "The server did not return the file", "try again later"
             return StorageError(f"{what} (HTTP status {error.code})", where=where, fix=fix)
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, TimeoutError):
-            what = f"The server did not answer within {_SECONDS} seconds"
-            fix = "check the network, or try again later: what is here already is kept"
+            what = f"The server did not respond within {_SECONDS} seconds"
+            fix = "check the network, or try again later: what was downloaded is kept"
         elif isinstance(reason, ssl.SSLError):
             why = getattr(reason, "verify_message", "") or reason
             what = f"The server cannot be trusted: {why}"
-            fix = "check the address; SSL_CERT_FILE names the certificates of a company's own"
+            fix = "check the address; SSL_CERT_FILE names the certificates of a private authority"
         else:
             why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             what = f"The file cannot be read: {redact(why)}"
-            fix = "check the address and the network, or try again: what is here already is kept"
+            fix = "check the address and the network, or try again: what was downloaded is kept"
         return StorageError(what, where=where, fix=fix)
 
 
@@ -259,7 +259,7 @@ def _refuse_open_line(url: str, where: str) -> None:
     if host == "localhost" or host.endswith(".localhost"):
         return
     raise StorageError(
-        "http:// is read from this machine alone: anybody on the way could change the data",
+        "http:// is allowed for this machine only: others on the network could change the data",
         where=where,
         fix=f"use https://; or, where the network is trusted, set {SWITCH}=1",
     )
@@ -298,8 +298,8 @@ def _refuse_page(file: Path, headers: email.message.Message, where: str) -> None
     if start.startswith((b"<!doctype html", b"<html")):
         file.unlink()
         raise StorageError(
-            "The server answered with a web page, not with a file",
+            "The server returned a web page, not a file",
             where=where,
-            fix="give the address of the file itself (at GitHub that of 'Raw'), or log in by "
-            "~/.netrc where the page asks for it",
+            fix="give the address of the file itself (at GitHub that of 'Raw'), or put your login "
+            "into ~/.netrc if the page asks for it",
         )

@@ -93,7 +93,7 @@ class CausalModel(Section):
     )
     trust: PublicKeys | None = Field(
         None,
-        description="public keys, of which one must have signed preset and adapter; null: those of "
+        description="trusted public keys that must have signed preset and adapter; null: those of "
         "KERASLLM_TRUST",
     )
 
@@ -147,30 +147,34 @@ class CausalData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     format: Literal[
         "auto", "text", "conversations", "messages", "prompt_completion", "alpaca", "sharegpt"
-    ] = Field("auto", description="what a row holds; auto: told by its columns, or else plain text")
+    ] = Field(
+        "auto", description="format of the rows; auto: detected from the columns, else plain text"
+    )
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
     prompt: Text | None = Field(
-        None, description="column of what the user says; null: found by common names"
+        None, description="column of the user's message; null: found by common names"
     )
     response: Text | None = Field(
-        None, description="column of what the assistant says; null: found by common names"
+        None, description="column of the assistant's message; null: found by common names"
     )
     validation_split: Share = Field(
         0.1, description="part of train to hold out: of one text its end, of rows a sample"
     )
     vocabulary_size: Annotated[int, Field(ge=257, lt=2**31), "a whole number, 257 or more"] = Field(
-        4096, description="tokens of the tokenizer that a new model gets, trained on its text"
+        4096, description="vocabulary size of the tokenizer trained for a new model"
     )
     max_length: Annotated[int, Field(ge=4, le=1 << 20), "a whole number from 4 to 1048576"] = Field(
-        256, description="tokens of a row: a block of text, a pack of conversations"
+        256, description="tokens of a sequence: a block of text, or packed conversations"
     )
     packing: Literal["auto"] | bool = Field(
-        "auto", description="pack several texts that do not see each other into a row"
+        "auto", description="pack several texts into one sequence, without attention between them"
     )
-    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(
+        16, description="maximum number of sequence lengths that batches are padded to"
+    )
     chat_template: Text = Field(
         "auto", description="auto: the model's own; chatml, llama3, gemma, mistral, plain or a file"
     )
@@ -182,24 +186,24 @@ class CausalData(Section):
         description="special tokens written in the data; once: not doubled; text: letters; keep: "
         "as they are",
     )
-    train_on_prompt: bool = Field(False, description="learn what users say as well")
+    train_on_prompt: bool = Field(
+        False, description="count the users' messages in the loss as well"
+    )
     too_long: Literal["cut", "drop", "split"] = Field(
         "cut", description="what to do with conversations above max_length"
     )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
-    on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row that cannot be used does to the run"
-    )
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what to do with a bad row")
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
 
 class CausalEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
-    metric: Literal["loss", "accuracy"] = Field("loss", description="metric that is watched")
+    metric: Literal["loss", "accuracy"] = Field("loss", description="metric that is monitored")
 
 
 class CausalTraining(Training):
@@ -209,18 +213,18 @@ class CausalTraining(Training):
         None, description="{patience, metric, min_delta}; null: train to the end"
     )
     rematerialize: bool = Field(
-        False, description="compute layers again in the backward pass, for memory"
+        False, description="recompute layers in the backward pass, to save memory"
     )
     loss_tokens: Count | None = Field(
-        None, description="tokens whose logits are in memory at once; null: 128 MB of them"
+        None, description="tokens whose logits are in memory at once; null: 128 MB of logits"
     )
     sample_every: Literal["epoch"] | Count | None = Field(
-        None, description="how often the model writes samples: epoch, steps; null: never"
+        None, description="how often samples are generated: epoch, or steps; null: never"
     )
     sample_prompts: Annotated[list[Annotated[str, "a text"]], "a list of texts"] = Field(
-        [""], description="what samples begin with"
+        [""], description="prompts of the samples"
     )
-    sample_tokens: Count = Field(60, description="tokens of a sample")
+    sample_tokens: Count = Field(60, description="tokens per sample")
 
 
 class CausalRecipe(WholeRecipe):
@@ -322,7 +326,7 @@ class CausalLanguageModelling(Task):
             tokenizer, template = load_text_side(preset, notify)
         elif conversations:
             raise DataError(
-                "A new model cannot begin with conversations, which the rows look like",
+                "A new model cannot be trained on conversations, which the rows look like",
                 where="data.train",
                 fix="tune a pretrained model on them: --recipe gpt_sft_lora; or train on one "
                 "column as plain text: --set data.text=COLUMN",
@@ -364,8 +368,8 @@ class CausalLanguageModelling(Task):
         )
         if model.max_length is not None and recipe.data.max_length > model.max_length:
             raise RecipeError(
-                f"The model reads {model.max_length} tokens at most, and rows of "
-                f"{recipe.data.max_length} are asked for",
+                f"The model reads {model.max_length} tokens at most, but data.max_length is "
+                f"{recipe.data.max_length}",
                 where="data.max_length",
                 fix=f"set data.max_length to {model.max_length} or less",
             )
@@ -501,7 +505,7 @@ class CausalLanguageModelling(Task):
     def save(self, recipe: CausalRecipe, model: CausalLM, run: Run) -> None:
         """Writes `model/`, and `adapter/` where an adapter was trained.
 
-        Then `model/` holds the base with the adapter merged into it, in float32, whatever the
+        Then `model/` holds the base with the adapter merged into it, in float32, regardless of the
         precision of the training was.
         """
         from kerasllm.models.adapters import load_adapter
@@ -531,7 +535,7 @@ class CausalLanguageModelling(Task):
         facts.append(("tokenizer", data.tokenizer.description))
         if data.conversations:
             share = data.train.trained_tokens / data.train.lengths.sum()
-            what = "all messages" if recipe.data.train_on_prompt else "what the assistant says"
+            what = "all messages" if recipe.data.train_on_prompt else "assistant messages"
             facts.append(("chat template", data.template.name))
             facts.append(("in the loss", f"{share:.1%} of the tokens: {what}"))
         facts.append(("rows", _rows(recipe, data)))
@@ -563,7 +567,7 @@ class CausalLanguageModelling(Task):
         base = adapter.base
         bits = settings.quantize.removeprefix("int")
         held = adapter.bytes - 4 * (adapter.trainable_share[1] - base.parameters)
-        size = f"{held / 1e6:,.1f} MB in place of {base.bytes / 1e6:,.1f} MB"
+        size = f"{held / 1e6:,.1f} MB instead of {base.bytes / 1e6:,.1f} MB"
         what = f"{base.parameters:,} parameters in {size}: the kernels of its layers in {bits} bits"
         return [("base", what)]
 
@@ -585,9 +589,9 @@ class CausalLanguageModelling(Task):
 
         path = shell_word(run.path)
         return [
-            ("write a text", f'kerasllm generate {path} --prompt "..."'),
-            ("hold a conversation", f"kerasllm chat {path}"),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("generate text", f'kerasllm generate {path} --prompt "..."'),
+            ("chat", f"kerasllm chat {path}"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: CausalLM) -> Head:
@@ -614,7 +618,7 @@ class CausalLanguageModelling(Task):
                 "    print(text + tokenizer.decode([next_id]))",
             ),
             limits=(
-                "It can write what is false, offensive, or in its training data word by word.",
+                "It can generate text that is false, offensive, or copied from its training data.",
             ),
             rows=64,
         )
@@ -656,14 +660,14 @@ def _are_conversations(data: CausalData) -> bool:
     named = data.prompt is not None or data.response is not None
     if data.text is not None and (named or data.format not in ("auto", "text", "conversations")):
         raise RecipeError(
-            "data.text is the column of plain text, and the recipe asks for conversations",
+            "data.text is for plain text, but the recipe trains on conversations",
             where="data.text",
             fix="for plain text, remove data.prompt and data.response and set data.format=text; "
             "for conversations, remove data.text",
         )
     if named and data.format == "text":
         raise RecipeError(
-            "data.prompt and data.response are columns of conversations, and data.format is text",
+            "data.prompt and data.response are for conversations, but data.format is text",
             where="data.format",
             fix="set data.format=conversations, or name the column of the texts: data.text",
         )
@@ -684,9 +688,9 @@ def _packs(recipe: CausalRecipe) -> bool:
     possible = can_pack(recipe.model.preset)
     if packing is True and not possible:
         raise RecipeError(
-            f"{recipe.model.preset} cannot keep texts in one row from seeing each other",
+            f"{recipe.model.preset} does not support attention masks between packed texts",
             where="data.packing",
-            fix="set data.packing to auto or false: texts of like length then share a batch",
+            fix="set data.packing to auto or false: texts of similar length then share a batch",
         )
     return possible
 
@@ -843,11 +847,11 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any |
             raise DataError(
                 f"The rows look like conversations, but {error}",
                 where=where,
-                fix="leave one of them out of the file, or measure plain text: --text COLUMN",
+                fix="leave one of them out of the file, or evaluate plain text: --text COLUMN",
             ) from None
         if found == "pair":
             raise DataError(
-                "The rows are preferences: an answer that was chosen, and one that was rejected",
+                "The rows are preferences: a chosen and a rejected answer",
                 where=where,
                 fix="give texts, conversations, or questions with choices",
             )
@@ -855,7 +859,7 @@ def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any |
     for option, used in _FOR.items():
         if getattr(options, option) is not None and used != kind:
             raise CommandError(
-                f"This is for {used}, and the data are {kind}",
+                f"This is for {used}, but the data are {kind}",
                 where=f"--{option.replace('_', '-')}",
                 fix="leave it out",
             )
@@ -872,7 +876,7 @@ def _part(recipe: CausalRecipe, data: LanguageModelData, part: str, noun: str) -
     files = where if isinstance(where, str) else ", ".join(where)
     if part == "validation" and recipe.data.validation is None:
         files = f"{data.held_out} of {files}"
-    reused = ", reused from the store" if store.reused else ""
+    reused = " reused from the cache" if store.reused else ""
     return (
         f"{files}: {counted(len(store), noun)}, {int(store.lengths.sum()):,} tokens{reused}; "
         f"{counted(len(rows), 'row')}"
@@ -886,9 +890,9 @@ def _rows(recipe: CausalRecipe, data: LanguageModelData) -> str:
     if data.packs:
         each = len(data.train.pieces) / len(data.train)
         what = "conversations" if data.conversations else "texts"
-        return f"packed: {each:.1f} {what} in {length} tokens, which do not see each other"
+        return f"packed: {each:.1f} {what} in {length} tokens, without attention between them"
     # The last block of a text is seldom full.
     if data.conversations or np.median(data.train.lengths) < length:
         what = "conversation" if data.conversations else "text"
-        return f"a {what} a row of up to {length} tokens, like lengths together"
+        return f"a {what} a row of up to {length} tokens, batched by length"
     return f"full blocks of {length} tokens"

@@ -74,7 +74,7 @@ class MaskedModel(Section):
     width: Width = Field(384, description="width of a new model, a multiple of heads")
     feedforward: Width | None = Field(None, description="of a new model; null: 4 x width")
     sentence_task: Literal["none", "next", "order"] = Field(
-        "none", description="learned beside hidden words: next sentence (BERT), order (ALBERT)"
+        "none", description="second objective: next sentence (BERT), sentence order (ALBERT)"
     )
     dropout: Share = Field(0.1, description="every dropout of the model")
     freeze: WholeNumber = Field(0, description="N: embeddings and N lowest layers do not train")
@@ -85,7 +85,7 @@ class MaskedModel(Section):
     )
     trust: PublicKeys | None = Field(
         None,
-        description="public keys, of which one must have signed preset; null: those of "
+        description="trusted public keys that must have signed preset; null: those of "
         "KERASLLM_TRUST",
     )
 
@@ -101,7 +101,7 @@ class MaskedModel(Section):
     @classmethod
     def _a_new_model_trains(cls, freeze: int, info: ValidationInfo) -> int:
         if freeze and "preset" in info.data and info.data["preset"] is None:
-            raise refusal("the layers of a new model have nothing to keep", "set model.freeze to 0")
+            raise refusal("a new model has no pretrained layers to freeze", "set model.freeze to 0")
         return freeze
 
     @field_validator("lora")
@@ -124,41 +124,42 @@ class MaskedData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
     validation_split: Share = Field(
         0.1, description="part of train to hold out: of one text its end, of rows a sample"
     )
     vocabulary_size: Annotated[int, Field(ge=32, lt=2**31), "a whole number, 32 or more"] = Field(
-        8192, description="most tokens of the WordPiece tokenizer that a new model gets"
+        8192, description="vocabulary size of the WordPiece tokenizer trained for a new model"
     )
     lowercase: bool = Field(True, description="whether that tokenizer lower-cases texts")
     max_length: Annotated[int, Field(ge=8, le=65536), "a whole number from 8 to 65536"] = Field(
-        128, description="most tokens of a row, special tokens included; longer texts: more rows"
+        128,
+        description="maximum tokens of a sequence, special tokens included; longer texts are split",
     )
     join_documents: bool = Field(
-        False, description="fill rows with further texts, a separator between them"
+        False, description="pack further texts into a sequence, with a separator between them"
     )
     masking: Literal["tokens", "whole_words", "spans"] = Field(
-        "tokens", description="what is hidden: single tokens, whole words, spans of words"
+        "tokens", description="what is masked: single tokens, whole words, or spans of words"
     )
     mask_rate: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
-        0.15, description="part of the tokens that are predicted"
+        0.15, description="share of the tokens that are predicted"
     )
     mask_share: Annotated[float, Field(ge=0, le=1), "a number from 0 to 1"] = Field(
-        0.8, description="of these, the part that [MASK] stands for"
+        0.8, description="share of these that is replaced by [MASK]"
     )
     random_share: Annotated[float, Field(ge=0, le=1), "a number from 0 to 1"] = Field(
-        0.1, description="the part that a random token stands for; the others stay"
+        0.1, description="share replaced by a random token; the rest is unchanged"
     )
-    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(
+        16, description="maximum number of sequence lengths that batches are padded to"
+    )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
-    on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row that cannot be used does to the run"
-    )
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what to do with a bad row")
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
     @field_validator("random_share")
@@ -167,7 +168,7 @@ class MaskedData(Section):
         mask_share = info.data.get("mask_share", 0.0)
         if mask_share + random_share > 1:
             raise refusal(
-                f"{random_share} and the mask_share of {mask_share} are more than all",
+                f"{random_share} and the mask_share of {mask_share} add up to more than 1",
                 "lower data.random_share or data.mask_share",
             )
         return random_share
@@ -176,7 +177,7 @@ class MaskedData(Section):
 class MaskedEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
-    metric: Literal["loss", "accuracy"] = Field("loss", description="metric that is watched")
+    metric: Literal["loss", "accuracy"] = Field("loss", description="metric that is monitored")
 
 
 class MaskedTraining(Training):
@@ -236,12 +237,12 @@ class MaskedLanguageModelling(Task):
     headline = Headline("loss", higher_is_better=False)
     metrics = {
         "loss": "loss",
-        "masked_lm_loss": "loss, hidden words",
-        "accuracy": "accuracy, hidden words",
+        "masked_lm_loss": "loss, masked tokens",
+        "accuracy": "accuracy, masked tokens",
         "pseudo_perplexity": "pseudo-perplexity",
         "sentence_loss": "loss, sentence task",
         "sentence_accuracy": "accuracy, sentence task",
-        "tokens": "hidden tokens",
+        "tokens": "masked tokens",
     }
     lower_is_better = frozenset({"loss", "masked_lm_loss", "pseudo_perplexity", "sentence_loss"})
     evaluate_options = ("text", "encoding", "delimiter", "on_bad_row", "output")
@@ -299,7 +300,7 @@ class MaskedLanguageModelling(Task):
 
         preset = recipe.model.preset
         kept = preset is not None and trained_head(preset) is not None
-        facts = [("head", f"trained, of {preset}" if kept else "new: hidden words")]
+        facts = [("head", f"trained, of {preset}" if kept else "new: masked tokens")]
         if task := model.pretraining.sentence_task:
             facts.append(("sentence task", _SENTENCE_TASKS[task]))
         return facts
@@ -364,8 +365,8 @@ class MaskedLanguageModelling(Task):
     def parse_line(self, trained: Any, line: str) -> str:
         if not any(token in line for token in _MASKS):
             raise DataError(
-                "The text has no [MASK], which stands for a hidden word",
-                fix="write [MASK] where the model shall fill in a word: a [MASK] film",
+                "The text has no [MASK]",
+                fix="write [MASK] where the model should fill in a word: a [MASK] film",
             )
         return line
 
@@ -431,7 +432,7 @@ class MaskedLanguageModelling(Task):
             files = where if isinstance(where, str) else ", ".join(where)
             if part == "validation" and recipe.data.validation is None:
                 files = f"{data.held_out} of {files}"
-            reused = ", tokens reused from the store" if store.reused else ""
+            reused = ", tokens reused from the cache" if store.reused else ""
             facts.append(
                 (
                     part,
@@ -454,7 +455,7 @@ class MaskedLanguageModelling(Task):
                 (
                     f"{settings.mask_rate:.0%} of the tokens, {what[settings.masking]}: "
                     f"{settings.mask_share:.0%} masked, {settings.random_share:.0%} replaced, "
-                    f"{stay:.0%} kept; other ones in each epoch"
+                    f"{stay:.0%} kept; drawn again in each epoch"
                 ),
             )
         )
@@ -489,7 +490,7 @@ class MaskedLanguageModelling(Task):
                 "train a classifier on it",
                 f"kerasllm finetune --set model.preset={path} --set model.pooling=auto",
             ),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: MaskedLM) -> Head:
@@ -516,7 +517,7 @@ class MaskedLanguageModelling(Task):
                 'for text, rows in zip(texts, outputs["logits"]):',
                 "    print(rows.argmax(-1), text)  # the most probable token in each place",
             ),
-            limits=("It fills in what is probable, which need not be true.",),
+            limits=("It fills in what is probable, which is not necessarily true.",),
             rows=16,
             per_token=True,
             of_texts=TextOutputs(

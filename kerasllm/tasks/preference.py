@@ -51,12 +51,14 @@ class PreferenceData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
-    validation_split: Share = Field(0.1, description="part of train's pairs to hold out")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
+    validation_split: Share = Field(0.1, description="share of train's pairs to hold out")
     max_length: Annotated[int, Field(ge=4, le=1 << 20), "a whole number from 4 to 1048576"] = Field(
-        256, description="most tokens of a prompt with an answer"
+        256, description="maximum tokens of a prompt with an answer"
     )
-    buckets: Count = Field(16, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(
+        16, description="maximum number of sequence lengths that batches are padded to"
+    )
     chat_template: Text = Field(
         "auto", description="auto: the model's own; chatml, llama3, gemma, mistral, plain or a file"
     )
@@ -73,11 +75,9 @@ class PreferenceData(Section):
     )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
-    on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row that cannot be used does to the run"
-    )
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what to do with a bad row")
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
 
@@ -85,7 +85,7 @@ class PreferenceEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     metric: Literal["loss", "accuracy", "margin"] = Field(
-        "loss", description="metric that is watched"
+        "loss", description="metric that is monitored"
     )
 
 
@@ -94,13 +94,13 @@ class PreferenceTraining(CausalTraining):
 
     beta: Positive = Field(
         0.1,
-        description="strength of the penalty for moving away from the reference; lower: moves more",
+        description="strength of the KL penalty towards the reference model; lower: larger changes",
     )
     loss: Literal["sigmoid", "ipo", "hinge"] = Field(
         "sigmoid", description="of the margin: sigmoid is DPO; ipo; hinge is SLiC's"
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5), "a number from 0 to below 0.5"] = Field(
-        0.0, description="share of pairs that are thought to be the wrong way round; sigmoid only"
+        0.0, description="assumed share of pairs with swapped labels; sigmoid only"
     )
     early_stopping: PreferenceEarlyStopping | None = Field(
         None, description="{patience, metric, min_delta}; null: train to the end"
@@ -111,7 +111,7 @@ class PreferenceTraining(CausalTraining):
     def _wrong_pairs_are_of_sigmoid(cls, loss: str, info: ValidationInfo) -> str:
         if loss != "sigmoid" and info.data.get("label_smoothing"):
             raise refusal(
-                f"{loss} does not know of pairs that are the wrong way round",
+                f"{loss} does not support label smoothing",
                 "set training.loss to sigmoid, or training.label_smoothing to 0",
             )
         return loss
@@ -134,8 +134,8 @@ class PreferenceRecipe(WholeRecipe):
     def _begins_with_a_model(cls, model: CausalModel) -> CausalModel:
         if model.preset is None:
             raise refusal(
-                "a new model has no answers yet that could be preferred",
-                "name a model that was tuned on conversations, or the model/ folder of such a run",
+                "a new model cannot be trained on preferences",
+                "name a model tuned on conversations, or the model/ folder of such a run",
                 key="preset",
             )
         return model
@@ -318,7 +318,7 @@ class PreferenceTuning(CausalLanguageModelling):
         facts.append(("chat template", data.template.name))
         facts.append(("reference", _reference(recipe)))
         facts.append(
-            ("rows", f"a pair a row: two answers of up to {recipe.data.max_length} tokens")
+            ("rows", f"one pair per example: two answers of up to {recipe.data.max_length} tokens")
         )
         found = [
             f"{part}: {remark}"
@@ -336,7 +336,7 @@ def _part(recipe: PreferenceRecipe, data: LanguageModelData, part: str) -> str:
         return f"{tokens}, held out of train"
     where = getattr(recipe.data, part)
     files = where if isinstance(where, str) else ", ".join(where)
-    return f"{files}: {tokens}" + ", reused from the store" * data.stores[part].reused
+    return f"{files}: {tokens}" + " reused from the cache" * data.stores[part].reused
 
 
 def _reference(recipe: PreferenceRecipe) -> str:

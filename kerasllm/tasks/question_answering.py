@@ -66,7 +66,7 @@ class AnsweringData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     question: Text | None = Field(
         None, description="key or column of the questions; null: found by common names"
     )
@@ -77,26 +77,29 @@ class AnsweringData(Section):
         None, description="key or column of the answers; null: found by common names"
     )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out if validation is null, whole contexts"
+        0.1, description="share of train to hold out if validation is null, by context"
     )
     max_length: Annotated[int, Field(ge=16, le=65536), "a whole number from 16 to 65536"] = Field(
-        384, description="most tokens of a window, with its question; longer: more windows"
+        384, description="maximum tokens of a window, with its question; longer texts: more windows"
     )
     stride: Count | None = Field(
-        None, description="tokens that a window over a long context moves on; null: half of it"
+        None,
+        description="stride of the windows over a long context, in tokens; null: half a window",
     )
     max_question_length: Count = Field(
-        64, description="most tokens of a question; the rest is cut, and counted"
+        64, description="maximum tokens of a question; the rest is truncated, and counted"
     )
-    max_answer_length: Count = Field(50, description="most tokens of an answer that is predicted")
-    buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
+    max_answer_length: Count = Field(50, description="maximum tokens of a predicted answer")
+    buckets: Count = Field(
+        18, description="maximum number of sequence lengths that batches are padded to"
+    )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a question that cannot be used does to the run"
+        "error", description="what to do with a bad question"
     )
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
     @field_validator("answer")
@@ -105,7 +108,7 @@ class AnsweringData(Section):
         named = [info.data.get("question"), info.data.get("context"), answer]
         known = [each for each in named if each is not None]
         if len(set(known)) < len(known):
-            raise refusal("question, context and answer are under keys of their own")
+            raise refusal("question, context and answer must be different keys")
         return answer
 
 
@@ -113,7 +116,7 @@ class AnsweringEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     metric: Literal["loss", "f1", "exact_match"] = Field(
-        "loss", description="validation metric that is watched"
+        "loss", description="validation metric that is monitored"
     )
 
 
@@ -273,7 +276,7 @@ class QuestionAnswering(Task):
         found = self.evaluate(model, rows).outputs
         threshold, f1 = threshold_of(rows, found)
         model.answering = dataclasses.replace(model.answering, threshold=threshold)
-        few = "; so few say little" if len(found) < _FEW_QUESTIONS else ""
+        few = "; too few to be reliable" if len(found) < _FEW_QUESTIONS else ""
         return {
             "no_answer_threshold": threshold,
             "remarks": [
@@ -312,8 +315,8 @@ class QuestionAnswering(Task):
         told = [*source.remarks, *remarks(store), *_remarks(rows, recipe)]
         if answering.threshold is None and not all(rows.references):
             told.append(
-                "some questions have no answer, and the model always gives one: it was trained on "
-                "questions that have one"
+                "some questions have no answer, but the model always gives one: it was trained "
+                "only on questions with answers"
             )
         return rows, told
 
@@ -344,8 +347,8 @@ class QuestionAnswering(Task):
         keys = find_keys(files[0], *names, answered=False)
         if keys is ARTICLES:
             raise DataError(
-                "The questions are within articles, as SQuAD has them, and predictions are written "
-                "beside rows",
+                "The questions are nested in articles, as in SQuAD, but predictions are written "
+                "row by row",
                 where=files[0].name,
                 fix="answer them with `kerasllm evaluate RUN --data FILE --output answers.json`, "
                 "or give a file with a question and a context in each row",
@@ -450,7 +453,7 @@ class QuestionAnswering(Task):
         for part, source in data.sources.items():
             more = f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
             rows, store = data.parts[part], data.stores[part]
-            reused = ", tokens reused from the store" if store.reused else ""
+            reused = ", tokens reused from the cache" if store.reused else ""
             questions = int((store.numbers("first") > 0).sum())
             facts.append(
                 (
@@ -465,13 +468,13 @@ class QuestionAnswering(Task):
             told += [f"{part}: {one}" for one in _remarks(rows, recipe)]
         if "validation" not in data.sources and data.validation is not None:
             held = counted(len(data.validation.question_rows), "question")
-            facts.append(("validation", f"{held} held out of train, whole contexts"))
+            facts.append(("validation", f"{held} held out of train, by context"))
         facts.append(("read as", data.sources["train"].description()))
         without = sum(not one for one in data.train.references)
         none = counted(without, "training question has none", "training questions have none")
         facts.append(("no answer", none if without else "all training questions have one"))
         if data.may_have_none and data.validation is None:
-            told.append("no answer: the threshold stays at 0, as there is no validation data")
+            told.append("no answer: the threshold stays at 0, because there is no validation data")
         return DataFacts(facts, [], told)
 
     def contents(self, data: Loaded) -> dict[str, str]:
@@ -501,7 +504,7 @@ class QuestionAnswering(Task):
         return [
             ("try it", f'kerasllm predict {path} --question "..." --context "..."'),
             ("predict a file", f"kerasllm predict {path} --input FILE --output answers.csv"),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: AnswerModel) -> Head:
@@ -521,7 +524,7 @@ class QuestionAnswering(Task):
                 f"how likely there is no answer; there is none above {answering.threshold:.4g}"
             )
         return Head(
-            kind="model that finds answers",
+            kind="question answering model",
             texts=("question", "context"),
             outputs=lambda logits: {"logits": logits},
             compared="logits",
@@ -548,10 +551,10 @@ class QuestionAnswering(Task):
                 "    print(rows.argmax(0), question)  # the tokens of the row: first and last",
             ),
             limits=(
-                "The answer is a part of the context, in its words.",
+                "The answer is a span of the context.",
                 "It does not know whether the context is right."
                 if answering.threshold is not None
-                else "It always gives an answer, also where the context holds none.",
+                else "It always gives an answer, even if the context has none.",
             ),
             per_token=True,
             of_texts=TextOutputs(
@@ -654,12 +657,13 @@ def _remarks(rows: QuestionWindows, recipe: AnsweringRecipe) -> list[str]:
         cut = counted(rows.cut_questions, "question is", "questions are")
         told.append(
             f"{cut} longer than data.max_question_length="
-            f"{recipe.data.max_question_length} tokens; what is longer is cut off"
+            f"{recipe.data.max_question_length} tokensand truncated"
         )
     if rows.unheld_answers:
         held = counted(rows.unheld_answers, "answer is", "answers are")
         told.append(
-            f"{held} in no window as a whole, and not learned; raise data.max_length, or lower "
+            f"{held} not contained in any window and not used in training; raise data.max_length, "
+            "or lower "
             "data.stride"
         )
     return told

@@ -73,13 +73,16 @@ class Seq2SeqModel(Section):
     preset: Location | None = Field(
         None, description="KerasHub preset, hf://, folder or run; new or null: a new model"
     )
-    layers: Layers = Field(3, description="of a new model: transformer layers on each side")
+    layers: Layers = Field(
+        3, description="of a new model: layers of the encoder and of the decoder"
+    )
     width: Width = Field(256, description="of a new model: width of its hidden states")
     heads: Layers = Field(4, description="of a new model: attention heads; they divide width")
     feedforward: Width | None = Field(None, description="of a new model; null: 4 x width")
     dropout: Share = Field(0.1, description="every dropout of the model")
     freeze: Literal["encoder"] | WholeNumber = Field(
-        0, description="N: embeddings and N lowest layers of each side; encoder: all of it"
+        0,
+        description="N: embeddings and N lowest layers of encoder and decoder; encoder: all of it",
     )
     lora: Lora | None = Field(
         None,
@@ -88,7 +91,7 @@ class Seq2SeqModel(Section):
     )
     trust: PublicKeys | None = Field(
         None,
-        description="public keys, of which one must have signed preset; null: those of "
+        description="trusted public keys that must have signed preset; null: those of "
         "KERASLLM_TRUST",
     )
 
@@ -110,7 +113,7 @@ class Seq2SeqModel(Section):
     def _a_new_model_trains_whole(cls, value: Any, info: ValidationInfo) -> Any:
         if value and "preset" in info.data and info.data["preset"] is None:
             raise refusal(
-                "a new model has nothing to keep as it is",
+                "a new model has no pretrained weights",
                 f"name model.preset, or remove model.{info.field_name}",
             )
         return value
@@ -120,7 +123,7 @@ class Seq2SeqModel(Section):
     def _lora_needs_both_sides(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
         if lora and info.data.get("freeze") == "encoder":
             raise refusal(
-                "lora trains layers that freeze: encoder keeps as they are",
+                "lora trains layers that freeze: encoder freezes",
                 "remove model.lora, or set model.freeze to 0",
             )
         return lora
@@ -135,7 +138,7 @@ class Seq2SeqTexts(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     source: Text | None = Field(
         None, description="column of the sources; null: found by common names"
     )
@@ -143,31 +146,31 @@ class Seq2SeqTexts(Section):
         None, description="column of the targets; null: found by common names"
     )
     prefix: Annotated[str, "a text"] = Field(
-        "auto", description="put before each source; auto: what the preset was trained with"
+        "auto", description="prefix of each source; auto: the one the preset was trained with"
     )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out if validation is null"
+        0.1, description="share of train to hold out if validation is null"
     )
     tokenizer: Literal["bpe", "unigram"] = Field(
         "bpe", description="of a new model, trained on sources and targets together"
     )
     vocabulary_size: Annotated[int, Field(ge=260, lt=2**31), "a whole number, 260 or more"] = Field(
-        8000, description="tokens of the tokenizer of a new model"
+        8000, description="vocabulary size of the tokenizer of a new model"
     )
     max_length: Annotated[int, Field(ge=4, le=65536), "a whole number from 4 to 65536"] = Field(
-        256, description="most tokens of a source; the rest is cut, and counted"
+        256, description="maximum tokens of a source; the rest is truncated, and counted"
     )
     max_target_length: Annotated[int, Field(ge=4, le=65536), "a whole number from 4 to 65536"] = (
-        Field(256, description="most tokens of a target; the rest is cut, and counted")
+        Field(256, description="maximum tokens of a target; the rest is truncated, and counted")
     )
-    buckets: Count = Field(24, description="most pairs of lengths that batches are padded to")
+    buckets: Count = Field(
+        24, description="maximum number of (source, target) lengths that batches are padded to"
+    )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
-    on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row that cannot be used does to the run"
-    )
+    on_bad_row: Literal["error", "skip"] = Field("error", description="what to do with a bad row")
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
     @model_validator(mode="before")
@@ -182,7 +185,7 @@ class Seq2SeqTexts(Section):
         train = values.get("train")
         if train is not None and train != sides and not _is_bundled(train):
             raise refusal(
-                "files are named by data.train, and by data.source and data.target too",
+                "files are named both by data.train and by data.source and data.target",
                 "name two text files by data.source and data.target alone; beside data.train these "
                 "are columns",
                 key="source",
@@ -198,7 +201,7 @@ class Seq2SeqTexts(Section):
     @classmethod
     def _columns_differ(cls, target: str | None, info: ValidationInfo) -> str | None:
         if target is not None and target == info.data.get("source"):
-            raise refusal("source and target are columns of their own")
+            raise refusal("source and target must be different columns")
         return target
 
 
@@ -222,13 +225,13 @@ class Seq2SeqEvaluation(Section):
     """How what the model writes is measured."""
 
     metric: Literal["bleu", "rouge"] = Field(
-        "bleu", description="the one to go by: bleu for translations, rouge for summaries"
+        "bleu", description="the main metric: bleu for translation, rouge for summarization"
     )
     tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = Field(
-        "13a", description="how sacreBLEU makes words of texts; zh, ja-mecab... for these languages"
+        "13a", description="tokenization of sacreBLEU; zh, ja-mecab... for these languages"
     )
     during_training: bool = Field(
-        False, description="write validation targets at each validation, not only at the end"
+        False, description="generate validation targets at each validation, not only at the end"
     )
 
 
@@ -236,7 +239,7 @@ class Seq2SeqEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     metric: Literal["loss", "bleu", "chrf", "rouge_l"] = Field(
-        "loss", description="validation metric that is watched"
+        "loss", description="validation metric that is monitored"
     )
 
 
@@ -247,7 +250,7 @@ class Seq2SeqTraining(Training):
         None, description="{patience, metric, min_delta}; null: train to the end"
     )
     loss_tokens: Count | None = Field(
-        None, description="tokens whose logits are in memory at once; null: 128 MB of them"
+        None, description="tokens whose logits are in memory at once; null: 128 MB of logits"
     )
 
 
@@ -266,9 +269,9 @@ class Seq2SeqRecipe(WholeRecipe):
         description="paths are relative to the folder that the command runs in"
     )
     training: Seq2SeqTraining = Field(Seq2SeqTraining(), description="how the weights are trained")
-    generation: Generation = Field(Generation(), description="how the trained model writes")
+    generation: Generation = Field(Generation(), description="how the trained model generates")
     evaluation: Seq2SeqEvaluation = Field(
-        Seq2SeqEvaluation(), description="how what it writes is measured"
+        Seq2SeqEvaluation(), description="how generated text is evaluated"
     )
 
     @field_validator("training")
@@ -307,7 +310,7 @@ class Seq2Seq(Task):
         "lead_rouge_l": "  of the first 3 sentences",
         "rouge_lsum": "ROUGE-Lsum",
         "lead_rouge_lsum": "  of the first 3 sentences",
-        "cut_off": "share cut off by the limit",
+        "cut_off": "share truncated by the limit",
         "tokens": "target tokens",
         "rows": "rows",
     }
@@ -427,7 +430,7 @@ class Seq2Seq(Task):
             return {"remarks": [_NOT_WRITTEN]}
         if data.validation is None or data.validation.written:
             return {}
-        notify("writing the validation targets")
+        notify("generating the validation targets")
         data.validation = dataclasses.replace(data.validation, written=True)
         return {"generation": dict(model.parts.generation)}
 
@@ -537,7 +540,7 @@ class Seq2Seq(Task):
         for part, source in data.sources.items():
             more = f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
             store = data.stores[part]
-            reused = ", tokens reused from the store" if store.reused else ""
+            reused = ", tokens reused from the cache" if store.reused else ""
             facts.append((part, f"{source.files[0]}{more}: {counted(len(store), 'row')}{reused}"))
             told += [f"{part}: {one}" for one in (*source.remarks, *remarks(store))]
         if "validation" not in data.sources and data.validation is not None:
@@ -555,7 +558,7 @@ class Seq2Seq(Task):
                 "tokens",
                 (
                     f"{lengths[:, 0].mean():.1f} of a source, {lengths[:, 1].mean():.1f} of a "
-                    "target, in the mean"
+                    "target, on average"
                 ),
             )
         )
@@ -578,8 +581,8 @@ class Seq2Seq(Task):
         path = shell_word(run.path)
         return [
             ("try it", f'kerasllm predict {path} "..."'),
-            ("write for a file", f"kerasllm predict {path} --input FILE --output written.csv"),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("generate for a file", f"kerasllm predict {path} --input FILE --output written.csv"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: Seq2SeqLM) -> Head:
@@ -595,7 +598,7 @@ class Seq2Seq(Task):
             architecture="ForConditionalGeneration",
             pipeline="text2text-generation",
             formats=self.formats,
-            limits=("It can write what is not in the source, and leave out what is.",),
+            limits=("It can add what is not in the source, and leave out what is.",),
             per_token=True,
             rows=64,
         )
@@ -684,7 +687,9 @@ def _cut(rows: Seq2SeqRows, recipe: Seq2SeqRecipe) -> list[str]:
     ):
         if number:
             are = counted(number, f"{noun} is", f"{noun}s are")
-            told.append(f"{are} longer than data.{key}={getattr(recipe.data, key)} tokens, and cut")
+            told.append(
+                f"{are} longer than data.{key}={getattr(recipe.data, key)} tokens, and truncated"
+            )
     return told
 
 
@@ -696,7 +701,7 @@ def _check_lengths(data: Seq2SeqTexts, side: Any) -> None:
     ):
         if most is not None and getattr(data, key) > most:
             raise RecipeError(
-                f"The model reads {most} tokens at most, and {getattr(data, key)} are asked for",
+                f"The model reads {most} tokens at most, but data.{key} is {getattr(data, key)}",
                 where=f"data.{key}",
                 fix=f"set data.{key} to {most} or less",
             )

@@ -467,7 +467,7 @@ class Task(abc.ABC):
 
         Args:
             recipe: A recipe of this task.
-            part: `train`, `validation` or `test`, of which the recipe names files.
+            part: `train`, `validation` or `test`, whose files the recipe names.
 
         Returns:
             The rows; `None`, the default, where a report on such data is not known.
@@ -945,8 +945,8 @@ def _of_entry_point(name: str) -> Task:
     task = _others()[name].load()()
     if not isinstance(task, Task) or task.name != name:
         raise RecipeError(
-            f"The entry point {name} of the group {ENTRY_POINTS} is no task of that name",
-            fix="correct the package that brings it: it names a subclass of "
+            f"The entry point {name} of the group {ENTRY_POINTS} is not a task of that name",
+            fix="fix the package that provides it: it names a subclass of "
             "kerasllm.tasks.task.Task whose `name` is the entry point's",
         )
     return task

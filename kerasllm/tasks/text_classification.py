@@ -89,7 +89,7 @@ class ClassificationModel(Section):
         None, description="dropout before the classification layer; null: as dropout"
     )
     pooling: Literal["auto", "cls", "mean"] = Field(
-        "auto", description="what the head reads; auto: what the preset was trained with"
+        "auto", description="input of the head; auto: as the preset was trained"
     )
     freeze: Literal["backbone"] | WholeNumber = Field(
         0, description="N: embeddings and N lowest layers; backbone: all but the head"
@@ -101,7 +101,7 @@ class ClassificationModel(Section):
     )
     trust: PublicKeys | None = Field(
         None,
-        description="public keys, of which one must have signed preset; null: those of "
+        description="trusted public keys that must have signed preset; null: those of "
         "KERASLLM_TRUST",
     )
 
@@ -110,7 +110,7 @@ class ClassificationModel(Section):
     def _lora_needs_a_backbone(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
         if lora and info.data.get("freeze") == "backbone":
             raise refusal(
-                "lora trains layers that freeze: backbone keeps as they are",
+                "lora trains layers that freeze: backbone freezes",
                 "remove model.lora, or set model.freeze to 0",
             )
         return lora
@@ -125,48 +125,51 @@ class ClassificationData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
     text_pair: Text | None = Field(
         None, description="column of the second texts; null: found by common names, or none"
     )
     label: Labels | None = Field(
-        None, description="column of the labels, or one of 0 and 1 a label; null: found"
+        None, description="column of the labels, or one 0/1 column per label; null: found"
     )
     problem: Literal["auto", "single_label", "multi_label", "regression"] = Field(
-        "auto", description="what the labels are; auto: detected, and shown"
+        "auto", description="kind of labels; auto: detected, and shown"
     )
     label_separator: Text | None = Field(
-        None, description="what stands between the labels of a cell; null: detected"
+        None, description="separator of the labels in a cell; null: detected"
     )
     label_names: LabelNames | None = Field(
         None,
-        description="{label in the data: name to show}, one class for one name; null: labels as "
-        "they are",
+        description="{label in the data: name}, labels with the same name are merged; null: labels "
+        "as they are",
     )
     ignore_labels: Annotated[list[Text], "a list of labels"] | None = Field(
-        None, description="labels that mean none, as [N/A]: such rows are left out; null: none do"
+        None, description="labels that mean none, e.g. [N/A]: such rows are skipped; null: none"
     )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out if validation is null, stratified"
+        0.1, description="share of train to hold out if validation is null, stratified"
     )
     max_length: Annotated[int, Field(ge=3, le=65536), "a whole number from 3 to 65536"] = Field(
-        128, description="most tokens of a text, special tokens included; the rest is cut"
+        128, description="maximum tokens of a text, special tokens included; the rest is truncated"
     )
     truncation: Literal["longest_first", "only_second"] = Field(
-        "longest_first", description="how pairs above max_length are cut"
+        "longest_first", description="how pairs longer than max_length are truncated"
     )
-    buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(
+        18, description="maximum number of sequence lengths that batches are padded to"
+    )
     class_weights: Literal["balanced"] | LabelWeights | None = Field(
-        None, description="balanced: by rarity; {label or its name: weight}; null: all 1"
+        None,
+        description="balanced: inversely to frequency; {label or its name: weight}; null: all 1",
     )
     encoding: Encoding | None = ENCODING
     delimiter: Delimiter | None = DELIMITER
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a row without text or label does to the run"
+        "error", description="what to do with a row without text or label"
     )
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
     @field_validator("label")
@@ -205,7 +208,9 @@ class ClassificationData(Section):
             merged = any(label == own for label, own in label_names.items())
             if name not in label_names.values() and not merged:
                 known = ", ".join(label_names.values())
-                raise refusal(f"{key} is no label", f"the names in data.label_names are: {known}")
+                raise refusal(
+                    f"{key} is not a label", f"the names in data.label_names are: {known}"
+                )
             if name in key_of:
                 raise refusal(f"{key_of[name]} and {key} are the same label", "keep one of them")
             key_of[name] = key
@@ -219,7 +224,7 @@ class ClassificationEarlyStopping(EarlyStopping):
         *("loss", "accuracy", "macro_f1", "weighted_f1", "mcc"),
         *("micro_f1", "samples_f1", "map"),
         *("pearson", "spearman", "rmse", "mae", "r2"),
-    ] = Field("loss", description="validation metric that is watched")
+    ] = Field("loss", description="validation metric that is monitored")
 
 
 class ClassificationTraining(Training):
@@ -260,7 +265,7 @@ class ClassificationRecipe(WholeRecipe):
         data = info.data.get("data")
         if training.calibrate and data and not (data.validation or data.validation_split):
             raise refusal(
-                "calibrate fits the temperature on validation data, and there are none",
+                "calibrate fits the temperature on validation data, but there is none",
                 "name data.validation, or set data.validation_split above 0",
                 key="calibrate",
             )
@@ -345,7 +350,7 @@ class TextClassification(Task):
         _refuse_what_does_not_fit(recipe, data.problem.kind, self.watched)
         if recipe.training.calibrate and data.validation is None:
             raise RecipeError(
-                "The temperature is fitted on validation data, and there is none",
+                "The temperature is fitted on validation data, but there is none",
                 where="training.calibrate",
                 fix="give --validation FILE, or set data.validation_split above 0",
             )
@@ -440,7 +445,7 @@ class TextClassification(Task):
             done["remarks"] = [
                 f"temperature {temperature:.3g}, fitted on {len(rows):,} validation rows: "
                 f"calibration error {before:.4f} -> {after:.4f}"
-                + ("; so few rows say little" if len(rows) < _FEW_ROWS else "")
+                + ("; too few examples to be reliable" if len(rows) < _FEW_ROWS else "")
             ]
             done["calibration"] = {
                 "temperature": temperature,
@@ -704,12 +709,12 @@ class TextClassification(Task):
             found.append(problem.hint)
         found += data.remarks
         if problem.kind == "multi_label" and data.validation is None:
-            found.append("thresholds: 0.5 for all labels, as there is no validation data")
+            found.append("thresholds: 0.5 for all labels, because there is no validation data")
         cut = int((data.train.lengths >= recipe.data.max_length).sum())
         if cut:
             texts = counted(cut, "training text reaches", "training texts reach")
             found.append(
-                f"{texts} data.max_length={recipe.data.max_length} tokens; the rest is cut off"
+                f"{texts} data.max_length={recipe.data.max_length} tokens and will be truncated"
             )
         if problem.kind == "regression":
             scores = {
@@ -813,7 +818,7 @@ class TextClassification(Task):
         return [
             ("try it", f"kerasllm predict {path} {texts}"),
             ("predict a file", f"kerasllm predict {path} --input FILE --output out.csv"),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: TextClassifier) -> Head:
@@ -920,7 +925,7 @@ def _single_label_head(model: TextClassifier) -> Head:
             'for text, row in zip(texts, outputs["probabilities"]):',
             "    print(labels[row.argmax()], row.max(), text)",
         ),
-        limits=("It always chooses one of its labels, also for texts that none of them fits.",),
+        limits=("It always predicts one of its labels, even for texts that fit none of them.",),
         **_shared(model, "single_label_classification"),
     )
 
@@ -941,7 +946,7 @@ def _multi_label_head(model: TextClassifier) -> Head:
         }
 
     return Head(
-        kind="text classifier of several labels",
+        kind="multi-label text classifier",
         outputs=outputs,
         compared="probabilities",
         compared_words="the probabilities of all labels",
@@ -961,7 +966,9 @@ def _multi_label_head(model: TextClassifier) -> Head:
             'for text, row in zip(texts, outputs["probabilities"]):',
             "    print([name for name, p, t in zip(labels, row, thresholds) if p >= t], text)",
         ),
-        limits=("A label is given where its probability reaches its threshold, or none is.",),
+        limits=(
+            "A label is predicted if its probability reaches its threshold; there may be none.",
+        ),
         **_shared(
             model,
             "multi_label_classification",
@@ -991,7 +998,7 @@ def _regression_head(model: TextClassifier) -> Head:
             'for text, score in zip(texts, outputs["score"]):',
             "    print(float(score), text)",
         ),
-        limits=("It gives a score to any text, also to those that no score fits.",),
+        limits=("It predicts a score for any text, even where no score makes sense.",),
         **_shared(model, "regression"),
     )
 
@@ -1095,13 +1102,13 @@ def _refuse_what_does_not_fit(
         raise RecipeError(
             f"{stopping.metric} is not measured where the problem is {kind}",
             where="training.early_stopping.metric",
-            fix=f"watch one of {', '.join(watched[problem])}",
+            fix=f"monitor one of {', '.join(watched[problem])}",
         )
     if problem == "regression" and recipe.training.precision == "bfloat16":
         raise RecipeError(
-            "weights in bfloat16 have too few digits for scores",
+            "weights in bfloat16 are too imprecise for regression",
             where="training.precision",
-            fix="use mixed_bfloat16, which is as fast",
+            fix="use mixed_bfloat16, which is equally fast",
         )
     for key in ("label_smoothing", "calibrate"):
         if problem == "regression" and getattr(recipe.training, key):
@@ -1137,8 +1144,8 @@ def _rare(counts: Any, names: Sequence[str]) -> list[str]:
     more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
     return [
         (
-            f"warning: labels with fewer than {_RARE} training rows are hardly learned, and not "
-            f"measured well: {shown}{more}"
+            f"warning: labels with fewer than {_RARE} training examples are hardly learned, and "
+            f"their metrics are unreliable: {shown}{more}"
         )
     ]
 
@@ -1155,7 +1162,7 @@ def _in_train_alone(
         if lacks:
             shown = ", ".join(f"{names[i]} ({counts['train'][i]:,})" for i in lacks[:_RARE_SHOWN])
             more = f" and {len(lacks) - _RARE_SHOWN} more" if len(lacks) > _RARE_SHOWN else ""
-            found.append(f"{part}: it has no row of labels of train (rows there): {shown}{more}")
+            found.append(f"{part}: has no examples of these labels (count in train): {shown}{more}")
     return found
 
 
@@ -1164,7 +1171,7 @@ def _files(data: Loaded) -> list[tuple[str, str]]:
     for part, source in data.sources.items():
         store = data.stores[part]
         tokens = int(store.lengths.sum())
-        reused = ", tokens reused from the store" if store.reused else ""
+        reused = ", tokens reused from the cache" if store.reused else ""
         files = source.files[0] + (
             f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
         )

@@ -72,7 +72,7 @@ class TaggingData(Section):
     validation: Files | None = Field(
         None, description="as train; null: a part of train (validation_split)"
     )
-    test: Files | None = Field(None, description="as train; measured once, at the end; null: none")
+    test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     text: Text | None = Field(
         None, description="key of the words, or of the text, in records; null: found"
     )
@@ -83,37 +83,42 @@ class TaggingData(Section):
         None, description="column of the tags in CoNLL files, from 0, or from -1 back; null: last"
     )
     scheme: Literal["auto", "iob1", "iob2", "bioes", "bilou", "io", "plain"] = Field(
-        "auto", description="what the tags mean; auto: detected, and shown"
+        "auto", description="tagging scheme; auto: detected, and shown"
     )
     label_names: LabelNames | None = Field(
         None, description="names of tags that are numbers: a list, {0: O, 1: B-PER}, a file"
     )
     validation_split: Share = Field(
-        0.1, description="part of train to hold out if validation is null, whole sentences"
+        0.1, description="share of train to hold out if validation is null, by sentence"
     )
     max_length: Annotated[int, Field(ge=8, le=65536), "a whole number from 8 to 65536"] = Field(
-        128, description="most tokens of a window, special tokens included; longer: more windows"
+        128,
+        description="maximum tokens of a window, special tokens included; longer texts: more "
+        "windows",
     )
     stride: Count | None = Field(
-        None, description="tokens that a window over a long sentence moves on; null: half of it"
+        None,
+        description="stride of the windows over a long sentence, in tokens; null: half a window",
     )
     label_subwords: Literal["first", "all"] = Field(
         "first", description="the subwords of a word that count in the loss"
     )
-    buckets: Count = Field(18, description="most sequence lengths that batches are padded to")
+    buckets: Count = Field(
+        18, description="maximum number of sequence lengths that batches are padded to"
+    )
     encoding: Encoding | None = ENCODING
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="what a sentence that cannot be used does to the run"
+        "error", description="what to do with a bad sentence"
     )
     leaks: Literal["refuse", "warn", "ignore"] = Field(
-        "refuse", description="what test rows that are in train too, above 1%, do to the run"
+        "refuse", description="what to do if over 1% of the test rows are in train too"
     )
 
     @field_validator("label")
     @classmethod
     def _label_is_not_the_text(cls, label, info: ValidationInfo):
         if label is not None and info.data.get("text") == label:
-            raise refusal(f"the tags cannot be under the key of the words, {label}")
+            raise refusal(f"the tags cannot have the same key as the words, {label}")
         return label
 
 
@@ -121,7 +126,7 @@ class TaggingEarlyStopping(EarlyStopping):
     """Stop when validation no longer gets better, and restore the best weights."""
 
     metric: Literal["loss", "f1", "macro_f1", "partial_f1", "token_accuracy"] = Field(
-        "loss", description="validation metric that is watched"
+        "loss", description="validation metric that is monitored"
     )
 
 
@@ -215,9 +220,9 @@ class TokenClassification(Task):
         stopping = recipe.training.early_stopping
         if stopping and data.tags.plain and stopping.metric in self.of_entities:
             raise RecipeError(
-                f"{stopping.metric} is of entities, and the tags are plain",
+                f"{stopping.metric} needs entities, but the tags are plain",
                 where="training.early_stopping.metric",
-                fix="watch token_accuracy, macro_f1 or loss",
+                fix="monitor token_accuracy, macro_f1 or loss",
             )
         return data
 
@@ -436,7 +441,7 @@ class TokenClassification(Task):
             rows = data.stores[part]
             sentences = len(data.found[part].words.offsets) - 1
             words = len(data.found[part].words.tags)
-            reused = ", tokens reused from the store" if rows.reused else ""
+            reused = ", tokens reused from the cache" if rows.reused else ""
             facts.append(
                 (
                     part,
@@ -501,7 +506,7 @@ class TokenClassification(Task):
         return [
             ("try it", f'kerasllm predict {path} "..."'),
             ("predict a file", f"kerasllm predict {path} --input FILE --output spans.csv"),
-            ("measure on other data", f"kerasllm evaluate {path} --data FILE"),
+            ("evaluate on other data", f"kerasllm evaluate {path} --data FILE"),
         ]
 
     def head(self, model: TokenClassifier) -> Head:
@@ -511,7 +516,7 @@ class TokenClassification(Task):
 
         names = list(model.labels.names)
         return Head(
-            kind="model of tags",
+            kind="token classifier",
             texts=("text",),
             outputs=lambda logits: {"probabilities": tf.nn.softmax(logits)},
             compared="probabilities",
@@ -540,7 +545,10 @@ class TokenClassification(Task):
                 "    print([tags[row.argmax()] for row in rows], text)",
             ),
             limits=(
-                "A word has the tag of its first token; the tags of its other tokens mean nothing.",
+                (
+                    "The tag of a word is that of its first token; ignore the tags of its other "
+                    "tokens."
+                ),
             ),
             per_token=True,
             of_texts=TextOutputs(
@@ -630,8 +638,5 @@ def _strange(part: str, names: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [
-        (
-            f"{part}: tags that the model does not know count as mistakes: "
-            f"{', '.join(names[:_SHOWN])}{more}"
-        )
+        (f"{part}: tags unknown to the model count as errors: {', '.join(names[:_SHOWN])}{more}")
     ]

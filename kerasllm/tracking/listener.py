@@ -19,7 +19,7 @@ _SECONDS_AT_THE_END = 60.0
 
 
 class Tracking(Listener):
-    """Sends what the log of a run holds; whatever a tracker does, the training continues.
+    """Sends what the log of a run holds; training continues even if a tracker fails.
 
     A context manager around the training: where it ends, what is left is sent.
 
@@ -72,7 +72,7 @@ class Tracking(Listener):
 
     def _tell_what_is_left(self, sending: Sending) -> None:
         if sending.left:
-            self._tell(sending.name, "it did not take everything in time")
+            self._tell(sending.name, "it did not accept everything in time")
 
     def row(self, row):
         self._wake.set()
@@ -109,6 +109,6 @@ class Tracking(Listener):
             return
         self._told.add(name)
         self._warn(
-            f"warning: {name} does not take the metrics: {why}. The training continues, and all is "
-            f"kept: `kerasllm track push {shell_word(self._run.path)}` sends it later"
+            f"warning: {name} did not accept the metrics: {why}. Training continues, and the "
+            f"metrics are kept: `kerasllm track push {shell_word(self._run.path)}` sends it later"
         )

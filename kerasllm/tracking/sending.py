@@ -34,7 +34,7 @@ class Sending:
             raise RunError(
                 "The file is not what kerasllm wrote",
                 where=str(_file(run)),
-                fix="remove it: everything is sent again, as a run of its own",
+                fix="remove it: everything is then sent again, as a new run",
             )
         self._state = {"id": None, "rows": 0, "finished": False, **noted}
         self._position = self._count = 0
@@ -54,7 +54,7 @@ class Sending:
         """Sends what was not sent yet, of the rows and, once the run has finished, of its end.
 
         Raises:
-            Exception: Whatever the tracker raises. What was sent until then is noted.
+            Exception: Any exception of the tracker. What was sent until then is noted.
         """
         ended = self.run.metrics.is_file() and not self._state["finished"]
         rows = [_row(line) for line in self._new_lines()]
@@ -106,7 +106,7 @@ def states(run: Run) -> dict[str, Any]:
 
 
 def refuse_unsendable(run: Run) -> None:
-    """Refuses a folder that is no run, or has nothing to send.
+    """Refuses a folder that is not a run, or has nothing to send.
 
     Raises:
         RunError: With what to do.
@@ -137,7 +137,7 @@ def _lines(run: Run, position: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _row(line: bytes) -> tuple[int, dict[str, float]] | None:
-    """Returns the step and the numbers of a line; `None` of one that is no row."""
+    """Returns the step and the numbers of a line; `None` for one that is not a row."""
     try:
         row = parse_json(line.decode("utf-8", "replace"))
         return row["step"], _finite(scalars_of(row))

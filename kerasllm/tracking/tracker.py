@@ -15,7 +15,7 @@ from kerasllm.errors import CommandError
 class Tracker(abc.ABC):
     """A run, as a tracker has it.
 
-    It is begun by a name or, where an `id` is given, continued. Whatever goes wrong may raise: the
+    It is begun by a name or, where an `id` is given, continued. Any failure may raise: the
     training does not end for it, and what was not sent is sent later.
 
     Args:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
+import ml_dtypes  # noqa: F401  registers bfloat16 in NumPy, which safetensors needs
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -77,7 +77,7 @@ class DamagedCheckpointError(RunError):
         super().__init__(
             f"Checkpoint {folder.name} is damaged: {name} {why}",
             where=str(folder / name),
-            fix="remove the checkpoint, and continue from the one before with --resume",
+            fix="remove the checkpoint, and resume from the previous one with --resume",
         )
 
 
@@ -151,7 +151,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     save_tensors(dense, path)
     with safetensors.safe_open(path, framework="numpy") as opened:
         if set(opened.keys()) != set(arrays):
-            raise OSError(f"{path} does not hold what was written")
+            raise OSError(f"{path} does not contain what was written")
 
 
 def read_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -222,7 +222,9 @@ def read_manifest(folder: Path, step: int) -> dict:
     manifest = _read(read_json_file, folder, MANIFEST)
     known = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(known, int) or (known == FORMAT and not _is_manifest(manifest)):
-        raise DamagedCheckpointError(folder, MANIFEST, "holds what kerasllm does not write")
+        raise DamagedCheckpointError(
+            folder, MANIFEST, "contains something that kerasllm does not write"
+        )
     if known != FORMAT:
         raise RunError(
             f"Checkpoint {folder.name} has format {known}; this kerasllm reads format {FORMAT}",
@@ -256,7 +258,7 @@ def encode_state(state: dict) -> str:
 
     Raises:
         TypeError, ValueError: If something in it would come back as something else: a tuple, a
-            key that is no string, an array.
+            key that is not a string, an array.
     """
     return json.dumps(_plain(state, "state"), indent=2, allow_nan=False) + "\n"
 
@@ -272,9 +274,9 @@ def decode_state(text: str | bytes) -> dict:
             text, object_hook=lambda found: float(found[_FLOAT]) if _FLOAT in found else found
         )
     except (RecursionError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is no state: {error}") from None
+        raise ValueError(f"it is not a state: {error}") from None
     if not isinstance(state, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     return state
 
 
@@ -336,7 +338,7 @@ def _read(reader: Callable[[Path], Any], folder: Path, name: str) -> Any:
     """Calls a reader of a path; says what is wrong with the file if it cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(folder / name).st_mode):
-            raise OSError(None, "it is no regular file")
+            raise OSError(None, "it is not a regular file")
         return reader(folder / name)
     except (ValueError, safetensors.SafetensorError) as error:
         why = f"cannot be read: {str(error)[:200]}"

@@ -95,10 +95,10 @@ def problem_of(state: Any) -> str | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
-        return f"holds what kerasllm does not write: {place}: {first['msg'][:200]}"
+        return f"contains something that kerasllm does not write: {place}: {first['msg'][:200]}"
     since, last = monitor.since_row, monitor.last_step
     if since.losses and not (
         since.seconds > 0 and {"epoch", "learning_rate", "gradient_norm"} <= last.keys()
     ):
-        return "holds what kerasllm does not write: states.monitor.since_row"
+        return "contains something that kerasllm does not write: states.monitor.since_row"
     return None

@@ -97,9 +97,9 @@ class Checkpoints(keras.callbacks.Callback):
         arrays, state = dict(checkpoint.arrays), checkpoint.state
         if state.get("frozen") != _digest(_fixed(model)):
             raise RunError(
-                "The weights that do not train are not those of the checkpoint",
+                "The frozen weights differ from those of the checkpoint",
                 where=f"step {checkpoint.step}",
-                fix="the preset has changed; take the one that the run was begun with",
+                fix="the preset has changed; use the one that the run was started with",
             )
         expected = _variables(model)
         here = {name: _kind(variable) for name, variable in {**expected, **_sums(model)}.items()}
@@ -115,10 +115,10 @@ class Checkpoints(keras.callbacks.Callback):
             name = min(name for name in {*saved, *here} if saved.get(name) != here.get(name))
             there, wanted = (_worded(kinds.get(name)) for kinds in (saved, here))
             raise RunError(
-                "The checkpoint is of another model or another optimizer: "
+                "The checkpoint is from another model or optimizer: "
                 f"{name} is {there} there and {wanted} here",
                 where=f"step {checkpoint.step}",
-                fix="continue with the recipe that the run was started with",
+                fix="resume with the recipe that the run was started with",
             )
         for name, variable in expected.items():
             variable.assign(arrays[name])
@@ -130,7 +130,7 @@ class Checkpoints(keras.callbacks.Callback):
                 raise RunError(
                     f"The checkpoint does not hold the state of {name!r}: {error!r}",
                     where=f"step {checkpoint.step}",
-                    fix="remove the checkpoint, and continue from the one before with --resume",
+                    fix="remove the checkpoint, and resume from the previous one with --resume",
                 ) from error
         if self._validation:
             count = len(model.trainable_variables)

@@ -51,7 +51,7 @@ class CheckpointStore:
     moment leaves every checkpoint whole or not there. `checkpoint_files` describes its files.
 
     Many processes may read a store; one writes it. The writer removes what a killed one left.
-    Whatever else lies in the folder is neither read nor touched.
+    Other files in the folder are neither read nor changed.
 
     Args:
         folder: The folder of the checkpoints. The first save makes it.
@@ -172,7 +172,7 @@ class CheckpointStore:
             try:
                 return self.read(step)
             except DamagedCheckpointError as error:
-                self._warn(f"{error.what}. It is passed over.")
+                self._warn(f"{error.what}. It is skipped.")
         return None
 
     def newest_state(self) -> dict | None:
@@ -256,7 +256,7 @@ class CheckpointStore:
         return JobError(
             f"Checkpoint step-{step} cannot be saved: {reason}",
             where=str(self.folder),
-            fix="make room on the disk (or keep fewer checkpoints), see that the folder can "
+            fix="free some disk space (or keep fewer checkpoints), make sure the folder can "
             "be written, and continue with --resume: the earlier checkpoints are complete",
         )
 

@@ -39,7 +39,7 @@ def chunked_loss(
             is 0 the target does not matter.
         head: Gives the logits, float32 `[tokens, vocabulary]`, of hidden states `[tokens, width]`.
         loss: A Keras loss on logits whose reduction is `"sum"`.
-        variables: Variables that train, of which the head has some. Defaults to `()`: none.
+        variables: Trainable variables, including those of the head. Defaults to `()`: none.
         tokens: How many tokens a piece has.
 
     Returns:

@@ -26,7 +26,7 @@ _STEP_SAVES = 0.3
 
 @dataclass(frozen=True)
 class CompileCosts:
-    """Seconds, of which two cores that share the work take half.
+    """Seconds on one core; two cores that share the work take half.
 
     Attributes:
         compiled: To compile a length.

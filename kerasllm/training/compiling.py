@@ -94,8 +94,8 @@ def find_optimizer(
         known = (*OPTIMIZERS, "adadelta", "adamax", "ftrl", "nadam")
         near = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
-            f"No optimizer has the name {given!r}"
-            + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}")
+            f"There is no optimizer named {given!r}"
+            + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
         ) from None
     if learning_rate is not None:
         optimizer.learning_rate = learning_rate
@@ -134,8 +134,8 @@ def find_loss(given: Any) -> keras.losses.Loss | None:
             found = keras.losses.get(given)
         except (ValueError, TypeError):
             raise ValueError(
-                f"No loss of Keras has the name {given!r}; a loss of your own is given as a "
-                "function `(y_true, y_pred)` or as a `keras.losses.Loss`"
+                f"Keras has no loss named {given!r}; pass your own loss as a function `(y_true, "
+                "y_pred)` or as a `keras.losses.Loss`"
             ) from None
         return found if isinstance(found, keras.losses.Loss) else FunctionLoss(found, str(given))
     if callable(given):
@@ -197,8 +197,8 @@ def find_metric(given: Any, loss: keras.losses.Loss | None, width: int | None):
         found = keras.metrics.get(given)
     except (ValueError, TypeError):
         raise ValueError(
-            f"No metric of Keras has the name {given!r}; a metric of your own is given as a "
-            "function `(y_true, y_pred)` or as a `keras.metrics.Metric`"
+            f"Keras has no metric named {given!r}; pass your own metric as a function `(y_true, "
+            "y_pred)` or as a `keras.metrics.Metric`"
         ) from None
     if not isinstance(found, keras.metrics.Metric):
         name = given if isinstance(given, str) else name_of(found, "metric")
@@ -274,7 +274,7 @@ def refuse_loss_of_another_kind(loss: Any, problem: str) -> None:
     }
     if not fits[problem]:
         raise ValueError(
-            f"The model's problem is {problem}, and this loss is for another one: use "
+            f"The model's problem is {problem}, but this loss is for another one: use "
             f"{fitting[problem]}, or a function of your own. Received: loss={loss!r}"
         )
 

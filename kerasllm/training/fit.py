@@ -58,7 +58,7 @@ class FineTunedModel(StepFunctions):
 
     Args:
         task: A Keras model, such as a KerasHub task, or one of your own with one or several
-            outputs. Its outputs become float32, whatever the precision it computes in.
+            outputs. Its outputs become float32, regardless of the precision of the model.
         **kwargs: See `keras.Model`.
 
     Attributes:
@@ -210,7 +210,7 @@ class FineTunedModel(StepFunctions):
         xla = resolve_xla(xla if jit_compile is None else jit_compile)
         if run_eagerly and not alone:
             raise ValueError(
-                "`run_eagerly=True` is for one device: leave the strategy out to debug a step."
+                "`run_eagerly=True` is for one device: remove the strategy to debug a step."
             )
         with self.distribute_strategy.scope():
             outputs, item_metrics = self._find_outputs(
@@ -540,8 +540,8 @@ def _refuse_own_steps(kind: type) -> None:
             inspect.signature(ours).parameters
         ):
             raise ValueError(
-                f"A `{name}` of one's own is for `keras.Model`: this one is spread over replicas "
-                "and micro-batches. Give `compile` a loss as a function, override "
+                f"A `{name}` override is for `keras.Model`: this model runs on replicas and "
+                "micro-batches. Give `compile` a loss as a function, override "
                 f"`loss_and_outputs`, or train `model.task`. Received: {kind.__name__}.{name}"
             )
 

@@ -68,7 +68,7 @@ class ForwardBackward:
         used = [pair for pair in zip(shared, of_shared, strict=True) if pair[1] is not None]
         if used:
             shared, of_shared = zip(*used, strict=True)
-            # Of what is shared they are sums in float32, whatever its dtype.
+            # Of what is shared they are sums in float32, regardless of its dtype.
             rest = tape.gradient(list(shared), self._variables, output_gradients=list(of_shared))
             gradients = [_sum(both) for both in zip(gradients, rest, strict=True)]
         return loss, outputs, gradients
@@ -102,7 +102,7 @@ class ForwardBackward:
             ):
                 loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
-            # Regularisation belongs to the batch, whatever part of it this is.
+            # Regularisation belongs to the whole batch, not to a part of it.
             regularisation = tf.cast(sum(model.losses) + sum(scope.losses), loss.dtype)
             total = loss + regularisation * tf.reduce_sum(tf.nest.flatten(share)[0])
             scaled = model.optimizer.scale_loss(total)
@@ -118,9 +118,9 @@ class ForwardBackward:
         for variable in self._model.non_trainable_variables:
             if id(variable) not in seeds and scope.get_current_value(variable) is not None:
                 raise ValueError(
-                    "A layer must not change its own state in training, as that would be of one "
-                    "replica's rows or one micro-batch alone; use a LayerNormalization in place of "
-                    f"a BatchNormalization. Received: the state {variable.path}"
+                    "A layer must not change its own state during training: it would only see the "
+                    "rows of one replica or micro-batch. Use LayerNormalization instead of "
+                    f"BatchNormalization. Received: the state {variable.path}"
                 )
 
     def _micro_batches(self, batch, shared, step):

@@ -131,9 +131,9 @@ class StepFunctions(LoopsModel):
         for variable in owner.variables:
             if not strategy.extended.variable_created_in_scope(variable.value):
                 raise ValueError(
-                    f"The {name} must be made in the scope of the strategy that the model was "
-                    f"made in, `with strategy.scope():`. Received: a model of {strategy}, and a "
-                    f"variable {variable.path} made outside its scope"
+                    f"The {name} must be created in the scope of the model's strategy, `with "
+                    f"strategy.scope():`. Received: a model of {strategy}, and a "
+                    f"variable {variable.path} created outside its scope"
                 )
 
     def _first(self, value):

@@ -54,7 +54,9 @@ def as_dataset(
         dataset = dataset.batch(batch_size or 32)
     if class_weight is not None:
         if not isinstance(dataset, tf.data.Dataset):
-            raise ValueError("`class_weight` is not for batches that are distributed: weight them.")
+            raise ValueError(
+                "`class_weight` is not supported for distributed batches: use sample weights."
+            )
         dataset = dataset.map(_weigher(class_weight))
     return dataset
 
@@ -107,7 +109,7 @@ def arrays(values: Any) -> Any:
         array = np.asarray(values)
     except ValueError:
         raise ValueError(
-            "Lists of different lengths are no array: pad them first, as with "
+            "Lists of different lengths are not an array: pad them first, e.g. with "
             "keras.utils.pad_sequences"
         ) from None
     if array.dtype == object:
@@ -146,7 +148,7 @@ def held_out(values: Any, share: float) -> tuple[Any, Any]:
     kept = int(rows * (1 - share))
     if not 0 < kept < rows:
         raise ValueError(
-            f"`validation_split` must leave rows on both sides. Received: {share}, {rows} rows"
+            f"`validation_split` must leave rows for both parts. Received: {share}, {rows} rows"
         )
     parts = [
         tf.nest.map_structure(lambda each, part=part: each[part], values)
@@ -197,7 +199,7 @@ def _of_batches(x: Any, seed: int | None):
 
 def _of_generator(batches, first: Any, count: int | None) -> tf.data.Dataset:
     if first is None:
-        raise ValueError("The generator gives no batch.")
+        raise ValueError("The generator yields no batch.")
 
     def spec(array) -> tf.TensorSpec:
         # Batches may differ in length as well as in rows.
@@ -229,13 +231,13 @@ def _weigher(class_weight: Mapping[int, float]):
     def weighted(*batch):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         if tf.nest.is_nested(y):
-            raise ValueError("`class_weight` is for models with one output: weight the rows.")
+            raise ValueError("`class_weight` is for models with one output: use `sample_weight`.")
         classes = y
         if classes.shape.rank == 2:
             is_vector = classes.shape[-1] is None or classes.shape[-1] > 1
             classes = tf.argmax(classes, -1) if is_vector else classes[:, 0]
         if classes.shape.rank != 1:
-            raise ValueError("`class_weight` is for a class a row: use `sample_weight`.")
+            raise ValueError("`class_weight` needs one class per row: use `sample_weight`.")
         classes = tf.cast(classes, tf.int64)
         known = tf.minimum(classes, len(table) - 1)
         found = tf.where(classes < len(table), tf.gather(table, known), 1.0)

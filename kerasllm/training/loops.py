@@ -99,8 +99,8 @@ class LoopsModel(keras.Model):
         if validation_split and validation_data is None:
             if makes_batches(x):
                 raise ValueError(
-                    "`validation_split` is for arrays: cut the dataset with `take` and `skip`, and "
-                    "give a part of it as `validation_data`."
+                    "`validation_split` is for arrays: split the dataset with `take` and `skip`, "
+                    "and pass a part of it as `validation_data`."
                 )
             (x, *held_x), (y, *held_y), (sample_weight, *held_weight) = (
                 held_out(part, validation_split) for part in check_rows(x, y, sample_weight)
@@ -333,7 +333,7 @@ class LoopsModel(keras.Model):
             raise ValueError(f"There must be 1 step or more. Received: {steps} steps")
         if steps is None and _is_endless(dataset):
             raise ValueError(
-                "The dataset has no end: say how many batches to use, with `steps_per_epoch` in "
+                "The dataset is infinite: set the number of batches with `steps_per_epoch` in "
                 "`fit`, `validation_steps` for validation data, or `steps`."
             )
         steps = steps or _batches_of(dataset)
@@ -433,7 +433,7 @@ def _ended(step: int, steps: int | None, epoch: int) -> str:
         return f"The dataset ended before step {step + 1} of the {steps} of an epoch."
     return (
         f"The dataset gave no batch in epoch {epoch + 1}: it is empty, or a generator that cannot "
-        "begin again, which needs `steps_per_epoch`."
+        "restart, which needs `steps_per_epoch`."
     )
 
 

@@ -45,7 +45,7 @@ class MetricsLog(Listener):
             return
         if os.path.lexists(tensorboard) and not tensorboard.is_dir():
             raise RunError(
-                "The curves for TensorBoard cannot be written: this is no folder",
+                "The curves for TensorBoard cannot be written: this is not a folder",
                 where=str(tensorboard),
                 fix="remove it",
             )
@@ -116,7 +116,7 @@ def _row(path: Path, number: int, line: str) -> dict:
         if not isinstance(row["step"], int) or not all(
             isinstance(each, int | float) for each in {**scalars, **validation}.values()
         ):
-            raise ValueError("it is no row of numbers")
+            raise ValueError("it is not a row of numbers")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(f"{path}:{number}", error) from None
     return row
@@ -124,9 +124,9 @@ def _row(path: Path, number: int, line: str) -> dict:
 
 def _broken(where: str, error: Exception) -> RunError:
     return RunError(
-        f"The log of the training is not what kerasllm wrote: {error}",
+        f"The training log is not what kerasllm wrote: {error}",
         where=where,
-        fix="put back the file as it was, or remove it: the log then begins where the run resumes",
+        fix="restore the file, or remove it: the log then starts where the run resumes",
     )
 
 

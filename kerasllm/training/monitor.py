@@ -21,7 +21,7 @@ class StepMonitor(keras.callbacks.Callback):
     """Measures the training and reports a row every few steps.
 
     A row has `step`, `epoch` (a fraction), `loss` and each metric (means since the row before; a
-    metric that is no mean, such as an AUC, is in the last row of an epoch alone, and is then the
+    metric that is not a mean, such as an AUC, is in the last row of an epoch alone, and is then the
     epoch's), `learning_rate`, `gradient_norm` (before clipping),
     `tokens_per_second` (real tokens, validation time excluded), `step_seconds` (mean since the
     row before), `input_wait` (the share of that time spent waiting for data), `peak_memory`
@@ -230,7 +230,7 @@ class StepMonitor(keras.callbacks.Callback):
     def first_use_seconds(self) -> float | None:
         """Returns what steps of a length seen for the first time took more than others do.
 
-        That is tracing, what XLA compiles or looks for among the programs it keeps, and whatever
+        That is tracing, what XLA compiles or looks for among the programs it keeps, and anything
         else is made for a length. `None` where there were no others.
         """
         seconds, tokens = self._later_uses

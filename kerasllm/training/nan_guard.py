@@ -67,11 +67,11 @@ class NonFiniteGuard(keras.callbacks.Callback):
                 continue
             again = f", for the {self._in_a_row}th step in a row" if self._skip else ""
             raise JobError(
-                f"At step {step + 1} {what}{again}. This step has changed no weight",
+                f"At step {step + 1} {what}{again}. This step did not change any weights",
                 where=rows,
-                fix="look at these rows; lower training.learning_rate, or set "
+                fix="check these rows; lower training.learning_rate, or set "
                 "training.precision=float32"
-                + ("" if self._skip else "; training.on_nan=skip leaves such batches out"),
+                + ("" if self._skip else "; training.on_nan=skip skips such batches"),
             )
 
 

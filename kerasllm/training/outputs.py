@@ -74,8 +74,8 @@ def refuse_masks(outputs: Any, weights: Sequence[tf.Tensor]) -> None:
         masked = getattr(output, "_keras_mask", None) is not None
         if masked and len(output.shape) > 2 and len(weight.shape) == 1:
             raise ValueError(
-                "The outputs have a mask, as of an `Embedding(mask_zero=True)`: say which tokens "
-                "count with a `sample_weight` of 0 and 1 for each, `[rows, length]`."
+                "The outputs have a mask, as of an `Embedding(mask_zero=True)`: select the tokens "
+                "that count with a `sample_weight` of 0 or 1 for each, `[rows, length]`."
             )
 
 

@@ -98,9 +98,9 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     missing = [name for name in _OF_KERAS if not hasattr(inner, name)]
     if missing:
         raise RuntimeError(
-            f"The optimizers of Keras {keras.__version__} have no `{missing[0]}` any more. See in "
+            f"The optimizers of Keras {keras.__version__} have no `{missing[0]}` any more. See "
             "keras/src/backend/tensorflow/optimizer.py and keras/src/optimizers/base_optimizer.py "
-            "how they sum and clip gradients, and change kerasllm/training/replicas.py."
+            "for how they sum and clip gradients, and change kerasllm/training/replicas.py."
         )
 
 

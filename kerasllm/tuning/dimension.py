@@ -113,7 +113,7 @@ def parsed(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
         value: A text such as `log:1e-5:1e-3`, or a list.
 
     Raises:
-        RecipeError: If it is no range, or an empty one.
+        RecipeError: If it is not a range, or an empty one.
     """
     if isinstance(value, list):
         return _choice(key, [_flow(each) for each in value])
@@ -128,11 +128,11 @@ def parsed(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
     if "," in text:
         return _choice(key, [part.strip() for part in text.split(",")])
     if colon and re.fullmatch(r"[a-z]+", kind) and re.fullmatch(r"[-+.\deE:]+", rest):
-        raise RecipeError(f"{key}: no range is called {kind!r}", fix=f"give {FORMS}")
+        raise RecipeError(f"{key}: there is no range type {kind!r}", fix=f"give {FORMS}")
     if not text:
         raise RecipeError(f"{key} has no range", fix=f"give {FORMS}")
     raise RecipeError(
-        f"{key}: a single value is nothing to search over. Received: {text}",
+        f"{key}: a single value leaves nothing to search. Received: {text}",
         fix=f"give {FORMS}; or set it: --set {key}={text}",
     )
 
@@ -143,7 +143,7 @@ def _choice(key: str, choices: Sequence[str]) -> Dimension:
         raise RecipeError(f"{key}: {twice} is listed twice", fix="list it once")
     if len(choices) < 2:
         raise RecipeError(
-            f"{key}: a list of {len(choices)} is nothing to search over",
+            f"{key}: a list of {len(choices)} leaves nothing to search",
             fix="list two values or more",
         )
     return Dimension(key, "choice", choices=tuple(choices))
@@ -182,8 +182,8 @@ def _range(key: str, kind: str, rest: str) -> Dimension:
         )
     if kind == "log" and low <= 0:
         raise RecipeError(
-            f"{key}: a logarithmic range begins above 0. Received: {kind}:{rest}",
-            fix=f"begin above 0, or give float:{rest}",
+            f"{key}: a logarithmic range must start above 0. Received: {kind}:{rest}",
+            fix=f"start above 0, or give float:{rest}",
         )
     whole = int if kind == "int" else float
     return Dimension(key, kind, whole(low), whole(high))

@@ -70,7 +70,7 @@ class SearchFolder:
             return True
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(
-                "The folder holds something else than a search",
+                "The folder does not hold a search",
                 where=str(self.path),
                 fix="choose another folder with --output",
             )
@@ -91,14 +91,14 @@ class SearchFolder:
             raise RunError(
                 "There is no search to resume",
                 where=str(self.path),
-                fix="begin one with --recipe, or name its folder with --output",
+                fix="start one with --recipe, or give its folder with --output",
             )
         noted = read_json(self.settings)
         if missing := {"name", "metric", "storage"} - noted.keys():
             raise RunError(
                 f"The file is not what kerasllm wrote: it lacks {', '.join(sorted(missing))}",
                 where=str(self.settings),
-                fix="put it back as it was, or begin another search with another --output",
+                fix="restore it, or start another search with another --output",
             )
         recipe = recipes.load(self.recipe)
         return space_of(recipe, [str(self.space)]), noted
@@ -144,8 +144,8 @@ class SearchFolder:
             raise RunError(
                 f"The folder holds another search: it differs in {', '.join(differences)}",
                 where=str(self.path),
-                fix="give what it was begun with, or --resume with --output alone; or choose "
-                "another folder with --output",
+                fix="use the settings it was started with, or only --resume and --output; or "
+                "choose another folder with --output",
             )
 
 

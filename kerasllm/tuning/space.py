@@ -23,7 +23,7 @@ Params = dict[str, Any]
 # What decides which rows a trial is measured on, and by what: all trials share it.
 _SHARED = {
     "task": "a search has one task",
-    "data.train": "validation may be a part of it, and trials are compared on the same rows",
+    "data.train": "validation may be split from it, and trials are compared on the same rows",
     "data.validation": "trials are compared on the same rows",
     "data.validation_split": "trials are compared on the same rows",
     **{
@@ -32,7 +32,7 @@ _SHARED = {
     },
     "data.problem": "trials are compared by the same metric",
     "data.test": "the test data are not used by a search",
-    "training.seed": "another seed is no better setting, and may split off other validation rows",
+    "training.seed": "the seed is not a setting to optimize, and may change the validation split",
 }
 # Where a discrete space is enumerated, to find what is left of it.
 _MOST_ENUMERATED = 100_000

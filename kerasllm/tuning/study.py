@@ -148,7 +148,7 @@ class Study:
             lock = lock_of(number)
             if lock is None:
                 raise RunError(
-                    f"Another process holds trial {number}, which is new",
+                    f"Another process holds trial {number}, which was just created",
                     where=str(self._folder),
                     fix="use another --storage: this one belongs to another search",
                 )
@@ -251,7 +251,7 @@ class _MedianOfSameLength(optuna.pruners.BasePruner):
     """Prunes what is below the median of the trials that train equally long.
 
     A schedule lowers the learning rate to 0 at the end: midway through a long training the metric
-    is worse than at the end of a short one, whatever becomes of it.
+    is worse than at the end of a short one, even if it ends better.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:

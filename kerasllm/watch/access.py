@@ -1,4 +1,4 @@
-"""Who may see the page: who has its token, and asks it by a name of this machine."""
+"""Who may see the page: requests with its token, to a name of this machine."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class _Pages:
         elif isinstance(error, KerasllmError):
             message, fix, status = error.what, error.fix, 400
         else:
-            message, fix, status = "This failed; the terminal says more", None, 500
+            message, fix, status = "This failed; see the terminal for details", None, 500
         if request.method == "POST":
             return JSONResponse({"error": message}, status, headers=HEADERS)
         return self._page("refused.html", status, message=message, fix=fix)
@@ -186,7 +186,7 @@ class _Pages:
     async def _named(self, name: str) -> Shown:
         run = await run_in_threadpool(self._runs.get, name)
         if run is None:
-            raise HTTPException(404, f"There is no run {name[:200]!r} in what is shown")
+            raise HTTPException(404, f"There is no run {name[:200]!r} in the list")
         return run
 
     def _page(self, template: str, status: int = 200, **values: Any) -> Response:

@@ -55,7 +55,8 @@ class Shown:
         self.outside = _link_out_of(run)
         if self.outside:
             self.state, self.last = "damaged", {}
-            told = f"{self.outside} is a link out of the run's directory, and is not followed"
+            told = f"{self.outside} is a link that leads outside the run directory, and is not "
+            "followed"
             self.facts, self._seen = {"problem": told}, ()
             return
         seen = tuple(_stamp(path) for path in (run.recipe, run.metrics, run.environment))
@@ -146,7 +147,7 @@ class RunList:
                 below = path.relative_to(folder).as_posix()
                 parts = [] if alone and below != "." else [name]
                 found = "/".join([*parts, *([below] if below != "." else [])])
-                # A name that is no UTF-8 can stand in no address.
+                # A name that is not UTF-8 cannot be part of an address.
                 yield os.fsencode(found).decode("utf-8", "backslashreplace"), path
 
 

@@ -21,7 +21,7 @@ _MOST_BYTES = 16_000_000
 class Trials:
     """Opens the model of a run when it is first tried, and closes the one before.
 
-    Its process ends with the page's, when nobody has asked it for a quarter of an hour, and when it
+    Its process ends with the page's, when it had no request for a quarter of an hour, and when it
     takes too long. What happens in it reaches neither the page nor a training.
     """
 
@@ -91,7 +91,7 @@ class Trials:
             await self.close()
             raise KerasllmError(
                 "The process that tries the model ended",
-                fix="see why with `kerasllm predict`; it may have run out of memory",
+                fix="find out why with `kerasllm predict`; it may have run out of memory",
             )
         answer = json.loads(line)
         if "error" in answer:

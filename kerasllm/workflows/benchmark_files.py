@@ -82,7 +82,7 @@ def find_tasks(
         raise DataError(
             "There is no such folder",
             where=f"--data {data}",
-            fix=f"name the folder that holds the folders of {benchmark.name}'s tasks",
+            fix=f"name the folder that contains the folders of {benchmark.name}'s tasks",
         )
     asked = [_task_named(benchmark, name) for name in names]
     folders = {plain_name(each.name): each for each in sorted(data.iterdir()) if each.is_dir()}
@@ -190,7 +190,7 @@ def _with_word(file: Path, column: str) -> list[str]:
     """Returns the lines of a jsonl file, with the word of each row before its first text."""
     if file.suffix != ".jsonl":
         raise DataError(
-            "Rows with a word are read from SuperGLUE's own files",
+            "WiC is read from SuperGLUE's own files",
             where=str(file),
             fix="unpack train.jsonl and val.jsonl of WiC into its folder",
         )
@@ -204,7 +204,7 @@ def _with_word(file: Path, column: str) -> list[str]:
                 raise DataError(
                     f"The row has no {column} and sentence1",
                     where=f"{file}:{number}",
-                    fix="put back the file as it was published",
+                    fix="restore the published file",
                 ) from error
             kept = {key: row[key] for key in ("sentence1", "sentence2", "label") if key in row}
             lines.append(json.dumps(kept, ensure_ascii=False) + "\n")

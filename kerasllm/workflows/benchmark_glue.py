@@ -138,7 +138,7 @@ def benchmark(
     which = BENCHMARKS[name]
     if is_address(data) or is_address(output):
         raise CommandError(
-            "A benchmark reads and writes folders of this machine",
+            "A benchmark reads and writes local folders only",
             where=f"--data {data}" if is_address(data) else f"--output {output}",
             fix="copy the data here, or the folder away afterwards",
         )
@@ -167,8 +167,8 @@ def benchmark(
     if caught.signal is not None:
         done = sum(run.is_finished for run in planned)
         raise Interrupted(
-            f"{caught.signal.name} after {done} of {counted(len(planned), 'training')}; those "
-            "under way have saved a checkpoint",
+            f"{caught.signal.name} after {done} of {counted(len(planned), 'training')}; those in "
+            "progress have saved a checkpoint",
             where=str(folder),
             fix="continue with the same command",
             signal=caught.signal,
@@ -180,7 +180,7 @@ def benchmark(
 
 
 def refuse_failed(result: Mapping[str, Any], folder: str | Path | None = None) -> None:
-    """Ends a command of which tasks have failed.
+    """Ends a command whose tasks have failed.
 
     Args:
         result: What `benchmark` returned.
@@ -193,7 +193,7 @@ def refuse_failed(result: Mapping[str, Any], folder: str | Path | None = None) -
         raise JobError(
             f"{counted(len(result['failed']), 'task')} failed: " + ", ".join(result["failed"]),
             where=None if folder is None else str(folder),
-            fix="correct what is told above, then continue with the same command",
+            fix="fix the errors above, then continue with the same command",
         )
 
 
@@ -312,8 +312,8 @@ def _refuse_other_settings(planned: Sequence[Planned]) -> None:
                 "The folder holds runs with other settings: "
                 + ", ".join(f"{key}={old}, now {new}" for key, (new, old) in changes.items()),
                 where=str(run.path),
-                fix="choose another folder with --output, take the settings of before, or remove "
-                "the runs that have them",
+                fix="choose another folder with --output, use the previous settings, or remove the "
+                "runs that have them",
             )
 
 

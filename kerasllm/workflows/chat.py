@@ -42,7 +42,7 @@ class Conversation:
             raise CommandError(
                 "The model has no chat template, so it cannot hold a conversation",
                 where=str(source),
-                fix="use a model that was tuned on conversations, or `kerasllm generate`",
+                fix="use a model tuned on conversations, or `kerasllm generate`",
             )
         self._settings = settings
         self.system = system

@@ -44,16 +44,16 @@ def compare_runs(paths: Sequence[str | Path], output: str | Path | None = None) 
     """
     if len(paths) < 2:
         raise CommandError(
-            "There is nothing to compare it with",
+            "There is only one run to compare",
             where=", ".join(map(str, paths)) or None,
-            fix="name two runs or more; `kerasllm report RUN` shows one",
+            fix="name two runs or more; `kerasllm report RUN` shows a single one",
         )
     if output is not None:
         if Path(output).suffix not in (".html", ".htm"):
             raise CommandError(
                 "The comparison is written as a page",
                 where=f"--output {output}",
-                fix="end the name with .html; --json prints it for a program",
+                fix="use a name that ends with .html; --json prints JSON",
             )
         make_folder_of(Path(output))
     with damaged_run_refused(*paths):
@@ -73,7 +73,7 @@ def show_comparison(found: Mapping[str, Any], report: Report) -> None:
     for verdict in found["verdicts"]:
         report.line(plain(verdict))
     if found["not_tested"]:
-        report.line(f"not tested row by row: {plain(found['not_tested'])}")
+        report.line(f"not tested example by example: {plain(found['not_tested'])}")
     if found["recipes"]:
         report.heading("Recipes differ in")
         for row in found["recipes"]:
@@ -83,11 +83,11 @@ def show_comparison(found: Mapping[str, Any], report: Report) -> None:
         report.heading("Rows")
         noun = rows["noun"]
         alone = "".join(
-            f"; {plain(name)} alone has {count:,} right"
+            f"; {plain(name)} alone gets {count:,} right"
             for name, count in rows["right_alone"].items()
         )
         report.line(
-            f"of {counted(rows['all'], noun)} all runs have {rows['all_right']:,} right and "
+            f"of {counted(rows['all'], noun)} all runs get {rows['all_right']:,} right and "
             f"{rows['all_wrong']:,} wrong{alone}; they disagree on {len(rows['disagree']):,}"
         )
         for row in rows["disagree"][:_ROWS_SHOWN]:
@@ -114,7 +114,7 @@ def list_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
         if not folder.is_dir():
             raise RunError(
                 f"There is no folder {str(folder)!r}",
-                fix="name the folder that runs are in; `kerasllm finetune` makes runs/",
+                fix="name the folder that contains the runs; `kerasllm finetune` creates runs/",
             )
         found |= {path.absolute(): summary_of(path) for path in runs_below(folder)}
     return sorted(found.values(), key=lambda run: str(run.get("started") or ""), reverse=True)
@@ -157,7 +157,7 @@ def _metrics_table(found: Mapping[str, Any], names: Sequence[str]) -> Table:
             if apart := row["differences"][place]:
                 cells.append(_difference(apart, row["higher_is_better"]))
         table.add_row(*cells, style="bold" if row["metric"] == found["headline"] else None)
-    table.caption = "* p < 0.05: by chance such a difference is rare"
+    table.caption = "* p < 0.05: significant"
     return table
 
 

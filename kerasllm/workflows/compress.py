@@ -69,10 +69,10 @@ def compress(
 ) -> Run:
     """Makes a smaller model of a run, and a run directory with it.
 
-    The new run has the recipe and the data of the old one, so that whatever takes a run takes it;
-    `compression.yaml` says how it was made, `metrics.json` holds size, speed and quality before
-    and after. Where more quality was lost than the recipe's limit, all of it is kept, is marked
-    with `within_limit: false`, and a `JobError` tells the numbers.
+    The new run has the recipe and the data of the old one, so that every command that accepts a run
+    accepts it; `compression.yaml` says how it was made, `metrics.json` holds size, speed and
+    quality before and after. Where more quality was lost than the recipe's limit, all of it is
+    kept, is marked with `within_limit: false`, and a `JobError` tells the numbers.
 
     Args:
         run: A run directory: of a classifier, or for quantization also of a language model.
@@ -142,7 +142,7 @@ def compress(
     summary.show(report, subject, comparison, made.facts, made_run)
     if not comparison.within_limit:
         raise JobError(
-            f"The smaller model lost {comparison.lost:.2%} of its {comparison.metric}, and the "
+            f"The compressed model lost {comparison.lost:.2%} of its {comparison.metric}, and the "
             f"limit is {comparison.limit:.2%}: {summary.change(comparison)}",
             where=str(made_run.path),
             fix=f"{_ADVICE[type(recipe)]}; or allow more with --limit. The model is kept, and "
@@ -165,15 +165,16 @@ def load_text(run: Run) -> str:
 
 def _origin(name: str) -> str:
     return (
-        f"# The model of this run was made of another one by {RECIPE}. What follows is the recipe\n"
-        "# of that other run: it says what the data are, and trains the larger model.\n"
+        f"# The model of this run was compressed from another one with {RECIPE}. What follows is "
+        "the recipe\n"
+        "# of that run: it names the data, and trains the larger model.\n"
     )
 
 
 def _refuse_pair(trained: WholeRecipe, recipe: CompressionRecipe, run: Run) -> None:
     if not isinstance(recipe, CompressionRecipe):
         raise CommandError(
-            f"The recipe is of the task {recipe.task}, which makes no model smaller",
+            f"The recipe is of the task {recipe.task}, which does not compress models",
             where="--recipe",
             fix="name compress_int8, compress_prune, compress_distill or the like; see "
             "`kerasllm recipes list`",
@@ -181,7 +182,7 @@ def _refuse_pair(trained: WholeRecipe, recipe: CompressionRecipe, run: Run) -> N
     known = task_of(trained).compressions
     if method_of(recipe) not in known:
         raise RunError(
-            f"Models of the task {trained.task} cannot be made smaller by {method_of(recipe)}",
+            f"Models of the task {trained.task} cannot be compressed with {method_of(recipe)}",
             where=str(run.path),
             fix=f"use --method {', '.join(known[:-1])} or {known[-1]}",
         )
@@ -273,7 +274,7 @@ def _compare(subject: Subject, limit: float, run: Run, report: Report) -> tuple[
             rows = counted(len(subject.rows), "row")
             busy.update(f"measuring the quality {which}, on {rows}")
             results.append(subject.evaluate(model))
-        busy.update("measuring the speed of both, in turn")
+        busy.update("measuring the speed of both, alternating")
         seconds = seconds_in_turn([lambda model=model: subject.evaluate(model) for model in models])
         busy.update("measuring the sizes")
         before, after = (

@@ -26,8 +26,8 @@ def show(
         report.show(sparsity_table(facts["layers"]))
         report.line(
             f"{facts['sparsity']:.1%} of the kernels' weights are 0, "
-            f"{facts['sparsity_of_all']:.1%} of all weights. Files with zeros become smaller where "
-            "they are compressed; products with them are no faster"
+            f"{facts['sparsity_of_all']:.1%} of all weights. Zeros make files smaller once they "
+            "are compressed; matrix products are not faster"
         )
     rows = counted(len(subject.rows), "row")
     report.heading(f"Before and after, on the {subject.part} data ({rows})")
@@ -62,7 +62,7 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, str]) -> Tabl
     row("size, MB", before.bytes, after.bytes, ",.1f", _MEGABYTE)
     row("gzipped, MB", before.gzipped_bytes, after.gzipped_bytes, ",.1f", _MEGABYTE)
     row("parameters", before.parameters, after.parameters, ",")
-    row("rows a second", before.rows_per_second, after.rows_per_second, ",.1f")
+    row("examples/s", before.rows_per_second, after.rows_per_second, ",.1f")
     for name, shown in metrics.items():
         if name in before.quality:
             row(shown, before.quality[name], after.quality[name], ".4f")

@@ -163,7 +163,7 @@ def _label_noise(
     part, rows = next(iter(found.scan.parts.items()))
     if rows.problem != "single_label":
         raise CommandError(
-            "Labels that are likely wrong are looked for where each text has one label",
+            "Only texts with a single label can be checked for wrong labels",
             where="--deep",
             fix="leave --deep out, or name the column of the labels with --label",
         )
@@ -197,7 +197,7 @@ def _label_noise(
             HARMFUL,
             f"{counted(len(wrong), 'row')} of {part} may have a wrong label; an estimated "
             f"{noise.share:.1%} of the labels are wrong",
-            "read them, the most likely first, and correct those that are wrong",
+            "read them, most likely first, and correct the wrong ones",
             wrong,
             [(row,) for row in wrong[:_MOST_NOISE]],
             notes=notes,
@@ -276,7 +276,7 @@ def show(found: DataReport, report: Report) -> None:
             for language, count in counts.most_common(_MOST_LANGUAGES)
         ]
         report.line()
-        report.line(f"languages of {total:,} texts that are long enough: {', '.join(shown)}")
+        report.line(f"languages of {total:,} texts long enough to detect: {', '.join(shown)}")
     _show_findings(found, report)
     for missing in found.missing:
         report.line(f"not checked: {missing}")
@@ -284,9 +284,9 @@ def show(found: DataReport, report: Report) -> None:
 
 def _show_findings(found: DataReport, report: Report) -> None:
     if not found.findings:
-        report.heading("Nothing was found that is wrong with the data")
+        report.heading("No problems were found in the data")
         return
-    report.heading("What to look at, the most important first")
+    report.heading("Findings, most important first")
     texts = found.texts()
     for number, finding in enumerate(found.findings, start=1):
         gravity = GRAVITIES[finding.gravity]

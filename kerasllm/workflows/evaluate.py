@@ -112,7 +112,7 @@ def _check_output(output: str | Path | None, task) -> None:
     suffixes = (".jsonl", ".json") if task.writes_document else (".jsonl",)
     if path.suffix not in suffixes or path.is_dir():
         raise CommandError(
-            f"What was measured of each row is written to a {' or '.join(suffixes)} file",
+            f"The results of the examples are written to a {' or '.join(suffixes)} file",
             where=str(output),
             fix=f"end --output with {' or '.join(suffixes)}",
         )

@@ -51,7 +51,7 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explains what a trained model predicts for texts.
 
-    The model is computed in float32, whatever it was trained in.
+    The model is computed in float32, regardless of the precision in training.
 
     Args:
         run: The run directory or the preset, or what `open_trained` gave.
@@ -127,7 +127,7 @@ def explain_globally(
     refuse_unless_explained(trained)
     kept = _drawn(inputs, limit, seed)
     if not kept:
-        raise CommandError("There is no text to explain", fix="give a file with texts: --input")
+        raise CommandError("There are no texts to explain", fix="give a file with texts: --input")
     from kerasllm.explain.explain_texts import explain_texts
 
     model = trained.open(precision="float32")
@@ -175,7 +175,7 @@ def explain_mistakes(
     mistakes = facts_for_report(trained.run.path)["mistakes"] if trained.run else None
     if not mistakes:
         raise CommandError(
-            "The run knows of no mistakes on test data",
+            "The run has no recorded mistakes on test data",
             where=str(trained.source),
             fix="train with --test FILE, or explain texts: kerasllm explain RUN TEXT",
         )
@@ -204,9 +204,9 @@ def explain_mistakes(
     if not found:
         raise CommandError(
             f"None of the {len(mistakes)} mistakes could be explained"
-            + (f": {last.what}" if last else ", as their texts are not here"),
+            + (f": {last.what}" if last else ", because their texts are not available here"),
             where=str(trained.run.path),
-            fix="see that the run's test data are where its recipe.yaml names them",
+            fix="make sure the run's test data are where its recipe.yaml says",
         )
     write_text(trained.run.explanations, json.dumps(pieces, ensure_ascii=False) + "\n")
     report_run(trained.run.path)

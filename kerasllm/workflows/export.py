@@ -189,7 +189,7 @@ def export(
             expected = opened.expected
             results = []
             for precision in request.options.precisions:
-                busy.update(f"running what was written in {precision} on {rows}")
+                busy.update(f"running the export in {precision} on {rows}")
                 found = chosen.predict(opened, folder, Options((precision,)))
                 results.append(compare(opened.head, format, precision, expected, found))
             refuse_if_broken(format, results)
@@ -212,7 +212,7 @@ def export(
             audit.note(run.path, "export", command=command, **facts, signed_with=key)
         except OSError as error:
             # The run may be another's, or on a disk that is only read.
-            report.line(f"{run.path} cannot note the export: {error.strerror}")
+            report.line(f"{run.path} cannot record the export: {error.strerror}")
     return Exported(request.output, _sizes(request.output), results, engine)
 
 
@@ -286,11 +286,11 @@ def _refuse_encoder(preset: str) -> None:
 
 
 def _refuse_part_of_a_run(path: Path) -> None:
-    """Refuses a folder that is no preset of a language model, but has to do with a run."""
+    """Refuses a folder that is not a preset of a language model, but belongs to a run."""
     if (path / LABELS).is_file():
         whole = Run(path.absolute().parent).recipe.is_file()
         raise RunError(
-            "The folder holds the model of a classifier, without what is known of its run",
+            "The folder holds the model of a classifier, without the rest of its run",
             where=str(path),
             fix=f"did you mean {path.parent}?" if whole else _NEEDS_RUN,
         )
@@ -318,12 +318,12 @@ def _output(run: Run | None, source: str, format: str, output: str | Path | None
         folder = run.path / "export" / format
     elif source in PRESETS or "://" in source or Path(source).exists():
         raise CommandError(
-            f"The preset {source} is no run directory, in which the export could be put",
+            f"The preset {source} is not a run directory that the export could be written into",
             fix="name the folder to write with --output",
         )
     else:
         raise CommandError(
-            f"{source} is no run directory, and no preset of `kerasllm presets list`",
+            f"{source} is neither a run directory nor a preset of `kerasllm presets list`",
             fix="check the path of the run; for another preset, name the folder to write with "
             "--output",
         )
@@ -343,36 +343,37 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
     if Path.cwd().is_relative_to(os.path.realpath(folder)) or os.path.ismount(folder):
-        why = "a file system is mounted there" if os.path.ismount(folder) else "you are in it"
+        why = "a file system is mounted there" if os.path.ismount(folder) else "it is the current "
+        "directory"
         raise RunError(
-            f"The folder cannot be put in place as a whole: {why}",
+            f"The folder cannot be replaced as a whole: {why}",
             where=where,
             fix=f"name a new folder, such as {folder / 'exported'}, with --output",
         )
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / FILE_NAME).is_file():
             raise RunError(
-                f"The folder holds something that is no export: there is no {FILE_NAME} in it",
+                f"The folder is not an export: it has no {FILE_NAME} in it",
                 where=where,
-                fix="choose another folder with --output; this one is not touched",
+                fix="choose another folder with --output; this one was left unchanged",
             )
         if not overwrite:
             raise RunError(
-                "The folder holds an export already",
+                "The folder already holds an export",
                 where=where,
                 fix="replace it with --overwrite, or choose another folder with --output",
             )
     if os.path.lexists(folder) and not folder.is_dir():
         what = "There is a file of this name"
         if folder.is_symlink():
-            what = "This is a link that leads to no folder"
+            what = "This is a link that does not lead to a folder"
         raise RunError(what, where=where, fix="choose another folder with --output")
     parent = next(one for one in folder.absolute().parents if os.path.lexists(one))
     try:
         # For root, and on some file systems, only making a folder tells.
         os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=parent))
     except OSError as error:
-        why = "is a file or a dead link"
+        why = "is a file or a broken link"
         if parent.is_dir():
             why = f"cannot be written ({error.strerror})"
         raise RunError(

@@ -103,7 +103,7 @@ def finetune(
     report = report or Report()
     mirror = None
     if remote_run.is_remote(output):
-        with report.busy(f"asking for {redact(str(output))}"):
+        with report.busy(f"reading {redact(str(output))}"):
             mirror = remote_run.RemoteRun(str(output), resume=resume, warn=report.line)
         output = mirror.local
     run = resuming.find_run(output, name, recipe) if resume else None
@@ -122,7 +122,7 @@ def finetune(
         report = Report.silent()
     if resume and output is None and worker_count(where) > 1:
         raise CommandError(
-            "Several workers do not know which run to resume",
+            "Several workers cannot tell which run to resume",
             where="--resume",
             fix="name the run directory, which all of them can read, with --output",
         )
@@ -145,7 +145,7 @@ def finetune(
 
     if profile and profile[0] > job.steps:
         raise CommandError(
-            f"The profile begins at step {profile[0]}, and the training has {job.steps}",
+            f"The profile starts at step {profile[0]}, and the training has {job.steps}",
             where="--profile",
             fix=f"choose steps from 1 to {job.steps}",
         )
@@ -176,7 +176,7 @@ def finetune(
         report.heading(f"Training into {place}" if run else "Training")
         if job.needs_reference:
             # Of the model at the beginning: before a checkpoint is restored into it.
-            with report.busy("computing the reference"):
+            with report.busy("computing the reference log-probabilities"):
                 job.prepare_reference()
         ready = time.perf_counter()
         in_parts = is_sharded(recipe.training.strategy) and not chief
@@ -229,7 +229,7 @@ def finetune(
                 mirror.finish()
     summary.show_results(report, job, run, metrics, timing, found, checkpoint)
     if mirror:
-        report.line(f"the run is at {mirror.address}; the paths above are its copy on this machine")
+        report.line(f"the run is at {mirror.address}; the paths above are the local copy")
     return run
 
 
@@ -279,7 +279,7 @@ def _checkpoint_to_resume_from(
             f"--set {shlex.quote(f'model.preset={run.path}')} and another --output",
         )
     if checkpoint is None:
-        report.line(f"{run.path} has no checkpoint yet: the training starts from scratch")
+        report.line(f"{run.path} has no checkpoint yet: training starts from scratch")
         return None
     found = resuming.changes(checkpoint, job, further)
     if not accept_changes:
@@ -288,7 +288,7 @@ def _checkpoint_to_resume_from(
         report.line(f"accepted: {change}")
     checkpoint = resuming.in_plan(checkpoint, job)
     resuming.refuse_past_the_end(checkpoint, job, changed=bool(found or further))
-    report.line(f"continuing after step {checkpoint.step} of {job.steps}")
+    report.line(f"resuming after step {checkpoint.step} of {job.steps}")
     if further:
         report.line(resuming.describe_further(checkpoint, job))
     return checkpoint
@@ -345,7 +345,7 @@ def _train(
             parts=parts,
         )
         if profile and chief and profile[1] <= done:
-            report.line(f"no profile is written: step {profile[1]} was done before")
+            report.line(f"no profile is written: step {profile[1]} was already done")
         elif profile and chief:
             callbacks.append(Profile(*profile, run.tensorboard))
         callbacks.append(checkpoints)
@@ -357,8 +357,8 @@ def _train(
             # The signal may have come in the midst of another line.
             with suppress(RuntimeError):
                 progress.note(
-                    f"{signal.name}: finishing the step and saving a checkpoint; "
-                    "once more stops at once"
+                    f"{signal.name}: finishing the step and saving a checkpoint; repeat to stop "
+                    "immediately"
                 )
 
         batches = training_batches(
@@ -394,13 +394,13 @@ def _train(
             if workers == 1:
                 raise
             raise JobError(
-                "Another worker is gone, and the training cannot continue without it: "
+                "Another worker has stopped, and training cannot continue without it: "
                 f"{error.message.partition(chr(10))[0][:200]}",
                 where=f"step {job.model.steps_done + 1}",
-                fix="see the log of the worker that ended first; start all again with --resume",
+                fix="see the log of the worker that stopped first; restart all with --resume",
             ) from error
-    shapes = counted(len(monitor.shapes), "shape was", "shapes were")
-    report.line(f"{shapes} {'compiled' if job.xla else 'used'}")
+    shapes = counted(len(monitor.shapes), "input shape")
+    report.line(f"{shapes} {'compiled' if job.xla else 'traced'}")
     if validation and training.early_stopping:
         report.line(summary.kept_by_early_stopping(job, validation))
     if chief:

@@ -94,8 +94,8 @@ def show_data(report: Report, job: Job, *, warnings: bool = True) -> list[str]:
     remarks, rows = [*shown.remarks, *job.checked.lines()], len(job.data.train)
     if rows < _FEW_ROWS:
         remarks.append(
-            f"warning: only {counted(rows, 'row')} to train on: so few teach a model little, and "
-            "what is measured may be chance"
+            f"warning: only {counted(rows, 'training example')}: too few to learn much from, and "
+            "the metrics may be due to chance"
         )
     told = [remark for remark in remarks if remark.startswith("warning: ")]
     for remark in remarks:
@@ -115,9 +115,9 @@ def refused_leak(job: Job) -> DataError | None:
         return None
     leak = refused[0]
     return DataError(
-        f"{leak}: what is measured at the end would be too good",
+        f"{leak}: the test metrics would be too good",
         where=", ".join(leak.places),
-        fix="take them out of train (`kerasllm data report TRAIN --test TEST --fix CLEAN` does), "
+        fix="remove them from train (`kerasllm data report TRAIN --test TEST --fix CLEAN` does), "
         "or accept it with --set data.leaks=warn",
     )
 
@@ -139,19 +139,20 @@ def show_plan(report: Report, job: Job) -> None:
             ("devices", describe(job.strategy)),
             ("precision", f"{job.precision}, {_xla(job)}"),
             ("optimizer", _optimizer(job)),
-            ("rows", f"{len(job.data.train):,} to train on, {_passes(job)}"),
-            ("steps", f"{job.steps:,} of {counted(job.plan.batch_size, 'row')}{cut}"),
+            ("examples", f"{len(job.data.train):,} for training, {_epochs(job)}"),
+            ("steps", f"{job.steps:,}, batch size {job.plan.batch_size:,}{cut}"),
             ("shapes", f"{job.plan.batch_size} x {_widths(plan)} tokens"),
             ("padding", _padding(plan)),
         ]
     )
 
 
-def _passes(job: Job) -> str:
-    """Returns how often the training data are passed over, as in `2 x` or `1.43 x`."""
+def _epochs(job: Job) -> str:
+    """Returns the number of epochs, such as `2 epochs` or `1.43 epochs`."""
     passes = job.steps / job.plan.steps
     limited = job.steps < job.plan.steps * job.recipe.training.epochs
-    return f"{passes:.3g} x" + (", by training.max_steps" if limited else "")
+    epochs = f"{passes:.3g} {'epoch' if passes == 1 else 'epochs'}"
+    return epochs + (", limited by training.max_steps" if limited else "")
 
 
 def show_results(
@@ -190,21 +191,22 @@ def show_results(
             ("the curve", str(run.curve)),
             *([("the report", str(run.report))] if run.report.is_file() else []),
             *job.task.next_steps(run),
-            ("watch the curves", f"tensorboard --logdir {shell_word(run.tensorboard)}"),
+            ("view the curves", f"tensorboard --logdir {shell_word(run.tensorboard)}"),
         ]
     )
 
 
 def kept_by_early_stopping(job: Job, validation: Validation) -> str:
-    """Says what early stopping watched, what it kept, and when it ended the training."""
+    """Tells what early stopping monitored, what it restored, and when it stopped the training."""
     metric = job.recipe.training.early_stopping.metric
     value = validation.result[metric]
     epoch = validation.best_step / job.plan.steps
     done = job.model.steps_done
-    end = "went to its end" if done >= job.steps else "was ended"
+    end = "finished" if done >= job.steps else "was stopped"
     return (
-        f"early stopping kept the weights of step {validation.best_step:,} (epoch {epoch:.3g}): "
-        f"validation {job.task.metrics.get(metric, metric)} {value:.4f} was the best; the training "
+        f"early stopping restored the weights of step {validation.best_step:,} (epoch "
+        f"{epoch:.3g}): "
+        f"validation {job.task.metrics.get(metric, metric)} {value:.4f} was the best; training "
         f"{end} at step {done:,} of {job.steps:,}"
     )
 
@@ -277,7 +279,7 @@ def _xla(job: Job) -> str:
     if job.xla:
         return "XLA compiles the step"
     slices = job.model.slices
-    at_once = f", a batch in {slices} slices" if slices > 1 else ""
+    at_once = f", {slices} slices per batch" if slices > 1 else ""
     return ("XLA fuses element-wise work" if job.model.fused else "XLA off") + at_once
 
 
@@ -297,6 +299,6 @@ def _widths(plan: BatchPlan) -> str:
 
 def _padding(plan: BatchPlan) -> str:
     return (
-        f"{plan.padding:.1%} of {plan.processed_tokens:,} tokens an epoch "
+        f"{plan.padding:.1%} of {plan.processed_tokens:,} tokens per epoch "
         f"({plan.real_tokens.sum():,} are real)"
     )

@@ -146,7 +146,7 @@ def _applies_template(
     """Returns whether prompts are messages of a user, and says so where nobody asked for it."""
     if chat is None and generator.chats:
         notify(
-            "The model was tuned on conversations: its chat template is applied to each prompt. "
+            "The model was tuned on conversations, so its chat template is applied to each prompt. "
             "--no-chat continues the text instead."
         )
     return generator.chats if chat is None else chat
@@ -163,12 +163,12 @@ def _why_empty(generator: TextGenerator, chat: bool, count: int, total: int) -> 
     """
     which = "The text is" if total == 1 else f"{count:,} of {counted(total, 'text')} are"
     if generator.has_chat_template and not chat:
-        fix = "apply its chat template with --chat, or draw other texts with --temperature 0.8"
+        fix = "apply its chat template with --chat, or sample other texts with --temperature 0.8"
     elif chat:
-        fix = "draw other texts with --temperature 0.8, or try --no-chat"
+        fix = "sample other texts with --temperature 0.8, or try --no-chat"
     else:
-        fix = "draw other texts with --temperature 0.8, or begin the text with a longer prompt"
-    return f"{which} empty: the model ended without writing a word. To get one, {fix}."
+        fix = "sample other texts with --temperature 0.8, or start with a longer prompt"
+    return f"{which} empty: the model generated no text. To get one, {fix}."
 
 
 def open_generator(source, settings, *, batch_size: int, adapter: str | None = None):
@@ -195,8 +195,8 @@ def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) 
             raise CommandError(
                 "The model has no chat template",
                 where=prompt.where,
-                fix="use --no-chat and give the whole text with --prompt, or use a model that "
-                "was tuned on conversations",
+                fix="use --no-chat and give the whole text with --prompt, or use a model tuned on "
+                "conversations",
             )
         content = prompt.content
         if isinstance(content, str):
@@ -241,7 +241,7 @@ def checked(messages: list, where: str) -> list[dict]:
         return to_answer(messages)
     except BadRow as error:
         raise DataError(
-            f"The messages are no conversation to answer: {error}",
+            f"The messages are not a conversation to answer: {error}",
             where=where,
             fix='write [{"role": "user", "content": "..."}, ...]; the last message is the user\'s',
         ) from None

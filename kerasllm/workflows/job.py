@@ -207,7 +207,7 @@ def prepare(
     )
     if xla and len(plan.boundaries) > training.max_shapes:
         raise RecipeError(
-            f"XLA would compile for {len(plan.boundaries)} sequence lengths, and "
+            f"XLA would compile for {len(plan.boundaries)} sequence lengths, but "
             f"training.max_shapes is {training.max_shapes}",
             where="data.buckets",
             fix="lower data.buckets, raise training.max_shapes, or set training.xla=false",
@@ -268,7 +268,7 @@ def _refuse_end_within_execution(training: Any, epoch: int) -> None:
     if rest % size:
         near = whole * epoch + rest // size * size or min(size, epoch)
         raise RecipeError(
-            f"max_steps {most} is within an execution of {size} steps",
+            f"max_steps {most} ends within an execution of {size} steps",
             where="training.max_steps",
             fix=f"set training.max_steps={near}, or training.steps_per_execution=1",
         )

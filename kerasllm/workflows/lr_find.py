@@ -70,7 +70,7 @@ def lr_find(
         report.line(line)
     job = prepare(sweep, report)
     if job.needs_reference:
-        with report.busy("computing the reference"):
+        with report.busy("computing the reference log-probabilities"):
             job.prepare_reference()
     rate = recipe.training.learning_rate
     schedule = RangeTest(rate / _FACTOR, rate * _FACTOR, job.steps)
@@ -80,7 +80,7 @@ def lr_find(
     found = suggested(rates, losses) if len(losses) > 4 else None
     if len(losses) < 2:
         raise JobError(
-            "The loss was not finite at once, whatever the learning rate",
+            "The loss was not finite from the first step, at any learning rate",
             where=f"learning rate {rates[0]:.2e}" if rates else None,
             fix="try training.precision=float32; `kerasllm data report` looks for bad rows",
         )
@@ -135,8 +135,8 @@ def _show(report: Report, result: dict[str, Any], before: float) -> None:
     )
     if found is None:
         report.line(
-            "The loss does not fall by more than its noise: no rate is suggested. More rows, or a "
-            "larger training.batch_size, make it steadier."
+            "The loss does not fall by more than its noise, so no rate is suggested. More data or "
+            "a larger training.batch_size make it less noisy."
         )
     else:
         report.line(f"The loss falls fastest at {found:.2g}; the recipe has {before:.2g}.")

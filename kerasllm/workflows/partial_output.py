@@ -57,7 +57,7 @@ class Output:
         if kind is None or (kind.form == "text" and suffix not in self.text_suffixes):
             more = "".join(f"{each}, " for each in self.text_suffixes)
             raise CommandError(
-                f"The suffix {path.suffix!r} is not one that predictions are written to",
+                f"The suffix {path.suffix!r} is not a format for predictions",
                 where=str(path),
                 fix=f"end --output with {more}{SUFFIXES}",
             )
@@ -182,9 +182,9 @@ class Partial:
     def _interrupted(self, number: int) -> Interrupted:
         name = signal.Signals(number).name
         if not self._committed:
-            return Interrupted(f"{name} ended the prediction, and nothing is kept", signal=number)
+            return Interrupted(f"{name} stopped the prediction; nothing was kept", signal=number)
         return Interrupted(
-            f"{name} ended the prediction: {self._left()}",
+            f"{name} stopped the prediction: {self._left()}",
             signal=number,
             where=str(self.folder),
             fix="continue with the same command and --resume",
@@ -200,7 +200,7 @@ class Partial:
         raise CommandError(
             f"A prediction into this file was interrupted after {read_json(state)['rows']:,} rows",
             where=str(self._output.partial),
-            fix="continue it with --resume; or remove that folder to begin again",
+            fix="continue it with --resume, or remove that folder to start over",
         )
 
     def _read_state(self) -> dict | None:
@@ -212,9 +212,9 @@ class Partial:
         changed = [name for name, value in self._identity.items() if before.get(name) != value]
         if changed:
             raise CommandError(
-                f"The prediction was begun with something else: {', '.join(changed)} changed",
+                f"The prediction was started differently: {', '.join(changed)} changed",
                 where=str(self.folder),
-                fix="give the same command as then, or remove that folder to begin again",
+                fix="use the same command as then, or remove that folder to start over",
             )
         return state
 

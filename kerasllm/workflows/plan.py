@@ -36,7 +36,7 @@ from kerasllm.workflows.sharded import refuse_unsupported
 
 # So many cores has the smallest machine of most TPU generations.
 _TPU_REPLICAS = 8
-# Two replicas show whatever several do.
+# Two replicas behave like any number.
 _VIRTUAL_REPLICAS = 2
 
 
@@ -117,7 +117,7 @@ def _on_replicas(job: Job, target: Target, inputs: tuple, step: bool, report: Re
     if target.kind == "tpu":
         found["lint"] = [*lint_inputs(inputs), *lint_step(traced)]
     if step:
-        with report.busy("making one step"):
+        with report.busy("running a trial step"):
             found["step"] = _made(job, run, batch)
     return found
 
@@ -158,15 +158,15 @@ def _target(
         return Target(kind_of(made), made.num_replicas_in_sync, True, memory), made
     if kind == "virtual" and replicas is not None:
         raise CommandError(
-            f"strategy {recipe.training.strategy!r} says how many replicas there are already",
+            f"strategy {recipe.training.strategy!r} already sets the number of replicas",
             where="--replicas",
-            fix="leave --replicas out, or name the strategy of the machines that are meant",
+            fix="leave --replicas out, or name the strategy of the target machines",
         )
     if replicas is None and kind == "multi_worker":
         raise CommandError(
-            "There are no workers here, and how many replicas theirs are is not known",
+            "There are no workers here, and their number of replicas is unknown",
             where="--replicas",
-            fix="say it, as in --replicas 16",
+            fix="set it, e.g. --replicas 16",
         )
     replicas = replicas or _TPU_REPLICAS
     if kind == "auto":
@@ -180,7 +180,7 @@ def _for_target(recipe: WholeRecipe, target: Target) -> WholeRecipe:
     training = recipe.training
     settled = {
         "precision": "mixed_bfloat16" if training.precision == "auto" else training.precision,
-        # A TPU compiles whatever the recipe says.
+        # A TPU always compiles, regardless of the recipe.
         "xla": True if training.xla == "auto" or target.kind == "tpu" else training.xla,
     }
     return recipe.model_copy(update={"training": training.model_copy(update=settled)})
@@ -317,7 +317,7 @@ def _problems(found: dict) -> list[str]:
     if disk["run"] > disk["free"]:
         problems.append(
             f"disk: the run would need {size(disk['run'])}, and {size(disk['free'])} are free; "
-            "lower training.keep_checkpoints, or choose another place with --output"
+            "lower training.keep_checkpoints, or choose another location with --output"
         )
     if found["precision"].endswith("float16") and found["strategy"] == "tpu":
         if not found["precision"].endswith("bfloat16"):

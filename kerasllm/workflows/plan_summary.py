@@ -12,16 +12,16 @@ from kerasllm.workflows.job import Job
 from kerasllm.workflows.report import Report
 
 _PARTS = {
-    "weights": "all of the model's",
-    "gradients": "of those that train",
-    "optimizer": "its state",
-    "activations": "of a micro-batch at the longest shape, and room to work in",
+    "weights": "of the whole model",
+    "gradients": "of the trainable weights",
+    "optimizer": "its slot variables",
+    "activations": "of a micro-batch of the longest sequences, and workspace",
     "process": "Python, TensorFlow and the graph",
 }
 _NOT_PROVED = (
-    "What this machine cannot prove: the time of a step there; memory that kernels, XLA's own "
-    "plans and communication take; that every operation has a kernel there (the lint knows what "
-    "is known to fail, and a CPU takes things that a TPU refuses); the network between workers."
+    "This machine cannot check: the step time on the target; the memory used by kernels, XLA and "
+    "communication; that every operation has a kernel there (the lint covers known unsupported "
+    "operations only); the network between workers."
 )
 
 
@@ -55,14 +55,14 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
     elsewhere = f"On {target.kind} with {counted(target.replicas, 'replica')}"
     report.heading("Batches" if target.here else elsewhere)
     accumulate = job.recipe.training.accumulate
-    filled = counted(found["filled_rows"], "padding row")
+    filled = counted(found["filled_rows"], "padding example")
     fill = f" ({filled} of weight 0)" if found["filled_rows"] else ""
     report.facts(
         [
-            ("global batch", counted(found["global_batch"], "row")),
+            ("global batch", counted(found["global_batch"], "example")),
             (
                 "per replica",
-                f"{counted(found['replica_batch'], 'row')} on each of {target.replicas}{fill}"
+                f"{counted(found['replica_batch'], 'example')} on each of {target.replicas}{fill}"
                 + (f", in {accumulate} micro-batches of {found['micro_batch']}" * (accumulate > 1)),
             ),
             ("steps", _steps(found)),
@@ -81,7 +81,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
     )
     if "step" in found:
         step = found["step"]
-        report.heading("One real step")
+        report.heading("Trial step")
         report.facts(
             [
                 (
@@ -89,16 +89,19 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
                     f"{step['devices']}, {found['replica_batch']} x {found['lengths'][-1]} each",
                 ),
                 ("loss", f"{step['loss']:.4f}"),
-                ("time", f"{step['seconds']:.2f} s, {step['first_seconds']:.2f} s the first time"),
+                (
+                    "time",
+                    f"{step['seconds']:.2f} s, {step['first_seconds']:.2f} s for the first call",
+                ),
             ]
         )
     if "lint" in found:
         report.heading("TPU lint")
-        for line in found["lint"] or ["nothing that TPUs are known to refuse"]:
+        for line in found["lint"] or ["no operations that TPUs are known not to support"]:
             report.line(line)
         report.line(
             f"every batch has the shape {found['replica_batch']} x {found['lengths'][-1]}; the "
-            "short last one is padded with rows of weight 0"
+            "last, smaller one is padded with examples of weight 0"
         )
     report.line()
     if not target.here:
@@ -109,7 +112,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
     for warning in found["warnings"]:
         report.line(f"WARNING  {warning.removeprefix('warning: ')}")
     if not found["problems"]:
-        report.line("Nothing was found that would fail. No run was written.")
+        report.line("No problems were found. No run was written.")
 
 
 def size(count: int) -> str:
@@ -125,13 +128,13 @@ def _steps(found: dict) -> str:
     steps = f"{found['epochs']} x {found['steps_per_epoch']:,} = {all_steps:,}"
     if all_steps == found["steps"]:
         return steps
-    return f"{steps}, ended after {found['steps']:,} by training.max_steps"
+    return f"{steps}, stopped after {found['steps']:,} by training.max_steps"
 
 
 def _compiled(found: dict) -> str:
     if not found["xla"]:
-        return "nothing: XLA is off"
-    return f"{counted(len(found['lengths']), 'shape')} on each replica, by XLA"
+        return "nothing (XLA is off)"
+    return f"{counted(len(found['lengths']), 'shape')} per replica, by XLA"
 
 
 def _memory_table(memory: dict) -> Table:
@@ -144,7 +147,7 @@ def _memory_table(memory: dict) -> Table:
             parts = memory.get("parts", 1)
             count = f"{parts} x " if parts > 1 and part != "process" else ""
             table.add_row(part, f"{count}{size(memory[part])}", what)
-    table.add_row("together", size(memory["total"]), "estimated, within some 20%")
+    table.add_row("total", size(memory["total"]), "estimated to within about 20%")
     has = memory["available"]
-    table.add_row("there is", size(has) if has else "?", "" if has else "say it with --memory")
+    table.add_row("available", size(has) if has else "?", "" if has else "set it with --memory")
     return table

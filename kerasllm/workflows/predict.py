@@ -54,7 +54,7 @@ def refuse_unless_it_predicts(trained: Trained) -> None:
     """Raises a `RunError` if the model predicts nothing."""
     if not trained.task.predicts:
         raise RunError(
-            f"The model of this run labels no texts: its task is {trained.task.name}",
+            f"The model of this run does not predict labels: its task is {trained.task.name}",
             where=str(trained.source),
-            fix="write texts with `kerasllm generate`, measure it with `kerasllm evaluate`",
+            fix="generate text with `kerasllm generate`, or evaluate it with `kerasllm evaluate`",
         )

@@ -185,7 +185,7 @@ def predict_to_file(
         partial.opened(file, survey.rows)
         if done:
             bad.resumed(partial.state["bad"], survey.bad)
-            report.line(f"{output.path}: continuing after {done:,} of {survey.rows:,} rows")
+            report.line(f"{output.path}: resuming after {done:,} of {survey.rows:,} rows")
         written, good = _Buffer(file, predictor, begun=done > 0), 0
         committed = float("-inf")
         with report.rows(survey.rows, done) as progress:
@@ -202,7 +202,7 @@ def predict_to_file(
         written.add((), at_once=True)
         partial.finish()
     for name, other in file.name_of.renamed.items():
-        report.line(f"the input has a column {name}: what is predicted is in {other}")
+        report.line(f"the input has a column {name}; the prediction is in {other}")
     bad.column = file.name_of(ERROR)
     return bad
 

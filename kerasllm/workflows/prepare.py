@@ -61,8 +61,8 @@ def prepare_data(recipe: WholeRecipe, *, processes: int = 1, report: Report | No
     report.heading("Prepared")
     report.facts(task.facts(recipe, data).facts)
     report.line(
-        f"in {time.perf_counter() - started:.1f} s; a training with the same data, preset and "
-        f"lengths finds the tokens in {store_dir()}"
+        f"in {time.perf_counter() - started:.1f} s; training with the same data, preset and "
+        f"lengths reads the tokens from {store_dir()}"
     )
 
 

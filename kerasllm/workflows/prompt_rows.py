@@ -37,7 +37,7 @@ def prompt_rows(
             raise DataError(
                 f"There is no column '{column}'",
                 where=file.name,
-                fix=f"columns there: {', '.join(map(repr, form.columns(file)))}",
+                fix=f"the columns are: {', '.join(map(repr, form.columns(file)))}",
             )
 
     def input_of(texts: Sequence[str], row: Mapping[str, Any], where: str) -> Prompt:

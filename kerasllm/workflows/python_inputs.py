@@ -14,7 +14,7 @@ from kerasllm.workflows.generate import Prompt, checked
 from kerasllm.workflows.trained import Trained
 
 Conversation = Sequence[Mapping[str, str]]
-"""Messages, `{"role": ..., "content": ...}`, of which the last one is the user's."""
+"""Messages, `{"role": ..., "content": ...}`; the last one is the user's."""
 
 
 class Generation(TypedDict, total=False):
@@ -53,14 +53,14 @@ def inputs_of(trained: Trained, texts: Any, options: PredictOptions) -> Iterable
     for name in ("text", "text_pair"):
         if getattr(options, name) is not None:
             raise CommandError(
-                "A column was named, and texts without columns were given",
+                "A column was named, but the texts have no columns",
                 where=name,
                 fix="leave it out, or give a table or a file",
             )
     if isinstance(texts, str):
         texts = [texts]
     if not isinstance(texts, Iterable):
-        raise DataError(f"These are no texts: {texts!r}", fix="give a list of texts")
+        raise DataError(f"These are not texts: {texts!r}", fix="give a list of texts")
     count = len(task.head(trained.open()).texts) if task.predicts else 1
     return [_checked_text(text, count, number) for number, text in enumerate(texts)]
 
@@ -75,7 +75,7 @@ def _checked_text(given: Any, count: int, number: int) -> str | tuple[str, ...]:
     texts = given if isinstance(given, (list, tuple)) else (given,)
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise DataError(
-            f"Item {number} is no text. Received: {given!r}", fix="give texts that are not empty"
+            f"Item {number} is not a text. Received: {given!r}", fix="give texts that are not empty"
         )
     return checked_text(given, count, number)
 

@@ -51,7 +51,7 @@ def read_recipe(output: str) -> Path:
         raise RunError(
             "There is no run to resume",
             where=str(place.address),
-            fix="begin one with --recipe, or name the run directory with --output",
+            fix="start one with --recipe, or give its run directory with --output",
         )
     return place.fetch(_RECIPE)
 
@@ -121,8 +121,8 @@ class RemoteRun:
                         raise JobError(
                             f"The run cannot be written to the store: {what}",
                             where=self.address,
-                            fix=f"the run is whole on this machine, in {self.local}; check the "
-                            "network and the credentials, and copy it, or write it with --resume",
+                            fix=f"the run is complete on this machine, in {self.local}; check the "
+                            "network and the credentials, then copy it, or write it with --resume",
                         ) from error
                     time.sleep(_PAUSE * attempt)
 
@@ -208,7 +208,7 @@ class RemoteRun:
         for name in wanted:
             target = self.local / name
             if not target.resolve().is_relative_to(self.local.resolve()):
-                raise RunError("A path leads out of the run", where=f"{self.address}/{name}")
+                raise RunError("A path leads outside the run", where=f"{self.address}/{name}")
             _refused_as_run(lambda name=name, target=target: self._place.copy(name, target))
             status = target.stat()
             self._sent[name] = (status.st_size, status.st_mtime_ns)
@@ -216,14 +216,14 @@ class RemoteRun:
     def _refuse_existing(self) -> None:
         if not self._there:
             return
-        fix = "choose another place with --output, or remove it"
+        fix = "choose another location with --output, or remove it"
         if _METRICS in self._there:
-            what = "The place holds a finished run, which is not overwritten"
+            what = "The location holds a finished run, which is not overwritten"
         elif _RECIPE in self._there:
-            what = "The place holds a run that did not finish"
-            fix = "continue it with --resume, or choose another place with --output"
+            what = "The location holds a run that did not finish"
+            fix = "continue it with --resume, or choose another location with --output"
         else:
-            what = "The place is not empty"
+            what = "The location is not empty"
         raise RunError(what, where=self.address, fix=fix)
 
 
@@ -245,7 +245,7 @@ def _place(output: str) -> Objects:
         raise RunError(
             f"A run cannot be written to {scheme_of(shown)}://",
             where=shown,
-            fix="use a folder of this machine, or s3://, gs://, hdfs:// or abfs://",
+            fix="use a local folder, or s3://, gs://, hdfs:// or abfs://",
         )
     return _refused_as_run(lambda: open_place(output))
 

@@ -196,7 +196,7 @@ class RowsProgress:
     def begin(self) -> None:
         """Says that the first row is being computed: from now on time counts."""
         self._began = self._said = time.monotonic()
-        self._progress.update(self._task, values="computing the first rows", refresh=True)
+        self._progress.update(self._task, values="computing the first batch", refresh=True)
 
     def done(self, rows: int) -> None:
         """Takes how many rows are done; off a terminal a line is printed now and then."""
@@ -293,7 +293,7 @@ class TrainingProgress(Listener):
     def validating(self, step: int, rows: int) -> None:
         """Says that a validation begins; off a terminal where it may take long."""
         self._validating = (time.monotonic(), rows)
-        values, since = f"validating on {counted(rows, 'row')}", self._validating[0]
+        values, since = f"validating on {counted(rows, 'example')}", self._validating[0]
         self._progress.update(self._task, completed=step, values=values, since=since, refresh=True)
         took = self._validation_seconds
         if self._progress.disable and (took is None or took > _SECONDS_BETWEEN_LINES):
@@ -307,7 +307,7 @@ class TrainingProgress(Listener):
             f"  {name} {metrics[key]:.4f}" for key, name in _VALIDATED.items() if key in metrics
         )
         if took > _SECONDS_BETWEEN_LINES:
-            shown += f"  in {took:.0f} s, {rows / took:,.0f} rows/s"
+            shown += f"  in {took:.0f} s, {rows / took:,.0f} examples/s"
         self._progress.update(self._task, values="", since=None)
         self._report.line(f"step {step}/{self._steps}  validation{shown}")
 

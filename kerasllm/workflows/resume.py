@@ -81,7 +81,7 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
     """Refuses a finished run, unless the recipe was changed so that it has more steps."""
     state = _newest_state(run)
     if state is None:
-        fix = "it has no checkpoint to continue from: start a new training from its weights, with "
+        fix = "it has no checkpoint to resume from: start a new run from its weights, with "
         fix += f"--set {shlex.quote(f'model.preset={run.path}')} and another --output"
     else:
         done = state["states"]["monitor"]["steps"]
@@ -97,7 +97,7 @@ def _refuse_without_steps(run: Run, recipe: WholeRecipe | None) -> None:
             f"train it further, with more epochs than it had: {more}; or choose another directory "
             "with --output"
         )
-    raise RunError("The run has finished, there is nothing to resume", where=str(run.path), fix=fix)
+    raise RunError("The run has finished; there is nothing to resume", where=str(run.path), fix=fix)
 
 
 def _refuse_stopped_early(run: Run, recipe: WholeRecipe, state: dict) -> None:
@@ -105,7 +105,7 @@ def _refuse_stopped_early(run: Run, recipe: WholeRecipe, state: dict) -> None:
     waited = _waited(state)
     if waited >= _patience(recipe):
         raise RunError(
-            f"Early stopping has ended the run at step {state['states']['monitor']['steps']}: "
+            f"Early stopping ended the run at step {state['states']['monitor']['steps']}: "
             f"{counted(waited, 'evaluation')} without a better "
             f"{recipe.training.early_stopping.metric}",
             where=str(run.path),
@@ -157,7 +157,7 @@ def describe_further(checkpoint: Checkpoint, job: Job) -> str:
     rate = f"stays at {new:.2e}" if old == new else f"jumps from {old:.2e} to {new:.2e}"
     schedule = job.recipe.training.schedule
     return (
-        f"trained further: {job.steps:,} steps in place of {steps:,}; at step {step + 1:,} the "
+        f"trained further: {job.steps:,} steps instead of {steps:,}; at step {step + 1:,} the "
         f"learning rate {rate} ({schedule}, now over all {job.steps:,})"
     )
 
@@ -217,7 +217,7 @@ def changes(checkpoint: Checkpoint, job: Job, free: Collection[str] = ()) -> lis
         if _differ(key, before.get(key), after.get(key))
     ]
     found += [
-        f"the {part} data are not those that the run began with"
+        f"the {part} data are not the ones the run started with"
         for part in sorted({*then["data"], *now["data"]})
         if then["data"].get(part) != now["data"].get(part)
     ]
@@ -281,7 +281,7 @@ def refuse_changes(found: list[str], run: Run) -> None:
     """Raises a `RunError` if there are changes."""
     if found:
         raise RunError(
-            "The run was started with something else: " + "; ".join(found),
+            "The run was started differently: " + "; ".join(found),
             where=str(run.path),
             fix="continue with the original settings and data, or accept the changes with "
             "--accept-changes",

@@ -74,7 +74,7 @@ def finetune_seeds(
         run = Run(folder / f"seed-{seed}")
         runs.append(run)
         if run.metrics.is_file():
-            report.line(f"seed {seed}: {run.path} is finished")
+            report.line(f"seed {seed}: {run.path} is already finished")
             continue
         file = folder / f"seed-{seed}.yaml"
         write_text(file, own.to_yaml())
@@ -118,7 +118,7 @@ def show_seeds(summary: Mapping[str, Any], names: Mapping[str, str], report: Rep
 def _folder(output: str | Path | None, name: str, resume: bool) -> Path:
     if is_address(output):
         raise CommandError(
-            "Several seeds are trained into a folder of this machine",
+            "Several seeds can only be trained into a local folder",
             where=f"--output {output}",
             fix="name a folder, and copy it there afterwards",
         )
@@ -135,7 +135,7 @@ def _folder(output: str | Path | None, name: str, resume: bool) -> Path:
         )
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         raise RunError(
-            "The folder holds runs already"
+            "The folder already holds runs"
             if (folder / SEEDS).is_file() or any(folder.glob("seed-*"))
             else "The folder is not empty",
             where=str(folder),

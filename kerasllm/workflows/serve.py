@@ -100,7 +100,7 @@ def serve(
     context = None if tls_cert is None else read_certificate(tls_cert, tls_key)
     trained = open_trained(source)
     if adapter is not None and not trained.task.generates:
-        raise CommandError("Only models that write text take an adapter", where="--adapter")
+        raise CommandError("Only models that generate text take an adapter", where="--adapter")
     with bind(host, port) as taken:
         notify(f"loading {source}")
         writes = trained.task.generates
@@ -164,7 +164,7 @@ def need_the_extra() -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise CommandError(
-            f"To answer over HTTP {error.name} is needed, which is not installed",
+            f"Serving needs {error.name}, which is not installed",
             fix='pip install "kerasllm[serve]"',
         ) from None
 

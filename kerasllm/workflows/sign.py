@@ -82,9 +82,9 @@ def read_key_for(folder: Path, key: str | Path, password: str | None = None):
     private = read_private_key(key, password)
     if Path(os.path.realpath(key)).is_relative_to(os.path.realpath(folder)):
         raise CommandError(
-            "The private key lies in the folder, and would be given away with it",
+            "The private key is inside the folder, and would be published with it",
             where=str(key),
-            fix="keep it elsewhere",
+            fix="move it elsewhere",
         )
     return private
 
@@ -116,7 +116,7 @@ def verify(folder: str | Path, keys: Sequence[str] = ()) -> Verified:
         signed = verify_folder(root, trusted, trust.signed_names(root))
     elif (root / SIGNATURE).is_file():
         raise CommandError(
-            "The folder is signed, and no key says whose signature counts",
+            "The folder is signed, but no trusted key was given",
             where=str(folder),
             fix=f"name the public key with --key FILE, or in {trust.VARIABLE}",
         )
@@ -135,9 +135,9 @@ def verify(folder: str | Path, keys: Sequence[str] = ()) -> Verified:
 def _folder(folder: str | Path) -> Path:
     if is_address(folder):
         raise CommandError(
-            "Only a folder of this machine is signed and verified",
+            "Only a local folder can be signed and verified",
             where=str(folder),
-            fix="copy it here; a model is verified where it is used, if KERASLLM_TRUST names keys",
+            fix="copy it here; models are also verified when loaded, if KERASLLM_TRUST names keys",
         )
     path = Path(folder)
     if not path.is_dir():

@@ -42,7 +42,7 @@ def asked_to_stop(on_first: Callable[[signal.Signals], None]) -> Iterator[Caught
     that is ignored, as under `nohup`, stays ignored.
 
     Args:
-        on_first: Called with the first signal, in the midst of whatever is being done.
+        on_first: Called with the first signal, at any point of the work.
     """
     caught = Caught()
 

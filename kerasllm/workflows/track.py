@@ -34,9 +34,9 @@ def push(run: str | Path, names: Sequence[str] = (), report: Report | None = Non
     refuse_unsendable(opened)
     if (opened.path / SIGNATURE).exists():
         raise RunError(
-            "The run is signed, and what was sent is noted in it",
+            "The run is signed, and sending it would change it",
             where=str(opened.path),
-            fix="send it before it is signed, or sign it again afterwards without the signature",
+            fix="send it before signing, or remove the signature and sign it again afterwards",
         )
     if not names:
         recipe = recipes.load(opened.recipe, recipes.older_settings(opened.recipe))
@@ -60,12 +60,12 @@ def _send(sending: Sending, report: Report) -> str:
         raise
     except Exception as error:
         raise JobError(
-            f"{sending.name} does not take the run: {redact(str(error).strip())[:300]}",
+            f"{sending.name} did not accept the run: {redact(str(error).strip())[:300]}",
             where=str(sending.run.path),
-            fix="what was sent is noted; the same command sends the rest",
+            fix="the same command sends the rest",
         ) from error
     if not left:
-        report.line(f"{sending.name}: everything was sent before")
+        report.line(f"{sending.name}: everything was already sent")
     else:
         report.line(f"{sending.name}: sent to {where}")
     return where

@@ -58,7 +58,7 @@ class Trained:
             raise CommandError(
                 "This is not a run directory, and a preset has no test data of its own",
                 where=str(self.source),
-                fix="say what to measure it on: --data FILE",
+                fix="name the data to evaluate on: --data FILE",
             )
         data = self.recipe.data
         if data.test is None:
@@ -68,14 +68,14 @@ class Trained:
             raise CommandError(
                 "The run has no test data of its own",
                 where=f"data.test in {self.run.recipe}",
-                fix=f"say what to measure it on: --data FILE{known}",
+                fix=f"name the data to evaluate on: --data FILE{known}",
             )
         gone = [name for name in _listed(data.test) if _is_file_that_is_gone(name)]
         if gone:
             raise CommandError(
-                "The run's own test data are not here",
+                "The run's own test data were not found",
                 where=f"{gone[0]}: data.test in {self.run.recipe}",
-                fix="change to the folder that the training ran in, or give --data FILE",
+                fix="change to the folder where training ran, or give --data FILE",
             )
         return data.test
 
@@ -183,7 +183,7 @@ class KeptOpen(Trained):
 
 
 def _some_of(model: keras.Model) -> bytes:
-    """Returns the first numbers of each weight, of which a training leaves few as they were."""
+    """Returns the first numbers of each weight; training changes most of them."""
     import keras
 
     firsts = (keras.ops.reshape(weight, [-1])[:4] for weight in model.weights)
@@ -240,7 +240,8 @@ def open_generator_source(source: str | Path | Trained) -> Trained:
     trained = source if isinstance(source, Trained) else open_trained(source)
     if not trained.task.generates:
         raise RunError(
-            f"The run trained a model of the task {trained.task.name}, which writes no text",
+            f"The run trained a model of the task {trained.task.name}, which does not generate "
+            "text",
             where=str(trained.source),
             fix="use `kerasllm predict` with it, or give the run of a language model",
         )

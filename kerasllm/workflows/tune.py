@@ -116,7 +116,7 @@ def tune(
 
         if seeds:
             # Before the trials: what is wrong with the data, those of the test too, is told now.
-            retrain("The recipe as it is, with the test data", search.default())
+            retrain("Baseline: the recipe's own settings", search.default())
         late = math.inf
         if budget is not None:
             late = time.monotonic() + budget - search.seconds() / workers
@@ -139,7 +139,7 @@ def tune(
                 fix="give the search more time: --budget, or more --trials",
             )
         runs = search.retrainings(best, seeds)
-        retrain(f"The best and the recipe as it is, {counted(seeds, 'seed')}", runs)
+        retrain(f"Best settings and baseline, {counted(seeds, 'seed')} each", runs)
     result = write_results(folder, search, runs, name)
     show_results(report, folder, result)
     return result
@@ -149,7 +149,7 @@ def _refuse_without_validation(space: Space) -> None:
     data = space.recipe.data
     if not (data.validation or getattr(data, "validation_split", 0)):
         raise CommandError(
-            "A search goes by the validation data, and there are none",
+            "A search needs validation data, and there is none",
             where="data.validation",
             fix="give --validation FILE, or set data.validation_split above 0",
         )
@@ -160,8 +160,8 @@ def _refuse_interrupted(signal: Any, search: Search, most: int) -> None:
         return
     done = len(search.study.counted)
     raise Interrupted(
-        f"{signal.name} after {done} of {counted(most, 'trial')}; those under way continue from "
-        "their newest checkpoints",
+        f"{signal.name} after {done} of {counted(most, 'trial')}; those in progress resume from "
+        "their latest checkpoints",
         where=str(search.folder.path),
         fix="continue with the same command, or with `kerasllm tune --resume --output "
         f"{shell_word(search.folder.path)}`",

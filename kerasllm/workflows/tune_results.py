@@ -120,7 +120,7 @@ def _best_recipe(
     words = search.task.metrics.get(metric, metric)
     changes = search.recipe_of(best).changes_from(search.space.recipe)
     lines = [
-        f"The best settings that a search over {name} has found",
+        f"The best settings found by a search over {name}",
         "",
         f"  kerasllm finetune --recipe {shell_word(search.folder.best)}",
         "",

@@ -87,7 +87,7 @@ class Search:
             known = [key for key, each in metrics.items() if isinstance(each, float)]
             name = self._metric or self.task.headline.metric
             raise JobError(
-                f"The validation has no metric {name!r} to search by",
+                f"There is no validation metric {name!r} to optimize",
                 where="--metric",
                 fix=f"choose one of {', '.join(known)}, and another --output" if known else None,
             )
@@ -225,7 +225,7 @@ class _TrialWork:
         shutil.rmtree(self.run.run.path, ignore_errors=True)
         self.recipe = self._recipe()
         self._search.report.line(
-            f"{self.title}: memory ran out; it begins again with training.accumulate={twice}"
+            f"{self.title}: out of memory; restarting with training.accumulate={twice}"
         )
         return True
 
@@ -237,8 +237,7 @@ class _TrialWork:
         recent = search.study.trials[-_MOST_FAILURES:]
         if len(recent) == _MOST_FAILURES and all(t.state == TrialState.FAIL for t in recent):
             raise RunFailed(
-                f"{_MOST_FAILURES} trials failed one after the other, the last one by:\n"
-                f"{_indented(words)}",
+                f"{_MOST_FAILURES} trials failed in a row, the last one with:\n{_indented(words)}",
                 exit_status=1,
                 where=str(self.run.log),
                 fix="correct the recipe, or narrow the space, and choose another --output",
@@ -274,7 +273,7 @@ class _RetrainingWork:
                 f"{self.title}: the training failed:\n{_indented(self.run.last_words())}",
                 exit_status=min(status, 2),
                 where=str(self.run.log),
-                fix="what is done is kept: the same command, corrected, continues here",
+                fix="finished work is kept: correct the command and run it again",
             )
         self._progress.retrained(self.title, self.run.metrics())
         return False

@@ -44,7 +44,7 @@ def show_search(
     if continued:
         report.line(f"continuing: {done} of {counted(most, 'trial')} are done")
     elif math.isfinite(space.count) and space.count <= most:
-        report.line(f"these are {counted(most, 'setting')}: each is tried")
+        report.line(f"the space has {counted(most, 'setting')}: all are tried")
 
 
 class TuneProgress:
@@ -193,19 +193,20 @@ def in_words(result: Mapping[str, Any]) -> str:
     found = result.get("verdict")
     if found is None:
         if "default" in result.get("retrained", {}):
-            return "No trial beat the recipe's own settings: they are the best."
-        return "The best settings were not compared with the recipe's own: --seeds 3 does it."
+            return "No trial beat the recipe's own settings."
+        return "The best settings were not compared with the recipe's own: use --seeds 3."
     where, metric = found["measured_on"], result["metric"]
     size = f"{abs(found['difference']):.4f}"
     if found["margin"] is None:
-        return f"With one seed a difference of {size} in {where} {metric} may be chance."
+        return f"With one seed, a difference of {size} in {where} {metric} may be chance."
     margin = f"{size} ± {found['margin']:.4f} (95%, seed by seed)"
     if found["beats_default"]:
         return f"The best settings beat the recipe's own in {where} {metric}, by {margin}."
     if found["worse_than_default"]:
         return f"The best settings are worse than the recipe's own in {where} {metric}: {margin}."
     return (
-        f"The best settings do not beat the recipe's own by more than the seeds explain: the "
+        "The best settings do not beat the recipe's own by more than the variation between seeds: "
+        "the "
         f"difference in {where} {metric} is {found['difference']:+.4f} ± {found['margin']:.4f} "
         "(95%)."
     )

@@ -44,12 +44,12 @@ def watch(
         if not Path(folder).is_dir():
             raise RunError(
                 f"There is no folder {str(folder)!r}",
-                fix="name the folder that runs are in; `kerasllm finetune` makes runs/",
+                fix="name the folder that contains the runs; `kerasllm finetune` creates runs/",
             )
     prefix = prefix.rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         raise CommandError(
-            f"The prefix is no path. Received: {prefix}",
+            f"The prefix is not a path. Received: {prefix}",
             where="--prefix",
             fix="write it as /watch: letters, digits and . _ ~ - between slashes",
         )

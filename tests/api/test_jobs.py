@@ -181,14 +181,14 @@ def test_an_export_is_checked(run, tmp_path):
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda run: run.predict([1]), DataError, "Item 0 is no text"),
-        (lambda run: run.predict(["a", " "]), DataError, "Item 1 is no text"),
+        (lambda run: run.predict([1]), DataError, "Item 0 is not a text"),
+        (lambda run: run.predict(["a", " "]), DataError, "Item 1 is not a text"),
         (lambda run: run.predict([("a", "b")]), DataError, "reads one text at a time"),
         (lambda run: run.predict(["a"], abstain_below=2), CommandError, "where: abstain_below"),
         (lambda run: run.predict(["a"], text_pair="b"), KerasllmError, "text_pair"),
         (lambda run: run.evaluate(3), DataError, "This is no data: int"),
         (lambda run: run.evaluate("a.csv", stride=3), CommandError, "where: stride"),
-        (lambda run: run.generate("a"), RunError, "writes no text"),
+        (lambda run: run.generate("a"), RunError, "does not generate text"),
         (lambda run: run.generate([3]), CommandError, "where: prompt 0"),
         (lambda run: run.generate("a", temperature=-1), CommandError, "temperature must be"),
         (lambda run: run.export("onyx"), KerasllmError, "onnx"),
@@ -215,7 +215,7 @@ def test_a_language_model_generates_what_the_command_does(toy_language_model, co
     assert run.generate(prompts, max_new_tokens=8) != expected
     run.model.set_weights(weights)
     assert run.generate(prompts, max_new_tokens=8) == expected
-    with pytest.raises(RunError, match="labels no texts"):
+    with pytest.raises(RunError, match="does not predict labels"):
         run.predict(["a"])
     with pytest.raises(CommandError, match="no chat template"):
         run.generate([[{"role": "user", "content": "Hi"}]])
@@ -247,7 +247,7 @@ def test_a_recipe_is_named_or_that_of_a_run(tmp_path):
         kerasllm.finetune(train="a.csv")
     with pytest.raises(RunError, match="no run to resume"):
         kerasllm.finetune(resume=True, output=tmp_path)
-    with pytest.raises(RecipeError, match="begins with a trained model"):
+    with pytest.raises(RecipeError, match="starts from a trained model"):
         kerasllm.finetune("compress_int8")
 
 

@@ -57,7 +57,7 @@ def test_an_unknown_command_is_explained(chat):
 def test_the_oldest_turns_are_dropped_and_said_so(chat):
     long = " ".join(["word1"] * 12)
     result = chat(long, long, long)
-    assert len(result.out.splitlines()) == 3 and "oldest 2 messages are dropped" in result.err
+    assert len(result.out.splitlines()) == 3 and "oldest 2 messages were dropped" in result.err
 
 
 def test_a_message_that_is_too_long_leaves_the_conversation_as_it_was(chat):

@@ -1,15 +1,21 @@
 """`kerasllm compress`: what it prints, and what it refuses without a traceback."""
 
+import json
+
 import pytest
 
 
 def test_it_prints_both_models_and_where_the_smaller_one_is(kerasllm, toy_run, tmp_path):
-    result = kerasllm("compress", toy_run, "--method", "int8", "--output", tmp_path / "small")
-    assert result.status == 0 and result.out == ""
-    for shown in ("before", "after", "size, MB", "rows a second", "accuracy", "same prediction"):
+    to_small = ("--method", "int8", "--output", tmp_path / "small")
+    result = kerasllm("compress", toy_run, *to_small, "--json")
+    assert result.status == 0
+    # Alone on stdout.
+    found = json.loads(result.out)
+    assert found["run"] == str(tmp_path / "small") and {"before", "after"} <= found.keys()
+    for shown in ("before", "after", "size, MB", "examples/s", "accuracy", "same prediction"):
         assert shown in result.err
     assert "within the limit of 2.00%" in result.err and str(tmp_path / "small") in result.err
-    again = kerasllm("compress", toy_run, "--method", "int8", "--output", tmp_path / "small")
+    again = kerasllm("compress", toy_run, *to_small)
     assert again.status == 2 and "not overwritten" in again.err
 
 
@@ -20,7 +26,7 @@ def test_it_prints_both_models_and_where_the_smaller_one_is(kerasllm, toy_run, t
         (["--method", "int8", "--recipe", "compress_int8"], "either --method or --recipe"),
         (["--method", "int2"], "use int8, int4, gptq, awq, prune, distill"),
         (["--recipe", "compress_int2"], "did you mean compress_int"),
-        (["--recipe", "bert_cls"], "makes no model smaller"),
+        (["--recipe", "bert_cls"], "does not compress models"),
         (["--method", "int8", "--limit", "much"], "limit: expected a number from 0 to below 1"),
         (["--method", "distill", "--set", "student.layer=1"], "did you mean student.layers"),
         (["--method", "distill", "--set", "student.layers=2"], "fewer layers than its teacher"),

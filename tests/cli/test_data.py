@@ -73,7 +73,7 @@ def test_a_page_and_a_cleaned_copy(run, reviews, tmp_path):
     status, out, err = run("data", "report", reviews, "--html", reviews / "page.html")
     assert status == 2 and "directory cannot be made" in err and not out, "before the report"
     status, _, err = run("data", "report", reviews, "--fix", reviews)
-    assert status == 2 and "one of the files that are read" in err
+    assert status == 2 and "also an input file" in err
 
 
 def test_columns_that_are_not_read_are_named(run, tmp_path):

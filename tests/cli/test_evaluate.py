@@ -37,7 +37,7 @@ def test_where_its_own_data_are_gone_it_says_what_to_do(kerasllm, toy_run, tmp_p
     recipe = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(recipe.replace(str(toy_run.parent / "test.csv"), "gone.csv"))
     result = kerasllm("evaluate", run)
-    assert result.status == 2 and "test data are not here" in result.err
+    assert result.status == 2 and "test data were not found" in result.err
     assert f"gone.csv: data.test in {run / 'recipe.yaml'}" in result.err and "--data" in result.err
 
 

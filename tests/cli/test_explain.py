@@ -31,7 +31,12 @@ def test_in_a_terminal_without_colours_the_words_are_in_a_table(kerasllm, toy_ru
     result = kerasllm("explain", toy_run, TEXT)
     assert result.status == 0 and "\x1b" not in result.out
     assert max(map(len, result.out.splitlines())) <= 80
-    for words in ("what moved the logit of negative", TEXT, "completeness error", "random order"):
+    for words in (
+        "words that moved the logit of negative",
+        TEXT,
+        "completeness error",
+        "random order",
+    ):
         assert words in result.out
 
 
@@ -45,11 +50,11 @@ def test_what_cannot_be_explained_is_refused(kerasllm, toy_run, tmp_path):
     result = kerasllm("explain", toy_run, TEXT, "--target", "Positive")
     assert result.status == 2 and "did you mean positive?" in result.err
     assert kerasllm("explain", toy_run, " ").status == 2
-    assert "There is no text" in kerasllm("explain", toy_run).err
+    assert "There are no texts" in kerasllm("explain", toy_run).err
     result = kerasllm("explain", toy_run, TEXT, "--output", tmp_path / "a.pdf")
     assert result.status == 2 and ".html" in result.err
     result = kerasllm("explain", toy_run, TEXT, "--steps", "2", "--max-error", "1e-9")
-    assert result.status == 1 and "take more steps: --steps 4" in result.err
+    assert result.status == 1 and "use more steps: --steps 4" in result.err
 
 
 def test_a_long_text_is_explained_as_far_as_it_is_read(kerasllm, toy_run):
@@ -64,7 +69,7 @@ def test_other_methods_say_what_they_are(kerasllm, toy_run):
     assert all(word["score"] == word["occlusion"] for word in found["words"])
     assert found["completeness_error"] is None
     found = json.loads(kerasllm("explain", toy_run, TEXT, "--method", "attention", "--json").out)
-    assert "not what moved the output" in found["remarks"][0]
+    assert "not what the output depends on" in found["remarks"][0]
     for layer in found["attention"]:
         assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in layer)
     shown = kerasllm("explain", toy_run, TEXT, "--method", "attention").out

@@ -26,10 +26,14 @@ def test_it_prints_files_sizes_and_parity(kerasllm, toy_run, tmp_path, monkeypat
     assert result.status == 0
     assert "weights.bin" in result.out and "kB" in result.out
     assert "100.00%" in result.out and str(output) in result.out
-    assert "Run for the comparison by an echo." in result.out
+    assert "Compared by running it with an echo." in result.out
     assert json.loads((output / "parity.json").read_text())["run_by"] == "an echo"
     assert "They were run by an echo." in (output / "README.md").read_text()
     assert "loading the model" in result.err and "loading" not in result.out
+    result = kerasllm("export", toy_run, "--format", "echo", "--output", f"{output}2", "--json")
+    found = json.loads(result.out)
+    assert found["format"] == "echo" and found["compared_by"] == "an echo"
+    assert found["parity"][0]["agreement"] == 1.0 and "weights.bin" in found["files"]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,11 @@ def test_globs_and_gzip_train_a_model_that_predict_uses(finetune, kerasllm, toy_
     write_csv(toy_data / "parts" / "a.csv", rows[:120])
     plain = write_csv(toy_data / "b.csv", rows[120:]).read_bytes()
     (toy_data / "parts" / "b.csv.gz").write_bytes(gzip.compress(plain))
-    result = finetune("--seed", "3", "--set", "training.epochs=1", train="parts/*")
-    assert result.status == 0 and not result.out
+    result = finetune("--seed", "3", "--set", "training.epochs=1", "--json", train="parts/*")
+    assert result.status == 0
+    found = json.loads(result.out)
+    assert found.pop("run") == str(toy_data / "run")
+    assert found == Run.open(toy_data / "run").read_metrics()
     assert "240 rows" in result.err and "kerasllm predict" in result.err
     assert "seed: 3" in Run.open(toy_data / "run").recipe.read_text()
     assert kerasllm("predict", toy_data / "run", "a good film", "--json").status == 0
@@ -75,9 +78,10 @@ def test_few_rows_and_rare_labels_are_warned_of_by_name(kerasllm, toy_data, toy_
     result = kerasllm(*command, "--train", toy_data / "few.csv", *settings)
     shown = " ".join(result.err.split())
     assert result.status == 0 and "13 rows, " in shown
-    assert shown.count("only 13 rows to train on") == 1
+    assert shown.count("only 13 training examples") == 1
     assert (
-        "fewer than 5 training rows are hardly learned, and not measured well: mixed (1)" in shown
+        "fewer than 5 training examples are hardly learned, and their metrics are unreliable: "
+        "mixed (1)" in shown
     )
 
 
@@ -132,7 +136,7 @@ GOOD = b"good film,positive\nbad film,negative\n"
         ("a.csv", HEADER + GOOD + b'"open,positive\n', ["a.csv:4", "quote"]),
         ("a.csv", HEADER + b"good,positive\n", ["All rows have", "two classes"]),
         ("a.csv", (HEADER + GOOD).decode().encode("utf-16"), ["UTF-16"]),
-        ("a.csv.gz", gzip.compress(HEADER + GOOD, mtime=0)[:-9], ["cut short"]),
+        ("a.csv.gz", gzip.compress(HEADER + GOOD, mtime=0)[:-9], ["truncated"]),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": "c', ["a.jsonl:2", "not JSON"]),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n["c"]\n', ["a.jsonl:2", "a list"]),
         ("a.parquet", b"PAR1 no", ["not Parquet"]),
@@ -169,7 +173,7 @@ def test_a_model_that_cannot_be_saved_whole_is_not_there(finetune, toy_data, mon
 
     monkeypatch.setattr(TextClassifier, "save_to_preset", half)
     result = finetune("--set", "training.epochs=1")
-    assert result.status == 1 and "No disk space" in result.err
+    assert result.status == 1 and "No space left" in result.err
     assert not [path for path in (toy_data / "run").iterdir() if "model" in path.name]
 
 
@@ -209,8 +213,8 @@ def test_resume_takes_the_recipe_of_the_run(finetune, kerasllm, toy_data, monkey
     result = kerasllm(
         "finetune", "--resume", "--output", toy_data / "run", "--accept-changes", *profile
     )
-    assert result.status == 0 and "continuing after step 7 of 14" in result.err
-    assert "no profile is written: step 5 was done before" in result.err
+    assert result.status == 0 and "resuming after step 7 of 14" in result.err
+    assert "no profile is written: step 5 was already done" in result.err
     environment = json.loads(Run(toy_data / "run").environment.read_text())
     assert [again["from_step"] for again in environment["resumed"]] == [7]
     again = kerasllm("finetune", "--resume", "--output", toy_data / "run")

@@ -127,7 +127,7 @@ def test_of_several_texts_the_empty_ones_are_counted(kerasllm, opened, tmp_path)
         (["--input", "bad.jsonl", "--on-bad-row", "error"], "bad.jsonl:2"),
         (["--input", "bad.jsonl", "--text", "texts"], "no column 'texts'"),
         (["--input", "long.txt", "--on-bad-row", "error"], "41 tokens, and the model reads 40"),
-        (["--input", "answered.jsonl"], "must end with a message of the user"),
+        (["--input", "answered.jsonl"], "must end with a user message"),
     ],
 )
 def test_what_cannot_be_done_is_refused(
@@ -197,7 +197,7 @@ def test_texts_that_were_interrupted_are_resumed_as_they_began(
         patched.setattr(workflow, "generate", _terminated_after(18, workflow.generate))
         assert kerasllm(*told).status == 143
     resumed = kerasllm(*told, "--resume")
-    assert resumed.status == 0 and "continuing after 16 of 20 rows" in resumed.err
+    assert resumed.status == 0 and "resuming after 16 of 20 rows" in resumed.err
     text = (tmp_path / "out.jsonl").read_text()
     (seed,) = {json.loads(line)["seed"] for line in text.splitlines()}
     kerasllm(*told, "--seed", seed)

@@ -54,7 +54,7 @@ def test_a_full_disk_is_a_failed_job_that_is_called_by_its_name(kerasllm, monkey
     monkeypatch.setattr(command_line.Verbs, "get_command", fail)
     result = kerasllm("finetune")
     assert result.status == JobError.exit_status == 1
-    assert "No disk space is left" in result.err and "do:" in result.err
+    assert "No space left on the disk" in result.err and "do:" in result.err
 
 
 def test_a_full_disk_is_found_as_the_cause_of_another_error(kerasllm, monkeypatch):
@@ -65,7 +65,7 @@ def test_a_full_disk_is_found_as_the_cause_of_another_error(kerasllm, monkeypatc
             raise RuntimeError("the file is still open")  # noqa: B904 - as h5py does
 
     monkeypatch.setattr(command_line.Verbs, "get_command", fail)
-    assert "No disk space is left" in kerasllm("finetune").err
+    assert "No space left on the disk" in kerasllm("finetune").err
 
 
 def test_an_interrupt_ends_with_130(kerasllm, monkeypatch):

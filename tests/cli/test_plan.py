@@ -40,7 +40,7 @@ def test_it_says_what_would_run_here(plan, toy_data):
     assert found["disk"]["checkpoint"] > 3 * memory["gradients"]
     assert 0.5 < found["step"]["loss"] < 1
     assert not (toy_data / "runs").exists()
-    for shown in ("Memory", "One real step", "estimated", "No run was written"):
+    for shown in ("Memory", "Trial step", "estimated", "No run was written"):
         assert shown in result.stderr
 
 
@@ -52,7 +52,7 @@ def test_a_job_for_a_tpu_is_checked_without_one(plan):
     assert (found["strategy"], found["replicas"], found["replica_batch"]) == ("tpu", 16, 2)
     assert len(found["lengths"]) == 1 and found["xla"]
     assert found["memory"]["available"] == 16 * 10**9
-    assert "cannot prove" in result.stderr and "TPU lint" in result.stderr
+    assert "cannot check" in result.stderr and "TPU lint" in result.stderr
 
 
 def test_warnings_about_the_data_stand_at_the_end(plan, toy_data):

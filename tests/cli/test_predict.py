@@ -96,7 +96,7 @@ def test_each_line_of_stdin_has_an_answer(kerasllm, toy_run, stdin):
         (["a", "--output", "x.parquet.gz"], ".jsonl"),
         (["a", "--keep", "id"], "Only files have columns"),
         (["a", "--resume"], "give --output"),
-        (["a", "--resume", "--output", "x.csv"], "computed from files"),
+        (["a", "--resume", "--output", "x.csv"], "predictions for files"),
     ],
 )
 def test_what_cannot_be_done_is_refused(kerasllm, toy_run, tmp_path, monkeypatch, arguments, words):
@@ -218,7 +218,7 @@ def test_a_prediction_that_was_killed_is_resumed(kerasllm, toy_run, tmp_path, mo
     other = kerasllm("predict", toy_run, *files, output, "--resume", "--id", "id")
     assert other.status == 2 and "the options changed" in other.err
     resumed = kerasllm("predict", toy_run, *files, output, "--resume")
-    assert resumed.status == 0 and "continuing after 16 of 40 rows" in resumed.err
+    assert resumed.status == 0 and "resuming after 16 of 40 rows" in resumed.err
     assert output.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "out.jsonl.partial").exists()
 
@@ -264,7 +264,7 @@ def _lambda(model):
         (lambda model: os.truncate(model / "task.weights.h5", 3000), "cannot be loaded"),
         (lambda model: (model.parent / "recipe.yaml").write_text("task: [\n"), "recipe.yaml:"),
         (_foreign, "cannot be loaded"),
-        (_lambda, "runs no code of a model"),
+        (_lambda, "runs no code from a model"),
     ],
 )
 def test_a_damaged_or_foreign_run_is_refused(kerasllm, toy_run, tmp_path, damage, words):

@@ -1,5 +1,6 @@
 """`kerasllm recipes`: list, show, copy, validate."""
 
+import json
 import re
 import subprocess
 import sys
@@ -121,3 +122,16 @@ def test_validate_needs_a_file():
     result = run("validate")
     assert result.exit_code == 2
     assert "FILE" in result.output
+
+
+def test_a_json_schema_is_of_all_recipes_or_of_one(kerasllm, tmp_path):
+    file = tmp_path / "recipe.schema.json"
+    result = kerasllm("recipes", "schema", "--output", file)
+    assert result.status == 0 and str(file) in result.out
+    tasks = json.loads(file.read_text(encoding="utf-8"))["properties"]["task"]["enum"]
+    assert {"token_classification", "pruning"} <= set(tasks)
+    assert json.loads(kerasllm("recipes", "schema", "ner").out)["title"] == (
+        "Recipe: token_classification"
+    )
+    assert "did you mean ner?" in kerasllm("recipes", "schema", "nerr").err
+    assert "# yaml-language-server: $schema=" in kerasllm("recipes", "schema", "--help").out

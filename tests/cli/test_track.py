@@ -44,7 +44,7 @@ def test_a_training_ends_well_though_its_tracker_is_gone_and_is_sent_later(
     assert found.data.tags["model_fingerprint"]
     assert client.get_metric_history(found.info.run_id, "train/loss")
     again = kerasllm("track", "push", folder)
-    assert again.status == 0 and "everything was sent before" in again.err
+    assert again.status == 0 and "everything was already sent" in again.err
 
 
 def test_push_refuses_what_is_no_run(kerasllm, tmp_path):

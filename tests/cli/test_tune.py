@@ -54,10 +54,10 @@ def test_a_learning_rate_is_found_and_drawn(kerasllm, settings, tmp_path):
     [
         (["--space", "training.epoch=1,2"], "did you mean training.epochs?"),
         (["--budget", "soon"], "expected a time such as"),
-        (["--set", "data.validation_split=0"], "A search goes by the validation data"),
+        (["--set", "data.validation_split=0"], "A search needs validation data"),
         (["--storage", "nonsense://x"], "The storage cannot be opened"),
         (["--trials", "0"], "--trials"),
-        (["--lr-find", "--trials", "3", "--budget", "2m"], "--trials, --budget says nothing"),
+        (["--lr-find", "--trials", "3", "--budget", "2m"], "--trials, --budget does not apply"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(kerasllm, tmp_path, options, words):
@@ -69,7 +69,7 @@ def test_what_cannot_be_searched_is_refused_at_once(kerasllm, tmp_path, options,
 def test_a_folder_of_something_else_is_refused(kerasllm, tmp_path):
     (tmp_path / "file").write_text("")
     ran = kerasllm("tune", "--recipe", "bert_cls", "--output", tmp_path)
-    assert ran.status == 2 and "something else than a search" in ran.err
+    assert ran.status == 2 and "does not hold a search" in ran.err
     ran = kerasllm("tune", "--resume", "--output", tmp_path)
     assert ran.status == 2 and "no search to resume" in ran.err
     ran = kerasllm("tune", "--resume", "--output", tmp_path, "--set", "training.epochs=2")

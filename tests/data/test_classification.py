@@ -66,12 +66,12 @@ def _rest(start, labels):
     [
         (_rest(["0.0", "1.0"], [number / 1000 + 0.0005 for number in range(3000)]),
          "3,002 different values in 13,000 rows", "regression", 10_002),
-        (_rest(["0", "1"], ["1", "0.25", "0.75"]), "few different ones", "regression", 10_003),
+        (_rest(["0", "1"], ["1", "0.25", "0.75"]), "few distinct ones", "regression", 10_003),
         (_rest(["a", "b"], ["a", "a|b", "b|a"]), "list labels with '|'", "multi_label", 10_003),
         (_rest(["a", "b"], ["a", *(f"id{n}" for n in range(12_000))]),
-         "hardly recur", "single_label", 10_003),
+         "mostly unique", "single_label", 10_003),
         (_rest(["3,4", "3", "4"], ["3", *(f"{n},{n}" for n in range(5, 30_000))]),
-         "hardly recur", "single_label", None),
+         "mostly unique", "single_label", None),
     ],
     ids=["scores", "halves", "lists", "ids", "texts"],
 )  # fmt: skip
@@ -162,7 +162,7 @@ def test_labels_that_the_training_data_lack_are_counted(load_files):
 def test_labels_that_look_alike_are_told_or_refused(load_files):
     data = load_files(train=("csv", ["spam", "Spam", "ham"] * 5))
     assert "'Spam' (5 rows) and 'spam' (5 rows)" in data.remarks[0]
-    with pytest.raises(DataError, match="differ in nothing that can be seen") as error:
+    with pytest.raises(DataError, match="differ only invisibly") as error:
         load_files(train=("csv", ["spam", "spam\u200b", "ham"] * 5))
     assert error.value.where.endswith("train.csv:3")
     names = {"spam": "spam", "spam\u200b": "spam"}

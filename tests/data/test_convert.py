@@ -108,7 +108,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
         with pytest.raises(DataError, match="bytes"):
             convert(str(tmp_path / "in.parquet"), tmp_path / target)
         assert convert(str(tmp_path / "in.parquet"), tmp_path / target, columns=["text"]).rows
-    with pytest.raises(CommandError, match="one of the files that are read"):
+    with pytest.raises(CommandError, match="also an input file"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "in.jsonl")
     with pytest.raises(CommandError, match="suffix"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "out.xlsx")

@@ -38,7 +38,7 @@ def test_blank_rows_are_left_out_and_counted(tmp_path):
     [note] = store.noted["notes"]
     assert note.startswith("empty texts left out: 2, the first at ") and note.endswith("a.jsonl:1")
     assert tokens_of(tmp_path / "a.jsonl")[1].remarks == store.remarks
-    with pytest.raises(DataError, match="There is no row to use"):
+    with pytest.raises(DataError, match="The files contain no rows"):
         tokens_of(write_rows(tmp_path / "b.jsonl", ["", " "]))
 
 
@@ -82,7 +82,7 @@ def test_a_start_and_an_end_token_in_a_text_are_there_once(tmp_path):
     )
     assert rows == [rows[0]] * 3 and rows[0][0] == START and rows[0][-1] == END
     assert store.noted["notes"] == [
-        "2 texts begin or end with a special token that is added to each: it is there once"
+        "2 texts begin or end with a special token that is also added; it is not doubled"
     ]
     assert store.fingerprint != store.path.stem
     kept, _ = tokens_of(tmp_path / "a.jsonl", special_tokens="keep")
@@ -90,10 +90,7 @@ def test_a_start_and_an_end_token_in_a_text_are_there_once(tmp_path):
     letters, store = tokens_of(tmp_path / "a.jsonl", special_tokens="text")
     assert letters[1].count(START) == letters[1].count(END) == 1
     assert TOY.decode(letters[1][1:-1]) == "<|endoftext|>a<|im_end|>"
-    assert (
-        "3 special tokens are written within the texts, and read as letters"
-        in (store.noted["notes"])
-    )
+    assert "3 special tokens are written in the texts, read as letters" in (store.noted["notes"])
 
 
 def test_texts_that_a_token_separates_stay_apart(tmp_path):
@@ -102,7 +99,7 @@ def test_texts_that_a_token_separates_stay_apart(tmp_path):
     [row], store = tokens_of(tmp_path / "a.txt")
     assert row.count(END) == 2 and store.fingerprint == store.path.stem
     [note] = store.noted["notes"]
-    assert note.startswith("1 special token is written within the texts, and read as tokens")
+    assert note.startswith("1 special token is written in the texts, read as tokens")
     key, _, value = note.rpartition(": ")[2].removeprefix("data.").partition("=")
     [row], _ = tokens_of(tmp_path / "a.txt", **{key: value})
     assert row.count(END) == 1
@@ -143,7 +140,7 @@ def test_empty_texts_of_a_corpus_are_left_out_and_counted(tmp_path, suffix, blan
 
 def test_a_corpus_of_empty_texts_alone_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": ""}\n{"text": " "}\n')
-    with pytest.raises(DataError, match="no row to use; empty texts left out: 2"):
+    with pytest.raises(DataError, match="no rows; empty texts left out: 2"):
         list(Documents(tmp_path / "a.jsonl"))
 
 

@@ -46,7 +46,7 @@ def test_questions_and_answers_are_conversations_to_an_instruction_recipe(tmp_pa
 )
 def test_an_instruction_recipe_never_reads_plain_text_by_a_guess(tmp_path, row):
     path = write(tmp_path / "a.jsonl", [row] * 3)
-    with pytest.raises(DataError, match="in no known shape") as error:
+    with pytest.raises(DataError, match="in no known format") as error:
         read("gpt_sft_lora", path, tmp_path)
     # Its advice works: the columns, or plain text.
     assert "--set data.prompt=COLUMN --set data.response=COLUMN" in error.value.fix

@@ -38,7 +38,7 @@ def test_a_list_in_a_json_file(tmp_path):
     [
         ({"question": "Which?", "choices": ["a", "b"]}, "no 'answer'"),
         ({"choices": ["a", "b"]}, "no 'question' and no 'answer'"),
-        (row(3), "the answer 3 is none of the 3 choices"),
+        (row(3), "the answer 3 is not one of the 3 choices"),
         (row(-1), "the answer -1 is none"),
         (row(True), "the answer True is none"),
         (row("four"), "the answer 'four' is none"),
@@ -55,6 +55,6 @@ def test_a_list_in_a_json_file(tmp_path):
 )
 def test_bad_rows_are_refused_with_their_line(tmp_path, bad, words):
     file = write(tmp_path / "quiz.jsonl", row(), bad)
-    with pytest.raises(DataError, match="1 row is no question with choices") as error:
+    with pytest.raises(DataError, match="1 row is not a multiple-choice question") as error:
         read_questions(file)
     assert f"{file}:2: " in error.value.where and words in error.value.where

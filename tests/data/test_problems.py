@@ -54,8 +54,8 @@ SCORES = [f"{number / 100:.2f}" for number in range(0, 500, 7)]
         (["joy|fear", "fear|rage", "joy|rage"], "multi_label", "3 of 3 cells"),
         (["27", "7", "11", "24", "11,24", "7"], "multi_label", "1 of 6 cells"),
         (["a; b", "a", "b"], "multi_label", "';'"),
-        ([], "single_label", "no label to judge by"),
-        ([None, math.nan, ""], "single_label", "no label to judge by"),
+        ([], "single_label", "no labels to judge by"),
+        ([None, math.nan, ""], "single_label", "no labels to judge by"),
     ],
 )
 def test_clear_columns(values, kind, why):
@@ -68,12 +68,12 @@ def test_clear_columns(values, kind, why):
     [
         (cycled([0.0, 0.5, 1.0], 500), "numbers with fractions, but few", "regression"),
         (cycled(["0.5", "1.5"], 500), "numbers with fractions, but few", "single_label"),
-        (cycled([f"intent {n}" for n in range(400)], 500), "hardly recur", "single_label"),
-        ([f"u{n}" for n in range(11)], "values that hardly recur", "single_label"),
-        (range(1000, 2000), "numbers that hardly recur, such as ids", "regression"),
+        (cycled([f"intent {n}" for n in range(400)], 500), "mostly unique", "single_label"),
+        ([f"u{n}" for n in range(11)], "mostly unique values", "single_label"),
+        (range(1000, 2000), "mostly unique numbers, such as ids", "regression"),
         (cycled(range(0, 100_000, 317), 2000), "numbers with gaps", "regression"),
         ([f"The film, number {n}, is long" for n in range(60)], "holds texts", "single_label"),
-        (["n/a", *map(str, np.linspace(0.1, 3, 50))], "numbers, most of them", "regression"),
+        (["n/a", *map(str, np.linspace(0.1, 3, 50))], "mostly numbers", "regression"),
         (["1", "2", "1,5", "2,5", "5", "5,5"], "decimal comma", "point"),
     ],
 )
@@ -179,9 +179,9 @@ def test_a_few_other_values_among_scores_are_named(numbers, odd):
     if odd in ("nan", "N/A") and len(numbers) == 101:
         assert "many whole numbers" in message
         return
-    assert "numbers, most of them, and other values" in message
+    assert "mostly numbers, with other values" in message
     assert f"('{odd}' (data.csv:302): 1 row)" in message
-    assert "leave 1 row out: --set data.problem=regression --set data.on_bad_row=skip" in message
+    assert "skip 1 row: --set data.problem=regression --set data.on_bad_row=skip" in message
 
 
 def test_the_first_other_values_are_named():
@@ -220,7 +220,7 @@ def test_a_word_among_whole_numbers_is_named():
 
 def test_numbers_with_a_sign():
     message = refusal([f"{n}%" for n in range(101)] * 3)
-    assert "numbers with a sign" in message and "write the numbers alone: 0 for 0%" in message
+    assert "numbers with a sign" in message and "write plain numbers: 0 for 0%" in message
     problem = detect_problem(["$5", "$1,000", "$10"] * 20)
     assert (problem.kind, problem.parse("$5")) == ("single_label", "$5")
     assert "5 for $5" in problem.hint
@@ -228,7 +228,7 @@ def test_numbers_with_a_sign():
 
 def test_many_whole_numbers_are_classes_only_if_they_recur():
     message = refusal(cycled(range(101), 600))
-    assert "many whole numbers that recur a few times each" in message
+    assert "many whole numbers that occur a few times each" in message
     assert "data.problem=regression" in message
     assert detect_problem(cycled(range(101), 1100)).kind == "single_label"
 
@@ -337,15 +337,15 @@ def test_sets_of_labels(value, labels):
     ("value", "why"),
     [
         ("", "the label is empty"),
-        (None, "written \\[\\]"),
+        (None, "write \\[\\]"),
         ("a||b", "one of the labels is empty"),
         ([None], "one of the labels is empty"),
         ([["a"]], "a list in a list"),
         ({"a": 1}, "the label is an object"),
-        ("[a b]", "not a list that can be read"),
-        ("['joy', 'fear' 'rage']", "not a list that can be read"),
-        ("['joy' 'fear' ...]", "not a list that can be read"),
-        ('{"joy": 1, "fear": 0}', "not a list that can be read"),
+        ("[a b]", "not a valid list"),
+        ("['joy', 'fear' 'rage']", "not a valid list"),
+        ("['joy' 'fear' ...]", "not a valid list"),
+        ('{"joy": 1, "fear": 0}', "not a valid list"),
     ],
 )
 def test_what_is_no_set_of_labels(value, why):
@@ -393,7 +393,7 @@ def test_choices_of_label_studio_are_several_labels():
 def test_an_object_that_is_written_as_text_is_no_label(cell):
     with pytest.raises(ValueError, match="the label is an object"):
         Problem("single_label").parse(cell)
-    with pytest.raises(ValueError, match="not a list that can be read"):
+    with pytest.raises(ValueError, match="not a valid list"):
         Problem("multi_label").parse(cell)
     assert Problem("single_label").parse("{a: b}") == "{a: b}"
 
@@ -405,4 +405,4 @@ def test_shares_of_labels_are_no_labels(values):
 
 
 def test_written_lists_of_0_and_1_are_refused_however_often_they_recur():
-    assert "one place for each label" in refusal(cycled(["[1, 0]", "[0, 1]"], 1000))
+    assert "one position per label" in refusal(cycled(["[1, 0]", "[0, 1]"], 1000))

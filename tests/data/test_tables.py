@@ -120,11 +120,11 @@ def test_float32_is_not_taken_for_the_float64_that_is_close():
         ([{"label": 1}, {"label": "a"}], "the key 'label'"),
         (pd.DataFrame({"label": [1, "a"]}), "column label"),
         ([{"text": "\ud800"}], "surrogates not allowed"),
-        (pa.table({"made": [{}]}), "values that do not go together"),
-        (pd.Series(["a"]), "This is no data: pandas."),
-        ({"text": ["a"]}, "This is no data: dict"),
-        (3, "This is no data: int"),
-        (iter(ROWS), "This is no data: list_iterator"),
+        (pa.table({"made": [{}]}), "values of different types"),
+        (pd.Series(["a"]), "This is not data: pandas."),
+        ({"text": ["a"]}, "This is not data: dict"),
+        (3, "This is not data: int"),
+        (iter(ROWS), "This is not data: list_iterator"),
     ],
 )
 def test_what_is_no_table_is_refused(data, what, cache):

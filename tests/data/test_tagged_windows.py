@@ -79,7 +79,7 @@ def test_words_are_in_one_window_each_with_their_tokens():
 
 def test_a_stride_that_leaves_tokens_out_is_refused():
     assert stride_of(Pairs(), 10, None) == 4 and stride_of(Pairs(), 10, 8) == 8
-    with pytest.raises(RecipeError, match="leave tokens out"):
+    with pytest.raises(RecipeError, match="skip tokens"):
         stride_of(Pairs(), 10, 9)
 
 

@@ -117,7 +117,7 @@ finally:
         launch(python(code), 3)
     assert error.value.exit_status == 3
     assert error.value.what == (
-        "worker 1 of 3 failed with exit status 3; the others were ended. Its last words:\n"
+        "worker 1 of 3 failed with exit status 3; the others were stopped. Its last words:\n"
         "    Error: the disk is full\n"
         "      do:    free some"
     )

@@ -68,7 +68,7 @@ def test_what_was_made_outside_the_scope_is_refused(virtual, one_device):
         assert f"The {part}" in str(virtual[f"refused/{part}"])
         assert "`with strategy.scope():`" in str(virtual[f"refused/{part}"])
         assert str(one_device[f"refused/{part}"]) == ""
-    assert "made outside its scope" in str(virtual["refused/model"])
+    assert "created outside its scope" in str(virtual["refused/model"])
 
 
 @pytest.mark.parametrize("results", ["one_device", "virtual"])

@@ -83,7 +83,7 @@ with two.scope():
         "[3, 3]",
         "mirrored: 1 replica on CPU:0",
         "mirrored: 1 replica on CPU:0",
-        "strategy 'virtual:3' came too late: TensorFlow is in use already, with 2 CPU devices",
+        "strategy 'virtual:3' came too late: TensorFlow is already initialized, with 2 CPU devices",
         "no TPU was found on this machine",
         "strategy 'multi_worker' needs TF_CONFIG, which is not set",
         "communication 'nccl' is for GPUs, and TensorFlow sees none",
@@ -146,7 +146,7 @@ print(refused("multi_worker").partition(chr(10))[0])
         assert finish(late) == [
             "one_device: CPU:0",
             "mirrored: 1 replica on CPU:0",
-            "strategy 'multi_worker' came too late: TensorFlow is in use already",
+            "strategy 'multi_worker' came too late: TensorFlow is already initialized",
         ]
         assert finish(deaf)[0].startswith("this worker could not join the others: ")
 

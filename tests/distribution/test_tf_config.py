@@ -25,7 +25,7 @@ TWO = {"worker": ["a:1", "b:1"]}
             },
             Cluster(2, 1),
         ),
-        # Vertex AI: its first pool is the chief; an evaluator has no part in the training.
+        # Vertex AI: its first pool is the chief; an evaluator does not take part in training.
         (
             {
                 "cluster": {
@@ -69,7 +69,7 @@ def test_no_tf_config_is_no_cluster(monkeypatch, text):
         ({"cluster": TWO, "task": {"type": "chief", "index": 0}}, "it has no chief 0"),
         ({"cluster": TWO, "task": {"type": "worker", "index": -1}}, "not a whole number"),
         ({"cluster": TWO, "task": {"type": "worker", "index": True}}, "not a whole number"),
-        ({"cluster": TWO, "task": {"type": "evaluator", "index": 0}}, "no part in the training"),
+        ({"cluster": TWO, "task": {"type": "evaluator", "index": 0}}, "not take part in training"),
         (
             {"cluster": {**TWO, "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}},
             "its cluster has ps",

@@ -60,7 +60,7 @@ def test_many_classes_are_sorted_by_their_rows_and_say_so():
     many = {f"class {n}": {**scores, "support": 10 * n} for n in range(9)}
     text = shown(per_class_table({"per_class": many}))
     assert text.index("class 8") < text.index("class 7") < text.index("class 0")
-    assert "the classes with most rows first" in text
+    assert "largest classes first" in text
 
 
 def test_numbers_of_a_balance_stay_whole_in_80_columns():

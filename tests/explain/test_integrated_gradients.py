@@ -53,6 +53,6 @@ def test_steps_are_doubled_until_the_scores_add_up_or_it_is_refused():
     graph, value = _graph("bert")
     line = _line(graph, value, *(EXPECTED["bert"][0][key] for key in ("ids", "baseline")))
     assert integrated_gradients(line, steps=3, max_error=1.0).steps == 3
-    with pytest.raises(JobError, match="do not add up") as caught:
+    with pytest.raises(JobError, match="are inconsistent") as caught:
         integrated_gradients(line, steps=2, max_error=1e-12)
-    assert caught.value.fix == "take more steps: --steps 4"
+    assert caught.value.fix == "use more steps: --steps 4"

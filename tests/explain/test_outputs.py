@@ -84,7 +84,7 @@ def test_the_next_token_of_a_language_model_is_explained():
     assert found.value == pytest.approx(float(np.asarray(logits)[0, -1].max()), abs=1e-3)
     [other] = explain_texts(model, texts, task=find("causal_lm"), target=" ship", checks=False)
     assert other.target and other.value <= found.value
-    with pytest.raises(CommandError, match="do not give their attention"):
+    with pytest.raises(CommandError, match="do not expose their attention"):
         list(explain_texts(model, texts, task=find("causal_lm"), method="attention"))
 
 

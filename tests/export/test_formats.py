@@ -26,7 +26,7 @@ def test_precisions_are_those_of_the_format():
     assert formats.choose_precisions("onnx", ()) == ("float32",)
     assert formats.choose_precisions("saved_model", ()) == ("float32",)
     assert formats.choose_precisions("saved_model", ("bfloat16",)) == ("bfloat16",)
-    with pytest.raises(CommandError, match="one precision") as caught:
+    with pytest.raises(CommandError, match="a single precision") as caught:
         formats.choose_precisions("saved_model", ("bfloat16", "float32"))
     assert "--output" in caught.value.fix
     with pytest.raises(CommandError) as caught:
@@ -39,7 +39,7 @@ def test_precisions_are_those_of_the_format():
 def test_a_model_that_a_format_does_not_hold_is_refused_with_what_does():
     formats.refuse_model("litert", CLASSIFICATION, "BertBackbone")
     formats.refuse_model("litert", LANGUAGE_MODEL, "GPT2Backbone")
-    with pytest.raises(CommandError, match="does not hold language models .* Llama") as caught:
+    with pytest.raises(CommandError, match="does not support language models .* Llama") as caught:
         formats.refuse_model("litert", LANGUAGE_MODEL, "LlamaBackbone")
     assert caught.value.fix == "use onnx, saved_model, transformers"
 
@@ -48,7 +48,7 @@ def test_a_task_and_its_head_may_have_some_formats_only(monkeypatch):
     few = ("saved_model", "onnx")
     head = SimpleNamespace(kind="span finder", formats=few)
     formats.refuse_model("onnx", CLASSIFICATION, head=head)
-    with pytest.raises(CommandError, match="keras does not hold a span finder") as caught:
+    with pytest.raises(CommandError, match="keras does not support a span finder") as caught:
         formats.refuse_model("keras", CLASSIFICATION, head=head)
     assert caught.value.fix == "use saved_model, onnx"
     monkeypatch.setattr(type(LANGUAGE_MODEL), "formats", few)

@@ -53,8 +53,8 @@ def test_ids_and_texts_are_those_of_the_tokenizer(both, texts):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"normalizer": {"type": "Lowercase"}}, "normalizes texts in another way"),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "splits words in another way"),
+        ({"normalizer": {"type": "Lowercase"}}, "normalizes texts differently"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "splits words differently"),
     ],
 )
 def test_what_sentencepiece_does_not_do_is_refused(both, change, why):

@@ -157,7 +157,7 @@ def test_an_encoder_leaves_without_a_head(classifiers, name, tmp_path):
     prefix = f"{read(folder)['model_type']}."
     assert bare.keys() == {key.removeprefix(prefix) for key in whole if key.startswith(prefix)}
     assert_same_weights(build_task(tmp_path, num_classes=2).backbone, task.backbone)
-    with pytest.raises(PresetError, match="is no text classifier"):
+    with pytest.raises(PresetError, match="is not a text classifier"):
         TextClassifier.from_preset(tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_the_labels_of_the_training_data_come_back_unless_the_names_were_changed
         ({"id2label": {"0": "only"}}, "id2label must name at least two"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label must name at least two"),
         ({"id2label": {"0": "a", "1": "b"}}, r"classifier.weight has shape \(3, 16\)"),
-        ({"architectures": ["BertForMaskedLM"]}, "is no text classifier"),
+        ({"architectures": ["BertForMaskedLM"]}, "is not a text classifier"),
     ],
 )
 def test_a_head_of_another_kind_is_refused_by_name(classifiers, tmp_path, change, complaint):
@@ -320,7 +320,7 @@ def test_a_qwen_2_with_other_rules_for_words_is_refused():
     source.model.tokenizer = TokenizerJson(
         json.dumps(content), start_token="<s>", end_token="</s>", pad_token="<pad>"
     )
-    with pytest.raises(CommandError, match="Qwen's own rules for words"):
+    with pytest.raises(CommandError, match="Qwen's word splitting"):
         FORMAT.refuse(source, OPTIONS)
 
 

@@ -83,7 +83,7 @@ def check_message(text: str) -> None:
     """Asserts that a person can read a message, and a terminal write it."""
     assert 0 <= len(text) < CHARACTERS
     assert "Traceback" not in text
-    assert "not an error that kerasllm expects" not in text
+    assert "an unexpected error" not in text
     text.encode()
 
 

@@ -167,7 +167,7 @@ def test_a_model_is_saved_and_opened_with_what_it_knows(model, tmp_path, toy_pre
     head = trained_head(tmp_path / "model")
     np.testing.assert_array_equal(head["kernel"], model.task.output_dense.kernel)
     assert trained_head(toy_preset) is None
-    with pytest.raises(PresetError, match="no model that finds answers"):
+    with pytest.raises(PresetError, match="not a question answering model"):
         AnswerModel.from_preset(toy_preset)
     (tmp_path / "model" / "answering.json").write_text("{}")
     with pytest.raises(DataError, match=r"cannot be read: 'stride'"):

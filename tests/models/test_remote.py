@@ -40,7 +40,7 @@ def test_a_preset_is_fetched_without_pickles(s3, preset, own_cache):
         "vocab.txt",
     ]
     assert folder.is_relative_to(own_cache) and folder.name == "mine"
-    assert told[0] == f"looking for {preset}" and any("fetching" in line for line in told)
+    assert told[0] == f"looking for {preset}" and any("downloading" in line for line in told)
     del told[:]
     assert resolve(preset, told.append) == folder and len(told) == 1, "nothing is fetched twice"
 

@@ -95,7 +95,7 @@ def test_what_is_frozen_stays():
     limit_training(model, "encoder", None)
     sides = {path.split("/")[0] for path in (v.path for v in model.trainable_variables)}
     assert not any("encoder_layer" in side or side.startswith("encoder") for side in sides), sides
-    with pytest.raises(RecipeError, match="layers on each side"):
+    with pytest.raises(RecipeError, match="layers in its encoder"):
         limit_training(model, 99, None)
 
 

@@ -120,7 +120,7 @@ def test_a_params_yaml_says_the_same_as_bert_config(garden, tmp_path):
     (folder / "bert_config.json").unlink()
     assert_as_transformers(folder)
     checkpoints.save_texts(folder, {**checkpoints.BERT_CONFIG, "intermediate_size": 48})
-    assert "intermediate_size is 48 in bert_config.json, and 64 in params.yaml" in str(
+    assert "intermediate_size is 48 in bert_config.json, but 64 in params.yaml" in str(
         refusal(folder)
     )
 

@@ -258,7 +258,7 @@ def test_it_is_quantized_and_opens_again(toy_preset, tmp_path):
 
 
 def test_python_says_how_it_trains(model):
-    with pytest.raises(ValueError, match="trains and is measured as a run"):
+    with pytest.raises(ValueError, match="is trained and evaluated as a run"):
         model.compile() or model.fit(["a film"], ["O"])
     with pytest.raises(ValueError, match="model.tag"):
         model.predict(["a film"])

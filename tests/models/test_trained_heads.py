@@ -67,7 +67,7 @@ def test_the_head_that_keras_hub_saved_is_kept_where_the_number_of_labels_fits(
     assert not (folder / "labels.json").exists()
     model, head = begun_with(folder, toy_data)
     assert head == (
-        f"trained, of {folder}; its classes have no names there, and are taken in order: "
+        f"trained, of {folder}; its classes have no names and are taken in order: "
         "0 is negative, 1 is positive"
     )
     kernel = task.get_layer("logits").kernel
@@ -146,7 +146,7 @@ def test_a_head_whose_classes_are_not_known_is_told(trained, toy_data, tmp_path)
     trained.save_to_preset(tmp_path / "trained")
     (tmp_path / "trained" / "labels.json").unlink()
     _, head = begun_with(tmp_path / "trained", toy_data)
-    assert "its classes have no names there, and are taken in order: 0 is negative" in head
+    assert "its classes have no names and are taken in order: 0 is negative" in head
     (tmp_path / "trained" / "task.json").write_text('{"registered_name": "BertTextClassifier"}')
     _, head = begun_with(tmp_path / "trained", toy_data)
     assert head == (

@@ -137,7 +137,7 @@ def test_a_value_that_does_not_fit_is_refused_with_what_was_expected(write, writ
         ("data: {train: a, label_names: {0: x, 1: x}}", "labels 0 and 1 are both named x"),
         (
             "data: {train: a, label_names: {0: bad}, class_weights: {0: 2, good: 1}}",
-            "data.class_weights: good is no label",
+            "data.class_weights: good is not a label",
         ),
         (
             "data: {train: a, label_names: {0: bad}, class_weights: {bad: 2, 0: 1}}",
@@ -157,7 +157,7 @@ def test_data_that_does_not_fit_is_refused(write, data, message):
         ("training:\n  batch_size: 10\n  accumulate: 4", "10 cannot be cut into 4 equal", 5),
         ("training:\n  warmup: 1.5", "warmup: 1.5 is neither a share", 4),
         ("model:\n  lora: {rank: 4}\n  freeze: backbone", "lora trains layers that freeze", 4),
-        ("training:\n  early_stopping: {patience: 1}", "early_stopping watches validation", 4),
+        ("training:\n  early_stopping: {patience: 1}", "early_stopping monitors validation", 4),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(write, written, message, line):

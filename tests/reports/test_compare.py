@@ -128,7 +128,7 @@ def test_of_unknown_test_data_no_rows_are_paired(tmp_path):
     for run in runs:
         write_json(run.environment, {**run.read_environment(), "data": {}})
     found = compare_runs([run.path for run in runs])
-    assert "do not tell which test data" in found["not_tested"] and found["rows"] is None
+    assert "do not record which test data" in found["not_tested"] and found["rows"] is None
 
 
 def test_without_test_data_other_validation_data_are_told(tmp_path):
@@ -146,7 +146,7 @@ def test_without_test_data_other_validation_data_are_told(tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(folder, tmp_path):
-    with pytest.raises(CommandError, match="nothing to compare"):
+    with pytest.raises(CommandError, match="only one run to compare"):
         compare_runs([folder / "base"])
     with pytest.raises(CommandError, match="written as a page"):
         compare_runs([folder / "base", folder / "same"], tmp_path / "x.csv")
@@ -164,7 +164,7 @@ def test_runs_without_rows_are_compared_without_tests(folder, tmp_path):
     found = compare_runs([folder / "base", old.path])
     assert found["rows"] is None
     assert found["not_tested"] == "old keeps no predictions of its test rows"
-    assert "whether by chance is not known" in found["verdicts"][0]
+    assert "significance unknown" in found["verdicts"][0]
 
 
 def seeds(folder: Path, skill: float, first: int) -> Path:
@@ -185,7 +185,7 @@ def test_seeds_are_compared_by_their_means_and_noise_is_called_noise(tmp_path):
     assert row["values"][0] == pytest.approx(np.mean(accuracies))
     assert row["spreads"][0] == pytest.approx(np.std(accuracies, ddof=1))
     assert row["differences"][1]["test"] == "seeds, Welch"
-    assert "within the noise of seeds" in found["verdicts"][0]
+    assert "within the variation between seeds" in found["verdicts"][0]
     assert found["verdicts"][1].startswith("better is better than one")
     assert [run["seeds"] for run in found["runs"]] == [4, 4, 4]
 
@@ -198,7 +198,7 @@ def test_a_folder_of_seeds_leads_to_no_other_folder(tmp_path):
     (folder / "link").symlink_to(make_run(tmp_path / "elsewhere", rows=40).path)
     for name in ("..", "link", ".", ""):
         write_json(folder / "seeds.json", {"runs": [name]})
-        with pytest.raises(RunError, match="is not in it"):
+        with pytest.raises(RunError, match="is missing"):
             compare_runs([folder, folder])
 
 

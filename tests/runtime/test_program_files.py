@@ -57,7 +57,7 @@ def test_only_a_folder_of_this_users_own_is_trusted(tmp_path, monkeypatch):
     assert program_files.why_not_trusted(tmp_path) is None
     for mode in (0o720, 0o702, 0o1777):
         tmp_path.chmod(mode)
-        assert "others may write" in program_files.why_not_trusted(tmp_path)
+        assert "others can write" in program_files.why_not_trusted(tmp_path)
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     assert "belongs to another user" in program_files.why_not_trusted(tmp_path)

@@ -122,12 +122,12 @@ def test_files_that_are_none_are_refused(certificate, tmp_path):
     both.write_text(open(key).read() + open(pem).read())
     read_certificate(str(both))
     cases = {
-        (pem, None): "hold no certificate with its private key",
-        (key, key): "hold no certificate with its private key",
+        (pem, None): "do not contain a certificate and its private key",
+        (key, key): "do not contain a certificate and its private key",
         (str(tmp_path / "none"), key): r"No such file(.|\n)*--tls-cert",
         (pem, str(tmp_path / "none")): r"No such file(.|\n)*--tls-key",
         (pem, str(tmp_path)): "Is a directory",
-        (pem, str(make_key(tmp_path)[0])): "is not that of the certificate",
+        (pem, str(make_key(tmp_path)[0])): "does not belong to the certificate",
     }
     locked = tmp_path / "locked.key"
     openssl("pkey", "-in", key, "-aes256", "-passout", "pass:word", "-out", locked)

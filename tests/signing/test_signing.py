@@ -148,11 +148,11 @@ def test_a_file_that_is_no_signature(signed, keys, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["predicate"]["resources"][0].update(name="../secret"), "another folder"),
-        (lambda s: s["predicate"]["resources"][0].update(name="/etc/passwd"), "another folder"),
+        (lambda s: s["predicate"]["resources"][0].update(name="../secret"), "outside the folder"),
+        (lambda s: s["predicate"]["resources"][0].update(name="/etc/passwd"), "outside the folder"),
         (lambda s: s["predicate"]["resources"][0].update(digest="zz"), "cannot be used"),
         (lambda s: s["predicate"]["resources"].append(s["predicate"]["resources"][0]), "twice"),
-        (lambda s: s["predicate"]["resources"].pop(), "do not add up"),
+        (lambda s: s["predicate"]["resources"].pop(), "are inconsistent"),
         (lambda s: s["predicate"].pop("resources"), "cannot be used"),
         (lambda s: s["predicate"]["serialization"].update(method="shards"), "sha256 of files"),
         (lambda s: s.update(predicate=7), "cannot be used"),
@@ -179,10 +179,10 @@ def test_what_a_trusted_key_signed_may_be_wrong_as_well(signed, keys, change, me
 def test_links_lead_nowhere_else(signed, keys, tmp_path):
     (tmp_path / "outside").write_text("vocab.txt")
     cases = {
-        "out": ("is a link that leads out", lambda path: path.symlink_to(tmp_path / "outside")),
-        "loop": ("is no regular file", lambda path: path.symlink_to(path.name)),
+        "out": ("is a link that leads outside", lambda path: path.symlink_to(tmp_path / "outside")),
+        "loop": ("is not a regular file", lambda path: path.symlink_to(path.name)),
         "up": ("is a link to a folder", lambda path: path.symlink_to("..")),
-        "pipe": ("is no regular file", os.mkfifo),
+        "pipe": ("is not a regular file", os.mkfifo),
     }
     for name, (message, make) in cases.items():
         path = signed / "sub" / name
@@ -230,11 +230,11 @@ def test_keys_that_are_none(tmp_path, keys, monkeypatch):
     armoured = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     for content in (b"", b"\xff", armoured):
         (tmp_path / "broken").write_bytes(content)
-        with pytest.raises(CommandError, match="no private key"):
+        with pytest.raises(CommandError, match="not a private key"):
             read_private_key(tmp_path / "broken")
     with pytest.raises(CommandError, match=r"cannot be read: No such file"):
         read_private_key(tmp_path / "none")
-    with pytest.raises(CommandError, match="no regular file"):
+    with pytest.raises(CommandError, match="not a regular file"):
         read_public_key(tmp_path)
 
 

@@ -56,7 +56,9 @@ OPEN = {
 
 @pytest.mark.parametrize("kind", OPEN)
 def test_an_unsigned_run_is_refused_before_it_is_read(run, keys, trusted, kind):
-    with pytest.raises(SignatureError, match=r"not signed, and KERASLLM_TRUST names keys"):
+    with pytest.raises(
+        SignatureError, match=r"not signed, and KERASLLM_TRUST requires a signature"
+    ):
         OPEN[kind](run)
     signed(run, keys, by="other")
     with pytest.raises(SignatureError, match="signed with another key"):
@@ -88,7 +90,7 @@ def test_every_verb_refuses_it(run, trusted, capsys, command):
         main([str(run) if word == "RUN" else word for word in command])
     assert ended.value.code == 2
     shown = capsys.readouterr().err
-    assert "The model is not signed, and KERASLLM_TRUST names keys" in shown, shown
+    assert "The model is not signed, and KERASLLM_TRUST requires a signature" in shown, shown
 
 
 def test_of_a_run_that_is_signed_which_its_model_is_opened_from(run, keys):
@@ -202,7 +204,7 @@ def test_a_run_on_an_object_store_is_fetched_and_then_checked(s3, run, keys, tru
 
 def test_a_recipe_narrows_what_is_trusted_and_never_widens_it(run, keys, monkeypatch):
     folder, (my, other) = run / "model", (str(keys[name][1]) for name in ("my", "other"))
-    with pytest.raises(SignatureError, match="not signed, and model.trust names keys"):
+    with pytest.raises(SignatureError, match="not signed, and model.trust requires a signature"):
         trust.check(folder, my)
     signed(run, keys)
     trust.check(folder, [my, other])
@@ -220,7 +222,9 @@ def test_the_key_of_a_recipe_is_met_before_the_preset_is_read(run, keys, tmp_pat
 
     settings = [f"model.preset={run / 'model'}", f"model.trust={keys['my'][1]}"]
     for name in ("bert_cls", "gpt_sft_lora", "gpt_dpo", "ner"):
-        with pytest.raises(SignatureError, match="not signed, and model.trust names keys"):
+        with pytest.raises(
+            SignatureError, match="not signed, and model.trust requires a signature"
+        ):
             prepare(load(name, settings), Report.silent())
 
 
@@ -268,13 +272,13 @@ def test_signing_and_verifying_at_the_command_line(run, keys, capsys, tmp_path):
     found = json.loads(shown.out)
     assert found["signed"] and "recipe.yaml" in found["files"]
     status, shown = typed("verify", run)
-    assert status == 2 and "no key says whose signature counts" in shown.err
+    assert status == 2 and "no trusted key was given" in shown.err
     (run / "model/config.json").write_text("{")
     status, shown = typed("verify", run, "--key", public)
     assert status == 2 and "model/config.json" in shown.err
     shutil.copy(private, run / "model/my.key")
     status, shown = typed("sign", run, "--key", run / "model/my.key")
-    assert status == 2 and "would be given away with it" in shown.err
+    assert status == 2 and "would be published with it" in shown.err
     (run / "metrics.json").unlink()
     status, shown = typed("sign", run, "--key", private)
     assert status == 2 and "did not finish" in shown.err

@@ -78,7 +78,7 @@ def test_a_run_elsewhere(s3, web, toy_preset, tmp_path, own_cache, monkeypatch, 
     # It is continued where it is, on another machine.
     more = [part if part != "training.epochs=1" else "training.epochs=2" for part in training]
     status, shown = command("finetune", "--recipe", "bert_cls", *more, "--resume")
-    assert status == 0 and "continuing after step" in shown, shown
+    assert status == 0 and "resuming after step" in shown, shown
     status, shown = command("evaluate", RUN, "--data", signed, "--json")
     assert metrics_in(shown)["loss"] != before["loss"]
     answers = tmp_path / "answers.jsonl"

@@ -54,7 +54,7 @@ def test_redirects_are_followed(web):
         302, headers={"Location": "http://example.org/a.csv?sig=secret"}
     )
     error = refusal(f"{web.url}/away")
-    assert "from this machine alone" in error.what and "secret" not in str(error)
+    assert "for this machine only" in error.what and "secret" not in str(error)
 
 
 def test_a_download_that_broke_is_resumed(web):
@@ -127,9 +127,9 @@ def test_a_server_that_does_not_say_what_changed(web):
     [
         (404, "The file does not exist (HTTP status 404)", "check the address"),
         (410, "The file does not exist (HTTP status 410)", "check the address"),
-        (401, "does not give this file to you (HTTP status 401)", "~/.netrc"),
-        (403, "does not give this file to you (HTTP status 403)", "may have expired"),
-        (503, "does not give the file (HTTP status 503)", "try again later"),
+        (401, "Access to the file was denied (HTTP status 401)", "~/.netrc"),
+        (403, "Access to the file was denied (HTTP status 403)", "may have expired"),
+        (503, "did not return the file (HTTP status 503)", "try again later"),
     ],
 )
 def test_refusals_of_a_server(web, status, what, fix):
@@ -153,7 +153,7 @@ def test_a_server_that_does_not_answer(web, monkeypatch):
     web.answers["/a.csv"] = lambda request: (done.wait(5) and Answer(404)) or Answer(404)
     error = refusal(f"{web.url}/a.csv")
     done.set()
-    assert "did not answer within" in error.what
+    assert "did not respond within" in error.what
 
 
 def test_no_server_there(own_cache, monkeypatch):
@@ -164,21 +164,21 @@ def test_no_server_there(own_cache, monkeypatch):
 
 def test_an_open_line_is_for_this_machine_alone(own_cache, monkeypatch):
     error = refusal("http://example.org/a.csv")
-    assert "anybody on the way could change the data" in error.what
+    assert "others on the network could change the data" in error.what
     assert "https://" in error.fix and "KERASLLM_ALLOW_HTTP=1" in error.fix
     monkeypatch.setenv("KERASLLM_ALLOW_HTTP", "1")
-    assert "from this machine alone" not in refusal("http://nowhere.invalid/a.csv").what
+    assert "for this machine only" not in refusal("http://nowhere.invalid/a.csv").what
 
 
 def test_a_glob_is_refused(web):
-    assert "cannot be asked which files" in refusal(f"{web.url}/*.csv").what
+    assert "cannot list its files" in refusal(f"{web.url}/*.csv").what
 
 
 def test_a_web_page_is_no_data(web):
     page = b"<!DOCTYPE html><html>Log in</html>"
     address = web.serve("/blob/a.csv", page, **{"Content-Type": "text/html; charset=utf-8"})
     error = refusal(address)
-    assert "answered with a web page" in error.what and "Raw" in error.fix
+    assert "returned a web page" in error.what and "Raw" in error.fix
 
 
 @pytest.mark.parametrize("where", ["address", "netrc"])

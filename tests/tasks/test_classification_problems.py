@@ -172,7 +172,7 @@ def test_scores_come_back_in_their_own_unit(scores):
 
 
 def test_early_stopping_watches_what_the_problem_has(scores, toy_preset):
-    with pytest.raises(RecipeError, match="watch one of loss, pearson"):
+    with pytest.raises(RecipeError, match="monitor one of loss, pearson"):
         prepare(
             load(
                 "text_regression",
@@ -243,15 +243,15 @@ def test_what_the_data_may_not_mean_is_told_with_the_data(tmp_path, toy_preset):
     remarks = task.facts(recipe, task.load(recipe)).remarks
     assert any("'positive' (80 rows) and 'Positive' (10 rows)" in one for one in remarks)
     assert any("'N/A' (10 rows), the first at " in one for one in remarks)
-    assert "test: it has no row of labels of train (rows there): Positive (9)" in remarks
+    assert "test: has no examples of these labels (count in train): Positive (9)" in remarks
     names = "data.label_names={Positive: positive, positive: positive}"
     settings = [*toy_settings(tmp_path, toy_preset), names, "data.ignore_labels=[N/A]"]
     recipe = load("bert_cls", settings)
     data = task.load(recipe)
     assert data.labels.names == ("negative", "positive")
     remarks = task.facts(recipe, data).remarks
-    assert "train: 10 rows have no label (N/A), and are left out" in remarks
-    assert "test: 1 row has no label (N/A), and is left out" in remarks
+    assert "train: 10 rows have no label (N/A) and are skipped" in remarks
+    assert "test: 1 row has no label (N/A) and is skipped" in remarks
     assert not any("warning" in one for one in remarks)
 
 

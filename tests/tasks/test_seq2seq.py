@@ -26,7 +26,7 @@ def test_source_and_target_may_be_files_of_the_training_data(files):
     assert recipes.load("translate", [*settings, "data.test=mine.csv"]).data.test == "mine.csv"
     # As the recipe of a run has it.
     assert recipes.load(recipes.load("translate", settings)).data == data
-    with pytest.raises(RecipeError, match="files are named by data.train, and by data.source"):
+    with pytest.raises(RecipeError, match="files are named both by data.train and by data.source"):
         recipes.load("translate", [*settings, "data.train=other.csv"])
 
 
@@ -34,7 +34,7 @@ def test_source_and_target_are_columns_beside_files(files):
     columns = {"train": "a.csv", "source": "en", "target": "de"}
     data = recipes.load("translate", {"data": columns}).data
     assert (data.train, data.source, data.target) == ("a.csv", "en", "de")
-    with pytest.raises(RecipeError, match="columns of their own"):
+    with pytest.raises(RecipeError, match="different columns"):
         recipes.load("translate", {"data": {"train": "a.csv", "source": "en", "target": "en"}})
 
 
@@ -42,8 +42,8 @@ def test_source_and_target_are_columns_beside_files(files):
     ("settings", "why"),
     [
         (["model.heads=3"], "3 heads do not divide a width of 256"),
-        (["model.lora={rank: 2}"], "a new model has nothing to keep"),
-        (["model.freeze=encoder"], "a new model has nothing to keep"),
+        (["model.lora={rank: 2}"], "a new model has no pretrained weights"),
+        (["model.freeze=encoder"], "a new model has no pretrained weights"),
         (["model.preset=x", "model.freeze=encoder", "model.lora={rank: 2}"], "lora trains layers"),
         (["generation.temperature=0.5"], "beam search takes the most likely"),
     ],

@@ -62,6 +62,8 @@ def test_a_family_that_sees_padding_is_padded_to_one_length(family, tmp_path):
 
 
 def test_a_length_that_the_model_cannot_read_is_refused(toy_preset):
-    with pytest.raises(RecipeError, match="reads 64 tokens at most, and 65") as error:
+    with pytest.raises(
+        RecipeError, match="reads 64 tokens at most, but data.max_length is 65"
+    ) as error:
         bert_classifier(toy_preset, 2, max_length=65)
     assert error.value.where == "data.max_length"

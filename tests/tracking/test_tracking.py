@@ -170,7 +170,7 @@ def test_what_was_noted_may_be_damaged_and_the_training_continues(run, noted):
     told = []
     with Tracking(run, ["mlflow"], told.append) as tracking:
         tracking.row({})
-    assert len(told) == 1 and "The training continues" in told[0]
+    assert len(told) == 1 and "Training continues" in told[0]
     with pytest.raises(RunError, match="not what kerasllm wrote"):
         push(run.path, report=Report.silent())
 

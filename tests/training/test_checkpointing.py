@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_model_is_refused(model, tmp_path):
     fit(model, Checkpoints(store, every=3), epochs=1)
     other = tiny_model()
     other.compile(build_optimizer("adamw", 0.01, other.trainable_variables))
-    with pytest.raises(RunError, match="another model or another optimizer: optimizer/"):
+    with pytest.raises(RunError, match="another model or optimizer: optimizer/"):
         Checkpoints(None).restore(other, store.newest())
 
 

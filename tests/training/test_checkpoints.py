@@ -367,7 +367,7 @@ def test_any_damaged_byte_is_found_and_the_one_before_is_taken(two_checkpoints, 
 def test_without_a_whole_checkpoint_there_is_none(tmp_path):
     save(store_of(tmp_path), 1)
     (tmp_path / "step-1" / "arrays.safetensors").unlink()
-    with pytest.warns(UserWarning, match=r"arrays\.safetensors is missing\. It is passed over"):
+    with pytest.warns(UserWarning, match=r"arrays\.safetensors is missing\. It is skipped"):
         assert CheckpointStore(tmp_path).newest() is None
 
 
@@ -503,7 +503,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path):
         tmp_path,
     )
     assert "step-3 cannot be saved" in message and "File too large" in message
-    assert str(tmp_path) in message and "make room on the disk" in message
+    assert str(tmp_path) in message and "free some disk space" in message
     assert names(tmp_path) == ["step-1", "step-2"]
     assert_is(store_of(tmp_path).newest(), 2)
 

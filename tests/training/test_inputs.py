@@ -75,7 +75,7 @@ def test_the_end_is_held_out():
     first, last = held_out({"a": np.arange(10)}, 0.25)
     assert first["a"].tolist() == list(range(7)) and last["a"].tolist() == [7, 8, 9]
     assert held_out(None, 0.5) == (None, None)
-    with pytest.raises(ValueError, match="both sides"):
+    with pytest.raises(ValueError, match="both parts"):
         held_out(np.arange(1), 0.5)
 
 

@@ -70,7 +70,7 @@ def test_a_forged_log_is_refused_with_its_line(paths, line):
     write(paths, [2, 4])
     lines = paths[0].read_bytes().splitlines(keepends=True)
     paths[0].write_bytes(lines[0] + line + b"\n" + lines[2])
-    with pytest.raises(RunError, match="The log of the training is not what kerasllm wrote"):
+    with pytest.raises(RunError, match="The training log is not what kerasllm wrote"):
         MetricsLog(*paths, keep=3)
 
 
@@ -88,5 +88,5 @@ def test_links_that_lead_to_themselves_are_no_log(paths):
         log.row({"step": 6, "epoch": 0.0, "loss": 1.0})
     folder = paths[1].with_name("loop")
     folder.symlink_to("loop")
-    with pytest.raises(RunError, match="this is no folder"):
+    with pytest.raises(RunError, match="this is not a folder"):
         MetricsLog(paths[0], folder, keep=3)

@@ -100,7 +100,7 @@ def test_a_metric_that_is_measured_at_the_end_alone_is_what_the_search_goes_by(t
     found = tune(recipe, output=tmp_path / "search", seeds=0, **options)
     assert found["metric"] == "bleu" and found["higher_is_better"]
     assert found["best"]["settings"] == {"training.learning_rate": "1e-4"}
-    with pytest.raises(KerasllmError, match="no metric 'blue' to search by") as refused:
+    with pytest.raises(KerasllmError, match="no validation metric 'blue' to optimize") as refused:
         tune(recipe, output=tmp_path / "typo", metric="blue", **options)
     assert "bleu" in refused.value.fix
 

@@ -176,7 +176,7 @@ def test_a_run_whose_files_are_links_elsewhere_shows_nothing_of_them(tmp_path, n
     client = client_of(folder)
     page = client.get("/").text
     assert "state damaged" in page and "state finished" in page
-    assert f"{file.name} is a link out of" in client.get("/run/links").text
+    assert f"{file.name} is a link that leads outside" in client.get("/run/links").text
     answers = [
         client.get("/run/links"),
         client.get("/report/links"),
@@ -218,7 +218,10 @@ def test_no_file_of_a_run_stops_the_list_of_the_others(tmp_path):
         assert client.get(f"/run/{name}").status_code == 200
         for path in (f"/report/{name}", f"/compare?run=good&run={name}"):
             answer = client.get(path)
-            assert answer.status_code in (200, 400) and "terminal says more" not in answer.text
+            assert (
+                answer.status_code in (200, 400)
+                and "see the terminal for details" not in answer.text
+            )
 
 
 def test_a_run_that_calls_itself_a_folder_of_seeds_leads_nowhere(runs, tmp_path):

@@ -103,7 +103,7 @@ def test_what_cannot_be_trained_is_refused_by_name(tmp_path, glue):
         find_tasks(GLUE, tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         find_tasks(GLUE, tmp_path / "none")
-    with pytest.raises(CommandError, match="folders of this machine"):
+    with pytest.raises(CommandError, match="local folders only"):
         benchmark("glue", "toy", "s3://bucket/glue")
 
 

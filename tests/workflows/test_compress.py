@@ -129,7 +129,7 @@ def test_a_language_model_is_calibrated_on_its_training_data(toy_language_model,
 
 
 def test_what_cannot_be_compressed_is_refused_before_anything_is_written(toy_run, tmp_path):
-    with pytest.raises(CommandError, match="text_classification, which makes no model smaller"):
+    with pytest.raises(CommandError, match="text_classification, which does not compress models"):
         compressed(toy_run, tmp_path / "new", "bert_cls")
     with pytest.raises(RunError, match="finished run"):
         compressed(toy_run, toy_run, "compress_int8")

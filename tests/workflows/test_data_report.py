@@ -32,5 +32,5 @@ def test_lengths_are_tokens_and_wrong_labels_come_first(tmp_path, toy_preset):
 
 def test_wrong_labels_need_labels(tmp_path):
     (tmp_path / "book.txt").write_text("a line of text\n\nanother line of text\n")
-    with pytest.raises(CommandError, match="where each text has one label"):
+    with pytest.raises(CommandError, match="texts with a single label"):
         data_report({"train": [str(tmp_path / "book.txt")]}, deep=True, report=Report.silent())

@@ -164,7 +164,7 @@ def test_it_says_what_it_will_do_and_what_came_of_it(toy_data, toy_preset):
         "training.learning_rate  0.005  (default: 5e-05)",
         "240 rows",
         "24 rows held out of train, stratified",
-        "7 of 32 rows",
+        "7, batch size 32",
         "% of",
         "step 5/7",
         "tokens/s",
@@ -238,7 +238,7 @@ def test_a_directory_in_use_is_refused_before_anything_is_read(toy_data, toy_pre
 
 def test_a_training_that_diverges_stops_and_leaves_no_model(toy_data, toy_preset):
     settings = ("learning_rate=1e30", "clip_norm=null", "checkpoint_every=1")
-    with pytest.raises(JobError, match="At step .* has changed no weight") as stopped:
+    with pytest.raises(JobError, match="At step .* did not change any weights") as stopped:
         run_toy(toy_data, toy_preset, *(f"training.{setting}" for setting in settings))
     assert stopped.value.exit_status == 1 and "learning_rate" in stopped.value.fix
     step = int(re.match(r"At step (\d+)", stopped.value.what)[1])
@@ -274,7 +274,7 @@ def test_a_row_that_makes_the_loss_infinite_is_named_and_left_out(
 
 
 def test_a_profile_beyond_the_last_step_is_refused(toy_data, toy_preset):
-    with pytest.raises(CommandError, match="begins at step 50, and the training has 42"):
+    with pytest.raises(CommandError, match="starts at step 50, and the training has 42"):
         run_toy(toy_data, toy_preset, profile=(50, 60))
     assert not (toy_data / "run").exists()
 

@@ -43,7 +43,7 @@ def test_warnings_are_shown_once(at_once):
     )
     few = SimpleNamespace(recipe=None, data=rows, task=of_task, checked=SimpleNamespace(lines=list))
     (warning,) = summary.show_data(report, few, warnings=at_once)
-    assert "only 2 rows to train on" in warning and "1 bad row was skipped" in lines
+    assert "only 2 training examples" in warning and "1 bad row was skipped" in lines
     assert (warning in lines) == at_once, "plan shows them at its end"
 
 
@@ -65,14 +65,16 @@ def test_time_is_called_compiling_only_where_something_is_compiled():
 
 
 @pytest.mark.parametrize(
-    ("done", "end"), [(35, "was ended at step 35 of 42"), (42, "went to its end at step 42 of 42")]
+    ("done", "end"), [(35, "was stopped at step 35 of 42"), (42, "finished at step 42 of 42")]
 )
 def test_early_stopping_says_what_it_kept_and_by_which_metric(done, end):
     stopped = job("training.early_stopping={patience: 2, metric: macro_f1}", done=done)
     validation = SimpleNamespace(best_step=21, result={"macro_f1": 0.95})
     said = summary.kept_by_early_stopping(stopped, validation)
-    assert "kept the weights of step 21 (epoch 3): validation macro F1 0.9500 was the best" in said
-    assert said.endswith(f"the training {end}")
+    assert (
+        "restored the weights of step 21 (epoch 3): validation macro F1 0.9500 was the best" in said
+    )
+    assert said.endswith(f"training {end}")
 
 
 def test_the_curve_of_the_rate_has_its_peak_and_what_was_before_a_resume():

@@ -46,9 +46,9 @@ def test_a_finished_run_continues_with_more_epochs(folder, preset, finished):
     run, shown = toy_run(
         folder, preset, *SPARSE, "training.epochs=3", output=longer.name, resume=True
     )
-    assert "continuing after step 14 of 21" in shown
+    assert "resuming after step 14 of 21" in shown
     # Linear, after 2 steps of warm-up: a third is left.
-    assert "trained further: 21 steps in place of 14; at step 15 the learning rate jumps" in shown
+    assert "trained further: 21 steps instead of 14; at step 15 the learning rate jumps" in shown
     assert "from 0.00e+00 to 1.84e-03 (linear, now over all 21)" in shown
     found = metrics(run.path)
     assert found["timing"]["steps"] == 21 and "epochs: 3" in run.recipe.read_text()
@@ -75,7 +75,7 @@ def test_a_finished_run_continues_with_more_epochs(folder, preset, finished):
     _, shown = toy_run(
         folder, preset, *SPARSE, "training.epochs=3", output=killed.name, resume=True
     )
-    assert "trained further: 21 steps in place of 14" in shown
+    assert "trained further: 21 steps instead of 14" in shown
     assert_same(killed, longer)
 
 
@@ -118,7 +118,7 @@ def test_what_early_stopping_ended_needs_more_patience(folder, preset):
         toy_run(folder, preset, *settings, output="early", resume=True)
     more = "--set training.epochs=5 --set training.early_stopping=null"
     assert more in refused.value.fix
-    with pytest.raises(RunError, match="Early stopping has ended the run at step 14") as refused:
+    with pytest.raises(RunError, match="Early stopping ended the run at step 14") as refused:
         toy_run(folder, preset, *settings, "training.epochs=5", output="early", resume=True)
     assert "training.early_stopping=null" in refused.value.fix
     # Without early stopping it ends with the last weights, and not with those that were kept.
@@ -130,5 +130,5 @@ def test_what_early_stopping_ended_needs_more_patience(folder, preset):
     assert any((value != kept[name]).any() for name, value in weights(off.path).items())
     patient = stopping.replace("1, metric", "3, metric")
     run, shown = toy_run(folder, preset, *settings, patient, output="early", resume=True)
-    assert "continuing after step 14 of 28" in shown
+    assert "resuming after step 14 of 28" in shown
     assert metrics(run.path)["timing"]["steps"] == 28

@@ -1,4 +1,5 @@
-"""`training.max_steps` ends a training within an epoch, as if it had been planned so."""
+"""`training.max_steps` ends a training in the midst of an epoch, as if all of it had been planned
+so."""
 
 import json
 
@@ -35,7 +36,7 @@ def preset(tmp_path_factory):
 
 def test_it_ends_there_and_resumes_to_there(toy_data, preset):
     whole, shown = toy_run(toy_data, preset, *TEN)
-    assert "10 of 32 rows" in shown and "step 10/10" in shown
+    assert "10, batch size 32" in shown and "step 10/10" in shown
     found = rows(whole.path)
     training = [row for row in found if "loss" in row]
     assert training[-1]["step"] == 10 and training[-1]["epoch"] == pytest.approx(10 / 7, abs=1e-3)
@@ -61,7 +62,7 @@ def test_the_epochs_stay_the_upper_bound_and_executions_end_with_it(toy_data, pr
     run, _shown = toy_run(toy_data, preset, *in_threes, "training.max_steps=99")
     assert metrics(run.path)["timing"]["steps"] == 14
     # Executions begin again with an epoch: 3, 3, 1, 3, ...
-    with pytest.raises(RecipeError, match="max_steps 9 is within an execution") as refused:
+    with pytest.raises(RecipeError, match="max_steps 9 ends within an execution") as refused:
         toy_run(toy_data, preset, *in_threes, "training.max_steps=9", output="refused")
     assert "training.max_steps=7" in refused.value.fix
     assert not Run(toy_data / "refused").recipe.exists()
@@ -72,7 +73,7 @@ def test_the_epochs_stay_the_upper_bound_and_executions_end_with_it(toy_data, pr
 def test_plan_shows_it(kerasllm_plan):
     found, shown = kerasllm_plan("training.max_steps=10")
     assert (found["epochs"], found["steps"]) == (2, 10)
-    assert "2 x 7 = 14, ended after 10 by training.max_steps" in shown
+    assert "2 x 7 = 14, stopped after 10 by training.max_steps" in shown
 
 
 @pytest.fixture

@@ -84,5 +84,5 @@ def test_conll_is_read_back(written):
 
 
 def test_other_tasks_write_no_conll(tmp_path):
-    with pytest.raises(CommandError, match="'.conll' is not one that predictions are written to"):
+    with pytest.raises(CommandError, match="'.conll' is not a format for predictions"):
         Output(tmp_path / "a.conll").check([])

@@ -25,8 +25,8 @@ def test_a_training_finds_what_two_processes_prepared(recipe):
     prepare_data(recipe, processes=2, report=Report.silent())
     task = task_of(recipe)
     facts = dict(task.facts(recipe, task.load(recipe)).facts)
-    assert "tokens reused from the store" in facts["train"]
-    assert "tokens reused from the store" in facts["test"]
+    assert "tokens reused from the cache" in facts["train"]
+    assert "tokens reused from the cache" in facts["test"]
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_what_is_no_text_is_refused(texts):
 
 
 def test_columns_are_for_tables():
-    with pytest.raises(CommandError, match="texts without columns"):
+    with pytest.raises(CommandError, match="the texts have no columns"):
         read(["a"], 1, text="review")
 
 

@@ -86,9 +86,9 @@ def test_a_validation_is_told_when_it_begins(monkeypatch, terminal):
                 progress.validated(step, {"loss": 0.5, "accuracy": 0.25})
 
     lines = shown_by(act, terminal=terminal)
-    assert "step 10/100  validation  loss 0.5000  accuracy 0.2500  in 60 s, 10 rows/s" in lines
+    assert "step 10/100  validation  loss 0.5000  accuracy 0.2500  in 60 s, 10 examples/s" in lines
     assert "step 20/100  validation  loss 0.5000  accuracy 0.2500" in lines
-    begun = [line for line in lines if "validating on 600 rows" in line]
+    begun = [line for line in lines if "validating on 600 examples" in line]
     # A log is told of the first, and where the one before took long.
     assert begun if terminal else [line[:11] for line in begun] == ["step 10/100", "step 20/100"]
 

@@ -98,7 +98,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(toy_data, toy_preset, settings,
     for step in steps:
         killed = stopped_at(never_killed.path, step, f"killed-{step}")
         _, shown = toy_run(toy_data, toy_preset, *settings, output=killed.name, resume=True)
-        assert f"continuing after step {step} of" in shown
+        assert f"resuming after step {step} of" in shown
         assert_same(killed, never_killed.path)
 
 
@@ -148,7 +148,7 @@ def test_a_run_killed_after_its_training_only_saves_its_model(folder, toy_preset
     (killed / "model" / "task.json").write_text("{}")
     (killed / f".model.{os.getpid()}.tmp").mkdir()
     _, shown = toy_run(folder, toy_preset, *AVERAGED, output=killed.name, resume=True)
-    assert "continuing after step 14 of 14" in shown
+    assert "resuming after step 14 of 14" in shown
     assert_same(killed, never_stopped)
     assert not list(killed.glob(".*.tmp"))
 
@@ -164,7 +164,7 @@ def test_a_run_killed_before_its_first_checkpoint_restarts(folder, toy_preset, n
             do={1: kill},
         )
     _, shown = toy_run(folder, toy_preset, *AVERAGED, output="early", resume=True)
-    assert "no checkpoint yet: the training starts from scratch" in shown
+    assert "no checkpoint yet: training starts from scratch" in shown
     assert len(list((folder / "early" / "tensorboard").glob("events.*"))) == 1
     assert_same(folder / "early", never_stopped)
 
@@ -181,7 +181,7 @@ def test_other_devices_continue_at_the_same_step(folder, toy_preset, never_stopp
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "continuing after step 5 of 14" in done.stderr
+    assert "resuming after step 5 of 14" in done.stderr
     for ours, expected in zip(rows(killed), rows(never_stopped), strict=True):
         assert ours["step"] == expected["step"]
         if "loss" in ours:
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, toy_preset, ne
     content[-100] ^= 1
     arrays.write_bytes(content)
     _, shown = toy_run(folder, toy_preset, *AVERAGED, output=killed.name, resume=True)
-    assert "step-13 is damaged" in shown and "continuing after step 12 of 14" in shown
+    assert "step-13 is damaged" in shown and "resuming after step 12 of 14" in shown
     assert_same(killed, never_stopped)
 
 
@@ -232,7 +232,7 @@ def test_changed_data_are_refused_and_continue_when_accepted(toy_data, toy_prese
         toy_run(toy_data, toy_preset, do={6: kill})
     found = CheckpointStore(toy_data / "run" / "checkpoints").newest()
     write_csv(toy_data / "train.csv", toy_rows(480))
-    with pytest.raises(RunError, match="the train data are not those that the run began with"):
+    with pytest.raises(RunError, match="the train data are not the ones the run started with"):
         toy_run(toy_data, toy_preset, resume=True)
     changed = (
         "training.batch_size=16",
@@ -243,7 +243,7 @@ def test_changed_data_are_refused_and_continue_when_accepted(toy_data, toy_prese
     run, shown = toy_run(toy_data, toy_preset, *changed, resume=True, accept_changes=True)
     steps = -(-432 // 16)
     # At the same share of the data.
-    assert f"continuing after step {found.step * steps // 7} of {3 * steps}" in shown
+    assert f"resuming after step {found.step * steps // 7} of {3 * steps}" in shown
     for words in ("train data", "batch_size was 32", "epochs was 2", "seed was 0"):
         assert any(line.startswith("accepted: ") and words in line for line in shown.splitlines())
     last = [row for row in rows(run.path) if "loss" in row][-1]
@@ -258,7 +258,7 @@ def test_a_changed_frozen_weight_is_refused_even_so(folder, toy_preset, tmp_path
         toy_run(folder, preset, "model.freeze=backbone", output="frozen", do={3: kill})
     shutil.rmtree(preset)
     save_toy_preset(preset, hidden_dim=16, num_layers=1)
-    with pytest.raises(RunError, match="weights that do not train"):
+    with pytest.raises(RunError, match="frozen weights differ"):
         toy_run(
             folder,
             preset,

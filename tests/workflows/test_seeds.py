@@ -59,7 +59,7 @@ def test_a_seed_that_failed_is_trained_when_it_is_resumed(no_training, tmp_path,
         seeds.finetune_seeds(recipe, 2, output=folder)
     with pytest.raises(JobError, match="seed-1 ended with status 7"):
         seeds.finetune_seeds(recipe, 2, output=folder, resume=True)
-    with pytest.raises(RunError, match="holds runs already"):
+    with pytest.raises(RunError, match="already holds runs"):
         seeds.finetune_seeds(recipe, 2, output=folder)
     (folder / "fail-1").unlink()
     seeds.finetune_seeds(recipe, 2, output=folder, resume=True)

@@ -33,7 +33,7 @@ class OrdinalEarlyStopping(ClassificationEarlyStopping):
     """Stop when validation no longer improves, and restore the best weights."""
 
     metric: Literal["loss", "accuracy", "kappa", "mae"] = Field(
-        "loss", description="validation metric that is watched"
+        "loss", description="validation metric that is monitored"
     )
 
 

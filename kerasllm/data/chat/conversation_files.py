@@ -41,7 +41,7 @@ _BAD_ROWS_SHOWN = 5
 _MOST_REASONS, _MOST_REASONS_COUNTED = 5, 1000
 # Sets of columns, columns, and fields of messages: no row of an honest file has its own.
 _MOST_KNOWN = 1000
-_OF_ANOTHER_SHAPE = "row|of another shape than most"
+_OF_ANOTHER_SHAPE = "row|in a different format from most"
 
 # Columns that tell what kind of conversation a row is.
 _KINDS = {"language", "lang", "label", "category", "topic", "domain", "source"}
@@ -62,7 +62,7 @@ class Counts:
         split: Those that were split between turns.
         pieces: What those became.
         skipped: Bad rows that were left out.
-        shapes: How many rows had which columns of which shape, the most frequent first.
+        shapes: The number of rows for each combination of columns and format, most frequent first.
         unread: Columns that were not read, and fields of messages that the template does not read.
         forms: How often something was read in another form than it has.
         skipped_reasons: How many rows are bad for which reason.
@@ -190,7 +190,7 @@ class ConversationFiles:
             raise DataError(
                 f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
                 where=places(self.bad_rows, self.counts.skipped) or ", ".join(self.files),
-                fix="correct the files, or allow longer rows: --set data.max_length=N",
+                fix="correct the files, or allow longer sequences: --set data.max_length=N",
             )
 
     @property
@@ -264,7 +264,7 @@ class ConversationFiles:
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
-                fix="correct the file, or let finetune leave bad rows out: "
+                fix="fix the file, or let finetune skip bad rows: "
                 "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
             )
         if held:
@@ -284,7 +284,7 @@ class ConversationFiles:
             raise BadRow(str(shape))
         shape = shape or main
         if (shape.name == "preference") != self._preferences:
-            raise BadRow(f"the row is in the shape '{shape.name}'")
+            raise BadRow(f"the row is in the format '{shape.name}'")
         notes: Counter[str] = Counter()
         found = read_row(row, shape, self._system, notes)
         if shape.kind != main.kind:
@@ -347,7 +347,7 @@ class ConversationFiles:
         self._unread |= dict.fromkeys(key for key in keys if key not in read)
         if (found.name == "preference") != self._preferences:
             raise DataError(
-                f"The rows are in the shape '{found.name}'",
+                f"The rows are in the format '{found.name}'",
                 where=file.name,
                 fix="preference tuning needs chosen and rejected in each row"
                 if self._preferences
@@ -367,7 +367,7 @@ def reasons_in_words(reasons: dict[str, int]) -> str:
 
 def _kind_of(why: str) -> str:
     """A reason without what is of one row alone; an apostrophe begins no quotation."""
-    why = re.sub(r"\(keys there: .*\)", "", why)
+    why = re.sub(r"\(available keys: .*\)", "", why)
     return re.sub(r"\d+", "N", re.sub(r"\B'[^']*'|\"[^\"]*\"", "...", why)).strip()
 
 
@@ -377,18 +377,18 @@ def _unknown(
     listed = ", ".join(map(repr, keys))
     if preferences:
         return DataError(
-            f"The rows are no preferences; their columns are {listed}",
+            f"The rows are not preferences; their columns are {listed}",
             where=file.name,
-            fix="preference tuning needs chosen and rejected in each row, and prompt if they do "
-            "not begin with it",
+            fix="preference tuning needs chosen and rejected in each row, and prompt unless they "
+            "start with it",
         )
     if isinstance(why, UnclearShape):
         return DataError(f"In the rows {why}", where=file.name, fix=why.fix)
     return DataError(
-        f"The rows are in no known shape; their columns are {listed}",
+        f"The rows are in no known format; their columns are {listed}",
         where=file.name,
         fix=_NEW_LINE.join(
-            (_NAME_COLUMNS, PLAIN_TEXT, f"or give rows in one of these shapes:{known_shapes()}")
+            (_NAME_COLUMNS, PLAIN_TEXT, f"or give rows in one of these formats:{known_shapes()}")
         ),
     )
 

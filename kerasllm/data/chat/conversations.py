@@ -65,7 +65,7 @@ def holds_conversations(
         ) from None
     if kind == "pair":
         raise DataError(
-            "The rows are preferences: an answer that was chosen, and one that was rejected",
+            "The rows are preferences: a chosen and a rejected answer",
             where=where,
             fix="train on them with a recipe whose task is preference: --recipe gpt_dpo",
         )
@@ -96,7 +96,7 @@ def _shape_of(keys: Sequence[str]) -> Shape | UnclearShape | None:
     try:
         return find_shape(keys)
     except UnclearShape as error:
-        # A column that is called text is the text, whatever else is there.
+        # A column that is called text is the text, regardless of other columns.
         return None if "text" in map(str.lower, keys) else error
 
 
@@ -193,7 +193,7 @@ def open_conversations(
         elif train_on_prompt:
             row = row[0], np.ones_like(row[1])
         if not row[1].any():
-            raise BadRow("the chat template marks nothing that the assistant says")
+            raise BadRow("the chat template marks no assistant messages")
         if len(row[0]) <= max_length:
             return [row]
         if too_long == "drop":
@@ -275,7 +275,7 @@ def open_preferences(
                 )
             rows.append(row)
         if not all(row[1].any() for row in rows):
-            raise BadRow("the chat template marks nothing that the assistant says")
+            raise BadRow("the chat template marks no assistant messages")
         if max(len(row[0]) for row in rows) <= max_length:
             return rows
         short = [_cut(row, max_length) for row in rows]

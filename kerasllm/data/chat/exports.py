@@ -20,10 +20,10 @@ def messages_of_tree(mapping: Any, last: Any) -> Messages:
         last: The id of the last message.
 
     Raises:
-        BadRow: If it is no such tree, or holds other things than text.
+        BadRow: If it is not such a tree, or contains more than text.
     """
     if not isinstance(mapping, Mapping):
-        raise BadRow("'mapping' is no object of messages, as ChatGPT exports them")
+        raise BadRow("'mapping' is not an object of messages, as ChatGPT exports them")
     path: list[Mapping] = []
     while last is not None:
         node = mapping.get(last)
@@ -47,7 +47,7 @@ def _of_tree(message: Mapping[str, Any]) -> dict[str, Any] | None:
         raise BadRow(f"a message holds {kind}, where text is expected")
     text = "".join(parts)
     if role == "tool" or message.get("recipient", "all") != "all":
-        raise BadRow("a message is to or of a tool, which is not supported")
+        raise BadRow("a message is to or from a tool, which is not supported")
     return {"role": role, "content": text} if text.strip() else None
 
 
@@ -58,17 +58,17 @@ def messages_of_list(messages: Any) -> Messages:
         messages: The messages: `sender` and `text`.
 
     Raises:
-        BadRow: If it is no such list.
+        BadRow: If it is not such a list.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str):
-        raise BadRow("'chat_messages' is no list of messages, as Claude exports them")
+        raise BadRow("'chat_messages' is not a list of messages, as Claude exports them")
     found = []
     for number, message in enumerate(messages, start=1):
         role = _SENDERS.get(message.get("sender")) if isinstance(message, Mapping) else None
         text = message.get("text") if role else None
         if not isinstance(text, str):
-            raise BadRow(f"message {number} has no text of a human or the assistant")
+            raise BadRow(f"message {number} has no text from a human or the assistant")
         if message.get("files") or message.get("attachments"):
-            raise BadRow(f"message {number} holds more than text")
+            raise BadRow(f"message {number} contains more than text")
         found.append({"role": role, "content": text})
     return found

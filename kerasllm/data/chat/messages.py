@@ -49,7 +49,7 @@ UNWEIGHTED = "answer|with a weight of 0, not in the loss"
 
 
 class BadRow(ValueError):
-    """A row that is no conversation; the message says why."""
+    """A row that is not a conversation; the message says why."""
 
 
 def without_mark(text: str) -> str:
@@ -90,7 +90,7 @@ def parse_messages(
         `{"role": ..., "content": ...}` with the fields that a message has besides.
 
     Raises:
-        BadRow: If it is no such list. Which message may follow which is left to `check_messages`.
+        BadRow: If it is not such a list. The order of the messages is left to `check_messages`.
 
     Example:
         >>> parse_messages([{"role": "Developer", "content": [{"type": "text", "text": "Hi"}]}])
@@ -168,7 +168,7 @@ def check_messages(
         notes: Counts what was changed. Defaults to `None`.
 
     Raises:
-        BadRow: If it is no such conversation.
+        BadRow: If it is not such a conversation.
 
     Example:
         >>> hello = [{"role": "user", "content": "Hello"}, {"role": "user", "content": "you"}]
@@ -206,7 +206,7 @@ def check_messages(
     unweighted = [one for one in found if one["role"] == "assistant" and not one.get("weight", 1)]
     if answered and unweighted:
         if len(unweighted) == sum(message["role"] == "assistant" for message in found):
-            raise BadRow("all that the assistant says has a weight of 0")
+            raise BadRow("all assistant messages have a weight of 0")
         notes[UNWEIGHTED] += len(unweighted)
     own = found[:1] if found and found[0]["role"] == "system" else []
     _check_turns(found[len(own) :], numbers[len(own) :], answered)
@@ -231,10 +231,10 @@ def to_answer(value: Any, name: str = "messages") -> Messages:
 
 def _check_turns(turns: Messages, numbers: Sequence[int], answered: bool) -> None:
     if not turns:
-        raise BadRow(f"the {'assistant' if answered else 'user'} says nothing")
+        raise BadRow(f"the {'assistant' if answered else 'user'} has no message")
     last = turns[-1]["role"]
     if not answered and last != "user":
-        raise BadRow("the conversation must end with a message of the user, which is answered")
+        raise BadRow("the conversation must end with a user message")
     for place, (number, message) in enumerate(zip(numbers, turns, strict=True)):
         expected = ("user", "assistant")[place % 2]
         if message["role"] != expected:
@@ -242,7 +242,7 @@ def _check_turns(turns: Messages, numbers: Sequence[int], answered: bool) -> Non
                 f"message {number} is the {message['role']}'s, where the {expected}'s is expected"
             )
     if answered and last != "assistant":
-        raise BadRow("the conversation ends on the user, with no answer to learn")
+        raise BadRow("the conversation ends with a user message, so there is no answer to train on")
 
 
 def _joins(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -259,7 +259,7 @@ def _message(one: Any, number: int) -> dict[str, Any]:
         return _of_sharegpt(fields, number)
     given = fields.get("role")
     if isinstance(given, str) and given.lower() in _TOOLS:
-        raise BadRow(f"message {number} is of a {given.lower()}, which is not supported")
+        raise BadRow(f"message {number} is from a {given.lower()}, which is not supported")
     role = role_of(given)
     if role is None:
         raise BadRow(f"the role of message {number} is {given!r}; known are {', '.join(ROLES)}")
@@ -304,7 +304,7 @@ def _content(value: Any, number: int) -> str:
         parts = [text_of_part(part) for part in value]
         if all(part is not None for part in parts):
             return "".join(parts)
-        raise BadRow(f"message {number} holds more than text")
+        raise BadRow(f"message {number} contains more than text")
     if not isinstance(value, str):
         raise BadRow(f"the content of message {number} is {json_kind(value)}, not a string")
     return value

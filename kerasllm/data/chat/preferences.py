@@ -59,12 +59,12 @@ def with_prompt(prompt: Messages, said: Messages, name: str) -> Messages:
     """
     if said and said[0]["role"] != "assistant":
         if not _begins(said, prompt):
-            raise BadRow(f"{name!r} begins with another prompt than 'prompt'")
+            raise BadRow(f"{name!r} starts with a different prompt from 'prompt'")
         return said if system_of(said) else [*system_of(prompt), *said]
     if not prompt:
-        raise BadRow(f"no prompt: no column holds it, and {name!r} does not begin with it")
+        raise BadRow(f"no prompt: there is no such column, and {name!r} does not start with one")
     if prompt[-1]["role"] == "assistant":
-        raise BadRow("the prompt ends on the assistant, where the user's message is expected")
+        raise BadRow("the prompt ends with an assistant message, where a user message is expected")
     return [dict(message) for message in prompt] + said
 
 

@@ -46,13 +46,13 @@ def read_row(
         The messages, or a `Preference` if that is the shape.
 
     Raises:
-        BadRow: If it is no conversation that ends with the assistant.
+        BadRow: If it is not a conversation that ends with the assistant.
     """
     if isinstance(shape, str):
         needed, shape = _OWN_KEYS[shape], find_shape(row, shape)
     missing = [key for key in (shape.needed if shape else needed) if _is_missing(row.get(key))]
     if missing:
-        raise BadRow(f"no {' and no '.join(map(repr, missing))} (keys there: {_keys(row)})")
+        raise BadRow(f"no {' and no '.join(map(repr, missing))} (available keys: {_keys(row)})")
     notes = Counter() if notes is None else notes
     if shape.is_preference:
         sides = [
@@ -62,7 +62,7 @@ def read_row(
         return compare(*sides)
     if row.get("label") is False:
         # As data for KTO have it.
-        raise BadRow("the answer is one that was rejected: 'label' is false")
+        raise BadRow("the answer was rejected: 'label' is false")
     read = _READERS.get(shape.columns[0][0], _pair)
     found = check_messages(read(row, shape, notes), answered=True, system=system, notes=notes)
     for key in (key for role, key in shape.columns if role == "tools"):
@@ -114,7 +114,7 @@ def _history(value: Any, key: str) -> Messages:
     for each in exchanges:
         pair = isinstance(each, (list, tuple)) and len(each) == 2
         if not pair or not all(isinstance(text, str) for text in each):
-            raise BadRow(f"{key!r} is no list of exchanges, each of a prompt and an answer")
+            raise BadRow(f"{key!r} is not a list of exchanges, each with a prompt and an answer")
     return [
         {"role": role, "content": text}
         for each in exchanges

@@ -170,7 +170,7 @@ def known_shapes() -> str:
         f"  {', '.join(_PROMPTS[5:])},",
         f"  with one of {', '.join(_RESPONSES)}",
         "preference: chosen, rejected (or preferred_output, non_preferred_output); and prompt",
-        f"and beside any of them {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
+        f"and, next to any of them, {', '.join(_SYSTEMS)}; beside messages {', '.join(_TOOLS)}",
     )
     return "".join(f"\n           {shape}" for shape in shapes)
 
@@ -248,7 +248,7 @@ def _find_prompt_completion(names: Mapping[str, str]) -> Shape | None:
 def _find_pair(
     names: Mapping[str, str], prompt: str | None = None, response: str | None = None
 ) -> Shape | None:
-    """Finds a column of prompts and one of responses, of which one or both may be named."""
+    """Finds the columns of prompts and responses; one or both may be named."""
     known = [key for key in (prompt, response) if key is not None]
     if prompt is None:
         free = [name for name in _PROMPTS if name in names and names[name] not in known]

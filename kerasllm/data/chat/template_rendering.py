@@ -2,8 +2,8 @@
 
 Jinja's sandbox keeps a template from reaching out. It bounds neither time nor memory: constants are
 folded while a template is compiled, and loops in each other never end. So this file is run as a
-program, by `kerasllm.data.chat.template_sandbox`, in a process with limits that hold whatever the
-template does. It needs Jinja and the standard library alone, as it must be there in no time.
+program, by `kerasllm.data.chat.template_sandbox`, in a process whose limits hold for any template.
+It imports only Jinja and the standard library, because it has to start quickly.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"The chat template is not valid Jinja: {error}"
     if isinstance(error, SecurityError):
-        return f"The chat template does what a template may not: {error}"
+        return f"The chat template does something that is not allowed: {error}"
     if isinstance(error, jinja2.TemplateError):
-        return f"The chat template refuses the conversation: {error}"
+        return f"The chat template rejects the conversation: {error}"
     if isinstance(error, RecursionError):
-        return "The chat template calls itself without an end"
+        return "The chat template calls itself endlessly"
     if isinstance(error, MemoryError):
-        return f"The chat template takes more than {MEMORY >> 20} MB of memory"
+        return f"The chat template needs more than {MEMORY >> 20} MB of memory"
     return f"The chat template fails: {type(error).__name__}: {error}"
 
 

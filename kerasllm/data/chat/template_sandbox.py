@@ -87,7 +87,7 @@ class SandboxedTemplate:
         answer = _process().ask(request.encode())
         if answer is None:
             self._refused = (
-                f"The chat template takes more than {SECONDS} seconds or "
+                f"The chat template needs more than {SECONDS} seconds or "
                 f"{MEMORY >> 20} MB of memory"
             )
             return {"error": self._refused}

@@ -224,7 +224,7 @@ def choose_template(
     if wanted != "auto":
         if not os.path.isfile(wanted):
             raise RecipeError(
-                f"{wanted} is neither a chat template that kerasllm brings along nor a file",
+                f"{wanted} is neither a built-in chat template nor a file",
                 where=where,
                 fix=f"choose {', '.join(BUILT_IN)}, auto, or a file of Jinja",
             )
@@ -263,7 +263,7 @@ def read_template(folder: str | Path) -> str | None:
         raise DataError(
             f"The chat template cannot be read: {error}",
             where=str(folder),
-            fix="fetch the file again, or choose a built-in template",
+            fix="download the file again, or choose a built-in template",
         ) from error
     found = settings.get("chat_template") if isinstance(settings, dict) else None
     if isinstance(found, list):
@@ -277,9 +277,9 @@ def read_template(folder: str | Path) -> str | None:
 
 def _no_text(folder: Path) -> DataError:
     return DataError(
-        "The chat template is no text",
+        "The chat template is not text",
         where=f"{folder / CONFIG_FILE}: chat_template",
-        fix="fetch the file again, or choose a built-in template",
+        fix="download the file again, or choose a built-in template",
     )
 
 

@@ -70,7 +70,7 @@ def encode_conversation(
         said = _answers(template, tokenizer, messages, text)
     given = sum(message["role"] == "assistant" for message in messages[:first])
     if (given or not all(weights)) and len(said) != len(weights):
-        raise _cannot_find("it has not one {% generation %} block for each answer")
+        raise _cannot_find("it does not have one {% generation %} block per answer")
     trained = np.full(len(ids), train_on_prompt, np.uint8)
     starts, ends = spans[:, 0], spans[:, 1]
     # Where all count, a template may have other blocks than one for each answer.
@@ -88,7 +88,7 @@ def _generation_blocks(
     marked, found = _take_out(template.render(messages, marks=(start, end)), start + end)
     signs = [sign for sign, _ in found]
     if marked != text or signs != [start, end] * (len(found) // 2):
-        raise _cannot_find("its {% generation %} blocks lie in each other, or are cut")
+        raise _cannot_find("its {% generation %} blocks are nested or incomplete")
     places = [place for _, place in found]
     return list(zip(places[::2], places[1::2]))
 
@@ -130,7 +130,7 @@ def _turns(template: ChatTemplate, messages: Sequence[Message], text: str) -> li
         if unmarked == text:
             break
     else:
-        raise _cannot_find("other answers would change more of the text than the answers")
+        raise _cannot_find("the answers influence other parts of the text")
     turns = []
     first = None
     for sign, place in found:
@@ -204,7 +204,7 @@ def _signs(messages: Sequence[Message], count: int) -> list[str]:
     free = (chr(number) for number in _PRIVATE_USE if chr(number) not in used)
     signs = list(itertools.islice(free, count))
     if len(signs) < count:
-        raise _cannot_find("the conversation uses every character of private use")
+        raise _cannot_find("the conversation uses all private-use characters")
     return signs
 
 
@@ -221,7 +221,7 @@ def _take_out(text: str, signs: str) -> tuple[str, list[tuple[str, int]]]:
 
 def _cannot_find(why: str) -> DataError:
     return DataError(
-        f"What the assistant says cannot be found in the text of the chat template: {why}",
-        fix="mark it in the template with {% generation %}, choose a built-in template, "
-        "or train on the whole text: --set data.train_on_prompt=true",
+        f"The assistant messages cannot be located in the text of the chat template: {why}",
+        fix="mark them in the template with {% generation %}, choose a built-in template, "
+        "or train on the full text: --set data.train_on_prompt=true",
     )

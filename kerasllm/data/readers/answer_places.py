@@ -10,8 +10,8 @@ from kerasllm.data.readers.faults import Fault
 MISPLACED = "answers that are not in their context"
 """The kind of fault that such answers have."""
 
-UTF_16 = "answers whose positions count a character beyond U+FFFF as two, and were converted"
-SEVERAL = "answers without a position that stand in their context more than once; the first is used"
+UTF_16 = "answers with positions in UTF-16 units, which were converted"
+SEVERAL = "answers without a position that occur several times in their context; the first is used"
 
 # Characters around the told position in which the nearest match is looked for.
 _AROUND = 5_000
@@ -84,7 +84,7 @@ def _nearest(context: str, answer: str, start: int) -> str:
     matcher = difflib.SequenceMatcher(None, around.lower(), start_of_answer, autojunk=False)
     best = matcher.find_longest_match()
     if best.size < min(3, len(answer)):
-        return ", nor is anything like it"
+        return ", nor anything similar"
     place = max(first + best.a - best.b, 0)
     return f"; the nearest is {_shown(context[place : place + len(answer)])} at {place}"
 

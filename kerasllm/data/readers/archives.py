@@ -25,7 +25,7 @@ def members(path: str, name: str, split: str, preferred: str | None) -> tuple[li
         The members, sorted, and remarks on what was left out.
 
     Raises:
-        DataError: It is no zip archive that can be read, or holds no data, or data of several
+        DataError: It is not a readable zip archive, or holds no data, or data of several
             kinds.
     """
     with _opened(path, name) as archive:
@@ -35,7 +35,7 @@ def members(path: str, name: str, split: str, preferred: str | None) -> tuple[li
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         leads_out = ".." in parts or info.filename.startswith("/")
         if leads_out or info.filename in names:
-            why = "by a path that leads out of it" if leads_out else "twice"
+            why = "with a path that leads outside it" if leads_out else "twice"
             raise DataError(
                 f"The archive holds {info.filename!r} {why}",
                 where=name,

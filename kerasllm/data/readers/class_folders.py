@@ -50,7 +50,9 @@ def _read(file: DataFile, encoding: str) -> str:
             fix="check the disk, and that the file is whole, then try again",
         ) from error
     if len(raw) > LONGEST:
-        raise DataError(f"A text is longer than {LONGEST >> 20} MB", where=file.name, fix="cut it")
+        raise DataError(
+            f"A text is longer than {LONGEST >> 20} MB", where=file.name, fix="shorten it"
+        )
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:

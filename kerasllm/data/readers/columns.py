@@ -84,7 +84,7 @@ def find_column(
         fix=_separator(columns)
         + both
         + f"name it with --set data.{role}=NAME (evaluate, predict, data: --{role} NAME); "
-        f"columns there: {_listed(columns)}; "
+        f"available columns: {_listed(columns)}; "
         f"names looked for: {', '.join(COMMON_NAMES[role])}"
         + (
             f"; without a header, name columns by number, from 0, as in --{role} {longest}"
@@ -97,8 +97,8 @@ def find_column(
 def common_pair(columns: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, str] | None:
     """Finds two text columns by their common names.
 
-    A column `text` is the text, whatever else is there: only `text_pair` and `text2` make a pair
-    with it.
+    A column `text` is the text, regardless of other columns: only `text_pair` and `text2` make a
+    pair with it.
 
     Args:
         columns: The names of the file's columns.
@@ -136,7 +136,7 @@ def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -
             where=file.name,
             fix=(f"{_suggestion(role, nearest)}; " if nearest else "")
             + separator
-            + f"columns there: {_listed(columns)}",
+            + f"available columns: {_listed(columns)}",
         )
     if columns.count(name) > 1:
         raise DataError(

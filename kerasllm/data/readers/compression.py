@@ -107,7 +107,7 @@ class Bounded(io.RawIOBase):
             raise DataError(
                 f"The file unpacks to more than {MOST_TIMES} times its size",
                 where=self._name,
-                fix="unpack it first, if it is what it should be",
+                fix="if this is expected, unpack it first",
             )
         return len(found)
 

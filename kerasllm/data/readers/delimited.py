@@ -30,7 +30,7 @@ _LONGEST_ROW = 4 * LONGEST
 _MOST_COLUMNS = 100_000
 # What Hive writes between fields, and for no value.
 _HIVE, _NO_VALUE = "\x01", "\\N"
-_TITLES = Fault("the row names the columns: leave out what is above it", HEADER)
+_TITLES = Fault("the row names the columns: remove the lines above it", HEADER)
 
 Record = tuple[int, list[str] | None, str | None]
 
@@ -132,7 +132,7 @@ def _is_header(fields: Sequence[str], header: Sequence[str], file: DataFile, lin
         return True
     if {*found} == {*names} and len(found) == len(names):
         raise DataError(
-            "The columns change their order in the file: this line names them again",
+            "The column order changes within the file: this line is another header",
             where=f"{file.name}:{line}",
             fix="split the file there, and give both files",
         )
@@ -174,13 +174,13 @@ def _open(
         raise DataError(
             f"The header cannot be read: {problem}",
             where=f"{file.name}:{line}",
-            fix="the first line names the columns; correct it",
+            fix="fix the first line, which names the columns",
         )
     if len(fields) > _MOST_COLUMNS:
         raise DataError(
             f"The header names {len(fields):,} columns, more than {_MOST_COLUMNS:,}",
             where=f"{file.name}:{line}",
-            fix="check what wrote it, and that its rows end with a line feed",
+            fix="check that its rows end with a line feed",
         )
     names = [name.strip().strip("\ufeff").strip() for name in fields]
     names = [""] * (dialect.row_names and any(names)) + names
@@ -193,7 +193,7 @@ def _open(
 class _PlainRecords:
     """Yields line, fields and problem of each record: a line, cut at its delimiters.
 
-    Quotes are characters. A line with nothing on it is no record.
+    Quotes are characters. An empty line is not a record.
     """
 
     def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):
@@ -220,7 +220,7 @@ class _PlainRecords:
 class _QuotedRecords:
     """Yields line, fields and problem of each record, which may go over lines within quotes.
 
-    A line with nothing on it is no record.
+    An empty line is not a record.
     """
 
     def __init__(self, lines: TextLines, dialect: Dialect, notes: Notes | None):
@@ -266,7 +266,7 @@ class _QuotedRecords:
                 raise DataError(
                     f"A row has more than {_LONGEST_ROW >> 20} MB",
                     where=f"{self._lines.file.name}, after line {self._last}",
-                    fix="check that each quote that is opened is closed",
+                    fix="check that every quote is closed",
                 )
             yield line
 
@@ -279,7 +279,7 @@ class _QuotedRecords:
         # Either way the reader is still inside quotes: no row after this can be trusted.
         if self._lines.ended or "field limit" in str(error):
             raise DataError(
-                "A quote that is opened in this row is never closed"
+                "A quote opened in this row is never closed"
                 + ("" if self._lines.ended else f", or a field is over {LONGEST >> 20} MB"),
                 where=f"{self._lines.file.name}:{line}",
                 fix='close it; a quote inside a quoted text is written twice: ""',
@@ -298,7 +298,7 @@ class _QuotedRecords:
         """Notes a record of several lines, and refuses it if it has swallowed rows."""
         file = self._lines.file
         if self._notes is not None:
-            self._notes.add("rows that go over several lines", f"{file.name}:{line}")
+            self._notes.add("rows that span several lines", f"{file.name}:{line}")
         if self._habits is None:
             records = _first_records(file, self._dialect)
             width = len(records[0] if records else fields)
@@ -312,8 +312,8 @@ class _QuotedRecords:
         last = self._last
         raw = list(itertools.islice(TextLines(file), line - 1, last))
         raise DataError(
-            f"A quote is opened in line {line} and closed in line {last}, and what is between "
-            "looks like rows of their own",
+            f"A quote is opened in line {line} and closed in line {last}, and the lines between "
+            "look like separate rows",
             where=f"{file.name}:{line}: {shown(raw[0].strip())}\n"
             f"         {file.name}:{last}: {shown(raw[-1].strip())}",
             fix='remove the quotes, or write a quote that is part of a text as "" in a text in '

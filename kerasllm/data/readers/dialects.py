@@ -30,7 +30,7 @@ _WRITTEN = {"tab": _TAB, "\\t": _TAB, "^A": _HIVE, "\\x01": _HIVE}
 _UNQUOTED = ("::", _HIVE)
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 _ESCAPED = 'in {}, quotes in a text are escaped by a backslash: \\"'
-_BARE = "in {}, a backslash escapes what is no delimiter, quote or line end"
+_BARE = "in {}, a backslash escapes characters other than delimiters, quotes and line ends"
 # A field of a tsv file, in quotes with those inside it escaped, or without any.
 _ESCAPED_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]*')
 _BLANK = ",;\t|\x01 \r\n"
@@ -76,7 +76,7 @@ class Dialect:
         return name + f" from line {self.skipped + 1}" * bool(self.skipped)
 
     def records(self, lines: Iterable[str]) -> csv.reader:
-        """Reads records from lines, of which those before the header were left out."""
+        """Reads records from lines, without those before the header."""
         # The limit is one for the whole process; others may have set it higher.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         # strict: quotes that do not pair are errors, where the default guesses what was meant.
@@ -146,7 +146,7 @@ def detect_dialect(file: DataFile) -> Dialect:
     row_names = bool(lines) and has_row_names(lines, _rows(lines, found, row_names=False))
     if row_names:
         remarks.append(
-            f"the rows of {file.name} have a field more than its header: their names, in front"
+            f"the rows of {file.name} have one more field than the header: row names, in front"
         )
     dialect = Dialect(found, skipped=skipped, row_names=row_names, remarks=tuple(remarks))
 
@@ -172,7 +172,7 @@ def detect_dialect(file: DataFile) -> Dialect:
 
 
 def _is_bare(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether a backslash escapes delimiters, line ends or quotes, of which none is around a field.
+    """Whether a backslash escapes delimiters, line ends or quotes, and no field is quoted.
 
     It is how MySQL writes tables, and others without quoting.
     """

@@ -48,7 +48,7 @@ _MULTI_BYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 
 def is_utf8(name: str) -> bool:
-    """Whether an encoding is UTF-8, under whatever name."""
+    """Whether an encoding is UTF-8, under any of its names."""
     return codecs.lookup(name).name in ("utf-8", "utf-8-sig")
 
 
@@ -172,7 +172,7 @@ def refuse_if_utf8(file: DataFile, encoding: str, start: bytes) -> None:
         return
     if len(_MULTI_BYTE.findall(start)) >= 3:
         raise DataError(
-            f"The file is UTF-8, and would be garbled if it is read as {encoding}",
+            f"The file is UTF-8, and would be garbled if read as {encoding}",
             where=file.name,
             fix="--set data.encoding=utf-8 (evaluate, predict, data: --encoding utf-8); if other "
             f"files are in {encoding}, convert those to UTF-8",

@@ -10,15 +10,15 @@ DUPLICATE_KEY = "duplicate key"
 EMPTY_LABEL = "empty label"
 EMPTY_TEXT = "empty text"
 FIELDS = "wrong number of fields"
-HEADER = "names of columns"
-LABEL = "label that does not fit"
+HEADER = "column names"
+LABEL = "label of another kind"
 MISSING_KEY = "missing key"
 NOT_AN_OBJECT = "not an object"
 NOT_JSON = "not JSON"
 NUL = "NUL byte"
 OTHER = "other"
-QUOTES = "quotes that do not pair"
-TEXT_TYPE = "text that is no string"
+QUOTES = "unbalanced quotes"
+TEXT_TYPE = "text that is not a string"
 
 
 _LONGEST = 1000
@@ -63,7 +63,7 @@ def reason_of(problem: str) -> str:
 
 
 class Notes:
-    """What was met in files that is no fault of a row, counted while they are read.
+    """What was met in files that is not a fault of a row, counted while they are read.
 
     Attributes:
         counts: How often each thing was met, by its name in words.

@@ -82,7 +82,7 @@ def find_files(
 
     A folder means all files in it and below, which must be of one kind; so does a zip archive.
     Hidden files and folders (`.git`, `__MACOSX`, `_SUCCESS`) are left out, of globs too. Where all
-    files of a folder name a split in their paths, those of the split that is asked for are taken.
+    files of a folder name a split in their paths, those of the requested split are taken.
     A folder with a folder of texts for each class (`pos/*.txt`, `neg/*.txt`) gives a file for each
     class.
 
@@ -101,11 +101,11 @@ def find_files(
         The files: specs in the order given, the files of one glob or folder sorted by name.
 
     Raises:
-        DataError: A spec that is no file, matches none, or gives a file a second time.
+        DataError: A spec that is not a file, matches none, or gives a file a second time.
     """
     specs = [spec] if isinstance(spec, (str, os.PathLike, DataFile)) else list(spec)
     if not specs or not all(isinstance(one, DataFile) or os.fspath(one) for one in specs):
-        raise DataError("No data file is given", fix="give a file, a glob, or starter:NAME")
+        raise DataError("No data file was given", fix="give a file, a glob, or starter:NAME")
     wanted = _Wanted(split, preferred, preferred is None if classes is None else classes)
     files = FoundFiles()
     for one in specs:
@@ -122,7 +122,7 @@ def find_files(
             raise DataError(
                 "The same file is given twice, which would train on its rows twice",
                 where=file.name,
-                fix="name each file once; a glob beside it may match it too",
+                fix="name each file once; a glob may match it as well",
             )
         seen.add(place)
     return files
@@ -163,7 +163,7 @@ def _find_local(path: str, wanted: _Wanted) -> FoundFiles:
         )
     if os.path.islink(path):
         raise DataError(
-            f"This is a link to {os.readlink(path)!r}, which leads to nothing",
+            f"This is a link to {os.readlink(path)!r}, which does not exist",
             where=path,
             fix="name the file itself",
         )
@@ -245,7 +245,7 @@ def _opened_archives(
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """Yields what a pattern matches; `**` enters each folder once, whatever links lead to it.
+    """Yields what a pattern matches; `**` enters each folder once, however many links lead to it.
 
     Where two links lead up, a search that follows them as they are meets 2^40 folders.
     """
@@ -340,7 +340,7 @@ def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
         if folders.kind_of(path) is None and not path.lower().endswith(archives.SUFFIX):
             suffix = os.path.splitext(compression.split_name(path)[0])[1]
             raise DataError(
-                f"The suffix of a file tells its format, and '{suffix}' is not known",
+                f"The format is given by the file's suffix, but '{suffix}' is not known",
                 where=place.address_of(name),
                 fix=f"known: {' '.join(folders.KINDS)}, also compressed",
             )
@@ -377,5 +377,5 @@ def _no_match(pattern: str, hidden: Sequence[str] = ()) -> DataError:
     return DataError(
         "The pattern matches no file" + " but hidden ones" * bool(hidden),
         where=pattern,
-        fix="check the folder and the suffix; `**/` reaches into sub-folders",
+        fix="check the folder and the suffix; `**/` includes sub-folders",
     )

@@ -63,7 +63,7 @@ def is_hidden(name: str) -> bool:
 
 
 def kind_of(name: str) -> str | None:
-    """Returns the kind of a file by its name, see `KINDS`; `None` if it is no data."""
+    """Returns the kind of a file by its name, see `KINDS`; `None` if it is not data."""
     return KINDS.get(PurePosixPath(split_name(name)[0]).suffix)
 
 
@@ -94,7 +94,7 @@ def choose(
     """Chooses the files of a folder that are read as one: those of one kind, of one split.
 
     Where every file's path names a split (`train-00000.parquet`, `test/part-0.csv`) and not all
-    the same one, those of the split that is asked for are taken.
+    the same one, those of the requested split are taken.
 
     Args:
         names: Paths within the folder, their parts separated by `/`.
@@ -138,7 +138,7 @@ def choose(
     if not found:
         also = f"; it holds {_some(kept)}" if kept else "; all its files are hidden" * bool(hidden)
         raise DataError(
-            f"The folder holds no data file{also}",
+            f"The folder holds no data files{also}",
             where=where,
             fix=f"known: {' '.join(KINDS)}, also compressed",
         )
@@ -148,9 +148,9 @@ def choose(
         raise DataError(
             f"The folder holds files of several kinds: {shown}",
             where=where,
-            fix="unpack it, and give the folder of those that are meant"
+            fix="unpack it, and give the folder of the files to use"
             if where.lower().endswith(".zip")
-            else f"name those that are meant, for example '{where.rstrip('/')}/"
+            else f"name the ones to use, for example '{where.rstrip('/')}/"
             f"*{_common_suffix(kinds, found.most_common(1)[0][0])}'",
         )
     remarks += left_out([name for name in kept if kinds.get(name) != kind], "other")
@@ -279,7 +279,7 @@ def _of_split(names: list[str], split: str, where: str, remarks: list[str]) -> l
         raise DataError(
             f"The folder holds the splits {' and '.join(sorted(there))}, and no {split} data",
             where=where,
-            fix="name the files that are meant",
+            fix="name the files to use",
         )
     others = sorted(there - {split})
     remarks.append(

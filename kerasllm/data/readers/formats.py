@@ -124,7 +124,7 @@ def format_of(file: DataFile) -> Format:
             f"({' '.join(compression.SUFFIXES)} .zip)"
         )
     raise DataError(
-        f"The suffix of a file tells its format, and '{file.suffix}' is not known",
+        f"The format is given by the file's suffix, but '{file.suffix}' is not known",
         where=file.name,
         fix=fix,
     )
@@ -201,7 +201,7 @@ def _of_python(file: DataFile) -> str:
     name = file.name.rpartition("/")[2]
     out = f"json_{name}" if name.endswith(".jsonl") else f"{name}.jsonl"
     return (
-        f"; these are objects as Python shows them: `python -c {shlex.quote(read)} < "
+        f"; these are Python literals: `python -c {shlex.quote(read)} < "
         f"{shlex.quote(file.name)} > {shlex.quote(out)}`"
     )
 
@@ -217,7 +217,7 @@ def _json_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> 
             yield line, [read(record, key) for key in keys], None
         except KeyError as error:
             there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
-            what = f"no key '{error.args[0]}' (keys there: {there})"
+            what = f"no key '{error.args[0]}' (available keys: {there})"
             yield line, (), Fault(what, MISSING_KEY)
 
 

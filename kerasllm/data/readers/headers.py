@@ -153,7 +153,7 @@ def guess_columns(
             for place, values in columns.items()
             if place not in texts and _are_labels(values)
         }
-        reason = "the other column whose values recur"
+        reason = "the other column with repeated values"
         if len(candidates) > 1:
             reason = "the column of 0 and 1"
             candidates = {
@@ -217,7 +217,7 @@ def unclear(file: DataFile, first: Sequence[str], *, labelled: bool = True) -> D
             "--text-pair NUMBER)"
         )
     return DataError(
-        "The first line looks like a row, not a header, and which column is which is not clear",
+        "The first line looks like a row, not a header, and the roles of the columns are not clear",
         where=file.name,
         fix=f"{fix}; the first line has {fields}",
     )

@@ -94,7 +94,7 @@ def first_objects(records: Iterable[Record], file: DataFile, example: str) -> li
     found = list(itertools.islice(objects, _RECORDS_FOR_COLUMNS))
     if not found:
         raise DataError(
-            f"The file has no record that can be read among its first {_RECORDS_TRIED:,}",
+            f"The file has no readable record among its first {_RECORDS_TRIED:,}",
             where=file.name,
             fix=example,
         )
@@ -140,7 +140,7 @@ class _Parser:
         if self.repeated:
             key = self.repeated[0]
             self.repeated.clear()
-            return line, None, Fault(f"the key '{key}' is there twice", DUPLICATE_KEY)
+            return line, None, Fault(f"the key '{key}' occurs twice", DUPLICATE_KEY)
         if signs > MOST_LEVELS and is_deep(value):
             what = f"JSON that is nested more than {MOST_LEVELS} times"
             return line, None, Fault(what, NOT_JSON)
@@ -301,7 +301,7 @@ def _listed(file: DataFile, nested: bool = False) -> Iterator[Record]:
         held.skip()
     if in_list and not held.is_at(""):
         raise DataError(
-            "The list in the file has no end",
+            "The list in the file is not closed",
             where=f"{file.name}:{held.line}",
             fix="copy or download it again; it ends with ]",
         )
@@ -310,7 +310,7 @@ def _listed(file: DataFile, nested: bool = False) -> Iterator[Record]:
     held.skip()
     if held.is_at(""):
         raise DataError(
-            "There is more after the end of the list",
+            "There is more text after the end of the list",
             where=f"{file.name}:{held.line}",
             fix="write one list, or one object a line",
         )

@@ -73,9 +73,9 @@ def _unwrapped(rows: list[dict], where: str, nested: bool) -> list[dict]:
             '{question, context: $c, answer: (.answers[0].text // "")}'
         )
         raise DataError(
-            "The rows are within others: paragraphs with questions, as SQuAD has them",
+            "The rows are nested: paragraphs with questions, as in SQuAD",
             where=where,
-            fix=f"write a question a line: `{_jq(flat, where)}`",
+            fix=f"write one question per line: `{_jq(flat, where)}`",
         )
     if all(isinstance(row.get("row"), dict) and "row_idx" in row for row in rows):
         # The viewer of the hub.

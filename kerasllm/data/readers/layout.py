@@ -129,7 +129,7 @@ def find_layout(files: Sequence[DataFile], formats: Sequence[Format], wanted: Wa
     if not any(columns):
         raise empty_file(files[0])
     if layout is None:
-        return Layout((), (), tuple(columns), "a text a line")
+        return Layout((), (), tuple(columns), "one text per line")
     return dataclasses.replace(layout, files=tuple(columns))
 
 
@@ -196,7 +196,7 @@ def _named_layout(
     for role, name in wanted.named:
         if role != "label" and name in file.partitions:
             raise DataError(
-                f"The {role} column '{name}' is what the folders of the files are named by",
+                f"The {role} column '{name}' comes from the names of the folders",
                 where=file.name,
                 fix=f"name a column of the files with --set data.{role}=NAME",
             )
@@ -240,9 +240,9 @@ def _refuse_rejected(file: DataFile, form: Format) -> None:
         shown_counts = ", ".join(f"{counts[answer]:,} {answer}" for answer in others)
         command = f"jq -c 'select(.answer == \"accept\")' {shlex.quote(file.name)} > accepted.jsonl"
         raise DataError(
-            f"The annotations are of Prodigy, and not all labels were accepted: {shown_counts}",
+            f"These are Prodigy annotations, and not all were accepted: {shown_counts}",
             where=file.name,
-            fix=f"keep those that were: `{command}`",
+            fix=f"keep the accepted ones: `{command}`",
         )
 
 
@@ -310,10 +310,10 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
         numbers = (*first.texts, *first.labels)
         if form.first_lines is None:
             raise DataError(
-                "The columns are known by number, as the first file has no header; "
+                "Columns are named by number, because the first file has no header; "
                 f"a {file.suffix} file has names",
                 where=file.name,
-                fix="give files of one kind, or add a header to the first",
+                fix="give files of the same kind, or add a header to the first",
             )
         lines = form.first_lines(file, LINES)
         if has_known_name(lines[0]) and is_header(lines):
@@ -348,7 +348,7 @@ def _check_width(file: DataFile, name: str, number: int, fields: Sequence[str]) 
         raise DataError(
             f"There is no column {name}: the first line has {len(fields)}, counted from 0",
             where=file.name,
-            fix=f"columns there: {there}",
+            fix=f"available columns: {there}",
         )
 
 

@@ -32,10 +32,10 @@ def refuse_rows_in_text(file: DataFile) -> None:
     else:
         return
     raise DataError(
-        f"The file holds {what}, and its name says that it is plain text",
+        f"The file holds {what}, but its name says it is plain text",
         where=f"{file.name}:1",
-        fix=f"give it a name that ends in {suffix}; to train a language model on it as it stands, "
-        "one that ends in .md",
+        fix=f"give it a name that ends in {suffix}; to train a language model on its raw text, one "
+        "that ends in .md",
     )
 
 

@@ -42,7 +42,7 @@ class ParallelLines:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault; nothing.
+        notes: After reading, what was met that is not a fault; nothing.
 
     Example:
 
@@ -85,7 +85,7 @@ class ParallelLines:
     def description(self) -> str:
         """Says in words how the files are read."""
         targets = ", ".join(target.name for _, target in self._pairs[:3])
-        return f"a source a line, its target in the same line of {targets}"
+        return f"one source per line, its target in the same line of {targets}"
 
     def batches(self, rows: int = 8192, file: int | None = None) -> Iterator[RowBatch]:
         """Reads all lines in order; the sources are `texts`, the targets `pairs` of a batch.
@@ -108,7 +108,7 @@ class ParallelLines:
             raise DataError(
                 f"No row can be used: all {self.bad_row_count:,} are bad"
                 if self.bad_row_count
-                else "There is no row to use",
+                else "The files contain no rows",
                 where=places(self.bad_rows, self.bad_row_count) or ", ".join(self.files[:3]),
                 fix=f"check the files; they were read as: {self.description()}",
             )
@@ -151,7 +151,7 @@ class ParallelLines:
             raise DataError(
                 f"{are} bad" + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="correct the files, or leave bad lines out with their counterparts: "
+                fix="correct the files, or skip bad lines together with their counterparts: "
                 "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
             )
         if texts:
@@ -182,11 +182,11 @@ class ParallelLines:
             blank = blank and not (other if one is None else one).strip()
         counts = [number - 1 if text is None else longer for text in texts]
         source, target = self._pairs[index]
-        fix = "give two files of which line n of the second is the target of line n of the first"
+        fix = "give two files where line n of the second is the target of line n of the first"
         if blank:
             ends = self._pairs[index][texts[0] is None].name
             more = counted(longer - number + 1, "line")
-            fix = f"delete the last {more} of {ends}, where nothing stands"
+            fix = f"delete the last {more} of {ends}, which are empty"
         return DataError(
             f"The files do not belong together line by line: {source.name} has "
             f"{counted(counts[0], 'line')}, {target.name} has {counted(counts[1], 'line')}",

@@ -58,7 +58,7 @@ def _may_be_negative(parquet: Any, column: str) -> bool:
     for group in range(metadata.num_row_groups):
         found = metadata.row_group(group).column(place).statistics
         if found is None or not found.has_min_max:
-            # All of them may be missing, which is no label either.
+            # All of them may be missing, which is not a label either.
             if found is None or found.null_count != metadata.row_group(group).num_rows:
                 return True
         elif found.min < 0:
@@ -173,8 +173,8 @@ def _batches(file: DataFile, parquet: Any, columns: list[str] | None = None) -> 
                     f"The column '{column.path_in_schema}' unpacks to more than {MOST_TIMES} times "
                     "its size",
                     where=file.name,
-                    fix="write the file again, in row groups of some hundred megabytes, if it is "
-                    "what it should be",
+                    fix="write the file again, in row groups of some hundred megabytes, if this is "
+                    "expected",
                 )
             width += size / max(1, group.num_rows)
             # Of a short one no value is long.
@@ -236,7 +236,7 @@ def _open(file: DataFile) -> Iterator[Any]:
             if not start.startswith(b"PAR1"):
                 refuse_other_formats(file, start)
             raise DataError(
-                f"The file is not Parquet, or it is cut short: {error}",
+                f"The file is not Parquet, or it is truncated: {error}",
                 where=file.name,
                 fix="copy or write it again",
             ) from error

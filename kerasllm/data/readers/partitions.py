@@ -124,7 +124,7 @@ def _check(file: DataFile, line: int, name: str, value: Any, given: str | None) 
         same = False
     if not same:
         raise DataError(
-            f"The column '{name}' of the file holds {shown(value)}, and its folder says "
+            f"The column '{name}' of the file holds {shown(value)}, but its folder says "
             f"{shown(given)}",
             where=f"{file.name}:{line}",
             fix=f"remove the column '{name}' from the files, or rename the folders so that they "

@@ -48,7 +48,7 @@ class QuestionRecord(NamedTuple):
         id: What the file calls it, or `None`.
         question: The question.
         context: The text that may hold the answer.
-        answers: The answers, the first of which is learned; none where the context has none.
+        answers: The answers; the first one is trained on; none where the context has none.
         notes: What a user should know of how the answers were found.
         problem: Why it cannot be used, or `None`.
     """
@@ -141,7 +141,7 @@ def find_keys(
             raise DataError(
                 f"There is no key '{name}'",
                 where=f"data.{role}; {file.name}",
-                fix=f"keys there: {', '.join(map(repr, there))}",
+                fix=f"available keys: {', '.join(map(repr, there))}",
             )
         chosen = name or next((key for key in common if key in there), None)
         if chosen is None and needed:
@@ -209,7 +209,7 @@ def _of_article(line: int, record: Mapping[str, Any], answered: bool) -> Iterato
     """The questions of an article, or of a paragraph that stands alone."""
     paragraphs = record.get("paragraphs", [record])
     if not isinstance(paragraphs, list) or not all(isinstance(one, dict) for one in paragraphs):
-        problem = Fault("'paragraphs' is no list of objects", MISSING_KEY)
+        problem = Fault("'paragraphs' is not a list of objects", MISSING_KEY)
         yield QuestionRecord(line, problem=problem)
         return
     for paragraph in paragraphs:
@@ -272,7 +272,7 @@ def _text(role: str, value: Any) -> str:
 
 
 def _answers(value: Any, starts: Any) -> list[tuple[str, int | None]]:
-    """Returns the answers of a record with where they begin, in whatever form it has them."""
+    """Returns the answers of a record with their positions, in any supported form."""
     if isinstance(value, str):
         value = _of_cell(value)
     if value is None or value == "":
@@ -321,7 +321,7 @@ def _start(place: Any) -> int | None:
     if place is None or place == -1:
         return None
     if type(place) is not int:
-        raise _Refused(f"the position of an answer is {place!r}, no whole number", LABEL)
+        raise _Refused(f"the position of an answer is {place!r}, not a whole number", LABEL)
     return place
 
 
@@ -349,6 +349,6 @@ def _check_impossible(told: Any, answers: Sequence) -> None:
     if told is None:
         return
     if bool(told) and answers:
-        raise _Refused("it has an answer, and is marked as impossible", LABEL)
+        raise _Refused("it has an answer but is marked as impossible", LABEL)
     if not told and not answers:
-        raise _Refused("it has no answer, and is not marked as impossible", LABEL)
+        raise _Refused("it has no answer but is not marked as impossible", LABEL)

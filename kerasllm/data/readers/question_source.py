@@ -30,7 +30,7 @@ class Question(NamedTuple):
         id: What the file calls it; its number among the questions of all files where it does not.
         question: The question.
         context: The text that may hold the answer.
-        answers: The answers, the first of which is learned; none where the context has none.
+        answers: The answers; the first one is trained on; none where the context has none.
         file: The number of its file.
         line: The line or row that it is in.
     """
@@ -70,7 +70,7 @@ class QuestionSource:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault.
+        notes: After reading, what was met that is not a fault.
 
     Raises:
         DataError: A file is missing, or holds no questions.
@@ -157,7 +157,7 @@ class QuestionSource:
             raise DataError(
                 f"No question can be used: all {self.bad_row_count:,} are bad"
                 if self.bad_row_count
-                else "There is no question to use",
+                else "The files contain no questions",
                 where=places(self.bad_rows, self.bad_row_count) or ", ".join(self.files[:3]),
                 fix=f"check the files; they were read as: {self.description()}",
             )
@@ -193,5 +193,5 @@ class QuestionSource:
                 f"{are} bad in {file.name}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
+                fix="fix the file, or skip bad rows: --set data.on_bad_row=skip",
             )

@@ -26,7 +26,7 @@ COMMON_NAMES = (
     ("source", "translation"), ("text", "translation"), ("input_text", "target_text"),
 )  # fmt: skip
 """Names of the two columns that are looked for, in this order and in any case. Where a file has no
-others, the first is the source, whatever it is called."""
+others, the first is the source, regardless of its name."""
 
 
 def open_source(
@@ -66,7 +66,7 @@ def open_source(
     if texts and with_target:
         if len(texts) < len(found):
             raise DataError(
-                "Text files and tables are given together",
+                "Text files and tables cannot be mixed",
                 where=", ".join(file.name for file in found[:4]),
                 fix="give tables, or two text files, the source and the target",
             )
@@ -101,7 +101,7 @@ def in_pairs(files: Sequence[DataFile]) -> list[tuple[DataFile, DataFile]]:
         raise DataError(
             "A text file has no columns, and the targets are missing",
             where=names,
-            fix="give two text files, of which line n of the second is the target of line n of the "
+            fix="give two text files where line n of the second is the target of line n of the "
             "first, as in --train train.en --train train.de; or a table with two columns",
         )
     if len(files) == 2:
@@ -110,9 +110,9 @@ def in_pairs(files: Sequence[DataFile]) -> list[tuple[DataFile, DataFile]]:
     sides = [[file for file in files if file.suffix == suffix] for suffix in suffixes]
     if len(sides) != 2 or len(sides[0]) != len(sides[1]):
         raise DataError(
-            f"{len(files)} text files are given, and which of them belong together is not clear",
+            f"{len(files)} text files are given, and it is not clear which belong together",
             where=names,
-            fix="give two; or as many sources as targets, told apart by their suffixes, as in "
+            fix="give two, or as many sources as targets, distinguished by their suffixes, as in "
             "a.en b.en a.de b.de",
         )
     return list(zip(*sides, strict=True))
@@ -148,13 +148,13 @@ def _columns(
         # Two fields are the two languages of a translation.
         both = fields if len(fields) == 2 and len(missing) == 2 else ("NAME", "NAME")
         settings = " ".join(f"--set data.{role}={name}" for role, name in zip(missing, both))
-        settings += " or the other way round" if both is fields else ""
+        settings += " or vice versa" if both is fields else ""
         options = " ".join(f"{_OPTIONS[role]} {name}" for role, name in zip(missing, both))
         raise DataError(
             f"Which column holds the {' and which the '.join(missing)} is not clear",
             where=table.name,
             fix=f"name {'them' if len(missing) > 1 else 'it'}: {settings} "
-            f"(evaluate, predict, data: {options}); columns there: {shown}",
+            f"(evaluate, predict, data: {options}); available columns: {shown}",
         )
     return found
 

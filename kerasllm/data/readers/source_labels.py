@@ -36,9 +36,9 @@ def class_labels(
     if len({classes.names for classes in found.values()}) > 1:
         told = {classes.names: file for file, classes in found.items()}
         raise DataError(
-            f"The numbers in the column '{column}' mean other classes in each file",
+            f"The numbers in the column '{column}' mean different classes in each file",
             where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
-            fix="write the names of the classes into the column, in place of their numbers",
+            fix="write the names of the classes into the columninstead of their numbers",
         )
     return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
 

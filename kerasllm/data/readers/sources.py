@@ -78,7 +78,7 @@ class Source:
     """Files of texts, or of pairs of texts, that are read in memory that does not grow with them.
 
     Formats, by suffix: `.csv`, `.tsv`, `.jsonl` (`.ndjson`), `.json` (a list of objects),
-    `.parquet`, and `.txt` for texts without labels (a text a line); each but Parquet also with
+    `.parquet`, and `.txt` for texts without labels (one per line); each but Parquet also with
     `.gz`, `.zst`, `.bz2`, `.xz` or in a `.zip`. Text is UTF-8 unless `encoding` names another. What
     separates the fields of a table, and how its quotes are written, is detected (see
     `detect_dialect`). A `.tsv` that was written with quotes is read with them (see
@@ -115,7 +115,7 @@ class Source:
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
             refused, and the encoding that it looks like named.
         delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
-        skip_empty: Whether rows with an empty text are no rows, and left out whatever
+        skip_empty: Whether rows with an empty text are left out, regardless of what
             `on_bad_row` is. Defaults to `False`: they are bad.
         roles: What the texts of a row are called in messages. Defaults to
             `("text", "second text")`.
@@ -140,7 +140,7 @@ class Source:
         bad_row_labels: After reading, how many bad rows have each label, where it can be read.
         unlabelled: After reading, how many rows were left out for a label that means none.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault, such as rows of several lines.
+        notes: After reading, what was met that is not a fault, such as rows of several lines.
 
     Raises:
         DataError: A file is missing, in no known format, or lacks a column; all are empty; or what
@@ -213,7 +213,7 @@ class Source:
     def fingerprint(self) -> str:
         """sha256, in hex, of the files' bytes in order, their formats and the columns.
 
-        The files are read each time it is asked for. Names and dates of files do not count.
+        The files are read on each access. Names and dates of files do not count.
         """
         read: list = ["kerasllm source 1", self.text_column, self.label_column]
         # Sources of one text and one label keep the fingerprints of earlier versions.
@@ -291,7 +291,7 @@ class Source:
         raise DataError(
             f"No row can be used: all {self.bad_row_count:,} are bad{left_out}"
             if self.bad_row_count
-            else f"There is no row to use{left_out}",
+            else f"The files contain no rows{left_out}",
             where=places(self.bad_rows, self.bad_row_count),
             fix=f"check the files, and that the columns are the right ones: {self.description()}",
         )
@@ -349,7 +349,7 @@ class Source:
         "text 'text', label 'label' (single label)"
         """
         found = [f"{role} '{name}'" for role, name in zip(self._roles, self._layout.texts)]
-        found = found or ["a text a line"]
+        found = found or ["one text per line"]
         if self.problem is not None:
             kind = self.problem.kind.replace("_", " ")
             names = ", ".join(f"'{name}'" for name in self.label_columns)
@@ -362,8 +362,8 @@ class Source:
         kind = problem.kind if isinstance(problem, Problem) else problem
         if several and kind not in ("auto", "multi_label"):
             raise DataError(
-                f"data.label names {len(self.label_columns)} columns, which are labels of a text "
-                f"that may have several of them; data.problem is {kind}",
+                f"data.label names {len(self.label_columns)} columns, which means several labels "
+                f"per text, but data.problem is {kind}",
                 where="data.label",
                 fix="name one column, or set data.problem=multi_label",
             )
@@ -522,7 +522,7 @@ class Source:
                 where=places(self.bad_rows, self.bad_row_count),
                 fix="correct the file"
                 + (
-                    ", or let finetune leave bad rows out: --set data.on_bad_row=skip (evaluate: "
+                    ", or let finetune skip bad rows: --set data.on_bad_row=skip (evaluate: "
                     "--on-bad-row skip)" * self._labelled
                 ),
             )

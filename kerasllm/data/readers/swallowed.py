@@ -55,7 +55,7 @@ class Habits:
     as labels, has these values.
 
     Args:
-        rows: Rows that are sound, of which those of another width are left out.
+        rows: Rows that are sound; those of another width are left out.
         width: The number of columns.
         delimiter: What stands between the fields of a line.
 
@@ -86,8 +86,8 @@ class Habits:
         Args:
             line: The line.
             text: The column of the text, which may hold delimiters.
-            telling: The columns of which one must have a value like a row's, not just none unlike.
-                Defaults to `None`: any.
+            telling: The columns; at least one must have a value like a row's, not just none unlike
+                it. Defaults to `None`: any.
         """
         more = line.count(self._delimiter) + 1 - self.width
         if more < 0:

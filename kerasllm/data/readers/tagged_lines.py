@@ -1,4 +1,5 @@
-"""Sentences of tagged words in text files: a word a line with columns (CoNLL), or word/tag (Brown).
+"""Sentences of tagged words in text files: one word per line with columns (CoNLL), or word/tag
+(Brown).
 
 Which of the two a file is, and what separates its columns, is told by its first lines.
 """
@@ -52,7 +53,7 @@ class Layout:
     """How a text file of tagged words is laid out.
 
     Attributes:
-        kind: `"columns"`, a word a line; or `"sentences"`, a sentence a line.
+        kind: `"columns"`, one word per line; or `"sentences"`, one sentence per line.
         separator: What is between columns (`None`: any white space), or a word and its tag.
         columns: The number of columns. Defaults to `2`.
         word: The number of the column of the words, from 0. Defaults to `0`.
@@ -67,10 +68,10 @@ class Layout:
 
     def __str__(self) -> str:
         if self.kind == "sentences":
-            return f"a sentence a line, word{self.separator}tag"
+            return f"one sentence per line, word{self.separator}tag"
         what = "tabs" if self.separator == "\t" else "white space"
         return (
-            f"a word a line, {self.columns} columns separated by {what}: word in column "
+            f"one word per line, {self.columns} columns separated by {what}: word in column "
             f"{self.word}, tag in column {self.tag}"
         )
 
@@ -94,7 +95,7 @@ def find_layout(file: DataFile, tag_column: int | None = None) -> Layout:
         if _is_tagged_text(filled, separator):
             if tag_column is not None:
                 raise DataError(
-                    f"The file has a sentence a line, word{separator}tag, and no columns",
+                    f"The file has one sentence per line, word{separator}tag, and no columns",
                     where=f"data.tag_column={tag_column}; {file.name}",
                     fix="leave data.tag_column out",
                 )
@@ -108,7 +109,7 @@ def find_layout(file: DataFile, tag_column: int | None = None) -> Layout:
             "The file holds no tagged words: its lines have one column",
             where=f"{file.name}:1: {filled[0][:60]}",
             fix="write a word and its tag a line, separated by a tab or a space, and an empty line "
-            "after each sentence; or a sentence a line, as word/tag",
+            "after each sentence; or one sentence per line, as word/tag",
         )
     conll_u = columns == _CONLL_U and sum(_is_number(line, separator) for line in words) > (
         0.9 * len(words)
@@ -133,7 +134,7 @@ def read_sentences(
     Args:
         file: The file.
         layout: What `find_layout` gave of it.
-        notes: Takes what is met that is no fault. Defaults to `None`: it is not counted.
+        notes: Takes what is met that is not a fault. Defaults to `None`: it is not counted.
 
     Raises:
         DataError: The file cannot be read on.
@@ -180,7 +181,7 @@ def _of_columns(file: DataFile, layout: Layout, notes: Notes) -> Iterator[Tagged
                 yield TaggedSentence(first, words, tags, problem)
             first, words, tags, problem = 0, [], [], None
             notes.add(
-                f"{DOCUMENT} lines, which begin a document and are no words",
+                f"{DOCUMENT} lines, which start a document and are not words",
                 f"{file.name}:{number}",
             )
             continue

@@ -116,7 +116,7 @@ def find_columns(
             raise DataError(
                 f"There is no key '{name}'",
                 where=f"data.{role}; {file.name}",
-                fix=f"keys there: {', '.join(map(repr, there))}",
+                fix=f"available keys: {', '.join(map(repr, there))}",
             )
 
     def held(key: str) -> list:
@@ -196,7 +196,7 @@ def _records(file: DataFile) -> Iterator[tuple[int, dict | None, str | None]]:
 def _value(record: Mapping[str, Any], key: str) -> Any:
     if key not in record:
         there = ", ".join(map(repr, list(record)[:10])) or "none"
-        raise _Refused(f"no key '{key}' (keys there: {there})", MISSING_KEY)
+        raise _Refused(f"no key '{key}' (available keys: {there})", MISSING_KEY)
     return record[key]
 
 

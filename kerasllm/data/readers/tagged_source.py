@@ -80,7 +80,7 @@ class TaggedSource:
         bad_rows: After reading, the first 1,000 bad rows: `(file, line, why)`.
         bad_row_count: After reading, the number of all bad rows.
         bad_row_reasons: After reading, the number of bad rows by the kind of fault.
-        notes: After reading, what was met that is no fault.
+        notes: After reading, what was met that is not a fault.
 
     Raises:
         DataError: A file is missing, or holds no tagged words.
@@ -167,7 +167,7 @@ class TaggedSource:
             raise DataError(
                 f"No sentence can be used: all {self.bad_row_count:,} are bad"
                 if self.bad_row_count
-                else "There is no sentence to use",
+                else "The files contain no sentences",
                 where=places(self.bad_rows, self.bad_row_count) or ", ".join(self.files[:3]),
                 fix=f"check the files; they were read as: {self.description()}",
             )
@@ -218,7 +218,7 @@ class TaggedSource:
                 f"{are} bad in {file.name}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="correct the file, or leave bad rows out: --set data.on_bad_row=skip",
+                fix="fix the file, or skip bad rows: --set data.on_bad_row=skip",
             )
 
     def _sentence(self, row: Any, index: int) -> tuple[Sentence | None, str | None]:

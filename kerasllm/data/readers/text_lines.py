@@ -43,7 +43,7 @@ _OTHER_FORMATS = {
     b"ARROW1": ("an Arrow file", "write it as Parquet"),
     b"SQLite format 3": ("an SQLite database", "export the table as csv"),
     b"%PDF-": ("a PDF document", "extract its text first"),
-    b"\x80\x04\x95": ("a pickle of Python, which is never read", "write it as Parquet or csv"),
+    b"\x80\x04\x95": ("a Python pickle, which is never read", "write it as Parquet or csv"),
 }
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE)
@@ -123,7 +123,7 @@ class TextLines:
                 ) from error
             if kind and is_damage(error):
                 raise DataError(
-                    f"The {CHECKS[kind].split()[0]} file is cut short or damaged: {error}",
+                    f"The {CHECKS[kind].split()[0]} file is truncated or damaged: {error}",
                     where=f"{self.file.name}, after line {number}",
                     fix=f"copy or download it again; `{CHECKS[kind]} FILE` checks it",
                 ) from error
@@ -161,7 +161,7 @@ class TextLines:
         return opened
 
     def _repaired(self, error: UnicodeDecodeError, number: int) -> str:
-        """Notes a line with broken bytes; refuses the file if they show that it is no UTF-8."""
+        """Notes a line with broken bytes; refuses the file if they show that it is not UTF-8."""
         raw = error.object
         if self.file.encoding is None and not self._is_broken:
             self._is_broken = True
@@ -204,13 +204,13 @@ def refuse_other_formats(file: DataFile, start: bytes) -> None:
     start = start.removeprefix(codecs.BOM_UTF8)
     found = next((one for magic, one in _OTHER_FORMATS.items() if start.startswith(magic)), None)
     if start.startswith(_POINTER):
-        found = ("a pointer of git-lfs in place of the data", "get the data: `git lfs pull`")
+        found = ("a git-lfs pointer instead of the data", "download the data: `git lfs pull`")
     elif file.suffix not in _TEXTS and _PAGE.match(start):
         found = (
             "a web page" + " (XML)" * start.lstrip().startswith(b"<?"),
             (
-                "download the data itself; on GitHub and Hugging Face, with /raw/ or /resolve/ in "
-                "place of /blob/"
+                "download the data itself; on GitHub and Hugging Face, with /raw/ or /resolve/ "
+                "instead of /blob/"
             ),
         )
     if found is not None:

@@ -90,8 +90,8 @@ class Survey:
             raise DataError(
                 f"{are} bad, of {self.rows:,}",
                 where=places(self.bad, self.bad_count),
-                fix="correct them; --on-bad-row empty gives them an empty prediction and its "
-                "reason, --on-bad-row skip leaves them out",
+                fix="fix them; --on-bad-row empty writes an empty prediction and the reason, "
+                "--on-bad-row skip leaves them out",
             )
 
 
@@ -207,7 +207,7 @@ class WholeRows:
                     f"There is no column '{name}' to keep",
                     where=", ".join(file.name for file in self._files[:3]),
                     fix=(f"did you mean {near[0]}? " if near else "")
-                    + f"columns there: {', '.join(map(repr, there)) or 'none'}",
+                    + f"available columns: {', '.join(map(repr, there)) or 'none'}",
                 )
 
 
@@ -270,7 +270,7 @@ class _FileRows:
                 found = [value_of(record, key) for key in texts]
             except KeyError as error:
                 there = ", ".join(map(repr, itertools.islice(record, 10))) or "none"
-                yield line, (), record, f"no key '{error.args[0]}' (keys there: {there})"
+                yield line, (), record, f"no key '{error.args[0]}' (available keys: {there})"
                 continue
             yield line, found, record, None
 

@@ -69,12 +69,12 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
         raise DataError(
             "A folder of texts for each class has no lines to copy",
             where=folder,
-            fix="write a row a line: kerasllm data convert FOLDER --output rows.jsonl",
+            fix="write one row per line: kerasllm data convert FOLDER --output rows.jsonl",
         )
     archives = (str(each) for name in rows.files for each in Path(name).parents if each.is_file())
     if archive := next(archives, None):
         raise DataError(
-            "A file in an archive is not copied",
+            "Files in an archive cannot be copied",
             where=archive,
             fix=f"write its rows first: kerasllm data convert {shlex.quote(archive)} "
             "--output rows.jsonl",
@@ -86,9 +86,10 @@ def clean(found: DataReport, output: str | Path) -> tuple[Counter, Path]:
         mine = np.flatnonzero(scan.files[scan.rows_of(part)] == number)
         if len(np.unique(scan.lines[mine])) < len(mine):
             raise DataError(
-                "Several rows begin in one line, and cannot be told apart",
+                "Several rows start on one line, and cannot be told apart",
                 where=file.name,
-                fix=f"write a row a line: kerasllm data convert {file.name} --output rows.jsonl",
+                fix=f"write one row per line: kerasllm data convert {file.name} --output "
+                "rows.jsonl",
             )
         kept = [row for row in mine.tolist() if row not in reasons]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ def _outputs(output: Path, files: list[DataFile]) -> list[Path]:
         if path.name.lower().removesuffix(".gz").endswith(file.suffix):
             continue
         raise CommandError(
-            f"A cleaned copy has the format of its file. Received: --fix {output}",
+            f"A cleaned copy has the format of the original. Received: --fix {output}",
             where=file.name,
             fix=f"end it with {file.suffix}; `kerasllm data convert` writes other formats",
         )

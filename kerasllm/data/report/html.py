@@ -55,10 +55,10 @@ def html_of(found: DataReport, title: str = "Data report") -> str:
     ]
     if report["languages"]:
         body += ["<h2>Languages</h2>", bars({"train": report["languages"]})]
-    body.append("<h2>What was found, the most important first</h2>")
+    body.append("<h2>Findings, most important first</h2>")
     body += [_finding(finding) for finding in report["findings"]]
     if not report["findings"]:
-        body.append("<p>Nothing that is wrong with the data.</p>")
+        body.append("<p>No problems were found.</p>")
     body += [f"<p>Not checked: {escape(missing)}</p>" for missing in report["not_checked"]]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

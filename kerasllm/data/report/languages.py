@@ -26,7 +26,7 @@ def language_of(text: str) -> str | None:
     """Returns the ISO 639-1 code of a text's language, or `None` where it is not clear.
 
     Args:
-        text: The text, of which the first 600 characters are read.
+        text: The text; its first 600 characters are read.
 
     Example:
 

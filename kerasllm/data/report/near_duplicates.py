@@ -55,7 +55,7 @@ class Sketches:
         self._short: list[np.ndarray] = []
 
     def add(self, texts: Sequence[str]) -> None:
-        """Adds texts, of which `plain` was taken."""
+        """Adds texts that went through `plain`."""
         import rensa
 
         hashes, offsets = _shingles(texts)

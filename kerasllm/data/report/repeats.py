@@ -76,7 +76,7 @@ def _leaks(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Finding]:
                 WRONG,
                 f"{counted(len(rows), 'row')} of {name} ({share:.1%}) "
                 f"{'is' if len(rows) == 1 else 'are'} in {other} too",
-                f"remove them from {other}, or what is measured on {name} is too good",
+                f"remove them from {other}, or the metrics on {name} are too good",
                 rows,
                 [(first[row], row) for row in _one_each(rows, first)],
                 facts={"part": name, "share": round(share, 4)},
@@ -106,7 +106,7 @@ def _conflicts(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Findin
             WRONG,
             f"{counted(len(texts), 'text')} {'has' if len(texts) == 1 else 'have'} different "
             f"labels in different rows ({len(members):,} rows)",
-            "decide on one label, or leave these rows out",
+            "decide on one label, or remove these rows",
             members,
             [(first[row], row) for row in _one_each(different, first)],
             facts={"texts": len(texts)},
@@ -141,7 +141,7 @@ def _duplicates(scan: Scan, usable: np.ndarray) -> list[Finding]:
                 HARMFUL,
                 f"{counted(len(rows), 'row')} of {part} ({share:.1%}) "
                 f"{'repeats' if len(rows) == 1 else 'repeat'} the text of an earlier row",
-                "keep one of each: what is there twice counts twice",
+                "keep one of each: duplicates count twice",
                 rows,
                 [(first[row], row) for row in _one_each(rows, first)],
                 facts={"part": part, "share": round(share, 4)},
@@ -202,7 +202,7 @@ def _near(scan: Scan, first: np.ndarray, usable: np.ndarray) -> list[Finding]:
                 NOTABLE,
                 f"{counted(len(mine), 'row')} {'is' if len(mine) == 1 else 'are'} nearly the same "
                 f"as an earlier one{labelled}",
-                "see whether they are one text with small changes",
+                "check whether they are one text with small changes",
                 mine,
                 [(partner[row], row) for row in shown],
                 facts={"other_label": len(other)},

@@ -37,10 +37,10 @@ _MOST_NAMED = 5
 _TEXT_CHECKS = {
     "garbled": (
         HARMFUL,
-        "garbled: read in a wrong encoding, or with lost or control characters",
-        "take the original again, and read it in its own encoding",
+        "garbled: wrong encoding, lost characters or control characters",
+        "go back to the original, and read it in its own encoding",
     ),
-    "no_words": (HARMFUL, "without a letter or a digit", "there is nothing in them to learn"),
+    "no_words": (HARMFUL, "without a letter or a digit", "they contain nothing to learn from"),
     "markup": (
         NOTABLE,
         "with HTML tags or entities",
@@ -50,7 +50,7 @@ _TEXT_CHECKS = {
         kind: (
             HARMFUL if kind in ("card", "key") else NOTABLE,
             f"with {words}",
-            "replace them before you train: a model may repeat what it has read",
+            "replace them before training: a model may reproduce its training data",
         )
         for kind, words in KINDS.items()
     },
@@ -220,8 +220,7 @@ def _unusable(found: Scan) -> list[Finding]:
                 "unusable",
                 HARMFUL,
                 f"{counted(rows.bad_count, rows.noun)} of {part} cannot be used: {most}",
-                "correct them; a training stops at them, or leaves them out with "
-                "--set data.on_bad_row=skip",
+                "fix them; training stops at them, or skips them with --set data.on_bad_row=skip",
                 places=[f"{bad.file}:{bad.line}: {masked(bad.why)}" for bad in rows.bad],
                 count=rows.bad_count,
                 facts={"part": part, "reasons": dict(reasons)},
@@ -267,7 +266,7 @@ def _labels(found: Scan) -> list[Finding]:
                 "look_alike_labels",
                 WRONG,
                 f"labels that look alike: {pairs}",
-                "write each label in one way, or a model learns them as different classes",
+                "write each label in one way, or they are learned as different classes",
                 rows,
                 facts={"groups": groups},
             )
@@ -281,9 +280,9 @@ def _labels(found: Scan) -> list[Finding]:
                 "label_in_one_part",
                 NOTABLE if part == first else WRONG,
                 f"only {part} has the {'label' if len(labels) == 1 else 'labels'} {what}{more}",
-                "what is measured does not see it"
+                "the metrics do not cover it"
                 if part == first
-                else f"a model cannot predict what {first} does not teach",
+                else f"a model cannot learn what is not in {first}",
                 _rows_with(found, labels),
                 facts={"part": part, "labels": labels},
             )
@@ -320,7 +319,7 @@ def _giveaways(found: Scan) -> list[Finding]:
                 "giveaways",
                 WRONG if telling else NOTABLE,
                 f"tokens that give the label away: {what}",
-                "remove them if they are marks of where a text is from, not what it says",
+                "remove them if they show where a text comes from, not what it says",
                 rows,
                 facts={"tokens": [one._asdict() for one in mine]},
             )
@@ -347,7 +346,7 @@ def _languages(found: Scan) -> list[Finding]:
             "languages",
             NOTABLE,
             f"{counted(len(rows), 'row')} in another language than most ({main}): {shown}",
-            "see whether they belong there, and whether the model knows the language",
+            "check whether they belong there, and whether the model knows the language",
             rows,
             notes={found.sample[place][0]: found.languages[place] for place in rare},
             facts={"languages": dict(others)},
@@ -369,7 +368,7 @@ def _cut(found: Scan, max_length: int | None) -> list[Finding]:
             HARMFUL if share > _MANY_CUT else NOTABLE,
             f"{counted(len(rows), 'row')} ({share:.1%}) above data.max_length={max_length}; "
             f"{lost:.1%} of all tokens are not read",
-            "raise data.max_length if what decides stands late in the texts",
+            "raise data.max_length if the decisive part comes late in the texts",
             rows[np.argsort(-found.lengths[rows], kind="stable")],
             facts={"share": round(share, 4)},
         )

@@ -286,7 +286,7 @@ def rows_of_files(
     label: Any = None,
     like: ReportRows | None = None,
 ) -> ReportRows:
-    """Returns the rows of files of which no recipe tells what they hold.
+    """Returns the rows of files whose content no recipe describes.
 
     Conversations and preferences are told by their keys; files of plain text are read in passages,
     unless they lie in a folder for each class; any other file is a table of texts, with labels
@@ -361,7 +361,7 @@ def _shape_of(files: Sequence[Any], split: str) -> tuple[str | None, UnclearShap
         try:
             shape = find_shape(keys)
         except UnclearShape as error:
-            # A column that is called text is the text, whatever else is there.
+            # A column that is called text is the text, regardless of other columns.
             unclear = unclear if _TEXT in map(str.lower, keys) else unclear or error
             continue
         if shape:

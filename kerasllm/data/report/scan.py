@@ -159,7 +159,7 @@ def scan(
     found.sample = sample.rows
     if languages.is_installed():
         if notify:
-            notify("telling the languages")
+            notify("detecting the languages")
         found.languages = [languages.language_of(text) for _, text, _ in found.sample]
     return found
 

@@ -129,5 +129,5 @@ def _unknown(kind: str, where: str | None) -> PresetError:
     return PresetError(
         f"The tokenizer of this KerasHub preset is a {kind}, which kerasllm does not read",
         where=where,
-        fix="use the model in Hugging Face's layout, as hf://owner/name or a folder",
+        fix="use the model in Hugging Face's layout: hf://owner/name or a folder",
     )

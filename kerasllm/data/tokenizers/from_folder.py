@@ -66,9 +66,9 @@ def from_folder(
     except (AttributeError, KeyError, IndexError, TypeError, OSError, ValueError) as error:
         # Of files that others wrote: a value of another kind than the format has there.
         raise PresetError(
-            f"The tokenizer's files are not as transformers writes them: {error}",
+            f"The tokenizer's files are not in the format of transformers: {error}",
             where=str(folder),
-            fix="fetch them again",
+            fix="download them again",
         ) from error
 
 
@@ -86,9 +86,9 @@ def _from_folder(folder: Path, add_start: bool, defaults: Mapping[str, str]) -> 
         for id in ids if isinstance(ids, list) else [ids]:
             if id is not None and type(id) is not int:
                 raise PresetError(
-                    f"eos_token_id holds {str(id)[:80]!r}, which is no id",
+                    f"eos_token_id holds {str(id)[:80]!r}, which is not an id",
                     where=str(folder / name),
-                    fix="fetch the file again",
+                    fix="download the file again",
                 )
             stops.append(by_id.get(id) or _token_of(parts, id))
     return TokenizerJson(
@@ -234,8 +234,8 @@ def _json(path: Path) -> dict[str, Any]:
         found = read_json_file(path)
     except ValueError as error:
         raise PresetError(
-            f"not valid JSON: {error}", where=str(path), fix="fetch the file again"
+            f"not valid JSON: {error}", where=str(path), fix="download the file again"
         ) from error
     if not isinstance(found, dict):
-        raise PresetError("not a JSON object", where=str(path), fix="fetch the file again")
+        raise PresetError("not a JSON object", where=str(path), fix="download the file again")
     return found

@@ -103,7 +103,7 @@ def _byte_level(
         )
     if parts.merges is None:
         raise PresetError(
-            "The tokenizer of this GGUF file has no merges", where=where, fix="fetch it again"
+            "The tokenizer of this GGUF file has no merges", where=where, fix="download it again"
         )
     return byte_level_json(
         vocabulary,
@@ -124,7 +124,7 @@ def _with_scores(
     """SentencePiece's BPE: of all pairs that are tokens together, the best score is merged."""
     if parts.scores is None:
         raise PresetError(
-            "The tokenizer of this GGUF file has no scores", where=where, fix="fetch it again"
+            "The tokenizer of this GGUF file has no scores", where=where, fix="download it again"
         )
     content = byte_level_json(vocabulary, (), special_tokens=special, other_tokens=other)
     add_space = bool(parts.add_space_prefix)

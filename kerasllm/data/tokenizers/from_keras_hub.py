@@ -31,7 +31,7 @@ def from_keras_hub(tokenizer: keras_hub.tokenizers.Tokenizer) -> Tokenizer:
     where KerasHub's differ. All others become `KerasHubTokenizer`.
 
     KerasHub's settings hold, with one exception: special tokens are recognized where they are
-    written in a text, as the reference does, whatever `special_tokens_in_strings` says. Note that
+    written in a text, as the reference does, regardless of `special_tokens_in_strings`. Note that
     a lower-casing tokenizer of the reference removes accents unless it is told otherwise, and one
     of KerasHub keeps them: `strip_accents` must be set.
 

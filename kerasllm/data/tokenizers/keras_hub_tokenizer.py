@@ -15,7 +15,7 @@ import tokenizers
 from kerasllm.data.tokenizers.pairs import PairTemplate
 from kerasllm.data.tokenizers.sentence_pieces import unigram_json
 from kerasllm.data.tokenizers.spans import characters_of_bytes, engine_spans
-from kerasllm.data.tokenizers.token_rows import flatten, merge_roads
+from kerasllm.data.tokenizers.token_rows import flatten, merge_paths
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.errors import PresetError
 
@@ -27,7 +27,7 @@ _ROBERTA = (_hub.RobertaTokenizer, _hub.XLMRobertaTokenizer)
 
 
 class KerasHubTokenizer(Tokenizer):
-    """A KerasHub tokenizer for which there is no faster or more exact road.
+    """A KerasHub tokenizer without a faster or more exact implementation.
 
     SentencePiece models (ALBERT, DeBERTa v3, XLM-RoBERTa, FNet) are the main case. The ids are
     those of KerasHub's own preprocessor: the tokenizer's `start_token_id` and `end_token_id`
@@ -111,7 +111,7 @@ class KerasHubTokenizer(Tokenizer):
         )
         if same.all():
             return ids, spans, offsets
-        return merge_roads(
+        return merge_paths(
             texts, same, lambda texts: engine_spans(self._engine, texts), self._own_spans
         )
 

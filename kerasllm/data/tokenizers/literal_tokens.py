@@ -86,7 +86,7 @@ class LiteralTokens:
 
 
 def _rename(model: dict, names: dict[str, str]) -> None:
-    """Renames tokens in the vocabulary, of which a model could make them out of letters."""
+    """Renames tokens in the vocabulary that a model could make out of letters."""
     vocabulary = model.get("vocab")
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(token, token): id for token, id in vocabulary.items()}

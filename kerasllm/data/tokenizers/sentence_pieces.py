@@ -43,14 +43,14 @@ def unigram_json_of_model(proto: bytes, extra_tokens: Sequence[str] = ()) -> dic
         extra_tokens: Special tokens that come after its pieces. Defaults to `()`.
 
     Raises:
-        PresetError: If it is no such model, or one whose settings Hugging Face's library cannot
+        PresetError: If it is not such a model, or one whose settings Hugging Face's library cannot
             follow.
     """
     try:
         model = sentencepiece_model_pb2.ModelProto.FromString(proto)
     except Exception as error:  # of protobuf, whose classes differ between its versions
         raise PresetError(
-            f"The SentencePiece model cannot be read: {error}", fix="fetch the file again"
+            f"The SentencePiece model cannot be read: {error}", fix="download the file again"
         ) from error
     _check(model, "tokenizer")
     pieces = [[piece.piece, piece.score] for piece in model.pieces]
@@ -129,7 +129,7 @@ def _check(model: sentencepiece_model_pb2.ModelProto, name: str) -> None:
     if kind != "UNIGRAM":
         problem = f"is a {kind} model"
     elif not (spec.add_dummy_prefix and spec.remove_extra_whitespaces and spec.escape_whitespaces):
-        problem = "treats spaces in a way of its own"
+        problem = "treats spaces in its own way"
     if problem:
         raise PresetError(
             f"The SentencePiece model of this {name} {problem}, which kerasllm does not write as "

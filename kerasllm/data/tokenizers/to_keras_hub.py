@@ -26,7 +26,7 @@ def to_keras_hub(
     """Makes the KerasHub tokenizer with the same vocabulary, for the preset that a run leaves.
 
     Its ids are the same for ordinary text. Where the two differ (KerasHub splits words by one rule
-    whatever the model), kerasllm goes by the `tokenizer.json` that it keeps with the preset.
+    for every model), kerasllm goes by the `tokenizer.json` that it keeps with the preset.
 
     Args:
         tokenizer: The tokenizer of the model.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-Road = Callable[[Sequence[str]], tuple[np.ndarray, ...]]
+Tokenize = Callable[[Sequence[str]], tuple[np.ndarray, ...]]
 """From texts to arrays with an entry a token (ids; or ids and spans), and row offsets, int64."""
 
 
@@ -41,7 +41,7 @@ def copy_rows(
     target_starts: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    """Copies rows of one flat array to their places in another, whatever the rows' lengths.
+    """Copies rows of one flat array to their places in another, with rows of any lengths.
 
     Args:
         source: The ids to copy from.
@@ -54,28 +54,28 @@ def copy_rows(
     target[placed] = source[taken]
 
 
-def merge_roads(
-    texts: Sequence[str], taken: np.ndarray, road: Road, other_road: Road
+def merge_paths(
+    texts: Sequence[str], taken: np.ndarray, path: Tokenize, other_path: Tokenize
 ) -> tuple[np.ndarray, ...]:
     """Tokenizes some texts one way and the others another way.
 
     Args:
         texts: The texts.
-        taken: Which of them take the first road, bool `[len(texts)]`.
-        road: From texts to what `_tokenize` or `_tokenize_spans` returns.
-        other_road: The same for the others.
+        taken: Which of them take the first path, bool `[len(texts)]`.
+        path: From texts to what `_tokenize` or `_tokenize_spans` returns.
+        other_path: The same for the others.
 
     Returns:
-        What the roads return, of all texts.
+        What the paths return, for all texts.
     """
     if taken.all():
-        return road(texts)
+        return path(texts)
     if not taken.any():
-        return other_road(texts)
+        return other_path(texts)
     parts = []
     for rows, tokenize in (
-        (np.flatnonzero(taken), road),
-        (np.flatnonzero(~taken), other_road),
+        (np.flatnonzero(taken), path),
+        (np.flatnonzero(~taken), other_path),
     ):
         parts.append((rows, *tokenize([texts[row] for row in rows])))
     lengths = np.empty(len(texts), np.int64)

@@ -229,7 +229,7 @@ class Tokenizer(abc.ABC):
             int32 `[tokens, 2]`; and row offsets, int64 `[texts + 1]`.
         """
         raise PresetError(
-            f"The tokenizer ({self.description}) does not tell which characters a token stands for",
+            f"The tokenizer ({self.description}) does not provide character offsets",
             fix="use a model with a BERT, RoBERTa or SentencePiece tokenizer, or a tokenizer.json",
         )
 
@@ -326,7 +326,7 @@ class Tokenizer(abc.ABC):
                 f"The first text of pair {place + full[0] + 1} has {first[full[0]]} tokens, which "
                 f"leaves no room for the second text: a row has {max_length} tokens, "
                 f"{self.pair_special_tokens} of them special",
-                fix="raise max_length, shorten the first text, or cut the longer text first",
+                fix="raise max_length, shorten the first text, or truncate the longer text first",
             )
 
 

@@ -84,7 +84,7 @@ class TokenizerJson(Tokenizer):
         self._engine_content = _without_framing(content, where)
         self._engine = _engine(self._engine_content, where)
         self._bulk = BulkEngine(self._engine)
-        # A second engine, made when it is asked for: the setting is one for all threads.
+        # A second engine, made on first use: the setting is one for all threads.
         self._literal_engine: tokenizers.Tokenizer | None = None
         self._where = where
         pad_token = pad_token if pad_token is not None else end_token
@@ -158,7 +158,7 @@ class TokenizerJson(Tokenizer):
         Returns:
             The ids, int32 `[tokens]`, and where each token's characters start and end in `text`,
             int64 `[tokens, 2]`. The tokens of a character that takes several have the same span.
-            Spaces belong to the token that they became part of, whatever `trim_offsets` says.
+            Spaces belong to the token that they became part of, regardless of `trim_offsets`.
         """
         ids, spans, _ = engine_spans(self._engine, [text])
         return ids, spans.astype(np.int64)
@@ -277,7 +277,7 @@ def _without_framing(content: str, where: str | None) -> str:
         raise PresetError(
             f"The tokenizer is not a JSON object: {error}",
             where=where,
-            fix="fetch tokenizer.json again",
+            fix="download tokenizer.json again",
         ) from error
     return json.dumps(parts, ensure_ascii=False)
 
@@ -289,7 +289,7 @@ def _engine(content: str, where: str | None) -> tokenizers.Tokenizer:
         raise PresetError(
             f"The tokenizer cannot be read: {error}",
             where=where,
-            fix="fetch tokenizer.json again, or use a newer `tokenizers`",
+            fix="download tokenizer.json again, or use a newer `tokenizers`",
         ) from error
 
 

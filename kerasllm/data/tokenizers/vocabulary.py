@@ -44,12 +44,12 @@ class Vocabulary:
         """Reads the vocabulary of a KerasHub tokenizer.
 
         Raises:
-            PresetError: It has no token that stands for a hidden one.
+            PresetError: It has no mask token.
         """
         mask_id = getattr(tokenizer, "mask_token_id", None)
         if mask_id is None:
             raise PresetError(
-                f"{type(tokenizer).__name__} has no token that stands for a hidden one",
+                f"{type(tokenizer).__name__} has no mask token",
                 fix="use an encoder that was pretrained with masks: BERT, DistilBERT, RoBERTa...",
             )
         tokens = _tokens_of(tokenizer)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import tokenizers
 
-from kerasllm.data.tokenizers.token_rows import copy_rows, flatten, merge_roads
+from kerasllm.data.tokenizers.token_rows import copy_rows, flatten, merge_paths
 
 # Characters that are cut here as the reference cuts them: ASCII, Western letters, and dashes,
 # quotation marks and dots of print. A text with others is left to the reference.
@@ -57,7 +57,7 @@ class BulkEngine:
         """Returns the ids of texts, int32, and where each starts, int64."""
         if self._cache is None:
             return self._engine_ids(texts)
-        return merge_roads(texts, self._cache.holds(texts), self._cache.ids, self._engine_ids)
+        return merge_paths(texts, self._cache.holds(texts), self._cache.ids, self._engine_ids)
 
     def _engine_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -1,8 +1,8 @@
 """WordPiece, the tokenizer of BERT and its relatives: the reference's ids, at ten times its speed.
 
-Two roads lead to the same ids. The fast one is tensorflow-text's FastBertTokenizer, which does not
+Two paths lead to the same ids. The fast one is tensorflow-text's FastBertTokenizer, which does not
 always agree with the reference; the exact one is the reference itself, Hugging Face `tokenizers`.
-A text takes the fast road if `CommonGround` holds it, and the exact one otherwise.
+A text takes the fast path if `CommonGround` holds it, and the exact one otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 from kerasllm.data.tokenizers.agreement import LONGEST_WORD, CommonGround
 from kerasllm.data.tokenizers.pairs import PairTemplate
 from kerasllm.data.tokenizers.spans import engine_spans
-from kerasllm.data.tokenizers.token_rows import flatten, merge_roads
+from kerasllm.data.tokenizers.token_rows import flatten, merge_paths
 from kerasllm.data.tokenizers.tokenizer import Tokenizer
 from kerasllm.data.tokenizers.word_piece_spans import WordPieceSpans
 from kerasllm.errors import PresetError
@@ -51,7 +51,7 @@ class WordPiece(Tokenizer):
 
     References:
         [Devlin et al., 2018](https://arxiv.org/abs/1810.04805),
-        [Song et al., 2020](https://arxiv.org/abs/2012.15524) for the fast road.
+        [Song et al., 2020](https://arxiv.org/abs/2012.15524) for the fast path.
 
     Example:
         >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film", "##s", "good"]
@@ -149,13 +149,13 @@ class WordPiece(Tokenizer):
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_ids(texts)
-        return merge_roads(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
+        return merge_paths(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
 
     def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._fast is None:
             return self._exact_spans(texts)
         plain = self._fast.holds(texts) & self._spans.holds(texts)
-        return merge_roads(texts, plain, self._plain_spans, self._exact_spans)
+        return merge_paths(texts, plain, self._plain_spans, self._exact_spans)
 
     def _plain_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids, offsets = self._fast.ids(texts)
@@ -203,7 +203,7 @@ class _FastRoad:
 def _fast_vocabulary(vocabulary: list[str], unknown_token: str, ground: CommonGround) -> list[str]:
     """Returns a vocabulary of the same size with only tokens that common text can lead to.
 
-    The fast road treats odd tokens in ways of its own (it looks up one with a space in it, and
+    The fast path treats odd tokens in its own way (it looks up one with a space in it, and
     refuses one that stands twice or holds a NUL). None of them can come up in common text, so
     each gives its place to a token that no text can spell: U+E000 is not a common character.
     """

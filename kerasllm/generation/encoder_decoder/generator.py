@@ -107,7 +107,7 @@ class Seq2SeqGenerator:
     def _check(self, source: Sequence[int], where: str) -> None:
         longest = self._model.max_source_length
         if not len(source):
-            raise DataError("The source is empty", where=where, fix="give it a text")
+            raise DataError("The source is empty", where=where, fix="give a text")
         if longest is not None and len(source) > longest:
             raise DataError(
                 f"The source has {len(source):,} tokens, and the model reads {longest:,}",

@@ -1,4 +1,4 @@
-"""What may come next in a target, whatever the model says: transformers' logits processors."""
+"""Constraints on the next token of a target, as transformers' logits processors."""
 
 from __future__ import annotations
 

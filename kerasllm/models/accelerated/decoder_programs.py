@@ -349,7 +349,7 @@ def gating(gate: Summed, product: Summed, dtype: tf.DType) -> Callable:
 
 
 def _constant(*tensors) -> list[tf.Tensor]:
-    """Returns tensors of which TensorFlow keeps nothing for a gradient of its own."""
+    """Returns tensors for which TensorFlow keeps nothing for its own gradient."""
     return [tf.stop_gradient(tensor) for tensor in tensors]
 
 

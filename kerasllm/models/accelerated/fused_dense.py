@@ -15,7 +15,7 @@ from kerasllm.models.kernel_layout import KernelLayout
 
 
 class _Update(NamedTuple):
-    """A low-rank update: of which layer, its rank, scale, and rate of dropout."""
+    """A low-rank update: its layer, rank, scale and dropout rate."""
 
     layer: int
     rank: int

@@ -16,7 +16,7 @@ Signature = Sequence[tuple[tf.DType, tuple[int | str, ...]]]
 class Program:
     """A function that XLA compiles, once for each set of sizes; it has no gradient.
 
-    It is traced once, whatever calls it, so that what `compile` made is found in any graph.
+    It is traced once for all callers, so that what `compile` made is found in any graph.
 
     Args:
         function: Takes and returns tensors. It reads no variable.

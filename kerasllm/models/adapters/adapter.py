@@ -162,7 +162,7 @@ def add_adapter(
     name: str = DEFAULT,
     seed: int = 0,
 ) -> Adapter:
-    """Gives a decoder a new adapter, which changes nothing yet, and stills all other weights.
+    """Gives a decoder a new adapter, which changes nothing yet, and freezes all other weights.
 
     Args:
         backbone: A KerasHub backbone of a family in `decoders.FAMILIES`; changed in place.
@@ -170,7 +170,7 @@ def add_adapter(
         alpha: An update is scaled by `alpha / rank`. Defaults to `16`.
         dropout: The rate at which inputs of an update are dropped. Defaults to `0.0`.
         targets: The layers that get one, see `find_targets`. Defaults to `("query", "value")`, of
-            the attention, whatever the family calls them.
+            the attention, regardless of their names in the family.
         rank_stabilized: Whether to scale by `alpha / sqrt(rank)`. Defaults to `False`.
         dora: Whether magnitude and direction of each output train apart. Defaults to `False`.
         train: Further layers that train whole, such as `norm`, `embeddings`. Defaults to `()`.
@@ -203,9 +203,9 @@ def add_adapter(
     for tensor in whole:
         if module_of(tensor) in layers:
             raise RecipeError(
-                f"{module_of(tensor)} is a target of the adapter, and to train whole",
+                f"{module_of(tensor)} is both a target of the adapter and to be trained in full",
                 where="model.lora.train",
-                fix="name it in one of the two",
+                fix="name it in only one of the two",
             )
     dense = [layer for found in layers.values() for layer in found]
     prepare(backbone, dense, whole, quantize=quantize, cast=cast)
@@ -283,9 +283,9 @@ def _check_pairs(stored: PeftAdapter, modules: Mapping, where: str) -> dict:
     missing = stored.missing(modules)
     if missing:
         raise PresetError(
-            f"{len(missing)} of the adapter's target_modules have no matrices, as {missing[0]}",
+            f"{len(missing)} of the adapter's target_modules have no matrices, e.g. {missing[0]}",
             where=where,
-            fix="the file is not complete; fetch it again",
+            fix="the file is incomplete; download it again",
         )
     return {
         name: tuple(

@@ -112,7 +112,7 @@ def base_weights(backbone: keras_hub.models.Backbone) -> dict[str, np.ndarray]:
 
 
 def fingerprint(backbone: keras_hub.models.Backbone, most: int = 4096) -> str:
-    """Returns a digest of a base's weights, the same whatever precision it is loaded in.
+    """Returns a digest of a base's weights, the same for every precision it is loaded in.
 
     Args:
         backbone: A decoder without adapters.

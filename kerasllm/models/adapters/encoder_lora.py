@@ -52,7 +52,7 @@ def add_lora(
     frozen_layers: int | str = 0,
     fresh_pooler: bool = False,
 ) -> None:
-    """Adds low-rank adapters to a model's transformer layers, and stills all other weights.
+    """Adds low-rank adapters to a model's transformer layers, and freezes all other weights.
 
     Only the adapters and the head train: kernels, biases, norms and embeddings of the backbone do
     not. A layer that runs several times (ALBERT) has one adapter. The adapters are merged into
@@ -84,7 +84,7 @@ def add_lora(
     blocks = parts.blocks
     if frozen_layers == "backbone" or frozen_layers >= len(blocks):
         raise RecipeError(
-            "LoRA trains layers that freeze keeps as they are",
+            "LoRA adapts layers that are frozen",
             where="model.lora",
             fix="remove model.lora, or freeze fewer layers",
         )
@@ -125,7 +125,7 @@ def _whole(task: keras.Model, train: Sequence[str]) -> list[keras.Variable]:
         if not chosen:
             names = dict.fromkeys(layer.name for layer in inner if layer.weights)
             raise RecipeError(
-                f"'{entry}' matches no layer of this model, so that it could train whole",
+                f"'{entry}' matches no layer of this model to train in full",
                 where="model.lora.train",
                 fix=f"use norm, embeddings or parts of these names: {', '.join(names)}",
             )

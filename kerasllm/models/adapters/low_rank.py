@@ -209,7 +209,7 @@ def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
 def thaw(layer: keras.Layer) -> None:
     """Makes a frozen layer a plain one again, with its active updates in its kernel.
 
-    The kernel has the layer's own dtype then, whatever it was held in.
+    The kernel has the layer's own dtype then, regardless of how it was stored.
     """
     value = layer.layout.kernel(merged_matrix(layer))
     if layer.quantized is not None:
@@ -245,7 +245,7 @@ def add_update(layer: keras.Layer, name: str, settings: LowRank, seed: int = 0) 
     """
     layout = layer.layout
     if name in layer.updates:
-        raise ValueError(f"The layer has an update of this name. Received: name={name}")
+        raise ValueError(f"The layer already has an update with this name. Received: name={name}")
     # Uniform between -1/sqrt(inputs) and 1/sqrt(inputs), as in PEFT.
     bound = 1 / math.sqrt(layout.inputs)
     draw = np.random.default_rng(seed).uniform(-bound, bound, (settings.rank, layout.inputs))

@@ -26,7 +26,7 @@ from kerasllm.signing import trust
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_AGAIN = "fetch the adapter again, or save it again with peft or kerasllm"
+_AGAIN = "download the adapter again, or save it again with peft or kerasllm"
 # Read, or of no consequence once the tensors are there.
 _READ = frozenset(
     """
@@ -268,8 +268,8 @@ def _read_config(folder: Path) -> dict:
         config = read_json_file(path)
     except FileNotFoundError:
         raise PresetError(
-            f"{folder} holds no adapter: there is no {CONFIG} in it",
-            fix="give the folder that peft or kerasllm saved an adapter in",
+            f"{folder} is not an adapter: it has no {CONFIG}",
+            fix="give a folder that an adapter was saved to by peft or kerasllm",
         ) from None
     except (OSError, ValueError) as error:
         raise PresetError(
@@ -278,9 +278,9 @@ def _read_config(folder: Path) -> dict:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise PresetError(
-            f"the adapter is of the type {kind!r}, and kerasllm knows LORA",
+            f"the adapter is of the type {kind!r}, but kerasllm supports only LORA",
             where=f"{path}: peft_type",
-            fix="take an adapter that was trained with LoRA, rank-stabilised LoRA or DoRA",
+            fix="use an adapter trained with LoRA, rank-stabilised LoRA or DoRA",
         )
     refused = {key: value for key, value in config.items() if key not in _READ and value}
     if config.get("bias", "none") != "none":
@@ -289,9 +289,9 @@ def _read_config(folder: Path) -> dict:
         refused["init_lora_weights"] = config["init_lora_weights"]
     for key, value in refused.items():
         raise PresetError(
-            f"{key} is {value!r}, which kerasllm does not compute",
+            f"{key} is {value!r}, which kerasllm does not support",
             where=f"{path}: {key}",
-            fix="merge the adapter into its base with peft, and load what comes out",
+            fix="merge the adapter into its base with peft, and load the result",
         )
     for key, kinds, least in (
         ("r", int, 1),
@@ -360,7 +360,7 @@ def _pair(
             raise PresetError(f"{name} has no {tensor}", where=where, fix=_AGAIN)
     if not settings.dora and "magnitude" in parts:
         raise PresetError(
-            f"{name} has a lora_magnitude_vector, and use_dora is false", where=where, fix=_AGAIN
+            f"{name} has a lora_magnitude_vector, but use_dora is false", where=where, fix=_AGAIN
         )
     rank = _by_pattern(config.get("rank_pattern"), name, settings.rank)
     alpha = _by_pattern(config.get("alpha_pattern"), name, settings.alpha)

@@ -82,7 +82,7 @@ def find_whole(backbone: keras_hub.models.Backbone, train: Sequence[str]) -> lis
         if not chosen:
             ends = dict.fromkeys(_end(name) for name in holders)
             raise RecipeError(
-                f"'{entry}' matches no layer of this model, so that it could train whole",
+                f"'{entry}' matches no layer of this model to train in full",
                 where="model.lora.train",
                 fix=f"use norm, embeddings or one of these: {', '.join(ends)}",
             )

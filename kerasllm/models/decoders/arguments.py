@@ -12,7 +12,7 @@ from kerasllm.errors import PresetError
 from kerasllm.models.decoders.rope import Rope
 from kerasllm.models.huggingface.checks import check_sizes
 
-ANOTHER = "use another model: this one would load and compute something else"
+ANOTHER = "use another model: this one would load but compute something else"
 
 
 def gpt2(config: dict, rope: None, where: str) -> dict:
@@ -135,14 +135,16 @@ def phi3(config: dict, rope: Rope, where: str) -> dict:
         ["original_max_position_embeddings"], {"original_max_position_embeddings": trained}, where
     )
     if rope.values.get("original_max_position_embeddings", trained) != trained:
-        refuse("original_max_position_embeddings", config, "rope_parameters says another", where)
+        refuse(
+            "original_max_position_embeddings", config, "rope_parameters has another value", where
+        )
     half = config["hidden_size"] // config["num_attention_heads"] // 2
     for name in ("short_factor", "long_factor"):
         if len(rope.values[name]) != half:
             raise PresetError(
                 f"{name} has {len(rope.values[name])} numbers, where heads are {2 * half} wide",
                 where=where,
-                fix="take the file from the model's own repository",
+                fix="use the file from the model's own repository",
             )
     return {
         **arguments,
@@ -159,7 +161,7 @@ def _divides(whole: str, part: str, config: dict, where: str) -> None:
         raise PresetError(
             f"{whole} is {config[whole]}, which {part} ({config[part]}) does not divide",
             where=where,
-            fix="take the file from the model's own repository",
+            fix="use the file from the model's own repository",
         )
 
 

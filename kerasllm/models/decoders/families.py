@@ -23,7 +23,7 @@ from kerasllm.models.huggingface.checks import (
     check_unknown,
 )
 
-# Dropouts are what kerasllm is asked for; the rest concerns generation, training or other software.
+# Dropouts are set by kerasllm; the rest concerns generation, training or other software.
 _HARMLESS = frozenset(
     """
     unk_token_id attention_dropout pretraining_tp max_new_tokens min_new_tokens cache_implementation

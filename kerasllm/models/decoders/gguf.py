@@ -167,7 +167,7 @@ class GGUFFile:
             elif short in self.architecture.keys and short != key:
                 config[self.architecture.keys[short]] = value
             elif not _HARMLESS.fullmatch(key):
-                self._refuse(key, "kerasllm does not know whether it changes what is computed")
+                self._refuse(key, "it may change the outputs, and kerasllm does not know it")
         config.setdefault("vocab_size", self._rows("token_embd.weight"))
         if self.architecture.may_tie:
             config["tie_word_embeddings"] = "output.weight" not in self._tensors
@@ -315,7 +315,7 @@ class GGUFFile:
         raise PresetError(
             f"tensor {name} is not part of the architecture {layout.model_type}",
             where=str(self.path),
-            fix="use another file: this one would load and compute something else",
+            fix="use another file: this one would load but compute something else",
         )
 
     def _change(self, name: str, config: Mapping) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -1,28 +1,24 @@
 """GGUF files as containers: a header that is checked to be whole, tensors read one at a time.
 
-The header is read here: the library `gguf`, an extra, takes seconds for a vocabulary, and believes
-any length that a broken file gives. The library knows the types, and dequantises.
+The header is read here: the `gguf` library takes seconds for a vocabulary, and believes any length
+that a broken file gives. The library knows the types, and dequantises.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import gguf
 import numpy as np
 
 from kerasllm.errors import PresetError
 
-if TYPE_CHECKING:
-    import gguf
-
-BROKEN = "fetch the file again, or compare its size and sha256 with where it comes from"
+BROKEN = "download the file again, or compare its size and sha256 with the source"
 _VERSIONS = (2, 3)
 # Scalars by the number of their type.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
@@ -49,15 +45,11 @@ class PackedTensor:
 
     @property
     def num_bytes(self) -> int:
-        import gguf
-
         block, size = gguf.GGML_QUANT_SIZES[self.kind]
         return math.prod(self.shape) // block * size
 
     def read(self) -> np.ndarray:
         """Reads and dequantises the tensor, as float32."""
-        import gguf
-
         packed = np.memmap(self.file, "uint8", "r", self.offset, (self.num_bytes,))
         value = gguf.dequantize(packed, self.kind)
         return np.asarray(value, "float32").reshape(self.shape)
@@ -80,17 +72,11 @@ def open_gguf(path: Path) -> Container:
     """Reads the header of a GGUF file, and checks that the file is whole.
 
     Raises:
-        PresetError: It is not GGUF, or is truncated or broken, or the library is not installed.
+        PresetError: It is not GGUF, or is truncated or broken.
 
     Reference:
         [The GGUF format](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
     """
-    if importlib.util.find_spec("gguf") is None:
-        raise PresetError(
-            "To read a GGUF file gguf is needed, which is not installed",
-            where=str(path),
-            fix='pip install "kerasllm[gguf]"',
-        )
     try:
         with open(path, "rb") as opened:
             if opened.read(4) != b"GGUF":
@@ -128,7 +114,7 @@ class _Header:
         for _ in range(num_values):
             key = self._string()
             if key in metadata:
-                raise ValueError(f"{key} is there twice")
+                raise ValueError(f"{key} occurs twice")
             metadata[key] = self._value(self._scalar("I"))
         listed = [self._tensor() for _ in range(num_tensors)]
         alignment = metadata.get("general.alignment", 32)
@@ -139,15 +125,13 @@ class _Header:
         for name, shape, kind, offset in listed:
             tensor = PackedTensor(self._path, name, kind, shape, start + offset)
             if name in tensors:
-                raise ValueError(f"tensor {name} is there twice")
+                raise ValueError(f"tensor {name} occurs twice")
             if tensor.offset + tensor.num_bytes > len(self._data):
                 raise ValueError(f"tensor {name} ends after the file")
             tensors[name] = tensor
         return Container(metadata, tensors)
 
     def _tensor(self) -> tuple:
-        import gguf
-
         name = self._string()
         num_axes = self._scalar("I")
         if not 1 <= num_axes <= 4:

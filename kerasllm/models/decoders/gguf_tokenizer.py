@@ -66,7 +66,7 @@ def read_tokenizer(path: str | Path) -> GGUFTokenizer:
         raise PresetError(
             f"{path.name} has no tokenizer in it",
             where=f"{path}: tokenizer.ggml.tokens",
-            fix="use a file that was made from a whole model, with its tokenizer",
+            fix="use a file that contains the tokenizer",
         )
     types = value("tokenizer.ggml.token_type", [1] * len(tokens))
     scores, merges = value("tokenizer.ggml.scores"), value("tokenizer.ggml.merges")
@@ -79,7 +79,7 @@ def read_tokenizer(path: str | Path) -> GGUFTokenizer:
     for name in ("bos", "eos", "unknown", "padding"):
         ids[name] = number = value(f"tokenizer.ggml.{name}_token_id")
         if number is not None and not (isinstance(number, int) and 0 <= number < len(tokens)):
-            _refuse(path, f"{name}_token_id", f"is {number!r}, and there are {len(tokens)} tokens")
+            _refuse(path, f"{name}_token_id", f"is {number!r}, but there are {len(tokens)} tokens")
     pre = value("tokenizer.ggml.pre")
     starts = ids["bos"] is not None and (model == "llama" or pre in _STARTS)
     return GGUFTokenizer(

@@ -124,7 +124,7 @@ def _named(sources: list[Source], names: list[str]) -> dict[str, Source]:
         for name in (source.name, f"model.{source.name}", f"transformer.{source.name}"):
             if name in names and found.setdefault(name, source) is not source:
                 raise PresetError(
-                    f"tensor {name} is there twice, as {found[name].stored_name} and as "
+                    f"tensor {name} occurs twice, as {found[name].stored_name} and as "
                     f"{source.stored_name}",
                     where=str(source.file),
                     fix="use a folder that holds one model",
@@ -154,7 +154,7 @@ def _assign(
             raise PresetError(
                 f"tensor {source.stored_name} is not part of KerasHub's model",
                 where=str(source.file),
-                fix="use another model: this one would load and compute something else",
+                fix="use another model: this one would load but compute something else",
             )
     for name, tensor in expected.items():
         stored = found.get(name)
@@ -181,7 +181,8 @@ def _assign(
 def _check_tied(head: Source, embedding: Source) -> None:
     if head.shape != embedding.shape or not np.array_equal(head.read(), embedding.read()):
         raise PresetError(
-            f"tensor {head.stored_name} differs from the embeddings, where the model ties the two",
+            f"tensor {head.stored_name} differs from the embeddings, although the model ties the "
+            "two",
             where=str(head.file),
             fix="set tie_word_embeddings to false in a local copy, if the family allows it",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kerasllm.errors import PresetError
 
-_ANEW = "take the file from the model's own repository"
+_ANEW = "use the file from the model's own repository"
 # What each type must say besides its name; `longrope` was spelled `su` at first.
 _NUMBERS = {
     "default": (),
@@ -61,15 +61,15 @@ def read_rope(config: Mapping, model_type: str, kinds: tuple[str, ...], where: s
             f"rope_type is {kind!r}; KerasHub's {model_type} computes only "
             f"{' or '.join(map(repr, kinds))}",
             where=place,
-            fix="use another model: this one would load and compute something else",
+            fix="use another model: this one would load but compute something else",
         )
     theta = _number(found.pop("rope_theta", 10_000.0), "rope_theta", place)
     rotated = found.pop("partial_rotary_factor", None)
     if rotated not in (None, 1, 1.0):
         raise PresetError(
-            f"partial_rotary_factor is {rotated!r}; KerasHub's {model_type} turns whole heads",
+            f"partial_rotary_factor is {rotated!r}; KerasHub's {model_type} rotates whole heads",
             where=place,
-            fix="use another model: this one would load and compute something else",
+            fix="use another model: this one would load but compute something else",
         )
     values: dict = {name: _number(found.pop(name, None), name, place) for name in _NUMBERS[kind]}
     for name in _LISTS.get(kind, ()):
@@ -99,7 +99,7 @@ def _check_ratio(factor: object, values: Mapping, config: Mapping, where: str) -
         raise PresetError(
             f"factor is {factor!r}; KerasHub computes only max_position_embeddings by {key}",
             where=where,
-            fix="use another model: this one would load and compute something else",
+            fix="use another model: this one would load but compute something else",
         )
 
 
@@ -111,9 +111,9 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
             raise PresetError(f"{key} must be an object, got {value!r}", where=where, fix=_ANEW)
     if len(given) == 2 and given["rope_parameters"] != given["rope_scaling"]:
         raise PresetError(
-            "rope_parameters and rope_scaling are both there and differ",
+            "rope_parameters and rope_scaling are both present and differ",
             where=where,
-            fix="keep the one that is right in a local copy",
+            fix="keep the correct one in a local copy",
         )
     key = next(iter(given), "rope_theta")
     found = dict(given.get(key, {}))
@@ -123,7 +123,7 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
             raise PresetError(
                 f"{name} is {outer!r}, and {found[name]!r} in {key}",
                 where=f"{where}: {name}",
-                fix="keep the one that is right in a local copy",
+                fix="keep the correct one in a local copy",
             )
     return key, found
 

@@ -10,7 +10,7 @@ import keras_hub
 
 from kerasllm.errors import PresetError
 
-ANOTHER = "use another model: this one would load and compute something else"
+ANOTHER = "use another model: this one would load but compute something else"
 
 # What concerns generation, training or other software, and what older files say besides.
 HARMLESS = frozenset(

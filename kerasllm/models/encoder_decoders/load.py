@@ -140,7 +140,7 @@ def _named(stored: Sequence[StoredTensor], names: Names) -> dict[str, StoredTens
             continue
         if found.setdefault(name, tensor) is not tensor:
             raise PresetError(
-                f"tensor {name} is there twice, as {found[name].name} and as {tensor.name}",
+                f"tensor {name} occurs twice, as {found[name].name} and as {tensor.name}",
                 where=str(tensor.file),
                 fix="use a folder that holds one model",
             )
@@ -193,8 +193,8 @@ def _check_sinusoids(found: dict[str, StoredTensor], arguments: Mapping) -> None
         computed = sinusoids(arguments["max_sequence_length"], arguments["hidden_dim"])
         if tensor.shape != computed.shape or np.abs(tensor.read() - computed).max() > 1e-3:
             raise PresetError(
-                f"tensor {tensor.name} holds no sinusoids of {len(computed)} positions, and they "
-                "are computed",
+                f"tensor {tensor.name} holds no sinusoids of {len(computed)} positions, but "
+                "sinusoids are computed",
                 where=str(tensor.file),
                 fix=ANOTHER,
             )

@@ -79,7 +79,7 @@ def read_text_side(folder: Path, config: Mapping) -> tuple[TokenizerJson, dict]:
         forced = target_frame.before[0]
     if not target_frame.after or target_frame.after[-1] != end:
         raise PresetError(
-            f"the tokenizer ends a text with the tokens {list(target_frame.after)}, and the model "
+            f"the tokenizer ends texts with the tokens {list(target_frame.after)}, but the model "
             f"with eos_token_id, {end}",
             where=str(folder),
             fix="take the tokenizer and config.json from the same model",
@@ -122,12 +122,12 @@ def _check_class(tokenizer_class: str, folder: Path) -> None:
     if tokenizer_class == "MBartTokenizer":
         why = "texts end with the code of a language, and the decoder starts with one"
     elif tokenizer_class == "MarianTokenizer" and not (folder / TOKENIZER_FILE).is_file():
-        why = "it has a SentencePiece model of its own for targets, and no tokenizer.json"
+        why = "it has a separate SentencePiece model for targets, and no tokenizer.json"
     if why:
         raise PresetError(
             f"tokenizer_class is {tokenizer_class}, which kerasllm does not read: {why}",
             where=str(folder / CONFIG_FILE),
-            fix="use a BART, a T5, or a model with a tokenizer.json that says all",
+            fix="use a BART, a T5, or a model with a complete tokenizer.json",
         )
 
 
@@ -152,8 +152,8 @@ def _json(path: Path) -> dict:
         found = read_json_file(path)
     except (ValueError, OSError) as error:
         raise PresetError(
-            f"not valid JSON: {error}", where=str(path), fix="fetch the file again"
+            f"not valid JSON: {error}", where=str(path), fix="download the file again"
         ) from error
     if not isinstance(found, dict):
-        raise PresetError("not a JSON object", where=str(path), fix="fetch the file again")
+        raise PresetError("not a JSON object", where=str(path), fix="download the file again")
     return found

@@ -33,7 +33,7 @@ def explained_answers(
     """
     if target is not None:
         raise CommandError(
-            "What is explained of a question is the answer that the model finds",
+            "Only the predicted answer of a question can be explained",
             where="--target",
             fix="leave it out",
         )

@@ -27,7 +27,7 @@ def explained_next_tokens(
     Args:
         model: The model.
         texts: The texts.
-        target: A text that follows, of which the first token is explained; a word mostly begins
+        target: A text that follows; its first token is explained; a word mostly begins
             with a space. Defaults to `None`: the most likely token.
 
     Raises:
@@ -38,7 +38,7 @@ def explained_next_tokens(
         ids = contents_of(tokenizer, [target])[0].ids
         if not len(ids):
             raise CommandError(
-                "There is no token in it", where=f"--target {target!r}", fix='give a word: " the"'
+                "The target has no token", where=f"--target {target!r}", fix='give a word: " the"'
             )
         chosen = int(ids[0])
     for text in texts:

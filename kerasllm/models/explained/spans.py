@@ -45,7 +45,7 @@ def explained_spans(
         spans = [one for one in found["spans"] if target in (None, one["label"])]
         if not spans:
             raise CommandError(
-                f"The model finds no {target or 'span'} in the text: nothing is explained",
+                f"The model finds no {target or 'span'} in the text: there is nothing to explain",
                 where=" ".join(text.split())[:60],
                 fix="give another text" + (f", or leave --target {target} out" if target else ""),
             )

@@ -51,15 +51,17 @@ def read_config(file: Path) -> dict:
         config = read_json_file(file)
     except (ValueError, OSError) as error:
         raise PresetError(
-            f"not a valid {CONFIG}: {error}", where=str(file), fix="fetch the file again"
+            f"not a valid {CONFIG}: {error}", where=str(file), fix="download the file again"
         ) from error
     if not isinstance(config, dict):
         raise PresetError(
-            f"not a valid {CONFIG}: not an object", where=str(file), fix="fetch the file again"
+            f"not a valid {CONFIG}: not an object", where=str(file), fix="download the file again"
         )
     if not isinstance(config.get("architectures") or [], list):
         raise PresetError(
-            f"not a valid {CONFIG}: architectures is no list", where=str(file), fix="fetch it again"
+            f"not a valid {CONFIG}: architectures is not a list",
+            where=str(file),
+            fix="download it again",
         )
     return config
 

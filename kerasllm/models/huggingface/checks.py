@@ -38,7 +38,7 @@ _MOST_LAYERS = 1000
 
 
 class Only(NamedTuple):
-    """What KerasHub builds, whatever a key says.
+    """What KerasHub builds, regardless of a key.
 
     Attributes:
         built: The values that give the numbers of what is built.
@@ -85,7 +85,7 @@ def check_fixed(model_type: str, fixed: Mapping[str, Only], config: Mapping, whe
                 f"{key} is {value!r}; KerasHub's {model_type} computes only "
                 f"{' or '.join(map(repr, only.built))}",
                 where=f"{where}: {key}",
-                fix="use another model: this one would load and compute something else",
+                fix="use another model: this one would load but compute something else",
             )
 
 
@@ -103,6 +103,6 @@ def check_unknown(known: Collection[str], config: Mapping, where: str) -> None:
             f"{key} is {value!r}; kerasllm does not know whether it changes what the model "
             "computes, and KerasHub does not read it",
             where=f"{where}: {key}",
-            fix="use another model; or, if the key has no effect on the numbers, take it out of "
+            fix="use another model; or, if the key has no effect on the numbers, remove it from "
             "this file in a local copy",
         )

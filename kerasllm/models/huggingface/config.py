@@ -17,8 +17,8 @@ from kerasllm.models.huggingface.checks import (
     check_unknown,
 )
 
-# KerasHub computes BERT and ALBERT with the tanh form and the others with the exact one, whatever
-# this key says, and its own presets do so too. Measured on all-MiniLM-L6-v2, the tanh form moves a
+# KerasHub computes BERT and ALBERT with the tanh form and the others with the exact one, regardless
+# of this key, and its own presets do so too. Measured on all-MiniLM-L6-v2, the tanh form moves a
 # hidden state (values up to 5.7) by up to 3e-3 and a pooled output by 1.5e-4; all else is within
 # 2e-6 of transformers.
 GELU = ("gelu", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_fast")

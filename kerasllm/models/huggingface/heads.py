@@ -79,7 +79,7 @@ def label_names(config: Mapping, where: str) -> list[str]:
     """
     if not is_classifier(config):
         raise PresetError(
-            f"architectures is {config.get('architectures')!r}, which is no text classifier",
+            f"architectures is {config.get('architectures')!r}, which is not a text classifier",
             where=where,
             fix=_NOT_TRAINED,
         )
@@ -94,11 +94,11 @@ def tag_names(config: Mapping, where: str) -> list[str]:
         where: The file, for messages.
 
     Raises:
-        PresetError: It is no such model, or its tags are not told.
+        PresetError: It is not such a model, or its tags are not told.
     """
     if not is_classifier(config, OF_TOKENS):
         raise PresetError(
-            f"architectures is {config.get('architectures')!r}, which has no tag for each token",
+            f"architectures is {config.get('architectures')!r}, which is not a token classifier",
             where=where,
             fix=_NOT_TRAINED,
         )

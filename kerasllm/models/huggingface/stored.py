@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  makes NumPy know bfloat16, which safetensors asks it for
+import ml_dtypes  # noqa: F401  registers bfloat16 in NumPy, which safetensors needs
 import numpy as np
 import safetensors
 
@@ -41,7 +41,8 @@ class StoredTensor:
         """
         if self.dtype and not self.dtype.startswith(("F", "BF")):
             raise PresetError(
-                f"the tensor {self.name} is of the type {self.dtype}, and weights are real numbers",
+                f"the tensor {self.name} is of the type {self.dtype}, but weights must be real "
+                "numbers",
                 where=str(self.file),
                 fix="use a model whose weights are stored as float32, float16 or bfloat16",
             )
@@ -59,7 +60,7 @@ def list_tensors(folder: Path) -> list[StoredTensor]:
         return [tensor for file in _weight_files(folder) for tensor in _tensors_in(file)]
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise PresetError(
-            f"{WEIGHTS} cannot be read: {error}", where=str(folder), fix="fetch the file again"
+            f"{WEIGHTS} cannot be read: {error}", where=str(folder), fix="download the file again"
         ) from error
 
 
@@ -72,7 +73,7 @@ def _weight_files(folder: Path) -> list[Path]:
         raise PresetError(
             "weight_map does not say which file each tensor is in",
             where=str(folder / INDEX),
-            fix="fetch the file again",
+            fix="download the file again",
         )
     names = sorted(set(mapping.values()))
     for name in names:
@@ -80,11 +81,11 @@ def _weight_files(folder: Path) -> list[Path]:
             raise PresetError(
                 f"{name!r} is not the name of a file",
                 where=str(folder / INDEX),
-                fix="fetch the file again",
+                fix="download the file again",
             )
         if not (folder / name).is_file():
             raise PresetError(
-                f"{name} is missing", where=str(folder / INDEX), fix="fetch the file again"
+                f"{name} is missing", where=str(folder / INDEX), fix="download the file again"
             )
     return [folder / name for name in names]
 

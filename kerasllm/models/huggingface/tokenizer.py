@@ -43,7 +43,7 @@ class _Folder:
         return PresetError(
             f"{key} is {value!r}; {instead}",
             where=f"{self.path / file}: {key}",
-            fix="use another model: with this one the ids would not be those it was trained on",
+            fix="use another model: this one would get other token ids than in training",
         )
 
 
@@ -135,7 +135,7 @@ def _check_special_tokens(files: _Folder, tokens: Mapping[str, str]) -> None:
     added.update(dict.fromkeys(_json(files.path / "added_tokens.json"), "added_tokens.json"))
     for token, file in added.items():
         if token not in tokens.values():
-            raise files.refuse(file, "added token", token, "KerasHub would split it into pieces")
+            raise files.refuse(file, "added token", token, "KerasHub would split it")
 
 
 def _word_piece(files: _Folder, config: Mapping) -> keras_hub.tokenizers.Tokenizer:
@@ -275,14 +275,14 @@ def _in_order(files: _Folder, vocabulary: Mapping[str, int]) -> list[str]:
         raise PresetError(
             f"the ids of the vocabulary are not 0 to {len(tokens) - 1}, each once",
             where=str(files.path),
-            fix="fetch the tokenizer files again",
+            fix="download the tokenizer files again",
         )
     return tokens
 
 
 def _no_vocabulary(files: _Folder, names: str) -> PresetError:
     return PresetError(
-        f"no vocabulary: there is no {names}, and no {_FAST} that holds one",
+        f"no vocabulary: there is no {names}, and no {_FAST} with one",
         where=str(files.path),
         fix="add the tokenizer files of the model",
     )
@@ -295,10 +295,10 @@ def _json(path: Path) -> dict:
         found = read_json_file(path)
     except ValueError as error:
         raise PresetError(
-            f"not valid JSON: {error}", where=str(path), fix="fetch the file again"
+            f"not valid JSON: {error}", where=str(path), fix="download the file again"
         ) from error
     if not isinstance(found, dict):
-        raise PresetError("not a JSON object", where=str(path), fix="fetch the file again")
+        raise PresetError("not a JSON object", where=str(path), fix="download the file again")
     return found
 
 

@@ -209,7 +209,7 @@ def _check_tensors(
             raise PresetError(
                 f"tensor {tensor.name} is not part of KerasHub's {model_type}",
                 where=str(tensor.file),
-                fix="use another model: this one would load and compute something else",
+                fix="use another model: this one would load but compute something else",
             )
     for name, shape in expected.items():
         if name in may_miss:

@@ -2,7 +2,7 @@
 
 A folder with a checkpoint (`.index` and `.data-...`), `vocab.txt` and `bert_config.json` or
 `params.yaml`: the way google-research/bert (TensorFlow 1) and Model Garden (TensorFlow 2) publish
-their models. The tensors are laid out as Hugging Face does it, and take the same road from there.
+their models. The tensors are laid out as Hugging Face does it, and take the same path from there.
 """
 
 from __future__ import annotations

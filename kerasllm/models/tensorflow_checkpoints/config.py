@@ -63,7 +63,7 @@ def read_config(files: Sequence[Path]) -> dict:
         for key in FAMILIES["bert"].sizes:
             if first[key] != other[key]:
                 raise PresetError(
-                    f"{key} is {first[key]} in {files[0].name}, and {other[key]} in "
+                    f"{key} is {first[key]} in {files[0].name}, but {other[key]} in "
                     f"{files[1].name}",
                     where=str(files[0].parent),
                     fix="keep the file that belongs to the checkpoint",
@@ -102,9 +102,7 @@ def _from_garden(file: Path) -> dict:
         )
     config = found.get(kind) or {}
     if not isinstance(config, Mapping):
-        raise PresetError(
-            f"encoder.{kind} holds no keys with values", where=str(file), fix="copy it again"
-        )
+        raise PresetError(f"encoder.{kind} is not a mapping", where=str(file), fix="copy it again")
     check_fixed(kind, _GARDEN_FIXED, config, str(file))
     passed = {*_GARDEN_HARMLESS, *_GARDEN_FIXED}
     # null: as wide as the hidden states.
@@ -137,7 +135,5 @@ def _read(file: Path, parse) -> dict:
             f"{file.name} cannot be read: {first_line}", where=str(file), fix="copy it again"
         ) from error
     if not isinstance(config, dict):
-        raise PresetError(
-            f"{file.name} holds no keys with values", where=str(file), fix="copy it again"
-        )
+        raise PresetError(f"{file.name} is not a mapping", where=str(file), fix="copy it again")
     return config

@@ -2,10 +2,10 @@
 
 The first TensorFlow's checkpoints name each tensor by its scope:
 `bert/encoder/layer_0/attention/self/query/kernel`. TensorFlow 2's hold a graph of objects: which
-attribute of which object a tensor is. There the encoder is known by what it is made of, so it does
-not matter whether the encoder, a classifier or a pretraining model was saved, or under what name.
-A tensor that belongs to two objects, as the word embeddings that the head of a masked language
-model shares, has one key, of either.
+attribute and the object of each tensor. There the encoder is known by what it is made of, so it
+does not matter whether the encoder, a classifier or a pretraining model was saved, or under what
+name. A tensor that belongs to two objects, as the word embeddings that the head of a masked
+language model shares, has one key, of either.
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ def find_files(folder: Path) -> Files:
     configs = [folder / name for name in CONFIGS if (folder / name).is_file()]
     if not configs and (folder / _ALBERT).is_file():
         raise PresetError(
-            f"{folder} holds a TensorFlow checkpoint of ALBERT, and kerasllm reads BERT's only",
+            f"{folder} holds a TensorFlow checkpoint of ALBERT, but kerasllm reads only BERT's",
             where=str(folder / _ALBERT),
             fix="use the model in Hugging Face's or KerasHub's layout",
         )
     if not configs:
         raise PresetError(
-            f"{folder} holds a TensorFlow checkpoint and no configuration: looked for "
+            f"{folder} holds a TensorFlow checkpoint but no configuration: looked for "
             f"{' and '.join(CONFIGS)}",
             fix="add the bert_config.json that came with the checkpoint; other models are read "
             "from Hugging Face's or KerasHub's layout",
@@ -62,8 +62,8 @@ def find_files(folder: Path) -> Files:
     indexes = _indexes(folder)
     if not indexes:
         raise PresetError(
-            f"{folder} has {configs[0].name} and no weights: there is no bert_model.ckpt.index, "
-            "or other file of that kind",
+            f"{folder} has {configs[0].name} and no weights: there is no bert_model.ckpt.indexor "
+            "similar file",
             fix="add the files of the checkpoint: .index and .data-00000-of-00001",
         )
     if len(indexes) > 1:
@@ -76,7 +76,7 @@ def find_files(folder: Path) -> Files:
     _check_shards(checkpoint)
     if not (folder / VOCABULARY).is_file():
         raise PresetError(
-            f"{folder} holds a TensorFlow checkpoint and no {VOCABULARY}",
+            f"{folder} holds a TensorFlow checkpoint but no {VOCABULARY}",
             fix=f"add the {VOCABULARY} that came with the checkpoint",
         )
     return Files(tuple(configs), checkpoint)
@@ -98,8 +98,8 @@ def _check_shards(checkpoint: Path) -> None:
     for number in range(count):
         if (number, count) not in found:
             raise PresetError(
-                f"{checkpoint.name}.data-{number:05d}-of-{count:05d} is missing: the index of the "
-                "checkpoint is there, the numbers are not",
+                f"{checkpoint.name}.data-{number:05d}-of-{count:05d} is missing: only the index of "
+                "the checkpoint was found",
                 where=str(checkpoint.parent),
                 fix="copy all files of the checkpoint",
             )

@@ -102,8 +102,8 @@ def _match(
             f"tensor {unused[0]} is not part of the BERT that the configuration describes"
             + (f", nor are {len(unused) - 1} others" if len(unused) > 1 else ""),
             where=str(checkpoint),
-            fix="take the configuration and the checkpoint from the same model; a BERT with parts "
-            "of its own would load and compute something else",
+            fix="take the configuration and the checkpoint from the same model; a modified BERT "
+            "would load but compute something else",
         )
     # As in transformers and for other folders: a missing pooler is newly initialized.
     no_pooler = not any(name.startswith("pooler.") for name in keys)
@@ -129,9 +129,9 @@ def _check_floating(keys: Iterable[str], dtypes: Mapping[str, tf.DType], checkpo
     for key in keys:
         if not dtypes[key].is_floating:
             raise PresetError(
-                f"tensor {key} holds {dtypes[key].name}, and no floating-point numbers",
+                f"tensor {key} holds {dtypes[key].name}, not floating-point numbers",
                 where=str(checkpoint),
-                fix="use the checkpoint that was not quantized",
+                fix="use the checkpoint before quantization",
             )
 
 

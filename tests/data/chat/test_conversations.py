@@ -117,10 +117,10 @@ def test_a_system_message_is_added_where_there_is_none():
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"messages": said("a")}, "ends on the user"),
-        ({"messages": said("a", "b", "c")}, "ends on the user"),
+        ({"messages": said("a")}, "ends with a user message"),
+        ({"messages": said("a", "b", "c")}, "ends with a user message"),
         ({"messages": []}, "empty"),
-        ({"messages": [{"role": "system", "content": "a"}]}, "assistant says nothing"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "assistant has no message"),
         ({"messages": said("a", "b")[::-1]}, "message 1 is the assistant's"),
         ({"messages": [*ASKED, {"role": "system", "content": "x"}]}, "message 3 is the system's"),
         ({"messages": [{"role": "bot", "content": "a"}]}, "role of message 1 is 'bot'"),
@@ -132,7 +132,7 @@ def test_a_system_message_is_added_where_there_is_none():
         ({"messages": ["hello"]}, "message 1 is a string"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "more than text"),
         ({"messages": said("a", "\ud83d")}, "half a character"),
-        ({"prompts": "a"}, r"no 'messages' \(keys there: 'prompts'\)"),
+        ({"prompts": "a"}, r"no 'messages' \(available keys: 'prompts'\)"),
     ],
 )
 def test_what_is_no_conversation_is_refused(row, why):
@@ -160,9 +160,9 @@ def test_bad_rows_are_refused_together_with_their_lines(open_rows):
     with pytest.raises(DataError) as error:
         open_rows(rows)
     assert error.value.what.startswith("6 rows are bad in")
-    assert ": 4 x the conversation is empty, 1 x the conversation ends on" in error.value.what
+    assert ": 4 x the conversation is empty, 1 x the conversation ends with" in error.value.what
     places = error.value.where.split("\n")
-    assert "chat.jsonl:2: the conversation ends on the user" in places[0]
+    assert "chat.jsonl:2: the conversation ends with a user message" in places[0]
     assert "chat.jsonl:3: not JSON" in places[1]
     assert len(places) == 6 and places[-1].strip() == "and 1 more"
     assert "skip" in error.value.fix
@@ -187,7 +187,7 @@ def test_a_template_that_fails_names_the_line_and_what_it_said(open_rows):
     template = ChatTemplate(source + CHATML.source, stop=CHATML.stop)
     with pytest.raises(DataError, match="1 row is bad") as error:
         open_rows([{"messages": ASKED}, {"messages": ASKED * 2}], template=template)
-    assert "chat.jsonl:2: The chat template refuses" in error.value.where
+    assert "chat.jsonl:2: The chat template rejects" in error.value.where
     assert "one turn only" in error.value.where
 
 
@@ -196,7 +196,7 @@ def test_rows_in_no_known_shape_are_refused_by_their_keys(open_rows):
         open_rows([{"topic": "a", "remark": "b"}])
     assert "alpaca: instruction, output" in error.value.fix
     assert "data.prompt=COLUMN" in error.value.fix and "data.format=text" in error.value.fix
-    with pytest.raises(DataError, match="shape 'preference'"):
+    with pytest.raises(DataError, match="format 'preference'"):
         open_rows([{"chosen": "a", "rejected": "b"}])
     with pytest.raises(DataError, match="file is empty"):
         open_rows([])
@@ -245,7 +245,7 @@ def test_rows_of_several_shapes_are_read_each_by_its_own(open_rows, tmp_path):
     store = open_rows(rows)
     assert texts_of(store) == [CHATML.render(ASKED)] * 6
     assert sum(Counts.of(store).shapes.values()) == 6 and len(Counts.of(store).shapes) == 5
-    assert any("of another shape" in remark for remark in Counts.of(store).remarks)
+    assert any("in a different format" in remark for remark in Counts.of(store).remarks)
     parquet.write_table(pa.Table.from_pylist(rows[1:3]), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="1 row is bad") as error:
         open_rows([*rows, {"title": "a", "body": "b"}], name="other.jsonl")
@@ -259,11 +259,11 @@ def test_bad_rows_are_counted_by_reason(open_rows):
     rows.append({"messages": said("a", "b", "c")})
     store = open_rows(rows, on_bad_row="skip")
     assert Counts.of(store).skipped_reasons == {
-        "the conversation ends on the user, with no answer to learn": 2,
+        "the conversation ends with a user message, so there is no answer to train on": 2,
         "message N calls tools, which is not supported": 1,
-        "message N is of a tool, which is not supported": 1,
+        "message N is from a tool, which is not supported": 1,
     }
-    assert "(2 the conversation ends on the user" in remarks(store)[0]
+    assert "(2 the conversation ends with a user message" in remarks(store)[0]
 
 
 def test_only_rows_that_are_read_in_a_new_way_have_a_new_fingerprint(open_rows, tmp_path):
@@ -298,7 +298,7 @@ def test_files_may_be_json_gzip_or_parquet(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [('[{"messages": []}, {', "not JSON from here"), ('[{"messages": []}', "has no end")],
+    [('[{"messages": []}, {', "not JSON from here"), ('[{"messages": []}', "is not closed")],
 )
 def test_a_json_file_that_is_cut_short_is_refused(tmp_path, content, why):
     (tmp_path / "a.json").write_text(content)
@@ -418,7 +418,10 @@ def test_a_pair_is_dropped_as_a_whole(open_rows):
         ({"prompt": "Q", "chosen": "a", "rejected": "a"}, "are the same"),
         ({"prompt": "Q", "chosen": "a"}, "no 'rejected'"),
         ({"chosen": said("x", "a"), "rejected": said("y", "b")}, "the same prompt"),
-        ({"prompt": "z", "chosen": said("x", "a"), "rejected": said("x", "b")}, "another prompt"),
+        (
+            {"prompt": "z", "chosen": said("x", "a"), "rejected": said("x", "b")},
+            "a different prompt",
+        ),
         ({"prompt": "Q", "chosen": "", "rejected": "b"}, "message 2 (assistant) is empty"),
         ({"prompt": "Q", "chosen": 3, "rejected": "b"}, "'chosen' is a number"),
     ],
@@ -430,7 +433,7 @@ def test_what_is_no_preference_is_refused(open_rows, row, why):
 
 
 def test_conversations_are_no_preferences(open_rows):
-    with pytest.raises(DataError, match="shape 'messages'"):
+    with pytest.raises(DataError, match="format 'messages'"):
         open_rows([SHAPES["messages"]], opener=open_preferences)
 
 

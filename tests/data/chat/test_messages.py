@@ -106,7 +106,7 @@ def test_an_answer_without_a_word_can_be_continued_but_is_not_learned():
 
 
 def test_the_advice_on_a_refused_conversation_works(tmp_path):
-    with pytest.raises(DataError, match="must end with a message of the user") as error:
+    with pytest.raises(DataError, match="must end with a user message") as error:
         generated(HI, tmp_path)
     shown = error.value.fix.removeprefix("write ").partition("; ")[0].replace(", ...", "")
     assert generated(json.loads(shown), tmp_path) == [{"role": "user", "content": "..."}]

@@ -59,15 +59,18 @@ def test_the_system_speaks_once(row):
     ("row", "why"),
     [
         ({"chosen": "A", "rejected": "B"}, "no prompt"),
-        ({"messages": [USER, GOOD], "chosen": "A", "rejected": "B"}, "ends on the assistant"),
-        ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "another prompt"),
+        (
+            {"messages": [USER, GOOD], "chosen": "A", "rejected": "B"},
+            "ends with an assistant message",
+        ),
+        ({"prompt": "P", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "a different prompt"),
         (
             {
                 "prompt": [SYSTEM, USER],
                 "chosen": [{**SYSTEM, "content": "T"}, USER, GOOD],
                 "rejected": [USER, BAD],
             },
-            "another prompt",
+            "a different prompt",
         ),
     ],
 )

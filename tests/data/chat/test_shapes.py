@@ -198,7 +198,7 @@ def test_lists_of_texts_are_turns(key):
     notes = Counter()
     assert read_row(row, find_shape(row), notes=notes) == said("Q", "A", "Q2", "A2")
     assert notes == {TURNS: 1}
-    with pytest.raises(BadRow, match="ends on the user"):
+    with pytest.raises(BadRow, match="ends with a user message"):
         read({**row, key: ["Q", "A", "Q2"]})
 
 
@@ -255,7 +255,7 @@ def test_conversations_that_claude_exports():
     row = {"uuid": "1", "name": "T", "chat_messages": messages}
     assert read(row) == said("Q", "A")
     messages[0]["attachments"] = [{"file_name": "x.pdf"}]
-    with pytest.raises(BadRow, match="holds more than text"):
+    with pytest.raises(BadRow, match="contains more than text"):
         read(row)
 
 
@@ -305,7 +305,7 @@ def test_exchanges_before_the_prompt(history):
     assert read(row) == said("q", "a", "Q", "A", system="S")
     assert read({**row, "history": []}) == said("Q", "A", system="S")
     assert read({"prompt": "Q", "response": "A", "history": history}) == said("q", "a", "Q", "A")
-    with pytest.raises(BadRow, match="'history' is no list of exchanges"):
+    with pytest.raises(BadRow, match="'history' is not a list of exchanges"):
         read({**row, "history": ["q", "a"]})
 
 
@@ -317,5 +317,5 @@ def test_turns_of_input_and_output():
 def test_answers_that_were_rejected_are_not_learned():
     row = {"prompt": "Q", "completion": "A", "label": True}
     assert read(row) == said("Q", "A")
-    with pytest.raises(BadRow, match="the answer is one that was rejected"):
+    with pytest.raises(BadRow, match="the answer was rejected"):
         read({**row, "label": False})

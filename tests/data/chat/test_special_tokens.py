@@ -156,7 +156,7 @@ def test_a_conversation_without_weight_or_with_an_odd_one_is_bad(open_rows):
     rows = [{"messages": messages} for messages in (ASKED, nothing, odd)]
     store = open_rows(rows, on_bad_row="skip")
     assert [why for _, _, why in store.skipped_rows] == [
-        "all that the assistant says has a weight of 0",
+        "all assistant messages have a weight of 0",
         "the weight of message 2 is 0.5, not 0 or 1",
     ]
 

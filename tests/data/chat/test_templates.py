@@ -66,28 +66,28 @@ def test_stop_texts_are_those_that_the_models_own_template_writes():
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{{ raise_exception('roles must alternate') }}", "refuses.*roles must alternate"),
-        ("{{ messages[0].nothing.at_all }}", "refuses.*no attribute 'nothing'"),
+        ("{{ raise_exception('roles must alternate') }}", "rejects.*roles must alternate"),
+        ("{{ messages[0].nothing.at_all }}", "rejects.*no attribute 'nothing'"),
         ("{{ 1 / 0 }}", "fails: ZeroDivisionError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
         ("{% include 'secrets' %}", "fails"),
-        ("{{ ''.__class__.__mro__ }}", "may not.*__class__"),
-        ("{{ messages.append(1) }}", "may not"),
-        ("{{ 'x' * 10 ** 12 }}", "may not"),
-        ("{{ [0] * 100000000 }}", "may not.*repeats"),
-        ("{{ 7 ** 7 ** 7 ** 7 }}", "may not.*asks for"),
-        ("{{ lipsum(n=100000000) }}", "refuses.*undefined"),
+        ("{{ ''.__class__.__mro__ }}", "not allowed.*__class__"),
+        ("{{ messages.append(1) }}", "not allowed"),
+        ("{{ 'x' * 10 ** 12 }}", "not allowed"),
+        ("{{ [0] * 100000000 }}", "not allowed.*repeats"),
+        ("{{ 7 ** 7 ** 7 ** 7 }}", "not allowed.*asks for"),
+        ("{{ lipsum(n=100000000) }}", "rejects.*undefined"),
         ("{% for i in range(99999999) %}{% endfor %}", "fails: OverflowError"),
         (
             "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
-            "may not.*100,000 turns",
+            "not allowed.*100,000 turns",
         ),
         (
             (
                 "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
                 "{{ f(99) }}"
             ),
-            "may not.*100,000 turns",
+            "not allowed.*100,000 turns",
         ),
     ],
 )

@@ -172,9 +172,9 @@ def test_a_template_without_an_end_token_is_closed_by_what_it_writes():
     ("source", "why"),
     [
         ("{% for m in messages[-2:] %}{{ m.content }}{% endfor %}", "leaves answers out"),
-        ("{% for m in messages %}{{ m.content[:1] }}{% endfor %}", "more of the text"),
+        ("{% for m in messages %}{{ m.content[:1] }}{% endfor %}", "other parts of the text"),
         ("{% for m in messages %}{{ m.content * 2 }}{% endfor %}", "repeats them"),
-        ("{% for m in messages %}{{ m.content | length }}{% endfor %}", "more of the text"),
+        ("{% for m in messages %}{{ m.content | length }}{% endfor %}", "other parts of the text"),
     ],
 )
 def test_a_template_that_changes_answers_is_refused_and_never_masked_wrong(source, why):

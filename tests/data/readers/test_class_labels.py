@@ -84,7 +84,7 @@ def test_metadata_that_cannot_be_read():
 def test_files_with_other_names_for_their_numbers_are_refused(tmp_path):
     one = write(tmp_path / "a.parquet", [0, 1])
     two = write(tmp_path / "b.parquet", [0, 1], {"names": NAMES[::-1], "_type": "ClassLabel"})
-    with pytest.raises(DataError, match="mean other classes in each file") as error:
+    with pytest.raises(DataError, match="mean different classes in each file") as error:
         Source([one, two])
     assert "a.parquet: neg, pos" in error.value.where
 

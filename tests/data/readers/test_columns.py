@@ -54,7 +54,7 @@ def test_a_jsonl_key_may_be_missing_at_first(tmp_path):
     path.write_text('{"text": "a"}\n{"text": "b", "label": "x"}\n')
     source = Source(path, on_bad_row="skip")
     assert rows(source) == [("b", "x")]
-    assert source.bad_rows == [(str(path), 1, "no key 'label' (keys there: 'text')")]
+    assert source.bad_rows == [(str(path), 1, "no key 'label' (available keys: 'text')")]
 
 
 def test_without_labels_no_label_column_is_needed(tmp_path):
@@ -65,7 +65,7 @@ def test_without_labels_no_label_column_is_needed(tmp_path):
     assert next(source.batches()).labels is None
     message = refusal(path)
     assert "No label column found" in message
-    assert "columns there: 'review'" in message and "names looked for: label, labels" in message
+    assert "available columns: 'review'" in message and "names looked for: label, labels" in message
     assert "--set data.label=NAME" in message
 
 
@@ -75,7 +75,7 @@ def test_a_column_that_is_not_there(tmp_path):
     message = refusal(path, text="comment")
     assert "There is no text column 'comment'" in message
     assert "did you mean --set data.text=Comments?" in message
-    assert "columns there: 'Comments', 'label'" in message
+    assert "available columns: 'Comments', 'label'" in message
     assert "cannot both be the column 'label'" in refusal(path, text="label", label="label")
 
 

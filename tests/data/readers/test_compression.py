@@ -81,7 +81,7 @@ def test_damage_is_told(tmp_path, packing, damage):
         middle = len(packed) // 2
         packed[middle : middle + 40] = bytes(40)
     path.write_bytes(packed)
-    with pytest.raises(DataError, match="cut short or damaged|cannot be opened") as caught:
+    with pytest.raises(DataError, match="truncated or damaged|cannot be opened") as caught:
         rows(path, labelled=False)
     assert "copy or download it again" in caught.value.fix
 
@@ -124,7 +124,7 @@ def test_an_archive_is_read_as_a_folder(tmp_path):
 def test_a_path_out_of_an_archive_is_refused(tmp_path, name):
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(b"text,label\na,1\n", name))
-    with pytest.raises(DataError, match="by a path that leads out of it"):
+    with pytest.raises(DataError, match="with a path that leads outside it"):
         Source(path)
 
 

@@ -154,7 +154,7 @@ def test_files_that_were_joined_repeat_the_header(tmp_path, suffix, mark):
 
 def test_a_header_in_another_order_is_refused(tmp_path):
     error = refusal(tmp_path / "a.csv", "text,label\na,x\nlabel,text\ny,b\n")
-    assert "change their order" in error.what and error.where.endswith("a.csv:3")
+    assert "order changes" in error.what and error.where.endswith("a.csv:3")
 
 
 def test_a_text_may_be_the_name_of_its_column(tmp_path):
@@ -232,7 +232,7 @@ def test_the_advice_for_swallowed_rows_works(tmp_path):
     text = "Unclosed at the start,1\na fine row,0\nit ends with a quote"
     rows = [(text, "1"), ("last", "0"), ("more", "1"), ("and more", "0")]
     found, source = read(path, written(rows, quoting=csv.QUOTE_ALL))
-    assert found == rows and source.notes.counts["rows that go over several lines"] == 1
+    assert found == rows and source.notes.counts["rows that span several lines"] == 1
 
 
 @pytest.mark.parametrize("text", [
@@ -246,7 +246,7 @@ def test_texts_of_several_lines_are_read_and_counted(tmp_path, text, order):
     found, source = read(tmp_path / "a.csv", content)
     assert found == rows
     (line,) = source.notes.lines()
-    assert line.startswith("rows that go over several lines: 2, the first at")
+    assert line.startswith("rows that span several lines: 2, the first at")
 
 
 def test_texts_of_several_lines_take_no_longer_the_more_there_are(tmp_path):
@@ -301,7 +301,7 @@ def test_a_title_above_the_header_makes_no_label_of_its_names(tmp_path):
     assert f"{path}:3: the row names the columns" in error.where
     rows, source = read(path, table, text="1", label="2", on_bad_row="skip")
     assert rows[0] == ("a fine film", "good") and len(rows) == 4
-    assert source.bad_row_reasons["names of columns"] == 1
+    assert source.bad_row_reasons["column names"] == 1
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
@@ -392,7 +392,7 @@ def test_the_names_of_rows_that_r_writes(tmp_path, suffix, quoting, names):
     table = written(rows, (*names, "text", "label"), quoting=quoting, delimiter=mark)
     found, source = read(tmp_path / f"a.{suffix}", table)
     assert found == GOOD
-    assert bool(names) or any("a field more than its header" in each for each in source.remarks)
+    assert bool(names) or any("one more field than the header" in each for each in source.remarks)
     names = Source(tmp_path / f"a.{suffix}").readings[0][1].columns(source._files[0])
     assert names == ["", "text", "label"]
 

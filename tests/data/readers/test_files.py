@@ -81,7 +81,7 @@ def test_a_file_that_may_not_be_read(folder, monkeypatch):
 
 @pytest.mark.parametrize("spec", ["", [], [""], ["a.csv", ""]])
 def test_no_file_given(spec):
-    assert refusal(spec).what == "No data file is given"
+    assert refusal(spec).what == "No data file was given"
 
 
 def test_a_file_given_twice(folder, monkeypatch):

@@ -121,7 +121,7 @@ def test_files_of_several_kinds_are_refused(tmp_path):
 def test_a_folder_without_data(tmp_path):
     make(tmp_path, "model.bin")
     error = refusal(tmp_path)
-    assert error.what == "The folder holds no data file; it holds model.bin"
+    assert error.what == "The folder holds no data files; it holds model.bin"
     assert ".parquet" in error.fix
     assert "all its files are hidden" in refusal(make(tmp_path / "x", ".a.csv")).what
 

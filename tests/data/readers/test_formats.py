@@ -108,7 +108,7 @@ def test_a_gzip_file_that_is_cut_short(tmp_path, suffix):
     head = "text,label\n" if "csv" in suffix else ""
     content = gzip.compress((head + row * 50_000).encode())
     error = refusal(tmp_path / f"d.{suffix}", content[:-100], labelled="txt" not in suffix)
-    assert "cut short or damaged" in error.what and "after line" in error.where
+    assert "truncated or damaged" in error.what and "after line" in error.where
 
 
 def test_a_gzip_file_that_is_damaged(tmp_path):
@@ -228,7 +228,7 @@ def test_malformed_json_lines(tmp_path):
     assert reasons[1] == "a list, where a JSON object is expected"
     assert reasons[2] == "a string, where a JSON object is expected"
     assert reasons[3].startswith("not JSON: Extra data")
-    assert reasons[4] == "no key 'text' (keys there: 'Text', 'label')"
+    assert reasons[4] == "no key 'text' (available keys: 'Text', 'label')"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,9 @@ def test_lists_without_objects_are_refused(tmp_path):
     error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1},\n{"text": "b"')
     assert "not JSON from here on" in error.what and error.where.endswith("data.json:2")
     error = refusal(tmp_path / "data.json", b'[{"text": "a", "label": 1}]\n[]\n')
-    assert "more after the end of the list" in error.what and error.where.endswith("data.json:2")
+    assert "more text after the end of the list" in error.what and error.where.endswith(
+        "data.json:2"
+    )
 
 
 # parquet
@@ -289,7 +291,7 @@ def test_a_parquet_file_that_is_broken(tmp_path):
     texts = [f"text {n}" for n in range(5000)]
     pq.write_table(pa.table({"text": texts, "label": texts}), path)
     content = path.read_bytes()
-    assert "cut short" in refusal(path, content[:-100]).what
+    assert "truncated" in refusal(path, content[:-100]).what
     assert "not Parquet" in refusal(path, b"text,label\na,1\n").what
     error = refusal(path, content[:4] + bytes(2000) + content[2004:])
     assert "damaged" in error.what and "after row" in error.where
@@ -308,7 +310,7 @@ DENIED = b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>\n'
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet", "csv.gz"])
 @pytest.mark.parametrize(
     ("content", "what", "fix"),
-    [(POINTER, "a pointer of git-lfs", "git lfs pull"), (PAGE, "a web page", "/resolve/"),
+    [(POINTER, "a git-lfs pointer", "git lfs pull"), (PAGE, "a web page", "/resolve/"),
      (DENIED, "a web page (XML)", "download the data itself")],
 )  # fmt: skip
 def test_pages_and_pointers_are_named(tmp_path, suffix, content, what, fix):
@@ -336,7 +338,7 @@ def test_annotations_that_were_rejected_are_no_labels(tmp_path, monkeypatch):
         for n in range(6)
     ]
     Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DataError, match="not all labels were accepted: 1 reject") as error:
+    with pytest.raises(DataError, match="not all were accepted: 1 reject") as error:
         Source("a.jsonl")
     command = error.value.fix.split("`")[1]
     assert command == "jq -c 'select(.answer == \"accept\")' a.jsonl > accepted.jsonl"

@@ -71,8 +71,8 @@ def test_a_key_that_is_there_twice_is_a_bad_row(tmp_path):
         found, source = read(tmp_path / name, content)
         assert found == [("a", "x"), ("e", "y")]
         assert [why for _, _, why in source.bad_rows] == [
-            "the key 'text' is there twice",
-            "the key 'k' is there twice",
+            "the key 'text' occurs twice",
+            "the key 'k' occurs twice",
         ]
         assert source.bad_row_reasons == {"duplicate key": 2}
 
@@ -88,7 +88,7 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
         "missing key": 1,
         "empty text": 1,
         "empty label": 1,
-        "text that is no string": 1,
+        "text that is not a string": 1,
     }
     with pytest.raises(DataError) as caught:
         list(Source(tmp_path / "a.jsonl").batches())
@@ -100,7 +100,7 @@ def test_rows_of_two_shapes_are_counted(tmp_path):
     rows = [*ROWS, {"sentence": "c", "label": "x"}, {"sentence": "d", "label": "y"}]
     found, source = read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
     assert len(found) == 2 and source.bad_row_reasons == {"missing key": 2}
-    assert "no key 'text' (keys there: 'sentence', 'label')" in source.bad_rows[0]
+    assert "no key 'text' (available keys: 'sentence', 'label')" in source.bad_rows[0]
 
 
 def test_objects_that_end_in_commas(tmp_path):

@@ -30,7 +30,7 @@ FILES = {
 def test_rows_in_a_text_file_are_refused(tmp_path, suffix, read):
     path = tmp_path / "data.txt"
     path.write_text(FILES[suffix])
-    with pytest.raises(DataError, match="its name says that it is plain text") as error:
+    with pytest.raises(DataError, match="its name says it is plain text") as error:
         read(path)
     assert f"a name that ends in {suffix};" in error.value.fix
     rows = [

@@ -96,7 +96,7 @@ def test_several_columns_and_one_by_name(tmp_path):
     with pytest.raises(DataError, match="No label column found") as error:
         read(tmp_path / "out")
     assert "'year', 'kind'" in error.value.fix
-    with pytest.raises(DataError, match="what the folders of the files are named by"):
+    with pytest.raises(DataError, match="comes from the names of the folders"):
         read(tmp_path / "out", text="kind", label="year")
 
 
@@ -120,7 +120,7 @@ def test_a_column_of_the_file_must_agree(tmp_path, suffix):
     assert read(tmp_path / "out") == ROWS
     rows[1]["label"] = "other"
     write(tmp_path / "out" / f"label={label}" / f"part-0.{suffix}", rows)
-    with pytest.raises(DataError, match="holds 'other', and its folder says 'neg'") as error:
+    with pytest.raises(DataError, match="holds 'other', but its folder says 'neg'") as error:
         read(tmp_path / "out")
     assert f"part-0.{suffix}:" in error.value.where
     with pytest.raises(DataError, match="its folder says"):

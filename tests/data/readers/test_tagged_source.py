@@ -173,7 +173,7 @@ def test_records_that_do_not_fit_are_bad(tmp_path):
         "1 words and 2 tags",
         "the words are an empty list, where a list of strings is expected",
         "a tag is null",
-        "no key 'tags' (keys there: 'tokens')",
+        "no key 'tags' (available keys: 'tokens')",
     ]
 
 

@@ -71,15 +71,15 @@ def test_other_formats_and_several_files(tmp_path, train):
 def test_rows_in_one_line_are_not_told_apart(tmp_path):
     said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     (tmp_path / "chat.json").write_text(json.dumps([{"messages": said}] * 3))
-    with pytest.raises(DataError, match="Several rows begin in one line"):
+    with pytest.raises(DataError, match="Several rows start on one line"):
         clean(report(str(tmp_path / "chat.json")), tmp_path / "clean.json")
 
 
 def test_the_data_are_never_written_over(tmp_path, train):
     found = report(train)
-    with pytest.raises(CommandError, match="one of the files that are read"):
+    with pytest.raises(CommandError, match="also an input file"):
         clean(found, train)
-    with pytest.raises(CommandError, match="format of its file"):
+    with pytest.raises(CommandError, match="format of the original"):
         clean(found, tmp_path / "clean.jsonl")
 
 

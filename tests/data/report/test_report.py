@@ -114,7 +114,7 @@ def test_conversations_and_plain_text(tmp_path):
     file.write_text("\n".join(map(json.dumps, rows)))
     kinds = found(str(file))
     assert kinds["duplicates"]["places"] == [f"{file}:21"]
-    assert "no answer to learn" in kinds["unusable"]["places"][0]
+    assert "no answer to train on" in kinds["unusable"]["places"][0]
     book = tmp_path / "book.txt"
     passages = [text(number) + "\n" + text(number + 100) for number in range(20)]
     book.write_text("\n\n".join([*passages, "CHAPTER", passages[2], "CHAPTER"]))

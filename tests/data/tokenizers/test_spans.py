@@ -151,7 +151,7 @@ def test_other_sentence_pieces_have_their_own_spans(reviews):
 
 def test_a_tokenizer_without_spans_says_so(uncased_vocabulary):
     other = keras_hub.tokenizers.WordPieceTokenizer(uncased_vocabulary, lowercase=True)
-    with pytest.raises(PresetError, match="does not tell which characters"):
+    with pytest.raises(PresetError, match="does not provide character offsets"):
         KerasHubTokenizer(other).encode_offsets(["film"], 8)
 
 

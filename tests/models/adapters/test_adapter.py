@@ -134,7 +134,9 @@ def test_layers_named_in_train_train_whole():
     whole = {path for path in changed if "default_" not in path}
     assert len(whole) == 2 * 2 + 1 + 2
     assert {"token_embedding/embeddings", "sequence_output_layernorm/scale"} <= whole
-    with pytest.raises(RecipeError, match="is a target of the adapter, and to train whole"):
+    with pytest.raises(
+        RecipeError, match="is both a target of the adapter and to be trained in full"
+    ):
         add_adapter(base(), targets=["q_proj"], train=["q_proj"])
 
 
@@ -310,12 +312,12 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 
 
 BROKEN = {
-    "no config": (lambda f: (f / "adapter_config.json").unlink(), "holds no adapter"),
+    "no config": (lambda f: (f / "adapter_config.json").unlink(), "is not an adapter"),
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "there is no adapter_mod"),
     "truncated": (lambda f: cut(f / "adapter_model.safetensors"), "cannot be read"),
     "a pair": (lambda f: drop(f, "layers.1.self_attn.v_proj.lora_B"), "v_proj has no lora_B"),
-    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, as model.l"),
+    "a module": (lambda f: drop(f, "layers.1.self_attn.v_proj"), "have no matrices, e.g. model.l"),
     "rank": (lambda f: change(f, r=5), "rank 4 and 4, where adapter_config.json says 5"),
     "ia3": (lambda f: change(f, peft_type="IA3"), "of the type 'IA3'"),
     "bias": (lambda f: change(f, bias="all"), "bias is 'all'"),

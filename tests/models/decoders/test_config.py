@@ -144,7 +144,7 @@ LLAMA_3 = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)
         ("llama", rope(rope_theta="big"), "rope_theta must be a number above 0, got 'big'"),
         ("llama", rope(rope_theta=float("nan")), "rope_theta must be"),
         ("llama", {"rope_theta": 5.0}, "rope_theta is 5.0, and 100000.0 in rope_parameters"),
-        ("llama", {"rope_scaling": {"type": "linear"}}, "are both there and differ"),
+        ("llama", {"rope_scaling": {"type": "linear"}}, "are both present and differ"),
         ("llama", {"rope_parameters": "default"}, "must be an object"),
         ("mistral", rope(rope_type="dynamic", factor=2.0), "'default' or 'linear'"),
         ("mistral", rope(rope_type="linear"), "factor must be"),

@@ -1,7 +1,6 @@
 """GGUF files: the same numbers as from a folder, and everything else refused by name."""
 
 import struct
-import sys
 
 import gguf
 import gguf_files
@@ -301,18 +300,10 @@ def test_a_missing_flag_means_what_it_means_in_llama_cpp(changes, added, tmp_pat
         ("token_type", 3, "token_type has no list of entries"),
         ("merges", "a b", "merges has no list of entries"),
         ("eos_token_id", "<e>", "eos_token_id is '<e>'"),
-        ("eos_token_id", 4, "eos_token_id is 4, and there are 4 tokens"),
+        ("eos_token_id", 4, "eos_token_id is 4, but there are 4 tokens"),
     ],
 )
 def test_a_vocabulary_that_does_not_fit_is_refused(key, value, message, tmp_path):
     values = {**VOCABULARY, f"tokenizer__ggml__{key}": value}
     file = gguf_files.write(tmp_path / "x.gguf", "llama", **values)
     assert message in refusal_of(file, decoders.read_tokenizer)
-
-
-def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
-    file = gguf_files.write(tmp_path / "x.gguf", "llama", **VOCABULARY)
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(PresetError, match="gguf is needed") as caught:
-        decoders.load_backbone(file)
-    assert caught.value.fix == 'pip install "kerasllm[gguf]"'

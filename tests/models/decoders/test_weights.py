@@ -39,7 +39,7 @@ def test_a_tensor_that_is_there_twice_is_refused(tmp_path):
     tensors = references.tensors_of("llama")
     tensors[QUERY.removeprefix("model.")] = tensors[QUERY] + 1
     message = refusal_of(references.copy("llama", tmp_path, tensors))
-    assert f"{QUERY} is there twice" in message
+    assert f"{QUERY} occurs twice" in message
 
 
 def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path):

@@ -145,7 +145,7 @@ def test_generation_follows_its_own_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"eos_token_id": 5}, "ends a text with the tokens"),
+        ({"eos_token_id": 5}, "ends texts with the tokens"),
         ({"decoder_start_token_id": "two"}, "decoder_start_token_id is 'two'"),
         ({"pad_token_id": -1}, "pad_token_id is '-1'"),
     ],

@@ -31,7 +31,7 @@ def _changed(name, folder, **tensors):
             {"model.encoder.embed_tokens.weight": np.zeros((96, 16), "float32")},
             "share their embeddings",
         ),
-        ("bart", {"encoder.layers.0.fc1.weight": np.zeros(3, "float32")}, "is there twice"),
+        ("bart", {"encoder.layers.0.fc1.weight": np.zeros(3, "float32")}, "occurs twice"),
         ("bart", {"final_logits_bias": np.zeros((1, 5), "float32")}, "the vocabulary has 96"),
         (
             "marian",
