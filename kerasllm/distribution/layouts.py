@@ -163,7 +163,7 @@ def layouts_of(variables: Iterable[Any], mesh: Mapping[str, int]) -> list[Layout
     """Returns the layout of each variable.
 
     Args:
-        variables: Keras variables, or whatever has a `path`, a `shape` and a `dtype`.
+        variables: Keras variables, or other objects with a `path`, a `shape` and a `dtype`.
         mesh: Devices along each axis, by its name.
     """
     found = []

@@ -1,4 +1,4 @@
-"""New weights that are the same whatever Keras computes with."""
+"""New weights that are the same on every backend of Keras."""
 
 from __future__ import annotations
 

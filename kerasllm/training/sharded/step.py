@@ -170,7 +170,7 @@ class TrainStep:
             loss, outputs = model.loss_and_outputs(x, y, share)
             self._refuse_states(scope)
             self._read = scope.read
-            # Regularisation belongs to the batch, whatever part of it this is.
+            # Regularisation belongs to the batch, and each micro-batch counts its share of it.
             regularisation = sum(model.losses)
         total = loss + regularisation * jnp.sum(jax.tree.leaves(share)[0])
         return total, (loss, outputs)
