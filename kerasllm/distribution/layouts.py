@@ -112,7 +112,12 @@ def _of_model(shape: tuple[int, ...]) -> int | None:
     return largest
 
 
-def _divides(shape, axes, places, mesh) -> bool:
+def _divides(
+    shape: tuple[int, ...],
+    axes: list[str],
+    places: tuple[int | None, ...],
+    mesh: Mapping[str, int],
+) -> bool:
     parts = [1] * len(shape)
     for axis, place in zip(axes, places, strict=True):
         if place is not None:

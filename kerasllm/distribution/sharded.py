@@ -64,7 +64,7 @@ class ShardedStrategy:
             # JAX_PLATFORMS may leave the CPU out.
             return nullcontext()
 
-    def sharding(self, *axes) -> NamedSharding:
+    def sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
         """Returns the sharding of an array by the axes that split each of its dimensions."""
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
@@ -91,7 +91,7 @@ class _ByShape(keras.distribution.ModelParallel):
         )
         self._strategy = strategy
 
-    def get_variable_layout(self, variable):
+    def get_variable_layout(self, variable: keras.Variable) -> NamedSharding:
         return self._strategy.variable_sharding(tuple(variable.shape))
 
 
