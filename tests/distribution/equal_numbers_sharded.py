@@ -1,7 +1,8 @@
 """Trains and measures models on meshes of virtual devices, or on TensorFlow's one device.
 
     python -m tests.distribution.equal_numbers_sharded one_device FILE.npz
-    python -m tests.distribution.equal_numbers_sharded 1x1,4x1,1x4,2x2 FILE.npz FOLDER
+    python -m tests.distribution.equal_numbers_sharded 1x1,4x1,1x4,2x2 FILE.npz
+    python -m tests.distribution.equal_numbers_sharded commands FILE.npz FOLDER
 
 Run by test_sharded.py, in a process of its own for each engine: to import JAX, Keras and TensorFlow
 takes longer than a mesh. In FOLDER it runs commands, as a user would.
@@ -291,8 +292,14 @@ def main(meshes: str, path: str, folder: str | None = None) -> None:
 
     from kerasllm.distribution import sharded
 
-    every = keras.distribution.list_devices
     jax.config.update("jax_num_cpu_devices", 4)
+    if folder:
+        commands(Path(folder))
+        sharded.ShardedStrategy({"data": 4, "model": 1})
+        preset = (Path(folder) / "preset.txt").read_text()
+        np.savez(path, **loaded(preset))
+        return
+    every = keras.distribution.list_devices
     names = meshes.split(",")
     for mesh in names:
         data, model = map(int, mesh.split("x"))
@@ -309,12 +316,6 @@ def main(meshes: str, path: str, folder: str | None = None) -> None:
         for key, value in resumed(Path(kept)).items():
             results[f"resume/{key}"] = value
     np.savez(path, **results)
-    if folder:
-        commands(Path(folder))
-        strategy = sharded.ShardedStrategy({"data": 4, "model": 1})
-        preset = (Path(folder) / "preset.txt").read_text()
-        results |= {f"loaded/{key}": value for key, value in loaded(preset).items()}
-        np.savez(path, **results)
 
 
 if __name__ == "__main__":

@@ -79,18 +79,27 @@ def on_one_device(settings, session_cache, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """What one process computed on meshes of virtual devices."""
+    folder = tmp_path_factory.mktemp("meshes")
+    done = in_shards(MODULE, ",".join(MESHES), folder / "numbers.npz", cwd=folder)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return dict(np.load(folder / "numbers.npz"))
+
+
+@pytest.fixture(scope="module")
 def day(settings, toy_preset, on_one_device, session_cache, tmp_path_factory):
-    """What one process on four virtual devices computed, and the folder that its commands wrote."""
+    """How a preset was loaded on four virtual devices, and the folder that commands wrote."""
     folder = tmp_path_factory.mktemp("sharded")
     (folder / "settings.json").write_text(json.dumps(settings))
     (folder / "preset.txt").write_text(str(toy_preset))
     begun_until_step_4(on_one_device, folder / "begun")
-    file = folder / "numbers.npz"
+    file = folder / "loaded.npz"
     done = in_shards(
-        *(MODULE, ",".join(MESHES), file, folder), cwd=folder, KERASLLM_CACHE=str(session_cache)
+        MODULE, "commands", file, folder, cwd=folder, KERASLLM_CACHE=str(session_cache)
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    return dict(np.load(file)), folder, done.stderr
+    return dict(np.load(file)), folder
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +131,8 @@ def of(numbers, mesh):
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-def test_a_mesh_trains_as_tensorflow_does_on_one_device(mesh, day, reference):
-    found = of(day[0], mesh)
+def test_a_mesh_trains_as_tensorflow_does_on_one_device(mesh, numbers, reference):
+    found = of(numbers, mesh)
     assert found
     for key, value in found.items():
         name = key.rpartition("/")[2]
@@ -136,8 +145,8 @@ def test_a_mesh_trains_as_tensorflow_does_on_one_device(mesh, day, reference):
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])
-def test_all_meshes_give_one_loss_curve(mesh, day):
-    one, found = of(day[0], "1x1"), of(day[0], mesh)
+def test_all_meshes_give_one_loss_curve(mesh, numbers):
+    one, found = of(numbers, "1x1"), of(numbers, mesh)
     for key in ("encoder/losses", "encoder/history"):
         np.testing.assert_allclose(found[key], one[key], atol=OF_EACH_OTHER, rtol=0, err_msg=key)
     losses = one["encoder/losses"]
@@ -145,24 +154,25 @@ def test_all_meshes_give_one_loss_curve(mesh, day):
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])
-def test_each_of_four_devices_holds_a_quarter(mesh, day):
-    held = day[0][f"{mesh}: encoder/held"]
+def test_each_of_four_devices_holds_a_quarter(mesh, numbers):
+    held = numbers[f"{mesh}: encoder/held"]
     assert len(held) == 4
     np.testing.assert_allclose(held, 0.25, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_weights_are_read_variable_by_variable_into_their_parts(day):
-    loaded = {key.removeprefix("loaded/"): int(value) for key, value in day[0].items()
-              if key.startswith("loaded/")}  # fmt: skip
+    loaded = {key: int(value) for key, value in day[0].items()}
     assert loaded["read"] > 10 and loaded["held"] < 0.3 * loaded["whole"]
     # One variable is whole for as long as it takes to split it, and what it is read into.
     assert loaded["most"] <= loaded["held"] + 2 * loaded["largest"] < 0.8 * loaded["whole"]
 
 
-def test_a_resumed_training_is_bit_identical(day):
-    np.testing.assert_array_equal(day[0]["resume/resumed"], day[0]["resume/whole"])
+def test_a_resumed_training_is_bit_identical(numbers):
+    np.testing.assert_array_equal(numbers["resume/resumed"], numbers["resume/whole"])
 
 
+@pytest.mark.slow
 def test_the_command_trains_as_on_one_device(day, on_one_device):
     run = day[1] / "in_shards"
     np.testing.assert_allclose(losses(run), losses(on_one_device), atol=OF_TENSORFLOW)
@@ -170,12 +180,14 @@ def test_the_command_trains_as_on_one_device(day, on_one_device):
     assert environment["strategy"] == "sharded: 4 CPU devices, 2 data x 2 model"
 
 
+@pytest.mark.slow
 def test_a_run_of_tensorflow_is_resumed_in_shards(day, on_one_device):
     run = day[1] / "begun"
     np.testing.assert_allclose(losses(run), losses(on_one_device), atol=OF_TENSORFLOW)
     assert json.loads((run / "environment.json").read_text())["resumed"]
 
 
+@pytest.mark.slow
 def test_tensorflow_resumes_a_run_in_shards(day, settings, session_cache, tmp_path):
     run = day[1] / "in_shards"
     begun_until_step_4(run, tmp_path / "run")
@@ -184,6 +196,7 @@ def test_tensorflow_resumes_a_run_in_shards(day, settings, session_cache, tmp_pa
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(run), atol=OF_TENSORFLOW)
 
 
+@pytest.mark.slow
 def test_tensorflow_opens_what_was_trained_in_shards(day, data, session_cache):
     run = day[1] / "in_shards"
     done = kerasllm(session_cache, "evaluate", run, "--data", data / "test.csv", "--json")
@@ -230,6 +243,7 @@ def test_two_processes_train_as_one_device(settings, on_one_device, session_cach
     np.testing.assert_allclose(losses(tmp_path / "begun"), losses(run), atol=OF_TENSORFLOW)
 
 
+@pytest.mark.slow
 def test_plan_shows_each_layout_and_what_a_device_holds(day):
     found = json.loads((day[1] / "plan.json").read_text())
     assert found["problems"] == [] and found["strategy"] == "sharded"
@@ -243,6 +257,7 @@ def test_plan_shows_each_layout_and_what_a_device_holds(day):
     assert np.isfinite(found["step"]["loss"])
 
 
+@pytest.mark.slow
 def test_plan_says_that_a_device_is_too_small(day):
     found = json.loads((day[1] / "wrong.json").read_text())
     assert any(
