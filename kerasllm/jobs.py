@@ -1,4 +1,4 @@
-"""The jobs in Python: train a model by a recipe, open what was trained."""
+"""The Python API of jobs: train a model from a recipe, and open trained models."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ def finetune(
     training: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> TrainedModel:
-    """Trains a model by a recipe, as `kerasllm finetune` does, and leaves a run directory.
+    """Trains a model from a recipe, like `kerasllm finetune`, and writes a run directory.
 
-    The same recipe with the same data and settings gives the same weights by the command.
+    The command gives the same weights for the same recipe, data and settings.
 
     Args:
         recipe: A recipe's name, a YAML file, or its content as a dict. Defaults to `None`: the
             recipe of the run that is resumed.
-        train: Training data, in place of all the recipe's data: a file, a glob or a list of them;
+        train: Training data; replaces all data of the recipe: a file, a glob or a list of them;
             a pandas DataFrame, a pyarrow Table, a `datasets.Dataset` or a list of dicts. Defaults
             to `None`: the recipe's.
         validation: Validation data. Defaults to `None`: the recipe's, else a part of `train`.
-        test: Test data, measured at the end. Defaults to `None`: the recipe's, else none.
+        test: Test data, evaluated at the end. Defaults to `None`: the recipe's, else none.
         text: Column of the texts. Defaults to `None`: the recipe's.
         label: Column of the labels. Defaults to `None`: the recipe's.
         output: The run directory. Defaults to `None`: `runs/RECIPE/DATE-TIME`.
         strategy: `"auto"`, `"one_device"`, `"mirrored"`, `"multi_worker"`, `"tpu"`, `"tpu:NAME"` or
             `"virtual:N"`; `"sharded"` is for the commands. Defaults to `None`: the recipe's.
-        seed: Of all that is drawn. Defaults to `None`: the recipe's.
-        resume: Whether to continue from the newest checkpoint of `output`, or to start if there is
+        seed: The random seed. Defaults to `None`: the recipe's.
+        resume: Whether to resume from the latest checkpoint of `output`, or to start if there is
             none. Defaults to `False`.
-        accept_changes: Whether to resume although the recipe or the data were changed. Defaults to
+        accept_changes: Whether to resume even if the recipe or the data have changed. Defaults to
             `False`.
         verbose: Whether progress is shown. Defaults to `True`.
-        model: Keys of the recipe's section `model`, over the recipe's. Defaults to `None`.
+        model: Keys of the section `model` that override the recipe's. Defaults to `None`.
         data: Keys of its section `data`. Defaults to `None`.
         training: Keys of its section `training`. Defaults to `None`.
         **settings: Keys by their dotted path, `**{"training.epochs": 3}`.
 
     Returns:
-        The trained model, what `kerasllm.load` gives of the run directory; `None` on a worker that
-        is not the chief.
+        The trained model, as `kerasllm.load` returns it for the run directory; `None` on workers
+        other than the chief.
 
     Raises:
         RecipeError: If the recipe or a setting is refused, with the nearest known key.
@@ -126,7 +126,7 @@ def finetune(
 
 
 def load(source: str | Path) -> TrainedModel:
-    """Opens a trained model; its weights are read when they are first needed.
+    """Opens a trained model; its weights are loaded on first use.
 
     Args:
         source: A run directory, or its address on an object store; or a preset of a language

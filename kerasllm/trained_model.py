@@ -1,10 +1,9 @@
-"""A trained model in Python: what was measured of it, and all that it can do."""
+"""A trained model in Python: its metrics and its methods."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
 class TrainedModel:
     """A trained model: that of a run directory, or a preset of a language model.
 
-    `kerasllm.finetune` returns one, and `kerasllm.load` opens one. Its model is loaded when it is
-    first needed, once; its methods do what the commands of their names do, with the same numbers.
+    `kerasllm.finetune` returns one, and `kerasllm.load` opens one. Its model is loaded once, on
+    first use; its methods correspond to the commands of the same names, with the same results.
 
     Args:
-        trained: What `kerasllm.workflows.trained.open_trained` gave.
+        trained: The result of `kerasllm.workflows.trained.open_trained`.
 
     Attributes:
-        path: The run directory; `None` of a preset.
-        recipe: The recipe that it was trained by; `None` of a preset.
+        path: The run directory; `None` for a preset.
+        recipe: The recipe that it was trained with; `None` for a preset.
 
     Example:
 
@@ -59,23 +58,13 @@ class TrainedModel:
 
     @property
     def model(self) -> keras.Model:
-        """The Keras model, loaded when it is first asked for."""
+        """The Keras model, loaded on first use."""
         with worded_for_python():
             return self._trained.model
 
-    @cached_property
-    def _in_float32(self) -> keras.Model:
-        """The model to take gradients of: in bfloat16 they have too few digits."""
-        from kerasllm.training.precision import resolve_precision
-
-        training = getattr(self.recipe, "training", None)
-        if resolve_precision(getattr(training, "precision", "auto")) == "float32":
-            return self._trained.model
-        return self._trained.open(precision="float32")
-
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured: `train`, `validation` and `test`, and the `timing`."""
+        """The metrics on `train`, `validation` and `test`, and the `timing`."""
         with worded_for_python():
             return self._run.read_metrics()
 
@@ -86,18 +75,18 @@ class TrainedModel:
     def history(self, *, as_dicts: Literal[True]) -> list[dict[str, Any]]: ...
 
     def history(self, *, as_dicts: bool = False) -> pd.DataFrame | list[dict[str, Any]]:
-        """Returns what was logged while it trained: a row for each logged step.
+        """Returns the training log: one row per logged step.
 
         Args:
             as_dicts: Whether a list of dicts is returned rather than a pandas DataFrame. Defaults
                 to `False`.
 
         Returns:
-            Columns `step`, `epoch`, `loss`, the metrics, `learning_rate` and others; what was
-            measured on the validation data is called `val_loss` and so on.
+            Columns `step`, `epoch`, `loss`, the metrics, `learning_rate` and others; validation
+            metrics are called `val_loss` and so on.
 
         Raises:
-            CommandError: If pandas is wanted, and not installed.
+            CommandError: If a DataFrame is requested and pandas is not installed.
         """
         log = self._run.metrics_log
         if not log.is_file():
@@ -143,11 +132,11 @@ class TrainedModel:
                 most probable label is given.
 
         Returns:
-            For each text, in the order given, what the task predicts; of a classifier `{"text":
-            ..., "label": ..., "probabilities": {label: probability}}`.
+            For each text, in the order given, the prediction of the task; for a classifier
+            `{"text": ..., "label": ..., "probabilities": {label: probability}}`.
 
         Raises:
-            KerasllmError: If the model predicts nothing, or a text is refused.
+            KerasllmError: If the model cannot predict, or a text is refused.
 
         Example:
 
@@ -184,25 +173,26 @@ class TrainedModel:
         max_error: float = 0.01,
         checks: bool = True,
     ) -> list[Explanation]:
-        """Explains which words of texts moved what it predicts, and how far.
+        """Explains which words the predictions depend on, and how much.
 
         Args:
             texts: Texts, as for `predict`.
             text: Column of the texts of a table. Defaults to `None`: the recipe's.
             text_pair: Column of the second texts of a table. Defaults to `None`: the recipe's.
-            target: What is explained: a label, a type of spans, a next word. Defaults to `None`:
-                what it predicts.
-            method: `"integrated_gradients"`, `"occlusion"` or `"attention"`, which is no
+            target: The output to explain: a label, an entity type or a next word. Defaults to
+                `None`: the prediction.
+            method: `"integrated_gradients"`, `"occlusion"` or `"attention"`, which is not an
                 explanation. Defaults to `"integrated_gradients"`.
-            baseline: What stands for a word that is taken away: `"mask"`, `"pad"`, or `"auto"`, the
-                mask where there is one. Defaults to `"auto"`.
-            steps: Steps of the integral. Defaults to `None`: as many as it takes.
-            max_error: The largest completeness error, as a share of all that the words moved.
+            baseline: Token that replaces a removed word: `"mask"`, `"pad"`, or `"auto"`, the one
+                with the larger effect. Defaults to `"auto"`.
+            steps: Integration steps. Defaults to `None`: until the error is small.
+            max_error: The largest completeness error, relative to the total attribution.
                 Defaults to `0.01`.
             checks: Whether occlusion and faithfulness are computed as well. Defaults to `True`.
 
         Returns:
-            An explanation for each output of each text: one of a classifier, one for each span.
+            One explanation per explained output of each text: one for a classifier, one for each
+            span.
 
         Raises:
             KerasllmError: If it cannot be explained, a text is refused, or scores do not add up.
@@ -227,7 +217,7 @@ class TrainedModel:
                 "max_error": max_error,
                 "checks": checks,
             }
-            return list(explain(self._trained, inputs, model=self._in_float32, **options))
+            return list(explain(self._trained, inputs, **options))
 
     def evaluate(
         self,
@@ -244,7 +234,7 @@ class TrainedModel:
         output: str | Path | None = None,
         verbose: bool = True,
     ) -> Metrics:
-        """Measures it on data.
+        """Evaluates the model on data.
 
         Args:
             data: Files, or a table as for `kerasllm.finetune`. Defaults to `None`: the test data of
@@ -252,13 +242,14 @@ class TrainedModel:
             text: Column of the texts. Defaults to `None`: the recipe's.
             text_pair: Column of the second texts. Defaults to `None`: the recipe's.
             label: Column of the labels. Defaults to `None`: the recipe's.
-            stride: Tokens that a window over a text moves on. Defaults to `None`: half a window.
-            max_length: The most tokens of a window or a conversation. Defaults to `None`: the
-                recipe's; 1024 of a preset.
-            chat_template: Of conversations. Defaults to `None`: the model's own.
-            template: Of questions. Defaults to `None`: `"Question: {question}\\nAnswer:"`.
-            adapter: A folder with a PEFT adapter to put on a language model. Defaults to `None`.
-            output: A .jsonl file for what was measured of each row. Defaults to `None`.
+            stride: Stride of the sliding window, in tokens. Defaults to `None`: half a window.
+            max_length: Maximum tokens of a window or a conversation. Defaults to `None`: the
+                recipe's; 1024 for a preset.
+            chat_template: The chat template for conversations. Defaults to `None`: the model's own.
+            template: The prompt of a multiple-choice question. Defaults to `None`: `"Question:
+                {question}\\nAnswer:"`.
+            adapter: A folder with a PEFT adapter to load into a language model. Defaults to `None`.
+            output: A .jsonl file for the result of each example. Defaults to `None`.
             verbose: Whether progress is shown. Defaults to `True`.
 
         Returns:
@@ -322,34 +313,35 @@ class TrainedModel:
         batch_size: int = 8,
         adapter: str | None = None,
     ) -> str | list[str]:
-        """Generates what follows prompts.
+        """Generates text from prompts.
 
-        Without `temperature`, `top_k`, `top_p` and `min_p` the most likely token is taken each
-        time.
+        Without `temperature`, `top_k`, `top_p` and `min_p`, decoding is greedy.
 
         Args:
             prompts: A text, or a list of texts or of conversations (lists of messages, answered by
                 the chat template).
-            max_new_tokens: The most tokens that follow a prompt. Defaults to `128`.
-            temperature: Below 1: more likely tokens. Defaults to `None`.
-            top_k: Sample among this many most likely tokens. Defaults to `None`.
-            top_p: Sample among the most likely tokens up to this sum. Defaults to `None`.
-            min_p: Sample among tokens this likely, beside the first. Defaults to `None`.
-            repetition_penalty: Above 1: fewer repetitions. Defaults to `1.0`.
-            beams: The beams of beam search. Defaults to `1`: no beam search.
-            length_penalty: Above 0: longer texts win beams. Defaults to `1.0`.
-            stop: Texts at which a generation ends. Defaults to `()`.
-            seed: Of what is drawn. Defaults to `None`: another each time.
-            chat: Whether a text is a user's message, to be answered by the chat template. Defaults
-                to `False`.
-            batch_size: The most prompts that are computed together. Defaults to `8`.
-            adapter: A folder with a PEFT adapter to put on the model. Defaults to `None`.
+            max_new_tokens: Maximum number of tokens to generate. Defaults to `128`.
+            temperature: Sampling temperature. Defaults to `None`.
+            top_k: Sample from this many most likely tokens. Defaults to `None`.
+            top_p: Sample from the most likely tokens up to this total probability. Defaults to
+                `None`.
+            min_p: Sample from tokens with this probability, relative to the most likely one.
+                Defaults to `None`.
+            repetition_penalty: Above 1, repetitions are less likely. Defaults to `1.0`.
+            beams: Number of beams for beam search. Defaults to `1`: no beam search.
+            length_penalty: Above 0, beam search favours longer texts. Defaults to `1.0`.
+            stop: Texts at which generation stops. Defaults to `()`.
+            seed: Seed of the sampling. Defaults to `None`: random.
+            chat: Whether a text is a user's message, to be answered using the chat template.
+                Defaults to `False`.
+            batch_size: Prompts per batch. Defaults to `8`.
+            adapter: A folder with a PEFT adapter to load into the model. Defaults to `None`.
 
         Returns:
-            The text that follows the prompt, without it; of a list of prompts a list of texts.
+            The generated text, without the prompt; for a list of prompts, a list of texts.
 
         Raises:
-            KerasllmError: If the model writes no text, or a prompt or a setting is refused.
+            KerasllmError: If the model does not generate text, or a prompt or a setting is refused.
 
         Example:
 
@@ -392,15 +384,16 @@ class TrainedModel:
         sign: str | Path | None = None,
         verbose: bool = True,
     ) -> Exported:
-        """Writes it, as it was saved, in a format that others load, and checks what was written.
+        """Exports the saved model to a format of other software, and verifies the export.
 
         Args:
             format: `saved_model`, `transformers`, `litert`, `onnx`, `keras` or `keras_hub`.
                 Defaults to `"saved_model"`.
             output: The folder to write. Defaults to `None`: `export/FORMAT` in the run.
-            overwrite: Whether an export that is there is replaced. Defaults to `False`.
-            precisions: What the weights are written in. Defaults to `()`: float32; of litert all.
-            rows: How many rows are compared, or `"all"`. Defaults to `None`: what the task says.
+            overwrite: Whether to replace an existing export. Defaults to `False`.
+            precisions: Precisions of the exported weights. Defaults to `()`: float32; all for
+                litert.
+            rows: Number of examples to compare, or `"all"`. Defaults to `None`: the task's default.
             sign: The file of a private key to sign the folder with. Defaults to `None`: it is not.
             verbose: Whether progress is shown. Defaults to `True`.
 
@@ -408,8 +401,8 @@ class TrainedModel:
             The `folder`, its `files` with their sizes, and the `parity` with the model.
 
         Raises:
-            KerasllmError: If the format or the folder is refused, or what was written does not give
-                the model's outputs.
+            KerasllmError: If the format or the folder is refused, or the outputs of the export
+                differ from the model's.
         """
         with worded_for_python():
             from kerasllm.workflows.export import export
@@ -451,7 +444,7 @@ class TrainedModel:
         return facts
 
     def _measured(self) -> dict[str, dict[str, Any]]:
-        """Returns the metrics of the validation and the test data, where there are some."""
+        """Returns the metrics on the validation and the test data, if there are any."""
         metrics = self.metrics if self._trained.run else {}
         return {part: metrics[part] for part in ("validation", "test") if metrics.get(part)}
 

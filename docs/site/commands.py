@@ -75,7 +75,8 @@ def _command(name: str, command: click.Command, parent: click.Context, heading: 
 
 
 def _options(command: click.Command, context: click.Context, title: str) -> str:
-    records = [record for one in command.params if (record := one.get_help_record(context))]
+    options = (one for one in command.get_params(context) if isinstance(one, click.Option))
+    records = [record for one in options if (record := one.get_help_record(context))]
     rows = [f"| {_code(name)} | {_escaped(help)} |" for name, help in records]
     if not rows:
         return ""

@@ -50,4 +50,4 @@ def _summary(text: str) -> str:
     if paragraph.startswith(("```", "|", "#", ":::", "-", "!")):
         return ""
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraph.replace("\n", " "))
-    return re.split(r"(?<=[.:]) ", plain)[0].rstrip(":")
+    return re.split(r"(?<=\.) ", plain)[0].rstrip(":")

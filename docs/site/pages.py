@@ -11,6 +11,11 @@ from docs.site.links import replace_links
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+_OF_ROOT = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
 # Files that pages link to and that are not in docs/, such as results of benchmarks.
 FILES = "files"
 
@@ -23,7 +28,7 @@ def write(folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns("site", "__pycache__", "*.md"))
-    for source in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+    for source in [*(ROOT / name for name in _OF_ROOT), *sorted(DOCS.rglob("*.md"))]:
         target = folder / _place_of(source)
         text = source.read_text(encoding="utf-8")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,8 +42,8 @@ def write(folder: Path) -> None:
 
 def _place_of(source: Path) -> Path:
     """Returns where a file of the repository is on the site."""
-    if source == ROOT / "README.md":
-        return Path("index.md")
+    if source.parent == ROOT and source.name in _OF_ROOT:
+        return Path(_OF_ROOT[source.name])
     if source.is_relative_to(DOCS):
         return source.relative_to(DOCS)
     # A page of its own would need a place in the navigation, and links of its own.

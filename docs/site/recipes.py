@@ -12,6 +12,8 @@ from kerasllm.recipe.yaml_file import Key
 from kerasllm.tasks import task as tasks
 
 _FOLDER = "recipe_keys"
+# The page of a task has its name, but for these.
+_GUIDES = {"causal_lm": "language_models", **dict.fromkeys(COMPRESSION, "compression")}
 
 
 def pages() -> dict[str, str]:
@@ -62,6 +64,7 @@ def _keys(task: str) -> str:
         f"The keys of a recipe of the task `{task}`: what each takes, and its default. On the",
         "command line: `--set SECTION.KEY=VALUE`. A shipped recipe may set other values than the",
         "defaults: `kerasllm recipes show NAME` prints what it sets.",
+        f"Data, models and metrics are on [the page of the task](../{_GUIDES.get(task, task)}.md).",
     ]
     for section in schema.model_fields:
         own = {key: one for key, one in known.items() if key[0] == section and len(key) > 1}

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -70,7 +71,8 @@ def compress(
 
     name = _recipe(method, recipe)
     settings = [*overrides, *([] if limit is None else [f"limit={limit}"])]
-    loaded = recipes.load(name, settings)
+    # What else there is, `compress` refuses.
+    loaded: Any = recipes.load(name, settings)
     Run.open(run)
     if output is not None:
         Run(output).refuse_existing()

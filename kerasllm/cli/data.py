@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -120,18 +121,20 @@ def report(
         make_folder_of(Path(html), "--html")
     if deep:
         import_tensorflow()
+    read: dict[str, Any] = {
+        part: read_as(
+            spec,
+            part,
+            encoding=encoding,
+            delimiter=delimiter,
+            preferred="text",
+            classes=True,
+        )
+        for part, spec in parts.items()
+        if spec
+    }
     found = data_report(
-        {
-            part: read_as(
-                *(spec, part),
-                encoding=encoding,
-                delimiter=delimiter,
-                preferred="text",
-                classes=True,
-            )
-            for part, spec in parts.items()
-            if spec
-        },
+        read,
         loaded,
         columns={"text": text, "text_pair": text_pair, "label": list(label) or None},
         deep=deep,
@@ -192,15 +195,17 @@ def convert(
     from kerasllm.workflows.report import Report
 
     report = Report()
+    read: Any = read_as(
+        files,
+        "train",
+        encoding=encoding,
+        delimiter=delimiter,
+        preferred="text",
+        classes=not lines,
+    )
     with report.busy("converting") as busy:
         done = write(
-            read_as(
-                *(files, "train"),
-                encoding=encoding,
-                delimiter=delimiter,
-                preferred="text",
-                classes=not lines,
-            ),
+            read,
             output,
             columns=[column for column in (text, text_pair, *label) if column],
             lines=lines,

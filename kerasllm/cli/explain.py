@@ -131,7 +131,8 @@ def explain(
     """
     from kerasllm.tasks.task import PredictOptions
     from kerasllm.workflows.explain import explain as run_explain
-    from kerasllm.workflows.explain import explain_mistakes, refuse_unless_explained
+    from kerasllm.workflows.explain import refuse_unless_explained
+    from kerasllm.workflows.explain_mistakes import explain_mistakes
     from kerasllm.workflows.trained import open_trained
 
     trained = open_trained(run)

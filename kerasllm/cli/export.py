@@ -76,7 +76,7 @@ def export(
     The exported model is run on examples of the run's test data and compared with the original. It
     is kept only if the outputs match; parity.json and README.md in the folder hold the numbers.
     """
-    options = {
+    options: dict[str, Any] = {
         "output": output,
         "overwrite": overwrite,
         "precisions": precisions,

@@ -102,7 +102,7 @@ def generate(
         # What is resumed draws as it began.
         options["seed"] = target.noted().get("seed")
     settings = settings_of(**options)
-    told = {"chat": chat, "adapter": adapter, "notify": _tell}
+    told: dict[str, Any] = {"chat": chat, "adapter": adapter, "notify": _tell}
     if inputs:
         how = (settings, chat, batch_size)
         _generate_files(run, inputs, text, kept, on_bad_row, target, as_json, how, told)
@@ -174,7 +174,7 @@ def _predictor(
             source, prompts, settings, batch_size=batch_size, refuse=refuse, **told
         )
 
-    forms = {"raw": dict, "flat": dict, "typed": _typed}
+    forms: dict[str, Any] = {"raw": dict, "flat": dict, "typed": _typed}
     shared = ("prompt",) if columns else ()
     return Predictor(compute, PROMPTS_PER_ROW * batch_size, forms, shared)
 

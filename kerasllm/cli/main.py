@@ -79,7 +79,7 @@ class Verbs(click.Group):
             import difflib
 
             from kerasllm import aliases
-            from kerasllm.cli.in_our_words import command_for
+            from kerasllm.cli.suggestions import command_for
 
             if command := command_for(args[0], args[1:]):
                 note = aliases.VERBS[args[0].lower()].note
@@ -87,7 +87,7 @@ class Verbs(click.Group):
                 raise CommandError(what, fix=f"type: {command}") from error
             near = difflib.get_close_matches(args[0], _VERBS, n=1)
             if near:
-                error.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
             raise
 
     def invoke(self, ctx: click.Context) -> object:
@@ -131,9 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = cli.main(arguments, prog_name="kerasllm", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and (ours := _in_our_words(error, arguments)):
+        if isinstance(error, click.NoSuchOption) and (ours := _suggestion(error, arguments)):
             error = ours
-        error.message = cut(redact(error.message))
+        error.message = cut(redact(error.message))  # type: ignore[misc]
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -149,9 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
-def _in_our_words(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+def _suggestion(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
     """Returns the refusal of another tool's options with the command to type; `None`: not known."""
-    from kerasllm.cli.in_our_words import in_our_options
+    from kerasllm.cli.suggestions import in_our_options
 
     context = error.ctx
     verb = context.command.name if context and context.command else None

@@ -111,7 +111,7 @@ def predict(
                 where=f"--{name.replace('_', '-')}",
                 fix="leave it out",
             )
-    texts = _with_question(texts, chosen)
+    texts = (*_with_question(texts, chosen),)
     _refuse_two_sources(texts, inputs)
     files = () if inputs == ("-",) else inputs
     target = output_of(output, resume, files, trained.task.text_suffixes)

@@ -165,6 +165,5 @@ def _option(key: str) -> str:
 
 def _as_yaml(given: str | tuple[str, ...]) -> str:
     """Returns what an option was given as a YAML value: a text, or a list of texts."""
-    if isinstance(given, tuple):
-        given = list(given) if len(given) > 1 else given[0]
-    return json.dumps(given, ensure_ascii=False)
+    one = given[0] if isinstance(given, tuple) and len(given) == 1 else given
+    return json.dumps(one, ensure_ascii=False)

@@ -64,8 +64,8 @@ def schema(recipe: str | None, output: Path | None) -> None:
     kerasllm recipes schema --output recipe.schema.json
     kerasllm recipes schema bert_cls
 
-    Of all recipes, told apart by their task; or of the task of one. An editor that knows
-    yaml-language-server takes it where the first line of a recipe is
+    Without a recipe, the schema covers all tasks. Editors with yaml-language-server use it if
+    the first line of a recipe is
 
     \b
     # yaml-language-server: $schema=recipe.schema.json
@@ -75,7 +75,7 @@ def schema(recipe: str | None, output: Path | None) -> None:
 
     task = None
     if recipe is not None:
-        task = read(recipe_files.find(recipe)).values.get("task")
+        task = str(read(recipe_files.find(recipe)).values.get("task"))
     text = json.dumps(json_schema(task), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)

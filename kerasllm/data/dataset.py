@@ -1,4 +1,4 @@
-"""The data that a model's `fit`, `evaluate` and `predict` take: files, tables, lists."""
+"""Input data of a model's `fit`, `evaluate` and `predict`: files, tables, lists."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ UNCLEAR_COLUMNS = "remove or rename one of them, or read one column as plain tex
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What is known of all rows of the files.
+    """Facts about all rows of the files.
 
     Attributes:
         rows: How many there are.
@@ -65,35 +65,35 @@ class _Read:
 
 
 class Dataset:
-    """Texts, with or without labels, or conversations: what a model learns from or is measured on.
+    """Texts, with or without labels, or conversations, for training or evaluation.
 
-    Made by one of the `from_...` methods. A model tokenizes it once, regardless of the number of
-    epochs, and keeps the tokens in the cache; `fit` then plans batches of rows of like length, so
-    that little is padded, and knows how many there are.
+    Create it with one of the `from_...` methods. It is tokenized once, regardless of the number of
+    epochs, and the tokens are cached; `fit` plans batches of similar length, to minimize padding,
+    and knows the number of steps in advance.
 
-    What lies in memory is written to a file in the cache first, and so is read as any other file.
+    In-memory data is first written to a file in the cache, and then read like any other file.
 
     Args:
         files: A path, a glob, an address, `starter:NAME`, or a sequence of these.
-        split: The part that `starter:NAME` means. Defaults to `"train"`.
+        split: The split of `starter:NAME`. Defaults to `"train"`.
         text: The column of the texts. Defaults to `None`: found by common names.
         text_pair: The column of the second texts. Defaults to `None`: found, for a model that reads
             two texts.
         label: The column of the labels, or a list of columns that hold 0 or 1. Defaults to `None`:
             found by common names.
-        label_separator: What stands between the labels of a cell. Defaults to `None`: detected.
-        on_bad_row: `"error"` refuses files with bad rows, `"skip"` leaves them out. Defaults to
+        label_separator: Separator of the labels in a cell. Defaults to `None`: detected.
+        on_bad_row: `"error"` refuses files with bad rows, `"skip"` skips them. Defaults to
             `"error"`.
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
 
     Attributes:
         files: As given, or found where an encoding or a delimiter is named.
         columns: The arguments that name and describe columns, a dict.
         on_bad_row: As given.
-        rows: int64, which rows these are of the files'; `None`: all.
+        rows: int64, the selected row numbers of the files; `None`: all.
         weights: float32, the weight of each row in the loss; `None`: all 1.
-        balanced: Whether classes weigh the same; see `balance`.
+        balanced: Whether all classes have the same total weight; see `balance`.
 
     Example:
 
@@ -140,7 +140,7 @@ class Dataset:
         """Returns the rows of files: csv, tsv, jsonl, parquet, text; see the class for options.
 
         Raises:
-            DataError: If a file is not there.
+            DataError: If a file does not exist.
         """
         from kerasllm.data.readers.files import find_files
 
@@ -236,7 +236,7 @@ class Dataset:
             steps: Elements to read. Defaults to `None`: all.
 
         Raises:
-            DataError: If it has no end, or holds something else.
+            DataError: If it is infinite, or has other elements.
         """
         texts, labels, weights = read_tf_data(dataset, steps)
         if isinstance(texts, dict):
@@ -260,8 +260,8 @@ class Dataset:
         """Returns some of the rows, in the order given.
 
         Args:
-            rows: Their numbers, negative ones counted from the end; or for each row whether it is
-                taken, as booleans; or an int, how many of the first rows.
+            rows: Row numbers, where negative ones count from the end; or a boolean mask; or an int,
+                the number of first rows.
 
         Raises:
             ValueError: If there are no such rows.
@@ -274,14 +274,14 @@ class Dataset:
         return found
 
     def split(self, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """Splits the rows in two, each class or label in its proportion; the same for a seed.
+        """Splits the rows in two, stratified by class or label; deterministic for a seed.
 
         Args:
-            fraction: The part of the rows that the second one has. Defaults to `0.1`.
+            fraction: The share of rows in the second part. Defaults to `0.1`.
             seed: Chooses the rows. Defaults to `0`.
 
         Returns:
-            The larger part, to train on, and the other one.
+            The larger part, for training, and the other one.
 
         Raises:
             DataError: If one of the two would be empty.

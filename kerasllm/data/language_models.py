@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasllm.data import loading
 from kerasllm.data.chat.conversations import Counts, open_conversations
-from kerasllm.data.chat.shapes import UnclearShape, find_shape
+from kerasllm.data.chat.formats import UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents, Sample, open_documents
 from kerasllm.data.loading import files_of

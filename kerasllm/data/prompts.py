@@ -7,8 +7,8 @@ from typing import Any
 
 from kerasllm.data.chat.conversation_files import ConversationFiles
 from kerasllm.data.chat.conversations import kind_of_rows
+from kerasllm.data.chat.formats import UnclearShape
 from kerasllm.data.chat.preferences import Preference
-from kerasllm.data.chat.shapes import UnclearShape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.documents import Documents
 

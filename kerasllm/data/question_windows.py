@@ -272,7 +272,7 @@ class QuestionWindows:
         """Returns what the files call each question."""
         return self._taken(ID, self.question_rows).to_pylist()
 
-    def questions(self, numbers: Sequence[int] | None = None) -> list[str]:
+    def questions(self, numbers: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """Returns some of the questions, or all."""
         return self._taken(QUESTION, self._rows_of(numbers)).to_pylist()
 

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import tensorflow as tf
 
@@ -191,7 +192,7 @@ class _Program:
     def _largest(self, call: _Operation, name: str) -> int:
         """Returns the bytes of the largest tensor that a function makes on its way."""
         function = self._functions[name]
-        body = _Program(self._functions.values(), self._op_def)
+        body = _Program([*self._functions.values()], self._op_def)
         body.add(function.node_def, _bound(function, call.inputs))
         sizes = [value.bytes for operation in body.operations for value in operation.outputs]
         return max(sizes, default=0)
@@ -199,7 +200,7 @@ class _Program:
     def _peak_of_turn(self, loop: _Operation, name: str) -> int:
         """Returns what one turn of a loop takes beside the state that it begins with."""
         function = self._functions[name]
-        body = _Program(self._functions.values(), self._op_def)
+        body = _Program([*self._functions.values()], self._op_def)
         state = [_Value(value.bytes, None) for value in loop.inputs]
         values = body.add(function.node_def, _bound(function, state))
         return _peak(body.operations, _results(function, values))
@@ -208,7 +209,7 @@ class _Program:
 def _is_sum(node) -> bool:
     """Tells whether a product is with a vector, which XLA computes as a sum per row."""
     shapes = node.attr["_output_shapes"].list.shape
-    sizes = shapes[0].dim if shapes else ()
+    sizes: Sequence[Any] = shapes[0].dim if shapes else ()
     return node.op == "MatMul" and len(sizes) == 2 and sizes[1].size == 1
 
 

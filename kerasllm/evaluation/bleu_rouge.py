@@ -38,7 +38,7 @@ def bleu_chrf(
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    found = {}
+    found: dict[str, Any] = {}
     for name, metric in (("bleu", BLEU(tokenize=tokenize)), ("chrf", CHRF())):
         score = metric.corpus_score(list(written), [list(references)])
         found[name] = float(score.score)

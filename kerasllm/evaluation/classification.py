@@ -73,7 +73,7 @@ def classification_report(
         "recall": _ratio(correct, support),
         "f1": _ratio(2 * correct, support + predicted),
     }
-    report = {
+    report: dict[str, Any] = {
         "loss": _loss(labels, logits, loss_weights),
         "accuracy": float(correct.sum() / support.sum()),
         "mcc": matthews_correlation(matrix),

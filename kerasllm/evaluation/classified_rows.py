@@ -182,7 +182,7 @@ def _scores(outcomes: Outcomes) -> Measure:
         spread = weighted_sum(drawn, (expected - weighted_sum(drawn, expected) / rows) ** 2) / rows
         return {
             "pearson": _weighted_pearson(expected, predicted, drawn),
-            "spearman": _weighted_pearson(*(each.ranks(drawn) for each in ranked), drawn),
+            "spearman": _weighted_pearson(ranked[0].ranks(drawn), ranked[1].ranks(drawn), drawn),
             "rmse": squared**0.5,
             "mae": weighted_sum(drawn, np.abs(errors)) / rows,
             "r2": 1 - squared / spread if spread else 0.0,

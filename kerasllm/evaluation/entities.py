@@ -66,13 +66,13 @@ def entity_report(true: Spans, predicted: Spans, types: Sequence[str]) -> dict[s
         return float(values[occurs].mean()) if occurs.any() else 0.0
 
     return {
-        "f1": float(_f1(*map(np.float64, micro))),
+        "f1": float(_f1(*map(np.asarray, micro))),
         "precision": micro[0],
         "recall": micro[1],
         "macro_f1": mean(f1),
         "macro_precision": mean(precision),
         "macro_recall": mean(recall),
-        "partial_f1": float(_f1(*map(np.float64, loose))),
+        "partial_f1": float(_f1(*map(np.asarray, loose))),
         "partial_precision": loose[0],
         "partial_recall": loose[1],
         "entities": len(true.types),
@@ -118,10 +118,10 @@ def tag_report(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) ->
                 "f1": float(f1[number]),
                 "support": int(matrix[number].sum()),
             }
-            for number in occurs
+            for number in occurs.tolist()
         },
         "confusion_matrix": matrix[np.ix_(occurs, occurs)].tolist(),
-        "confused": [names[number] for number in occurs],
+        "confused": [names[number] for number in occurs.tolist()],
     }
 
 

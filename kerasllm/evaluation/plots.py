@@ -91,22 +91,24 @@ def training_curve_figure(
     if rates is None:
         rate = _series(rows, lambda row: row.get("learning_rate"))
     else:
-        points = [{"step": step, "learning_rate": value} for step, value in rates]
+        points: list[Mapping[str, Any]] = [
+            {"step": step, "learning_rate": value} for step, value in rates
+        ]
         rate = _series(points, lambda point: point["learning_rate"])
 
     figure = _figure(8, 5)
-    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    losses, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     losses.set_xlim(0, 1.02 * max([1, *(row["step"] for row in rows)]))
     _draw_losses(losses, training, validation)
-    rates.plot(*rate, color=_RATE, linewidth=1.5, marker="o" if len(rate[0]) == 1 else None)
-    rates.set_ylim(0, 1.08 * np.nanmax(rate[1], initial=0) or 1)
-    rates.set_ylabel("learning rate")
-    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-    rates.yaxis.set_major_locator(MaxNLocator(3))
-    rates.set_xlabel("step")
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rates.xaxis.set_major_formatter("{x:,.0f}")
-    for axes in (losses, rates):
+    below.plot(*rate, color=_RATE, linewidth=1.5, marker="o" if len(rate[0]) == 1 else None)
+    below.set_ylim(0, 1.08 * np.nanmax(rate[1], initial=0) or 1)
+    below.set_ylabel("learning rate")
+    below.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    below.yaxis.set_major_locator(MaxNLocator(3))
+    below.set_xlabel("step")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.xaxis.set_major_formatter("{x:,.0f}")
+    for axes in (losses, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -205,7 +207,7 @@ def _series(
 def _draw_losses(axes: Axes, training: Series, validation: Series) -> None:
     axes.set_ylabel("loss")
     steps, losses = training
-    line = {"color": _TRAINING, "linewidth": 1.8}
+    line: dict[str, Any] = {"color": _TRAINING, "linewidth": 1.8}
     if len(steps) >= _SMOOTHED_FROM:
         smooth = _running_mean(losses)
         axes.plot(steps, losses, color=_TRAINING, alpha=0.25, linewidth=0.8)
@@ -220,7 +222,7 @@ def _draw_losses(axes: Axes, training: Series, validation: Series) -> None:
         axes.plot(*validation, label=_mark_best(axes, *validation), **line)
     shown = shown[np.isfinite(shown)]
     if not len(shown):
-        place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "no finite loss was logged", **place)
         axes.set_yticks([])
         return
@@ -236,7 +238,11 @@ def _mark_best(axes: Axes, steps: np.ndarray, losses: np.ndarray) -> str:
     if not np.isfinite(losses).any():
         return "validation"
     best = int(np.nanargmin(losses))
-    ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": _VALIDATION}
+    ring: dict[str, Any] = {
+        "markersize": 11,
+        "markerfacecolor": "none",
+        "markeredgecolor": _VALIDATION,
+    }
     axes.plot(steps[best], losses[best], marker="o", linestyle="none", **ring)
     return f"validation, best {losses[best]:.4f} at step {steps[best]:,}"
 

@@ -22,8 +22,8 @@ BALANCE_CLASSES = 12
 _SORTED_FROM = 6
 
 # Where the screen is narrow, names give way and numbers do not: rich shrinks what it may wrap.
-_NUMBERS = {"justify": "right", "no_wrap": True}
-_NAMES = {"max_width": 28}
+_NUMBERS: dict[str, Any] = {"justify": "right", "no_wrap": True}
+_NAMES: dict[str, Any] = {"max_width": 28}
 
 _METRICS = {
     "loss": "loss",

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from kerasllm.errors import PresetError
+from kerasllm.models.accelerated.embedded_encoder import EmbeddedEncoder, can_embed
 
 
 class EmbeddedModel:
@@ -35,6 +36,7 @@ class EmbeddedModel:
     def __init__(self, graph: keras.Model):
         backbone = getattr(graph, "backbone", graph)
         self._embedding = _embedding_of(backbone)
+        self._encoder = EmbeddedEncoder(graph, self._embedding) if can_embed(graph) else None
         self._names = tuple(backbone.input)
         # As lists: Keras wants the keys of a dictionary to be the names of tensors.
         inputs = [*backbone.input.values(), self._embedding.output]
@@ -55,6 +57,8 @@ class EmbeddedModel:
             vectors: `[rows, tokens, width]`.
             inputs: The inputs of the graph for as many rows. Its token ids are not embedded.
         """
+        if self._encoder is not None:
+            return self._encoder(vectors, inputs)
         given = [inputs[name] for name in self._names]
         states = self._backbone([*given, vectors], training=False)
         if self._head is None:

@@ -12,7 +12,10 @@ import numpy as np
 from kerasllm.explain.explanation import Faithfulness
 from kerasllm.explain.path import Path
 
-_ORDERS, _POINTS = 10, 10
+_ORDERS = 10
+# Steps in which words are taken away: in the order of their scores, and in random ones, of whose
+# areas the mean counts.
+_STEPS, _RANDOM_STEPS = 10, 5
 _LEAST_MOVED = 0.1
 
 
@@ -23,10 +26,7 @@ def occlusion(path: Path) -> np.ndarray:
         M. Zeiler, R. Fergus, "Visualizing and Understanding Convolutional Networks", 2013,
         https://arxiv.org/abs/1311.2901.
     """
-    kept = ~np.eye(path.count, dtype=bool)
-    with_all = np.ones((1, path.count), bool)
-    values = path.with_words(np.concatenate([with_all, kept]))
-    return values[0] - values[1:]
+    return path.value - path.with_words(~np.eye(path.count, dtype=bool))
 
 
 def faithfulness_of(
@@ -53,27 +53,56 @@ def faithfulness_of(
     random = np.random.default_rng(seed)
     ranked = np.argsort(-scores * np.sign(whole - none), kind="stable")
     drawn = [random.permutation(words) for _ in range(orders // 2)]
-    counts = np.unique(np.linspace(0, words, min(words, _POINTS) + 1).round().astype(int))
-    # For each order and count: which words are among the first ones.
-    ranks = np.argsort([ranked, *drawn], axis=1)
-    first = ranks[:, None, :] < counts[None, 1:-1, None]
-    values = path.with_words(np.concatenate([~first, first]).reshape(-1, words))
+    sweeps = [_Sweep([ranked], _STEPS), _Sweep(drawn, _RANDOM_STEPS)]
+    values = path.with_words(np.concatenate([sweep.kept for sweep in sweeps]))
     if abs(whole - none) <= _LEAST_MOVED * np.ptp([whole, none, *values]):
         return None
-    curves = np.empty((2, len(first), len(counts)))
-    curves[0, :, 0] = curves[1, :, -1] = whole
-    curves[0, :, -1] = curves[1, :, 0] = none
-    curves[:, :, 1:-1] = values.reshape(2, len(first), -1)
-    curves = (curves - none) / (whole - none)
-    # By the trapezoidal rule.
-    deletion, insertion = ((curves[..., 1:] + curves[..., :-1]) / 2) @ (np.diff(counts) / words)
+    of_ranked, of_drawn = np.split(values, [len(sweeps[0].kept)])
+    (deletion,), (insertion,) = sweeps[0].areas(whole, none, of_ranked)
     # To put words back in an order is to take them away in the reverse order, read backwards: so
     # both areas of an order are also those of its reverse, with their names exchanged.
-    by_chance = np.concatenate([deletion[1:], insertion[1:]])
+    by_chance = np.concatenate(sweeps[1].areas(whole, none, of_drawn))
     return Faithfulness(
-        deletion=float(deletion[0]),
-        insertion=float(insertion[0]),
+        deletion=float(deletion),
+        insertion=float(insertion),
         random=float(by_chance.mean()),
         random_std=float(by_chance.std()),
         orders=len(by_chance),
     )
+
+
+class _Sweep:
+    """Takes words away in some orders, and puts them back, in steps of about the same size.
+
+    Args:
+        orders: The words in each order, the first to go first.
+        steps: The most steps.
+
+    Attributes:
+        kept: bool `[rows, words]`, the words that are there after each step but the last.
+    """
+
+    def __init__(self, orders: list[np.ndarray], steps: int):
+        words = len(orders[0])
+        self._counts = np.linspace(0, words, min(words, steps) + 1).round().astype(int)
+        # For each order and count: which words are among the first ones.
+        first = np.argsort(orders, axis=1)[:, None, :] < self._counts[None, 1:-1, None]
+        self._orders = len(orders)
+        self.kept = np.concatenate([~first, first]).reshape(-1, words)
+
+    def areas(self, whole: float, none: float, values: np.ndarray) -> np.ndarray:
+        """Returns the areas of deletion and of insertion, float64 `[2, orders]`.
+
+        Args:
+            whole: The output of the text.
+            none: That of the baseline.
+            values: That of each row of `kept`.
+        """
+        curves = np.empty((2, self._orders, len(self._counts)))
+        curves[0, :, 0] = curves[1, :, -1] = whole
+        curves[0, :, -1] = curves[1, :, 0] = none
+        curves[:, :, 1:-1] = values.reshape(2, self._orders, -1)
+        curves = (curves - none) / (whole - none)
+        # By the trapezoidal rule.
+        shares = np.diff(self._counts) / self._counts[-1]
+        return ((curves[..., 1:] + curves[..., :-1]) / 2) @ shares

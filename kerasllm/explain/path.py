@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.placed_tokens import SPECIAL
+from kerasllm.data.token_offsets import SPECIAL
 from kerasllm.explain.embedded_model import EmbeddedModel
 from kerasllm.models.explained.output import ExplainedOutput, graph_inputs
 
@@ -59,25 +59,27 @@ class Path:
         found = [self._value(some).numpy() for some in self._batches(vectors)]
         return np.concatenate(found).astype(np.float64)
 
-    def gradients(self, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Returns a weighted sum of gradients at points of the line, float64 `[tokens, width]`.
+    def derivatives(self, shares: np.ndarray) -> np.ndarray:
+        """Returns how fast the output rises at points of the line, by token.
 
         Args:
             shares: Where the points are, from 0, the baseline, to 1, the text.
-            weights: Of the points.
+
+        Returns:
+            float64 `[points, tokens]`: the gradient with respect to the vector of each token, times
+            the way that this vector goes.
         """
-        shares = shares.astype(np.float32)
-        total = np.zeros(self.text.shape, np.float64)
         difference = self.text - self.baseline
+        found = []
         for start in range(0, len(shares), self._rows_at_once):
-            part = slice(start, start + self._rows_at_once)
-            vectors = self.baseline + shares[part, None, None] * difference
+            part = shares[start : start + self._rows_at_once].astype(np.float32)
+            vectors = self.baseline + part[:, None, None] * difference
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(vectors)
                 values = self._value(vectors)
-            found = tape.gradient(values, vectors).numpy()
-            total += np.einsum("n,ntw->tw", weights[part], found)
-        return total
+            found.append(tape.gradient(values, vectors).numpy())
+        way = difference.numpy().astype(np.float64)
+        return np.einsum("ntw,tw->nt", np.concatenate(found), way)
 
     def with_words(self, kept: np.ndarray) -> np.ndarray:
         """Returns the output where some words are kept and the others taken away.

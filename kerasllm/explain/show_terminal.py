@@ -118,7 +118,11 @@ def _table(found: Explanation, largest: float) -> Table:
     for word in found.strongest(_STRONGEST):
         bar = "█" * (round(_BAR * abs(word.score) / largest) if largest else 0)
         colour = "#3b86c8" if word.score > 0 else "#d96f1e"
-        cells = [Text(safe(word.word)), f"{word.score:+.4f}", Text(bar, style=colour)]
+        cells: list[Text | str] = [
+            Text(safe(word.word)),
+            f"{word.score:+.4f}",
+            Text(bar, style=colour),
+        ]
         if both:
             cells.append(f"{word.occlusion:+.4f}")
         table.add_row(*cells)

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from kerasllm.data.placed_tokens import SPECIAL, PlacedTokens
+from kerasllm.data.token_offsets import SPECIAL, TokenOffsets
 from kerasllm.data.words import Joins
 
 NO_WORD = -1
@@ -24,7 +24,7 @@ def words_of(text: str) -> list[tuple[int, int]]:
     return _joins().words(text)
 
 
-def words_of_tokens(tokens: PlacedTokens, words: list[list[tuple[int, int]]]) -> np.ndarray:
+def words_of_tokens(tokens: TokenOffsets, words: list[list[tuple[int, int]]]) -> np.ndarray:
     """Returns the word of each token, counted over all texts, int `[tokens]`, or `NO_WORD`.
 
     A token belongs to the word that most of its characters are of; one without characters, such as

@@ -14,38 +14,38 @@ from kerasllm.recipe.generation import Generation
 class GenerationSettings:
     """How tokens are chosen, and when to stop.
 
-    Where neither `temperature` nor `top_k`, `top_p` or `min_p` is given, and where `temperature`
-    is 0, the most likely token is taken each time (greedy decoding).
+    Decoding is greedy if none of `temperature`, `top_k`, `top_p` and `min_p` is given, or if
+    `temperature` is 0.
 
     Args:
-        max_new_tokens: The most tokens that follow a prompt. Defaults to `128`.
-        temperature: What logits are divided by: below 1 favours likely tokens, above 1 unlikely
-            ones. Defaults to `None`: 1 where anything else asks for sampling.
-        top_k: Sample among this many most likely tokens. Defaults to `None`: among all.
-        top_p: Sample among the fewest most likely tokens whose probabilities reach this sum.
-            Defaults to `None`: among all.
-        min_p: Sample among tokens of at least this share of the highest probability.
-            Defaults to `None`: among all.
-        repetition_penalty: What the logits of tokens that stand in the text already are divided
-            by, or multiplied with where negative. Defaults to `1.0`: nothing.
+        max_new_tokens: Maximum number of tokens to generate. Defaults to `128`.
+        temperature: Divisor of the logits: below 1 favours likely tokens, above 1 unlikely ones.
+            Defaults to `None`: 1 if another setting enables sampling.
+        top_k: Sample from this many most likely tokens. Defaults to `None`: from all.
+        top_p: Sample from the smallest set of most likely tokens whose probabilities reach this
+            sum. Defaults to `None`: from all.
+        min_p: Sample from tokens with at least this share of the highest probability. Defaults to
+            `None`: from all.
+        repetition_penalty: Divisor of the logits of tokens that already occur in the text (a factor
+            for negative logits). Defaults to `1.0`: no penalty.
         beams: The number of beams of beam search. Defaults to `1`: no beam search.
-        length_penalty: The power of the length that a beam's score is divided by: above 0 favours
-            long texts. Defaults to `1.0`.
+        length_penalty: Exponent of the length that divides a beam's score: above 0 favours long
+            texts. Defaults to `1.0`.
         early_stopping: When beam search ends, as in transformers: with `True` as soon as as many
             texts have ended as there are beams; with `False` also the best open beam must not be
             better than the worst of these, if it ended now; with `"never"` it must not become so
             at any length. Defaults to `False`.
-        seed: Of the random numbers. Defaults to `0`.
-        stop: Texts at which a generation ends; they are not part of it. Defaults to `()`.
-        stop_token_ids: Tokens at which a generation ends. Defaults to `None`: the tokenizer's.
+        seed: Seed of the random numbers. Defaults to `0`.
+        stop: Texts at which generation stops; they are not part of the result. Defaults to `()`.
+        stop_token_ids: Tokens at which generation stops. Defaults to `None`: the tokenizer's.
         max_length_ratio: How many tokens may be generated for each token of a source, special
             tokens included, beside `max_length_extra` and at most `max_new_tokens`; for
             encoder-decoders. Defaults to `None`: `max_new_tokens` alone limits.
         max_length_extra: See `max_length_ratio`. Defaults to `10`.
-        min_new_tokens: The fewest tokens before one may end a text; for encoder-decoders. Defaults
+        min_new_tokens: Minimum number of tokens; for encoder-decoders. Defaults
             to `0`.
-        no_repeat_ngram_size: As many tokens in a row may come once in a text; for encoder-decoders.
-            Defaults to `0`: no rule.
+        no_repeat_ngram_size: N-grams of this length may occur only once in a text; for
+            encoder-decoders. Defaults to `0`: no limit.
 
     Raises:
         CommandError: If a value is out of range, or two do not go together.

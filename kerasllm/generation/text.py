@@ -1,4 +1,4 @@
-"""Generates texts after prompts: tokens in and out, stop texts, and streamed output."""
+"""Generates text from prompts: tokens in and out, stop texts, and streaming."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kerasllm.data.chat.messages import BadRow, to_answer, without_mark
 from kerasllm.errors import DataError
 from kerasllm.generation.generator import Generator
 from kerasllm.generation.settings import GenerationSettings
-from kerasllm.generation.text_pieces import TextPieces, first_stop
+from kerasllm.generation.text_stream import TextPieces, first_stop
 
 
 @dataclass(frozen=True)
 class Text:
-    """What was generated after a prompt.
+    """The text generated for a prompt.
 
     Attributes:
         text: The text, without the stop text that ended it.
@@ -38,7 +38,7 @@ class TextGenerator:
         model: A `kerasllm.models.causal_lm.CausalLM`, or anything that has its `task` and
             `tokenizer`.
         settings: How.
-        batch_size: The most prompts that are computed together. Defaults to `8`.
+        batch_size: Prompts per batch. Defaults to `8`.
 
     Attributes:
         settings: As given; may be set.
@@ -105,7 +105,7 @@ class TextGenerator:
         return [self._text(each, settings.stop) for each in made]
 
     def stream(self, prompt: Sequence[int], *, chat: bool = False) -> Iterator[str]:
-        """Generates what follows one prompt and gives its text in pieces, as it is computed.
+        """Generates text for one prompt and yields it in chunks, as it is computed.
 
         Args:
             prompt: Tokens, of `encode` or `encode_chat`.
@@ -151,7 +151,7 @@ _generators: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def generate_text(model, prompts: Sequence[str], settings: GenerationSettings) -> list[str]:
-    """Generates what follows each prompt with a model as it is now, such as while it trains.
+    """Generates text for each prompt with the current weights of a model, such as during training.
 
     What was compiled for a model is kept for the next call; its weights are read again.
 

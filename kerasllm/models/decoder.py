@@ -25,7 +25,7 @@ from kerasllm.models.encoder import reading
 from kerasllm.models.finite import check_finite
 from kerasllm.models.quantized_presets import load_preset
 from kerasllm.models.save_preset import FACTS
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 
 
 def gpt_causal_lm(
@@ -137,7 +137,7 @@ def load_causal_lm(
             backbone = decoders.load_backbone(place, dropout=dropout, dtype=precision)
             task = decoders.family_of(backbone).task_cls(backbone=backbone, preprocessor=None)
         else:
-            with weights_to_come():
+            with skip_initialization():
                 backbone = load_preset(
                     keras_hub.models.Backbone.from_preset, place, precision, dropout=dropout
                 )

@@ -44,7 +44,7 @@ from kerasllm.models.huggingface.heads import (
 from kerasllm.models.layers import layer_depths, parts_of, trainable_share, walk
 from kerasllm.models.pretraining import Pretraining
 from kerasllm.models.quantized_presets import load_preset
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 from kerasllm.models.token_head import TOKENS, TokenHead, has_token_head, read_head
 from kerasllm.models.token_head import assign_head as assign_token_head
 
@@ -311,7 +311,7 @@ def _load(
     options = {"dropout": dropout, "dtype": precision}
     layout = _layout_of(folder)
     if layout is None:
-        with weights_to_come():
+        with skip_initialization():
             backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(str(folder))
         if not isinstance(folder, Path):
@@ -322,7 +322,7 @@ def _load(
         return _Loaded(backbone, preprocessor, fresh_pooler)
     with layout.staged(Path(folder), tokenizer) as stage:
         # A pooler that the files do not hold is drawn.
-        with nullcontext() if stage.fresh_pooler else weights_to_come():
+        with nullcontext() if stage.fresh_pooler else skip_initialization():
             backbone = keras_hub.models.Backbone.from_preset(
                 str(stage.folder), **options, **stage.backbone_options
             )
@@ -429,7 +429,7 @@ def _freeze(task: keras.Model, freeze: int | str, *, fresh_pooler: bool) -> None
     if freeze == "backbone":
         # A pooler that was not in the file is as new as the head: it has to be learned with it.
         pooler = () if fresh_pooler else parts.pooler
-        _keep_still(parts.embeddings + sum(parts.blocks, ()) + pooler)
+        _freeze_layers(parts.embeddings + sum(parts.blocks, ()) + pooler)
         return
     if freeze > depth:
         raise RecipeError(
@@ -437,9 +437,9 @@ def _freeze(task: keras.Model, freeze: int | str, *, fresh_pooler: bool) -> None
             where="model.freeze",
             fix=f'give a number from 0 to {depth}, or "backbone"',
         )
-    still = sum(parts.blocks[:freeze], ())
+    frozen = sum(parts.blocks[:freeze], ())
     shared = {id(layer) for layer in sum(parts.blocks[freeze:], ())}
-    if any(id(layer) in shared for layer in still):
+    if any(id(layer) in shared for layer in frozen):
         whole = [
             n
             for n in range(depth + 1)
@@ -452,10 +452,10 @@ def _freeze(task: keras.Model, freeze: int | str, *, fresh_pooler: bool) -> None
             fix=f'give one of {", ".join(map(str, whole))}, or "backbone"',
         )
     if freeze:
-        _keep_still(parts.embeddings + still)
+        _freeze_layers(parts.embeddings + frozen)
 
 
-def _keep_still(layers: tuple[keras.Layer, ...]) -> None:
+def _freeze_layers(layers: tuple[keras.Layer, ...]) -> None:
     # The layers, not the backbone: a backbone writes its own `trainable` into what it saves.
     for layer in layers:
         layer.trainable = False

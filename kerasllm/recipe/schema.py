@@ -237,7 +237,7 @@ def _unknown(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeEr
     if likeness(nearest)[0] >= _NEAR:
         fix = f"did you mean {_dotted(nearest)}?"
     else:
-        siblings = [name[-1] for name in known if name[:-1] == section]
+        siblings = [str(name[-1]) for name in known if name[:-1] == section]
         place = f"the keys of {_dotted(section)}" if section else "the top-level keys"
         fix = f"{place} are {_listed(siblings, 'and')}"
     return RecipeError(f"unknown key {_dotted(key)}", where=written.place_of(key), fix=fix)
@@ -256,8 +256,9 @@ def _fix_of(
     ours = tuple(alias.ours.split("."))
     if ours not in known:
         return None
-    plain = value is None or isinstance(value, str)
-    shown = aliases.value_for(alias, value) if plain else value
+    shown: Any = value
+    if value is None or isinstance(value, str):
+        shown = aliases.value_for(alias, value)
     about = known[ours]
     if about.only_choices and shown not in about.choices:
         shown = about.choices[0]
@@ -279,13 +280,12 @@ def _as_written(value: Value) -> str:
     return "null" if value is None else value
 
 
-def _key_of(location: tuple[str | int, ...], values: Value) -> Key:
+def _key_of(location: tuple[str | int, ...], values: Any) -> Key:
     """Returns pydantic's location without the names of the types that it tried on the way."""
     key: Key = ()
     for part in location:
-        if (isinstance(values, dict) and part in values) or (
-            isinstance(values, list) and isinstance(part, int)
-        ):
+        in_mapping = isinstance(values, dict) and part in values
+        if in_mapping or (isinstance(values, list) and isinstance(part, int)):
             key, values = (*key, part), values[part]
     return key
 
@@ -342,6 +342,7 @@ def _ratio(one: str | int, other: str | int) -> float:
 
 def _shown(value: Value) -> str:
     """Returns a received value as one line: a plain text as it was written, else as JSON."""
-    plain = isinstance(value, str) and value and value.isprintable()
-    shown = value if plain else json.dumps(value, ensure_ascii=False, default=str)
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str) and value and value.isprintable():
+        shown = value
     return shown if len(shown) <= _LONGEST_VALUE_SHOWN else f"{shown[:_LONGEST_VALUE_SHOWN]}..."

@@ -219,7 +219,7 @@ def _listed(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def needs_validation(training: Training, data: Section | None) -> Training:
+def needs_validation(training: Training, data: Any) -> Training:
     """Refuses early stopping where nothing is validated; for the validator of a whole recipe."""
     if training.early_stopping and data and not (data.validation or data.validation_split):
         raise refusal(

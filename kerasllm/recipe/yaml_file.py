@@ -73,7 +73,7 @@ class Written:
 
     def value_of(self, key: Key) -> Value:
         """Returns the value at a key that exists."""
-        value = self.values
+        value: Any = self.values
         for part in key:
             value = value[part]
         return value
@@ -81,7 +81,7 @@ class Written:
     def set(self, setting: Setting) -> None:
         """Puts a setting over what was written, making the mappings that should hold it."""
         *sections, last = setting.key
-        mapping = self.values
+        mapping: Any = self.values
         for part in sections:
             if not isinstance(mapping.get(part), dict):
                 mapping[part] = {}
@@ -95,7 +95,7 @@ class Written:
     def drop(self, key: Key) -> None:
         """Takes a key out, if it is there."""
         *sections, last = key
-        mapping = self.values
+        mapping: Any = self.values
         for part in sections:
             mapping = mapping.get(part)
             if not isinstance(mapping, dict):

@@ -219,7 +219,7 @@ def _metrics(
         if not all(_is_number(value) for group in values for value in group):
             continue
         means = [float(np.mean(group)) for group in values]
-        row = {
+        row: dict[str, Any] = {
             "metric": key,
             "name": name,
             "higher_is_better": key not in task.lower_is_better,

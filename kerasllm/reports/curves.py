@@ -64,7 +64,7 @@ def curves_of(
     metrics = [key for key in trained if key not in _NUMBERS and key not in _NO_CURVES]
     metrics += [key for key in names if key in validated and key not in metrics]
     metrics.sort(key=lambda key: (key != "loss", key != headline))
-    found = []
+    found: list[dict[str, Any]] = []
     for key in metrics:
         if len(found) == _MOST_METRICS:
             break

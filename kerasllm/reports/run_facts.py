@@ -282,7 +282,7 @@ def _mistakes(outcomes: Outcomes, run: Run) -> list[dict]:
         one["place"] = f"{without_folder(one['file'])}:{one['line']}"
         one["error"] = float(error[row])
         one["confidence"] = float(sure[row]) if confident else None
-        one["words"] = explained.get(f"{one['file']}:{one['line']}")
+        one["explained"] = explained.get(f"{one['file']}:{one['line']}", [])
         found.append(one)
     return found
 
@@ -291,18 +291,25 @@ def _explain(run: Run) -> str:
     return f"kerasllm explain {shell_word(run.path)} --mistakes"
 
 
-def _explanations(run: Run) -> dict[str, list]:
+def _explanations(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Returns the explanations of mistakes by `file:line`, where something has written them.
 
-    `explanations.json` holds for each a list of `[text, weight]`, whose texts together are that of
-    the row, and whose weights, from -1 to 1, tell how much each speaks for what was predicted.
+    `explanations.json` holds for each a list with a `target`, such as an entity or the label that
+    was predicted, and `words`: `[text, weight]` each, whose texts together are that of the row, and
+    whose weights, from -1 to 1, tell how much each speaks for the target.
     """
     if not run.explanations.is_file():
         return {}
     found = {}
-    for place, words in read_json(run.explanations).items():
-        with suppress(TypeError, ValueError):
-            found[place] = [[str(text), float(weight)] for text, weight in words]
+    for place, outputs in read_json(run.explanations).items():
+        with suppress(TypeError, ValueError, KeyError):
+            found[place] = [
+                {
+                    "target": str(output["target"]),
+                    "words": [[str(text), float(weight)] for text, weight in output["words"]],
+                }
+                for output in outputs
+            ]
     return found
 
 

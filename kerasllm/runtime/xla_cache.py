@@ -202,5 +202,4 @@ def _machine() -> str:
     known = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
     flags = os.environ.get(_XLA_VARIABLE, "")
     told = [platform.machine(), versions()["tensorflow"], flags, *sorted(set(known or lines[:1]))]
-    told = "\n".join(told)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from kerasllm.generation.settings import GenerationSettings
 from kerasllm.generation.text import TextGenerator
-from kerasllm.generation.text_pieces import TextPieces
+from kerasllm.generation.text_stream import TextPieces
 from kerasllm.serving.continuous_batching import Asked, decoding_for
 from kerasllm.serving.metrics import Metrics
 from kerasllm.serving.model_thread import ModelThread

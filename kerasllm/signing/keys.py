@@ -41,7 +41,9 @@ class PublicKey:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-        key = load_pem_public_key(self.pem)
+        key: Any = load_pem_public_key(
+            self.pem
+        )  # Of an elliptic curve, as `read_public_key` checks.
         try:
             key.verify(signature, content, algorithm(key))
         except InvalidSignature:

@@ -146,7 +146,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
     folder = cache_dir() / "remote" / "folders" / digest.hexdigest()[:24]
     target = folder / (PurePosixPath(place.address.path).name or "folder")
     if target.is_dir():
-        _mend(target, dict(zip(names, files, strict=True)))
+        _restore(target, dict(zip(names, files, strict=True)))
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as made:
@@ -164,7 +164,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
     return target
 
 
-def _mend(folder: Path, files: Mapping[str, Path]) -> None:
+def _restore(folder: Path, files: Mapping[str, Path]) -> None:
     """Replaces what is not the file of the cache any more, because that was fetched again."""
     for name, file in files.items():
         here, there = (folder / name).stat(), file.stat()

@@ -827,7 +827,7 @@ def _of_texts(sequences: Sequences, scores) -> list[dict]:
 def _kind_of(data: str | Sequence[str], options: EvaluateOptions, trained: Any | None) -> str:
     """Returns what the rows of some files are, by the columns of the first ones."""
     from kerasllm.data.chat.conversations import kind_of_rows
-    from kerasllm.data.chat.shapes import UnclearShape
+    from kerasllm.data.chat.formats import UnclearShape
     from kerasllm.data.multiple_choice import KEYS
     from kerasllm.data.readers.records import first_keys
 

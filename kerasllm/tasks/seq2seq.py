@@ -468,7 +468,7 @@ class Seq2Seq(Task):
         buckets: int = 16,
         notify: Callable[[str], None] | None = None,
     ) -> Evaluation:
-        from kerasllm.evaluation.written_targets import evaluate_targets
+        from kerasllm.evaluation.generated_targets import evaluate_targets
 
         return evaluate_targets(model, rows, buckets=buckets, notify=notify)
 
@@ -566,12 +566,12 @@ class Seq2Seq(Task):
         return DataFacts(facts, [], told)
 
     def outcomes(self, recipe: Any, data: Any, evaluation: Evaluation) -> Outcomes:
-        from kerasllm.evaluation.written_rows import written_rows
+        from kerasllm.evaluation.generated_rows import generated_rows
 
-        return written_rows(data.test, evaluation)
+        return generated_rows(data.test, evaluation)
 
     def measure(self, outcomes: Outcomes) -> Measure:
-        from kerasllm.evaluation.written_rows import measure_written
+        from kerasllm.evaluation.generated_rows import measure_written
 
         return measure_written(outcomes)
 

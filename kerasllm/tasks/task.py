@@ -106,7 +106,7 @@ class Evaluation:
     metrics: dict[str, Any]
     outputs: Any
     decisions: np.ndarray | None = None
-    rows: Sequence[Mapping[str, Any]] = ()
+    rows: Iterable[Mapping[str, Any]] = ()
     document: Callable[[], Any] | None = None
 
 

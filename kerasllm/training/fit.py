@@ -1,9 +1,10 @@
-"""The one `fit`: a Keras model whose training gives the same numbers however it is spread and cut.
+"""The common `fit`: a Keras model with the same results on any number of replicas and
+micro-batches.
 
 What differs from Keras' own:
 
-- The loss is a sum over items divided by the total weight of the global batch, so replicas and
-  micro-batches, and a short end, have the gradient of one large batch.
+- The loss is a sum over items divided by the total weight of the global batch, so replicas,
+  micro-batches and a smaller last batch give the gradient of one large batch.
 - Forward and backward of a replica are one function, which XLA may compile; gradients are summed
   over replicas and applied outside it, and only where loss and gradients are finite.
 - Losses, metrics and the optimizer are built when the model is compiled, in the scope of its
@@ -52,7 +53,7 @@ else:
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class FineTunedModel(StepFunctions):
-    """A Keras model that is trained with `compile` and `fit` under any synchronous strategy.
+    """A Keras model for training with `compile` and `fit` under any synchronous strategy.
 
     Build and compile it in the scope of the strategy, optimizer and metrics included.
 
@@ -62,8 +63,8 @@ class FineTunedModel(StepFunctions):
         **kwargs: See `keras.Model`.
 
     Attributes:
-        trace_seconds: How long it took to trace the training's step, since `compile`.
-        learning_rate: The highest learning rate of an optimizer that `compile` is given by name;
+        trace_seconds: The time to trace the training step, since `compile`.
+        learning_rate: The peak learning rate of an optimizer that `compile` is given by name;
             `None`: Keras' own default, which is too high for pretrained weights.
 
     Example:
@@ -156,13 +157,13 @@ class FineTunedModel(StepFunctions):
         fused: bool | None = None,
         slices: int | None = None,
     ):
-        """Sets how the model is trained; where something is refused, the model stays as it was.
+        """Configures the training; if an argument is refused, the model is unchanged.
 
         Args:
-            optimizer: A Keras optimizer, which stays as it is and can be used elsewhere; or its
-                name. `"auto"` is AdamW. Where `learning_rate` of the model is set, one that is
-                given by name warms up over the first tenth of each `fit`, to that rate, and then
-                decays linearly to 0. Defaults to `"auto"`.
+            optimizer: A Keras optimizer, which is not changed; or its name. `"auto"` is AdamW. If
+                `learning_rate` of the model is set, an optimizer given by name warms up to that
+                rate over the first tenth of each `fit`, and then decays linearly to 0. Defaults to
+                `"auto"`.
             loss: A Keras loss, its name or a function `(y_true, y_pred)`; of several outputs a
                 list, or a dictionary by their names. Its reduction does not matter: it is summed,
                 and divided by the total weight of the batch. Defaults to `None`: the cross-entropy
@@ -174,12 +175,12 @@ class FineTunedModel(StepFunctions):
                 Defaults to `None`: accuracy, where the loss is the default.
             weighted_metrics: As `metrics`, with rows counted by their weights. Defaults to `None`.
             run_eagerly: Whether steps run as plain Python, for a debugger. Defaults to `False`.
-            steps_per_execution: Steps that run before Python sees a result. Defaults to `1`.
+            steps_per_execution: Steps per call of the compiled training loop. Defaults to `1`.
             jit_compile: As `xla`, in Keras' words. Defaults to `None`: as `xla`.
-            auto_scale_loss: Whether float16 gets an optimizer that scales the loss. Defaults to
+            auto_scale_loss: Whether to use loss scaling for float16. Defaults to
                 `True`.
-            accumulate: Micro-batches that a replica's rows are cut into, to use less memory; must
-                divide their number. Defaults to `1`.
+            accumulate: Micro-batches per replica, to save memory; must divide the number of its
+                rows. Defaults to `1`.
             xla: Whether XLA compiles forward and backward. Defaults to `"auto"`: where that is
                 known to be faster, on accelerators.
             fused: Whether, where the devices are CPUs and `xla` is off, XLA fuses the element-wise
@@ -191,8 +192,8 @@ class FineTunedModel(StepFunctions):
                 `fit` plans the batches.
 
         Raises:
-            ValueError: If one of these is none of what is described, or the task, optimizer or a
-                metric was made outside the scope of the model's strategy.
+            ValueError: If an argument is invalid, or the task, optimizer or a
+                metric was created outside the scope of the model's strategy.
         """
         _refuse_own_steps(type(self))
         whole = {"accumulate": accumulate, "steps_per_execution": steps_per_execution}

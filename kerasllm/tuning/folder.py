@@ -126,7 +126,7 @@ class SearchFolder:
     def take(self, path: Path) -> TrialRun | None:
         """Returns a run to work at, or `None` where a process works at it."""
         lock = _lock(path)
-        return lock and TrialRun(path, lock)
+        return TrialRun(path, lock) if lock else None
 
     def _refuse_another(self, space: Space, settings: Mapping[str, Any]) -> None:
         other, noted = self.read()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kerasllm.run import write_text
 
@@ -57,7 +58,7 @@ def history(points: Sequence[Point], metric: str, path: Path, *, higher_is_bette
     best = [better(each.value for each in finished[: at + 1]) for at in range(len(finished))]
     axes.step([point.number for point in finished], best, where="post", color=_BEST, label="best")
     axes.set(xlabel="trial", ylabel=f"validation {metric}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return _save(figure, path)
 
@@ -70,7 +71,7 @@ def importance(shares: Mapping[str, float], path: Path) -> Path:
         path: The SVG to write.
     """
     figure, axes = _figure(7, 1 + 0.45 * len(shares))
-    keys = list(reversed(shares))
+    keys = list(shares)[::-1]
     axes.barh(keys, [shares[key] for key in keys], color=_TRIAL)
     axes.set(xlabel="importance", xlim=(0, 1))
     return _save(figure, path)

@@ -204,7 +204,10 @@ def _keys(file: yaml_file.Written, above: tuple, values: Mapping[str, Any]) -> I
 def _dimension(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
     """Returns what a key varies over, if the recipe takes it."""
     if key in _SHARED:
-        raise RecipeError(f"{key} cannot be searched: {_SHARED[key]}", fix=f"set it: --set {key}=")
+        raise RecipeError(
+            f"{key} cannot be searched: {_SHARED[key]}",
+            fix=f"leave it out of --space; --set {key}=VALUE sets it for all trials",
+        )
     dimension = parsed(recipe, key, value)
     for sample in dimension.samples():
         setting = f"{key}={as_setting(sample)}"

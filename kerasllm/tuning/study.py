@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from kerasllm.errors import CommandError, RunError
 from kerasllm.tuning.folder import CHANGE_NOTHING
@@ -16,6 +16,7 @@ from kerasllm.tuning.space import Params, Space
 
 try:
     import optuna
+    from optuna.storages import journal as journal_files
     from optuna.trial import FrozenTrial, TrialState
 except ImportError as error:
     raise CommandError(
@@ -64,7 +65,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._folder, self._space, self._seed = folder, space, seed
         self._distributions = {each.key: each.distribution() for each in space.dimensions}
-        self._direction = "maximize" if higher_is_better else "minimize"
+        direction: Literal["maximize", "minimize"] = "maximize" if higher_is_better else "minimize"
+        self._direction = direction
         # Settings that do not go together, by what would be tried.
         self._refused: list[Params] = []
         with self.locked():
@@ -72,7 +74,7 @@ class Study:
                 # Of a database that several searches share, the folder tells which.
                 study_name=_NAME if storage is None else f"{_NAME}:{folder.name}",
                 storage=_storage(folder, storage),
-                direction=self._direction,
+                direction=direction,
                 pruner=_pruner(pruner),
                 load_if_exists=True,
             )
@@ -283,7 +285,7 @@ def _storage(folder: Path, address: str | None) -> Any:
     if address is None:
         journal = folder / JOURNAL
         _drop_broken_line(journal)
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
+        backend = journal_files.JournalFileBackend(str(journal))
         return optuna.storages.JournalStorage(backend)
     try:
         return optuna.storages.get_storage(address)
@@ -300,7 +302,7 @@ def _drop_broken_line(journal: Path) -> None:
     """Removes a line that a process was killed in the midst of, which optuna could not read."""
     if not journal.is_file():
         return
-    lock = optuna.storages.journal.JournalFileSymlinkLock(str(journal))
+    lock = journal_files.JournalFileSymlinkLock(str(journal))
     lock.acquire()
     try:
         with open(journal, "rb+") as file:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -20,14 +21,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from kerasllm.errors import KerasllmError
-from kerasllm.reports.comparison import compare
 from kerasllm.reports.curves import curves_of
-from kerasllm.reports.damaged import damaged_run_refused
-from kerasllm.reports.page import compare_page, environment_of, report_page
-from kerasllm.reports.run_facts import facts_for_report
+from kerasllm.reports.page import environment_of
 from kerasllm.run import Run
 from kerasllm.tasks.task import find
 from kerasllm.watch.access import HEADERS, Access
+from kerasllm.watch.drawn_apart import drawn_apart
 from kerasllm.watch.run_list import RunList, Shown, file_of
 from kerasllm.watch.trials import Trials
 
@@ -77,6 +76,8 @@ class _Pages:
     def __init__(self, runs: RunList, prefix: str):
         self._runs = runs
         self.trials = Trials()
+        # One page at a time: else the memory of several would add up.
+        self._drawing = asyncio.Lock()
         self._environment = environment_of("kerasllm.watch")
         script = resources.files("kerasllm.watch").joinpath("watch.js").read_bytes()
         self._script = script
@@ -110,7 +111,9 @@ class _Pages:
 
     async def _report(self, request: Request) -> Response:
         run = _usable(await self._get(request))
-        return HTMLResponse(await run_in_threadpool(_report_of, run), headers=_SANDBOXED)
+        page = await run_in_threadpool(_written_report_of, run)
+        page = page or await self._drawn("report", [run.path])
+        return HTMLResponse(page, headers=_SANDBOXED)
 
     async def _compare(self, request: Request) -> Response:
         names = request.query_params.getlist("run")
@@ -119,7 +122,11 @@ class _Pages:
         if len(names) < 2:
             raise HTTPException(400, "Choose two runs or more to compare them")
         paths = [_usable(await self._named(name)).path for name in names]
-        return HTMLResponse(await run_in_threadpool(_comparison_of, paths), headers=_SANDBOXED)
+        return HTMLResponse(await self._drawn("compare", paths), headers=_SANDBOXED)
+
+    async def _drawn(self, kind: str, paths: Sequence[Path]) -> str:
+        async with self._drawing:
+            return await drawn_apart(kind, paths)
 
     async def _open(self, request: Request) -> Response:
         run = _usable(await self._get(request))
@@ -137,8 +144,7 @@ class _Pages:
         if not any(text.strip() for text in texts):
             raise HTTPException(400, "Write a text first")
         answer = await self.trials.ask(run.path, texts)
-        most = max((abs(score) for _, score in answer.get("words", ())), default=0) or 1
-        return self._part(request, "tried.html", answer=answer, most=most)
+        return self._part(request, "tried.html", answer=answer)
 
     async def _javascript(self, request: Request) -> Response:
         return Response(self._script, media_type="text/javascript", headers=HEADERS)
@@ -159,7 +165,8 @@ class _Pages:
         return [_row(run) for run in self._runs.look()]
 
     def _facts(self, run: Shown) -> dict[str, Any]:
-        names, headline = {}, ""
+        names: Mapping[str, str] = {}
+        headline = ""
         if "problem" not in run.facts:
             names = find(run.facts["task"]).metrics
             headline = run.facts.get("metric") or next(iter(names), "")
@@ -240,13 +247,12 @@ def _log_line(row: dict[str, Any]) -> str:
     return f"step {row['step']:>6}  {kind}  {', '.join(shown)}"
 
 
-def _report_of(run: Shown) -> str:
-    """Returns the report of a run: its file if it is finished, else made now, and not written."""
+def _written_report_of(run: Shown) -> str | None:
+    """Returns the report of a finished run, if there is one that is not too long."""
     written = file_of(run, Run(run.path).report)
     if run.state == "finished" and written and written.stat().st_size <= _MOST_REPORT:
         return _beginning_of(written, _MOST_REPORT)
-    with damaged_run_refused(run.path):
-        return report_page(facts_for_report(run.path))
+    return None
 
 
 def _beginning_of(path: Path, most: int) -> str:
@@ -262,11 +268,6 @@ async def _body_of(request: Request) -> bytes:
         if len(body) > _MOST_BODY:
             return b""
     return body
-
-
-def _comparison_of(paths: Sequence[Path]) -> str:
-    with damaged_run_refused(*paths):
-        return compare_page(compare(paths))
 
 
 def _usable(run: Shown) -> Shown:

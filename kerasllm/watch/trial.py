@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 from kerasllm.errors import KerasllmError
@@ -18,6 +19,8 @@ from kerasllm.serving.validation import validated
 
 _NEW_TOKENS = 64
 _MOST_CHARACTERS = 20_000
+# Of a text: entities, say, that are explained, and seconds after which no further one is.
+_MOST_EXPLAINED, _SECONDS = 8, 20
 
 
 def main() -> int:
@@ -54,14 +57,16 @@ class _Trial:
         from kerasllm.runtime.startup import prepare_process
 
         prepare_process(lean=True)
+        from kerasllm.explain.explainer import Explainer
         from kerasllm.serving.limits import Limits
         from kerasllm.tasks.task import explains
         from kerasllm.workflows.trained import open_trained
 
         self._trained = open_trained(run)
         # Explanations are computed in it.
-        self._model = self._trained.open(precision="float32")
-        self._api = self._trained.task.api(self._model, Limits())
+        model = self._trained.open(precision="float32")
+        self._explainer = Explainer(model, self._trained.task)
+        self._api = self._trained.task.api(model, Limits())
         self._explains = explains(self._trained.task)
         writes = self._api.generator is not None
         self.fields = ["prompt"] if writes else list(self._api.Instance.model_fields)
@@ -92,16 +97,25 @@ class _Trial:
 
         given = tuple(text for text in texts if text)
         inputs = given if len(given) > 1 else given[0]
+        found, ends = [], time.monotonic() + _SECONDS
         try:
-            found = next(explain(self._trained, [inputs], model=self._model))
+            for one in explain(self._trained, [inputs], explainer=self._explainer):
+                if len(found) == _MOST_EXPLAINED or time.monotonic() > ends:
+                    return {"explained": found, "more": True}
+                found.append(_shown(one))
         except KerasllmError as error:
-            return {"unexplained": _told(error)}
-        return {
-            "target": found.target,
-            "method": found.method,
-            "words": [[word.word, word.score] for word in found.words if word.score is not None],
-            "completeness_error": found.relative_error,
-        }
+            return {"explained": found, "unexplained": _told(error)}
+        return {"explained": found}
+
+
+def _shown(found: Any) -> dict[str, Any]:
+    """Returns what the page shows of an explanation: of an entity, say, or of the label."""
+    return {
+        "target": found.target,
+        "method": found.method,
+        "words": [[word.word, word.score] for word in found.words if word.score is not None],
+        "completeness_error": found.relative_error,
+    }
 
 
 def _told(error: KerasllmError) -> str:

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from kerasllm.plurals import counted
 from kerasllm.reports.run_groups import write_seeds
 from kerasllm.run import Run, shell_word
 from kerasllm.workflows.benchmark_files import in_words
+from kerasllm.workflows.live_runs import LiveRuns
+from kerasllm.workflows.report import duration
 
 if TYPE_CHECKING:
     from kerasllm.workflows.benchmark_glue import Planned
     from kerasllm.workflows.benchmark_tasks import Benchmark
     from kerasllm.workflows.report import Report
-
-_SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
 def show_plan(
@@ -64,25 +62,20 @@ class BenchmarkProgress:
 
     def __init__(self, report: Report, planned: Sequence[Planned], workers: int):
         self._report, self._planned, self._workers = report, planned, workers
-        self._live: Live | None = None
-        self._drawn = 0.0
+        self._live = LiveRuns(report)
         # Of those that have ended here: seconds for so many bytes of data.
         self._seconds = self._bytes = 0.0
 
     def __enter__(self) -> BenchmarkProgress:
-        if self._report.console.is_terminal:
-            self._live = Live(console=self._report.console, transient=True, auto_refresh=False)
-            self._live.start()
+        self._live.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+    def __exit__(self, *reason: object) -> None:
+        self._live.__exit__(*reason)
 
     def began(self, run: Planned) -> None:
         """Shows the begin of a training, where no line is drawn of it."""
-        if self._live is None:
+        if not self._live.draws:
             place = self._planned.index(run) + 1
             self._report.line(f"{run.title}, {place} of {len(self._planned)}: training")
 
@@ -97,8 +90,8 @@ class BenchmarkProgress:
         )
         left = self._left()
         self._report.line(
-            f"{run.title}: {shown}, in {_duration(seconds)}"
-            + (f", about {_duration(left)} left" if left else "")
+            f"{run.title}: {shown}, in {duration(seconds)}"
+            + (f", about {duration(left)} left" if left else "")
         )
 
     def failed(self, run: Planned, words: str) -> None:
@@ -107,19 +100,8 @@ class BenchmarkProgress:
 
     def show(self, active: Mapping[int, Any]) -> None:
         """Shows what is under way, on a terminal."""
-        now = time.monotonic()
-        if self._live is None or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
-            return
-        self._drawn = now
         done = sum(run.is_finished for run in self._planned)
-        lines = [f"{done} of {len(self._planned)} done"]
-        for work in active.values():
-            row = work.run.last
-            shown = f"step {row['step']}, loss {row['loss']:.4f}" if "loss" in row else "starting"
-            lines.append(f"{work.title}: {shown}, {_duration(work.run.seconds)}")
-        width = self._report.console.width - 1
-        text = Text("\n".join(line[:width] for line in lines), style="dim")
-        self._live.update(text, refresh=True)
+        self._live.show(active.values(), [f"{done} of {len(self._planned)} done"])
 
     def _left(self) -> float:
         """Returns how many seconds are left, by the bytes of data that are to be read."""
@@ -257,9 +239,3 @@ def _shows(figures: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

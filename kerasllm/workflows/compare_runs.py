@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -121,25 +123,33 @@ def list_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def show_runs(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
-    """Shows what `list_runs` found."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")
-    table.add_column("trained", overflow="fold")
-    table.add_column("metric", overflow="fold")
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("begun", no_wrap=True)
-    for run in runs:
-        problem = run.get("problem")
-        value = number(run.get("value")) if run["finished"] else "unfinished"
-        metric = f"{run['name']}, {run['part']}" if run.get("part") else ""
-        table.add_row(
-            Text(plain(run["path"])),
-            Text(plain(problem or f"{run['task']}, {run['preset'] or 'a new model'}")),
-            Text(plain("" if problem else metric)),
-            Text("damaged" if problem else value),
-            Text(moment(run.get("started") or "").removesuffix(" UTC")),
-        )
-    report.show(table)
+    """Shows what `list_runs` found: a table where it fits, else a path a line, which stay whole."""
+    heads = ("run", "trained", "metric", "value", "begun")
+    rows = [_cells(run) for run in runs]
+    widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+    if sum(widths) + len(heads) <= report.console.width:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for head in heads:
+            table.add_column(head, justify="right" if head == "value" else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        report.show(table)
+        return
+    for path, trained, metric, value, begun in rows:
+        report.console.print(Text(path), soft_wrap=True)
+        facts = ", ".join(filter(None, (f"{metric} {value}".strip(), begun, trained)))
+        report.console.print(Padding(Text(facts, style="dim"), (0, 0, 0, 4)))
+
+
+def _cells(run: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Returns what is shown of a run: its path, what was trained, the metric, its value, when."""
+    problem = run.get("problem")
+    trained = problem or f"{run['task']}, {run['preset'] or 'a new model'}"
+    metric = f"{run['name']}, {run['part']}" if run.get("part") and not problem else ""
+    value = number(run.get("value")) if run["finished"] else "unfinished"
+    begun = moment(run.get("started") or "").removesuffix(" UTC")
+    shown = (str(run["path"]), trained, metric, "damaged" if problem else value)
+    return *(plain(cell) for cell in shown), begun
 
 
 def _metrics_table(found: Mapping[str, Any], names: Sequence[str]) -> Table:

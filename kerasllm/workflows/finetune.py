@@ -35,7 +35,7 @@ from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
 from kerasllm.training.samples_log import SamplesLog
 from kerasllm.workflows import finetune_summary as summary
-from kerasllm.workflows import kept_rows, remote_run
+from kerasllm.workflows import remote_run, saved_predictions
 from kerasllm.workflows import resume as resuming
 from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
@@ -212,7 +212,7 @@ def finetune(
             if chief:
                 for name, figure in job.task.figures(found).items():
                     figure.savefig(run.path / f"{name}.png", format="png")
-                kept_rows.keep(job, run, found, report)
+                saved_predictions.keep(job, run, found, report)
             timing["test_seconds"] = round(time.perf_counter() - saved, 3)
         if not chief:
             return None
@@ -220,7 +220,7 @@ def finetune(
         # Last, because this file is what makes the run a whole one.
         write_json(run.metrics, {**metrics, "timing": timing})
         ended.done()
-        kept_rows.write_report(run, report)
+        saved_predictions.write_report(job, run, report, timing["total_seconds"])
         if trackers := recipe.training.trackers:
             with report.busy(f"sending to {' and '.join(trackers)}"):
                 tracking.finish()
@@ -253,7 +253,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
         **job.computed,
         "rows": {part: len(rows) for part, rows in job.data.parts.items()},
         "contents": job.task.contents(job.data),
-        **kept_rows.facts_of_data(job),
+        **saved_predictions.facts_of_data(job),
     }
     if switched_off := off_that_change_numbers():
         environment["switched_off"] = switched_off

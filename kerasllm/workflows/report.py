@@ -206,7 +206,7 @@ class RowsProgress:
         self._progress.update(self._task, completed=rows, values=values)
         if self._progress.disable and now - self._said > _SECONDS_BETWEEN_ROWS:
             self._said = now
-            left = _duration((self._rows - rows) / rate)
+            left = duration((self._rows - rows) / rate)
             self._report.line(f"{rows:,} of {self._rows:,} rows  {values}  {left} left")
 
 
@@ -215,7 +215,7 @@ class _Values(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         text, since = task.fields["values"], task.fields["since"]
-        return Text(text if since is None else f"{text}, {_duration(time.monotonic() - since)}")
+        return Text(text if since is None else f"{text}, {duration(time.monotonic() - since)}")
 
 
 class _TimeLeft(ProgressColumn):
@@ -223,12 +223,12 @@ class _TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if task.finished:
-            return Text(_duration(task.finished_time or 0.0), style="progress.elapsed")
+            return Text(duration(task.finished_time or 0.0), style="progress.elapsed")
         left, since = task.fields["left"]
         if left is None:
             return Text("-:--", style="progress.remaining")
         left = max(left - (time.monotonic() - since), 0)
-        return Text(_duration(left), style="progress.remaining")
+        return Text(duration(left), style="progress.remaining")
 
 
 class TrainingProgress(Listener):
@@ -287,7 +287,7 @@ class TrainingProgress(Listener):
         self._values = fitting
         self._progress.update(self._task, values=fitting, since=None, refresh=True)
         if self._progress.disable:
-            left = "" if self._left is None else f"  {_duration(self._left)} left"
+            left = "" if self._left is None else f"  {duration(self._left)} left"
             self._report.line(f"step {row['step']}/{self._steps}  {values}{left}")
 
     def validating(self, step: int, rows: int) -> None:
@@ -348,7 +348,8 @@ def _wrapped(text: str, width: int) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time as `1:05` or `2:00:00`."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -16,6 +16,7 @@ from kerasllm.tasks.task import Task, task_of, task_of_presets
 if TYPE_CHECKING:
     import keras
 
+    from kerasllm.explain.explainer import Explainer
     from kerasllm.generation.settings import GenerationSettings
     from kerasllm.generation.text import TextGenerator
 
@@ -136,9 +137,15 @@ class Trained:
         model = self.open(adapter=adapter, writes=True)
         return TextGenerator(model, settings, batch_size=batch_size)
 
+    def explainer(self) -> Explainer:
+        """Loads the model to explain what it predicts: always in float32."""
+        from kerasllm.explain.explainer import Explainer
+
+        return Explainer(self.open(precision="float32"), self.task)
+
 
 class KeptOpen(Trained):
-    """Keeps its model, which is loaded once, and what was compiled to generate with it."""
+    """Keeps its model, which is loaded once, and what was made to generate and explain with it."""
 
     @cached_property
     def model(self) -> keras.Model:
@@ -176,6 +183,28 @@ class KeptOpen(Trained):
         generator.settings = settings
         self._generators[batch_size] = (generator, weights)
         return generator
+
+    def explainer(self) -> Explainer:
+        from kerasllm.explain.explainer import Explainer
+
+        weights = _some_of(self._in_float32)
+        if weights not in self._explainers:
+            # The user trained it, or set its weights.
+            self._explainers.clear()
+            self._explainers[weights] = Explainer(self._in_float32, self.task)
+        return self._explainers[weights]
+
+    @cached_property
+    def _in_float32(self) -> keras.Model:
+        from kerasllm.training.precision import resolve_precision
+
+        wanted = self.recipe.training.precision if self.recipe else "auto"
+        in_float32 = resolve_precision(wanted) == "float32"
+        return self.model if in_float32 else super().open(precision="float32")
+
+    @cached_property
+    def _explainers(self) -> dict[bytes, Explainer]:
+        return {}
 
     @cached_property
     def _generators(self) -> dict[int, tuple[TextGenerator, bytes]]:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.live import Live
-from rich.text import Text
-
 from kerasllm.plurals import counted
 from kerasllm.run import shell_word
 from kerasllm.tuning.folder import SearchFolder
 from kerasllm.tuning.space import Space
 from kerasllm.tuning.study import FrozenTrial, Study, TrialState
+from kerasllm.workflows.live_runs import LiveRuns
+from kerasllm.workflows.report import duration
 
 if TYPE_CHECKING:
     from kerasllm.workflows.report import Report
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _COLUMNS = "{:>5}  {:>8}  {:>8}  {:>8}  "
 _INDENT = len(_COLUMNS.format("", "", "", ""))
 _STATES = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-_SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
 def show_search(
@@ -60,19 +58,15 @@ class TuneProgress:
     def __init__(self, report: Report, search: Search, most: int, workers: int):
         self._report, self._search = report, search
         self._most, self._workers, self._late = most, workers, math.inf
-        self._live: Live | None = None
-        self._drawn = self._headed = 0.0
+        self._live = LiveRuns(report)
+        self._headed = False
 
     def __enter__(self) -> TuneProgress:
-        if self._report.console.is_terminal:
-            self._live = Live(console=self._report.console, transient=True, auto_refresh=False)
-            self._live.start()
+        self._live.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+    def __exit__(self, *reason: object) -> None:
+        self._live.__exit__(*reason)
 
     def begin(self, late: float) -> None:
         """Begins with the trials, which end by `time.monotonic` at the latest."""
@@ -86,7 +80,7 @@ class TuneProgress:
             name = self._search.task.metrics.get(metric, metric)
             name = name if len(name) <= 8 else "value"
             self._line(_COLUMNS.format("trial", name, "best", "left") + "settings")
-            self._headed = 1.0
+            self._headed = True
         best = study.best
         self._line(
             _COLUMNS.format(
@@ -114,18 +108,7 @@ class TuneProgress:
 
     def show(self, active: Mapping[int, Any]) -> None:
         """Shows what is under way, on a terminal."""
-        now = time.monotonic()
-        if self._live is None or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
-            return
-        self._drawn = now
-        lines = []
-        for work in active.values():
-            row = work.run.last
-            shown = f"step {row['step']}, loss {row['loss']:.4f}" if "loss" in row else "starting"
-            lines.append(f"{work.title}: {shown}, {_duration(work.run.seconds)}")
-        width = self._report.console.width - 1
-        shown = Text("\n".join(line[:width] for line in lines), style="dim")
-        self._live.update(shown, refresh=True)
+        self._live.show(active.values())
 
     def _line(self, text: str) -> None:
         self._report.console.print(text, markup=False, soft_wrap=True)
@@ -136,7 +119,7 @@ class TuneProgress:
         took = [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
         left = self._most - len(self._search.study.counted)
         seconds = sum(took) / max(len(took), 1) * left / self._workers
-        return _duration(max(min(seconds, self._late - time.monotonic()), 0))
+        return duration(max(min(seconds, self._late - time.monotonic()), 0))
 
     def _settings(self, params: Mapping[str, Any]) -> str:
         """Returns the values of a trial, on lines of their own where one is too short."""
@@ -214,9 +197,3 @@ def in_words(result: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -99,8 +99,9 @@ def test_mistakes_are_kept_for_the_report_of_the_run(kerasllm, toy_run, tmp_path
     result = kerasllm("explain", run, "--mistakes", "--json")
     assert result.status == 0 and "report.html" in result.err
     kept = json.loads((run / "explanations.json").read_text(encoding="utf-8"))
-    assert "".join(text for text, _ in kept["test.csv:2"]) == TEXT
-    assert max(abs(weight) for _, weight in kept["test.csv:2"]) == 1
+    [output] = kept["test.csv:2"]
+    assert "".join(text for text, _ in output["words"]) == TEXT
+    assert max(abs(weight) for _, weight in output["words"]) == 1
     assert kerasllm("explain", run, "--mistakes", TEXT).status == 2
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kerasllm.data.placed_tokens import SPECIAL, PlacedTokens
+from kerasllm.data.token_offsets import SPECIAL, TokenOffsets
 from kerasllm.errors import JobError
 from kerasllm.explain.embedded_model import EmbeddedModel
 from kerasllm.explain.integrated_gradients import integrated_gradients
@@ -34,7 +35,7 @@ def _graph(name):
 def _line(graph, value, ids, baseline):
     ids, baseline = np.array(ids, np.int32), np.array(baseline)
     owners = np.where(ids == baseline, SPECIAL, 0).astype(np.int32)
-    tokens = PlacedTokens(("",), ids, np.zeros_like(ids), owners, np.zeros((len(ids), 2), int))
+    tokens = TokenOffsets(("",), ids, np.zeros_like(ids), owners, np.zeros((len(ids), 2), int))
     output = ExplainedOutput(tokens, graph, value, "one", "its logit", "one")
     replaced = int(baseline[owners != SPECIAL][0])
     return Line(EmbeddedModel(graph), output, replaced, np.where(owners == SPECIAL, -1, 0))
@@ -53,6 +54,22 @@ def test_steps_are_doubled_until_the_scores_add_up_or_it_is_refused():
     graph, value = _graph("bert")
     line = _line(graph, value, *(EXPECTED["bert"][0][key] for key in ("ids", "baseline")))
     assert integrated_gradients(line, steps=3, max_error=1.0).steps == 3
-    with pytest.raises(JobError, match="are inconsistent") as caught:
+    with pytest.raises(JobError, match="do not add up") as caught:
         integrated_gradients(line, steps=2, max_error=1e-12)
     assert caught.value.fix == "use more steps: --steps 4"
+
+
+def test_scores_that_add_up_by_chance_are_computed_with_more_steps():
+    class Cancelling:
+        """Two tokens whose derivatives are equal and opposite, and too wavy for few steps."""
+
+        value, baseline_value, moved = 2.0, 1.0, 1.0
+        text, baseline = tf.ones((3, 1)), tf.zeros((3, 1))
+
+        def derivatives(self, shares):
+            wave = 5 * np.cos(40 * shares)
+            return np.stack([wave, -wave, np.ones_like(shares)], axis=1)
+
+    found = integrated_gradients(Cancelling())
+    assert found.steps > 16
+    assert found.tokens == pytest.approx([np.sin(40) / 8, -np.sin(40) / 8, 1], abs=1e-3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kerasllm.data.labels import Labels
-from kerasllm.data.placed_tokens import place_pair, place_text
+from kerasllm.data.token_offsets import place_pair, place_text
 from kerasllm.errors import CommandError
-from kerasllm.explain.explain_texts import explain_texts
+from kerasllm.explain.explainer import Explainer
 from kerasllm.explain.words import words_of, words_of_tokens
 from kerasllm.models.text_classifier import TextClassifier
 from kerasllm.tasks.task import explains, find, names
@@ -32,7 +32,7 @@ def _head_on_tokens(preset, outputs):
 def test_a_score_of_a_pair_is_explained_by_the_words_of_both_texts(toy_preset):
     options = {"problem": "regression", "pair": True, "max_length": 32}
     model = TextClassifier.from_preset(toy_preset, precision="float32", **options)
-    [found] = explain_texts(model, [PAIR], task=find("text_classification"))
+    [found] = Explainer(model, find("text_classification")).explain([PAIR])
     assert found.target == "score" and found.names == ("text", "text_pair") and _adds_up(found)
     assert found.value == pytest.approx(model.classify([PAIR])[0]["score"], abs=1e-4)
     assert [word.text for word in found.words] == [0] * 8 + [1] * 4
@@ -40,9 +40,9 @@ def test_a_score_of_a_pair_is_explained_by_the_words_of_both_texts(toy_preset):
     assert max(abs(weight) for text in (0, 1) for _, weight in found.pieces(text)) == 1
     in_bfloat16 = TextClassifier.from_preset(toy_preset, precision="mixed_bfloat16", **options)
     with pytest.raises(CommandError, match="computes in bfloat16"):
-        list(explain_texts(in_bfloat16, [PAIR], task=find("text_classification")))
+        list(Explainer(in_bfloat16, find("text_classification")).explain([PAIR]))
     with pytest.raises(CommandError, match="has no label"):
-        list(explain_texts(model, [PAIR], task=find("text_classification"), target="good"))
+        list(Explainer(model, find("text_classification")).explain([PAIR], target="good"))
 
 
 def test_each_span_is_explained_in_the_window_that_found_it(toy_preset):
@@ -54,13 +54,13 @@ def test_each_span_is_explained_in_the_window_that_found_it(toy_preset):
     model = TokenClassifier(task, Labels(["O", "B-PER", "I-PER"]))
     text = "good film " * 12 + "bad"
     tagging = find("token_classification")
-    found = list(explain_texts(model, [text], task=tagging, checks=False))
+    found = list(Explainer(model, tagging).explain([text], checks=False))
     assert len(found) == 20 and "the first 20 of 25 spans" in found[0].remarks[0]
     assert all(_adds_up(one) and one.group == "PER" for one in found)
     last = [word.score is not None for word in found[-1].words]
     assert last[19] and not last[0]
     with pytest.raises(CommandError, match="did you mean PER|no type 'PERS'"):
-        list(explain_texts(model, [text], task=tagging, target="PERS"))
+        list(Explainer(model, tagging).explain([text], target="PERS"))
 
 
 def test_an_answer_is_explained_by_its_question_and_its_context(toy_preset):
@@ -68,7 +68,7 @@ def test_an_answer_is_explained_by_its_question_and_its_context(toy_preset):
 
     model = AnswerModel(_head_on_tokens(toy_preset, 2))
     pair = ("was it good ?", "the film was very dull and " * 5 + "the music great")
-    [found] = explain_texts(model, [pair], task=find("question_answering"), checks=False)
+    [found] = Explainer(model, find("question_answering")).explain([pair], checks=False)
     answer = model.answer([pair])[0]
     assert found.names == ("question", "context") and _adds_up(found)
     assert found.target == " ".join(answer["answer"].split())
@@ -78,14 +78,14 @@ def test_an_answer_is_explained_by_its_question_and_its_context(toy_preset):
 
 def test_the_next_token_of_a_language_model_is_explained():
     model, texts = decoder("llama").model, ["a sea of whales and the ship"]
-    [found] = explain_texts(model, texts, task=find("causal_lm"))
+    [found] = Explainer(model, find("causal_lm")).explain(texts)
     assert _adds_up(found) and all(word.score is not None for word in found.words)
     logits = model.predict(texts, verbose=0)
     assert found.value == pytest.approx(float(np.asarray(logits)[0, -1].max()), abs=1e-3)
-    [other] = explain_texts(model, texts, task=find("causal_lm"), target=" ship", checks=False)
+    [other] = Explainer(model, find("causal_lm")).explain(texts, target=" ship", checks=False)
     assert other.target and other.value <= found.value
     with pytest.raises(CommandError, match="do not expose their attention"):
-        list(explain_texts(model, texts, task=find("causal_lm"), method="attention"))
+        list(Explainer(model, find("causal_lm")).explain(texts, method="attention"))
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not explains(find(name))])

@@ -12,7 +12,7 @@ import pytest
 from kerasllm.errors import PresetError
 from kerasllm.models import bert_classifier
 from kerasllm.models import encoder as bert
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 
 
 def built(kind: str) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_what_would_be_drawn_is_zeros_in_the_block_alone(kind):
     first, second = built(kind), built(kind)
     assert np.ptp(first) > 0 and not np.array_equal(first, second)
     keras.utils.set_random_seed(0)
-    with pytest.raises(KeyboardInterrupt), weights_to_come():
+    with pytest.raises(KeyboardInterrupt), skip_initialization():
         assert not built(kind).any()
         raise KeyboardInterrupt
     # After the block, draws are what they would have been without it.
@@ -46,7 +46,7 @@ def test_what_would_be_drawn_is_zeros_in_the_block_alone(kind):
 
 
 def test_another_thread_draws_as_ever():
-    with ThreadPoolExecutor(1) as other, weights_to_come():
+    with ThreadPoolExecutor(1) as other, skip_initialization():
         assert np.ptp(other.submit(built, "glorot_uniform").result()) > 0
         assert not built("glorot_uniform").any()
 
@@ -62,7 +62,7 @@ def test_a_preset_that_lacks_weights_is_refused_and_not_left_at_zeros(toy_preset
 
 
 def test_constants_are_what_they_are():
-    with weights_to_come():
+    with skip_initialization():
         assert keras.layers.Dense(2, kernel_initializer="ones")(np.ones([1, 3])).numpy().sum() == 6
 
 
@@ -73,7 +73,7 @@ def test_a_loaded_model_is_what_it_was_without(toy_preset, monkeypatch):
         return [weight.numpy() for weight in model.task.weights]
 
     found = weights()
-    monkeypatch.setattr(bert, "weights_to_come", nullcontext)
+    monkeypatch.setattr(bert, "skip_initialization", nullcontext)
     # The head too, which is drawn after the weights that are read.
     for ours, expected in zip(found, weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)

@@ -1,17 +1,20 @@
 """Runs compared: differences and their significance, recipes, rows, refusals; lists of runs."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from kerasllm.errors import CommandError, RunError
 from kerasllm.evaluation.outcomes import read_outcomes
 from kerasllm.evaluation.resampling import mcnemar, student_tail, welch_p
 from kerasllm.reports.run_groups import write_seeds
 from kerasllm.run import Run, write_json, write_text
-from kerasllm.workflows.compare_runs import compare_runs, list_runs
+from kerasllm.workflows.compare_runs import compare_runs, list_runs, show_runs
+from kerasllm.workflows.report import Report
 from kerasllm.workflows.report_run import report_run
 from tests.reports.made_run import make_run
 from tests.reports.test_report import EVIL, Page
@@ -248,3 +251,20 @@ def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path)
     assert json.dumps([*found.values()])
     with pytest.raises(RunError, match="There is no folder"):
         list_runs([tmp_path / "none"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_list_of_runs_keeps_paths_whole_at_any_width(tmp_path, width):
+    paths = [tmp_path / "runs" / "bert_cls" / f"2026-11-30-14451{number}" for number in range(2)]
+    for path in paths:
+        make_run(path, rows=40, steps=40)
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "recipe.yaml").write_text("task: [", encoding="utf-8")
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    show_runs(list_runs([tmp_path / "runs"]), Report(console))
+    shown = console.file.getvalue().splitlines()
+    for path in paths:
+        [line] = [line for line in shown if str(path) in line]
+        assert width == 200 or line.strip() == str(path)
+    assert any("damaged" in line for line in shown)
+    assert all(len(line.rstrip()) <= width or line.startswith(str(tmp_path)) for line in shown)

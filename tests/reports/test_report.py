@@ -129,9 +129,10 @@ def test_mistakes_are_the_most_confident_ones_and_take_explanations(tmp_path):
     run = make_run(tmp_path / "run")
     first = facts_for_report(run.path)["mistakes"][0]
     words = [["A film that is ", 0.1], ["<b>dull</b>", -0.9]]
-    write_json(run.explanations, {f"{first['file']}:{first['line']}": words})
+    outputs = [{"target": target, "words": words} for target in ("<i>one</i>", "other")]
+    write_json(run.explanations, {f"{first['file']}:{first['line']}": outputs})
     mistakes = facts_for_report(run.path)["mistakes"]
-    assert mistakes[0]["words"] == words
+    assert mistakes[0]["explained"] == outputs
     assert [one["confidence"] for one in mistakes] == sorted(
         (one["confidence"] for one in mistakes), reverse=True
     )

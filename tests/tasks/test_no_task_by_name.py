@@ -9,10 +9,10 @@ from kerasllm.tasks import task as tasks
 PACKAGE = Path(kerasllm.__file__).parent
 # (file, word): why it may stand there.
 ALLOWED = {
-    ("data/chat/conversation_files.py", "preference"): "the shape of a record, by its keys",
-    ("data/chat/conversations.py", "preference"): "the shape of a record, by its keys",
-    ("data/chat/shapes.py", "preference"): "the shape of a record, by its keys",
-    ("data/report/rows.py", "preference"): "the shape of a record, by its keys",
+    ("data/chat/conversation_files.py", "preference"): "the format of a record, by its keys",
+    ("data/chat/conversations.py", "preference"): "the format of a record, by its keys",
+    ("data/chat/formats.py", "preference"): "the format of a record, by its keys",
+    ("data/report/rows.py", "preference"): "the format of a record, by its keys",
     ("training/preference_loss.py", "preference"): "the name of a Keras loss",
     ("models/__init__.py", "causal_lm"): "a module of that folder",
     ("models/huggingface/heads.py", "is_classifier"): "asks config.json of transformers",

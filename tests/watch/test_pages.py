@@ -1,5 +1,6 @@
 """The pages: what they show, whom they let in, and that they only read."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,14 +9,29 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from kerasllm.errors import KerasllmError
+from kerasllm.watch import drawn_apart
 from kerasllm.watch.app import build_app
 from kerasllm.watch.run_list import RunList
 from tests.reports.made_run import make_run
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e"
+
+
+@pytest.fixture(autouse=True)
+def drawn_here(monkeypatch):
+    """Draws pages in this process, which is faster; one test has them drawn apart."""
+
+    async def here(kind, paths):
+        return drawn_apart.drawn(kind, paths)
+
+    monkeypatch.setattr("kerasllm.watch.app.drawn_apart", here)
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +357,54 @@ def test_nothing_is_written_to_a_run(runs):
         client.get(path)
     client.get("/compare?run=bert_cls/one&run=bert_cls/two")
     assert state() == before
+
+
+def test_pages_are_drawn_in_a_process_of_their_own_with_bounded_memory(runs, tmp_path):
+    def apart(kind, *paths, **options):
+        return asyncio.run(drawn_apart.drawn_apart(kind, paths, **options))
+
+    one, two = runs / "bert_cls" / "one", runs / "bert_cls" / "two"
+    assert "Where it fails" in apart("report", one)
+    assert "accuracy" in apart("compare", one, two).lower()
+    with pytest.raises(KerasllmError, match="did not finish"):
+        apart("compare", one, runs / "stopped")
+    # A file of some kilobytes that has gigabytes of texts.
+    bomb = make_run(tmp_path / "bomb", rows=40, steps=40)
+    table = pq.read_table(bomb.predictions)
+    long = pa.array(["x" * 1_000_000])
+    count = 100_000
+    repeated = pa.DictionaryArray.from_arrays(np.zeros(count, np.int8), long)
+    columns = {name: table[name].take(np.zeros(count, np.int64)) for name in table.column_names}
+    columns["file"] = repeated
+    schema = pa.schema([(name, values.type) for name, values in columns.items()])
+    metadata = {b"kerasllm": table.schema.metadata[b"kerasllm"]}
+    written = pa.table(columns, schema=schema.with_metadata(metadata))
+    pq.write_table(written, bomb.predictions, store_schema=False, compression="zstd")
+    assert bomb.predictions.stat().st_size < 2_000_000
+    with pytest.raises(KerasllmError, match="too much memory, or is damaged|not what kerasllm"):
+        apart("report", bomb.path, most_memory=800_000_000)
+
+
+def test_an_answer_shows_each_explanation_and_for_what_it_speaks(runs, monkeypatch):
+    words = [["Ada", 0.5], ["<b>", -1.0]]
+    explained = [{"target": name, "method": "occlusion", "words": words} for name in ("one", "<i>")]
+    answers = [
+        {"outputs": {"label": "x"}, "explained": explained, "more": True},
+        {"outputs": {"label": "x"}, "explained": [{**explained[0], "words": []}]},
+        {"outputs": {"label": "x"}, "explained": [], "unexplained": "there is no span"},
+        {"outputs": {"text": "x"}},
+    ]
+
+    async def ask(self, path, texts):
+        return answers.pop(0)
+
+    monkeypatch.setattr("kerasllm.watch.trials.Trials.ask", ask)
+    client = client_of(runs)
+    shown = [client.post("/try/bert_cls/one", json={"texts": ["x"]}) for _ in range(4)]
+    assert [answer.status_code for answer in shown] == [200] * 4
+    assert shown[0].text.count('class="for"') == 2 and "&lt;i&gt;" in shown[0].text
+    assert "--share:0.500" in shown[0].text and "The others are explained by" in shown[0].text
+    assert "there is no span" in shown[2].text and "speaks for" not in shown[3].text
 
 
 def test_two_hundred_runs_open_in_a_second(runs, tmp_path):

@@ -16,9 +16,10 @@ class Pair(Instance):
     text_pair: InputText
 
 
-def tried(texts: list, predict=lambda instances: [{"label": "same"}]) -> dict:
+def tried(texts: list, predict=lambda instances: [{"label": "same"}], explains=False) -> dict:
     made = trial._Trial.__new__(trial._Trial)
-    made.fields, made._explains = ["text", "text_pair"], False
+    made.fields, made._explains = ["text", "text_pair"], explains
+    made._trained = made._explainer = None
     made._api = SimpleNamespace(generator=None, Instance=Pair, predict=predict)
     return trial._answer(made, json.dumps({"texts": texts}))
 
@@ -51,3 +52,21 @@ def test_what_the_model_refuses_is_told_and_the_process_stays(error, told):
 
 def test_texts_without_end_are_refused():
     assert "longer than 20,000" in tried(["a" * 20_001, "b"])["error"]
+
+
+@pytest.mark.parametrize("entities", [1, 8, 20])
+def test_each_entity_is_explained_up_to_some(monkeypatch, entities):
+    def explain(trained, inputs, *, explainer):
+        words = [SimpleNamespace(word="Ada", score=0.5), SimpleNamespace(word="x", score=None)]
+        for number in range(entities):
+            yield SimpleNamespace(
+                target=f"Ada {number} [PER]", method="occlusion", words=words, relative_error=None
+            )
+
+    monkeypatch.setattr("kerasllm.workflows.explain.explain", explain)
+    found = tried(["a", "b"], explains=True)
+    assert [one["target"] for one in found["explained"]] == [
+        f"Ada {number} [PER]" for number in range(min(entities, 8))
+    ]
+    assert found["explained"][0]["words"] == [["Ada", 0.5]]
+    assert found.get("more", False) == (entities > 8)

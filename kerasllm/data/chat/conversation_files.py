@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from kerasllm.data import shards
+from kerasllm.data.chat.format_rows import read_row
+from kerasllm.data.chat.formats import Shape, UnclearShape, find_shape, known_shapes
 from kerasllm.data.chat.messages import BadRow
-from kerasllm.data.chat.shape_rows import read_row
-from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape, known_shapes
 from kerasllm.data.readers.columns import check_column
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import shortened

@@ -17,8 +17,8 @@ from kerasllm.data.chat.conversation_files import (
     Counts,
     Encoded,
 )
+from kerasllm.data.chat.formats import Shape, UnclearShape, find_shape
 from kerasllm.data.chat.messages import BadRow
-from kerasllm.data.chat.shapes import Shape, UnclearShape, find_shape
 from kerasllm.data.chat.special_tokens import SpecialTokens
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.data.chat.tokens import encode_conversation
@@ -122,7 +122,7 @@ def open_conversations(
 
     Shapes: `messages` (`[{"role", "content"}, ...]`), `prompt_completion` (`prompt` and
     `completion`, `question` and `answer`, ...), `alpaca` (`instruction`, `input`, `output`) and
-    `sharegpt` (`conversations`, `[{"from", "value"}, ...]`); see `kerasllm.data.chat.shapes`.
+    `sharegpt` (`conversations`, `[{"from", "value"}, ...]`); see `kerasllm.data.chat.formats`.
     Files: jsonl, json (a list), csv, tsv and parquet.
 
     Args:

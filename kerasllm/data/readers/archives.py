@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import PurePosixPath
+from typing import IO
 
 from kerasllm.data.readers.folders import choose
 from kerasllm.errors import DataError
@@ -50,7 +50,7 @@ def members(path: str, name: str, split: str, preferred: str | None) -> tuple[li
     return chosen, remarks
 
 
-def open_member(path: str, name: str, member: str) -> io.BufferedIOBase:
+def open_member(path: str, name: str, member: str) -> IO[bytes]:
     """Opens a member; it can be read at any position.
 
     Args:

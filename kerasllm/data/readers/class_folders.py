@@ -35,7 +35,7 @@ def class_folder_rows(
         if isinstance(text, Fault) or not text.strip():
             what = text if isinstance(text, Fault) else Fault("the text is empty", EMPTY_TEXT)
             fault = Fault(f"{member.name.removeprefix(file.name)[1:]}: {what}", what.reason)
-        values = {TEXT: text, LABEL: file.label}
+        values: dict[Any, Any] = {TEXT: text, LABEL: file.label}
         yield number, [values[name] for name in names], fault
 
 

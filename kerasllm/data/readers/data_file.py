@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import IO, Any
 
 from kerasllm.data.readers import archives, compression
 from kerasllm.errors import DataError
@@ -64,7 +64,7 @@ class DataFile:
         """The lower-case suffix, without that of compression: `.csv`."""
         return os.path.splitext(compression.split_name(self.member or self.path)[0])[1]
 
-    def open(self) -> BinaryIO:
+    def open(self) -> IO[bytes]:
         """Opens the bytes as they are stored; they can be read at any position.
 
         Raises:
@@ -89,10 +89,10 @@ class DataFile:
             ) from error
 
     @contextlib.contextmanager
-    def open_unpacked(self) -> Iterator[BinaryIO]:
+    def open_unpacked(self) -> Iterator[io.BufferedReader]:
         """Opens the bytes for reading in order, and unpacks them if the name says so."""
         with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(self.open())
+            stream: Any = stack.enter_context(self.open())
             if self.compression:
                 packed = compression.unpacked(stream, f".{self.compression}")
                 stream = stack.enter_context(packed)
@@ -114,7 +114,8 @@ class DataFile:
             read = [self.label, *(member.sha256() for member in self.members)]
             return hashlib.sha256(json.dumps(read).encode()).hexdigest()
         try:
-            with self.open() as stream:
+            opened: Any = self.open()
+            with opened as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
         except (OSError, *compression.DAMAGE) as error:
             raise DataError(

@@ -16,8 +16,8 @@ from kerasllm.data.readers.dialects import LINES, Dialect
 from kerasllm.data.readers.faults import FIELDS, HEADER, QUOTES, Fault, Notes
 from kerasllm.data.readers.headers import has_known_name
 from kerasllm.data.readers.quoting import raw_fields
-from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import LONGEST, TextLines
+from kerasllm.data.readers.unclosed_quotes import Habits, swallows_rows
 from kerasllm.errors import DataError
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def _always_quoted(file: DataFile, dialect: Dialect, column: int, width: int) ->
     """
     lines = text_lines.first_lines(file, LINES)[dialect.skipped :]
     if dialect.escaped:
-        lines = (line.replace('\\"', '""') for line in lines)
+        lines = [line.replace('\\"', '""') for line in lines]
     found = (raw_fields(line, dialect.delimiter) for line in lines)
     rows = (fields for fields in found if fields and len(fields) == width)
     quoted = [fields[column].lstrip().startswith('"') for fields in rows]

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from kerasllm.data.label_cells import shown
 from kerasllm.data.readers.columns import DELIMITERS
@@ -75,18 +76,18 @@ class Dialect:
         name += " with row names" * self.row_names
         return name + f" from line {self.skipped + 1}" * bool(self.skipped)
 
-    def records(self, lines: Iterable[str]) -> csv.reader:
+    def records(self, lines: Iterable[str]) -> Any:
         """Reads records from lines, without those before the header."""
         # The limit is one for the whole process; others may have set it higher.
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         # strict: quotes that do not pair are errors, where the default guesses what was meant.
         return self._reader(lines, strict=True)
 
-    def lenient_records(self, lines: Iterable[str]) -> csv.reader:
+    def lenient_records(self, lines: Iterable[str]) -> Any:
         """The same, where quotes that do not pair are read somehow."""
         return self._reader(lines, strict=False)
 
-    def _reader(self, lines: Iterable[str], strict: bool) -> csv.reader:
+    def _reader(self, lines: Iterable[str], strict: bool) -> Any:
         escape, more = None, self.delimiter if self.bare else ""
         if self.escaped or self.bare:
             lines = (_escaping(line, more) if "\\" in line else line for line in lines)
@@ -150,7 +151,7 @@ def detect_dialect(file: DataFile) -> Dialect:
         )
     dialect = Dialect(found, skipped=skipped, row_names=row_names, remarks=tuple(remarks))
 
-    def detected(*more: str, **fields: bool) -> Dialect:
+    def detected(*more: str | None, **fields: Any) -> Dialect:
         return dataclasses.replace(dialect, **fields, remarks=(*remarks, *filter(None, more)))
 
     if found in _UNQUOTED:
@@ -164,8 +165,8 @@ def detect_dialect(file: DataFile) -> Dialect:
         return detected(quoting.remark, quoted=quoting.quoted)
     escaped, spaced = _quoting(lines, found)
     return detected(
-        escaped and _ESCAPED.format(file.name),
-        spaced and f"in {file.name}, spaces before a field are left out",
+        _ESCAPED.format(file.name) if escaped else None,
+        f"in {file.name}, spaces before a field are left out" if spaced else None,
         escaped=escaped,
         spaced=spaced,
     )
@@ -309,7 +310,7 @@ def _parsed(lines: Sequence[str], dialect: Dialect) -> tuple[list[list[str]], in
     return rows, faults + sum(len(row) != len(rows[0]) for row in rows)
 
 
-def _records(reader: csv.reader) -> Iterator[list[str] | None]:
+def _records(reader: Any) -> Iterator[list[str] | None]:
     while True:
         try:
             yield next(reader)

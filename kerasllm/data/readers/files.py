@@ -326,9 +326,9 @@ def _find_remote(spec: str, wanted: _Wanted) -> FoundFiles:
         }
         return _read_as_one(files, wanted, remarks)
     below = (folder, names) if magic else None
-    found = _opened_archives(map(str, paths), wanted, shown, below)
-    found.remarks[:0] = remarks
-    return found
+    opened = _opened_archives(map(str, paths), wanted, shown, below)
+    opened.remarks[:0] = remarks
+    return opened
 
 
 def _refuse_unknown(place: Place, names: Sequence[str]) -> None:

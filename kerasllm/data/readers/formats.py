@@ -14,6 +14,7 @@ import functools
 import itertools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from kerasllm.data.readers import compression
 from kerasllm.data.readers.class_folders import class_folder_columns, class_folder_rows
@@ -207,7 +208,7 @@ def _of_python(file: DataFile) -> str:
 
 
 def _json_rows(file: DataFile, columns: Columns, notes: Notes | None = None) -> Iterator[Row]:
-    keys = (*columns.texts, *columns.labels)
+    keys: tuple[Any, ...] = (*columns.texts, *columns.labels)
     read = value_of if any("." in key for key in keys) else dict.__getitem__
     for line, record, problem in json_records(file):
         if problem is not None:

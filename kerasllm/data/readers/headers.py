@@ -110,7 +110,7 @@ def guess_columns(
     labelled: bool,
     texts: tuple[int, ...] = (),
     label: int | None = None,
-    taken: Sequence[int] = (),
+    taken: Sequence[int | str] = (),
 ) -> Guess | None:
     """Tells which columns of a table without a header are which, if that is clear.
 

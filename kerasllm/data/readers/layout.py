@@ -333,7 +333,7 @@ def _same_columns(file: DataFile, form: Format, names: list[str], layout: Layout
         own.append(tuple(_in_capitals(name, names) for name in found))
         for name in own[-1]:
             check_column(role, name, names, file)
-    return Columns(*own)
+    return Columns(texts=own[0], labels=own[1])
 
 
 def _in_capitals(name: str, names: Sequence[str]) -> str:

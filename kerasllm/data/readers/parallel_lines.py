@@ -173,7 +173,8 @@ class ParallelLines:
                 why = side.take_problem()[1] if side.problems else text_problem(role, text)
                 if why is not None and problem is None:
                     problem = side.file.name, why
-            yield number, *stripped, problem
+            first, second = stripped
+            yield number, first, second, problem
 
     def _unequal(self, index: int, number: int, texts: tuple, rest: Iterator) -> DataError:
         longer, blank = number - 1, True

@@ -70,7 +70,7 @@ def parquet_rows(file: DataFile, columns: Columns) -> Iterator[tuple[int, Sequen
     """Yields number, values and problem of each row."""
     import pyarrow
 
-    names = [*columns.texts, *columns.labels]
+    names: list[Any] = [*columns.texts, *columns.labels]
     done = 0
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
@@ -103,7 +103,8 @@ def parquet_batches(
     """
     import pyarrow
 
-    done, texts = 0, list(columns.texts)
+    done = 0
+    texts: list[Any] = [*columns.texts]
     with _open(file) as parquet:
         _check_types(file, parquet.schema_arrow, columns)
         try:
@@ -303,7 +304,7 @@ def _check_types(file: DataFile, schema: Any, columns: Columns) -> None:
         )
 
     expected_labels = "strings, integers, floats, booleans or lists of these"
-    roles = [("text", name, is_text, "strings") for name in columns.texts]
+    roles: list[Any] = [("text", name, is_text, "strings") for name in columns.texts]
     roles += [("label", name, is_label, expected_labels) for name in columns.labels]
     for role, name, fits, expected in roles:
         kind = arrow_type(schema, name)

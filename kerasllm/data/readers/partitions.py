@@ -55,7 +55,8 @@ def _rows(form: Format, file: DataFile, wanted: Columns, notes: Any) -> Iterator
         names = form.first_lines(file, 1)[0]
     more = [name for name in file.partitions if not wanted.header or name not in names]
     # Where each column comes from: the file, or a folder.
-    asked, take = [], []
+    asked: list[Any] = []
+    take: list[Any] = []
     roles = [len(wanted.texts) * ["texts"], len(wanted.labels) * ["labels"]]
     own: dict[str, list] = {"texts": [], "labels": []}
     for role, column in zip(itertools.chain(*roles), (*wanted.texts, *wanted.labels), strict=True):
@@ -66,7 +67,7 @@ def _rows(form: Format, file: DataFile, wanted: Columns, notes: Any) -> Iterator
             continue
         if form.columns is None:
             column = 0
-        name = names[column] if isinstance(column, int) and wanted.header else column
+        name: Any = names[column] if isinstance(column, int) and wanted.header else column
         take.append((len(asked), file.partitions.get(name), name))
         asked.append(column)
         own[role].append(column)

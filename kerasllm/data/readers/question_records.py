@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kerasllm.data.readers.answer_places import Place, place_of
+from kerasllm.data.readers.answer_positions import Place, place_of
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, LABEL, MISSING_KEY, TEXT_TYPE, Fault
 from kerasllm.data.readers.json_files import first_objects, json_kind, json_records
@@ -183,10 +183,10 @@ def read_questions(
     for line, record, problem in _records(file):
         if problem is not None:
             yield QuestionRecord(line, problem=problem)
-        elif keys is ARTICLES:
-            yield from _of_article(line, record, answered)
-        else:
+        elif isinstance(keys, QuestionKeys):
             yield _of_record(line, record, keys, answered)
+        else:
+            yield from _of_article(line, record, answered)
 
 
 class _Refused(Exception):

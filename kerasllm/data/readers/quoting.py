@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from kerasllm.data.readers.data_file import DataFile
-from kerasllm.data.readers.swallowed import Habits, swallows_rows
 from kerasllm.data.readers.text_lines import first_lines
+from kerasllm.data.readers.unclosed_quotes import Habits, swallows_rows
 
 LINES = 10_000
 """The number of first lines that are checked."""

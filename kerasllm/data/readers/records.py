@@ -102,7 +102,8 @@ def starts_of(file: DataFile) -> tuple[list[dict[str, Any]], tuple[int, str | No
         The keys of each row, with `True` where it has a value and `None` where not; and the line
         of the first row with what is wrong with it.
     """
-    found, first, characters = [], (1, None), 0
+    first: tuple[int, str | None] = (1, None)
+    found, characters = [], 0
     for line, row, problem in itertools.islice(records(file), _ROWS_FOR_KEYS):
         if not found:
             first = (line, problem)

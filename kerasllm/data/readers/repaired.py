@@ -29,7 +29,7 @@ class _Repaired(DataFile):
     written_in: str = "utf-8"
 
     @contextlib.contextmanager
-    def open_unpacked(self) -> Iterator[BinaryIO]:
+    def open_unpacked(self) -> Iterator[io.BufferedReader]:
         with super().open_unpacked() as stream:
             yield io.BufferedReader(_RepairedStream(stream, self.written_in), BLOCK)
 

@@ -28,7 +28,7 @@ def text_problem(role: str, value: Any) -> str | None:
     return Fault(f"the {role} is {json_kind(value)}, where a string is expected", TEXT_TYPE)
 
 
-def surrogate_problem(role: str, value: str) -> str | None:
+def surrogate_problem(role: str, value: str) -> Fault | None:
     r"""Says what is wrong with a text that no UTF-8 file can hold, or returns `None`.
 
     JSON can write half a character (`"\ud83d"`).

@@ -72,7 +72,7 @@ def open_source(
             )
         pairs = in_pairs(texts)
         return ParallelLines(pairs, on_bad_row=on_bad_row, remarks=found.remarks)
-    with _in_our_words():
+    with _suggestion():
         columns = _columns(found, source, target, with_target)
         return Source(
             found,
@@ -137,6 +137,7 @@ def _columns(
     if table.suffix in TABLES and len(names) == 2 and looks_like_data(names):
         return source or "0", (target or "1") if with_target else None
     there = [*names, *fields]
+    found: tuple[str, str | None] | None
     if not with_target:
         found = _source_alone(names) if names else None
     else:
@@ -191,7 +192,7 @@ def _plain(names: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _suggestion() -> Iterator[None]:
     """Names the keys of this kind of data where a `Source` names those of texts and pairs."""
     try:
         yield

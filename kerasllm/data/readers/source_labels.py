@@ -75,6 +75,7 @@ class LabelReader:
 
     def target(self, values: Sequence[Any]) -> tuple[Any, str | None]:
         """Returns what is predicted for a row, and what is wrong with its label."""
+        target: Any
         try:
             if len(values) > 1 or self.problem.one_hot:
                 target = parse_one_hot(values, self._columns)

@@ -139,7 +139,9 @@ def find_columns(
 
     words = first([text] if text else _TOKENS, is_words)
     if words is not None:
-        candidates = [label] if label else [*_TAGS, *(key for key in there if "tag" in key)]
+        candidates: Sequence[str] = (
+            [label] if label else [*_TAGS, *(key for key in there if "tag" in key)]
+        )
         tags = first(candidates, lambda key: key != words and is_tags(key))
         if tags is not None:
             names = label_names or _names_in(file, tags)

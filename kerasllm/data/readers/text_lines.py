@@ -9,7 +9,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any
 
 from kerasllm.data.readers import encodings
 from kerasllm.data.readers.compression import CHECKS, DAMAGE, is_damage
@@ -146,7 +146,7 @@ class TextLines:
         with open(self.file.path, "rb") as stream:
             return stream.read(2) != b"\x1f\x8b"
 
-    def _opened(self, stream: BinaryIO) -> BinaryIO:
+    def _opened(self, stream: io.BufferedReader) -> io.BufferedReader:
         """The bytes in UTF-8, of a file that is what its name says."""
         encoding, start = self.file.encoding, stream.peek(BLOCK)
         refuse_other_formats(self.file, start)
@@ -156,7 +156,7 @@ class TextLines:
             encodings.refuse_if_utf8(self.file, encoding, start)
         if self._encoding == "UTF-8" and (b"\n" in start or b"\r" not in start):
             return stream
-        opened = io.BufferedReader(encodings.AsUtf8(stream, encoding or "utf-8"), BLOCK)
+        opened: Any = io.BufferedReader(encodings.AsUtf8(stream, encoding or "utf-8"), BLOCK)
         refuse_other_formats(self.file, opened.peek(BLOCK))
         return opened
 

@@ -261,7 +261,7 @@ class _FileRows:
             yield line, texts, columns, problem
 
     def _json(self) -> Iterator:
-        texts = self._reading.texts
+        texts: Sequence[Any] = self._reading.texts
         for line, record, problem in records(self._file):
             if problem is not None:
                 yield line, (), {}, problem

@@ -18,8 +18,8 @@ from kerasllm.data.readers.compression import split_name
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.folders import partition_folders
+from kerasllm.data.report.duplicates import repeated_rows
 from kerasllm.data.report.personal_data import masked
-from kerasllm.data.report.repeats import repeated_rows
 from kerasllm.data.report.report import DataReport, shown_text
 from kerasllm.errors import CommandError, DataError
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from kerasllm.data.report.pictures import bars, histogram
 from kerasllm.data.report.report import DataReport
+from kerasllm.data.report.svg import bars, histogram
 from kerasllm.plurals import counted
 
 _STYLE = """

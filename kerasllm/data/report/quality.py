@@ -60,4 +60,4 @@ def markup(text: str) -> str | None:
     if "<" not in text and "&" not in text:
         return None
     found = _MARKUP.search(text)
-    return found and found[0][:40]
+    return found[0][:40] if found else None

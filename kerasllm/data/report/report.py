@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasllm.data.label_checks import look_alike
 from kerasllm.data.report import languages, near_duplicates
+from kerasllm.data.report.duplicates import repeats
 from kerasllm.data.report.findings import (
     GRAVITIES,
     HARMFUL,
@@ -23,7 +24,6 @@ from kerasllm.data.report.findings import (
 from kerasllm.data.report.giveaways import giveaways
 from kerasllm.data.report.label_checks import histogram, only_in_one_part
 from kerasllm.data.report.personal_data import KINDS, masked
-from kerasllm.data.report.repeats import repeats
 from kerasllm.data.report.rows import ReportRow, ReportRows
 from kerasllm.data.report.scan import Lengths, Scan, scan
 from kerasllm.plurals import counted

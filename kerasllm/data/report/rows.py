@@ -15,7 +15,7 @@ from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError, cut
 
 if TYPE_CHECKING:
-    from kerasllm.data.chat.shapes import UnclearShape
+    from kerasllm.data.chat.formats import UnclearShape
     from kerasllm.data.readers.sources import Source
 
 TEXT_FILES = (".txt", ".md")
@@ -353,7 +353,7 @@ def _shape_of(files: Sequence[Any], split: str) -> tuple[str | None, UnclearShap
 
     Or why it is not clear which column is which.
     """
-    from kerasllm.data.chat.shapes import UnclearShape, find_shape
+    from kerasllm.data.chat.formats import UnclearShape, find_shape
     from kerasllm.data.readers.records import first_rows
 
     unclear = None

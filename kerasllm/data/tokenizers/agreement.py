@@ -26,7 +26,7 @@ _LAST = 0x2300
 _BETWEEN_WORDS = bytes(byte < 128 and not chr(byte).isalnum() for byte in range(256))
 
 
-class CommonGround:
+class TokenizerAgreement:
     """Knows for which texts the two libraries cut out the same words.
 
     The fast library folds case and normalizes by tables of its own. So each character is put

@@ -2,7 +2,7 @@
 
 Two paths lead to the same ids. The fast one is tensorflow-text's FastBertTokenizer, which does not
 always agree with the reference; the exact one is the reference itself, Hugging Face `tokenizers`.
-A text takes the fast path if `CommonGround` holds it, and the exact one otherwise.
+A text takes the fast path if `TokenizerAgreement` holds it, and the exact one otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow_text as tf_text
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from kerasllm.data.tokenizers.agreement import LONGEST_WORD, CommonGround
+from kerasllm.data.tokenizers.agreement import LONGEST_WORD, TokenizerAgreement
 from kerasllm.data.tokenizers.pairs import PairTemplate
 from kerasllm.data.tokenizers.spans import engine_spans
 from kerasllm.data.tokenizers.token_rows import flatten, merge_paths
@@ -25,6 +25,8 @@ from kerasllm.data.tokenizers.word_piece_spans import WordPieceSpans
 from kerasllm.errors import PresetError
 
 _SUFFIX_INDICATOR = "##"
+# So few are tokenized, with their spans, before the fast tokenizer would be made.
+_FEW_CHARACTERS = 20_000
 
 
 class WordPiece(Tokenizer):
@@ -152,7 +154,8 @@ class WordPiece(Tokenizer):
         return merge_paths(texts, self._fast.holds(texts), self._fast.ids, self._exact_ids)
 
     def _tokenize_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self._fast is None:
+        few = "_fast" not in vars(self) and sum(map(len, texts)) < _FEW_CHARACTERS
+        if few or self._fast is None:
             return self._exact_spans(texts)
         plain = self._fast.holds(texts) & self._spans.holds(texts)
         return merge_paths(texts, plain, self._plain_spans, self._exact_spans)
@@ -181,13 +184,13 @@ class _FastRoad:
         unknown_token: str,
         special_tokens: list[str],
     ):
-        ground = CommonGround(lowercase, strip_accents, split_on_cjk, special_tokens)
-        self.holds = ground.holds
-        self.characters = ground.characters
+        agreement = TokenizerAgreement(lowercase, strip_accents, split_on_cjk, special_tokens)
+        self.holds = agreement.holds
+        self.characters = agreement.characters
         # Its tables would be copied from a GPU for every call.
         with tf.device("CPU"):
             self._tokenizer = tf_text.FastBertTokenizer(
-                vocab=_fast_vocabulary(vocabulary, unknown_token, ground),
+                vocab=_fast_vocabulary(vocabulary, unknown_token, agreement),
                 token_out_type=tf.int32,
                 unknown_token=unknown_token,
                 max_bytes_per_word=LONGEST_WORD,
@@ -200,7 +203,9 @@ class _FastRoad:
         return rows.values.numpy(), rows.row_splits.numpy()
 
 
-def _fast_vocabulary(vocabulary: list[str], unknown_token: str, ground: CommonGround) -> list[str]:
+def _fast_vocabulary(
+    vocabulary: list[str], unknown_token: str, agreement: TokenizerAgreement
+) -> list[str]:
     """Returns a vocabulary of the same size with only tokens that common text can lead to.
 
     The fast path treats odd tokens in its own way (it looks up one with a space in it, and
@@ -210,7 +215,7 @@ def _fast_vocabulary(vocabulary: list[str], unknown_token: str, ground: CommonGr
     token_ids = {token: token_id for token_id, token in enumerate(vocabulary)}
     return [
         token
-        if token_ids[token] == token_id and (token == unknown_token or ground.can_come_up(token))
+        if token_ids[token] == token_id and (token == unknown_token or agreement.can_come_up(token))
         else f"\ue000{token_id}"
         for token_id, token in enumerate(vocabulary)
     ]

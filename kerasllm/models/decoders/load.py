@@ -23,7 +23,7 @@ from kerasllm.models.decoders.source import Source
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import list_tensors
 from kerasllm.models.presets import check_folder
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
@@ -57,7 +57,7 @@ def load_backbone(
     family, arguments = backbone_arguments(config, where)
     embedding = "transformer.wte.weight" if family.model_type == "gpt2" else _EMBEDDING
     _check_vocabulary(_named(sources, [embedding]), embedding, arguments, where)
-    with weights_to_come():
+    with skip_initialization():
         backbone = fix_backbone(family.backbone_cls(**arguments, dropout=dropout, dtype=dtype))
     _assign(tensors(backbone), sources, embedding, path)
     return backbone

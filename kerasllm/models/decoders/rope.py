@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kerasllm.errors import PresetError
 
-_ANEW = "use the file from the model's own repository"
+_FROM_REPOSITORY = "use the file from the model's own repository"
 # What each type must say besides its name; `longrope` was spelled `su` at first.
 _NUMBERS = {
     "default": (),
@@ -108,7 +108,9 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
     given = {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)}
     for key, value in given.items():
         if not isinstance(value, dict):
-            raise PresetError(f"{key} must be an object, got {value!r}", where=where, fix=_ANEW)
+            raise PresetError(
+                f"{key} must be an object, got {value!r}", where=where, fix=_FROM_REPOSITORY
+            )
     if len(given) == 2 and given["rope_parameters"] != given["rope_scaling"]:
         raise PresetError(
             "rope_parameters and rope_scaling are both present and differ",
@@ -131,7 +133,7 @@ def _parameters(config: Mapping, where: str) -> tuple[str, dict]:
 def _listed(value: object, name: str, where: str) -> list:
     if not isinstance(value, list):
         raise PresetError(
-            f"{name} must be a list of numbers, got {value!r}", where=where, fix=_ANEW
+            f"{name} must be a list of numbers, got {value!r}", where=where, fix=_FROM_REPOSITORY
         )
     return value
 
@@ -139,5 +141,7 @@ def _listed(value: object, name: str, where: str) -> list:
 def _number(value: object, name: str, where: str) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or value <= 0:
-        raise PresetError(f"{name} must be a number above 0, got {value!r}", where=where, fix=_ANEW)
+        raise PresetError(
+            f"{name} must be a number above 0, got {value!r}", where=where, fix=_FROM_REPOSITORY
+        )
     return float(value)

@@ -21,7 +21,7 @@ from kerasllm.models.encoder_decoders.layout import Names, names_of, tensors
 from kerasllm.models.huggingface import CONFIG
 from kerasllm.models.huggingface.stored import StoredTensor, list_tensors
 from kerasllm.models.presets import check_folder
-from kerasllm.models.skip_initialization import weights_to_come
+from kerasllm.models.skip_initialization import skip_initialization
 
 _BIAS = "final_logits_bias"
 # T5's first files hold this table, which no layer of theirs or ours reads.
@@ -109,7 +109,7 @@ def load_backbone(folder: Path, *, dropout: float = 0.0, dtype: str = "float32")
     if arguments.get("positions") == SINUSOIDAL:
         _check_sinusoids(found, arguments)
     rates = _RATES.get(built.backbone_cls, ("dropout",))
-    with weights_to_come(), quiet_masks():
+    with skip_initialization(), quiet_masks():
         backbone = built.backbone_cls(**arguments, **dict.fromkeys(rates, dropout), dtype=dtype)
     fix_backbone(backbone)
     _assign(tensors(backbone, family.positions_offset), found, folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from kerasllm.data.placed_tokens import contents_of, place_pair
+from kerasllm.data.token_offsets import contents_of, place_pair
 from kerasllm.errors import CommandError
 from kerasllm.models.answer_model import AnswerModel
 from kerasllm.models.answer_texts import Prepared, answer_texts

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from kerasllm.data.placed_tokens import PlacedTokens, place_pair, place_text
+from kerasllm.data.token_offsets import TokenOffsets, place_pair, place_text
 from kerasllm.errors import CommandError
 from kerasllm.models.classify import decode
 from kerasllm.models.explained.output import ExplainedOutput, outputs_of, unknown_target
@@ -66,7 +66,7 @@ def _number_of(model: TextClassifier, target: str | None) -> int | None:
     return names.index(target)
 
 
-def _placed(model: TextClassifier, given: str | tuple[str, str]) -> PlacedTokens:
+def _placed(model: TextClassifier, given: str | tuple[str, str]) -> TokenOffsets:
     if model.outputs.pair:
         tokens = place_pair(model.tokenizer, given, model.max_length, model.outputs.truncation)
     else:

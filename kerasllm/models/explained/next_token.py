@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
-from kerasllm.data.placed_tokens import contents_of, place_text
+from kerasllm.data.token_offsets import contents_of, place_text
 from kerasllm.errors import CommandError
 from kerasllm.models.causal_lm import CausalLM
 from kerasllm.models.decoder_forward import logits

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasllm.data.placed_tokens import PlacedTokens
 from kerasllm.data.rows import Tokens
+from kerasllm.data.token_offsets import TokenOffsets
 from kerasllm.errors import CommandError
 
 # Of known names, in a message.
@@ -36,7 +36,7 @@ class ExplainedOutput:
         remarks: Sentences on what was left out. Defaults to none.
     """
 
-    tokens: PlacedTokens
+    tokens: TokenOffsets
     graph: keras.Model
     value: Callable[[Any], Any]
     target: str
@@ -47,7 +47,7 @@ class ExplainedOutput:
     remarks: Sequence[str] = ()
 
 
-def graph_inputs(graph: keras.Model, tokens: PlacedTokens, rows: int = 1) -> dict[str, Any]:
+def graph_inputs(graph: keras.Model, tokens: TokenOffsets, rows: int = 1) -> dict[str, Any]:
     """Returns the inputs of a model for a row, as often as asked, int32 `[rows, tokens]` each."""
     found = {
         "token_ids": tokens.ids,
@@ -59,7 +59,7 @@ def graph_inputs(graph: keras.Model, tokens: PlacedTokens, rows: int = 1) -> dic
     }
 
 
-def outputs_of(graph: keras.Model, tokens: PlacedTokens) -> Any:
+def outputs_of(graph: keras.Model, tokens: TokenOffsets) -> Any:
     """Returns what a model computes of a row; the first axis has one entry."""
     return graph(graph_inputs(graph, tokens), training=False)
 

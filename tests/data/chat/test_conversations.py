@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from kerasllm.data.chat.conversations import Counts, open_conversations, open_preferences
+from kerasllm.data.chat.format_rows import read_row
+from kerasllm.data.chat.formats import shape_of
 from kerasllm.data.chat.messages import BadRow
-from kerasllm.data.chat.shape_rows import read_row
-from kerasllm.data.chat.shapes import shape_of
 from kerasllm.data.chat.templates import ChatTemplate, built_in
 from kerasllm.data.chat.tokens import encode_conversation
 from kerasllm.data.loading import remarks

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from kerasllm.data.chat.format_rows import read_row
 from kerasllm.data.chat.messages import FROM_STRING, BadRow, to_answer, without_mark
-from kerasllm.data.chat.shape_rows import read_row
 from kerasllm.data.chat.templates import own
 from kerasllm.errors import DataError
 from kerasllm.serving.openai_request import parse_chat

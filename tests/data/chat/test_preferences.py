@@ -2,10 +2,10 @@
 
 import pytest
 
+from kerasllm.data.chat.format_rows import read_row
+from kerasllm.data.chat.formats import find_shape
 from kerasllm.data.chat.messages import BadRow
 from kerasllm.data.chat.preferences import read_transcript
-from kerasllm.data.chat.shape_rows import read_row
-from kerasllm.data.chat.shapes import find_shape
 
 USER, GOOD, BAD = (
     {"role": "user", "content": "Q"},

@@ -3,12 +3,12 @@
 import pytest
 from tokenizer_references import SPECIAL_TOKENS
 
-from kerasllm.data.tokenizers.agreement import CommonGround
+from kerasllm.data.tokenizers.agreement import TokenizerAgreement
 
 
 @pytest.fixture(scope="module")
 def uncased():
-    return CommonGround(True, None, True, SPECIAL_TOKENS)
+    return TokenizerAgreement(True, None, True, SPECIAL_TOKENS)
 
 
 def test_nearly_all_english_text_is_common(uncased, reviews):
@@ -51,10 +51,10 @@ def test_texts_are_told_apart(uncased):
 
 def test_settings_move_the_border():
     accents = ["café", "cafe"]
-    assert CommonGround(True, None, True, []).holds(accents).tolist() == [True, True]
-    assert CommonGround(False, None, True, []).holds(accents).tolist() == [True, True]
-    assert CommonGround(True, False, True, []).holds(accents).tolist() == [False, True]
-    assert CommonGround(False, True, True, []).holds(accents).tolist() == [False, True]
+    assert TokenizerAgreement(True, None, True, []).holds(accents).tolist() == [True, True]
+    assert TokenizerAgreement(False, None, True, []).holds(accents).tolist() == [True, True]
+    assert TokenizerAgreement(True, False, True, []).holds(accents).tolist() == [False, True]
+    assert TokenizerAgreement(False, True, True, []).holds(accents).tolist() == [False, True]
 
 
 def test_tokens_that_common_text_cannot_lead_to(uncased):

@@ -28,6 +28,7 @@ from kerasllm.errors import DataError, PresetError
 )
 def test_any_text_has_the_spans_of_the_reference(kind, texts, max_length):
     ours, reference = kind
+    _make_fast(ours)
     found = rows_of_encoding(ours.encode_offsets(texts, max_length))
     assert found == reference_spans(reference, texts, max_length)
     assert [ids for ids, _, _ in found] == rows_of(ours, texts, max_length)
@@ -42,6 +43,20 @@ def test_every_character_has_the_spans_of_the_reference(uncased_vocabulary, lowe
     texts = [f"a {chr(code)} film{chr(code)} {chr(code)}films{chr(code) * 2}“é" for code in codes]
     found = rows_of_encoding(ours.encode_offsets(texts, 128))
     assert found == reference_spans(reference, texts, 128)
+
+
+def _make_fast(tokenizer):
+    """Makes the fast tokenizer of WordPiece, which few texts alone do not."""
+    return getattr(tokenizer, "_fast", None)
+
+
+def test_few_texts_do_not_wait_for_the_fast_path(uncased_vocabulary, reviews):
+    ours = WordPiece(uncased_vocabulary, True)
+    few = rows_of_encoding(ours.encode_offsets(reviews[:3], 64))
+    assert "_fast" not in vars(ours)
+    many = rows_of_encoding(ours.encode_offsets(list(reviews), 64))
+    assert "_fast" in vars(ours) and many[:3] == few
+    assert rows_of_encoding(ours.encode_offsets(reviews[:3], 64)) == few
 
 
 def test_ordinary_text_takes_the_fast_path(uncased_vocabulary, reviews):
@@ -72,6 +87,7 @@ def test_ordinary_text_takes_the_fast_path(uncased_vocabulary, reviews):
 def test_no_vocabulary_leads_the_fast_path_astray(tokens, unknown_token, texts):
     vocabulary = [*SPECIAL_TOKENS, unknown_token, *tokens]
     ours = WordPiece(vocabulary, unknown_token=unknown_token)
+    _make_fast(ours)
     expected = ours.reference.encode_batch(texts)
     found = rows_of_encoding(ours.encode_offsets(texts, 4096))
     for (ids, spans, _), reference in zip(found, expected, strict=True):

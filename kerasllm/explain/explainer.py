@@ -23,67 +23,90 @@ BASELINES = ("auto", "mask", "pad")
 _LITTLE = 0.1
 
 
-def explain_texts(
-    model: keras.Model,
-    inputs: Iterable[Any],
-    *,
-    task: Task,
-    target: str | None = None,
-    method: str = "integrated_gradients",
-    baseline: str = "auto",
-    steps: int | None = None,
-    max_error: float = MAX_ERROR,
-    checks: bool = True,
-) -> Iterator[Explanation]:
+class Explainer:
     """Explains what a model computes of texts.
 
+    It keeps what it prepares of the model, so that later texts are explained faster than the first.
+
     Args:
-        model: The model, whose weights are float32: in bfloat16 gradients have too few digits.
-        inputs: Texts, or tuples of texts where a row has several, as the task predicts for them.
+        model: The model, whose weights are float32: in bfloat16 gradients have too few digits. They
+            are read when it explains first.
         task: The task of the model.
-        target: What is explained, such as a label; see `Task.explained_outputs`. Defaults to
-            `None`: what the model predicts.
-        method: `"integrated_gradients"`, `"occlusion"` or `"attention"`. Defaults to
-            `"integrated_gradients"`.
-        baseline: What replaces words: `"mask"`, `"pad"`, or `"auto"`, the one of the two with
-            which the output is further from that of the text. Defaults to `"auto"`.
-        steps: Steps of the integral. Defaults to `None`: as many as it takes.
-        max_error: The largest completeness error, as a share of the sum of absolute scores.
-            Defaults to `0.01`.
-        checks: Whether occlusion and faithfulness are computed beside the scores. Defaults to
-            `True`.
-
-    Yields:
-        An explanation for each output that is explained of each text: one of a classifier, one for
-        each entity of a tagger.
-
-    Raises:
-        KerasllmError: If the model cannot be explained, there is no such target, or the scores do
-            not add up.
 
     Example:
 
     ```python
-    for found in explain_texts(model, ["A film to remember."], task=task):
+    for found in Explainer(model, task).explain(["A film to remember."]):
         print(found.target, found.strongest(3))
     ```
     """
-    if method not in METHODS:
-        raise CommandError(
-            f"There is no method {method!r}", where="--method", fix=f"one of: {', '.join(METHODS)}"
-        )
-    embedded: dict[int, EmbeddedModel] = {}
-    baselines = _baselines(model, baseline)
-    for output in task.explained_outputs(model, inputs, target):
-        if method == "attention":
-            from kerasllm.explain.attention import attention_of
 
-            yield attention_of(output)
-            continue
-        graph = output.graph
-        if id(graph) not in embedded:
-            _refuse_few_digits(graph)
-            embedded[id(graph)] = EmbeddedModel(graph)
+    def __init__(self, model: keras.Model, task: Task):
+        self._model, self._task = model, task
+        self._embedded: dict[int, EmbeddedModel] = {}
+
+    def explain(
+        self,
+        inputs: Iterable[Any],
+        *,
+        target: str | None = None,
+        method: str = "integrated_gradients",
+        baseline: str = "auto",
+        steps: int | None = None,
+        max_error: float = MAX_ERROR,
+        checks: bool = True,
+    ) -> Iterator[Explanation]:
+        """Explains what the model computes of texts.
+
+        Args:
+            inputs: Texts, or tuples of texts where a row has several, as the task predicts for
+                them.
+            target: What is explained, such as a label; see `Task.explained_outputs`. Defaults to
+                `None`: what the model predicts.
+            method: `"integrated_gradients"`, `"occlusion"` or `"attention"`. Defaults to
+                `"integrated_gradients"`.
+            baseline: What replaces words: `"mask"`, `"pad"`, or `"auto"`, the one of the two with
+                which the output is further from that of the text. Defaults to `"auto"`.
+            steps: Steps of the integral. Defaults to `None`: as many as it takes.
+            max_error: The largest completeness error, as a share of the sum of absolute scores.
+                Defaults to `0.01`.
+            checks: Whether occlusion and faithfulness are computed beside the scores. Defaults to
+                `True`.
+
+        Yields:
+            An explanation for each output that is explained of each text: one of a classifier, one
+            for each entity of a tagger.
+
+        Raises:
+            KerasllmError: If the model cannot be explained, there is no such target, or the scores
+                do not add up.
+        """
+        if method not in METHODS:
+            raise CommandError(
+                f"There is no method {method!r}",
+                where="--method",
+                fix=f"one of: {', '.join(METHODS)}",
+            )
+        baselines = _baselines(self._model, baseline)
+        for output in self._task.explained_outputs(self._model, inputs, target):
+            if method == "attention":
+                from kerasllm.explain.attention import attention_of
+
+                yield attention_of(output)
+            else:
+                yield self._explained(output, baselines, method, steps, max_error, checks)
+
+    def _explained(
+        self,
+        output: ExplainedOutput,
+        baselines: dict[str, int],
+        method: str,
+        steps: int | None,
+        max_error: float,
+        checks: bool,
+    ) -> Explanation:
+        """Explains one output by scores that add up, or by occlusion."""
+        embedded = self._embedded_model(output.graph)
         words = [words_of(text) for text in output.tokens.texts]
         of_tokens = words_of_tokens(output.tokens, words)
         # Those that the model reads, which are counted without the others from here on.
@@ -93,15 +116,12 @@ def explain_texts(
             raise CommandError(
                 "The model reads none of the text", fix="give a text with letters or symbols"
             )
-        paths = {
-            name: Path(embedded[id(graph)], output, token, of_read)
-            for name, token in baselines.items()
-        }
+        paths = {name: Path(embedded, output, token, of_read) for name, token in baselines.items()}
         name = max(paths, key=lambda name: abs(paths[name].moved))
         path = paths[name]
         scores, occluded, facts = _scores(path, of_read, method, steps, max_error, checks)
         remarks = (*output.remarks, *_unread(output, words), *_hardly_moved(scores, facts, name))
-        yield Explanation(
+        return Explanation(
             texts=output.tokens.texts,
             names=output.names,
             method=method,
@@ -114,6 +134,12 @@ def explain_texts(
             remarks=remarks,
             **facts,
         )
+
+    def _embedded_model(self, graph: keras.Model) -> EmbeddedModel:
+        if id(graph) not in self._embedded:
+            _refuse_few_digits(graph)
+            self._embedded[id(graph)] = EmbeddedModel(graph)
+        return self._embedded[id(graph)]
 
 
 def _scores(

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasllm.data.chat.conversations import holds_conversations, kind_of_rows
+from kerasllm.data.chat.format_rows import read_row
+from kerasllm.data.chat.formats import UnclearShape, find_shape
 from kerasllm.data.chat.messages import (
     EMPTY_SYSTEM,
     FROM_STRING,
@@ -19,8 +21,6 @@ from kerasllm.data.chat.messages import (
     TURNS,
     BadRow,
 )
-from kerasllm.data.chat.shape_rows import read_row
-from kerasllm.data.chat.shapes import UnclearShape, find_shape
 from kerasllm.data.chat.templates import ChatTemplate
 from kerasllm.errors import DataError
 

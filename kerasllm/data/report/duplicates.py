@@ -1,4 +1,4 @@
-"""Rows that are there more than once: within a part, in two parts, and with other labels."""
+"""Duplicate rows: within a split, across splits, and with different labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes in which rows hold conversations, told by the names of their columns."""
+"""The formats of conversation rows, detected from the names of their columns."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def shape_of(keys: Collection[str]) -> str | None:
         found = find_shape(keys)
     except UnclearShape:
         return None
-    return found and found.name
+    return found.name if found else None
 
 
 def known_shapes() -> str:

@@ -1,4 +1,4 @@
-"""Where an answer stands in its context: checked, found, or refused with the nearest match."""
+"""Positions of answers in their context: checked, found, or refused with the nearest match."""
 
 from __future__ import annotations
 

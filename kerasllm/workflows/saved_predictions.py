@@ -11,13 +11,16 @@ import numpy as np
 
 from kerasllm.errors import KerasllmError, cut
 from kerasllm.evaluation.outcomes import write_outcomes
-from kerasllm.run import Run
+from kerasllm.run import Run, shell_word
 from kerasllm.tasks.task import Evaluation
+from kerasllm.workflows.explain_mistakes import SECONDS_IN_A_REPORT, explain_for_report
 from kerasllm.workflows.report import Report
 
 if TYPE_CHECKING:
     from kerasllm.workflows.job import Job
 
+# Of the time that a run took, what explaining mistakes may take; and the least that it needs.
+_SHARE, _LEAST_SECONDS = 0.1, 2.0
 # Of more classes, as of a vocabulary, the counts are left out.
 _MOST_CLASSES = 1000
 
@@ -42,14 +45,35 @@ def keep(job: Job, run: Run, evaluation: Evaluation, report: Report) -> None:
         report.line(f"the predictions of the test rows were not kept: {_told(error)}")
 
 
-def write_report(run: Run, report: Report) -> None:
-    """Writes the report of a run that has just finished."""
+def write_report(job: Job, run: Run, report: Report, seconds: float) -> None:
+    """Writes the report of a run that has just finished, and explains a few of its mistakes.
+
+    Args:
+        job: The job.
+        run: Its run.
+        report: Where what goes wrong is told.
+        seconds: How long the run took: the explanations take a tenth of it at most, and are left
+            out where that is too little.
+    """
     try:
         from kerasllm.workflows.report_run import report_run
 
         report_run(run.path)
     except Exception as error:  # noqa: BLE001 - the run is finished
         report.line(f"the report was not written: {_told(error)}")
+        return
+    most = min(seconds * _SHARE, SECONDS_IN_A_REPORT)
+    if most < _LEAST_SECONDS:
+        return
+    in_float32 = job.precision == "float32" and job.strategy.num_replicas_in_sync == 1
+    with report.busy("explaining mistakes"):
+        model = job.model if in_float32 else None
+        why_not = explain_for_report(run, seconds=most, model=model)
+    if why_not:
+        report.line(
+            f"the mistakes in the report are not explained: {why_not}. To explain them: "
+            f"kerasllm explain {shell_word(run.path)} --mistakes"
+        )
 
 
 def _told(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Rows that a quote left open has swallowed: how they are told from a text of several lines."""
+"""Rows inside an unclosed quote: how they are told from a text of several lines."""
 
 from __future__ import annotations
 

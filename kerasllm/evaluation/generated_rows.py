@@ -1,4 +1,4 @@
-"""What an encoder-decoder wrote for each test row, and BLEU or ROUGE again from that."""
+"""What an encoder-decoder generated for each test row, and BLEU or ROUGE computed from that."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _ORDERS = 4
 
 
-def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
+def generated_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
     """Returns what became of each row.
 
     Args:
         rows: Sources and targets.
-        evaluation: What `kerasllm.evaluation.written_targets.evaluate_targets` gave of them.
+        evaluation: What `kerasllm.evaluation.generated_targets.evaluate_targets` gave of them.
     """
     sources, targets = rows.texts()
     more: dict[str, Any] = {"expected": _cut(targets)}
@@ -46,7 +46,7 @@ def written_rows(rows: Seq2SeqRows, evaluation: Evaluation) -> Outcomes:
 
 
 def measure_written(outcomes: Outcomes) -> Measure:
-    """Returns what measures rows of `written_rows`, each as often as it is told."""
+    """Returns what measures rows of `generated_rows`, each as often as it is told."""
     if "bleu_counts" not in outcomes:
         return measure_scored(outcomes, more=means_of(outcomes, [*ROUGE]))
     counts = outcomes.columns["bleu_counts"].flatten().to_numpy().reshape(len(outcomes), -1)

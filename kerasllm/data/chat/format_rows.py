@@ -1,4 +1,4 @@
-"""What the rows of each shape say: conversations and preferences."""
+"""Conversations and preferences read from rows of each format."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasllm.data.chat.exports import messages_of_list, messages_of_tree
+from kerasllm.data.chat.formats import CHOSEN, PREFERENCE, REJECTED, Shape, find_shape
 from kerasllm.data.chat.messages import (
     JOINED_TEXTS,
     NUMBER,
@@ -20,7 +21,6 @@ from kerasllm.data.chat.messages import (
     with_tools,
 )
 from kerasllm.data.chat.preferences import compare, read_transcript, system_of, with_prompt
-from kerasllm.data.chat.shapes import CHOSEN, PREFERENCE, REJECTED, Shape, find_shape
 from kerasllm.data.readers.json_files import json_kind
 
 _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")

@@ -1,4 +1,4 @@
-"""Pictures of a report as SVG, which stands in a page: no file beside it, no script."""
+"""The charts of a report as inline SVG: no separate file, no script."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from kerasllm.evaluation.bleu_rouge import ROUGE, bleu_chrf, rouge
+from kerasllm.evaluation.generated_rows import bleu_counts, bleu_of, generated_rows, measure_written
 from kerasllm.evaluation.outcomes import Outcomes, read_outcomes, write_outcomes
-from kerasllm.evaluation.written_rows import bleu_counts, bleu_of, measure_written, written_rows
 from kerasllm.tasks.task import Evaluation
 
 TARGETS = [
@@ -33,7 +33,7 @@ def test_the_sum_of_counts_has_the_bleu_of_the_corpus():
 
 
 class Rows:
-    """Sources and targets as `written_rows` reads them."""
+    """Sources and targets as `generated_rows` reads them."""
 
     tokenize = "13a"
 
@@ -55,7 +55,7 @@ class Rows:
 def test_rows_of_a_file_measure_as_the_texts_did(metric, tmp_path):
     scores = np.array([[9.0, 6, 5], [7, 8, 7], [12, 9, 4], [2, 2, 1]], np.float32)
     evaluation = Evaluation({}, scores, np.array(WRITTEN, object))
-    write_outcomes(written_rows(Rows(metric), evaluation), tmp_path / "predictions.parquet")
+    write_outcomes(generated_rows(Rows(metric), evaluation), tmp_path / "predictions.parquet")
     read = read_outcomes(tmp_path / "predictions.parquet")
     found = measure_written(read)(np.ones(len(TARGETS)))
     assert found["loss"] == pytest.approx(30 / 25)
@@ -81,6 +81,6 @@ def test_rows_of_a_file_measure_as_the_texts_did(metric, tmp_path):
 
 def test_targets_that_were_not_written_have_no_prediction():
     scores = np.ones((4, 3), np.float32)
-    outcomes = written_rows(Rows("bleu"), Evaluation({}, scores))
+    outcomes = generated_rows(Rows("bleu"), Evaluation({}, scores))
     assert "predicted" not in outcomes
     assert measure_written(outcomes)(np.ones(4))["loss"] == 1

@@ -33,7 +33,7 @@ class Content(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedTokens:
+class TokenOffsets:
     """A row as a model reads it.
 
     Attributes:
@@ -59,11 +59,11 @@ class PlacedTokens:
         spans = self.spans[self.owners == text]
         return (int(spans[:, 0].min()), int(spans[:, 1].max())) if len(spans) else (0, 0)
 
-    def padded(self, length: int, pad_id: int) -> PlacedTokens:
+    def padded(self, length: int, pad_id: int) -> TokenOffsets:
         """Returns the row with padding after it."""
         more = max(length - len(self), 0)
         zeros = np.zeros(more, np.int32)
-        return PlacedTokens(
+        return TokenOffsets(
             self.texts,
             np.concatenate([self.ids, zeros + np.int32(pad_id)]),
             np.concatenate([self.segments, zeros]),
@@ -90,7 +90,7 @@ def contents_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Content]:
 
 def place_text(
     tokenizer: Tokenizer, text: str, max_length: int, content: Content | None = None
-) -> PlacedTokens:
+) -> TokenOffsets:
     """Returns the row of a text; one that is too long loses its end.
 
     Args:
@@ -112,7 +112,7 @@ def place_pair(
     max_length: int,
     truncation: str = "longest_first",
     contents: tuple[Content, Content] | None = None,
-) -> PlacedTokens:
+) -> TokenOffsets:
     """Returns the row of a pair of texts, as `Tokenizer.encode_pairs` makes it.
 
     Args:
@@ -139,7 +139,7 @@ def _joined(
     texts: tuple[str, ...],
     contents: dict[str, Content],
     pieces: Sequence[tuple[int | str, int]],
-) -> PlacedTokens:
+) -> TokenOffsets:
     """Returns a row of contents and special tokens, in the order of a template."""
     ids, segments, owners, spans = [], [], [], []
     for piece, segment in pieces:
@@ -152,7 +152,7 @@ def _joined(
         spans.append(content.spans)
         segments.append(np.full(len(content.ids), segment, np.int32))
         owners.append(np.full(len(content.ids), owner, np.int32))
-    return PlacedTokens(
+    return TokenOffsets(
         texts,
         np.concatenate(ids).astype(np.int32),
         np.concatenate(segments),

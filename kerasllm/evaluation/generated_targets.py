@@ -1,4 +1,4 @@
-"""Measures an encoder-decoder: how likely it finds targets, and what it writes beside them."""
+"""Evaluates an encoder-decoder: the loss on targets, and the metrics of generated text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def evaluate_targets(
         return Evaluation(metrics, scores)
     from kerasllm.generation.seq2seq_texts import write_targets
 
-    written = write_targets(model, rows.source_ids(), notify=notify)
+    sources: Any = rows.source_ids()
+    written = write_targets(model, sources, notify=notify)
     texts = [each.text for each in written]
     sources, targets = rows.texts()
     metrics |= texts_report(texts, targets, sources, tokenize=rows.tokenize)
@@ -90,7 +91,7 @@ class _Written(Sequence):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]
         source, target, text = self._texts[row]
         [(file, line)] = self._rows.places(row)
         loss, tokens, _ = self._scores[row].tolist()

@@ -1,4 +1,4 @@
-"""A command line in another tool's words becomes the one to type, by the table of aliases."""
+"""Commands in the words of other tools are translated to ours, by the table of aliases."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def _our_option(verb: str, name: str, value: str) -> tuple[list[str] | None, str
         return [flag, f"{key}{value}"], ""
     if option:
         return [option, value], ""
-    key = aliases.KEYS.get(name) if aliases.OPTIONS.get(verb) is aliases.RECIPE_OPTIONS else None
-    if key is None:
+    if aliases.OPTIONS.get(verb) is not aliases.RECIPE_OPTIONS or name not in aliases.KEYS:
         return None, ""
-    if key.ours is None:
-        option = key.option.replace("VALUE", shlex.quote(value)) if key.option else ""
-        return shlex.split(option), key.note
-    return ["--set", f"{key.ours}={aliases.value_for(key, value)}"], key.note
+    known = aliases.KEYS[name]
+    if known.ours is None:
+        option = known.option.replace("VALUE", shlex.quote(value)) if known.option else ""
+        return shlex.split(option), known.note
+    return ["--set", f"{known.ours}={aliases.value_for(known, value)}"], known.note
