@@ -1,4 +1,4 @@
-"""Sequence to sequence: a text becomes another, as its translation or its summary."""
+"""Sequence to sequence: translation, summarization and other text-to-text tasks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 # What `model.preset` may be called where there is none.
 _NEW = "new"
-# The most characters of a text that are shown.
+# The maximum number of characters of a text that are shown.
 _SHOWN = 300
 _HEADLINES = {"bleu": "bleu", "rouge": "rouge_l"}
 
