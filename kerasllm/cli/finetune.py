@@ -1,4 +1,4 @@
-"""`kerasllm finetune`: train a model by a recipe."""
+"""`kerasllm finetune`: fine-tune a model from a recipe."""
 
 from __future__ import annotations
 

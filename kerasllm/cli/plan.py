@@ -1,4 +1,4 @@
-"""`kerasllm plan`: what a training would do, and what would fail, before it starts."""
+"""`kerasllm plan`: check a training run before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that choose a recipe and change it, which several verbs share."""
+"""The options that choose and override a recipe, shared by several verbs."""
 
 from __future__ import annotations
 

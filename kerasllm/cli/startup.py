@@ -1,4 +1,4 @@
-"""How quiet a verb is: TensorFlow and the libraries log only under `--debug`."""
+"""Startup of a verb: TensorFlow and other libraries log only under `--debug`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrated gradients: what each token added to an output, on the way from a baseline.
+"""Integrated gradients: the contribution of each token to an output, relative to a baseline.
 
 Reference:
     M. Sundararajan, A. Taly, Q. Yan, "Axiomatic Attribution for Deep Networks", 2017,

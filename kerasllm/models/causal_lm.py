@@ -237,7 +237,7 @@ class CausalLM(TextModel):
 
     @property
     def max_length(self) -> int | None:
-        """The most tokens that it reads; `None` where nothing says."""
+        """The maximum number of tokens that it reads; `None` where nothing says."""
         return self._longest or getattr(self.backbone, "max_sequence_length", None)
 
     def prepare_inputs(self, x):

@@ -1,8 +1,8 @@
 """The forward pass of a KerasHub decoder, layer by layer.
 
 KerasHub's backbones take a padding mask and nothing else. Walking their layers, which they offer,
-allows more: several texts in one row that do not see each other, layers that are computed again in
-the backward pass, and hidden states from which the logits are made in pieces.
+allows more: several texts in one row without attention between them, layers that are computed again
+in the backward pass, and hidden states from which the logits are made in chunks.
 """
 
 from __future__ import annotations

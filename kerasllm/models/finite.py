@@ -1,4 +1,4 @@
-"""Weights that were read are numbers."""
+"""Checks that loaded weights are finite numbers."""
 
 from __future__ import annotations
 

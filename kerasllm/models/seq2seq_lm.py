@@ -390,7 +390,7 @@ def the_prefix(prefixes: Mapping[str, str]) -> str:
 
 
 def _task_of(backbone: keras_hub.models.Backbone) -> keras.Model:
-    """Returns a model of the decoder's outputs alone: the logits are made in pieces."""
+    """Returns a model of the decoder's outputs alone: the logits are made in chunks."""
     hidden = backbone(backbone.input)["decoder_sequence_output"]
     task = keras.Model(backbone.input, hidden, name=backbone.name)
     task.backbone = backbone

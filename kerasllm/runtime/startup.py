@@ -37,7 +37,8 @@ def prepare_process(
     Args:
         slices: Slices of a batch that are computed at the same time; see
             `kerasllm.runtime.threads`. Defaults to `1`.
-        gpu_memory: `"growth"`, `"all"`, or the most bytes of each GPU. Defaults to `"growth"`.
+        gpu_memory: `"growth"`, `"all"`, or the maximum number of bytes of each GPU. Defaults to
+            `"growth"`.
         debug: Whether what TensorFlow logs is shown. It changes nothing else. Defaults to `False`.
         lean: As for `import_tensorflow`. Defaults to `False`.
 

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a text becomes another, as its translation or its summary."""
+"""Sequence to sequence: translation, summarization and other text-to-text tasks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _NOT_WRITTEN = (
     "no targets are written in shards, and so none are measured; do it with TensorFlow, on one "
     "device: kerasllm evaluate RUN --data FILE"
 )
-# The most characters of a text that are shown.
+# The maximum number of characters of a text that are shown.
 _SHOWN = 300
 _HEADLINES = {"bleu": "bleu", "rouge": "rouge_l"}
 

@@ -1,4 +1,4 @@
-"""The files of one checkpoint: arrays and JSON in, a folder that proves itself when read.
+"""The files of a checkpoint: arrays and JSON in, a folder that is verified when read.
 
 A checkpoint folder holds:
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what they hold, when they are saved, how a training resumes."""
+"""Saves checkpoints during training, and resumes from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasllm.training.validation import Validation
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves checkpoints during training, and ends it when it is asked to.
+    """Saves checkpoints during training, and ends it on request.
 
     A checkpoint holds the weights that train, the state of the optimizer, the running metrics,
     the state of the other callbacks, and the position: a training that resumes from it ends with
@@ -257,7 +257,7 @@ def position(checkpoint: Checkpoint, steps_per_epoch: int) -> dict:
 
 
 class TrainingStopped(Exception):
-    """The training has ended, with a checkpoint, because it was asked to."""
+    """The training has ended, with a checkpoint, on request."""
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:

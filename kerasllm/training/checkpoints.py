@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole or not at all, verified when read, the old ones removed.
+"""The checkpoints of a run: written atomically, verified when read, old ones removed.
 
 Nothing here knows of Keras or TensorFlow: NumPy arrays and JSON go in, files come out.
 """
@@ -55,9 +55,9 @@ class CheckpointStore:
 
     Args:
         folder: The folder of the checkpoints. The first save makes it.
-        keep: How many of the newest checkpoints stay. The best one stays on top of these.
+        keep: How many of the latest checkpoints stay. The best one stays on top of these.
             Defaults to `2`.
-        warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
+        warn: Called with a message for each damaged checkpoint that is skipped. Defaults to
             `warnings.warn`.
         saved: Called after each save, in the background as well. Defaults to `None`.
         problem: Says of a state that is read what is wrong with it, such as "has no steps", or
@@ -119,7 +119,7 @@ class CheckpointStore:
         """Saves a checkpoint in the background, after the save before it.
 
         A checkpoint of the same step is replaced; if it was the best, the new one is. Those of
-        later steps are removed: the run has gone back before them.
+        later steps are removed: the run has gone back to a step before them.
 
         Args:
             step: The step of the checkpoint.
@@ -161,9 +161,9 @@ class CheckpointStore:
         return _best(self._found())
 
     def newest(self) -> Checkpoint | None:
-        """Returns the newest checkpoint that verifies, or `None`.
+        """Returns the latest checkpoint that verifies, or `None`.
 
-        A damaged one is passed over with a warning.
+        A damaged one is skipped with a warning.
 
         Raises:
             RunError: If a newer kerasllm wrote it, or it may not be read.
@@ -176,7 +176,7 @@ class CheckpointStore:
         return None
 
     def newest_state(self) -> dict | None:
-        """Returns the state of the newest checkpoint whose state verifies, or `None`.
+        """Returns the state of the latest checkpoint whose state verifies, or `None`.
 
         The arrays are not read, so that `newest` may return an older one.
 

@@ -1,4 +1,4 @@
-"""What `precision: auto` and `xla: auto` become on this machine's devices."""
+"""The values of `precision: auto` and `xla: auto` on this machine's devices."""
 
 from __future__ import annotations
 

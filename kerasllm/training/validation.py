@@ -1,4 +1,4 @@
-"""Validates during training, and stops it in time."""
+"""Validates during training, and stops early."""
 
 from __future__ import annotations
 

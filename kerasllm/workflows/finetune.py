@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained model by a recipe: the project's main job."""
+"""Fine-tune a pretrained model from a recipe: the project's main job."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def finetune(
         title: The file of the recipe, for its heading. Defaults to `None`: its name.
         output: The run directory, or its address on an object store, where it is mirrored to.
             Defaults to `None`: `runs/NAME/DATE-TIME`.
-        resume: Continue from the newest checkpoint of the run directory; without an `output`,
+        resume: Continue from the latest checkpoint of the run directory; without an `output`,
             of the newest run of this name that did not finish. If there is no such run yet,
             start one. A finished run is trained further, where the recipe has more steps than it
             has done. Defaults to `False`.
@@ -267,7 +267,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
 def _checkpoint_to_resume_from(
     run: Run, job: Job, accept_changes: bool, further: frozenset[str], report: Report
 ) -> Checkpoint | None:
-    """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
+    """Returns the latest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
         store = CheckpointStore(run.checkpoints, warn=report.line, problem=problem_of)
         checkpoint = store.newest()

@@ -1,4 +1,4 @@
-"""What a training would do, and what would fail, before it starts."""
+"""Check a training before it starts."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
         recipe: The recipe to resume it by. What was set in it otherwise follows from it again.
 
     Returns:
-        Of `slices`, `fused` and `xla` those that the newest checkpoint has: an old one has none.
+        Of `slices`, `fused` and `xla` those that the latest checkpoint has: an old one has none.
         And `lengths`: `None` of an old one, whose lengths were not shared.
     """
     state = _newest_state(run)

@@ -1,4 +1,4 @@
-"""The base below adapters: known again by its weights, stilled, and held in fewer bytes."""
+"""The base below adapters: identified by its weights, frozen, and quantized."""
 
 from __future__ import annotations
 
