@@ -85,7 +85,7 @@ def finetune(
         if as_json:
             click.echo(json.dumps(found, ensure_ascii=False))
         return
-    import_tensorflow()
+    import_tensorflow(loaded.training.strategy)
     if dry_run:
         from kerasllm.workflows.plan import plan
 

@@ -69,8 +69,8 @@ _OPTIONS = (
         "--strategy",
         metavar="NAME",
         shell_complete=completion.strategies,
-        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: same as --set "
-        "training.strategy=NAME.",
+        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME, virtual:N, sharded or "
+        "sharded:DATAxMODEL: same as --set training.strategy=NAME.",
     ),
     click.option(
         "--track",

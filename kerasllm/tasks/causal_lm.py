@@ -281,6 +281,7 @@ class CausalLanguageModelling(Task):
     name = "causal_lm"
     Recipe = CausalRecipe
     preset_kind = "decoder"
+    sharded = True
     headline = Headline("loss", higher_is_better=False)
     metrics = {
         "loss": "loss",

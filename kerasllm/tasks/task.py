@@ -402,6 +402,8 @@ class Task(abc.ABC):
         evaluate_options: The options of `kerasllm evaluate` that it takes.
         predict_options: The options of `kerasllm predict` that it takes.
         sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.
+        sharded: Whether `--strategy sharded` trains it: its models, losses and metrics then compute
+            with `keras.ops` alone. Defaults to `False`.
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
@@ -429,6 +431,7 @@ class Task(abc.ABC):
     evaluate_options: ClassVar[tuple[str, ...]] = ()
     predict_options: ClassVar[tuple[str, ...]] = ()
     sliced: ClassVar[bool] = True
+    sharded: ClassVar[bool] = False
     older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
     writes_document: ClassVar[bool] = False

@@ -174,6 +174,7 @@ class TokenClassification(Task):
     name = "token_classification"
     Recipe = TaggingRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("f1")
     metrics = {
         "loss": "loss",

@@ -50,6 +50,10 @@ def chunked_loss(
         [Cut Your Losses in Large-Vocabulary Language Models](https://arxiv.org/abs/2411.09009)
         has the same aim; here the pieces are cut along the tokens.
     """
+    if keras.config.backend() == "jax":
+        from kerasllm.training.sharded import chunked_loss as on_jax
+
+        return on_jax.chunked_loss(hidden, y, share, head=head, loss=loss, tokens=tokens)
     values = [variable.value for variable in variables]
     # Those of them that the head has, known when it was traced.
     own = []
@@ -107,6 +111,11 @@ def chunked_scores(
         The negative log-likelihoods in nats, and whether the most likely token is the target, each
         float32 `[rows, length]`.
     """
+
+    if keras.config.backend() == "jax":
+        from kerasllm.training.sharded import chunked_loss as on_jax
+
+        return on_jax.chunked_scores(hidden, y, head=head, tokens=tokens)
 
     def of_piece(hidden, y, _):
         logits = head(hidden)

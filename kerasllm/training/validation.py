@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import keras
 
+from kerasllm.training.host_values import kept_value
+
 
 class Validation(keras.callbacks.Callback):
     """Validates during training; with a patience, stops early and restores the best weights.
@@ -141,7 +143,7 @@ class Validation(keras.callbacks.Callback):
             self.best_step, self.result = self._steps, result
         elif self.improved:
             self.best_step, self.result = self._steps, result
-            self.best_weights = [v.numpy() for v in self.model.trainable_variables]
+            self.best_weights = [kept_value(v) for v in self.model.trainable_variables]
         else:
             self.model.stop_training = self._waited >= self._patience
 
