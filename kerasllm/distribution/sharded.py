@@ -140,10 +140,10 @@ def _join() -> Cluster | None:
     cluster = read_tf_config()
     if cluster is None or cluster.workers == 1:
         return None
-    jobs = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    [coordinator, *_] = [*jobs.get("chief", ()), *jobs.get("worker", ())]
+    jobs: dict[str, list[str]] = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    addresses = jobs.get("chief", []) + jobs.get("worker", [])
     try:
-        jax.distributed.initialize(coordinator, cluster.workers, cluster.index)
+        jax.distributed.initialize(addresses[0], cluster.workers, cluster.index)
     except RuntimeError as error:
         raise JobError(
             f"this process could not join the others: {str(error).splitlines()[0][:300]}",
