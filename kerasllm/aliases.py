@@ -131,9 +131,13 @@ _SCHEDULE = Key(
 )
 _STRATEGY = Key(
     "training.strategy",
-    values=dict.fromkeys(("ddp", "multi_gpu", "fsdp", "deepspeed", "gpu"), "mirrored"),
+    values={
+        **dict.fromkeys(("ddp", "multi_gpu", "gpu"), "mirrored"),
+        **dict.fromkeys(("fsdp", "deepspeed"), "sharded"),
+    },
 )
 _REPLICAS = Key("training.strategy", "gradients are summed over the GPUs", value="mirrored")
+_SHARDS = Key("training.strategy", "the model is split over the devices", value="sharded")
 _PRESET = Key("model.preset")
 _TRAIN_FILE = Key("data.train")
 _VALIDATION_FILE = Key("data.validation")
@@ -231,7 +235,8 @@ KEYS: dict[str, Key] = {
     ),
     **dict.fromkeys(("jit_compile", "torch_compile", "compile"), Key("training.xla")),
     **dict.fromkeys(("distribution_strategy", "strategy"), _STRATEGY),
-    **dict.fromkeys(("deepspeed", "fsdp", "ddp"), _REPLICAS),
+    "ddp": _REPLICAS,
+    **dict.fromkeys(("deepspeed", "fsdp"), _SHARDS),
     **dict.fromkeys(("seed", "random_seed", "data_seed"), Key("training.seed")),
     # The model.
     **dict.fromkeys(

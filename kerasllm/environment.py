@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
@@ -24,6 +25,9 @@ PACKAGES = (
     "pyarrow",
     "numpy",
 )
+
+# The backend of Keras in this process.
+_backend = "tensorflow"
 
 
 def cache_dir() -> Path:
@@ -62,12 +66,38 @@ def home() -> Path:
     return folder
 
 
+def use_jax() -> None:
+    """Makes Keras compute with JAX in this process, for `--strategy sharded`; before its import.
+
+    Raises:
+        CommandError: If JAX is not installed, or Keras computes with TensorFlow already.
+    """
+    global _backend
+    if importlib.util.find_spec("jax") is None:
+        raise CommandError(
+            "strategy 'sharded' needs JAX, which is not installed",
+            fix="pip install 'kerasllm[jax]' (on GPUs: pip install 'jax[cuda12]'; on TPUs: "
+            "pip install 'jax[tpu]')",
+        )
+    if "keras" in sys.modules and sys.modules["keras"].config.backend() != "jax":
+        raise CommandError(
+            "strategy 'sharded' came too late: Keras computes with TensorFlow in this process",
+            fix="use the command: kerasllm finetune --strategy sharded ...",
+        )
+    _backend = os.environ["KERAS_BACKEND"] = "jax"
+
+
+def uses_jax() -> bool:
+    """Tells whether `use_jax` was called."""
+    return _backend == "jax"
+
+
 def keras_problem() -> CommandError | None:
     """Returns why the Keras that the environment asks for is not the one that kerasllm runs on."""
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if hasattr(keras, "config") else None
     backend = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
+    if backend != _backend:
         return CommandError(
             f"kerasllm runs on Keras' TensorFlow backend. Received: KERAS_BACKEND={backend}",
             where="the environment variable KERAS_BACKEND",
@@ -96,7 +126,7 @@ def store_dir() -> Path:
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, "jax") if uses_jax() else PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -74,7 +74,7 @@ class DataError(KerasllmError):
 
 
 class PresetError(KerasllmError):
-    """A pretrained model cannot be found, fetched, verified or read."""
+    """A pretrained model cannot be found, downloaded, verified or read."""
 
 
 class SignatureError(KerasllmError):

@@ -58,7 +58,7 @@ def finetune(
         label: Column of the labels. Defaults to `None`: the recipe's.
         output: The run directory. Defaults to `None`: `runs/RECIPE/DATE-TIME`.
         strategy: `"auto"`, `"one_device"`, `"mirrored"`, `"multi_worker"`, `"tpu"`, `"tpu:NAME"` or
-            `"virtual:N"`. Defaults to `None`: the recipe's.
+            `"virtual:N"`; `"sharded"` is for the commands. Defaults to `None`: the recipe's.
         seed: The random seed. Defaults to `None`: the recipe's.
         resume: Whether to resume from the latest checkpoint of `output`, or to start if there is
             none. Defaults to `False`.

@@ -34,6 +34,7 @@ OPTIMIZES_GRAPHS = os.environ.get("KERASLLM_TESTS_GRAPPLER") == "1"
 
 # Each process takes a file at a time: a long one at the end would leave the others idle.
 _FIRST = (
+    "test_sharded.py",
     "test_equal_numbers.py",
     "test_readme.py",
     "test_every_task.py",

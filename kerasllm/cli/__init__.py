@@ -1,1 +1,1 @@
-"""The command line: one file a verb, each of which parses, calls a workflow and prints."""
+"""The command line: one file per verb; each parses, calls a workflow and prints."""

@@ -1,4 +1,4 @@
-"""`kerasllm chat`: hold a conversation with a trained model."""
+"""`kerasllm chat`: chat with a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kerasllm compare`: runs side by side, and whether their difference may be chance."""
+"""`kerasllm compare`: compare runs, and test whether differences are significant."""
 
 from __future__ import annotations
 

@@ -96,5 +96,5 @@ formats = _completes(_formats)
 methods = _completes(_methods)
 presets = _completes(_preset_names)
 strategies = _completes(
-    lambda _: ("auto", "one_device", "mirrored", "multi_worker", "tpu", "virtual:2")
+    lambda _: ("auto", "one_device", "mirrored", "multi_worker", "tpu", "sharded", "virtual:2")
 )

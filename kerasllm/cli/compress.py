@@ -1,4 +1,4 @@
-"""`kerasllm compress`: make a smaller model of a run."""
+"""`kerasllm compress`: quantize, prune or distill a trained model."""
 
 from __future__ import annotations
 

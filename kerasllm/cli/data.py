@@ -1,4 +1,4 @@
-"""`kerasllm data`: what is in data before a training, and data in other forms."""
+"""`kerasllm data`: inspect, clean, convert and tokenize data."""
 
 from __future__ import annotations
 

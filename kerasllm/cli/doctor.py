@@ -1,4 +1,4 @@
-"""`kerasllm doctor`: versions, devices, and what works here."""
+"""`kerasllm doctor`: check the installation."""
 
 from __future__ import annotations
 

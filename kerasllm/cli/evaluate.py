@@ -1,4 +1,4 @@
-"""`kerasllm evaluate`: measure a trained model on data."""
+"""`kerasllm evaluate`: evaluate a trained model on a dataset."""
 
 from __future__ import annotations
 

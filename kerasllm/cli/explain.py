@@ -1,4 +1,4 @@
-"""`kerasllm explain`: which words of a text moved what a model predicts."""
+"""`kerasllm explain`: show which words a prediction depends on."""
 
 from __future__ import annotations
 

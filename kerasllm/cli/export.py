@@ -1,4 +1,4 @@
-"""`kerasllm export`: write a trained model in a format that others load."""
+"""`kerasllm export`: export a trained model to another format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that say how files are read, which several verbs share."""
+"""The options for reading files, shared by several verbs."""
 
 from __future__ import annotations
 

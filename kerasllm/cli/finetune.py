@@ -1,4 +1,4 @@
-"""`kerasllm finetune`: train a model by a recipe."""
+"""`kerasllm finetune`: fine-tune a model from a recipe."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def finetune(
         if as_json:
             click.echo(json.dumps(found, ensure_ascii=False))
         return
-    import_tensorflow()
+    import_tensorflow(loaded.training.strategy)
     if dry_run:
         from kerasllm.workflows.plan import plan
 

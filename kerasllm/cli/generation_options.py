@@ -1,4 +1,4 @@
-"""The options of `generate` and `chat`: how tokens are chosen."""
+"""The generation options of `generate` and `chat`."""
 
 from __future__ import annotations
 

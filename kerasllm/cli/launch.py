@@ -7,6 +7,7 @@ import sys
 import click
 
 from kerasllm.errors import CommandError
+from kerasllm.recipe.strategy_names import is_sharded
 
 _VERBS = ("finetune", "plan")
 
@@ -21,9 +22,10 @@ def launch(ctx: click.Context, workers: int, command: tuple[str, ...]) -> None:
     \b
     kerasllm launch --workers 2 -- finetune --recipe bert_cls --output runs/two
 
-    The workers find each other through TF_CONFIG and train together under --strategy multi_worker.
-    When one fails, all are stopped and its error is shown. Use it to rehearse a job for several
-    machines: on one machine with several GPUs, --strategy mirrored needs no launch.
+    The workers find each other through TF_CONFIG and train together under --strategy multi_worker,
+    or under --strategy sharded, where each holds a part of the model. When one fails, all are
+    stopped and its error is shown. Use it to rehearse a job for several machines: on one machine
+    with several GPUs, --strategy mirrored needs no launch.
     """
     if workers < 1:
         raise CommandError(
@@ -49,7 +51,7 @@ def _for_workers(command: tuple[str, ...]) -> list[str]:
     named = _strategy_named(options)
     if named is None:
         return [verb, "--strategy", "multi_worker", *options]
-    if named not in ("auto", "multi_worker"):
+    if named not in ("auto", "multi_worker") and not is_sharded(named):
         raise CommandError(
             f"under strategy {named!r} each worker would train alone",
             where="the command given to launch",

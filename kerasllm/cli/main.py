@@ -181,7 +181,7 @@ def _as_shown(error: Exception) -> KerasllmError:
         return JobError(
             "No space left on the disk",
             where=str(file) if file else None,
-            fix="free some space, or choose another place with --output or KERASLLM_CACHE",
+            fix="free some space, or choose another location with --output or KERASLLM_CACHE",
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return CommandError("The name is too long for a file", where=str(error.filename))

@@ -1,4 +1,4 @@
-"""`kerasllm plan`: what a training would do, and what would fail, before it starts."""
+"""`kerasllm plan`: check a training run before it starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def plan(
         raise click.UsageError(missing_recipe())
     device_bytes = parse_size(memory) if memory else None
     loaded = load_recipe(recipe, options)
-    import_tensorflow()
+    import_tensorflow(loaded.training.strategy)
     from kerasllm.workflows.plan import plan as make_plan
 
     found = make_plan(

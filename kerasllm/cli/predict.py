@@ -1,4 +1,4 @@
-"""`kerasllm predict`: classify texts with a trained model."""
+"""`kerasllm predict`: predict with a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kerasllm presets`: the pretrained models that kerasllm knows by name, and fetching them."""
+"""`kerasllm presets`: list and download pretrained models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that choose a recipe and change it, which several verbs share."""
+"""The options that choose and override a recipe, shared by several verbs."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ _OPTIONS = (
         "--strategy",
         metavar="NAME",
         shell_complete=completion.strategies,
-        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N: same as --set "
-        "training.strategy=NAME.",
+        help="auto, one_device, mirrored, multi_worker, tpu, tpu:NAME, virtual:N, sharded or "
+        "sharded:DATAxMODEL: same as --set training.strategy=NAME.",
     ),
     click.option(
         "--track",

@@ -1,4 +1,4 @@
-"""`kerasllm report`: show what a run was, how good its model is, and where it fails."""
+"""`kerasllm report`: write the report of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs share that give a row for each row of a file: options, files, what is printed."""
+"""Options, files and messages of the verbs that write one row for each row of a file."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kerasllm.cli import completion
 
 
 class RunArgument(click.ParamType):
-    """A run directory or a preset as it is typed; fetched, where it lies on an object store."""
+    """A run directory or a preset as it is typed; downloaded, where it lies on an object store."""
 
     name = "run"
 

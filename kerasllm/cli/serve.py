@@ -1,4 +1,4 @@
-"""`kerasllm serve`: answer requests over HTTP with a trained model."""
+"""`kerasllm serve`: serve a trained model over HTTP."""
 
 from __future__ import annotations
 

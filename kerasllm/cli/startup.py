@@ -1,4 +1,4 @@
-"""How quiet a verb is: TensorFlow and the libraries log only under `--debug`."""
+"""Startup of a verb: TensorFlow and other libraries log only under `--debug`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import warnings
 
 import click
 
+from kerasllm.environment import use_jax
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.runtime.startup import prepare_process
 
 
-def import_tensorflow() -> None:
-    """Prepares the process and imports TensorFlow, silently unless `--debug` was given."""
+def import_tensorflow(strategy: str = "auto") -> None:
+    """Prepares the process and imports TensorFlow, silently unless `--debug` was given.
+
+    Args:
+        strategy: The strategy of a recipe: under a sharded one Keras computes with JAX. Defaults to
+            `"auto"`.
+    """
+    if is_sharded(strategy):
+        use_jax()
     debug = click.get_current_context().find_root().obj["debug"]
     if not debug:
         warnings.filterwarnings("ignore")

@@ -9,7 +9,7 @@ from kerasllm import aliases
 
 
 def command_for(name: str, rest: Sequence[str]) -> str | None:
-    """Returns the command to type in place of another tool's, `None` where none is known.
+    """Returns the command to type instead of another tool's, `None` where none is known.
 
     Args:
         name: What was typed after `kerasllm`.

@@ -1,4 +1,4 @@
-"""`kerasllm track`: send runs to trackers of experiments."""
+"""`kerasllm track`: send runs to experiment trackers."""
 
 from __future__ import annotations
 

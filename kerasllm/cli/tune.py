@@ -1,4 +1,4 @@
-"""`kerasllm tune`: search for the settings of a recipe that train the best model."""
+"""`kerasllm tune`: search for the best hyperparameters of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What GPTQ and AWQ of Keras look at: the transformer layers of a model, on real texts.
+"""The calibration of Keras' GPTQ and AWQ: the transformer layers of a model, on real texts.
 
 Keras walks through the layers one by one, on windows that it cuts at random out of all tokens, one
 at a time, and without masks. Here it gets one window that holds whole rows, and layers that take

@@ -1,4 +1,4 @@
-"""A student learns from a trained teacher: from its logits and from its hidden states."""
+"""Distillation: a student is trained on the logits and hidden states of a teacher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HIDDEN_LOSSES = {
 class Distilled(TextModel):
     """A model that trains on labels, and on what a teacher makes of the same texts.
 
-    What is minimised, in the mean over the rows, or over the tokens that have a label:
+    What is minimised, on average over the rows, or over the tokens that have a label:
 
         labels * loss(label, logits)
         + logits * student.distillation_loss(temperature)(teacher's logits, logits)
@@ -154,7 +154,7 @@ class DistilledClassifier(Distilled, TextClassifier):
 
 
 class DistilledTokenClassifier(Distilled, TokenClassifier):
-    """A model of tags that learns from a teacher; see `Distilled`."""
+    """A token classifier that learns from a teacher; see `Distilled`."""
 
     def _like(self, student):
         return {"labels": student.labels, "tagging": student.tagging}

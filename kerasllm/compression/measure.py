@@ -35,7 +35,7 @@ class Comparison:
     """A model before and after.
 
     Attributes:
-        metric: The metric that the limit is for: the headline of the task.
+        metric: The metric that the limit is for: the main metric of the task.
         higher_is_better: Whether more of it is better.
         limit: The largest part of it that may be lost.
         before: The model that there was.

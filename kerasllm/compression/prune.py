@@ -1,4 +1,4 @@
-"""Magnitude pruning: the smallest weights become 0, step by step, and the others make up for it.
+"""Magnitude pruning: the smallest weights are set to 0 gradually, while the others keep training.
 
 Dense kernels with zeros are no faster to multiply with, nor smaller until they are compressed.
 """

@@ -1,4 +1,4 @@
-"""What is compressed: the trained model of a run, and the data that it is measured on."""
+"""The trained model of a run to compress, and the data that it is evaluated on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student: a classifier with fewer layers, which begins as some of its teacher's."""
+"""A student: a classifier with fewer layers, initialized from its teacher's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All rows of a file of any format that is read, with all columns."""
+"""All rows of a file in any supported format, with all columns."""
 
 from __future__ import annotations
 

@@ -86,15 +86,15 @@ class EpochPlans:
         lengths: int `[rows]`, tokens of each row, special tokens included; or int `[rows, 2]`,
             those of its source and of its target.
         batch_size: Rows of a batch.
-        buckets: The most lengths, or pairs of lengths, that batches are padded to.
+        buckets: The maximum number of lengths, or pairs of lengths, that batches are padded to.
         seed: Seed of the shuffles; `None` sorts by length, which pads least and is for evaluation.
             Defaults to `None`.
         pad_to: One length that every batch is padded to; or a pair, of source and target.
             Defaults to `None`: the best lengths for these rows, see `bucket_boundaries` and
             `bucket_pairs`.
-        longest: The most tokens that a row may have. Lengths are then taken from those that all
-            data sets share, up to it; see `kerasllm.data.padded_lengths.round_up`. Pairs are not.
-            Defaults to `None`: those that pad least.
+        longest: The maximum number of tokens that a row may have. Lengths are then taken from those
+            that all data sets share, up to it; see `kerasllm.data.padded_lengths.round_up`. Pairs
+            are not. Defaults to `None`: those that pad least.
 
     Attributes:
         batch_size: As given.
@@ -134,7 +134,7 @@ class EpochPlans:
         """Takes the lengths from those that all data sets share, or those that pad least.
 
         Args:
-            longest: The most tokens that a row may have; `None`: those that pad least.
+            longest: The maximum number of tokens that a row may have; `None`: those that pad least.
         """
         one_side = self._lengths.ndim == 1
         self.shared = longest is not None and self._fixed is None and one_side
@@ -204,7 +204,7 @@ def plan_batches(
     epoch: int = 0,
     pad_to: np.ndarray | None = None,
 ) -> BatchPlan:
-    """Plans one epoch: rows of like length share a batch, so that little is padded.
+    """Plans one epoch: rows of similar length share a batch, so that little is padded.
 
     With a seed, all rows are shuffled, then gathered into their buckets, cut into batches, and
     the batches are shuffled: every epoch has other batches in another order. Without a seed the
@@ -220,7 +220,7 @@ def plan_batches(
             the last one must hold the longest source and the longest target.
         seed: Seed of the shuffle, or `None` to sort by length. Defaults to `None`.
         epoch: Number of the epoch; each has its own shuffle. Defaults to `0`.
-        pad_to: Lengths to pad to in place of `boundaries`, ascending; which rows share a batch
+        pad_to: Lengths to pad to instead of `boundaries`, ascending; which rows share a batch
             does not depend on them. Defaults to `None`: `boundaries`.
 
     Returns:

@@ -161,7 +161,7 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         spec: The files.
         split: The part that `starter:NAME` means.
         train: The training data, whose columns and problem the others have. Defaults to `None`.
-        **columns: `text`, `text_pair` and `label` in place of the recipe's.
+        **columns: `text`, `text_pair` and `label` instead of the recipe's.
 
     Raises:
         DataError: If a file is missing or broken, or its columns are not clear.

@@ -1,4 +1,4 @@
-"""Finds out what a column of labels asks a model to predict."""
+"""Detects the kind of problem from a column of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents: plain text files, folders of them, and rows of text, kept apart from each other."""
+"""Documents: plain text files, folders of them, and rows of text, separated from each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cells of a column of labels: what is one label, what is a list of them, what is a score."""
+"""The cells of a label column: a single label, a list of labels, or a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that are hardly classes: those that look alike, and those that mean that there is none."""
+"""Suspicious labels: those that look alike, and those that mean a missing label."""
 
 from __future__ import annotations
 

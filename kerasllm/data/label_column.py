@@ -1,4 +1,4 @@
-"""The first labels of a column, and what they look like."""
+"""The first labels of a column, and their kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms of a label: what is one label, though files write it in two ways."""
+"""The spellings of a label: different representations of the same label in files."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ class Labels:
             raise DataError(
                 "The label names of this model cannot be read",
                 where=str(path),
-                fix="the file is written by `kerasllm finetune`; take it from the original run",
+                fix="the file is written by `kerasllm finetune`; copy it from the original run",
             ) from error
 
 

@@ -49,7 +49,7 @@ class LanguageModelData:
         stores: The tokens, by the name of the part.
         fingerprints: What tells the data of each part from others.
         conversations: Whether the data are conversations.
-        packs: Whether several texts share a row, without seeing each other.
+        packs: Whether several texts share a row, without attention between them.
         columns: Which columns were read and as what, in words; `None` where there are none.
         remarks: What else a user should know of the data.
         held_out: What of plain text is held out for validation, where it has no file of its own.

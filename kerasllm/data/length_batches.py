@@ -1,4 +1,4 @@
-"""Computes rows in batches of similar length, and returns what was computed in the rows' order."""
+"""Computes rows in batches of similar length, and returns the results in the original order."""
 
 from __future__ import annotations
 

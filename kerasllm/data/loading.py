@@ -1,4 +1,4 @@
-"""From the files of a recipe to token stores, and what a user should know of how they were read."""
+"""Reads the files of a recipe into token stores, and reports how they were read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_tokens(
     Args:
         source: The rows.
         tokenizer: Turns their texts into token ids.
-        max_length: The most tokens of a row, special tokens included.
+        max_length: The maximum number of tokens of a row, special tokens included.
         folder: Where stores are kept.
         notify: Called with what is being done. Defaults to `None`.
         **options: See `kerasllm.data.token_store.open_or_build`.

@@ -1,4 +1,4 @@
-"""Documents as rows that a masked language model trains and is measured on."""
+"""Documents as sequences for training and evaluating a masked language model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POSITIONS = "mask_positions"
 """The input that says which tokens are predicted."""
 
 TOKENS, SENTENCE = "tokens", "sentence"
-"""What is predicted: hidden tokens, and how the second text of a row follows the first."""
+"""What is predicted: masked tokens, and how the second text of a row follows the first."""
 
 NEXT, ORDER = "next", "order"
 """Whether the second text is the next one (BERT), and whether the two are in order (ALBERT)."""
@@ -121,7 +121,7 @@ class MaskedRows:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int32 `[rows]`, the most tokens of each row, special ones included."""
+        """int32 `[rows]`, the maximum number of tokens of each row, special ones included."""
         if not len(self):
             return np.empty(0, np.int32)
         counts = np.add.reduceat(self.pieces["count"], self.first_pieces[:-1], dtype=np.int32)
@@ -161,7 +161,7 @@ class MaskedRows:
 
         Returns:
             The inputs, int32 `[rows, length]`, and `mask_positions`, int32 `[rows, predictions]`;
-            the hidden tokens, int32 `[rows, predictions]`; and 1 where there is one, else 0,
+            the masked tokens, int32 `[rows, predictions]`; and 1 where there is one, else 0,
             float32. With a `sentence_task` targets and weights are dicts: `tokens`, and `sentence`,
             `[rows]`.
         """
@@ -319,7 +319,7 @@ def cut_rows(
         store: The documents; see `open_tokens`.
         tokenizer: What their tokens were made with.
         vocabulary: What its tokens are.
-        max_length: The most tokens of a row, special tokens included.
+        max_length: The maximum number of tokens of a row, special tokens included.
         joined: Whether a row is filled with further documents, an end token between them; else each
             row is of one, and those of a document are about equally long. Defaults to `False`.
         masking: How tokens are hidden in training. Defaults to `None`: as `Masking()`.

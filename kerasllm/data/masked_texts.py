@@ -1,4 +1,4 @@
-"""The data of a masked language model: texts, tokenized, split and cut into rows."""
+"""The data of a masked language model: texts, tokenized and split into sequences."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def new_tokenizer(texts, vocabulary_size: int, lowercase: bool) -> Tokenizer:
 
     Args:
         texts: The texts.
-        vocabulary_size: The most tokens.
+        vocabulary_size: The maximum number of tokens.
         lowercase: Whether texts are lower-cased and lose their accents.
     """
     vocabulary = train_word_piece(texts, vocabulary_size, lowercase=lowercase)

@@ -1,4 +1,4 @@
-"""Which tokens of rows a masked language model predicts, and what stands in their places.
+"""Masking: which tokens a masked language model predicts, and what replaces them.
 
 Everything is computed of the numbers drawn for each row (`rows.row_generator`) and of its tokens,
 never of what the row is padded to: so masks are the same on any number of devices, on machines that
@@ -46,7 +46,7 @@ class Masking:
     random_share: float = 0.1
 
     def most(self, length: int) -> int:
-        """Returns the most tokens that are predicted of a row of so many."""
+        """Returns the maximum number of tokens that are predicted of a row of so many."""
         return max(int(self.rate * length + 0.5), 1)
 
 
@@ -77,7 +77,7 @@ def mask_rows(
     """Hides tokens of rows.
 
     Of `n` tokens that are not special, `rate * n` are predicted, rounded, and at least one. Whole
-    words and spans that would exceed that are passed over, or cut between words.
+    words and spans that would exceed that are skipped, or cut between words.
 
     Args:
         ids: int32 `[rows, length]`, padded.

@@ -56,8 +56,8 @@ def bucket_boundaries(lengths: np.ndarray, count: int, longest: int | None = Non
     Args:
         lengths: int `[rows]`, tokens of each row.
         count: The most boundaries, and so the most shapes to compile.
-        longest: The most tokens that a row may have; boundaries are then some of those that all
-            data sets share, see `round_up`. Defaults to `None`: any.
+        longest: The maximum number of tokens that a row may have; boundaries are then some of those
+            that all data sets share, see `round_up`. Defaults to `None`: any.
 
     Returns:
         int32 array, ascending; the last one is the longest length (rounded up to a multiple
@@ -92,7 +92,7 @@ def cheapest_lengths(
     Args:
         values: Ascending lengths to choose from; the last one is chosen in any case.
         rows: How many rows are longer than the length before, and not longer than each.
-        count: The most lengths.
+        count: The maximum number of lengths.
         costs: What it costs to use each length, in tokens. Defaults to `None`: nothing.
 
     Returns:
@@ -114,7 +114,7 @@ def cheapest_lengths(
         choices.append(first)
         cost = candidates[first, np.arange(len(values))]
         totals.append(cost[-1])
-    # Of equal ones the most lengths.
+    # Of equal ones the one with the most lengths.
     best = len(totals) - 1 - int(np.argmin(totals[::-1]))
     chosen, last = [], len(values) - 1
     for first in [*reversed(choices[:best]), np.zeros(len(values), dtype=np.int64)]:
@@ -134,7 +134,7 @@ def bucket_pairs(lengths: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         lengths: int `[rows, 2]`, tokens of each row's source and target.
-        count: The most pairs, and so the most shapes to compile.
+        count: The maximum number of pairs, and so the most shapes to compile.
 
     Returns:
         int32 `[pairs, 2]`, ascending; the last pair is the longest source and the longest target

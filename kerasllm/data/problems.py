@@ -1,4 +1,4 @@
-"""What a column of labels asks a model to predict: one label, several labels, or a score."""
+"""The problem of a label column: one label, several labels, or a score."""
 
 from __future__ import annotations
 

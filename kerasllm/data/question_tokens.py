@@ -99,9 +99,10 @@ def cut_questions(
         tokenizer: Turns texts into tokens; it must know where they stand.
         questions: The questions.
         contexts: The context of each; equal ones are tokenized once.
-        max_length: The most tokens of a window, those of the question and special ones included.
+        max_length: The maximum number of tokens of a window, those of the question and special ones
+            included.
         stride: How many tokens a window moves on. `None`: half of the room for the context.
-        max_question_length: The most tokens of a question; the rest is cut.
+        max_question_length: The maximum number of tokens of a question; the rest is cut.
 
     Raises:
         DataError: If a text is not valid Unicode.

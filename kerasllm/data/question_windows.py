@@ -60,9 +60,10 @@ def open_windows(
     Args:
         source: The questions.
         tokenizer: Turns texts into tokens; it must know where they stand.
-        max_length: The most tokens of a window, those of the question and special ones included.
+        max_length: The maximum number of tokens of a window, those of the question and special ones
+            included.
         stride: How many tokens a window moves on. `None`: half of the room for the context.
-        max_question_length: The most tokens of a question; the rest is cut.
+        max_question_length: The maximum number of tokens of a question; the rest is cut.
         folder: Where stores are kept.
         notify: Called with what is being done. Defaults to `None`.
 

@@ -1,4 +1,4 @@
-"""What every kind of training data offers: the protocol `Rows`, in NumPy alone."""
+"""The interface of all training data: the protocol `Rows`, in NumPy alone."""
 
 from __future__ import annotations
 

@@ -69,8 +69,9 @@ def open_rows(
         source: The texts.
         text_side: Makes token ids of them.
         prefix: What is put before each source. Defaults to nothing.
-        max_length: The most tokens of a source, special tokens included; the rest is cut.
-        max_target_length: The most tokens of a target, the end token included.
+        max_length: The maximum number of tokens of a source, special tokens included; the rest is
+            cut.
+        max_target_length: The maximum number of tokens of a target, the end token included.
         folder: Where stores are kept.
         notify: Called with what is being done. Defaults to `None`.
 
@@ -130,7 +131,7 @@ def cut_to(
 
     Args:
         rows: The ids of each row.
-        longest: The most ids of a row.
+        longest: The maximum number of ids of a row.
 
     Returns:
         The ids of all rows, int32; where each begins and ends, int64 `[rows + 1]`; and which were

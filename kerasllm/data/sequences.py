@@ -16,7 +16,7 @@ from kerasllm.data.stored_tokens import TokenStore
 # Where attention and positions of texts in one row are kept apart.
 SEGMENTS = "segment_ids"
 
-# What is counted over all pieces is counted of so many at a time.
+# What is counted over all pieces is counted piece by piece.
 _PIECES_AT_A_TIME = 1 << 14
 # Texts that are cut at a time: what that takes for a moment is tens of bytes of each.
 _TEXTS_AT_A_TIME = 1 << 16
@@ -187,7 +187,7 @@ def packed_rows(store: TokenStore, length: int, rows: np.ndarray | None = None) 
 
     Args:
         store: The tokens, no row with more than `length + 1`.
-        length: The most tokens of a pack.
+        length: The maximum number of tokens of a pack.
         rows: Which rows. Defaults to `None`: all.
 
     Returns:
@@ -272,7 +272,7 @@ def windows(store: TokenStore, length: int, stride: int) -> Sequences:
 
     Args:
         store: The tokens.
-        length: The most tokens of a window.
+        length: The maximum number of tokens of a window.
         stride: How far a window is from the one before; its predictions before these last ones
             are context and do not count.
 

@@ -1,4 +1,4 @@
-"""The data sets that kerasllm brings along, so that a first run needs no file of one's own."""
+"""The bundled data sets, so that a first run needs no files."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def open_windows(
     Args:
         source: The sentences.
         tokenizer: Turns their texts into tokens.
-        max_length: The most tokens of a window, special tokens included.
+        max_length: The maximum number of tokens of a window, special tokens included.
         stride: How many tokens a window moves on.
         folder: Where stores are kept.
         notify: Called with what is being done. Defaults to `None`.

@@ -1,4 +1,4 @@
-"""Texts that are given in Python: which forms they have, and what is refused."""
+"""Texts given in Python: their supported forms, and what is refused."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kerasllm.data.tokenizers import Tokenizer
 from kerasllm.data.tokenizers.pairs import FIRST, SECOND, cut_longest_first
 
 SPECIAL = -1
-"""In place of the number of a text, of a token that is of none."""
+"""Instead of the number of a text, of a token that is of none."""
 _WHOLE = 1 << 30
 
 
@@ -91,12 +91,12 @@ def contents_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Content]:
 def place_text(
     tokenizer: Tokenizer, text: str, max_length: int, content: Content | None = None
 ) -> TokenOffsets:
-    """Returns the row of a text; one that is too long loses its end.
+    """Returns the row of a text; one that is too long is truncated at its end.
 
     Args:
         tokenizer: Turns texts into tokens; it must know where they stand.
         text: The text.
-        max_length: The most tokens of a row, special tokens included.
+        max_length: The maximum number of tokens of a row, special tokens included.
         content: The tokens of the text that are read. Defaults to `None`: all.
     """
     pieces = ((tokenizer.start_token_id, 0), (FIRST, 0), (tokenizer.end_token_id, 0))
@@ -118,8 +118,8 @@ def place_pair(
     Args:
         tokenizer: As for `place_text`.
         pair: The texts.
-        max_length: The most tokens of a row, special tokens included.
-        truncation: Which text loses its end where both are too long. Defaults to
+        max_length: The maximum number of tokens of a row, special tokens included.
+        truncation: Which text is truncated at its end where both are too long. Defaults to
             `"longest_first"`.
         contents: The tokens of both that are read. Defaults to `None`: all.
     """

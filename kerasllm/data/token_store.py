@@ -1,4 +1,4 @@
-"""The token store: the token ids of a source, written once, and found again."""
+"""The token store: the token ids of a source, written once and reused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def open_or_build(
     Args:
         source: The rows.
         tokenizer: Turns their texts into token ids.
-        max_length: The most tokens in a row, special tokens included.
+        max_length: The maximum number of tokens in a row, special tokens included.
         folder: Where stores are kept; it is made if it is not there.
         progress: Called with the number of rows done, after each batch of rows. Defaults to
             `None`.

@@ -46,7 +46,8 @@ def cut_windows(lengths: np.ndarray, room: int | np.ndarray, stride: int | np.nd
     Args:
         lengths: int `[sequences]`, the tokens of each, without special ones; one of none has a
             window too.
-        room: The most tokens of a window: of all sequences, or int `[sequences]`, of each.
+        room: The maximum number of tokens of a window: of all sequences, or int `[sequences]`, of
+            each.
         stride: How many tokens a window moves on; no more than `room`. As `room`.
 
     Raises:

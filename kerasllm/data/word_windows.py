@@ -15,7 +15,7 @@ from kerasllm.errors import RecipeError
 
 _WHOLE = 1 << 30
 NO_TOKEN = -1
-"""In place of a token, of a word that the tokenizer makes nothing of."""
+"""Instead of a token, of a word that the tokenizer makes nothing of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def cut_texts(
         tokenizer: Turns texts into tokens; it must know where they stand.
         texts: The texts.
         words: Where the words of each text begin and end, in order, in characters.
-        max_length: The most tokens of a window, special tokens included.
+        max_length: The maximum number of tokens of a window, special tokens included.
         stride: How many tokens a window moves on.
 
     Raises:

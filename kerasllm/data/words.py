@@ -1,4 +1,4 @@
-"""Words of a raw text: pieces of it that are told apart by the classes of their characters.
+"""Words of a raw text, split by the classes of their characters.
 
 The same few rules in NumPy here and in a graph (`kerasllm.export`): so a text has the same words
 wherever a model reads it. Words of training data are their own; which pieces they are made of is

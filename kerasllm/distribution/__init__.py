@@ -1,4 +1,4 @@
-"""Where a model trains: strategies, several workers."""
+"""Distributed training: strategies, and several workers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The most memory that the tensors of a TensorFlow function hold at once, told without running it.
+"""The peak memory of a TensorFlow function's tensors, computed without running it.
 
 The graph is walked in the order in which TensorFlow's executor runs it. A tensor lives from the
 operation that makes it to the last one that reads it; its size is that of its static shape.
@@ -42,7 +42,8 @@ _LASTING = {"Const", "Placeholder"}
 
 
 def peak_of(function: tf.types.experimental.ConcreteFunction) -> int:
-    """Returns the most bytes that a function's tensors hold at once, its inputs included.
+    """Returns the maximum number of bytes that a function's tensors hold at once, its inputs
+    included.
 
     Copies of variables count, variables do not. What a kernel takes for itself while it runs is
     not seen, nor what is kept in lists of tensors, nor a tensor whose shape is not static. What
@@ -251,7 +252,8 @@ class _Buffer:
 
 
 def _peak(operations: Sequence[_Operation], results: Sequence[_Value]) -> int:
-    """Returns the most bytes that live at once, beside those of values that nothing here makes."""
+    """Returns the maximum number of bytes that live at once, beside those of values that nothing
+    here makes."""
     operations = _needed(operations, results)
     readers = Counter(value for operation in operations for value in operation.inputs)
     readers.update(results)

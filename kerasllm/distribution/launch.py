@@ -1,4 +1,4 @@
-"""Start several workers on this machine, show what they say, and end them together."""
+"""Starts several workers on this machine, shows their output, and stops them together."""
 
 from __future__ import annotations
 

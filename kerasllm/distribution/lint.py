@@ -1,4 +1,4 @@
-"""What a TPU would refuse in a training step, as far as its graph tells.
+"""Operations in a training step that TPUs do not support, found in its graph.
 
 A lint, not a proof: XLA for CPUs takes some things that a TPU refuses, and no TPU was asked.
 """

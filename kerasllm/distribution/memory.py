@@ -1,4 +1,4 @@
-"""How much memory a training needs on each of its devices, and how much a device has."""
+"""The memory that training needs on each device, and that a device has."""
 
 from __future__ import annotations
 

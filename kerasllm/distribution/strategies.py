@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerasllm.distribution import tpu
 from kerasllm.distribution.tf_config import Cluster, place_in, read_tf_config
+from kerasllm.environment import use_jax
 from kerasllm.errors import CommandError, JobError
 from kerasllm.recipe.strategy_names import check_communication, check_name
 
@@ -32,7 +33,9 @@ def strategy(name: str = "auto", *, communication: str = "auto") -> tf.distribut
             `tpu`: the TPU of this machine, or the one in the variable TPU_NAME;
             `tpu:NAME`: a TPU by name, or by its address `grpc://HOST:PORT`;
             `virtual:N`: N parts of this machine's CPU, to try a strategy without its devices;
-            the process then sees no GPU.
+            the process then sees no GPU;
+            `sharded`, `sharded:fsdp`, `sharded:DATAxMODEL`: parts of the model on each device, on
+            Keras' JAX backend, which only the commands start.
             Defaults to `"auto"`.
         communication: How gradients are added up: `auto` (TensorFlow's choice: NCCL on GPUs, a
             ring elsewhere), `ring`, or `nccl`, for GPUs only. TPUs have their own network and
@@ -57,6 +60,16 @@ def strategy(name: str = "auto", *, communication: str = "auto") -> tf.distribut
             f"strategy({name!r}) was called inside the scope of another strategy",
             fix="call it outside of every `with strategy.scope():`",
         )
+    if kind == "sharded":
+        _check_network(communication)
+        use_jax()
+        # It imports JAX, which need not be installed.
+        from kerasllm.distribution import sharded
+
+        made = sharded.connect(argument)
+        if made.cluster:
+            _take_back_sigterm()
+        return made
     if kind == "auto":
         kind = _automatic()
     _check_fits(kind, communication)
@@ -78,6 +91,9 @@ def describe(strategy: tf.distribute.Strategy) -> str:
         strategy: A strategy that `strategy()` returned.
     """
     kind, cluster = kind_of(strategy), _cluster_of(strategy)
+    if kind == "sharded":
+        of = f", process {cluster.index} of {cluster.workers}" if cluster else ""
+        return f"sharded: {strategy}{of}"
     if cluster:
         kind += f": worker {cluster.index} of {cluster.workers}"
     elif kind == "one_device":
@@ -93,11 +109,13 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def kind_of(strategy: tf.distribute.Strategy) -> str:
-    """Returns `one_device`, `mirrored` (also for `virtual:N`), `multi_worker` or `tpu`.
+    """Returns `one_device`, `mirrored` (also for `virtual:N`), `multi_worker`, `tpu` or `sharded`.
 
     Args:
         strategy: A strategy that `strategy()` returned.
     """
+    if not isinstance(strategy, tf.distribute.Strategy):
+        return "sharded"
     if _cluster_of(strategy):
         return "multi_worker"
     if isinstance(strategy, tf.distribute.TPUStrategy):
@@ -159,6 +177,15 @@ def _check_fits(kind: str, communication: str) -> None:
             )
 
 
+def _check_network(communication: str) -> None:
+    """Refuses a choice that XLA leaves to no one."""
+    if communication != "auto":
+        raise CommandError(
+            f"communication {communication!r} does not go with strategy 'sharded': XLA chooses",
+            fix="use communication auto",
+        )
+
+
 def _multi_worker(communication: str) -> tf.distribute.Strategy:
     if read_tf_config() is None:
         raise CommandError(
@@ -192,7 +219,8 @@ def _multi_worker(communication: str) -> tf.distribute.Strategy:
 def _take_back_sigterm() -> None:
     """Gives SIGTERM back to Python's handler, or to the default, which ends the process.
 
-    TensorFlow's workers catch it for a service of their own: from then on it did nothing at all.
+    TensorFlow's workers, and JAX's, catch it for a service of their own: from then on it did
+    nothing at all.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if handler is not None and threading.current_thread() is threading.main_thread():
@@ -242,6 +270,8 @@ def _options(communication: str) -> tf.distribute.experimental.CommunicationOpti
 
 def _cluster_of(strategy: tf.distribute.Strategy) -> Cluster | None:
     """Returns the place of this process among its workers, if it was made for several."""
+    if not isinstance(strategy, tf.distribute.Strategy):
+        return strategy.cluster
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return None
     resolver = strategy.cluster_resolver

@@ -1,4 +1,4 @@
-"""TF_CONFIG: the variable by which a cluster tells a worker who it is and who its peers are."""
+"""TF_CONFIG: the variable that tells a worker its role and its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find a TPU without waiting for one that is not there, and connect to it."""
+"""Finds and connects to a TPU, without waiting for one that does not exist."""
 
 from __future__ import annotations
 

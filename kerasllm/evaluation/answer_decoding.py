@@ -86,7 +86,7 @@ def decode_answers(
         logits: float `[tokens, 2]`, start and end, of all tokens of the windows.
         windows: The windows.
         contexts: The contexts by question, in whose characters spans are counted.
-        max_answer_length: The most tokens of an answer.
+        max_answer_length: The maximum number of tokens of an answer.
         n_best: How many candidates there may be of a question. Defaults to `1`.
     """
     starts, ends = log_probabilities(logits, windows)

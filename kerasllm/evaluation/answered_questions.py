@@ -1,4 +1,4 @@
-"""Measures a model on questions: each once, over all windows of its context."""
+"""Evaluates a model on questions: each once, over all windows of its context."""
 
 from __future__ import annotations
 

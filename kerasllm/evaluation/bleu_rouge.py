@@ -1,4 +1,4 @@
-"""How like texts are to their references: BLEU, chrF and ROUGE, by the reference libraries."""
+"""BLEU, chrF and ROUGE of generated texts, by the reference libraries."""
 
 from __future__ import annotations
 

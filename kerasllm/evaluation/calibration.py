@@ -1,4 +1,4 @@
-"""Calibration: whether predictions are right as often as their probabilities promise."""
+"""Calibration: whether predictions are right as often as their probabilities say."""
 
 from __future__ import annotations
 

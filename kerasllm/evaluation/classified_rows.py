@@ -1,4 +1,4 @@
-"""What a classifier made of each test row, and its metrics again from that."""
+"""The predictions of a classifier for each test row, and metrics computed from them."""
 
 from __future__ import annotations
 

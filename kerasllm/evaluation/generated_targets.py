@@ -31,7 +31,7 @@ def evaluate_targets(
     Args:
         model: The model.
         rows: Sources and targets; where `rows.written` is off, nothing is written.
-        buckets: The most pairs of lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of pairs of lengths to pad to. Defaults to `16`.
         notify: Called with how far it is. Defaults to `None`.
 
     Returns:

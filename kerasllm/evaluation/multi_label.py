@@ -25,7 +25,7 @@ def multi_label_report(
     """Measures a classifier that gives each row any number of labels.
 
     A ratio without a denominator is 0, as with `zero_division=0` in scikit-learn; the F1 of a row
-    without labels, to which none is given, is 0 in the mean over the samples too.
+    without labels, to which none is given, is 0 on average over the samples too.
 
     Args:
         targets: bool or 0/1, shape `(rows, labels)`.

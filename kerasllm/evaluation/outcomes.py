@@ -1,4 +1,4 @@
-"""What became of each test row: the file `predictions.parquet` of a run.
+"""The outcome of each test row: the file `predictions.parquet` of a run.
 
 The columns that every file has, and those that it has where the task knows them:
 
@@ -140,7 +140,7 @@ def sets_column(given: np.ndarray) -> pa.Array:
 
 
 def write_outcomes(outcomes: Outcomes, path: Path) -> None:
-    """Writes a file of outcomes, whole or not at all, in memory for some thousand texts.
+    """Writes a file of outcomes, whole or not at all, in memory for about a thousand texts.
 
     Args:
         outcomes: The rows.

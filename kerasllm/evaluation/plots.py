@@ -1,4 +1,4 @@
-"""Pictures of a training run and of its mistakes, drawn by matplotlib without a display."""
+"""Plots of a training run and of its mistakes, drawn by matplotlib without a display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a measured number is: bootstrap intervals, and tests of differences; NumPy alone."""
+"""The uncertainty of metrics: bootstrap intervals, and tests of differences; NumPy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely a model found each test row, and its metrics again from that."""
+"""The likelihood of each test row, and metrics computed from it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def measure_scored(
 
 
 def sentence_columns(scores: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what is kept of a sentence task beside the hidden tokens; nothing without one.
+    """Returns what is kept of a sentence task beside the masked tokens; nothing without one.
 
     Args:
         scores: As `kerasllm.models.masked_scores.masked_report` takes them.
@@ -97,7 +97,7 @@ def sentence_columns(scores: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measure_masked(outcomes: Outcomes) -> Measure:
-    """Returns what measures rows with hidden tokens, and maybe a sentence task beside them."""
+    """Returns what measures rows with masked tokens, and maybe a sentence task beside them."""
     of_tokens = measure_scored(outcomes, "pseudo_perplexity")
     if "sentence_pairs" not in outcomes:
         return of_tokens

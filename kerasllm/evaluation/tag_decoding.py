@@ -1,4 +1,4 @@
-"""From the logits of words to their tags: the most likely sequence that is valid.
+"""Decodes the logits of words to tags: the most likely valid sequence.
 
 The one decoder of tags: `evaluate`, `predict` and `serve` use it, and what is exported does the
 same in a graph.
@@ -13,7 +13,7 @@ import numpy as np
 from kerasllm.data.tag_schemes import TagSet
 
 _NEVER = -1e30
-# Sentences whose words are decoded together: those of like length.
+# Sentences whose words are decoded together: those of similar length.
 _AT_ONCE = 256
 
 

@@ -1,4 +1,4 @@
-"""What became of each tagged sentence of the test data, and its metrics again from that."""
+"""The outcome of each tagged sentence of the test data, and metrics computed from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which words of a text moved what a model computes of it: attributions that are checked."""
+"""Which words a prediction depends on: attributions that are checked."""
 
 from kerasllm.explain.explanation import Explanation, Faithfulness, Word
 

@@ -1,4 +1,4 @@
-"""How much attention the tokens of a text receive: a look inside, and no explanation.
+"""The attention that the tokens of a text receive, for inspection; not an explanation.
 
 Attention weights say where a layer reads from, not what moves the output: other weights may give
 the same output.

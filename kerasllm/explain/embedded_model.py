@@ -1,4 +1,4 @@
-"""A model from its embeddings on: what it computes of vectors in place of tokens.
+"""A model from its embeddings on, as a function of vectors instead of tokens.
 
 Integrated gradients go from the vectors of a baseline to those of a text, through vectors that are
 of no token. So a Keras model is cut after its token embedding, and computed from there: Keras makes

@@ -1,4 +1,4 @@
-"""Explains what a model computes of texts: scores of words, and how far they can be trusted."""
+"""Explains the predictions for texts: scores of words, and how reliable they are."""
 
 from __future__ import annotations
 

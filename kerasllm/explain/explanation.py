@@ -1,4 +1,4 @@
-"""What an explanation holds: words with scores, and how far these can be relied on."""
+"""An explanation: words with scores, and their reliability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METHODS = {
 """The methods by name, and each in words."""
 
 MOST_STEPS = 8192
-"""The most steps of an integral that are taken."""
+"""The maximum number of steps of an integral that are taken."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Explanation:
         return {**dict(zip(names, texts, strict=True)), **found}
 
     def pieces(self, text: int = 0) -> list[tuple[str, float]]:
-        """Returns a text in pieces, each with its score as a share of the largest one, -1 to 1.
+        """Returns a text in chunks, each with its score as a share of the largest one, -1 to 1.
 
         Args:
             text: The number of the text. Defaults to `0`.

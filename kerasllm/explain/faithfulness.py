@@ -1,4 +1,4 @@
-"""Whether scores of words are faithful to a model: its output as words go and come in their order.
+"""Faithfulness of word scores: deletion and insertion curves.
 
 Reference:
     V. Petsiuk, A. Das, K. Saenko, "RISE", 2018, https://arxiv.org/abs/1806.07421: deletion and

@@ -1,4 +1,4 @@
-"""Which words move each class most, over many texts."""
+"""The most important words of each class, over many texts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def words_that_move(
         explanations: The explanations, each of a class that its text was predicted to have.
         least: How often a word must have been read; where no word was, once is enough. Defaults to
             `3`.
-        most: The most words that are told of a class and a direction. Defaults to `15`.
+        most: The maximum number of words that are told of a class and a direction. Defaults to
+            `15`.
 
     Raises:
         CommandError: If the explanations have nothing in common.

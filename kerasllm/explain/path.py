@@ -1,4 +1,4 @@
-"""The output of a text whose words are there, taken away, or anything between."""
+"""The output of a text on the path between a baseline and its words."""
 
 from __future__ import annotations
 

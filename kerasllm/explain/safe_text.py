@@ -1,4 +1,4 @@
-"""Texts as they can be shown: nothing in them acts on a terminal, a page or a picture."""
+"""Texts escaped for display in a terminal, a page or a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of texts, and which of them each token is of."""
+"""The words of texts, and the tokens of each word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kerasllm.data.token_offsets import SPECIAL, TokenOffsets
 from kerasllm.data.words import Joins
 
 NO_WORD = -1
-"""In place of a word, of a token that is of none: a special token, a space."""
+"""Instead of a word, of a token that is of none: a special token, a space."""
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""A trained model leaves: one module a format, the check that it is still the model, its card."""
+"""Export: one module per format, the parity check, and the model card."""

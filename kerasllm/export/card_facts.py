@@ -1,4 +1,4 @@
-"""What a model card tells of how a model was made, without anything of the machine."""
+"""The facts of a model card on how a model was made, without anything about the machine."""
 
 from __future__ import annotations
 

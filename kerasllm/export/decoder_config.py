@@ -23,7 +23,7 @@ def decoder_config(backbone: Backbone, tokenizer: TokenizerJson, max_length: int
     Args:
         backbone: A KerasHub backbone of one of `kerasllm.models.decoders.FAMILIES`.
         tokenizer: Its tokenizer.
-        max_length: The most tokens that it reads.
+        max_length: The maximum number of tokens that it reads.
 
     Raises:
         PresetError: The backbone is of another family, or computes something that the family does

@@ -57,7 +57,8 @@ def save_for_transformers(
     Args:
         model: The model, without adapters.
         folder: The folder; must exist.
-        max_length: The most tokens of a source. Defaults to `None`: as many as the model reads.
+        max_length: The maximum number of tokens of a source. Defaults to `None`: as many as the
+            model reads.
 
     Raises:
         PresetError: If transformers has no such model.

@@ -61,7 +61,7 @@ class Engine:
 
     @classmethod
     def own(cls, library: str) -> Engine:
-        """Returns kerasllm, in place of a library that is not installed here."""
+        """Returns kerasllm, instead of a library that is not installed here."""
         return cls(f"kerasllm, which read back its own files: {library} is not installed", False)
 
 

@@ -20,7 +20,7 @@ def answers_in_graph(
     """Returns what makes answers of questions in a graph; see `Head.of_texts`.
 
     Args:
-        max_answer_length: The most tokens of an answer.
+        max_answer_length: The maximum number of tokens of an answer.
         threshold: From which no-answer score on there is no answer; `None`: there is always one,
             where the context has a token.
 

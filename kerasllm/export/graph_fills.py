@@ -1,4 +1,4 @@
-"""Hidden words inside a TensorFlow graph: texts in, the most probable words and the texts out.
+"""Masked words inside a TensorFlow graph: texts in, the most probable words and the texts out.
 
 It computes what `kerasllm.models.fill_texts` does, of texts in overlapping windows.
 """
@@ -19,7 +19,7 @@ def words_in_graph(
     """Returns a function that predicts the masked words of texts in a graph; see `Head.of_texts`.
 
     Args:
-        mask_token: How a hidden word is written.
+        mask_token: How a masked word is written.
         words: What each token of the vocabulary stands for.
         special: bool `[tokens]`, which tokens are no words.
         n_best: How many words there are for each place.

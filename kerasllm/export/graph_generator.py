@@ -15,7 +15,7 @@ from kerasllm.models.causal_lm import CausalLM
 MAX_NEW_TOKENS = 128
 """How many tokens follow a prompt where a signature does not ask."""
 
-# What is put in a chat template in place of a user's message.
+# What is put in a chat template instead of a user's message.
 _PLACEHOLDER = "PLACEHOLDER"
 
 _PROMPT = tf.TensorSpec([None], tf.string, name="prompt")
@@ -158,7 +158,7 @@ class GraphGenerator:
 
         Args:
             ids: The prompts.
-            most: The most new tokens, int32.
+            most: The maximum number of new tokens, int32.
             choose: Takes logits and how many tokens there are, and gives the next ones.
             stops: Tokens that end a text. Defaults to `None`: the tokenizer's.
         """

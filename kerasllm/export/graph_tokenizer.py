@@ -75,8 +75,8 @@ class GraphTokenizer(abc.ABC):
 
         Args:
             texts: string `[rows]`. Bytes that are no UTF-8 count as U+FFFD.
-            max_length: The most ids of a row, special tokens included; a longer text loses its
-                end. Defaults to `None`: any number.
+            max_length: The maximum number of ids of a row, special tokens included; a longer text
+                loses its end. Defaults to `None`: any number.
 
         Returns:
             int32 `[rows, (ids)]`.
@@ -98,9 +98,9 @@ class GraphTokenizer(abc.ABC):
         Args:
             first: The first text of each pair, string `[rows]`.
             second: The second text of each pair, string `[rows]`.
-            max_length: The most ids of a row, special tokens included.
-            truncation: Which text of a pair that is too long loses its end, as in Hugging Face
-                `tokenizers`: `"longest_first"`, the longer one, and then both in turn;
+            max_length: The maximum number of ids of a row, special tokens included.
+            truncation: Which text of a pair that is too long is truncated at its end, as in Hugging
+                Face `tokenizers`: `"longest_first"`, the longer one, and then both in turn;
                 `"only_second"`. Where the first one alone is too long, which the reference refuses,
                 nothing of the second one is left. Defaults to `"longest_first"`.
 

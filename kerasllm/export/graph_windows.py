@@ -38,7 +38,7 @@ def compute_in_windows(
 
     Args:
         ids: int32 `[sequences, (tokens)]`, without special tokens.
-        room: The most tokens of a window, special tokens left out.
+        room: The maximum number of tokens of a window, special tokens left out.
         stride: How many tokens a window moves on.
         compute: Takes windows, int32 `[windows, (tokens)]`, and returns float32 `[windows,
             (tokens), outputs]`.
@@ -80,7 +80,7 @@ def cut_in_graph(
 
     Args:
         ids: int32 `[sequences, (tokens)]`, without special tokens.
-        room: The most tokens of a window: of all sequences, or int64 `[sequences]`.
+        room: The maximum number of tokens of a window: of all sequences, or int64 `[sequences]`.
         stride: How many tokens a window moves on. As `room`.
     """
     lengths = tf.cast(ids.row_lengths(), tf.int64)

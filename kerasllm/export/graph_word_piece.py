@@ -17,7 +17,7 @@ _PRIVATE_USE = range(0xE000, 0xF900)
 # Room for any character in a key.
 _CHARACTERS = 1 << 21
 _AT_START, _INSIDE = 0, 1
-# In place of an id, of a word that has no more pieces.
+# Instead of an id, of a word that has no more pieces.
 _LOST = -2
 
 

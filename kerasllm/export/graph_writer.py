@@ -36,7 +36,7 @@ class GraphWriter:
 
     - `serving_default`: `text`, the sources; `output`, the targets, and `finish_reason`, `"stop"`
       or, where the limit cut a target, `"length"`;
-    - `limited`: `text` and `max_new_tokens`, in place of the model's own;
+    - `limited`: `text` and `max_new_tokens`, instead of the model's own;
     - `score`: `text` and `target_token_ids`; `logits`, those of each token of given targets;
     - `token_ids`: `token_ids` and `padding_mask` of sources, 1 for a token; the same of the
       targets, and `stopped`, 0 where the limit cut a target;
@@ -121,7 +121,7 @@ class GraphWriter:
         Args:
             token_ids: int32 `[rows, length]`.
             padding_mask: int32 of the same shape, 1 for a token.
-            max_new_tokens: int32, in place of the model's own. Defaults to `None`.
+            max_new_tokens: int32, instead of the model's own. Defaults to `None`.
         """
         limits = self._limits(tf.reduce_sum(padding_mask, 1), max_new_tokens)
         return self._until_end(self._search(token_ids, padding_mask, limits), limits)

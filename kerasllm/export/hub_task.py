@@ -1,4 +1,4 @@
-"""What the two formats have in common that are loaded as a KerasHub task."""
+"""The common parts of the two formats that are loaded as a KerasHub task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parity: whether exported files give the outputs of the model, on real texts of its run."""
+"""Parity: whether exported files give the outputs of the original model, on real texts."""
 
 from __future__ import annotations
 

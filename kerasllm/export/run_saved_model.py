@@ -6,7 +6,7 @@
 `NUMBER/NAME` in `OUTPUTS.npz`. LIBRARY is imported first: TensorFlow Text, where its ops are used.
 
 Neither kerasllm nor Keras can be imported in it, so that it fails if the files need them. (`-P`, or
-Python would find the modules beside this file in place of libraries of the same name.)
+Python would find the modules beside this file instead of libraries of the same name.)
 """
 
 from __future__ import annotations

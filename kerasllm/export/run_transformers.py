@@ -6,7 +6,7 @@
 row, how many tokens it has, `lengths`.
 
 It needs torch and transformers, which are no dependencies of kerasllm, and nothing of kerasllm.
-(`-P`, or Python would find the `transformers.py` beside this file in place of the library.)
+(`-P`, or Python would find the `transformers.py` beside this file instead of the library.)
 """
 
 from __future__ import annotations

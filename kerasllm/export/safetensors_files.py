@@ -14,7 +14,7 @@ from kerasllm.models.huggingface.stored import INDEX, WEIGHTS
 from kerasllm.safetensors_file import save_tensors
 
 LARGEST_FILE = 5_000_000_000
-"""The most bytes of weights in a file, which is transformers' own limit."""
+"""The maximum number of bytes of weights in a file, which is transformers' own limit."""
 
 
 def save_weights(
@@ -25,8 +25,8 @@ def save_weights(
     Args:
         tensors: The tensors by name.
         folder: The folder.
-        largest: The most bytes in a file, unless one tensor alone is larger. Defaults to
-            `LARGEST_FILE`.
+        largest: The maximum number of bytes in a file, unless one tensor alone is larger. Defaults
+            to `LARGEST_FILE`.
     """
     files = _shared_out({name: 4 * math.prod(one.shape) for name, one in tensors.items()}, largest)
     names = [WEIGHTS]

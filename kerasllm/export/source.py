@@ -1,4 +1,4 @@
-"""What is exported: a model, and real texts of its run that the exported files are checked on."""
+"""The model to export, and real texts of its run for the parity check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Source:
         task: The task of the model.
         model: The model in float32, adapters merged.
         name: What it is called; a plain word, with which files may be named.
-        max_length: The most tokens of a row that it reads, special tokens included.
+        max_length: The maximum number of tokens of a row that it reads, special tokens included.
         rows: Real inputs of its run, for parity and warm-up: texts, or tuples of texts where a row
             has several. Those of a language model are short (what a prompt is), and written as the
             model reads them, after the chat template.

@@ -24,7 +24,8 @@ def target_logits(model: EncoderDecoder, texts: Sequence[str], max_length: int) 
     Args:
         model: The model.
         texts: The sources, with the prefix that the model is used with.
-        max_length: The most tokens of a source. Its last token, which ends it, stays the last.
+        max_length: The maximum number of tokens of a source. Its last token, which ends it, stays
+            the last.
 
     Returns:
         float32 `[tokens, vocabulary]`, the rows one after the other; see `run_transformers`.

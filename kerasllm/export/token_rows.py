@@ -40,7 +40,7 @@ class TokenRows:
         Args:
             tokenizer: A `kerasllm.data.tokenizers.Tokenizer`.
             columns: The texts; or the first texts of all rows, and the second ones.
-            max_length: The most tokens of a row.
+            max_length: The maximum number of tokens of a row.
             truncation: How a pair that is too long is cut: `"longest_first"`, `"only_second"`.
                 Defaults to `"longest_first"`.
         """

@@ -157,7 +157,8 @@ def save_encoder(
         backbone: A BERT, DistilBERT, RoBERTa, XLM-RoBERTa or ALBERT of KerasHub.
         tokenizer: Its tokenizer.
         folder: The folder; must exist.
-        max_length: The most tokens of a text. Defaults to `None`: as many as the encoder reads.
+        max_length: The maximum number of tokens of a text. Defaults to `None`: as many as the
+            encoder reads.
 
     Raises:
         PresetError: If transformers has no such model.
@@ -183,7 +184,7 @@ def save_decoder(model: CausalLM, folder: Path, max_length: int) -> None:
     Args:
         model: The model, without adapters.
         folder: The folder; must exist.
-        max_length: The most tokens of a text.
+        max_length: The maximum number of tokens of a text.
 
     Raises:
         PresetError: If transformers has no such model.

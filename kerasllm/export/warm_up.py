@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving sends to a model before it says that it is ready.
+"""Warm-up requests of TensorFlow Serving.
 
 They are in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of TensorFlow Serving's
 `PredictionLog` messages. A message in a message is bytes after the number of its field and its

@@ -1,4 +1,4 @@
-"""Decoding: what follows a prompt, token by token, with a cache of keys and values."""
+"""Decoding: text generation token by token, with a key-value cache."""
 
 from typing import TYPE_CHECKING
 

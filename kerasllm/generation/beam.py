@@ -30,7 +30,7 @@ def beam_search(
         weights: What the decoder computes with.
         prompt: Token ids.
         sizes: Sizes that hold the prompt, with a row for each beam.
-        new_tokens: The most new tokens.
+        new_tokens: The maximum number of new tokens.
         settings: The number of beams, the penalties.
         stops: Tokens that end a text.
     """

@@ -39,8 +39,9 @@ class Sizes:
         Args:
             rows: Prompts.
             prompt: Tokens of the longest of them.
-            new: The most new tokens.
-            longest: The most tokens that the model can read. Defaults to `None`: any number.
+            new: The maximum number of new tokens.
+            longest: The maximum number of tokens that the model can read. Defaults to `None`: any
+                number.
         """
         prompt_size, new_size = size_of(prompt, _SHORTEST), size_of(new, _SHORTEST)
         if longest is not None:

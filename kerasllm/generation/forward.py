@@ -209,7 +209,7 @@ def _written(cache, slot, new):
 
 
 def _sizes(tensor) -> list:
-    """Returns the sizes of a tensor: a number, or a scalar tensor where it is not known yet."""
+    """Returns the sizes of a tensor: a number, or a scalar tensor if it is unknown yet."""
     known, found = tensor.shape, tf.shape(tensor)
     return [found[i] if size is None else size for i, size in enumerate(known)]
 

@@ -30,7 +30,8 @@ class Generated:
 
     Attributes:
         tokens: The new tokens, without the one that ended them.
-        finish_reason: `"stop"`: a stop token or text came; `"length"`: the most new tokens came.
+        finish_reason: `"stop"`: a stop token or text came; `"length"`: the maximum number of new
+            tokens came.
     """
 
     tokens: list[int]
@@ -47,9 +48,9 @@ class Generator:
 
     Args:
         task: A KerasHub `CausalLM`.
-        batch_size: The most prompts that are computed together. Defaults to `8`.
-        longest: The most tokens that the model can read. Defaults to `None`: as its backbone says,
-            if it does.
+        batch_size: The maximum number of prompts that are computed together. Defaults to `8`.
+        longest: The maximum number of tokens that the model can read. Defaults to `None`: as its
+            backbone says, if it does.
         xla: Whether XLA compiles. Defaults to `None`: where it was measured to be faster.
 
     Attributes:

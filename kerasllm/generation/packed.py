@@ -1,4 +1,4 @@
-"""Products with weights that stay, laid out once as the processor's kernel reads them.
+"""Matrix products with constant weights, packed once in the layout of the CPU's kernel.
 
 For a few rows oneDNN spends more time on laying out a matrix than on multiplying by it: in bfloat16
 it takes twice as long as the product. TensorFlow keeps what was laid out where it knows that the

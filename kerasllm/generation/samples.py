@@ -1,4 +1,4 @@
-"""What a language model writes while it trains: the plainest sign that it learns."""
+"""Samples of a language model during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that an encoder-decoder writes: of texts, or of the token ids of sources."""
+"""Generates the targets of an encoder-decoder, from texts or from the token ids of sources."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ class GenerationSettings:
 
         Args:
             source_length: The tokens of the source, with its special tokens.
-            most: The most tokens that the model can write. Defaults to `None`: any number.
+            most: The maximum number of tokens that the model can write. Defaults to `None`: any
+                number.
         """
         limits = [self.max_new_tokens, *([] if most is None else [most])]
         if self.max_length_ratio is not None:

@@ -23,7 +23,8 @@ class Text:
     Attributes:
         text: The text, without the stop text that ended it.
         tokens: Its tokens.
-        finish_reason: `"stop"`: a stop token or text came; `"length"`: the most new tokens came.
+        finish_reason: `"stop"`: a stop token or text came; `"length"`: the maximum number of new
+            tokens came.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""What a model writes, as text, piece by piece: nothing of what ends it, no half character."""
+"""Streams generated text: without the end of the text, and in whole characters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A core for each part of a product, in place of all cores for each operation.
+"""A core for each part of a product, instead of all cores for each operation.
 
 To read a token takes hundreds of operations of some microseconds. Where two cores share each of
 them, waking the second takes longer than the operation: a softmax of 9 rows takes 50 microseconds
-in place of 4. So an operation is left to one core, and a matrix is cut into as many parts as there
+instead of 4. So an operation is left to one core, and a matrix is cut into as many parts as there
 are cores, whose products are computed at the same time.
 """
 

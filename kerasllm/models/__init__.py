@@ -1,4 +1,4 @@
-"""Model builders, and the presets that give them weights and a tokenizer."""
+"""Model builders, and presets with their weights and tokenizers."""
 
 from typing import TYPE_CHECKING
 

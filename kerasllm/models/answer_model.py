@@ -1,4 +1,4 @@
-"""A model that finds answers in contexts, which knows how it reads them and is saved with that."""
+"""A question answering model with its tokenizer and window settings."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Answering:
     Attributes:
         stride: How many tokens a window over a long context moves on. Defaults to `None`: half of
             the room for the context.
-        max_question_length: The most tokens of a question. Defaults to `64`.
-        max_answer_length: The most tokens of an answer. Defaults to `50`.
+        max_question_length: The maximum number of tokens of a question. Defaults to `64`.
+        max_answer_length: The maximum number of tokens of an answer. Defaults to `50`.
         threshold: How much more likely it must be that there is no answer, for the model to give
             none: the difference of logarithms of probabilities. Defaults to `None`: it always gives
             one, as it was trained on questions that have one.

@@ -1,4 +1,4 @@
-"""What a model answers to questions on contexts: in the characters of the context as it is."""
+"""The answers of a model to questions, as character spans of the context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what `from_preset` is given, in the words of Python rather than those of recipes."""
+"""Checks of the arguments of `from_preset`, with messages in Python's terms."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import keras_hub
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from kerasllm.data.chat.conversations import holds_conversations, open_conversations
 from kerasllm.data.chat.templates import ChatTemplate, choose_template, own, read_template
@@ -237,7 +237,7 @@ class CausalLM(TextModel):
 
     @property
     def max_length(self) -> int | None:
-        """The most tokens that it reads; `None` where nothing says."""
+        """The maximum number of tokens that it reads; `None` where nothing says."""
         return self._longest or getattr(self.backbone, "max_sequence_length", None)
 
     def prepare_inputs(self, x):
@@ -312,11 +312,9 @@ class CausalLM(TextModel):
             head=self._logits,
             tokens=self.loss_tokens,
         )
-        counted = tf.cast(data["counted"], tf.float32)
-        sums = [
-            tf.reduce_sum(values * counted, -1) for values in (each, tf.ones_like(each), correct)
-        ]
-        return tf.stack(sums, axis=-1)
+        counted = ops.cast(data["counted"], "float32")
+        sums = [ops.sum(values * counted, -1) for values in (each, ops.ones_like(each), correct)]
+        return ops.stack(sums, axis=-1)
 
     def encode(self, dataset: Dataset, *, train: bool = False) -> Sequences:
         columns = dataset.columns

@@ -1,4 +1,4 @@
-"""What the outputs of a classifier mean, and the file that says so beside its weights."""
+"""The kind of outputs of a classifier, and the file that stores it."""
 
 from __future__ import annotations
 

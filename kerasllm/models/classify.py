@@ -1,4 +1,4 @@
-"""What a classifier says of texts: logits of rows, labels and probabilities of texts."""
+"""Predictions of a classifier: logits, labels and probabilities of texts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def predict_logits(
     Args:
         model: A classifier.
         tokens: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
         packed: Whether only the real tokens are computed, where the model can. Defaults to `True`.
         notify: Called with the number of each batch of `model.prediction_batch` rows that is
             done. Defaults to `None`.
@@ -113,7 +113,7 @@ def classify(
         model: A classifier.
         texts: The texts; pairs of texts, where the model reads two.
         tokens: What `tokenize` gives of them. Defaults to `None`: they are tokenized now.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
 
     Returns:
         For each text, in the order given: `text`, and `text_pair` where there are two; then
@@ -186,7 +186,7 @@ def classify_stream(
     Args:
         model: A classifier.
         texts: The texts, read as they are needed.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
         chunk: Texts that are computed together, sorted by length within. With `1` a text is
             answered before the next one is read. Defaults to `2048`.
 

@@ -54,7 +54,7 @@ def gpt_causal_lm(
         heads: Attention heads of each. Defaults to `6`.
         width: Width of its hidden states, a multiple of `heads`. Defaults to `384`.
         feedforward: Width within a layer's feed-forward part. Defaults to `None`: `4 * width`.
-        max_length: The most tokens that a new model reads. Defaults to `256`.
+        max_length: The maximum number of tokens that a new model reads. Defaults to `256`.
         dropout: Rate of every dropout. Defaults to `0.0`.
         freeze: The embeddings and this many of the lowest layers do not train. Defaults to `0`.
         precision: A Keras dtype policy. Defaults to `"float32"`.
@@ -208,7 +208,7 @@ def _is_gguf(place: Path | str) -> bool:
 
 
 def _longest(place: Path | str) -> int | None:
-    """Returns the most tokens that a model reads, where its backbone does not know."""
+    """Returns the maximum number of tokens that a model reads, where its backbone does not know."""
     if decoders.is_decoder(place):
         return decoders.max_length(place)
     return _facts(place).get("max_length")

@@ -1,8 +1,8 @@
 """The forward pass of a KerasHub decoder, layer by layer.
 
 KerasHub's backbones take a padding mask and nothing else. Walking their layers, which they offer,
-allows more: several texts in one row that do not see each other, layers that are computed again in
-the backward pass, and hidden states from which the logits are made in pieces.
+allows more: several texts in one row without attention between them, layers that are computed again
+in the backward pass, and hidden states from which the logits are made in chunks.
 """
 
 from __future__ import annotations
@@ -112,6 +112,10 @@ def _rematerialized(layer: keras.Layer, compute: Callable) -> Callable:
     """Returns `compute`, computed again in the backward pass with the same random numbers."""
     generators = [v for v in layer.variables if v.name == "seed_generator_state"]
     states = list(zip(generators, _current_values(generators), strict=True))
+    if keras.config.backend() == "jax":
+        # The inner scope hides all values of the step's own: of weights as well.
+        taken = {id(variable) for variable in generators}
+        states += [(each, each.value) for each in layer.variables if id(each) not in taken]
 
     def again(x):
         with keras.StatelessScope(state_mapping=states):

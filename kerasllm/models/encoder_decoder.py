@@ -60,8 +60,8 @@ class EncoderDecoder:
             (`"summarization": "summarize: "`). Defaults to none.
         generation: What the model's `generation_config.json` recommends: `num_beams`,
             `length_penalty`... Defaults to nothing.
-        max_source_length: The most tokens of a source. Defaults to `None`: no limit.
-        max_target_length: The most tokens of a target. Defaults to `None`: no limit.
+        max_source_length: The maximum number of tokens of a source. Defaults to `None`: no limit.
+        max_target_length: The maximum number of tokens of a target. Defaults to `None`: no limit.
         hidden_scale: What hidden states are multiplied by before the output layer. Defaults to
             `1.0`.
         logits_soft_cap: What logits cannot exceed. Defaults to `None`.
@@ -259,7 +259,7 @@ def new_encoder_decoder(
         heads: Attention heads of each layer. Defaults to `4`.
         feedforward: The width within a layer's feed-forward part. Defaults to `1024`.
         dropout: Rate of every dropout. Defaults to `0.1`.
-        max_length: The most tokens of a source, and of a target. Defaults to `512`.
+        max_length: The maximum number of tokens of a source, and of a target. Defaults to `512`.
         precision: A Keras dtype policy. Defaults to `"float32"`.
         seed: Of the weights. Defaults to `None`: Keras' own.
 

@@ -83,7 +83,8 @@ class EncoderDecoderBackbone(keras_hub.models.Backbone):
         decoder_intermediate_dim: The width within each feed-forward part of the decoder.
             Defaults to `None`: `intermediate_dim`.
         dropout: Rate of every dropout. Defaults to `0.1`.
-        max_sequence_length: The most tokens of a source or of a target. Defaults to `512`.
+        max_sequence_length: The maximum number of tokens of a source or of a target. Defaults to
+            `512`.
         activation: Of the feed-forward parts, what `keras.activations.get` takes. Defaults to
             `"relu"`.
         normalize_first: Whether each part of a layer normalizes its input (pre-norm), and the

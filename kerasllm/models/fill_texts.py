@@ -26,7 +26,7 @@ _LENGTH_STEP = 8
 def fill_texts(
     model: MaskedLM, texts: Sequence[str], *, n_best: int = N_BEST
 ) -> list[dict[str, Any]]:
-    """Fills in the hidden words of texts, each by itself.
+    """Fills in the masked words of texts, each by itself.
 
     A place is read with as much of the text around it as the model takes.
 
@@ -58,7 +58,7 @@ def fill_texts(
 def fill_stream(
     model: MaskedLM, texts: Iterable[str], *, n_best: int = N_BEST, chunk: int = 2048
 ) -> Iterator[dict[str, Any]]:
-    """Fills in the hidden words of texts as they come.
+    """Fills in the masked words of texts as they come.
 
     Args:
         model: The model.
@@ -93,7 +93,7 @@ def _tokenized(model, texts, places) -> tuple[list[np.ndarray], list[np.ndarray]
     for text, spans in zip(texts, places, strict=True):
         edges = [0, *(edge for span in spans for edge in span), len(text)]
         own = [text[start:end] for start, end in zip(edges[::2], edges[1::2])]
-        # The space before a hidden word belongs to it.
+        # The space before a masked word belongs to it.
         parts += [*(part.rstrip() for part in own[:-1]), own[-1]]
         counts.append(len(own))
     ids, offsets = tokenizer.encode(parts, 2**31 - 1)

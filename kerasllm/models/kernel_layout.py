@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 
 class KernelLayout:
@@ -66,28 +66,28 @@ class KernelLayout:
         """The sizes of the input's axes that are summed over; their product is `inputs`."""
         return self._in_shape
 
-    def matrix(self, kernel) -> tf.Tensor:
+    def matrix(self, kernel):
         """Returns a kernel as `[inputs, outputs]`."""
-        return tf.reshape(_transposed(kernel, self._permutation), [self.inputs, self.outputs])
+        return ops.reshape(_transposed(kernel, self._permutation), [self.inputs, self.outputs])
 
-    def kernel(self, matrix) -> tf.Tensor:
+    def kernel(self, matrix):
         """Returns `[inputs, outputs]` in the shape of the kernel."""
-        whole = tf.reshape(matrix, self._in_shape + self._out_shape)
+        whole = ops.reshape(matrix, self._in_shape + self._out_shape)
         return _transposed(whole, _inverse(self._permutation))
 
-    def rows(self, inputs) -> tf.Tensor:
+    def rows(self, inputs):
         """Returns the inputs of a call as `[rows, inputs]`."""
         labels = _with_ellipsis(self._input_labels, len(inputs.shape))
         order = [*self._other(labels), *self._summed]
         inputs = _transposed(inputs, [labels.index(label) for label in order])
-        return tf.reshape(inputs, [-1, self.inputs])
+        return ops.reshape(inputs, [-1, self.inputs])
 
-    def unrolled(self, rows, inputs) -> tf.Tensor:
+    def unrolled(self, rows, inputs):
         """Returns `[rows, outputs]` in the shape that the layer gives for these inputs."""
         labels = _with_ellipsis(self._input_labels, len(inputs.shape))
         other = self._other(labels)
-        shape = keras.ops.shape(inputs)
-        rows = tf.reshape(rows, [*(shape[labels.index(x)] for x in other), *self._out_shape])
+        shape = ops.shape(inputs)
+        rows = ops.reshape(rows, [*(shape[labels.index(x)] for x in other), *self._out_shape])
         order = [*other, *self._kept]
         wanted = _with_ellipsis(self._output_labels, len(order))
         return _transposed(rows, [order.index(label) for label in wanted])
@@ -105,9 +105,9 @@ def _with_ellipsis(labels: str, rank: int) -> list[str]:
     return [*before, *(f"...{number}" for number in range(count)), *after]
 
 
-def _transposed(tensor, permutation: list[int]) -> tf.Tensor:
+def _transposed(tensor, permutation: list[int]):
     in_order = permutation == sorted(permutation)
-    return tf.convert_to_tensor(tensor) if in_order else tf.transpose(tensor, permutation)
+    return ops.convert_to_tensor(tensor) if in_order else ops.transpose(tensor, permutation)
 
 
 def _inverse(permutation: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""How likely a language model finds rows of tokens."""
+"""The likelihood of token sequences under a language model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def score(
     Args:
         model: The model.
         sequences: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
         notify: Called with how far it is. Defaults to `None`.
 
     Returns:
@@ -83,7 +83,7 @@ def evaluate(
     Args:
         model: The model.
         sequences: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
         notify: Called with how far it is. Defaults to `None`.
 
     Returns:
@@ -99,7 +99,7 @@ def log_probabilities(model: CausalLM, pairs: Pairs, *, buckets: int = 16) -> np
     Args:
         model: The model.
         pairs: The answers.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
 
     Returns:
         float32 `[pairs, 2]`: the natural logarithms, of chosen and rejected.

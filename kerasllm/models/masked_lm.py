@@ -1,4 +1,4 @@
-"""A masked language model that trains on texts, fills in hidden words, and is saved as a preset."""
+"""A masked language model: trains on texts, predicts masked words, and is saved as a preset."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Hits(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class MaskedLM(TokenModel):
-    """An encoder that predicts hidden words, and its tokenizer.
+    """An encoder that predicts masked words, and its tokenizer.
 
     It is trained as a run, by `kerasllm.finetune` or the command; `fill` fills in words. The logits
-    are computed of hidden tokens alone, and never of more than fit into about 128 MB.
+    are computed of masked tokens alone, and never of more than fit into about 128 MB.
 
     Args:
         task: The encoder with its head, and its preprocessor.
@@ -144,7 +144,7 @@ class MaskedLM(TokenModel):
         return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
 
     def fill(self, texts: Sequence[str], n_best: int = 5) -> list[dict[str, Any]]:
-        """Fills in the hidden words of texts.
+        """Fills in the masked words of texts.
 
         Args:
             texts: Texts with `[MASK]` where a word is hidden.
@@ -211,11 +211,11 @@ class MaskedLM(TokenModel):
         )
 
     def predict_step(self, data):
-        """Returns the logits of hidden tokens, float32 `[rows, predictions, vocabulary]`.
+        """Returns the logits of masked tokens, float32 `[rows, predictions, vocabulary]`.
 
         Where the inputs have `targets` and `counted` besides (see
         `kerasllm.data.masked_rows.scoring_inputs`), it scores the rows instead, float32
-        `[rows, 3]`: the negative log-likelihood, in nats, of the hidden tokens, how many they are,
+        `[rows, 3]`: the negative log-likelihood, in nats, of the masked tokens, how many they are,
         and how many of them were the most likely; with a sentence task the same three of it.
         """
         if not isinstance(data, dict) or "targets" not in data:
@@ -238,7 +238,7 @@ class MaskedLM(TokenModel):
         return states_of(self.backbone(inputs, training=bool(training)))
 
     def _hidden(self, x, states) -> tf.Tensor:
-        """Returns what logits are made of, of hidden tokens alone: `[rows, predictions, width]`."""
+        """Returns what logits are made of, of masked tokens alone: `[rows, predictions, width]`."""
         dtype = self.backbone.compute_dtype
         return self.task.hidden(tf.gather(tf.cast(states, dtype), x[POSITIONS], batch_dims=1))
 

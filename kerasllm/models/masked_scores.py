@@ -1,4 +1,4 @@
-"""How well a masked language model predicts hidden words, with masks that are always the same."""
+"""Evaluates a masked language model, with fixed masks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def evaluate(
     Args:
         model: The model.
         rows: The rows.
-        buckets: The most lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of lengths to pad to. Defaults to `16`.
         notify: Called with how far it is. Defaults to `None`.
 
     Returns:
@@ -70,10 +70,10 @@ def evaluate(
 
 
 def masked_report(scores: np.ndarray) -> dict:
-    """Returns the metrics of scored rows, each hidden token counted once and alike.
+    """Returns the metrics of scored rows, each masked token counted once and alike.
 
     Args:
-        scores: float `[rows, 3]`, of each row the negative log-likelihood of its hidden tokens in
+        scores: float `[rows, 3]`, of each row the negative log-likelihood of its masked tokens in
             nats, how many there are, and how many were the most likely; or `[rows, 6]`, with the
             same of a sentence task.
 

@@ -1,4 +1,4 @@
-"""Questions with choices, answered by how likely a language model finds each choice."""
+"""Multiple-choice questions, answered by the likelihood of each choice."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def evaluate(
         questions: The questions.
         folder: Where token stores are kept.
         template: What a question becomes. Defaults to `"Question: {question}\\nAnswer:"`.
-        max_length: The most tokens of a question with a choice. Defaults to `None`: as many as
-            the model reads.
+        max_length: The maximum number of tokens of a question with a choice. Defaults to `None`: as
+            many as the model reads.
         notify: Called with what is being done. Defaults to `None`.
 
     Returns:

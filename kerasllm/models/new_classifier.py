@@ -67,11 +67,11 @@ def bert_classifier(
             the fastest on this machine that keeps weights in float32.
         load_weights: Whether the encoder has its pretrained weights, and not random ones. Defaults
             to `True`.
-        max_length: The most tokens of a text, kept with the model. Defaults to `None`: as many as
-            the preset says.
+        max_length: The maximum number of tokens of a text, kept with the model. Defaults to `None`:
+            as many as the preset says.
         tokenizer: What `load_tokenizer` gave for this preset, so that its vocabulary is not read
             twice. Defaults to `None`: it is read.
-        outputs: What the outputs mean, in place of `problem` and `pair`. Defaults to `None`.
+        outputs: What the outputs mean, instead of `problem` and `pair`. Defaults to `None`.
         problem: `"single_label"`, `"multi_label"` or `"regression"`. Defaults to `None`:
             `"single_label"`.
         pair: Whether it reads two texts. Defaults to `None`: it reads one.

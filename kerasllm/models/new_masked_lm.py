@@ -39,7 +39,7 @@ def new_bert(
         heads: Attention heads of each. Defaults to `6`.
         width: Width of its hidden states, a multiple of `heads`. Defaults to `384`.
         feedforward: Width within a layer's feed-forward part. Defaults to `None`: `4 * width`.
-        max_length: The most tokens that it reads. Defaults to `128`.
+        max_length: The maximum number of tokens that it reads. Defaults to `128`.
         dropout: Rate of every dropout. Defaults to `0.1`.
         sentence_task: `"next"`, `"order"` or `None`: what it learns of pairs of texts besides.
             Defaults to `None`.
@@ -82,7 +82,7 @@ def continued(
     Args:
         preset: What `kerasllm.models.presets.resolve` takes.
         tokenizer: What `load_tokenizer` gave for it.
-        max_length: The most tokens of a row. Defaults to `128`.
+        max_length: The maximum number of tokens of a row. Defaults to `128`.
         dropout: Rate of every dropout. Defaults to `0.1`.
         freeze: The embeddings and this many of the lowest layers do not train. Defaults to `0`.
         lora: `rank`, `alpha` and `targets` of low-rank adapters. Defaults to `None`.

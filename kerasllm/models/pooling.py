@@ -1,4 +1,4 @@
-"""How a preset was trained to make one vector of a text: its first token, or the mean of all."""
+"""How a preset was trained to embed a text: its first token, or the mean of all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pooling_of(preset: str | Path) -> str | None:
 
     A folder says so in the pooling module of sentence-transformers (`modules.json`,
     `1_Pooling/config.json`), in the task that KerasHub saved, or in the head that kerasllm saved.
-    An encoder that was pretrained on hidden words alone has the mean.
+    An encoder that was pretrained on masked words alone has the mean.
 
     Args:
         preset: What `kerasllm.models.presets.resolve` takes.

@@ -1,4 +1,4 @@
-"""A causal language model that learns which of two answers is preferred."""
+"""A causal language model for preference tuning (DPO)."""
 
 from __future__ import annotations
 

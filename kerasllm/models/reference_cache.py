@@ -1,4 +1,4 @@
-"""What a model gives rows before its training, kept in the cache by the weights and the rows."""
+"""Log-probabilities of the reference model, cached by its weights and the rows."""
 
 from __future__ import annotations
 

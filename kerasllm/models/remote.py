@@ -1,4 +1,4 @@
-"""Presets and runs that lie elsewhere, fetched into the cache."""
+"""Presets and runs that lie elsewhere, downloaded into the cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_remote(source: object) -> bool:
 def fetch_model(address: str) -> Path:
     """Returns the folder of a preset or of a finished run on this machine, or a GGUF file.
 
-    What was fetched before and did not change there is taken from the cache.
+    What was downloaded before and did not change there is taken from the cache.
 
     Args:
         address: Its address.
@@ -71,7 +71,7 @@ def fetch_model(address: str) -> Path:
 
 
 def local(source: str | Path) -> str | Path:
-    """Returns a run or a preset as it is, or fetched where it is named by an address."""
+    """Returns a run or a preset as it is, or downloaded where it is named by an address."""
     return fetch_model(str(source)) if is_remote(source) else source
 
 

@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of texts: a vector for each, the mean of its tokens' states."""
+"""Sentence embeddings of a frozen encoder: the mean of the token states."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sentence_features(
     Args:
         preset: An encoder, as `bert_classifier` takes it.
         texts: The texts, or pairs of texts.
-        max_length: The most tokens of a text. Defaults to `128`.
+        max_length: The maximum number of tokens of a text. Defaults to `128`.
         notify: Called with how far it is. Defaults to `None`.
 
     Raises:

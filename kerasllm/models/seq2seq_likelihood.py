@@ -1,4 +1,4 @@
-"""How likely an encoder-decoder finds targets, given their sources."""
+"""The likelihood of targets under an encoder-decoder, given their sources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def score(
     Args:
         model: The model.
         rows: Sources and targets.
-        buckets: The most pairs of lengths to pad to. Defaults to `16`.
+        buckets: The maximum number of pairs of lengths to pad to. Defaults to `16`.
         notify: Called with how far it is. Defaults to `None`.
 
     Returns:

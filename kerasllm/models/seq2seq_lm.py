@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import keras_hub
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from kerasllm.data.dataset import Dataset
 from kerasllm.data.readers.seq2seq_source import open_source
@@ -233,11 +233,9 @@ class Seq2SeqLM(TextModel):
             head=self._float_logits,
             tokens=self.loss_tokens,
         )
-        counted = tf.cast(data[COUNTED], tf.float32)
-        sums = [
-            tf.reduce_sum(values * counted, -1) for values in (each, tf.ones_like(each), correct)
-        ]
-        return tf.stack(sums, axis=-1)
+        counted = ops.cast(data[COUNTED], "float32")
+        sums = [ops.sum(values * counted, -1) for values in (each, ops.ones_like(each), correct)]
+        return ops.stack(sums, axis=-1)
 
     def encode_sources(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the token ids of sources as the encoder reads them: with the prefix, and cut."""
@@ -337,7 +335,7 @@ class Seq2SeqLM(TextModel):
         return self.parts.logits(hidden)
 
     def _float_logits(self, hidden):
-        return tf.cast(self.parts.logits(hidden), tf.float32)
+        return ops.cast(self.parts.logits(hidden), "float32")
 
     @property
     def _head_variables(self) -> list[keras.Variable]:
@@ -392,7 +390,7 @@ def the_prefix(prefixes: Mapping[str, str]) -> str:
 
 
 def _task_of(backbone: keras_hub.models.Backbone) -> keras.Model:
-    """Returns a model of the decoder's outputs alone: the logits are made in pieces."""
+    """Returns a model of the decoder's outputs alone: the logits are made in chunks."""
     hidden = backbone(backbone.input)["decoder_sequence_output"]
     task = keras.Model(backbone.input, hidden, name=backbone.name)
     task.backbone = backbone

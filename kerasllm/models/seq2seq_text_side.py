@@ -36,8 +36,8 @@ class Seq2SeqTextSide:
         encode_target: Makes ids of targets.
         prefixes: What the model was told before a source, by the name of a task.
         generation: What the preset recommends for writing.
-        max_source_length: The most tokens of a source, or `None`.
-        max_target_length: The most tokens of a target, or `None`.
+        max_source_length: The maximum number of tokens of a source, or `None`.
+        max_target_length: The maximum number of tokens of a target, or `None`.
     """
 
     tokenizer: Tokenizer
@@ -118,7 +118,7 @@ def new_text_side(tokenizer: TokenizerJson, max_length: int) -> Seq2SeqTextSide:
 
     Args:
         tokenizer: One that was trained for it.
-        max_length: The most tokens of a source, and of a target.
+        max_length: The maximum number of tokens of a source, and of a target.
     """
     start, end, pad = map(tokenizer.token_to_id, (START, END, PAD))
     frame = Frame(after=(end,))

@@ -14,7 +14,7 @@ from kerasllm.models.text_classifier import TextClassifier
 # Kernels are made for each shape, and kept: lengths and tokens are multiples of this, and of an
 # eighth to a quarter of themselves.
 _STEP = 8
-# Texts of like length that are computed in one call: more of them would be padded more.
+# Texts of similar length that are computed in one call: more of them would be padded more.
 _ROWS = 16
 
 

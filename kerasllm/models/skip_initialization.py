@@ -1,4 +1,4 @@
-"""Models made without drawing weights that are read from a file a moment later."""
+"""Creates models without initializing weights that are loaded afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _one_at_a_time = threading.RLock()
 
 @contextmanager
 def skip_initialization() -> Iterator[None]:
-    """Makes layers that this thread builds in the block begin with zeros in place of drawn weights.
+    """Makes layers that this thread builds in the block begin with zeros instead of drawn weights.
 
     For models all of whose weights are read afterwards: drawing 135 million takes two cores a
     second, as long as reading them. Seeds are consumed as usual, so that what is drawn after the

@@ -1,4 +1,4 @@
-"""What a model of tags finds in texts: spans in the characters of the text as it was given."""
+"""The spans that a token classifier finds in texts, in characters of the original text."""
 
 from __future__ import annotations
 

@@ -119,7 +119,9 @@ class TextClassifier(TextModel):
 
     def in_unit_of_scores(self, values: tf.Tensor) -> tf.Tensor:
         """Returns outputs or targets of a step in the unit of the scores, for metrics."""
-        return values * self._unit[0] + self._unit[1]
+        on_jax = keras.config.backend() == "jax"
+        std, mean = self._unit.numpy() if on_jax else (self._unit[0], self._unit[1])
+        return values * std + mean
 
     @property
     def labels(self) -> Labels:
@@ -260,10 +262,10 @@ class TextClassifier(TextModel):
         if not takes_probabilities(metric):
             return y, outputs
         if self.outputs.problem == "multi_label":
-            return y, tf.sigmoid(outputs)
-        if y.shape.rank == 1:
-            y = tf.one_hot(y, outputs.shape[-1])
-        return y, tf.nn.softmax(outputs)
+            return y, keras.ops.sigmoid(outputs)
+        if len(y.shape) == 1:
+            y = keras.ops.one_hot(y, outputs.shape[-1])
+        return y, keras.ops.softmax(outputs)
 
     def encode(self, dataset: Dataset, *, train: bool = False) -> Examples:
         columns, outputs = dataset.columns, self.outputs

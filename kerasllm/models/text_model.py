@@ -466,7 +466,7 @@ class TextModel(FineTunedModel):
             self.train_function = None
 
     def _one(self, x, y, sample_weight, class_weight=None):
-        """Returns one batch of texts, planned, in place of `x`."""
+        """Returns one batch of texts, planned, instead of `x`."""
         if not self.reads(x):
             return x, y, sample_weight
         rows = self._weighted(self._encoded(self.dataset_of(x, y, sample_weight)), class_weight)

@@ -53,7 +53,7 @@ class TokenModel(TextModel):
 
     @property
     def max_length(self) -> int:
-        """The most tokens of a window, special tokens included."""
+        """The maximum number of tokens of a window, special tokens included."""
         return self.task.preprocessor.sequence_length
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -42,7 +43,9 @@ def token_logits(
     lengths = np.asarray(tokens.lengths, np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     found = np.empty((int(starts[-1]), model.task.output_shape[-1]), np.float32)
-    if model.distribute_strategy.num_replicas_in_sync > 1:
+    # What computes any shape is TensorFlow's; JAX would compile for each.
+    of_any_shape = keras.config.backend() == "tensorflow"
+    if model.distribute_strategy.num_replicas_in_sync > 1 or not of_any_shape:
         _fill_on_replicas(model, tokens, lengths, starts, found)
         return found
     pad_id, names, packed = model.tokenizer.pad_token_id, model.input_names, model.packed

@@ -246,7 +246,7 @@ def _unknown(key: Key, known: dict[Key, KnownKey], written: Written) -> RecipeEr
 def _fix_of(
     alias: aliases.Key, key: Key, known: dict[Key, KnownKey], written: Written
 ) -> str | None:
-    """Returns what to type in place of another tool's key; `None` where this recipe has no such."""
+    """Returns what to type instead of another tool's key; `None` where this recipe has no such."""
     value, by_option = written.value_of(key), written.place_of(key).startswith("--set ")
     if alias.ours is None:
         if alias.option:

@@ -10,10 +10,14 @@ from kerasllm.errors import CommandError
 _NUMBER = re.compile(r"[0-9]{1,9}")
 # Each has a copy of the model in the memory of one machine.
 _MOST_VIRTUAL = 64
+_MESH = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu", "virtual")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu", "virtual", "sharded")
 COMMUNICATIONS = ("auto", "ring", "nccl")
-EXPECTED = "auto, one_device, mirrored, multi_worker, tpu, tpu:NAME or virtual:N"
+EXPECTED = (
+    "auto, one_device, mirrored, multi_worker, tpu, tpu:NAME, virtual:N, sharded or "
+    "sharded:DATAxMODEL"
+)
 
 # By their bare names.
 _REFUSED = {
@@ -27,7 +31,8 @@ def check_name(name: str) -> tuple[str, str]:
     """Takes the name of a strategy apart.
 
     Args:
-        name: `auto`, `one_device`, `mirrored`, `multi_worker`, `tpu`, `tpu:NAME` or `virtual:N`.
+        name: `auto`, `one_device`, `mirrored`, `multi_worker`, `tpu`, `tpu:NAME`, `virtual:N`,
+            `sharded`, `sharded:fsdp` or `sharded:DATAxMODEL`.
 
     Returns:
         The kind, one of `STRATEGIES`, and what follows its colon, `""` if nothing does.
@@ -60,9 +65,45 @@ def check_name(name: str) -> tuple[str, str]:
                 f"strategy {name[:80]!r} does not say how many devices",
                 fix=f"give a whole number from 1 to {_MOST_VIRTUAL}, as in virtual:2",
             )
+    elif kind == "sharded" and argument:
+        mesh_of(argument)
     elif colon and (kind != "tpu" or not argument):
         raise CommandError(f"unknown strategy {name!r}. Expected: {EXPECTED}")
     return kind, argument
+
+
+def is_sharded(name: str) -> bool:
+    """Tells whether a strategy's name is that of a sharded one, which computes with JAX."""
+    return name.partition(":")[0] == "sharded"
+
+
+def mesh_of(argument: str) -> tuple[int, int] | None:
+    """Returns the devices along the axes `data` and `model` of `sharded:ARGUMENT`.
+
+    Args:
+        argument: `fsdp` or `DATAxMODEL`; `""` is `fsdp`.
+
+    Returns:
+        Both numbers; `None` of `fsdp`: all devices are along `data`.
+
+    Raises:
+        CommandError: If it is none of these.
+
+    Example:
+
+    >>> mesh_of("2x4")
+    (2, 4)
+    """
+    if argument in ("", "fsdp"):
+        return None
+    found = _MESH.fullmatch(argument)
+    if found is None:
+        raise CommandError(
+            f"strategy {'sharded:' + argument[:80]!r} does not say how the devices are arranged",
+            fix="give sharded:fsdp, or two whole numbers as in sharded:2x4: parts of a batch by "
+            "parts of a layer",
+        )
+    return int(found[1]), int(found[2])
 
 
 def check_communication(communication: str) -> None:

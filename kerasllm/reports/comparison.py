@@ -73,7 +73,7 @@ def compare(paths: Sequence[str | Path]) -> dict[str, Any]:
     Returns:
         As `json.dumps` takes it: `runs` (with `name`, `path`, `seeds`), `part`, `headline`,
         `metrics` (for each `metric`, `name`, `values`, `spreads` and `differences` from the first
-        run), `verdicts` (of the headline, a sentence for each other run), `recipes` (keys that
+        run), `verdicts` (of the main metric, a sentence for each other run), `recipes` (keys that
         differ, with each run's value), `rows` (where the runs disagree) and `curves`.
 
     Raises:
@@ -252,7 +252,7 @@ def _difference(
 def _verdicts(
     metrics: Sequence[Mapping], headline: Any, groups: Sequence[Group], pairing: _Pairing | None
 ) -> list[str]:
-    """Returns a sentence on the headline of each run but the first."""
+    """Returns a sentence on the main metric of each run but the first."""
     row = next((one for one in metrics if one["metric"] == headline.metric), None)
     if row is None:
         return []

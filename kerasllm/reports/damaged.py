@@ -28,7 +28,7 @@ def damaged_run_refused(*paths: str | Path) -> Iterator[None]:
         *paths: The run directories.
 
     Raises:
-        RunError: In place of the error that the value raised, which `--debug` shows.
+        RunError: Instead of the error that the value raised, which `--debug` shows.
     """
     try:
         yield

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 class TrainingLog:
-    """Follows the log of a training, in memory for some thousand rows.
+    """Follows the log of a training, in memory for about a thousand rows.
 
     Args:
         path: The file. There may be none yet.

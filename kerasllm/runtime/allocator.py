@@ -14,7 +14,7 @@ _CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THR
 
 
 def keep_memory() -> bool:
-    """Makes the C library keep what is freed, in place of giving it back to the system.
+    """Makes the C library keep what is freed, instead of giving it back to the system.
 
     TensorFlow allocates each operation's outputs again. What is above 32 MB, or at the end of the
     heap, comes from the system then, which clears it page by page: some 5% of a training's time.

@@ -14,7 +14,7 @@ def set_gpu_memory(limit: str | int) -> str | None:
 
     Args:
         limit: `"growth"`: what is needed, as it is needed; `"all"`: all of it at the beginning;
-            or the most bytes of each GPU.
+            or the maximum number of bytes of each GPU.
 
     Returns:
         Why it could not be set, in words; `None` where it was, or there is no GPU.

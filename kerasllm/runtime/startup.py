@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from kerasllm.environment import home, refuse_other_keras
+from kerasllm.environment import home, refuse_other_keras, uses_jax
 from kerasllm.runtime import quiet_import, xla_cache
 from kerasllm.runtime.allocator import keep_memory
 from kerasllm.runtime.switches import is_off
@@ -37,7 +37,8 @@ def prepare_process(
     Args:
         slices: Slices of a batch that are computed at the same time; see
             `kerasllm.runtime.threads`. Defaults to `1`.
-        gpu_memory: `"growth"`, `"all"`, or the most bytes of each GPU. Defaults to `"growth"`.
+        gpu_memory: `"growth"`, `"all"`, or the maximum number of bytes of each GPU. Defaults to
+            `"growth"`.
         debug: Whether what TensorFlow logs is shown. It changes nothing else. Defaults to `False`.
         lean: As for `import_tensorflow`. Defaults to `False`.
 
@@ -97,7 +98,9 @@ def import_tensorflow(*, debug: bool = False, lean: bool = False) -> None:
 
 def set_before_import() -> None:
     """Sets what TensorFlow reads when it is imported, or at its first operation."""
-    xla_cache.set_flags()
+    if not uses_jax():
+        # JAX has an XLA of its own, which may not know TensorFlow's flags.
+        xla_cache.set_flags()
     keep_memory()
 
 
@@ -128,6 +131,9 @@ def nothing_on_stderr() -> Iterator[None]:
 def _nothing_unused() -> Iterator[None]:
     """Makes packages that are not used look as if they were not installed, until the block ends."""
     hidden = [name for name in _NOT_USED if name not in sys.modules]
+    if uses_jax():
+        # JAX imports SciPy.
+        hidden = [name for name in hidden if name not in ("jax", "scipy")]
     sys.modules.update(dict.fromkeys(hidden))
     try:
         yield

@@ -1,4 +1,4 @@
-"""A core for each slice of a batch, in place of all cores for each operation.
+"""A core for each slice of a batch, instead of all cores for each operation.
 
 Two cores that share one product of matrices, or one pass over some megabytes, wait for each other
 at its end, hundreds of times a step. Where each core computes a slice of the batch by itself they

@@ -27,8 +27,8 @@ class Batcher(ModelThread):
         metrics: What is computed is counted there.
         tokens: Returns how many tokens `predict` has computed so far. Defaults to `None`: they are
             not counted.
-        most_instances: The most instances that are computed together. `None`: 64.
-        most_waiting: The most requests that wait.
+        most_instances: The maximum number of instances that are computed together. `None`: 64.
+        most_waiting: The maximum number of requests that wait.
 
     Example:
 

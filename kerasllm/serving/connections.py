@@ -1,4 +1,4 @@
-"""Connections that send or read nothing, or ever so slowly, take no place from those that ask."""
+"""Closes connections that send or read nothing, or too slowly."""
 
 from __future__ import annotations
 

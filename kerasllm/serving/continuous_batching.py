@@ -1,4 +1,4 @@
-"""Answers that are written together: a row of one batch each, that come and go at any token.
+"""Continuous batching: answers share a batch, which they join and leave at any token.
 
 A step reads all weights once, regardless of the number of rows, so that eight answers take little
 longer than one. A row joins the batch with the keys and values of its prompt and leaves it when its

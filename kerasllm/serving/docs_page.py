@@ -1,4 +1,4 @@
-"""The page of an API: its description as HTML, which needs nothing from the network."""
+"""The documentation page of an API, as HTML that loads nothing from the network."""
 
 from __future__ import annotations
 

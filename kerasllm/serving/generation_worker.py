@@ -1,4 +1,4 @@
-"""The one thread that computes with a language model, and the answers that it writes."""
+"""The thread that runs a language model, and the answers that it generates."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Answer:
         return self._pieces.tokens
 
     async def text(self) -> AsyncIterator[str]:
-        """Gives its text in pieces, as they come."""
+        """Gives its text in chunks, as they come."""
         while (piece := await self._queue.get()) is not None:
             if isinstance(piece, Exception):
                 raise piece
@@ -96,8 +96,8 @@ class Writer(ModelThread):
     Args:
         generator: The model.
         metrics: What is computed is counted there.
-        most_answers: The most answers that are written together. `None`: 32.
-        most_waiting: The most requests that wait.
+        most_answers: The maximum number of answers that are written together. `None`: 32.
+        most_waiting: The maximum number of requests that wait.
         prefix_bytes: The memory for texts that prompts may begin with. Defaults to `0`: none.
     """
 

@@ -1,4 +1,4 @@
-"""How much a server takes."""
+"""The limits of a server."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Limits:
     """How much a server takes, so that no client can fill its memory or keep the others out.
 
     Args:
-        body: The most bytes of a request's body. Defaults to `1_000_000`.
-        instances: The most instances of a request. Defaults to `1024`.
-        batch: The most rows that are computed together. Defaults to `None`: 64 instances, or 32
-            answers of a language model.
-        queue: The most requests that wait. Defaults to `256`.
-        tokens: The most tokens of an answer. Defaults to `1024`.
-        length: The most tokens of prompt and answer together, where the model reads more. Defaults
-            to `2048`.
-        prefix_cache: The most bytes of keys and values that are kept for prompts that begin as
-            texts before; `0`: none. Defaults to `128_000_000`.
+        body: The maximum number of bytes of a request's body. Defaults to `1_000_000`.
+        instances: The maximum number of instances of a request. Defaults to `1024`.
+        batch: The maximum number of rows that are computed together. Defaults to `None`: 64
+            instances, or 32 answers of a language model.
+        queue: The maximum number of requests that wait. Defaults to `256`.
+        tokens: The maximum number of tokens of an answer. Defaults to `1024`.
+        length: The maximum number of tokens of prompt and answer together, where the model reads
+            more. Defaults to `2048`.
+        prefix_cache: The maximum number of bytes of keys and values that are kept for prompts that
+            begin as texts before; `0`: none. Defaults to `128_000_000`.
 
     Raises:
         CommandError: If one is not above 0, but for the last.

@@ -1,4 +1,4 @@
-"""The one thread that owns a model, and what waits for it."""
+"""The thread that runs a model, and its queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ModelThread(abc.ABC):
     `_waiting` is changed only by a thread that holds `_changed`, which it then notifies.
 
     Args:
-        most_waiting: The most requests that wait.
+        most_waiting: The maximum number of requests that wait.
     """
 
     def __init__(self, most_waiting: int):

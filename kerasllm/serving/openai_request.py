@@ -1,4 +1,4 @@
-"""A request in the shape of OpenAI's API: what it wants, and what cannot be done."""
+"""A request of OpenAI's API: its settings, and unsupported ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WriteRequest:
         contents: What is answered, each by a text of its own: the messages of a conversation, or
             prompts, which are texts or token ids.
         settings: How it is answered.
-        stream: Whether in pieces.
+        stream: Whether in chunks.
         stream_usage: Whether the numbers of tokens come after the pieces.
     """
 
@@ -44,7 +44,7 @@ def parse_chat(body: Mapping[str, Any], model: str, most_tokens: int) -> WriteRe
     Args:
         body: The JSON object.
         model: The name of the model that is here.
-        most_tokens: The most tokens that a request may want; the default of a chat.
+        most_tokens: The maximum number of tokens that a request may want; the default of a chat.
 
     Raises:
         Refusal: If a field is missing, of a wrong type or out of range, or wants what is not done.
@@ -63,8 +63,8 @@ def parse_completion(
     Args:
         body: The JSON object.
         model: The name of the model that is here.
-        most_tokens: The most tokens that a request may want.
-        most_prompts: The most prompts of a request. Defaults to `1024`.
+        most_tokens: The maximum number of tokens that a request may want.
+        most_prompts: The maximum number of prompts of a request. Defaults to `1024`.
 
     Raises:
         Refusal: As `parse_chat`.

@@ -1,4 +1,4 @@
-"""What OpenAI's API answers: whole answers, chunks of a stream, errors."""
+"""The responses of OpenAI's API: whole answers, chunks of a stream, errors."""
 
 from __future__ import annotations
 

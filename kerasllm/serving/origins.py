@@ -1,4 +1,4 @@
-"""Who may ask a server that asks for no key: no page of a browser that was not let in.
+"""Host and origin checks of a server without a key, against requests of other web pages.
 
 A page of any site can send requests to the loopback. By a name of its own that it lets point there
 (DNS rebinding) it can read the answers too: so the `Host` of a request must be an address, or a

@@ -50,7 +50,7 @@ def body_schema(schema: type[BaseModel], most: int) -> dict[str, Any]:
 
     Args:
         schema: The pydantic model of an instance.
-        most: The most instances that it may have.
+        most: The maximum number of instances that it may have.
     """
     body, instance = schema_of(PredictBody), schema_of(schema)
     shared = instance.pop("$defs", {})
@@ -102,7 +102,7 @@ def parse_predict(body: dict[str, Any], schema: type[BaseModel], most: int) -> P
     Args:
         body: The JSON object.
         schema: The pydantic model of an instance.
-        most: The most instances that it may have.
+        most: The maximum number of instances that it may have.
 
     Raises:
         Refusal: If a field is missing, unknown or of a wrong type, or there are too many instances.

@@ -1,4 +1,4 @@
-"""Keys and values of texts that were read before, for prompts that begin as they do.
+"""The prefix cache: keys and values of earlier texts, for prompts that start like them.
 
 The prompts of one service begin alike: with a system prompt, or with the chat so far. What was
 computed of that beginning is used again.

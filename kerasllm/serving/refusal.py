@@ -1,4 +1,4 @@
-"""What a request is answered with when it is not done."""
+"""The response to a refused request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request's body as JSON, and work that ends when its client hangs up."""
+"""A request's body as JSON, and work that is cancelled when its client disconnects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def read_json(request: Request, most_bytes: int) -> dict[str, Any]:
 
     Args:
         request: The request.
-        most_bytes: The most bytes that a body may have.
+        most_bytes: The maximum number of bytes that a body may have.
 
     Raises:
         Refusal: If it is too large, too slow, or no JSON object in UTF-8.

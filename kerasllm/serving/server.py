@@ -1,4 +1,4 @@
-"""A server process: its socket, its signals, its end."""
+"""A server process: its socket, its signals, its shutdown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bind(host: str, port: int) -> socket.socket:
         port: The port; 0 takes one that is free.
 
     Raises:
-        CommandError: If it is in use, or not to be had.
+        CommandError: If it is in use, or not available.
     """
     where = f"--host {host} --port {port}"
     try:

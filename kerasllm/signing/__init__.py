@@ -1,4 +1,4 @@
-"""Who vouches for a model: signatures over its files, and the keys that are trusted."""
+"""Signatures over the files of a model, and the trusted keys."""
 
 from kerasllm.signing.bundle import SIGNATURE
 from kerasllm.signing.folder import Signed, sign, verify

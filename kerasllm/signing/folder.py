@@ -1,4 +1,4 @@
-"""A folder whose files are signed, and checked against what was signed."""
+"""Signs the files of a folder, and verifies them."""
 
 from __future__ import annotations
 

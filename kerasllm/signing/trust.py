@@ -1,4 +1,4 @@
-"""Whose models are used: the keys that a user trusts, and the one check of what will be read.
+"""The keys that a user trusts, and the check of a model before it is read.
 
 Where `KERASLLM_TRUST` names keys, a model is signed by one of them, or none of its files is read.
 """
@@ -113,7 +113,7 @@ def is_demanded(keys: str | Sequence[str] | None = None) -> bool:
 
 
 def refuse_unsigned(preset: str, keys: str | Sequence[str] | None = None) -> None:
-    """Refuses a preset that cannot be checked, because another library fetches and reads it."""
+    """Refuses a preset that cannot be checked, because another library downloads and reads it."""
     for _, named_by in _demands(keys):
         raise _unsigned(preset, named_by)
 

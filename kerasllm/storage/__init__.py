@@ -1,6 +1,6 @@
 """Files elsewhere: object stores, web servers and data sets of the Hugging Face hub.
 
-A place is opened by its address (`open_place`); its files are fetched into the cache, where they
+A place is opened by its address (`open_place`); its files are downloaded into the cache, where they
 are kept by their address and their version.
 """
 

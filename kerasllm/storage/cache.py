@@ -39,7 +39,7 @@ _checked: set[tuple[str, int]] = set()
 
 @contextlib.contextmanager
 def told(notify: Callable[[str], None] | None) -> Iterator[None]:
-    """Tells what is fetched until the block ends.
+    """Tells what is downloaded until the block ends.
 
     Args:
         notify: Called with a line of text.

@@ -56,7 +56,7 @@ class Objects(Place):
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine, and need not be fetched."""
+        """Whether it lies on this machine, and need not be downloaded."""
         return self.filesystem.type_name == "local"
 
     def is_file(self) -> bool:

@@ -98,7 +98,7 @@ def open_place(address: str | Address) -> Place:
 
 
 def fetch_all(fetch: Callable[[str], Path], names: Sequence[str]) -> list[Path]:
-    """Fetches several files at once.
+    """Downloads several files at once.
 
     Args:
         fetch: `Place.fetch`.
@@ -165,7 +165,7 @@ def fetch_folder(place: Place, names: Iterable[str]) -> Path:
 
 
 def _restore(folder: Path, files: Mapping[str, Path]) -> None:
-    """Replaces what is not the file of the cache any more, because that was fetched again."""
+    """Replaces what is not the file of the cache any more, because that was downloaded again."""
     for name, file in files.items():
         here, there = (folder / name).stat(), file.stat()
         same = os.path.samestat(here, there)

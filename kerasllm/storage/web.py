@@ -38,7 +38,7 @@ _FILE_NAME = re.compile(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", re.IGNORECASE)
 # What `quote` may leave as it is: addresses are quoted already, but for spaces and letters beyond.
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 
-# This process has fetched them, and their server does not say whether they have changed.
+# This process has downloaded them, and their server does not say whether they have changed.
 _unversioned: dict[str, Path] = {}
 
 
@@ -68,7 +68,7 @@ class WebFile(Place):
         _refuse_open_line(self._url, str(self.address))
 
     def is_file(self) -> bool:
-        """True: whether there is one turns out when it is fetched."""
+        """True: whether there is one turns out when it is downloaded."""
         return True
 
     def files(self) -> list[str]:
@@ -266,7 +266,7 @@ def _refuse_open_line(url: str, where: str) -> None:
 
 
 def _read_known(folder: Path) -> dict[str, Any]:
-    """What was noted when the file was fetched, if it is still whole."""
+    """What was noted when the file was downloaded, if it is still whole."""
     try:
         known = read_json_file(folder / _RESPONSE)
         return known if cache.is_whole(folder / known["file"]) else {}

@@ -1,1 +1,1 @@
-"""What a model can learn: one file a task; `task` holds the contract and finds them by name."""
+"""Tasks: one file each; `task` has the contract and finds them by name."""

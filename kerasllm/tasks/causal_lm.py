@@ -1,4 +1,4 @@
-"""Causal language modelling: the next token of texts, or of what an assistant says."""
+"""Causal language modelling: the next token of texts, or of assistant messages."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ class Questions:
     Attributes:
         questions: The questions.
         template: What a question becomes.
-        max_length: The most tokens of a question with a choice, or `None`.
+        max_length: The maximum number of tokens of a question with a choice, or `None`.
         skipped: How many bad rows were left out. Defaults to `0`.
     """
 
@@ -281,6 +281,7 @@ class CausalLanguageModelling(Task):
     name = "causal_lm"
     Recipe = CausalRecipe
     preset_kind = "decoder"
+    sharded = True
     headline = Headline("loss", higher_is_better=False)
     metrics = {
         "loss": "loss",
@@ -772,7 +773,7 @@ def _conversations(
 
 
 def _length(model: CausalLM, options: EvaluateOptions, trained: Any | None) -> int:
-    """Returns the most tokens of a window or a conversation."""
+    """Returns the maximum number of tokens of a window or a conversation."""
     if options.max_length is not None:
         return options.max_length
     if trained is not None:

@@ -1,4 +1,4 @@
-"""Masked language modelling: the hidden words of texts; pretraining of encoders."""
+"""Masked language modelling: the masked words of texts; pretraining of encoders."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from kerasllm.models.masked_lm import MaskedLM
     from kerasllm.run import Run
 
-# How a hidden word is written; see `kerasllm.models.fill_texts`, which imports TensorFlow.
+# How a masked word is written; see `kerasllm.models.fill_texts`, which imports TensorFlow.
 _MASKS = ("[MASK]", "<mask>")
 _SENTENCE_TASKS = {
     "next": "whether the second text is the next one",
@@ -229,7 +229,7 @@ class TextToFill(Instance):
 
 
 class MaskedLanguageModelling(Task):
-    """The hidden words of texts."""
+    """The masked words of texts."""
 
     name = "masked_lm"
     Recipe = MaskedRecipe

@@ -167,6 +167,7 @@ class QuestionAnswering(Task):
     name = "question_answering"
     Recipe = AnsweringRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("f1")
     metrics = {
         "loss": "loss",

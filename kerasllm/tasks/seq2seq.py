@@ -1,4 +1,4 @@
-"""Sequence to sequence: a text becomes another, as its translation or its summary."""
+"""Sequence to sequence: translation, summarization and other text-to-text tasks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kerasllm.plurals import counted
 from kerasllm.recipe.generation import Generation
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
 from kerasllm.recipe.types import (
     DELIMITER,
@@ -58,7 +59,11 @@ if TYPE_CHECKING:
 
 # What `model.preset` may be called where there is none.
 _NEW = "new"
-# The most characters of a text that are shown.
+_NOT_WRITTEN = (
+    "no targets are written in shards, and so none are measured; do it with TensorFlow, on one "
+    "device: kerasllm evaluate RUN --data FILE"
+)
+# The maximum number of characters of a text that are shown.
 _SHOWN = 300
 _HEADLINES = {"bleu": "bleu", "rouge": "rouge_l"}
 
@@ -288,6 +293,7 @@ class Seq2Seq(Task):
     name = "seq2seq"
     Recipe = Seq2SeqRecipe
     preset_kind = "encoder_decoder"
+    sharded = True
     headline = Headline("bleu")
     metrics = {
         "loss": "loss",
@@ -419,6 +425,11 @@ class Seq2Seq(Task):
         notify: Callable[[str], None],
     ) -> dict:
         """Has the validation targets written, once the model is trained."""
+        if is_sharded(recipe.training.strategy):
+            for part in ("validation", "test"):
+                if (rows := getattr(data, part)) is not None:
+                    setattr(data, part, dataclasses.replace(rows, written=False))
+            return {"remarks": [_NOT_WRITTEN]}
         if data.validation is None or data.validation.written:
             return {}
         notify("generating the validation targets")

@@ -134,10 +134,10 @@ class EvaluateOptions:
         text_pair: Column of the second texts.
         label: Column of the labels.
         encoding: Encoding of the files' text.
-        delimiter: What separates the fields of csv and tsv files.
+        delimiter: Field delimiter of csv and tsv files.
         on_bad_row: `"error"` or `"skip"`; `None` is the recipe's.
         stride: How many tokens a window over a text moves on.
-        max_length: The most tokens of a window or a conversation.
+        max_length: The maximum number of tokens of a window or a conversation.
         chat_template: A built-in chat template or a file.
         template: What a question with choices becomes.
     """
@@ -162,7 +162,7 @@ class PredictOptions:
         text: Column of the texts.
         text_pair: Column of the second texts.
         encoding: Encoding of the files' text.
-        delimiter: What separates the fields of csv and tsv files.
+        delimiter: Field delimiter of csv and tsv files.
         abstain_below: The probability below which no label is given.
         question: A question, to be answered from `context`.
         context: The text that may hold the answer.
@@ -192,7 +192,7 @@ class TextOutputs:
         described: What each output is, in words, by its name. Defaults to nothing.
         reading: Lines of Python that print `outputs`, a dict of arrays, for `texts`. Defaults to
             none.
-        first_length: The most tokens of the first text of a pair. Defaults to `None`.
+        first_length: The maximum number of tokens of the first text of a pair. Defaults to `None`.
     """
 
     make: Callable[[Any], dict[str, Any]]
@@ -242,7 +242,7 @@ class Head:
         rows: How many rows parity compares unless it is told. Defaults to `256`.
         per_token: Whether the model has outputs for each token. Graphs on texts then also give
             `tokens`, int32 `[batch, length]`, 1 for a token and 0 for padding. Defaults to `False`.
-        of_texts: What graphs on texts give in place of `outputs`, where those of tokens are of no
+        of_texts: What graphs on texts give instead of `outputs`, where those of tokens are of no
             use by themselves. Defaults to `None`.
     """
 
@@ -402,6 +402,8 @@ class Task(abc.ABC):
         evaluate_options: The options of `kerasllm evaluate` that it takes.
         predict_options: The options of `kerasllm predict` that it takes.
         sliced: Whether a CPU may compute a batch in slices, a core each. Defaults to `True`.
+        sharded: Whether `--strategy sharded` trains it: its models, losses and metrics then compute
+            with `keras.ops` alone. Defaults to `False`.
         older: What keys of the recipe were before they were keys, by their dotted name: so a run
             that lacks them was trained, and is resumed. Defaults to nothing.
         predicts: Whether `kerasllm predict` works with its models. Defaults to `True`.
@@ -429,6 +431,7 @@ class Task(abc.ABC):
     evaluate_options: ClassVar[tuple[str, ...]] = ()
     predict_options: ClassVar[tuple[str, ...]] = ()
     sliced: ClassVar[bool] = True
+    sharded: ClassVar[bool] = False
     older: ClassVar[Mapping[str, Any]] = {}
     predicts: ClassVar[bool] = True
     writes_document: ClassVar[bool] = False
@@ -571,7 +574,7 @@ class Task(abc.ABC):
         Args:
             model: The model.
             rows: A part of `TaskData`, or what `rows` gave.
-            buckets: The most lengths to pad to. Defaults to `16`.
+            buckets: The maximum number of lengths to pad to. Defaults to `16`.
             notify: Called with how far it is. Defaults to `None`.
         """
 
@@ -591,7 +594,7 @@ class Task(abc.ABC):
         return {}
 
     def headline_of(self, metrics: Mapping[str, Any]) -> Headline:
-        """Returns the headline of a model, by what was measured of it."""
+        """Returns the main metric of a model, by what was measured of it."""
         return self.headline
 
     def source(self, trained: Any, spec: str | Sequence[str], options: PredictOptions) -> Any:
@@ -660,7 +663,7 @@ class Task(abc.ABC):
         Args:
             model: The model.
             inputs: Texts, or tuples of texts where a row has two.
-            buckets: The most lengths to pad to. Defaults to `16`.
+            buckets: The maximum number of lengths to pad to. Defaults to `16`.
             chunk: Inputs that are computed together. Defaults to `2048`.
             options: What the user said besides. Defaults to `None`: nothing.
 

@@ -291,6 +291,7 @@ class TextClassification(Task):
     name = "text_classification"
     Recipe = ClassificationRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("accuracy")
     metrics = {
         "loss": "loss",

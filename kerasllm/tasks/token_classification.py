@@ -131,7 +131,7 @@ class TaggingEarlyStopping(EarlyStopping):
 
 
 class TaggingTraining(Training):
-    """How a model of tags is trained."""
+    """How a token classifier is trained."""
 
     early_stopping: TaggingEarlyStopping | None = Field(
         None, description="{patience, metric, min_delta}; null: train to the end"
@@ -174,6 +174,7 @@ class TokenClassification(Task):
     name = "token_classification"
     Recipe = TaggingRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("f1")
     metrics = {
         "loss": "loss",

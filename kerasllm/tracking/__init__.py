@@ -1,1 +1,1 @@
-"""Trackers of experiments: what metrics.jsonl holds is sent to them, now or later."""
+"""Experiment trackers: metrics.jsonl is sent to them, now or later."""

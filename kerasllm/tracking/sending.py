@@ -1,4 +1,4 @@
-"""What of a run was sent to a tracker, and what was not yet: metrics.jsonl is the queue."""
+"""What was sent of a run to each tracker: metrics.jsonl is the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tracker of experiments takes."""
+"""The interface of an experiment tracker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fit, its optimizers, schedules, losses and callbacks."""
+"""The training loop, its optimizers, schedules, losses and callbacks."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""AdamW with one fused update a weight, and moments in float32 for weights of any dtype."""
+"""AdamW with one fused update per weight, and moments in float32 for weights of any dtype."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The files of one checkpoint: arrays and JSON in, a folder that proves itself when read.
+"""The files of a checkpoint: arrays and JSON in, a folder that is verified when read.
 
 A checkpoint folder holds:
 
-- `arrays.safetensors`: the arrays. Any safetensors reader opens it, and nothing in it can run.
+- `arrays.safetensors`: the arrays. Any safetensors reader opens it, and nothing in it can run. Of
+  a training in shards `arrays-1.safetensors`, ... have the parts of the other processes.
 - `state.json`: everything else, as plain JSON.
-- `manifest.json`: format version, step, whether it is the best, and size and SHA-256 of the two.
+- `manifest.json`: format version, step, whether it is the best, and size and SHA-256 of each.
 - `manifest.sha256`: the manifest's SHA-256, in the format of `sha256sum`.
 
 The last two keep their names and their first key in every format to come, so that an old kerasllm
@@ -17,8 +18,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ import safetensors.numpy
 from kerasllm.errors import RunError
 from kerasllm.json_files import read_json_file
 from kerasllm.safetensors_file import save_tensors
+from kerasllm.training.checkpoint_parts import joined
 
 FORMAT = 1
 
@@ -38,6 +41,8 @@ ARRAYS = "arrays.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
+# Of the other processes of a training in shards.
+_OTHER_ARRAYS = re.compile(r"arrays-[1-9][0-9]*\.safetensors")
 
 # What safetensors both writes from NumPy and reads into it.
 _DTYPES = (
@@ -77,7 +82,12 @@ class DamagedCheckpointError(RunError):
 
 
 def write_checkpoint(
-    folder: Path, step: int, arrays: Mapping[str, np.ndarray], state: str, best: bool
+    folder: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    state: str,
+    best: bool,
+    parts: Sequence[Path] = (),
 ) -> None:
     """Writes a new folder and waits until it is on the disk.
 
@@ -91,31 +101,57 @@ def write_checkpoint(
         arrays: What `check_arrays` let pass.
         state: What `encode_state` returned.
         best: Whether this is the best checkpoint up to its step.
+        parts: The files that other processes wrote by `write_part`, which are moved. Defaults to
+            none.
 
     Raises:
         OSError, safetensors.SafetensorError: If something cannot be written.
     """
     folder.mkdir()
     (folder / STATE).write_text(state, encoding="utf-8")
-    # safetensors writes from the arrays' own memory. That needs rows that lie one after the other.
-    dense = {
-        name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()
-    }
-    save_tensors(dense, folder / ARRAYS)
-    with safetensors.safe_open(folder / ARRAYS, framework="numpy") as opened:
-        if set(opened.keys()) != set(arrays):
-            raise OSError(f"{folder / ARRAYS} does not contain what was written")
+    _write_arrays(folder / ARRAYS, arrays)
+    for path in parts:
+        os.rename(path, folder / path.name)
+    names = (ARRAYS, *(path.name for path in parts), STATE)
     manifest = {
         "format": FORMAT,
         "step": step,
         "best": best,
-        "files": {name: _facts(folder / name) for name in (ARRAYS, STATE)},
+        "files": {name: _facts(folder / name) for name in names},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     (folder / DIGEST).write_bytes(_digest_line((folder / MANIFEST).read_bytes()))
-    for name in (ARRAYS, STATE, MANIFEST, DIGEST):
+    for name in (*names, MANIFEST, DIGEST):
         fsync(folder / name)
     fsync(folder)
+
+
+def part_file(process: int) -> str:
+    """Returns the name of the file with the parts of a process, from 1."""
+    return f"arrays-{process}.safetensors"
+
+
+def write_part(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes what another process than the first has of a checkpoint, for `write_checkpoint`.
+
+    Args:
+        path: A `part_file` in a folder for the parts of this checkpoint, which is made.
+        arrays: Its parts of the arrays, named by `checkpoint_parts.part_name`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_arrays(path, arrays)
+    fsync(path)
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    # safetensors writes from the arrays' own memory. That needs rows that lie one after the other.
+    dense = {
+        name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()
+    }
+    save_tensors(dense, path)
+    with safetensors.safe_open(path, framework="numpy") as opened:
+        if set(opened.keys()) != set(arrays):
+            raise OSError(f"{path} does not contain what was written")
 
 
 def read_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -140,8 +176,16 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
         state=_read(_state_of, folder, STATE),
-        arrays=_read(safetensors.numpy.load_file, folder, ARRAYS),
+        arrays=_arrays_of(folder, [name for name in manifest["files"] if name != STATE]),
     )
+
+
+def _arrays_of(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    files = [_read(safetensors.numpy.load_file, folder, name) for name in names]
+    try:
+        return joined(files)
+    except ValueError as error:
+        raise DamagedCheckpointError(folder, ARRAYS, f"cannot be read: {error}") from error
 
 
 def read_state(folder: Path, step: int) -> dict:
@@ -246,7 +290,8 @@ def _is_manifest(manifest: dict) -> bool:
         isinstance(manifest.get("step"), int)
         and isinstance(manifest.get("best"), bool)
         and isinstance(files, dict)
-        and files.keys() == {ARRAYS, STATE}
+        and {ARRAYS, STATE} <= files.keys()
+        and all(map(_OTHER_ARRAYS.fullmatch, files.keys() - {ARRAYS, STATE}))
         and all(isinstance(facts, dict) and "size" in facts for facts in files.values())
     )
 

@@ -1,4 +1,4 @@
-"""What the state of a training's checkpoint holds, and what is wrong with one that does not.
+"""The content of a checkpoint's state, and its validation.
 
 The checksums of a checkpoint find damage. Anyone who forges its files forges those too: what is
 read is therefore what kerasllm writes, or the checkpoint is not used.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what they hold, when they are saved, how a training resumes."""
+"""Saves checkpoints during training, and resumes from them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from kerasllm.errors import RunError
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
+from kerasllm.training.host_values import value_of
 from kerasllm.training.validation import Validation
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves checkpoints during training, and ends it when it is asked to.
+    """Saves checkpoints during training, and ends it on request.
 
     A checkpoint holds the weights that train, the state of the optimizer, the running metrics,
     the state of the other callbacks, and the position: a training that resumes from it ends with
@@ -31,6 +32,8 @@ class Checkpoints(keras.callbacks.Callback):
         facts: What else the state of a checkpoint says, such as the recipe. Defaults to none.
         validation: The best checkpoint is the one of its best result. Defaults to `None`.
         workers: Processes that train together. Defaults to `1`.
+        parts: Where the parts of a worker that writes no checkpoints go, of a training in shards.
+            Defaults to `None`.
 
     Attributes:
         saved: The step of the last checkpoint, `None` before there is one.
@@ -64,6 +67,7 @@ class Checkpoints(keras.callbacks.Callback):
         facts: Mapping[str, object] | None = None,
         validation: Validation | None = None,
         workers: int = 1,
+        parts: CheckpointStore | None = None,
     ):
         super().__init__()
         self._store = store
@@ -73,6 +77,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._facts = dict(facts or {})
         self._validation = validation
         self._workers = workers
+        self._parts = parts
         self._frozen = None
         self._stop = False
         self._stopping = False
@@ -176,25 +181,40 @@ class Checkpoints(keras.callbacks.Callback):
         self.saved = self.model.steps_done
         self._saved_at, self._due = time.monotonic(), False
         self.model.requests[0] = 0.0
-        if self._store is None:
+        in_parts = self._workers > 1 and keras.config.backend() == "jax"
+        if self._store is None and not in_parts:
             return
         if self._frozen is None:
             self._frozen = _digest(_fixed(self.model))
-        arrays = {
-            name: np.asarray(variable.numpy()) for name, variable in _variables(self.model).items()
-        }
+        variables = _variables(self.model)
+        best_weights = (self._validation and self._validation.best_weights) or []
+        others = {_best_name(index): weight for index, weight in enumerate(best_weights)}
+        if in_parts:
+            arrays = self._own_parts({n: v.value for n, v in variables.items()} | others)
+            if self._store is None:
+                return
+        else:
+            arrays = {name: value_of(variable) for name, variable in variables.items()} | others
         arrays.update(metrics)
         best = self._validation is not None and self._validation.improved
-        if self._validation and self._validation.best_weights is not None:
-            for index, weight in enumerate(self._validation.best_weights):
-                arrays[_best_name(index)] = weight
         state = {
             **self._facts,
             "frozen": self._frozen,
             "epoch_ended": epoch_ended,
             "states": {name: holder.get_state() for name, holder in self._states.items()},
         }
-        self._store.save(self.saved, arrays, state, best=best)
+        options = {"others": self._workers - 1} if in_parts else {}
+        self._store.save(self.saved, arrays, state, best=best, **options)
+
+    def _own_parts(self, values: Mapping) -> dict[str, np.ndarray]:
+        """Returns the first process' parts of values, when the others have written theirs."""
+        from kerasllm.training.sharded import host
+
+        arrays = host.own_parts(values)
+        if self._store is None:
+            self._parts.write_part(self.saved, host.process(), arrays)
+        host.meet(f"checkpoint {self.saved}")
+        return arrays
 
     def _end(self, epoch_ended: bool = True) -> None:
         self.save(epoch_ended)
@@ -237,7 +257,7 @@ def position(checkpoint: Checkpoint, steps_per_epoch: int) -> dict:
 
 
 class TrainingStopped(Exception):
-    """The training has ended, with a checkpoint, because it was asked to."""
+    """The training has ended, with a checkpoint, on request."""
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -287,7 +307,7 @@ def _fixed(model: keras.Model) -> list[keras.Variable]:
 def _digest(variables: list[keras.Variable]) -> str:
     digest = hashlib.sha256()
     for variable in variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).view(np.uint8))
+        digest.update(np.ascontiguousarray(value_of(variable)).view(np.uint8))
     return digest.hexdigest()
 
 
@@ -303,6 +323,10 @@ def _metrics(model: keras.Model) -> dict[str, np.ndarray]:
 
 def _set_metrics(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     variables = _sums(model)
+    if keras.config.backend() != "tensorflow":
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        return
 
     @tf.function(autograph=False)
     def assign():

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole or not at all, verified when read, the old ones removed.
+"""The checkpoints of a run: written atomically, verified when read, old ones removed.
 
 Nothing here knows of Keras or TensorFlow: NumPy arrays and JSON go in, files come out.
 """
@@ -26,15 +26,19 @@ from kerasllm.training.checkpoint_files import (
     check_arrays,
     encode_state,
     fsync,
+    part_file,
     read_checkpoint,
     read_manifest,
     read_state,
     write_checkpoint,
+    write_part,
 )
 
 _WHOLE = re.compile(r"step-(0|[1-9][0-9]*)")
 # The old checkpoint of a step, while a new one of the same step takes its place.
 _DISPLACED = re.compile(r"\.step-(0|[1-9][0-9]*)\.old")
+# What other processes have written of the checkpoint of a step, until the first one takes it.
+_PARTS = re.compile(r"\.step-(0|[1-9][0-9]*)\.parts")
 # Being written, or being removed.
 _TEMPORARY = re.compile(r"\.step-[0-9]+\.[0-9a-f]{32}\.tmp")
 
@@ -51,9 +55,9 @@ class CheckpointStore:
 
     Args:
         folder: The folder of the checkpoints. The first save makes it.
-        keep: How many of the newest checkpoints stay. The best one stays on top of these.
+        keep: How many of the latest checkpoints stay. The best one stays on top of these.
             Defaults to `2`.
-        warn: Called with a message for each damaged checkpoint that is passed over. Defaults to
+        warn: Called with a message for each damaged checkpoint that is skipped. Defaults to
             `warnings.warn`.
         saved: Called after each save, in the background as well. Defaults to `None`.
         problem: Says of a state that is read what is wrong with it, such as "has no steps", or
@@ -104,12 +108,18 @@ class CheckpointStore:
             self._warn(f"{failed.what}.")
 
     def save(
-        self, step: int, arrays: Mapping[str, np.ndarray], state: dict, *, best: bool = False
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        state: dict,
+        *,
+        best: bool = False,
+        others: int = 0,
     ) -> None:
         """Saves a checkpoint in the background, after the save before it.
 
         A checkpoint of the same step is replaced; if it was the best, the new one is. Those of
-        later steps are removed: the run has gone back before them.
+        later steps are removed: the run has gone back to a step before them.
 
         Args:
             step: The step of the checkpoint.
@@ -119,6 +129,7 @@ class CheckpointStore:
                 NaN too), booleans and `None`. It may change as soon as this returns.
             best: Whether this is the best checkpoint up to now; it stays until the next best one.
                 Defaults to `False`.
+            others: Processes that have written their parts by `write_part`. Defaults to `0`.
 
         Raises:
             JobError: If the save *before* this one failed. This one is not begun.
@@ -128,7 +139,7 @@ class CheckpointStore:
         check_arrays(arrays)
         text = encode_state(state)
         self.wait()
-        self._saving = self._writer.submit(self._save, int(step), arrays, text, bool(best))
+        self._saving = self._writer.submit(self._save, int(step), arrays, text, bool(best), others)
 
     def wait(self) -> None:
         """Waits until the last save is on the disk.
@@ -150,9 +161,9 @@ class CheckpointStore:
         return _best(self._found())
 
     def newest(self) -> Checkpoint | None:
-        """Returns the newest checkpoint that verifies, or `None`.
+        """Returns the latest checkpoint that verifies, or `None`.
 
-        A damaged one is passed over with a warning.
+        A damaged one is skipped with a warning.
 
         Raises:
             RunError: If a newer kerasllm wrote it, or it may not be read.
@@ -165,7 +176,7 @@ class CheckpointStore:
         return None
 
     def newest_state(self) -> dict | None:
-        """Returns the state of the newest checkpoint whose state verifies, or `None`.
+        """Returns the state of the latest checkpoint whose state verifies, or `None`.
 
         The arrays are not read, so that `newest` may return an older one.
 
@@ -201,28 +212,53 @@ class CheckpointStore:
             raise DamagedCheckpointError(folder, STATE, why)
         return state
 
-    def _save(self, step: int, arrays: dict[str, np.ndarray], state: str, best: bool) -> None:
+    def write_part(self, step: int, process: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes what another process has of a checkpoint; call it before the first one saves.
+
+        Args:
+            step: The step of the checkpoint.
+            process: The number of the process, from 1.
+            arrays: Its parts, named by `checkpoint_parts.part_name`.
+
+        Raises:
+            JobError: If they cannot be written.
+        """
+        try:
+            write_part(self._parts(step) / part_file(process), arrays)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise self._not_saved(step, error) from error
+
+    def _save(
+        self, step: int, arrays: dict[str, np.ndarray], state: str, best: bool, others: int
+    ) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             fsync(self.folder.parent)
-            self._tidy()
+            self._tidy(step)
             temporary = self._temporary(step)
-            write_checkpoint(temporary, step, arrays, state, best or step == self.best_step)
+            parts = [self._parts(step) / part_file(number) for number in range(1, others + 1)]
+            best = best or step == self.best_step
+            write_checkpoint(temporary, step, arrays, state, best, parts)
             self._put_in_place(temporary, step)
+            if others:
+                _delete(self._parts(step))
             self._remove_old(step)
             if self._saved:
                 self._saved()
         except (OSError, safetensors.SafetensorError) as error:
             # The disk that refused to be written may refuse this too. The next save tries again.
             with suppress(OSError):
-                self._tidy()
-            reason = getattr(error, "strerror", None) or error
-            raise JobError(
-                f"Checkpoint step-{step} cannot be saved: {reason}",
-                where=str(self.folder),
-                fix="free some disk space (or keep fewer checkpoints), make sure the folder can be "
-                "written, and continue with --resume: the earlier checkpoints are complete",
-            ) from error
+                self._tidy(step)
+            raise self._not_saved(step, error) from error
+
+    def _not_saved(self, step: int, error: Exception) -> JobError:
+        reason = getattr(error, "strerror", None) or error
+        return JobError(
+            f"Checkpoint step-{step} cannot be saved: {reason}",
+            where=str(self.folder),
+            fix="free some disk space (or keep fewer checkpoints), make sure the folder can "
+            "be written, and continue with --resume: the earlier checkpoints are complete",
+        )
 
     def _put_in_place(self, temporary: Path, step: int) -> None:
         """Renames a written checkpoint. No system call that is there everywhere swaps two folders,
@@ -246,9 +282,9 @@ class CheckpointStore:
             os.rename(path, self._temporary(number))
         if removed:
             fsync(self.folder)
-            self._tidy()
+            self._tidy(step)
 
-    def _tidy(self) -> None:
+    def _tidy(self, step: int) -> None:
         """Removes what was being written or removed, by a writer that was killed or just now."""
         for path in list(self.folder.iterdir()):
             if displaced := _DISPLACED.fullmatch(path.name):
@@ -256,6 +292,12 @@ class CheckpointStore:
                 _delete(path) if os.path.lexists(target) else os.rename(path, target)
             elif _TEMPORARY.fullmatch(path.name):
                 _delete(path)
+            elif (parts := _PARTS.fullmatch(path.name)) and int(parts[1]) < step:
+                # Those of a later step are being written.
+                _delete(path)
+
+    def _parts(self, step: int) -> Path:
+        return self.folder / f".step-{step}.parts"
 
     def _temporary(self, step: int) -> Path:
         return self.folder / f".step-{step}.{uuid.uuid4().hex}.tmp"

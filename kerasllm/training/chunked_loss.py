@@ -1,4 +1,4 @@
-"""The loss of a language model in pieces, so that all its logits are never in memory at once."""
+"""The loss of a language model in chunks, so that all its logits are never in memory at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chunked_loss(
     variables: Sequence[keras.Variable] = (),
     tokens: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes the loss of logits that are made and forgotten a piece at a time.
+    """Computes the loss of logits that are made and forgotten one chunk at a time.
 
     The gradient of a piece is computed right after its loss, while its logits are there, so that
     nothing is computed twice: a product with the vocabulary costs as much as several layers.
@@ -40,7 +40,7 @@ def chunked_loss(
         head: Gives the logits, float32 `[tokens, vocabulary]`, of hidden states `[tokens, width]`.
         loss: A Keras loss on logits whose reduction is `"sum"`.
         variables: Trainable variables, including those of the head. Defaults to `()`: none.
-        tokens: How many tokens a piece has.
+        tokens: Tokens per chunk.
 
     Returns:
         The loss, a float32 scalar, and whether the most likely token is the target, float32
@@ -50,6 +50,10 @@ def chunked_loss(
         [Cut Your Losses in Large-Vocabulary Language Models](https://arxiv.org/abs/2411.09009)
         has the same aim; here the pieces are cut along the tokens.
     """
+    if keras.config.backend() == "jax":
+        from kerasllm.training.sharded import chunked_loss as on_jax
+
+        return on_jax.chunked_loss(hidden, y, share, head=head, loss=loss, tokens=tokens)
     values = [variable.value for variable in variables]
     # Those of them that the head has, known when it was traced.
     own = []
@@ -101,12 +105,17 @@ def chunked_scores(
         hidden: float `[rows, length, width]`.
         y: int32 `[rows, length]`, the target tokens.
         head: As for `chunked_loss`.
-        tokens: How many tokens a piece has.
+        tokens: Tokens per chunk.
 
     Returns:
         The negative log-likelihoods in nats, and whether the most likely token is the target, each
         float32 `[rows, length]`.
     """
+
+    if keras.config.backend() == "jax":
+        from kerasllm.training.sharded import chunked_loss as on_jax
+
+        return on_jax.chunked_scores(hidden, y, head=head, tokens=tokens)
 
     def of_piece(hidden, y, _):
         logits = head(hidden)
@@ -122,7 +131,7 @@ def chunked_scores(
 
 
 def in_pieces(of_piece: Callable, hidden, y, share, tokens: int):
-    """Returns loss, hits and gradients of all tokens, computed so many at a time.
+    """Returns loss, hits and gradients of all tokens, computed in chunks.
 
     Args:
         of_piece: Gives these of some tokens, by their hidden states, targets and shares: the loss,
@@ -131,7 +140,7 @@ def in_pieces(of_piece: Callable, hidden, y, share, tokens: int):
         hidden: float `[tokens, width]`.
         y: int32 `[tokens]`.
         share: float32 `[tokens]`.
-        tokens: The most tokens of a piece.
+        tokens: The maximum number of tokens of a piece.
     """
     count = hidden.shape[0]
     if count is not None and count <= tokens:

@@ -1,4 +1,4 @@
-"""XLA's programs, compiled in the order in which a training needs them, while it trains already."""
+"""Compiles XLA's programs in the order in which training needs them, in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What XLA's compilations cost and save: all constants, in one place.
+"""The costs and savings of XLA's compilations: all constants, in one place.
 
 Those of CPUs were measured on 2 cores of an AMD EPYC with AVX512-BF16 and MiniLM-L6, see
 docs/performance.md. Those of accelerators are guesses of their size until one is measured.

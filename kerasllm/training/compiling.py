@@ -1,4 +1,4 @@
-"""What `compile` is given, as Keras objects: an optimizer, losses and metrics for each output."""
+"""The arguments of `compile` as Keras objects: an optimizer, losses and metrics for each output."""
 
 from __future__ import annotations
 

@@ -33,7 +33,6 @@ from kerasllm.training.compiling import (
     find_optimizer,
 )
 from kerasllm.training.forward_backward import ForwardBackward
-from kerasllm.training.functions import StepFunctions
 from kerasllm.training.losses import SmoothedSparseCategoricalCrossentropy
 from kerasllm.training.outputs import Output, outputs_of, refuse_masks, targets_of, weights_of
 from kerasllm.training.precision import only_cpus, resolve_xla
@@ -45,6 +44,11 @@ from kerasllm.training.replicas import (
 )
 from kerasllm.training.schedules import WarmUp, sets_learning_rate
 from kerasllm.training.slices import cut
+
+if keras.config.backend() == "jax":
+    from kerasllm.training.sharded.functions import ShardedFunctions as StepFunctions
+else:
+    from kerasllm.training.functions import StepFunctions
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -414,7 +418,7 @@ class FineTunedModel(StepFunctions):
             [alone] = tf.nest.flatten(outputs)
             return self.compiled_outputs[0].loss_of(y, alone, share), outputs
         parts = zip(self.compiled_outputs, y, tf.nest.flatten(outputs), share, strict=True)
-        return tf.add_n([each.loss_of(*part) for each, *part in parts if each.loss]), outputs
+        return sum(each.loss_of(*part) for each, *part in parts if each.loss), outputs
 
     def train_step(self, data, step, requests):
         """Trains on one replica's part of a batch.
@@ -458,7 +462,7 @@ class FineTunedModel(StepFunctions):
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         parts = [self(each, training=False) for each in cut(x, self.slices)]
-        return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
+        return tf.nest.map_structure(lambda *each: keras.ops.concatenate(each, 0), *parts)
 
     def _prepare(self, data):
         """Returns inputs, targets, weights, their totals over all replicas, and shares of them.
@@ -492,17 +496,6 @@ class FineTunedModel(StepFunctions):
         if trains and not any(map(sets_learning_rate, callbacks or ())):
             callbacks = [WarmUp(), *(callbacks or ())]
         return super()._callbacks(callbacks, verbose, **settings)
-
-    def _check_scope(self, name: str, owner) -> None:
-        """Refuses what was made outside: each replica's copy of it would go its own way."""
-        strategy = self.distribute_strategy
-        for variable in owner.variables:
-            if not strategy.extended.variable_created_in_scope(variable.value):
-                raise ValueError(
-                    f"The {name} must be created in the scope of the model's strategy, `with "
-                    f"strategy.scope():`. Received: a model of {strategy}, and a "
-                    f"variable {variable.path} created outside its scope"
-                )
 
     def _forward_backward(self) -> ForwardBackward:
         """Returns this replica's own, the same wherever its step is traced, for XLA to compile."""

@@ -125,6 +125,17 @@ class StepFunctions(LoopsModel):
 
         return train_function
 
+    def _check_scope(self, name: str, owner) -> None:
+        """Refuses what was made outside: each replica's copy of it would go its own way."""
+        strategy = self.distribute_strategy
+        for variable in owner.variables:
+            if not strategy.extended.variable_created_in_scope(variable.value):
+                raise ValueError(
+                    f"The {name} must be created in the scope of the model's strategy, `with "
+                    f"strategy.scope():`. Received: a model of {strategy}, and a "
+                    f"variable {variable.path} created outside its scope"
+                )
+
     def _first(self, value):
         """Returns one replica's value, of those that are the same on all."""
         return self.distribute_strategy.experimental_local_results(value)[0]

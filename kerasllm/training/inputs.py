@@ -1,4 +1,4 @@
-"""What Keras users give to `fit`, `evaluate` and `predict`, as a tf.data pipeline."""
+"""The inputs of `fit`, `evaluate` and `predict`, as a tf.data pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in a training, as events for logs, progress bars and trackers."""
+"""The events of a training, for logs, progress bars and trackers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `predict` that go wherever a tf.distribute strategy goes."""
+"""`fit`, `evaluate` and `predict` under any tf.distribute strategy."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def restored_epoch(model: keras.Model) -> int | None:
 
 
 def _batches_of(dataset) -> int | None:
-    """Returns the number of batches; `None` where it is not known, or where there is no end."""
+    """Returns the number of batches; `None` if it is unknown, or where there is no end."""
     # Of what is distributed by function TensorFlow counts the parts of one worker's replicas.
     if not isinstance(dataset, tf.data.Dataset):
         return None

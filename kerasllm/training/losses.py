@@ -60,11 +60,20 @@ def _smoothed(labels, logits, smoothing: float):
     classes = logits.shape[-1]
     labels = ops.reshape(labels, (-1,))
 
-    @ops.custom_gradient
-    def compute(flat):
+    def parts_of(flat):
         normalizer = ops.logsumexp(flat, axis=-1)
         own = ops.take_along_axis(flat, labels[:, None], axis=-1)[:, 0]
         loss = normalizer - (1.0 - smoothing) * own - smoothing * ops.mean(flat, axis=-1)
+        return normalizer, own, loss
+
+    if keras.config.backend() == "jax":
+        # A gradient of one's own may not use values of the step around it, as the labels are.
+        *_, loss = parts_of(ops.reshape(logits, (-1, classes)))
+        return ops.reshape(loss, ops.shape(logits)[:-1])
+
+    @ops.custom_gradient
+    def compute(flat):
+        normalizer, own, loss = parts_of(flat)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream

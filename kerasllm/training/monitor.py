@@ -317,7 +317,17 @@ def _metrics(logs: dict) -> dict[str, float]:
 
 def peak_memory() -> int:
     """Returns the most memory used so far, in bytes: of the first GPU, else of the process."""
+    if keras.config.backend() == "jax" and (peak := _peak_of_jax()):
+        return peak
     if tf.config.list_logical_devices("GPU"):
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _peak_of_jax() -> int | None:
+    """Returns the most memory used of this process' first device; `None` where it does not say."""
+    import jax
+
+    found = jax.local_devices()[0].memory_stats()
+    return found and int(found.get("peak_bytes_in_use", 0))

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
-from kerasllm.training.adamw import AdamW
+if keras.config.backend() == "jax":
+    from kerasllm.training.sharded.adamw import AdamW
+else:
+    from kerasllm.training.adamw import AdamW
 
 _CLASSES = {
     "adamw": AdamW,

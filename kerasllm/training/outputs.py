@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from kerasllm.training.compiling import LossMean, by_output, reduced_by_sum, unreduced
 
@@ -33,19 +35,18 @@ class Output:
 
     def loss_of(self, y, output, share) -> tf.Tensor:
         """Returns the loss, a scalar: each row counts by its share, its items by their number."""
-        values = tf.cast(self._each(y, output), tf.float32)
-        share = tf.cast(share, values.dtype)
-        extra = values.shape.rank - share.shape.rank
+        values = ops.cast(self._each(y, output), "float32")
+        share = ops.cast(share, values.dtype)
+        extra = len(values.shape) - len(share.shape)
         if extra > 0:
-            share = tf.reshape(share, tf.concat([tf.shape(share), [1] * extra], 0))
-        total = tf.reduce_sum(values * share)
+            share = ops.reshape(share, (*ops.shape(share), *[1] * extra))
+        total = ops.sum(values * share)
         if extra > 0:
-            items = tf.reduce_prod(tf.shape(values)[-extra:])
-            total /= tf.cast(items, total.dtype)
+            total /= ops.cast(math.prod(ops.shape(values)[-extra:]), total.dtype)
         return total if self.factor == 1.0 else total * self.factor
 
     def update_metrics(self, inputs: Callable, y, output, weight) -> None:
-        counted = tf.cast(weight != 0, tf.float32)
+        counted = ops.cast(weight != 0, "float32")
         for metrics, weights in ((self.metrics, counted), (self.weighted_metrics, weight)):
             for metric in metrics:
                 metric.update_state(*inputs(metric, y, output), sample_weight=weights)
@@ -71,7 +72,7 @@ def refuse_masks(outputs: Any, weights: Sequence[tf.Tensor]) -> None:
     """
     for output, weight in zip(tf.nest.flatten(outputs), weights, strict=True):
         masked = getattr(output, "_keras_mask", None) is not None
-        if masked and output.shape.rank > 2 and weight.shape.rank == 1:
+        if masked and len(output.shape) > 2 and len(weight.shape) == 1:
             raise ValueError(
                 "The outputs have a mask, as of an `Embedding(mask_zero=True)`: select the tokens "
                 "that count with a `sample_weight` of 0 or 1 for each, `[rows, length]`."

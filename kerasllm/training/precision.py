@@ -1,4 +1,4 @@
-"""What `precision: auto` and `xla: auto` become on this machine's devices."""
+"""The values of `precision: auto` and `xla: auto` on this machine's devices."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def resolve_precision(precision: str) -> str:
     """
     if precision != "auto":
         return precision
+    if keras.config.backend() == "jax":
+        import jax
+
+        accelerated = jax.default_backend() != "cpu"
+        return "mixed_bfloat16" if accelerated or computes_bfloat16() else "float32"
     if tf.config.list_logical_devices("TPU"):
         return "mixed_bfloat16"
     gpus = tf.config.list_physical_devices("GPU")
@@ -53,13 +58,21 @@ def resolve_xla(xla: str | bool) -> bool:
     On CPUs TensorFlow's products of matrices, by oneDNN, were measured faster than XLA's; there XLA
     fuses only what stands between them (`kerasllm.models.accelerated.fused_encoder`).
     """
+    if keras.config.backend() == "jax":
+        # It computes nothing otherwise.
+        return True
     if xla != "auto":
         return bool(xla)
     return not only_cpus()
 
 
 def only_cpus() -> bool:
-    """Returns whether TensorFlow sees neither a GPU nor a TPU."""
+    """Returns whether TensorFlow computes, and sees neither a GPU nor a TPU.
+
+    Not under JAX: what is made for CPUs here is made of TensorFlow's operations.
+    """
+    if keras.config.backend() != "tensorflow":
+        return False
     return not (tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 

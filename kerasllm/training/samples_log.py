@@ -1,4 +1,4 @@
-"""What a model wrote as it trained: samples.jsonl."""
+"""The samples generated during training: samples.jsonl."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def choose_lengths(
     Args:
         plans: The plans, canonical.
         steps: Steps of the training.
-        count: The most lengths.
+        count: The maximum number of lengths.
         costs: What they cost.
         is_there: Tells whether the cache has a length. Defaults to one that has none.
     """
@@ -101,7 +101,7 @@ def settle(
             compiled they get the lengths that pad least.
         steps: Steps of the training.
         rows: Rows that are computed at a time: of a slice.
-        buckets: The most lengths.
+        buckets: The maximum number of lengths.
         xla: Whether XLA may compile whole steps.
         fused: Whether XLA fuses element-wise work on a CPU. Defaults to `None`: if it pays.
         auto: Whether `xla` is a choice, to be kept if it pays. Defaults to `True`.

@@ -1,4 +1,4 @@
-"""Ends a training after a number of steps, in the midst of an epoch."""
+"""Ends a training after a number of steps, also within an epoch."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Validates during training, and stops it in time."""
+"""Validates during training, and stops early."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import keras
+
+from kerasllm.training.host_values import kept_value
 
 
 class Validation(keras.callbacks.Callback):
@@ -141,7 +143,7 @@ class Validation(keras.callbacks.Callback):
             self.best_step, self.result = self._steps, result
         elif self.improved:
             self.best_step, self.result = self._steps, result
-            self.best_weights = [v.numpy() for v in self.model.trainable_variables]
+            self.best_weights = [kept_value(v) for v in self.model.trainable_variables]
         else:
             self.model.stop_training = self._waited >= self._patience
 

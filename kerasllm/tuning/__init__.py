@@ -1,1 +1,1 @@
-"""Search over recipes: what is varied, the trials and where they stand, plots of the result."""
+"""Hyperparameter search over recipes: the space, the trials, plots of the result."""

@@ -1,4 +1,4 @@
-"""A learning rate by the losses of a range test."""
+"""The learning rate suggested by a range test."""
 
 from __future__ import annotations
 

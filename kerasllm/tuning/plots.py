@@ -1,4 +1,4 @@
-"""Pictures of a search, as SVG: how it went, and what mattered."""
+"""Plots of a search, as SVG."""
 
 from __future__ import annotations
 

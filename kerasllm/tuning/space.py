@@ -1,4 +1,4 @@
-"""The search space: which keys of a recipe vary, and over what."""
+"""The search space: recipe keys and their ranges."""
 
 from __future__ import annotations
 
@@ -221,5 +221,5 @@ def _dimension(recipe: WholeRecipe, key: str, value: Any) -> Dimension:
 def _fix_of(error: RecipeError) -> str | None:
     if error.fix is None and "whole number" in error.what:
         return "give int:LOW:HIGH, or a list such as 1,2,3"
-    # What to type in place of another tool's key is a setting there, and not a range.
+    # What to type instead of another tool's key is a setting there, and not a range.
     return error.fix and error.fix.partition(" type --set ")[0]

@@ -1,4 +1,4 @@
-"""The trials of a search in optuna's storage: shared by workers, and found again after a kill."""
+"""The trials of a search in Optuna's storage: shared by workers, and resumed after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of a trial: an ordinary training, followed by what it writes."""
+"""The process of a trial: an ordinary training, followed through its log."""
 
 from __future__ import annotations
 

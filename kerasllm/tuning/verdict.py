@@ -1,4 +1,4 @@
-"""Whether one recipe is better than another, by trainings with several seeds."""
+"""Whether one recipe is better than another, from trainings with several seeds."""
 
 from __future__ import annotations
 

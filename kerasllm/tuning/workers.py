@@ -1,4 +1,4 @@
-"""Several runs at a time, each in its own process, in one loop without threads."""
+"""Several runs in parallel, each in its own process, in one loop without threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Work(Protocol):
 
 
 class Workers:
-    """Trains runs, so many at a time.
+    """Trains runs, in chunks.
 
     Args:
         count: How many at a time.

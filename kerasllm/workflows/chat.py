@@ -17,7 +17,7 @@ class Conversation:
     Args:
         source: A run directory or a preset.
         settings: How answers are generated.
-        system: What the model is told before all else. Defaults to `None`: nothing.
+        system: The system message. Defaults to `None`: nothing.
         adapter: The folder of an adapter. Defaults to `None`.
 
     Attributes:
@@ -50,7 +50,7 @@ class Conversation:
         self.dropped = 0
 
     def answer(self, message: str) -> Iterator[str]:
-        """Gives the model's answer to a message in pieces, as it is computed.
+        """Gives the model's answer to a message in chunks, as it is computed.
 
         What was given when the caller stops listening counts as the answer.
 

@@ -1,4 +1,4 @@
-"""Make a smaller model of a run: quantized, pruned, or a student that learned from it."""
+"""Compress the model of a run: quantization, pruning or distillation."""
 
 from __future__ import annotations
 

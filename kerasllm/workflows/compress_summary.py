@@ -1,4 +1,4 @@
-"""What `compress` says after it: the model before and after."""
+"""What `compress` prints: the model before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training of a smaller model: the engine of `finetune`, on the data of the run."""
+"""The training of a compressed model, on the data of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kerasllm data report`: what is in the data of a training, and what is wrong with them."""
+"""`kerasllm data report`: what is in the data, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def write_clean(found: DataReport, path: str, report: Report) -> None:
 
 
 def _is_here(preset: str) -> bool:
-    """Whether a preset need not be fetched: a report does not wait for a download."""
+    """Whether a preset need not be downloaded: a report does not wait for a download."""
     from kerasllm.models import presets
 
     if preset in presets.PRESETS:

@@ -1,4 +1,4 @@
-"""Checks of the machine: each is tried, none is assumed."""
+"""Checks of the machine, each of them actually run."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _cache() -> Check:
 
 
 def _pip() -> Check:
-    """Presets with a `pypi://` source are fetched by pip."""
+    """Presets with a `pypi://` source are downloaded by pip."""
     command = [sys.executable, "-m", "pip", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if result.returncode:

@@ -1,4 +1,4 @@
-"""Measure a trained model on data."""
+"""Evaluate a trained model on data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(
 
     - texts (txt, md, folders of them, and rows of text): each token counts once, and is predicted
       from what a window holds before it; a window moves on by `stride`;
-    - conversations: what counts is what the assistant says, after the chat template;
+    - conversations: what counts is the assistant messages, after the chat template;
     - questions with choices, `{"question": ..., "choices": [...], "answer": ...}`: a choice is as
       likely as its tokens after the question.
 

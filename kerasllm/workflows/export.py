@@ -1,4 +1,4 @@
-"""Export a trained model to a format that others load, and check that it still is the model."""
+"""Export a trained model to another format, and verify the export."""
 
 from __future__ import annotations
 

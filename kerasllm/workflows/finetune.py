@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained model by a recipe: the project's main job."""
+"""Fine-tune a pretrained model from a recipe: the project's main job."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from kerasllm.evaluation.plots import training_curve
 from kerasllm.models import digests
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.run import Run, read_json, write_json, write_text
 from kerasllm.runtime.switches import off_that_change_numbers
 from kerasllm.signing import trust
@@ -28,6 +29,7 @@ from kerasllm.training.batches import training_batches
 from kerasllm.training.checkpoint_state import problem_of
 from kerasllm.training.checkpointing import Checkpoints, TrainingStopped, position
 from kerasllm.training.checkpoints import Checkpoint, CheckpointStore
+from kerasllm.training.host_values import whole_weights
 from kerasllm.training.listeners import Listener
 from kerasllm.training.metrics_log import MetricsLog
 from kerasllm.training.profiler import Profile
@@ -39,6 +41,7 @@ from kerasllm.workflows.audited import audited
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.observed import observe
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.sharded import refuse_unsupported
 from kerasllm.workflows.signals import asked_to_stop
 
 # What the loss of another worker looks like to those that are left.
@@ -67,7 +70,7 @@ def finetune(
         title: The file of the recipe, for its heading. Defaults to `None`: its name.
         output: The run directory, or its address on an object store, where it is mirrored to.
             Defaults to `None`: `runs/NAME/DATE-TIME`.
-        resume: Continue from the newest checkpoint of the run directory; without an `output`,
+        resume: Continue from the latest checkpoint of the run directory; without an `output`,
             of the newest run of this name that did not finish. If there is no such run yet,
             start one. A finished run is trained further, where the recipe has more steps than it
             has done. Defaults to `False`.
@@ -111,6 +114,8 @@ def finetune(
     # operation.
     too_late = prepare_process_for(recipe, computed)
     refuse_missing(recipe.training.trackers)
+    if is_sharded(recipe.training.strategy):
+        refuse_unsupported(recipe, profile)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
@@ -120,6 +125,12 @@ def finetune(
             "Several workers cannot tell which run to resume",
             where="--resume",
             fix="name the run directory, which all of them can read, with --output",
+        )
+    if is_sharded(recipe.training.strategy) and output is None and worker_count(where) > 1:
+        raise CommandError(
+            "Several processes do not know which run they write their parts of checkpoints to",
+            where="--output",
+            fix="name the run directory, which all of them can write, with --output",
         )
     if run is None and output is not None:
         Run(output).refuse_existing()
@@ -168,7 +179,11 @@ def finetune(
             with report.busy("computing the reference log-probabilities"):
                 job.prepare_reference()
         ready = time.perf_counter()
-        metrics, timing = _train(job, run, checkpoint, profile, report, mirror, chief, listeners)
+        in_parts = is_sharded(recipe.training.strategy) and not chief
+        parts = CheckpointStore(Run(output).checkpoints) if in_parts else None
+        metrics, timing = _train(
+            job, run, checkpoint, profile, report, mirror, chief, listeners, parts
+        )
         timing = {"import_seconds": round(imported - started, 3), **job.timing, **timing}
         timing["ready_seconds"] = round(ready - started, 3)
         with report.busy("finishing the model") as busy:
@@ -182,10 +197,11 @@ def finetune(
                 **finished,
             }
         trained = time.perf_counter()
-        if chief:
-            with report.busy("saving the model"):
-                job.task.save(job.recipe, job.model, run)
-                digests.write_record(run.model, run.adapter)
+        with whole_weights(job.model):
+            if chief:
+                with report.busy("saving the model"):
+                    job.task.save(job.recipe, job.model, run)
+                    digests.write_record(run.model, run.adapter)
         saved = time.perf_counter()
         timing["save_seconds"] = round(saved - trained, 3)
         found = None
@@ -251,7 +267,7 @@ def _record(run: Run, job: Job, command: str, checkpoint: Checkpoint | None) -> 
 def _checkpoint_to_resume_from(
     run: Run, job: Job, accept_changes: bool, further: frozenset[str], report: Report
 ) -> Checkpoint | None:
-    """Returns the newest checkpoint that verifies, if the job is what it was saved by."""
+    """Returns the latest checkpoint that verifies, if the job is what it was saved by."""
     with report.busy("reading the checkpoint"):
         store = CheckpointStore(run.checkpoints, warn=report.line, problem=problem_of)
         checkpoint = store.newest()
@@ -287,6 +303,7 @@ def _train(
     mirror: remote_run.RemoteRun | None,
     chief: bool,
     listeners: Sequence[Listener],
+    parts: CheckpointStore | None,
 ) -> tuple[dict, dict]:
     """Trains the job's model, and writes the log, the checkpoints and the training curve.
 
@@ -325,6 +342,7 @@ def _train(
             facts=resuming.facts_of(job),
             validation=validation,
             workers=workers,
+            parts=parts,
         )
         if profile and chief and profile[1] <= done:
             report.line(f"no profile is written: step {profile[1]} was already done")

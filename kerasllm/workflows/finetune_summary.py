@@ -1,4 +1,4 @@
-"""What `finetune` says before the first step and after the last."""
+"""What `finetune` prints before the first step and after the last."""
 
 from __future__ import annotations
 

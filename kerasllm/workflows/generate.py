@@ -55,7 +55,7 @@ def generate(
         settings: How.
         chat: Whether a text is a user's message, to which the chat template is applied. Defaults to
             `None`: if the model was tuned on conversations.
-        batch_size: The most prompts that are computed together. Defaults to `8`.
+        batch_size: The maximum number of prompts that are computed together. Defaults to `8`.
         adapter: The folder of an adapter. Defaults to `None`.
         notify: Called with a line when the chat template is applied by default, and when texts are
             empty. Defaults to nothing.
@@ -115,7 +115,7 @@ def stream(
     adapter: str | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
-    """Generates what follows one prompt and gives its text in pieces, as it is computed.
+    """Generates what follows one prompt and gives its text in chunks, as it is computed.
 
     Args:
         source: A run directory, a preset, or what `open_trained` gave.
@@ -177,7 +177,7 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Args:
         source: A run directory, a preset, or what `open_trained` gave.
         settings: How.
-        batch_size: The most prompts that are computed together.
+        batch_size: The maximum number of prompts that are computed together.
         adapter: The folder of an adapter. Defaults to `None`.
 
     Raises:

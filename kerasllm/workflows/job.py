@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,10 @@ import tensorflow as tf
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.pipeline import needs_one_shape, replica_rows
 from kerasllm.data.report.before_training import ShortCheck, check_rows
+from kerasllm.distribution.strategies import kind_of
 from kerasllm.distribution.tf_config import read_tf_config
 from kerasllm.errors import CommandError, RecipeError
+from kerasllm.models.initial_weights import drawn_by_tensorflow
 from kerasllm.models.layers import layer_depths
 from kerasllm.models.presets import resolve
 from kerasllm.recipe import WholeRecipe
@@ -172,7 +175,8 @@ def prepare(
         checked = _checked(recipe, data)
         read = time.perf_counter()
         busy.update(f"loading the weights of {recipe.model.preset or 'a new model'}")
-        with strategy.scope():
+        sharded = kind_of(strategy) == "sharded"
+        with strategy.scope(), drawn_by_tensorflow() if sharded else nullcontext():
             model = task.build(recipe, data, precision)
     # A batch holds no more rows than there are, in whole micro-batches: the rest would be padding.
     most_rows = -(-len(data.train) // training.accumulate) * training.accumulate
@@ -198,7 +202,7 @@ def prepare(
         buckets=buckets,
         xla=xla,
         fused=computed.get("fused", None if training.xla == "auto" else False),
-        auto=training.xla == "auto" and "xla" not in computed and buckets > 1,
+        auto=training.xla == "auto" and "xla" not in computed and buckets > 1 and not sharded,
         lengths=lengths,
     )
     if xla and len(plan.boundaries) > training.max_shapes:

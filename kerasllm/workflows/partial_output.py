@@ -1,4 +1,4 @@
-"""A file that is written over hours: what is done of it, kept until all is, and resumed."""
+"""An output file that is written over hours: partial results are kept, and resumed."""
 
 from __future__ import annotations
 

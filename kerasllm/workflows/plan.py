@@ -1,4 +1,4 @@
-"""What a training would do, and what would fail, before it starts."""
+"""Check a training before it starts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from kerasllm.environment import cache_dir
 from kerasllm.errors import CommandError
 from kerasllm.models.layers import trainable_share
 from kerasllm.recipe import WholeRecipe
-from kerasllm.recipe.strategy_names import check_name
+from kerasllm.recipe.strategy_names import check_name, is_sharded
 from kerasllm.workflows import finetune_summary as summary
-from kerasllm.workflows import plan_summary
+from kerasllm.workflows import plan_sharded, plan_summary
 from kerasllm.workflows.job import Job, prepare, prepare_process_for
 from kerasllm.workflows.plan_summary import Target, size
 from kerasllm.workflows.remote_run import is_remote
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.sharded import refuse_unsupported
 
 # So many cores has the smallest machine of most TPU generations.
 _TPU_REPLICAS = 8
@@ -75,6 +76,8 @@ def plan(
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
     """
+    if is_sharded(recipe.training.strategy):
+        refuse_unsupported(recipe)
     # On the machines that are meant, a batch is cut for their replicas and not for these cores.
     computed = None if replicas is None else {"slices": 1}
     too_late = prepare_process_for(recipe, computed)
@@ -89,25 +92,47 @@ def plan(
     # They are shown at the end.
     warnings = summary.show_data(report, job, warnings=False)
     inputs = _widest_batch(job, target)
+    layouts = plan_sharded.layouts_of_job(job) if target.kind == "sharded" else None
+    if layouts:
+        found = _in_shards(job, target, layouts, inputs, step, report)
+    else:
+        found = _on_replicas(job, target, inputs, step, report)
+    found |= {**_batches(job, target), "disk": _disk(job, output), "warnings": warnings}
+    found["problems"] = _problems(found)
+    if layouts:
+        found["problems"] += plan_sharded.problems_of(layouts, where.mesh.size)
+        plan_sharded.show_layouts(report, job, layouts)
+    if leak := summary.refused_leak(job):
+        found["problems"].append(f"data: {leak.what}")
+    plan_summary.show(report, job, target, found)
+    return found
+
+
+def _on_replicas(job: Job, target: Target, inputs: tuple, step: bool, report: Report) -> dict:
+    """Returns what a step needs, and what TPUs refuse of it; makes one if `step`."""
     with report.busy("tracing the step"):
         batch, run = _step(job, inputs)
         traced = run.get_concrete_function(batch)
-    found = {
-        **_batches(job, target),
-        "memory": _memory(job, target, traced),
-        "disk": _disk(job, output),
-    }
+    found = {"memory": _memory(job, target, traced)}
     if target.kind == "tpu":
         found["lint"] = [*lint_inputs(inputs), *lint_step(traced)]
     if step:
         with report.busy("running a trial step"):
             found["step"] = _made(job, run, batch)
-    found["warnings"] = warnings
-    found["problems"] = _problems(found)
-    if leak := summary.refused_leak(job):
-        found["problems"].append(f"data: {leak.what}")
-    plan_summary.show(report, job, target, found)
     return found
+
+
+def _in_shards(
+    job: Job, target: Target, layouts: dict, inputs: tuple, step: bool, report: Report
+) -> dict:
+    """Returns what each device holds of a sharded training; makes a step if `step`."""
+    with report.busy("compiling the step"):
+        room, made = plan_sharded.step_of(job, inputs, make=step)
+    found = {
+        "memory": plan_sharded.memory_of(layouts, room, target),
+        "layouts": plan_sharded.as_json(layouts),
+    }
+    return {**found, "step": made} if step else found
 
 
 def _target(
@@ -115,6 +140,15 @@ def _target(
 ) -> tuple[Target, tf.distribute.Strategy]:
     """Returns what the job is meant for, and the strategy that its step is tried under here."""
     kind, _ = check_name(recipe.training.strategy)
+    if kind == "sharded":
+        if replicas is not None:
+            raise CommandError(
+                "a sharded strategy has no replicas: its mesh says how many devices there are",
+                where="--replicas",
+                fix="leave it out, and give the mesh, as in --strategy sharded:2x4",
+            )
+        made = plan_sharded.connect(recipe)
+        return plan_sharded.target_of(made, device_bytes), made
     absent = (kind == "tpu" and not tpu.is_tpu_here()) or (
         kind == "multi_worker" and read_tf_config() is None
     )

@@ -1,4 +1,4 @@
-"""What `plan` shows."""
+"""What `plan` prints."""
 
 from __future__ import annotations
 

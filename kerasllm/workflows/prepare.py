@@ -1,4 +1,4 @@
-"""`kerasllm data prepare`: tokens of large data, made ahead by several processes.
+"""`kerasllm data prepare`: tokenizes large data ahead of time, in several processes.
 
 Run as a module it is one of these: `python -m kerasllm.workflows.prepare RECIPE STORE FILES`.
 """

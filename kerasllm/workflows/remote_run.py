@@ -41,7 +41,7 @@ def is_remote(output: str | Path | None) -> bool:
 
 
 def read_recipe(output: str) -> Path:
-    """Returns the recipe of a run on a store, fetched.
+    """Returns the recipe of a run on a store, downloaded.
 
     Raises:
         RunError: There is no run.
@@ -61,7 +61,7 @@ class RemoteRun:
 
     Args:
         output: The address of the run directory.
-        resume: Whether the run is continued: what was committed is fetched. A new one refuses a
+        resume: Whether the run is continued: what was committed is downloaded. A new one refuses a
             folder that holds anything.
         warn: Called with a line when the store cannot be written and training continues.
 

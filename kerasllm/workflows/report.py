@@ -1,4 +1,4 @@
-"""What a user sees while a job runs: on stderr, so that stdout is free for results."""
+"""The output of a job while it runs: on stderr, so that stdout is free for results."""
 
 from __future__ import annotations
 

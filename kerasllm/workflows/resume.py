@@ -13,6 +13,7 @@ from kerasllm.errors import RecipeError, RunError
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe, load, older_settings
 from kerasllm.recipe.lora import same_lora
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.run import Run
 from kerasllm.tasks.task import task_of
 from kerasllm.training.checkpoint_state import problem_of
@@ -180,7 +181,7 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
         recipe: The recipe to resume it by. What was set in it otherwise follows from it again.
 
     Returns:
-        Of `slices`, `fused` and `xla` those that the newest checkpoint has: an old one has none.
+        Of `slices`, `fused` and `xla` those that the latest checkpoint has: an old one has none.
         And `lengths`: `None` of an old one, whose lengths were not shared.
     """
     state = _newest_state(run)
@@ -188,13 +189,14 @@ def computed_by(run: Run, recipe: WholeRecipe) -> dict:
         return {}
     before, now = _flat(_complete(state["recipe"], recipe)), _flat(recipe.model_dump())
     kept = list(COMPUTED)
-    if before.get("training.xla") != now["training.xla"]:
+    other_engine = _in_shards(before) != _in_shards(now)
+    if other_engine or before.get("training.xla") != now["training.xla"]:
         kept = []
     elif any(before.get(key) != now[key] for key in _DECIDES_SLICES):
         kept.remove("slices")
     found = {key: state[key] for key in kept if key in state}
     changed = [key for key in {*before, *now} if before.get(key) != now.get(key)]
-    if not any(key.startswith(_DECIDES_LENGTHS) for key in changed):
+    if not (other_engine or any(key.startswith(_DECIDES_LENGTHS) for key in changed)):
         found["lengths"] = state.get("lengths")
     return found
 
@@ -247,6 +249,9 @@ def _complete(before: dict, recipe: WholeRecipe) -> dict:
 def _computed_otherwise(then, now, before, after, job: Job) -> list[str]:
     """Returns what this machine computes otherwise than the one of the checkpoint."""
     found = []
+    if _in_shards(before) or _in_shards(after):
+        # JAX compiles all that it computes, and cuts no batch into slices of a core.
+        return found
     # Checkpoints of older versions do not say it.
     if {"xla", "fused"} <= then.keys() and _by_xla(then) != _by_xla(now):
         found.append(
@@ -259,6 +264,11 @@ def _computed_otherwise(then, now, before, after, job: Job) -> list[str]:
     if alone and same_batch and then.get("slices", now["slices"]) != now["slices"]:
         found.append(f"a batch was computed in {then['slices']} slices, and is in {now['slices']}")
     return found
+
+
+def _in_shards(flat: dict) -> bool:
+    """Tells whether a flat recipe is that of a training in shards."""
+    return is_sharded(str(flat.get("training.strategy")))
 
 
 def _by_xla(state: dict) -> str:

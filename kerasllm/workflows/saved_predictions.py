@@ -1,4 +1,4 @@
-"""What a training keeps for its report: facts of the data, the test rows, the report itself.
+"""What a training saves for its report: facts of the data, the test rows, the report itself.
 
 None of it may fail a training: what goes wrong is told, and the run is whole without it.
 """

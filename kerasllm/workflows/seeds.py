@@ -1,4 +1,4 @@
-"""Train one recipe with several seeds, each in a process of its own, into one folder of runs."""
+"""Train one recipe with several seeds, each in its own process, into one folder of runs."""
 
 from __future__ import annotations
 

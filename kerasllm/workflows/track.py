@@ -1,4 +1,4 @@
-"""Send a run to trackers of experiments, during its training or later."""
+"""Send a run to experiment trackers, during training or later."""
 
 from __future__ import annotations
 

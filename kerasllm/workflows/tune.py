@@ -1,4 +1,4 @@
-"""Search for the settings of a recipe that train the best model."""
+"""Search for the best hyperparameters of a recipe."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tune(
             none: the space of the recipe's task.
         trials: How many settings are tried. Defaults to `None`: as many as before, else 20.
         output: The folder of the search. Defaults to `None`: `runs/NAME-tune`.
-        metric: What the search goes by, of the validation. Defaults to `None`: the headline of
+        metric: What the search goes by, of the validation. Defaults to `None`: the main metric of
             the task.
         workers: Trials at a time. Defaults to `1`.
         storage: The address of a database for the trials. Defaults to `None`: a file in the folder.

@@ -1,4 +1,4 @@
-"""What a search leaves: the best recipe, a table of its trials, plots, JSON for programs."""
+"""The results of a search: the best recipe, a table of its trials, plots, JSON for programs."""
 
 from __future__ import annotations
 

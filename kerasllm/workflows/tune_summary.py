@@ -1,4 +1,4 @@
-"""What a user sees of a search: its trials as they end, and what it found."""
+"""What a search prints: its trials as they end, and the result."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_an_export_is_checked(run, tmp_path):
         (lambda run: run.predict([("a", "b")]), DataError, "reads one text at a time"),
         (lambda run: run.predict(["a"], abstain_below=2), CommandError, "where: abstain_below"),
         (lambda run: run.predict(["a"], text_pair="b"), KerasllmError, "text_pair"),
-        (lambda run: run.evaluate(3), DataError, "This is no data: int"),
+        (lambda run: run.evaluate(3), DataError, "This is not data: int"),
         (lambda run: run.evaluate("a.csv", stride=3), CommandError, "where: stride"),
         (lambda run: run.generate("a"), RunError, "does not generate text"),
         (lambda run: run.generate([3]), CommandError, "where: prompt 0"),

@@ -16,7 +16,7 @@ def test_it_prints_both_models_and_where_the_smaller_one_is(kerasllm, toy_run, t
         assert shown in result.err
     assert "within the limit of 2.00%" in result.err and str(tmp_path / "small") in result.err
     again = kerasllm("compress", toy_run, *to_small)
-    assert again.status == 2 and "not overwritten" in again.err
+    assert again.status == 2 and "never overwritten" in again.err
 
 
 @pytest.mark.parametrize(

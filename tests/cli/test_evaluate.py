@@ -179,7 +179,7 @@ def test_a_language_model_is_measured_on_questions(kerasllm, toy_language_model,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--stride", 8), "This is for texts, and the data are questions with choices"),
+        (("--stride", 8), "This is for texts, but the data are questions with choices"),
         (("--chat-template", "plain"), "This is for conversations"),
         (("--label", "stars"), "A model of the task causal_lm does not take it"),
         (("--max-length", 33), "The model reads from 1 to 32 tokens. Received: 33"),
@@ -212,7 +212,7 @@ def test_a_preference_and_a_bad_question_are_refused(kerasllm, toy_language_mode
     assert result.status == 2 and "The rows are preferences" in result.err
     file.write_text('{"question": "Who?", "choices": ["a", "b"], "answer": 2}\n')
     result = kerasllm("evaluate", toy_language_model, "--data", file)
-    assert result.status == 2 and f"{file}:1: the answer 2 is none" in result.err
+    assert result.status == 2 and f"{file}:1: the answer 2 is not one" in result.err
 
 
 def test_each_model_has_its_own_verbs(kerasllm, toy_run, toy_language_model, toy_data):

@@ -36,6 +36,7 @@ def test_the_workers_run_the_same_command_under_multi_worker(kerasllm, launched,
     [
         ["--strategy", "multi_worker"],
         ["--strategy=auto"],
+        ["--strategy", "sharded:2x1"],
         ["--set", "training.strategy=multi_worker"],
         ["--set=training.strategy=auto"],
     ],

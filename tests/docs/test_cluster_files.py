@@ -117,6 +117,36 @@ def test_a_kubeflow_job_makes_a_cluster_whose_run_all_workers_see(monkeypatch):
     assert output.startswith(f"--output={mount['mountPath']}/") and "--resume" in container["args"]
 
 
+def test_a_jobset_gives_each_pod_its_place_and_the_same_command(tmp_path, monkeypatch):
+    claim, jobset = yaml.safe_load_all((CLUSTER / "jobset.yaml").read_text())
+    [job] = jobset["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    [container] = spec["template"]["spec"]["containers"]
+    [workers] = [int(each["value"]) for each in container["env"] if each["name"] == "WORKERS"]
+    assert spec["completions"] == spec["parallelism"] == workers
+    (tmp_path / "kerasllm").write_text(KERASLLM)
+    (tmp_path / "kerasllm").chmod(0o755)
+    for index in range(workers):
+        variables = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "FAKES": str(tmp_path),
+            "WORKERS": str(workers),
+            "JOB_COMPLETION_INDEX": str(index),
+        }
+        command = [*container["command"], *container["args"]]
+        subprocess.run(command, env=variables, check=True, timeout=30)
+    configs = (tmp_path / "configs").read_text().splitlines()
+    assert [place_of(config, monkeypatch) for config in configs] == [(2, 0), (2, 1)]
+    # As JobSet names pods: SET-JOB-0-INDEX, below a service of the set's name.
+    name = f"{jobset['metadata']['name']}-{job['name']}-0"
+    [address, *_] = json.loads(configs[0])["cluster"]["worker"]
+    assert address == f"{name}-0.{jobset['metadata']['name']}:2222"
+    [command] = set((tmp_path / "commands").read_text().splitlines())
+    assert "--strategy sharded --resume" in command and "--output /data/" in command
+    [volume] = spec["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
 def test_a_vertex_ai_job_makes_a_cluster_with_one_chief(monkeypatch):
     chief, workers = yaml.safe_load((CLUSTER / "vertex_ai.yaml").read_text())["workerPoolSpecs"]
     same = {key: value for key, value in chief.items() if key != "replicaCount"}

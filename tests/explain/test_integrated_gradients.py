@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasllm.data.token_offsets import SPECIAL, TokenOffsets
 from kerasllm.errors import JobError
@@ -56,3 +57,19 @@ def test_steps_are_doubled_until_the_scores_add_up_or_it_is_refused():
     with pytest.raises(JobError, match="do not add up") as caught:
         integrated_gradients(line, steps=2, max_error=1e-12)
     assert caught.value.fix == "use more steps: --steps 4"
+
+
+def test_scores_that_add_up_by_chance_are_computed_with_more_steps():
+    class Cancelling:
+        """Two tokens whose derivatives are equal and opposite, and too wavy for few steps."""
+
+        value, baseline_value, moved = 2.0, 1.0, 1.0
+        text, baseline = tf.ones((3, 1)), tf.zeros((3, 1))
+
+        def derivatives(self, shares):
+            wave = 5 * np.cos(40 * shares)
+            return np.stack([wave, -wave, np.ones_like(shares)], axis=1)
+
+    found = integrated_gradients(Cancelling())
+    assert found.steps > 16
+    assert found.tokens == pytest.approx([np.sin(40) / 8, -np.sin(40) / 8, 1], abs=1e-3)

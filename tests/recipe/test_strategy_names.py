@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasllm.errors import CommandError
-from kerasllm.recipe.strategy_names import STRATEGIES, check_communication, check_name
+from kerasllm.recipe.strategy_names import (
+    STRATEGIES,
+    check_communication,
+    check_name,
+    is_sharded,
+    mesh_of,
+)
 
 
 @pytest.mark.parametrize("name", [kind for kind in STRATEGIES if kind != "virtual"])
@@ -19,6 +25,26 @@ def test_a_plain_name_has_no_argument(name):
 @given(st.integers(1, 64))
 def test_virtual_takes_any_number_up_to_64(count):
     assert check_name(f"virtual:{count}") == ("virtual", str(count))
+
+
+@given(st.integers(1, 4096), st.integers(1, 4096))
+def test_a_mesh_is_named_by_the_devices_along_its_axes(data, model):
+    name = f"sharded:{data}x{model}"
+    assert check_name(name) == ("sharded", f"{data}x{model}") and is_sharded(name)
+    assert mesh_of(f"{data}x{model}") == (data, model)
+
+
+def test_a_mesh_of_all_devices_need_not_say_how_many():
+    assert check_name("sharded:fsdp") == ("sharded", "fsdp")
+    assert mesh_of("fsdp") is mesh_of("") is None and is_sharded("sharded")
+    assert not is_sharded("mirrored")
+
+
+@pytest.mark.parametrize("name", ["sharded:4", "sharded:0x4", "sharded:2x", "sharded:2 x 2"])
+def test_a_mesh_that_is_none_is_refused(name):
+    with pytest.raises(CommandError, match="how the devices are arranged") as error:
+        check_name(name)
+    assert "sharded:2x4" in error.value.fix
 
 
 def test_a_tpu_is_named_by_all_that_follows_the_first_colon():

@@ -1,1 +1,1 @@
-"""Conversations: their shapes in files, chat templates, and tokens with a loss mask."""
+"""Conversations: their formats in files, chat templates, and tokens with a loss mask."""

@@ -1,4 +1,4 @@
-"""Files of conversations: the shape of each row, the bad rows, and what was read in which form."""
+"""Files of conversations: the format of each row, bad rows, and what was converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations from files, as tokens that know which of them are trained on."""
+"""Conversations from files, as tokens with a loss mask."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def open_conversations(
         spec: A path, a glob, an address, `starter:chat`, or a sequence of these.
         tokenizer: The tokenizer.
         template: Makes a text of each conversation.
-        max_length: The most tokens in a row.
+        max_length: The maximum number of tokens in a row.
         folder: Where stores are kept.
         split: `"train"`, `"validation"` or `"test"`: the part that `starter:NAME` means. Defaults
             to `"train"`.
@@ -139,13 +139,13 @@ def open_conversations(
             `"drop"` leaves it out, `"split"` makes several of it, each of whole turns and with
             the system's message (a turn that is too long by itself is cut). Where nothing to
             train on would be left, the conversation is dropped. Defaults to `"cut"`.
-        train_on_prompt: Whether all tokens are trained on, and not only what the assistant says.
+        train_on_prompt: Whether all tokens are trained on, and not only the assistant messages.
             Defaults to `False`.
         system: What the system says where a conversation has no such message. Defaults to `None`.
         on_bad_row: `"error"` refuses files that have bad rows and names the first ones, `"skip"`
             leaves them out. Defaults to `"error"`.
         prompt: The column of what the user says. Defaults to `None`: found by common names.
-        response: The column of what the assistant says. Defaults to `None`: found by common names.
+        response: The column of the assistant messages. Defaults to `None`: found by common names.
         special_tokens: What special tokens that are written in messages become: `"once"`,
             `"text"` or `"keep"`; see `kerasllm.data.chat.special_tokens.SpecialTokens`. Defaults to
             `"once"`.
@@ -243,7 +243,7 @@ def open_preferences(
         spec: As for `open_conversations`.
         tokenizer: The tokenizer.
         template: Makes a text of each conversation.
-        max_length: The most tokens in a row.
+        max_length: The maximum number of tokens in a row.
         folder: Where stores are kept.
         split: As for `open_conversations`. Defaults to `"train"`.
         too_long: `"cut"` or `"drop"`. A pair is always dropped as a whole. Defaults to `"cut"`.

@@ -109,7 +109,7 @@ def find_shape(
         keys: The names.
         format: The name of a shape that is wanted, or `"auto"`. Defaults to `"auto"`.
         prompt: The column of what the user says. Defaults to `None`: it is found.
-        response: The column of what the assistant says. Defaults to `None`: it is found.
+        response: The column of the assistant messages. Defaults to `None`: it is found.
 
     Returns:
         The shape, or `None` if the names tell none.

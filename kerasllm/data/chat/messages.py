@@ -1,4 +1,4 @@
-"""The one reader of messages: for training, evaluation, generation, chat and the server."""
+"""The parser of messages, shared by training, evaluation, generation, chat and the server."""
 
 from __future__ import annotations
 

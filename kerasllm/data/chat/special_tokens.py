@@ -1,4 +1,4 @@
-"""Special tokens that are written in conversations: each once, and none that nobody meant."""
+"""Special tokens written in conversations: not doubled, and no unintended ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiles and renders the chat templates that came with a download, in a process of its own.
+"""Compiles and renders the chat templates of downloaded models, in a separate process.
 
 Jinja's sandbox keeps a template from reaching out. It bounds neither time nor memory: constants are
 folded while a template is compiled, and loops in each other never end. So this file is run as a

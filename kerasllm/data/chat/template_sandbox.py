@@ -1,4 +1,4 @@
-"""Chat templates of downloaded models, rendered in a sandbox: little time, little memory."""
+"""Chat templates of downloaded models, rendered in a sandbox with time and memory limits."""
 
 from __future__ import annotations
 

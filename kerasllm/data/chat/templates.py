@@ -75,7 +75,7 @@ BUILT_IN = {
 }
 """Name to Jinja source."""
 
-# What ends what the assistant says, beside the end token.
+# What ends the assistant messages, beside the end token.
 _STOPS = {
     "chatml": ("<|im_end|>",),
     "llama3": ("<|eot_id|>",),
@@ -93,7 +93,7 @@ class ChatTemplate:
         name: What messages and the run's summary call it. Defaults to `"own"`.
         variables: What the template sees beside the messages: `bos_token`, `eos_token`... Defaults
             to `None`: nothing.
-        stop: Texts at which what the assistant says has ended. Defaults to `()`.
+        stop: Texts at which the assistant messages has ended. Defaults to `()`.
         where: The place to name in errors. Defaults to `None`.
 
     Attributes:
@@ -130,7 +130,7 @@ class ChatTemplate:
 
     @property
     def has_generation_blocks(self) -> bool:
-        """Whether the template itself marks what the assistant says."""
+        """Whether the template itself marks the assistant messages."""
         return self._template.has_generation_blocks
 
     def render(

@@ -1,4 +1,4 @@
-"""From a conversation to token ids and the mask of those that are trained on."""
+"""Turns a conversation into token ids and a loss mask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encode_conversation(
     """Returns the tokens of a conversation, and which of them are trained on.
 
     The ids are those of the whole rendered text, as transformers' `apply_chat_template` gives
-    them. Trained on is what the assistant says and the token that ends its turn, but for messages
+    them. Trained on is the assistant messages and the token that ends its turn, but for messages
     with a `weight` of 0. Where that stands
     in the text is what the template's `{% generation %}` blocks say, if it has any. If not, the
     conversation is rendered again with a sign at both ends of each answer: the signs show where the
@@ -46,7 +46,7 @@ def encode_conversation(
 
     Returns:
         The ids, int32 `[tokens]`, and 1 where a token is trained on, uint8 `[tokens]`. A token
-        that holds both what the assistant says and what stands before or after it is trained on.
+        that holds both the assistant messages and what stands before or after it is trained on.
 
     Raises:
         DataError: The template fails, or changes answers so that they cannot be found in the text.

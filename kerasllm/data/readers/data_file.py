@@ -21,7 +21,7 @@ BLOCK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class DataFile:
-    """One file on this machine; one from elsewhere was fetched into the cache.
+    """One file on this machine; one from elsewhere was downloaded into the cache.
 
     Args:
         name: The name that messages show: the path, the address, or `starter:NAME/PART`.

@@ -140,7 +140,7 @@ def _is_header(fields: Sequence[str], header: Sequence[str], file: DataFile, lin
 
 
 def _are_names(values: Sequence[str], columns: Columns) -> bool:
-    """Whether a row has the common names of its columns in place of a text and a label.
+    """Whether a row has the common names of its columns instead of a text and a label.
 
     A table that has a title above its header is read as one without a header.
     """

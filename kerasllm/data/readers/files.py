@@ -58,7 +58,7 @@ def read_as(
         spec: As for `find_files`.
         split: As for `find_files`.
         encoding: The encoding of their text. Defaults to `None`: UTF-8.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
         preferred: As for `find_files`. Defaults to `None`.
         classes: As for `find_files`. Defaults to `None`.
 
@@ -294,7 +294,7 @@ def _below(folder: str, names: Iterable[str]) -> list[str]:
 
 
 def _find_remote(spec: str, wanted: _Wanted) -> FoundFiles:
-    """The files at an address, fetched into the cache where they are not on this machine."""
+    """The files at an address, downloaded into the cache where they are not on this machine."""
     spec = take_credentials(spec)
     address = Address.parse(with_credentials(spec))
     # A "?" begins the options.
@@ -333,7 +333,8 @@ def _find_remote(spec: str, wanted: _Wanted) -> FoundFiles:
 
 
 def _refuse_unknown(place: Place, names: Sequence[str]) -> None:
-    """Refuses what cannot be read before it is fetched; a web server may call a file otherwise."""
+    """Refuses what cannot be read before it is downloaded; a web server may call a file
+    otherwise."""
     if place.address.scheme in WEB or folders.in_classes(names):
         return
     for name in names:

@@ -91,7 +91,7 @@ class ParallelLines:
         """Reads all lines in order; the sources are `texts`, the targets `pairs` of a batch.
 
         Args:
-            rows: The most rows in a batch. Defaults to `8192`.
+            rows: The maximum number of rows in a batch. Defaults to `8192`.
             file: The number of the only pair of files that is read. Defaults to `None`: all are.
 
         Raises:

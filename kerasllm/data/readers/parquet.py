@@ -245,7 +245,7 @@ def _open(file: DataFile) -> Iterator[Any]:
 
 
 def values_of(column: Any) -> list:
-    """The values of a column; the error in place of those that hold broken bytes."""
+    """The values of a column; the error instead of those that hold broken bytes."""
     import numpy as np
     from pyarrow import types
 

@@ -94,7 +94,7 @@ class _Articles(NamedTuple):
 
 
 ARTICLES = _Articles()
-"""In place of keys: the file has articles."""
+"""Instead of keys: the file has articles."""
 
 Keys = QuestionKeys | _Articles
 

@@ -61,7 +61,7 @@ class QuestionSource:
         answered: Whether there are answers to read. Defaults to `True`.
         on_bad_row: `"error"` or `"skip"`, as for `Source`. Defaults to `"error"`.
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
 
     Attributes:
         files: The names of the files, as messages show them.

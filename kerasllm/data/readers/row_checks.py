@@ -1,4 +1,4 @@
-"""What is wrong with a row, and where bad rows stand: what readers of all kinds tell."""
+"""Checks of rows, and the locations of bad rows, shared by all readers."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Source:
             the first ones; `"skip"` leaves them out. Defaults to `"error"`.
         encoding: The encoding of the files' text. Defaults to `None`: UTF-8; a file that is not is
             refused, and the encoding that it looks like named.
-        delimiter: What separates the fields of csv and tsv files. Defaults to `None`: detected.
+        delimiter: Field delimiter of csv and tsv files. Defaults to `None`: detected.
         skip_empty: Whether rows with an empty text are left out, regardless of what
             `on_bad_row` is. Defaults to `False`: they are bad.
         roles: What the texts of a row are called in messages. Defaults to
@@ -264,8 +264,8 @@ class Source:
         """Reads all rows, from the first file's first to the last file's last.
 
         Args:
-            rows: The most rows in a batch; a batch holds rows of one file, and fewer of them where
-                texts are long. Defaults to `8192`.
+            rows: The maximum number of rows in a batch; a batch holds rows of one file, and fewer
+                of them where texts are long. Defaults to `8192`.
             file: The number of the only file that is read. Defaults to `None`: all are.
 
         Raises:
@@ -317,7 +317,7 @@ class Source:
             indices: As for `texts_of`.
 
         Returns:
-            The texts and the second texts, in the order of `indices`; `None` in place of the
+            The texts and the second texts, in the order of `indices`; `None` instead of the
             second texts if each row has one text.
 
         Raises:

@@ -18,15 +18,16 @@ from kerasllm.data.readers.faults import BROKEN_BYTES, NUL, Fault
 from kerasllm.errors import DataError
 
 LONGEST = 1 << 24
-"""The most bytes in one line, and characters in one field: 16 MB. A file whose quotes or line
-feeds are broken would be one endless line otherwise, and would fill the memory: what is read of it
-takes up to thirty times its bytes."""
+"""The maximum number of bytes in one line, and characters in one field: 16 MB. A file whose quotes
+or line feeds are broken would be one endless line otherwise, and would fill the memory: what is
+read of it takes up to thirty times its bytes."""
 
 # Of the first lines, which are compared with each other.
 _MOST_CHARACTERS = 1 << 22
 
 MOST_BLANK = 2_000_000
-"""The most lines without a value one after another: nobody means them, and each takes its time."""
+"""The maximum number of lines without a value one after another: nobody means them, and each takes
+its time."""
 
 _BOM = "\ufeff"
 
@@ -63,7 +64,7 @@ class TextLines:
 
     Args:
         file: The file; it is opened when iteration starts.
-        longest: The most bytes in a line. Defaults to `None`: `LONGEST`.
+        longest: The maximum number of bytes in a line. Defaults to `None`: `LONGEST`.
 
     Raises:
         DataError: While iterating: the file cannot be read on.
@@ -177,7 +178,7 @@ def first_lines(file: DataFile, count: int) -> list[str]:
 
     Args:
         file: The file.
-        count: The most lines. The first is cut where it is longer than 4 MB.
+        count: The maximum number of lines. The first is cut where it is longer than 4 MB.
 
     Raises:
         DataError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""A copy of the training data without the rows that harm; what was left out stands beside it."""
+"""A cleaned copy of the training data, and a list of the removed rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report found: a kind, how grave it is, and the rows."""
+"""The findings of a report: a kind, its severity, and the rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding:
         examples: Some of them, each with the rows that belong together. Defaults to the first
             rows.
         notes: What is said of an example, by its first row. Defaults to nothing.
-        places: Places of rows that could not be read, in place of `rows`: `file:line: why`.
+        places: Places of rows that could not be read, instead of `rows`: `file:line: why`.
         count: How many rows. Defaults to `None`: as many as `rows`.
         private: Whether the texts of its rows are not shown. Defaults to `False`.
         facts: Numbers and names for programs. Defaults to none.

@@ -1,6 +1,6 @@
-"""Tokens that give a label away: where they stand there is one label, and no other.
+"""Tokens that give a label away: they occur with a single label only.
 
-A model learns such a token in place of the text: a marker of the place that a text was taken from,
+A model learns such a token instead of the text: a marker of the place that a text was taken from,
 a name, a score that was left in it.
 """
 

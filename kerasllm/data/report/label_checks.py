@@ -1,4 +1,4 @@
-"""Labels: how they are distributed, and which stand in one part alone."""
+"""Labels: their distribution, and labels that occur in only one split."""
 
 from __future__ import annotations
 

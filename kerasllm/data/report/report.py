@@ -1,4 +1,4 @@
-"""The report on the data of a training: what is there, and what was found, ranked."""
+"""The report on the data of a training: its content, and ranked findings."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DataReport:
         scan: What was read.
         findings: What was found, the first to look at first.
         unit: What lengths are counted in: `"tokens"` or `"words"`.
-        max_length: The most tokens of a row, or `None`.
+        max_length: The maximum number of tokens of a row, or `None`.
         missing: Checks that were not made, each with how to get them.
     """
 
@@ -164,7 +164,8 @@ def make_report(
     Args:
         parts: The rows by part, the training data first.
         lengths: Counts the tokens of rows. Defaults to `None`: words are counted.
-        max_length: The most tokens that a training keeps. Defaults to `None`: not known.
+        max_length: The maximum number of tokens that a training keeps. Defaults to `None`: not
+            known.
         empty_length: The tokens of a row without text. Defaults to `0`.
         notify: Called with how far it is. Defaults to `None`.
 

@@ -1,4 +1,4 @@
-"""The rows that a data report reads: texts, a label, and the place where they stand."""
+"""The rows that a data report reads: texts, a label, and their location."""
 
 from __future__ import annotations
 

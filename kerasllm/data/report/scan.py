@@ -1,4 +1,4 @@
-"""One pass over the rows: what later checks need of each, in some hundred bytes a row."""
+"""One pass over the rows: the input of later checks, in about a hundred bytes per row."""
 
 from __future__ import annotations
 

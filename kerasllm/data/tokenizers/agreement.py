@@ -1,4 +1,4 @@
-"""Texts on which FastBertTokenizer is proved to split words as Hugging Face `tokenizers` does."""
+"""Texts for which FastBertTokenizer provably splits words as Hugging Face `tokenizers` does."""
 
 from __future__ import annotations
 

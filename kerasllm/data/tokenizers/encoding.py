@@ -1,4 +1,4 @@
-"""What encoding many texts gives: flat arrays with one entry a token."""
+"""The result of encoding many texts: flat arrays with one entry per token."""
 
 from __future__ import annotations
 

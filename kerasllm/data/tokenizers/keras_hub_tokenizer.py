@@ -1,4 +1,4 @@
-"""Any KerasHub tokenizer, called as it is."""
+"""Any KerasHub tokenizer, called directly."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def cut_longest_first(
     Args:
         first: The lengths of the first texts, int64 `[pairs]`.
         second: The lengths of the second texts, int64 `[pairs]`.
-        room: The most tokens of both together.
+        room: The maximum number of tokens of both together.
 
     Returns:
         The lengths that are left, two arrays int64 `[pairs]`.

@@ -1,4 +1,4 @@
-"""Text as its tokens come, for a terminal that shows what a model writes."""
+"""Incremental decoding of tokens to text, for streaming output."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def save_huggingface_tokenizer(
         tokenizer: The tokenizer of a KerasHub preprocessor: BERT, DistilBERT, RoBERTa,
             XLM-RoBERTa or ALBERT.
         folder: The folder to write into; must exist.
-        max_length: The most tokens of a text, special tokens included.
+        max_length: The maximum number of tokens of a text, special tokens included.
 
     Raises:
         PresetError: If Hugging Face's layout is not known for this tokenizer.

@@ -1,4 +1,4 @@
-"""What every tokenizer has in common: rows of ids between special tokens, cut to a length."""
+"""The base of all tokenizers: rows of ids between special tokens, truncated to a length."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class Tokenizer(abc.ABC):
 
         Args:
             texts: The texts.
-            max_length: The most tokens in a row, special tokens included. A longer text loses
-                its end.
+            max_length: The maximum number of tokens in a row, special tokens included. A longer
+                text loses its end.
 
         Returns:
             The ids of all rows one after the other, int32 `[tokens]`, and where each row starts
@@ -124,8 +124,8 @@ class Tokenizer(abc.ABC):
 
         Args:
             texts: The texts.
-            max_length: The most tokens in a row, special tokens included. A longer text loses
-                its end.
+            max_length: The maximum number of tokens in a row, special tokens included. A longer
+                text loses its end.
 
         Returns:
             The ids and offsets that `encode` returns, with `spans`. A special token that is
@@ -163,10 +163,11 @@ class Tokenizer(abc.ABC):
         Args:
             first: The first text of each pair.
             second: The second text of each pair.
-            max_length: The most tokens in a row, special tokens included.
-            truncation: Which text of a pair that is too long loses its end: `"longest_first"` the
-                longer one, and then both in turn; `"only_second"` the second one, as for a question
-                and the document with its answer. Defaults to `"longest_first"`.
+            max_length: The maximum number of tokens in a row, special tokens included.
+            truncation: Which text of a pair that is too long is truncated at its end:
+                `"longest_first"` the longer one, and then both in turn; `"only_second"` the second
+                one, as for a question and the document with its answer. Defaults to
+                `"longest_first"`.
             spans: Whether to return the characters that each token stands for, counted in its own
                 text. Defaults to `False`.
 

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary, learned from text: the same one each time."""
+"""Trains a WordPiece vocabulary on text, deterministically."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def train_word_piece(
 
     Args:
         texts: The texts.
-        vocabulary_size: The most tokens. Fewer come out where the text has no more pairs that are
-            frequent enough; at least the characters of the text are there.
+        vocabulary_size: The maximum number of tokens. Fewer come out where the text has no more
+            pairs that are frequent enough; at least the characters of the text are there.
         lowercase: Whether text is lower-cased and loses its accents. Defaults to `True`.
         min_frequency: How often a pair must stand in the text to be merged. Defaults to `2`.
 

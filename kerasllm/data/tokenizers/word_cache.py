@@ -1,4 +1,4 @@
-"""Byte-level BPE word by word: what a word's ids are is asked once, not each time it is written.
+"""Byte-level BPE word by word, with a cache of the ids of each word.
 
 BPE merges within words only, so a text's ids are those of its words, one after the other. Most
 words of a text were seen before; to cut it into words and look them up takes a fraction of the time
@@ -35,7 +35,7 @@ _SINGLE_DIGITS = re.compile(_WORDS.format(digits="[0-9]", ends="0-9"))
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 
-# So that memory does not grow with the text. English has some hundred thousand words in use.
+# So that memory does not grow with the text. English has about a hundred thousand words in use.
 _MOST_WORDS = 1 << 18
 
 

@@ -1,4 +1,4 @@
-"""WordPiece, the tokenizer of BERT and its relatives: the reference's ids, at ten times its speed.
+"""WordPiece, the tokenizer of BERT and its relatives: the reference's ids, ten times as fast.
 
 Two paths lead to the same ids. The fast one is tensorflow-text's FastBertTokenizer, which does not
 always agree with the reference; the exact one is the reference itself, Hugging Face `tokenizers`.

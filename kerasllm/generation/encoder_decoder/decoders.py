@@ -63,7 +63,7 @@ class ReadDecoder:
             token_ids: int32 `[sources, length]`, padded at their ends.
             padding_mask: int32 of the same shape, 1 for a token.
             beams: The rows of each source.
-            slots: The most tokens that a row will read, int or int32.
+            slots: The maximum number of tokens that a row will read, int or int32.
 
         Returns:
             What is remembered of the sources, and the cache; see `forward`.

@@ -26,13 +26,13 @@ _SHORTEST = 16
 class Seq2SeqGenerator:
     """Generates targets with an encoder-decoder: greedy, by sampling or by beam search.
 
-    Sources of like length are computed together, and each gets what it would get alone, as far as
-    rounding lets it. Encoder, cache and search are one graph; on GPUs and TPUs, and for large
+    Sources of similar length are computed together, and each gets what it would get alone, as far
+    as rounding lets it. Encoder, cache and search are one graph; on GPUs and TPUs, and for large
     models in float32 on processors, XLA compiles it for a few sizes, which are rounded up.
 
     Args:
         model: The model.
-        batch_size: The most sources that are computed together. Defaults to `32`.
+        batch_size: The maximum number of sources that are computed together. Defaults to `32`.
         xla: Whether XLA compiles. Defaults to `None`: where it was measured to be faster.
 
     Attributes:

@@ -59,7 +59,7 @@ def choose_tokens(
         weights: Of the decoder.
         token_ids: int32 `[sources, length]`, padded at their ends.
         padding_mask: int32 of the same shape, 1 for a token.
-        limits: int32 `[sources]`: the most tokens of each target, at least 1.
+        limits: int32 `[sources]`: the maximum number of tokens of each target, at least 1.
         slots: The highest limit, or more.
         numbers: Of the sampler; see `kerasllm.generation.sampling.numbers_of`.
         uniform: float32 `[sources, slots]`; read only where tokens are drawn.
@@ -112,7 +112,7 @@ def search_beams(
         weights: Of the decoder.
         token_ids: int32 `[sources, length]`, padded at their ends.
         padding_mask: int32 of the same shape, 1 for a token.
-        limits: int32 `[sources]`: the most tokens of each target, at least 1.
+        limits: int32 `[sources]`: the maximum number of tokens of each target, at least 1.
         slots: The highest limit, or more.
 
     Returns:

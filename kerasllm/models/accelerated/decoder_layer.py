@@ -231,7 +231,7 @@ class DecoderLayer:
 
 
 def recomputed(function: Callable) -> Callable:
-    """Returns a function whose gradient computes it again, in place of keeping what it computed.
+    """Returns a function whose gradient computes it again, instead of keeping what it computed.
 
     Args:
         function: Takes and returns structures of tensors; a list of tensors is returned.
@@ -266,7 +266,7 @@ def recomputed(function: Callable) -> Callable:
 
 
 def sizes_of(tensor: tf.Tensor) -> list:
-    """Returns the sizes of a tensor: a number, or a scalar tensor where it is not known yet."""
+    """Returns the sizes of a tensor: a number, or a scalar tensor if it is unknown yet."""
     found = tf.shape(tensor)
     return [found[i] if size is None else size for i, size in enumerate(tensor.shape)]
 

@@ -1,4 +1,4 @@
-"""The loss of a language model in pieces, each piece's softmax and gradient one XLA program."""
+"""The loss of a language model in chunks, each piece's softmax and gradient one XLA program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fused_loss(
         tied: Whether the matrix is that of the embeddings.
         trains: Whether it has a gradient.
         loss: A Keras loss on logits whose reduction is `"sum"`.
-        tokens: How many tokens a piece has.
+        tokens: Tokens per chunk.
     """
     of_logits = _of_logits(loss)
     width = hidden.shape[-1]

@@ -3,7 +3,7 @@
 On a CPU TensorFlow multiplies matrices by oneDNN, faster than XLA does, and computes everything
 else operation by operation, each of which reads and writes all of its memory. XLA makes one pass of
 them. So what stands between two products is one program, and its gradient is another one, which
-computes again what it needs in place of keeping it.
+computes again what it needs instead of keeping it.
 
 TensorFlow hands some operations to XLA by way of MLIR, among them `exp`, `rsqrt` and `sqrt`. That
 takes ten milliseconds in each program of each shape, as long as all the rest of fetching a program
@@ -85,7 +85,7 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Sets a share of the elements to 0, and scales the others up; for use in a fused function.
 
     Whether an element is kept is a hash of its place and the seed: as good as drawn, and computed
-    again for the gradient in place of being kept. It does not depend on how large `x` is: of a
+    again for the gradient instead of being kept. It does not depend on how large `x` is: of a
     batch that is padded to another length the same elements are dropped.
 
     Args:

@@ -49,7 +49,7 @@ class Program:
         return self._concrete()(*arguments)
 
     def compile(self, **sizes: int) -> None:
-        """Compiles it, or fetches it from the disk, for the sizes that its signature names.
+        """Compiles it, or downloads it from the disk, for the sizes that its signature names.
 
         Several threads may compile at the same time.
         """

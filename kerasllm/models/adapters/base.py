@@ -1,4 +1,4 @@
-"""The base below adapters: known again by its weights, stilled, and held in fewer bytes."""
+"""The base below adapters: identified by its weights, frozen, and quantized."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kerasllm.models import decoders
 from kerasllm.models.adapters.low_rank import freeze, is_frozen
 from kerasllm.models.built_layers import cast_weight
 from kerasllm.models.layers import walk
+from kerasllm.training.host_values import value_of
 
 
 class Base:
@@ -121,7 +122,7 @@ def fingerprint(backbone: keras_hub.models.Backbone, most: int = 4096) -> str:
     for name, tensor in sorted(decoders.tensors(backbone).items()):
         digest.update(f"{name} {tensor.shape}".encode())
         for part in tensor.parts:
-            value = keras.ops.convert_to_numpy(part.variable).reshape(-1)
+            value = value_of(part.variable).reshape(-1)
             spread = value[:: max(1, value.size // most)]
             digest.update(spread.astype(ml_dtypes.bfloat16).tobytes())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from kerasllm.models.built_layers import remove_weight, turn_into, unlocked
 from kerasllm.models.kernel_layout import KernelLayout
@@ -94,52 +95,52 @@ class _Frozen:
             total += self._updated(self.updates[name], rows, base, training)
         outputs = self.layout.unrolled(total, inputs)
         if self.bias is not None:
-            outputs += tf.cast(tf.convert_to_tensor(self.bias), outputs.dtype)
+            outputs += ops.cast(self.bias, outputs.dtype)
         return outputs if self.activation is None else self.activation(outputs)
 
     def _multiply(self, rows):
         if self.quantized is not None:
             return self.quantized.product(rows)
-        matrix = self.layout.matrix(tf.cast(tf.convert_to_tensor(self._kernel), rows.dtype))
-        return tf.matmul(rows, tf.stop_gradient(matrix))
+        matrix = self.layout.matrix(ops.cast(self._kernel, rows.dtype))
+        return ops.matmul(rows, ops.stop_gradient(matrix))
 
     def _updated(self, update: Update, rows, base, training):
         """Returns what an update adds to the product of the rows and the kernel."""
         settings = update.settings
-        a, b = (tf.cast(tf.convert_to_tensor(each), rows.dtype) for each in (update.a, update.b))
+        a, b = (ops.cast(each, rows.dtype) for each in (update.a, update.b))
         if training and settings.dropout:
             rows = keras.random.dropout(rows, settings.dropout, seed=self.update_seeds)
             # DoRA turns what it is given, and then that is the dropped inputs.
             base = self._multiply(rows) if settings.dora else base
-        low = tf.matmul(rows, a, transpose_b=True)
-        added = tf.matmul(low * tf.cast(settings.scale, low.dtype), b, transpose_b=True)
+        low = _by_transposed(rows, a)
+        added = _by_transposed(low * ops.cast(settings.scale, low.dtype), b)
         if not settings.dora:
             return added
-        norms = tf.stop_gradient(tf.sqrt(self._squared_norms(a, b, settings.scale)))
-        turn = tf.convert_to_tensor(update.magnitude) / norms
-        return tf.cast(turn - 1, base.dtype) * base + tf.cast(turn, base.dtype) * added
+        norms = ops.stop_gradient(ops.sqrt(self._squared_norms(a, b, settings.scale)))
+        turn = ops.convert_to_tensor(update.magnitude) / norms
+        return ops.cast(turn - 1, base.dtype) * base + ops.cast(turn, base.dtype) * added
 
     def _squared_norms(self, a, b, scale: float):
         """Returns the squared norm of each output's weights with an update, float32 `[outputs]`.
 
         Of the squared sum, so that the sum itself, as large as the kernel, is never made.
         """
-        product = tf.cast(self._multiply(a), "float32")
-        a, b = tf.cast(a, "float32"), tf.cast(b, "float32")
-        mixed = tf.reduce_sum(product * tf.transpose(b), 0)
-        own = tf.reduce_sum(tf.matmul(b, tf.matmul(a, a, transpose_b=True)) * b, 1)
-        squared = tf.convert_to_tensor(self.squared_norms) + 2 * scale * mixed + scale**2 * own
-        return tf.maximum(squared, 1e-30)
+        product = ops.cast(self._multiply(a), "float32")
+        a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+        mixed = ops.sum(product * ops.transpose(b), 0)
+        own = ops.sum(ops.matmul(b, _by_transposed(a, a)) * b, 1)
+        squared = ops.convert_to_tensor(self.squared_norms) + 2 * scale * mixed + scale**2 * own
+        return ops.maximum(squared, 1e-30)
 
     def save_own_variables(self, store):
         """Writes the layer as a plain one would be, with its active updates in the kernel."""
-        store["0"] = self.layout.kernel(merged_matrix(self)).numpy()
+        store["0"] = ops.convert_to_numpy(self.layout.kernel(merged_matrix(self)))
         if self.bias is not None:
             store["1"] = self.bias
 
     def load_own_variables(self, store):
         """Reads the kernel of a plain layer; updates stay as they are."""
-        self._set_matrix(self.layout.matrix(np.asarray(store["0"])).numpy())
+        self._set_matrix(ops.convert_to_numpy(self.layout.matrix(np.asarray(store["0"]))))
         if self.bias is not None:
             self.bias.assign(store["1"])
 
@@ -228,7 +229,7 @@ def thaw(layer: keras.Layer) -> None:
         layer._kernel = layer.add_weight(
             name="kernel",
             shape=value.shape,
-            initializer=lambda shape, dtype=None: tf.cast(value, dtype),
+            initializer=lambda shape, dtype=None: ops.cast(value, dtype),
             trainable=False,
         )
 
@@ -279,7 +280,8 @@ def base_matrix(layer: keras.Layer) -> np.ndarray:
     """Returns the kernel of a frozen layer without updates, float32 `[inputs, outputs]`."""
     if layer.quantized is not None:
         return layer.quantized.dequantized("float32").numpy()
-    return layer.layout.matrix(tf.cast(layer._kernel.value, "float32")).numpy()
+    matrix = layer.layout.matrix(ops.cast(layer._kernel.value, "float32"))
+    return ops.convert_to_numpy(matrix)
 
 
 def merged_matrix(layer: keras.Layer) -> np.ndarray:
@@ -298,12 +300,19 @@ def merged_matrix(layer: keras.Layer) -> np.ndarray:
     return total
 
 
+def _by_transposed(rows, matrix):
+    """Returns the product of rows and a matrix that is given transposed."""
+    if keras.config.backend() == "tensorflow":
+        return tf.matmul(rows, matrix, transpose_b=True)
+    return ops.matmul(rows, ops.transpose(matrix))
+
+
 def _weight(layer, name: str, value: np.ndarray, trainable: bool = False) -> keras.Variable:
     # Not cast by Keras: who uses it does, to what it needs.
     return layer.add_weight(
         name=name,
         shape=value.shape,
-        initializer=lambda shape, dtype=None: tf.convert_to_tensor(value, dtype),
+        initializer=lambda shape, dtype=None: ops.convert_to_tensor(value, dtype),
         dtype=value.dtype.name,
         trainable=trainable,
         autocast=False,

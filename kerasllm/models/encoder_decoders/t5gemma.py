@@ -115,7 +115,7 @@ def _side(config: Mapping, side: str, where: str) -> dict:
         raise PresetError(
             f"{side} must be an object",
             where=f"{where}: {side}",
-            fix="take the file from the model's own repository",
+            fix="use the file from the model's own repository",
         )
     where = f"{where}: {side}"
     found = {**_DEFAULTS, **given}

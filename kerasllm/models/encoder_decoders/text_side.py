@@ -111,7 +111,7 @@ def _one_id(name: str, value: Any, where: str) -> int:
         raise PresetError(
             f"{name} is {str(value)[:80]!r}, and it must be the id of a token",
             where=where,
-            fix="take the file from the model's own repository",
+            fix="use the file from the model's own repository",
         )
     return value
 

@@ -1,1 +1,1 @@
-"""Which output of a model is explained: a number of each row, and the tokens that it is made of."""
+"""The output of a model to explain: a number per row, and the tokens it depends on."""

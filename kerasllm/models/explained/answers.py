@@ -1,4 +1,4 @@
-"""What is explained of a model that answers questions: the logits of where the answer is."""
+"""The output to explain for question answering: the logits of the answer's start and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is explained of a text classifier: the logit of a label, or the score."""
+"""The output to explain for a text classifier: the logit of a label, or the score."""
 
 from __future__ import annotations
 

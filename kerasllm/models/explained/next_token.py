@@ -1,4 +1,4 @@
-"""What is explained of a language model: the logit of the token that follows a text."""
+"""The output to explain for a language model: the logit of the next token."""
 
 from __future__ import annotations
 

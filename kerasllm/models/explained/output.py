@@ -1,4 +1,4 @@
-"""An output that is explained, and what a Keras model computes of the tokens that it is of."""
+"""An output to explain, computed by a Keras model from its tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is explained of a model of tags: the logits of the tags of each span that it finds."""
+"""The output to explain for a token classifier: the logits of the tags of each span."""
 
 from __future__ import annotations
 

@@ -61,14 +61,14 @@ def check_sizes(sizes: Iterable[str], config: Mapping, where: str) -> None:
             raise PresetError(
                 f"{key} must be a whole number above 0, got {str(value)[:80]!r}",
                 where=where,
-                fix="take the file from the model's own repository",
+                fix="use the file from the model's own repository",
             )
         most = _MOST_LAYERS if "layers" in key else _MOST
         if value > most:
             raise PresetError(
                 f"{key} is {value:,}, and kerasllm builds models up to {most:,}",
                 where=where,
-                fix="take the file from the model's own repository",
+                fix="use the file from the model's own repository",
             )
 
 

@@ -62,7 +62,7 @@ def problem_of(config: Mapping, where: str) -> str:
         raise PresetError(
             f"problem_type is {kind!r}, and must be one of {', '.join(_PROBLEMS)}",
             where=f"{where}: problem_type",
-            fix="take the file from the model's own repository",
+            fix="use the file from the model's own repository",
         )
     return _PROBLEMS[kind]
 
@@ -114,7 +114,7 @@ def _names(config: Mapping, problem: str, where: str) -> list[str]:
         raise PresetError(
             f"id2label must name {expected} by the numbers from 0 on, got {named!r}",
             where=f"{where}: id2label",
-            fix="take the file from the model's own repository",
+            fix="use the file from the model's own repository",
         )
     by_number = {str(number): str(name) for number, name in named.items()}
     return [by_number[str(number)] for number in range(len(named))]
@@ -158,7 +158,7 @@ def dropouts(config: Mapping) -> tuple[float, float]:
 
 
 def longest_text(folder: Path) -> int | None:
-    """Returns the most tokens of a text, where `tokenizer_config.json` says so."""
+    """Returns the maximum number of tokens of a text, where `tokenizer_config.json` says so."""
     file = folder / CONFIG_FILE
     longest = read_config(file).get("model_max_length") if file.is_file() else None
     return longest if isinstance(longest, int) and longest > 2 else None

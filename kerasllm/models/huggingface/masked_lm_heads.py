@@ -17,7 +17,7 @@ from kerasllm.models.huggingface.stored import WEIGHTS, StoredTensor, list_tenso
 from kerasllm.models.vocabulary_head import VocabularyHead
 
 OF_VOCABULARY, WITH_PAIRS = "ForMaskedLM", "ForPreTraining"
-"""The endings of the classes in transformers: of hidden words alone, and with a head for pairs."""
+"""The endings of the classes in transformers: of masked words alone, and with a head for pairs."""
 
 _ENDINGS = (OF_VOCABULARY, WITH_PAIRS)
 # What transformers has for pairs of texts, by the family and what is told of them.
@@ -76,7 +76,7 @@ def architecture_of(backbone: keras_hub.models.Backbone, sentence_task: str | No
     Args:
         backbone: The encoder.
         sentence_task: `"next"`, `"order"` or `None`. Where transformers has no head for it, the
-            class is that of hidden words alone.
+            class is that of masked words alone.
     """
     return WITH_PAIRS if _module_of_pairs(backbone, sentence_task) else OF_VOCABULARY
 

@@ -8,7 +8,7 @@ What the importers of KerasHub 0.32 get wrong, and what is done here about it:
   which is not so in a file that was saved from the bare encoder: names are completed.
 - BERT and ALBERT without a pooler (saved from a masked language model) are not read: they get a
   new one, as in transformers, and it is said that it is new.
-- A tensor that KerasHub has no use for is passed over: here it is refused, because it is part of
+- A tensor that KerasHub has no use for is skipped: here it is refused, because it is part of
   what the model computes.
 """
 

@@ -1,0 +1,1 @@
+"""The second engine: training steps of models in shards, on Keras' JAX backend."""

@@ -1,0 +1,80 @@
+"""Trains the toys of every task that trains in shards, for a few steps on a mesh of 2 x 2.
+
+    python -m tests.distribution.sharded_tasks FOLDER [TASK ...]
+
+Run by test_sharded.py, in a process of its own. Writes FOLDER/found.json: of each toy the losses of
+its steps and the metrics of its run, or what it failed with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+STEPS = 6
+
+
+def trained(task: str, variant: str, make, folder: Path, preset: Path | None) -> dict:
+    """Trains a toy; returns what its run holds."""
+    from kerasllm import recipe as recipes
+    from kerasllm.workflows.finetune import finetune
+    from kerasllm.workflows.report import Report
+
+    folder.mkdir(parents=True)
+    toy = make(folder, preset)
+    changed = {
+        "training.strategy": "sharded:2x2",
+        "training.max_steps": STEPS,
+        "training.log_every": 1,
+        "training.precision": "float32",
+        "data.buckets": 1,
+    }
+    if "training.sample_every" in toy.settings or toy.recipe in ("gpt_lm", "gpt_continue"):
+        changed["training.sample_every"] = None
+    settings = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+    recipe = recipes.load(toy.recipe, [*toy.overrides, *settings])
+    run = finetune(recipe, name=toy.recipe, output=folder / "run", report=Report.silent())
+    rows = [json.loads(line) for line in run.metrics_log.read_text().splitlines()]
+    return {
+        "losses": [row["loss"] for row in rows if "loss" in row],
+        "test": run.read_metrics()["test"],
+    }
+
+
+def main(folder: str, *names: str) -> None:
+    from kerasllm.environment import use_jax
+    from kerasllm.runtime.startup import import_tensorflow
+
+    use_jax()
+    import_tensorflow()
+    import jax
+
+    from kerasllm.tasks import task as tasks
+    from tests.tasks.toy_task import variants
+    from tests.toy import save_toy_preset
+    from tests.toy_language_model import save_toy_decoder
+
+    jax.config.update("jax_num_cpu_devices", 4)
+    place, found = Path(folder), {}
+    presets = {
+        "encoder": save_toy_preset(place / "encoder", num_layers=1),
+        "decoder": save_toy_decoder(place / "decoder"),
+    }
+    for name in names or tasks.names():
+        kind = tasks.find(name)
+        if not kind.sharded:
+            continue
+        for variant, make in variants(name).items():
+            key = f"{name}, {variant}"
+            preset = presets.get(kind.preset_kind)
+            try:
+                found[key] = trained(name, variant, make, place / key, preset)
+            except Exception:
+                found[key] = {"failed": traceback.format_exc()}
+            (place / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
