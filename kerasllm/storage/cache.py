@@ -178,7 +178,7 @@ def _download(
         file.seek(at)
         file.truncate()
         shown = time.monotonic()
-        notify(f"fetching {address}" + f", {size / 1e6:,.1f} MB" * bool(size))
+        notify(f"downloading {address}" + f", {size / 1e6:,.1f} MB" * bool(size))
         while block := stream.read(PIECE):
             file.write(block)
             at += len(block)

@@ -65,7 +65,7 @@ class HubDataset(Place):
         import huggingface_hub
 
         path = "/".join(part for part in (self._path, name) if part)
-        tell(f"fetching {self.address_of(name)}")
+        tell(f"downloading {self.address_of(name)}")
         chosen = bool(os.environ.get("KERASLLM_CACHE"))
         try:
             return Path(

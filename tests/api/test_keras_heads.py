@@ -203,7 +203,7 @@ def test_several_labels_and_pairs_by_name(preset):
         ({"outputs": "regression"}, ValueError, "problem='regression'"),
         ({"problem": "regresion"}, ValueError, "did you mean 'regression'"),
         ({"problem": "regression"}, ValueError, "one score"),
-        ({"outputs": Outputs(), "pair": True}, ValueError, "parts of it"),
+        ({"outputs": Outputs(), "pair": True}, ValueError, "Give either"),
         ({"lora": 4}, ValueError, 'lora={"rank": 4}'),
         ({"lora": True}, ValueError, 'lora={"rank": 8}'),
         ({"lora": {"r": 8}}, ValueError, "write 'rank'"),

@@ -175,7 +175,7 @@ def held(model) -> list[float]:
 
 
 def loaded(preset: str) -> dict:
-    """Returns the bytes on the busiest device while a preset is loaded: the most, and at its end."""
+    """Returns the bytes on the busiest device while a preset is loaded: at most, and in the end."""
     import jax
     import keras
 

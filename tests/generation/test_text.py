@@ -74,5 +74,5 @@ def test_conversations_are_read_as_in_training(writer):
     assert generate_for_model(writer, system, **told) == plain
     with pytest.raises(DataError, match="Conversation 1 cannot be answered: the conversation must"):
         generate_for_model(writer, [[user], [user, {"role": "assistant", "content": "a"}]], **told)
-    with pytest.raises(DataError, match="message 2 is of a tool"):
+    with pytest.raises(DataError, match="message 2 is from a tool"):
         generate_for_model(writer, [user, {"role": "tool", "content": "4"}], **told)

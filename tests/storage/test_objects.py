@@ -115,7 +115,7 @@ def test_a_file_is_fetched_once_until_it_changes(s3, downloads):
     with told(told_of.append):
         assert texts("s3://bucket/a.csv") == texts("s3://bucket/a.csv")
     assert downloads == ["s3://bucket/a.csv"]
-    assert told_of == ["fetching s3://bucket/a.csv, 0.0 MB"]
+    assert told_of == ["downloading s3://bucket/a.csv, 0.0 MB"]
     s3.put("bucket", "a.csv", ROWS.replace(b"good", b"fine"))
     assert texts("s3://bucket/a.csv") == ["a fine one", "a bad one"]
     assert len(downloads) == 2
