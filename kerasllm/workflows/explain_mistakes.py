@@ -132,6 +132,10 @@ def explain_for_report(
         trained = open_run(run.path)
         if not explains(trained.task):
             return None
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            return "this process trains on JAX, and TensorFlow explains"
         if model is None and size > _MOST_BYTES:
             return f"the model has {size / 1e9:.1f} GB, and takes long to open"
         explainer = None
