@@ -77,6 +77,15 @@ class PresetError(KerasllmError):
     """A pretrained model cannot be found, downloaded, verified or read."""
 
 
+class OfflineError(PresetError):
+    """A pretrained model has to be downloaded, and the network cannot be reached."""
+
+    FIX = (
+        "check the network, or give a local folder with the model's files (in a recipe: --set "
+        "model.preset=FOLDER)"
+    )
+
+
 class SignatureError(KerasllmError):
     """A model is not signed, not by a key that is trusted, or not the one that was signed."""
 

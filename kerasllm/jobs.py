@@ -180,6 +180,7 @@ def _load(
             where=str(recipe),
             fix="`kerasllm compress RUN --recipe NAME` makes a smaller model of a run",
         )
+    recipes.refuse_missing_data(recipe, loaded)
     return loaded
 
 

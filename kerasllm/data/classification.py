@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from kerasllm.data.examples import Examples
 from kerasllm.data.labels import Labels
 from kerasllm.data.loading import open_tokens, reading_of
 from kerasllm.data.problems import Problem
+from kerasllm.data.readers.layout import AUTO
 from kerasllm.data.readers.sources import RowBatch, Source
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.stored_labels import (
@@ -169,9 +171,9 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
     own = {name: columns.get(name) or getattr(recipe, name) for name in ("text", "label")}
     pair = columns.get("text_pair") or recipe.text_pair
     if train is not None and not any(columns.values()):
-        pair = recipe.text_pair if train.pair_column is None else (recipe.text_pair or "auto")
+        pair = recipe.text_pair if train.pair_column is None else (recipe.text_pair or AUTO)
     elif pair is None and own["text"] is None:
-        pair = "auto"
+        pair = AUTO
     source = Source(
         spec,
         split=split,
@@ -185,6 +187,8 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
         on_bad_row=recipe.on_bad_row,
         **reading_of(recipe),
     )
+    if train is None and recipe.text_pair == AUTO and source.pair_column is None:
+        raise _single_texts(source, named=own["text"] is not None)
     if train is not None and (source.pair_column is None) != (train.pair_column is None):
         raise DataError(
             f"The {split} data have {'two texts' if source.pair_column else 'one text'} a row, "
@@ -193,6 +197,30 @@ def source_of(recipe: Any, spec: Any, split: str, train: Source | None = None, *
             fix="name the columns with data.text and data.text_pair",
         )
     return source
+
+
+def _single_texts(source: Source, *, named: bool) -> DataError:
+    """The error for files of one text a row, where the recipe is for pairs.
+
+    Args:
+        source: The files.
+        named: Whether the column of the texts was named, so that the second is what is missing.
+    """
+    text, others = source.text_column, source.unread_texts
+    if others:
+        columns = f"--text {shlex.quote(text)} --text-pair {shlex.quote(others[0])}"
+        fix = f"if they are the pairs: {columns}"
+    elif named:
+        fix = "name the column of the second texts: --text-pair COLUMN"
+    else:
+        fix = "name the columns of both: --text COLUMN --text-pair COLUMN"
+    found = f"only one column of texts was found: '{text}'" if text else "there is one text a row"
+    return DataError(
+        f"The recipe is for pairs of texts, and {found}"
+        + (f"; others may be {', '.join(map(repr, others))}" if others else ""),
+        where=", ".join(source.files[:3]) + (", ..." if source.files[3:] else ""),
+        fix=f"{fix} (data.text, data.text_pair); for single texts: --recipe bert_cls",
+    )
 
 
 def open_store(

@@ -19,7 +19,7 @@ import keras
 import keras_hub
 
 from kerasllm.data.tokenizers import Tokenizer, from_keras_hub
-from kerasllm.errors import KerasllmError, PresetError, RecipeError
+from kerasllm.errors import KerasllmError, OfflineError, PresetError, RecipeError
 from kerasllm.json_files import read_json_file
 from kerasllm.models import huggingface, presets, tensorflow_checkpoints
 from kerasllm.models.adapters.encoder_lora import add_lora
@@ -471,9 +471,9 @@ def reading(preset: str | Path, kind: str = "a text classifier"):
         raise
     except Exception as error:
         if isinstance(error, OSError) and "Max retries exceeded" in str(error):
-            raise PresetError(
+            raise OfflineError(
                 f"{preset} has to be downloaded, but the network cannot be reached",
-                fix="check the network, or give a local folder with the model's files",
+                fix=OfflineError.FIX,
             ) from error
         if isinstance(error, ValueError) and "safe_mode" in str(error):
             raise PresetError(

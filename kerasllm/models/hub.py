@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasllm.errors import PresetError
+from kerasllm.errors import OfflineError, PresetError
 from kerasllm.signing import SIGNATURE
 
 FORM = "hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME/FILE.gguf"
@@ -109,9 +109,9 @@ def download(
     except errors.HFValidationError as error:
         raise PresetError(f"'{repo}' is not a repository name of the hub", fix=FORM) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise PresetError(
+        raise OfflineError(
             f"the hub cannot be reached or does not respond, and {repo} is not in its cache",
-            fix="check the network, try again later, or give a local folder with the files",
+            fix=OfflineError.FIX,
         ) from error
     except (errors.HfHubHTTPError, OSError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kerasllm.recipe.files import path_of as path_of
     from kerasllm.recipe.loader import load as load
     from kerasllm.recipe.loader import older_settings as older_settings
+    from kerasllm.recipe.loader import refuse_missing_data as refuse_missing_data
     from kerasllm.recipe.loader import schema_of as schema_of
     from kerasllm.recipe.loader import validate as validate
     from kerasllm.recipe.lora import Lora as Lora
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("load", "older_settings", "schema_of", "validate"), "loader"),
+        **dict.fromkeys(("load", "older_settings", "refuse_missing_data"), "loader"),
+        **dict.fromkeys(("schema_of", "validate"), "loader"),
         **dict.fromkeys(("names", "path_of"), "files"),
         **dict.fromkeys(("WholeRecipe", "together"), "schema"),
         "Lora": "lora",

@@ -87,6 +87,30 @@ def load(recipe: Recipe, overrides: Overrides = ()) -> WholeRecipe:
     return loaded
 
 
+def refuse_missing_data(recipe: Recipe, loaded: WholeRecipe) -> None:
+    """Refuses a shipped recipe that comes without data, where nobody gave any.
+
+    Args:
+        recipe: What `loaded` was loaded from.
+        loaded: The recipe with the settings over it.
+
+    Raises:
+        RecipeError: If its training data are still the name of a file that is not there.
+    """
+    if not isinstance(recipe, (str, os.PathLike)) or os.fspath(recipe) not in names():
+        return
+    train = loaded.data.train
+    if train != load(recipe).data.train or not isinstance(train, str):
+        return
+    if ":" not in train and not os.path.exists(train):
+        raise RecipeError(
+            f"The recipe {recipe} has no bundled data, and there is no file {train} in the "
+            "current folder",
+            where="data.train",
+            fix="give the training data: --train FILE",
+        )
+
+
 def older_settings(file: str | os.PathLike[str]) -> list[str]:
     """Returns settings for the keys that the recipe of a run lacks, as it was trained without them.
 

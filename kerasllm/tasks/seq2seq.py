@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.errors import DataError, OfflineError, RecipeError
 from kerasllm.languages import LANGUAGES
 from kerasllm.plurals import counted
 from kerasllm.recipe.generation import Generation
@@ -339,7 +339,11 @@ class Seq2Seq(Task):
         else:
             if notify:
                 notify(f"loading the tokenizer of {preset}")
-            side = load_text_side(preset, notify)
+            try:
+                side = load_text_side(preset, notify)
+            except OfflineError as error:
+                error.fix = f"{error.fix}; or train a new model: --set model.preset=new"
+                raise
         _check_lengths(data, side)
         found = load_data(
             data,

@@ -128,7 +128,9 @@ class ClassificationData(Section):
     test: Files | None = Field(None, description="as train; evaluated once, at the end; null: none")
     text: Text | None = Field(None, description="column of the texts; null: found by common names")
     text_pair: Text | None = Field(
-        None, description="column of the second texts; null: found by common names, or none"
+        None,
+        description="column of the second texts; null: found by common names, or none; auto: must "
+        "be found",
     )
     label: Labels | None = Field(
         None, description="column of the labels, or one 0/1 column per label; null: found"

@@ -1,13 +1,15 @@
 """Labelled data of a run: splits of label sets, labels after the sample, and exact scores."""
 
 import itertools
+import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerasllm.data.classification import load_data
+from kerasllm import recipe as kerasllm_recipe
+from kerasllm.data.classification import load_data, source_of
 from kerasllm.data.readers.class_labels import with_class_names
 from kerasllm.data.stored_labels import remarks
 from kerasllm.errors import DataError
@@ -207,3 +209,33 @@ def test_a_number_that_the_file_has_no_name_for(load_files):
         {"label_names": names}, train=("parquet", (pa.array([0, 1, 1, 7, 7]), ["no", "yes"]))
     )
     assert data.labels.names == ("no", "yes", "maybe")
+
+
+@pytest.mark.parametrize(
+    ("header", "named", "said"),
+    [
+        ("text,label", {}, "found: 'text'.*--text COLUMN --text-pair COLUMN .*--recipe bert_cls"),
+        ("review,reply,label", {}, "may be 'reply'.*--text review --text-pair reply "),
+        ("review,reply,label", {"text": "review"}, "--text-pair COLUMN"),
+    ],
+)
+def test_a_recipe_for_pairs_refuses_single_texts(tmp_path, header, named, said):
+    texts = ["The soup was good in visit {}", "Visit {} made us happy too"][: header.count(",")]
+    rows = [",".join([*(text.format(row) for text in texts), "yn"[row % 2]]) for row in range(20)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([header, *rows]))
+    recipe = kerasllm_recipe.load("pair_cls", {"data.train": str(path)}).data
+    with pytest.raises(DataError, match="for pairs of texts") as caught:
+        source_of(recipe.model_copy(update=named), recipe.train, "train")
+    assert re.search(said, str(caught.value), re.DOTALL)
+    both = recipe.model_copy(update={"text": header.split(",")[0], "text_pair": None})
+    assert source_of(both, recipe.train, "train").pair_column is None
+
+
+def test_a_recipe_for_pairs_finds_them_by_their_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("premise,hypothesis,label\na,b,y\nc,d,n\n")
+    recipe = kerasllm_recipe.load("pair_cls", {"data.train": str(path)}).data
+    source = source_of(recipe, recipe.train, "train")
+    assert (source.text_column, source.pair_column) == ("premise", "hypothesis")
+    assert source_of(recipe, recipe.train, "test", source).pair_column == "hypothesis"

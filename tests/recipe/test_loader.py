@@ -333,3 +333,21 @@ def test_pure_bfloat16_is_refused_where_steps_would_be_lost(setting, words):
     with pytest.raises(RecipeError, match=words) as error:
         recipe.load("bert_cls", ["training.precision=bfloat16", setting])
     assert "mixed_bfloat16" in error.value.fix
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_recipe_without_bundled_data_asks_for_it(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loaded = recipe.load(name)
+    if not isinstance(getattr(getattr(loaded, "data", None), "train", None), str):
+        return
+    if loaded.data.train.startswith("starter:"):
+        recipe.refuse_missing_data(name, loaded)
+        return
+    with pytest.raises(RecipeError, match=f"The recipe {name} has no bundled data") as caught:
+        recipe.refuse_missing_data(name, loaded)
+    assert "--train FILE" in caught.value.fix
+    # A file that somebody named, and one that is there, are read.
+    recipe.refuse_missing_data(name, recipe.load(name, ["data.train=mine.jsonl"]))
+    (tmp_path / loaded.data.train).touch()
+    recipe.refuse_missing_data(name, loaded)

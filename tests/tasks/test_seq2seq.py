@@ -3,7 +3,7 @@
 import pytest
 
 from kerasllm import recipe as recipes
-from kerasllm.errors import DataError, RecipeError
+from kerasllm.errors import DataError, OfflineError, RecipeError
 from kerasllm.tasks import task as tasks
 from kerasllm.tasks.seq2seq import _prefix
 
@@ -74,3 +74,18 @@ def test_bundled_sources_stand_for_data_that_is_gone():
     recipe = recipes.load("translate", {"data": {"train": "a.csv", "source": "x", "target": "y"}})
     samples = TASK.samples(recipe, None, "test", TASK.stand_in(None), 3)
     assert next(iter(samples.inputs)).endswith((".", "?")) and samples.fingerprint is None
+
+
+def test_a_preset_that_cannot_be_downloaded_names_the_key_and_a_new_model(
+    files, tmp_path, monkeypatch
+):
+    def offline(preset, notify):
+        raise OfflineError(f"{preset} has to be downloaded", fix=OfflineError.FIX)
+
+    monkeypatch.setattr("kerasllm.models.seq2seq_text_side.load_text_side", offline)
+    (tmp_path / "pairs.csv").write_text("source,target\na,b\nc,d\n")
+    recipe = recipes.load("summarize", ["data.train=pairs.csv"])
+    with pytest.raises(OfflineError) as caught:
+        tasks.find("seq2seq").load(recipe)
+    assert "--set model.preset=FOLDER" in caught.value.fix
+    assert "--set model.preset=new" in caught.value.fix

@@ -67,27 +67,51 @@ def find_column(
     Raises:
         DataError: No column has such a name, or two have it.
     """
+    found = common_column(role, columns, taken)
+    if found is not None:
+        check_column(role, found, columns, file)
+        return found
+    raise missing_columns([role], columns, file, taken)
+
+
+def common_column(role: str, columns: Sequence[str], taken: Sequence[str] = ()) -> str | None:
+    """Returns the column that has a common name, or `None`; see `find_column`."""
     free = [column for column in columns if column not in taken]
     for name in COMMON_NAMES[role]:
         found = sorted((column for column in free if _plain(column) == name), key=name.__ne__)
         if found:
-            check_column(role, found[0], columns, file)
             return found[0]
-    pair = common_pair(columns, taken) if role == "text" else None
+    return None
+
+
+def missing_columns(
+    roles: Sequence[str], columns: Sequence[str], file: DataFile, taken: Sequence[str] = ()
+) -> DataError:
+    """The error for a file in which no column has a common name.
+
+    Args:
+        roles: The roles that no column has, of `"text"` and `"label"`.
+        columns: As for `find_column`.
+        file: As for `find_column`.
+        taken: As for `find_column`. Defaults to `()`.
+    """
+    pair = common_pair(columns, taken) if "text" in roles else None
     longest = max(range(len(columns)), key=lambda place: len(columns[place]))
     both = ""
     if pair:
         both = f"for two texts: --set 'data.text={pair[0]}' --set 'data.text_pair={pair[1]}'; "
-    raise DataError(
-        f"No {role} column found",
+    settings = " ".join(f"--set data.{role}=NAME" for role in roles)
+    options = " ".join(f"--{role} NAME" for role in roles)
+    names = ", ".join(name for role in roles for name in COMMON_NAMES[role])
+    return DataError(
+        f"No {' column and no '.join(roles)} column found",
         where=file.name,
         fix=_separator(columns)
         + both
-        + f"name it with --set data.{role}=NAME (evaluate, predict, data: --{role} NAME); "
-        f"available columns: {_listed(columns)}; "
-        f"names looked for: {', '.join(COMMON_NAMES[role])}"
+        + f"name {'them' if roles[1:] else 'it'} with {settings} (evaluate, predict, data: "
+        f"{options}); available columns: {_listed(columns)}; names looked for: {names}"
         + (
-            f"; without a header, name columns by number, from 0, as in --{role} {longest}"
+            f"; without a header, name columns by number, from 0, as in --{roles[0]} {longest}"
             if file.suffix in _TABLES
             else ""
         ),
@@ -120,30 +144,44 @@ def _plain(column: str) -> str:
 
 
 def check_column(role: str, name: str, columns: Sequence[str], file: DataFile) -> None:
-    """Makes sure that a file has a column, once.
+    """Makes sure that a file has a column, once; see `check_columns`."""
+    check_columns([(role, name)], columns, file)
+
+
+def check_columns(named: Sequence[tuple[str, str]], columns: Sequence[str], file: DataFile) -> None:
+    """Makes sure that a file has each column, once.
+
+    Args:
+        named: The role and the name of each.
+        columns: The names of the file's columns.
+        file: The file, for messages.
 
     Raises:
-        DataError: It has none, or more than one.
+        DataError: It lacks some, all of which are told, or has one more than once.
     """
-    if name not in columns:
+    unknown = [(role, name) for role, name in named if name not in columns]
+    if unknown:
         separator = _separator(columns)
         short = [column for column in columns if len(column) <= _LONGEST_NAME]
         known = [] if separator else [column.lower() for column in short]
-        near = difflib.get_close_matches(name.lower(), known, n=1)
-        nearest = next((column for column in columns if near and column.lower() == near[0]), None)
+        suggested = ""
+        for role, name in unknown:
+            for near in difflib.get_close_matches(name.lower(), known, n=1):
+                nearest = next(column for column in short if column.lower() == near)
+                suggested += f"{_suggestion(role, nearest)}; "
+        told = " and no ".join(f"{role} column '{name}'" for role, name in unknown)
         raise DataError(
-            f"There is no {role} column '{name}'",
+            f"There is no {told}",
             where=file.name,
-            fix=(f"{_suggestion(role, nearest)}; " if nearest else "")
-            + separator
-            + f"available columns: {_listed(columns)}",
+            fix=f"{suggested}{separator}available columns: {_listed(columns)}",
         )
-    if columns.count(name) > 1:
-        raise DataError(
-            f"The header names the column '{name}' {columns.count(name)} times",
-            where=file.name,
-            fix="rename all but one of them",
-        )
+    for _, name in named:
+        if columns.count(name) > 1:
+            raise DataError(
+                f"The header names the column '{name}' {columns.count(name)} times",
+                where=file.name,
+                fix="rename all but one of them",
+            )
 
 
 def _suggestion(role: str, column: str) -> str:

@@ -13,8 +13,11 @@ from kerasllm.data.readers.columns import (
     COMMON_NAMES,
     COMMON_PAIRS,
     check_column,
+    check_columns,
+    common_column,
     common_pair,
     find_column,
+    missing_columns,
 )
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.formats import Columns, Format, columns_of
@@ -188,8 +191,7 @@ def _named_layout(
     file: DataFile, form: Format, names: list[str], wanted: Wanted, why: str
 ) -> Layout:
     """The columns by the names of a header or by keys."""
-    for role, name in wanted.named:
-        check_column(role, name, names, file)
+    check_columns(wanted.named, names, file)
     labels = wanted.labels if wanted.labelled else ()
     # A label column that is named is not a candidate for the text, nor is what folders name.
     taken = [*(name for _, name in wanted.named), *file.partitions]
@@ -206,6 +208,10 @@ def _named_layout(
         for name in filter(None, (text, pair)):
             check_column("text", name, names, file)
     if text is None:
+        unnamed = wanted.labelled and not labels
+        known = common_column("text", names, taken) or common_column("label", names, taken)
+        if unnamed and not known:
+            raise missing_columns(["text", "label"], names, file, taken)
         text = find_column("text", names, file, taken)
     texts = (text,) if pair is None else (text, pair)
     if wanted.labelled and {"answer", "_task_hash"} <= {*names}:

@@ -127,43 +127,46 @@ def find_keys(
             fix=f"give SQuAD JSON, or records with question, context and answer: "
             f"{', '.join(SUFFIXES)}",
         )
-    found = first_objects(
+    first = first_objects(
         _records(file),
         file,
         'write one object a line: {"question": "...", "context": "...", "answer": "..."}',
     )
-    if any(_is_article(record) for record in found):
+    if any(_is_article(record) for record in first):
         return ARTICLES
-    there = list(dict.fromkeys(key for record in found for key in record))
+    there = list(dict.fromkeys(key for record in first for key in record))
 
-    def of(name: str | None, common: Sequence[str], role: str, needed: bool) -> str | None:
-        if name is not None and name not in there:
-            raise DataError(
-                f"There is no key '{name}'",
-                where=f"data.{role}; {file.name}",
-                fix=f"available keys: {', '.join(map(repr, there))}",
-            )
-        chosen = name or next((key for key in common if key in there), None)
-        if chosen is None and needed:
-            raise DataError(
-                f"No {role} was found",
-                where=f"{file.name}, keys: {', '.join(map(repr, there))}",
-                fix=f"name the key with data.{role}; common names are found: "
-                f"{', '.join(common[:4])}",
-            )
-        return chosen
+    def common(names: Sequence[str]) -> str | None:
+        return next((key for key in names if key in there), None)
 
-    questions = of(question, _QUESTIONS, "question", True)
-    contexts = of(context, _CONTEXTS, "context", True)
-    answers = of(answer, _ANSWERS, "answer", True) if answered else None
-    starts = of(None, _STARTS, "start", False)
+    wanted = {"question": (question, _QUESTIONS), "context": (context, _CONTEXTS)}
+    if answered:
+        wanted["answer"] = (answer, _ANSWERS)
+    wrong = {role: name for role, (name, _) in wanted.items() if name and name not in there}
+    if wrong:
+        raise DataError(
+            f"There is no key {' and no key '.join(map(repr, wrong.values()))}",
+            where=f"{', '.join(f'data.{role}' for role in wrong)}; {file.name}",
+            fix=f"available keys: {', '.join(map(repr, there))}",
+        )
+    found = {role: name or common(names) for role, (name, names) in wanted.items()}
+    missing = [role for role, key in found.items() if key is None]
+    if missing:
+        known = "; ".join(f"{role}: {', '.join(wanted[role][1][:4])}" for role in missing)
+        raise DataError(
+            f"No {' and no '.join(missing)} was found",
+            where=f"{file.name}, keys: {', '.join(map(repr, there))}",
+            fix=f"name the key: {' '.join(f'--set data.{role}=KEY' for role in missing)}; common "
+            f"names are found ({known})",
+        )
+    answers = found.get("answer")
     return QuestionKeys(
-        questions,
-        contexts,
+        found["question"],
+        found["context"],
         answers,
-        starts if answers else None,
-        of(None, _IDS, "id", False),
-        of(None, _IMPOSSIBLE, "is_impossible", False),
+        common(_STARTS) if answers else None,
+        common(_IDS),
+        common(_IMPOSSIBLE),
     )
 
 

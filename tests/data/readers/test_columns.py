@@ -175,3 +175,14 @@ def test_other_columns_that_may_be_the_label_are_named(tmp_path):
     assert not Source(path, label="class").other_labels
     path.write_text("text,rating,label\na b,5,pos\nc d,1,neg\ne f,4,pos\n")
     assert not Source(path).other_labels
+
+
+def test_columns_that_are_missing_are_told_at_once(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("remark,verdict\na,1\n")
+    message = refusal(path)
+    assert "No text column and no label column found" in message
+    assert "--set data.text=NAME --set data.label=NAME" in message
+    message = refusal(path, text="remarks", label="verdicts")
+    assert "There is no text column 'remarks' and no label column 'verdicts'" in message
+    assert "--set data.text=remark?" in message and "--set data.label=verdict?" in message

@@ -205,7 +205,7 @@ def test_where_the_columns_are_not_clear_the_fields_are_listed(tmp_path, content
 
 def test_without_a_sign_of_a_row_the_first_line_is_a_header(tmp_path):
     message = refusal(saved(tmp_path / "a.csv", "stimmung,satz\ngut,ja\n"))
-    assert "No text column found" in message
+    assert "No text column and no label column found" in message
 
 
 def test_numbers_that_no_column_has(tmp_path):

@@ -108,8 +108,12 @@ def test_other_keys_are_named(tmp_path):
     file = write(tmp_path / "a.jsonl", json.dumps(row))
     with pytest.raises(DataError, match="No answer was found"):
         read(file, question="q", context="p")
-    with pytest.raises(DataError, match="No question was found"):
+    with pytest.raises(DataError, match="No question and no context and no answer was") as caught:
         read(file)
+    fix = "--set data.question=KEY --set data.context=KEY --set data.answer=KEY"
+    assert fix in caught.value.fix
+    with pytest.raises(DataError, match="no key 'y' and no key 'z'"):
+        read(file, question="y", context="z")
     with pytest.raises(DataError, match="no key 'z'"):
         read(file, question="z")
     (found,) = read(file, question="q", context="p", answer="gold")
