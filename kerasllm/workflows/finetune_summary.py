@@ -137,12 +137,11 @@ def training_warnings(job: Job) -> list[str]:
     """Returns warnings about a training that will hardly teach the model anything."""
     training, found = job.recipe.training, []
     asked_for = job.steps < job.plan.steps * training.epochs
-    if job.steps < _FEW_STEPS and job.warmup_steps and not asked_for:
-        warmup = "is" if job.warmup_steps == 1 else "are"
+    if job.steps < _FEW_STEPS and not asked_for:
+        warmup = f", {job.warmup_steps} of warm-up" if job.warmup_steps else ""
         found.append(
-            f"warning: only {counted(job.steps, 'training step')}, of which {job.warmup_steps} "
-            f"{warmup} warm-up: too few to learn much; raise training.epochs, or lower "
-            f"training.batch_size (now {training.batch_size})"
+            f"warning: only {counted(job.steps, 'training step')}{warmup}: too few to learn much; "
+            f"raise training.epochs, or lower training.batch_size (now {training.batch_size})"
         )
     is_new = getattr(job.recipe.model, "preset", "") is None
     if is_new and training.learning_rate < _LEAST_RATE_OF_NEW:
