@@ -332,7 +332,7 @@ class PlainText(_TextFile):
 
 
 class TextLines(PlainText):
-    """A text a line; an empty line for a row without an answer, so that line n answers row n."""
+    """One text per line, an empty one for a row without an answer, so that line n is of row n."""
 
     def write(self, answers: Sequence[Answer]) -> None:
         empty = {"text": "\n"}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasllm.data.label_column import UnclearLabels
+from kerasllm.data.label_forms import is_number
 from kerasllm.data.split import split_label_sets, split_stratified
 from kerasllm.data.tables import table_file
 from kerasllm.data.texts import (
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 # Where scores are split, each part has its share of each of so many ranges of them.
 _RANGES = 10
+# The kind of labels that may be classes as well as scores.
+_UNCLEAR = "unclear"
 ARGUMENTS = (
     *("data.text", "data.text_pair", "data.label", "data.label_separator", "data.on_bad_row"),
     *("data.encoding", "data.delimiter"),
@@ -52,7 +56,7 @@ class _Read:
     Attributes:
         rows: How many there are.
         strata: What a split keeps in proportion, `[rows, ...]`; `None` without labels.
-        kind: What is predicted; `None` without labels.
+        kind: What is predicted; `None` without labels; `"unclear"` where the model decides.
         counts: How many rows have each label.
         names: What the labels of a bundled data set mean.
     """
@@ -317,6 +321,9 @@ class Dataset:
                 f"`how` must be weights, oversample or undersample. Received: how={how!r}"
             )
         strata = self._strata
+        if self._read.kind == _UNCLEAR:
+            # Says why.
+            _ = self.source
         if strata is None or strata.ndim == 2 or self._read.kind == "regression":
             raise DataError("Only rows with one label each can be balanced", where=str(self.files))
         if how == "weights":
@@ -342,12 +349,23 @@ class Dataset:
         Raises:
             DataError: If the files have no labels.
         """
+        try:
+            return self._labelled()
+        except UnclearLabels as error:
+            error.fix = (
+                "a model is told what its labels are, and `split` does not need to know: "
+                'TextClassifier.from_preset(..., problem="regression") predicts a number, '
+                "labels=[...] are classes; or name another column: label=NAME"
+            )
+            raise
+
+    def _labelled(self, problem: str = "auto") -> Source:
         from kerasllm.data.readers.sources import Source
 
         text_pair = self.columns["text_pair"] or (None if self.columns["text"] else "auto")
         columns = {**self.columns, "text_pair": text_pair}
         with worded_for_python(ARGUMENTS):
-            return Source(self.files, **columns, on_bad_row=self.on_bad_row)
+            return Source(self.files, **columns, problem=problem, on_bad_row=self.on_bad_row)
 
     def unlabelled(self, *, pair: bool = True) -> Source:
         """Returns the files as texts alone; columns that are not named are found as by `source`.
@@ -408,7 +426,7 @@ class Dataset:
     def counts(self) -> dict[str, int]:
         """How many rows have each label, by what the files call it; empty where there are none."""
         strata = self._strata
-        if strata is None or self._read.kind == "regression":
+        if strata is None or self._read.kind in ("regression", _UNCLEAR):
             return {}
         if self.rows is None:
             return dict(self._read.counts)
@@ -424,7 +442,10 @@ class Dataset:
         Raises:
             DataError: If the files hold conversations.
         """
-        source = self.unlabelled() if self._strata is None else self.source
+        if self._strata is None:
+            source = self.unlabelled()
+        else:
+            source = self._labelled("single_label" if self._read.kind == _UNCLEAR else "auto")
         wanted = np.arange(count) if self.rows is None else self.rows[:count]
         found: dict[int, dict] = {}
         done, last = 0, int(wanted.max(initial=-1))
@@ -444,11 +465,18 @@ class Dataset:
 
     @cached_property
     def _read(self) -> _Read:
+        source, unclear = None, False
         try:
-            source = self.source
-        except DataError:
-            if self.columns["label"] is not None:
+            source = self._labelled()
+        except DataError as error:
+            named = self.columns["label"] is not None
+            unclear = named and isinstance(error, UnclearLabels)
+            if named and not unclear:
                 raise
+        if unclear:
+            # What they are is a matter of the model; a split needs the rows.
+            source = self._labelled("single_label")
+        elif source is None:
             if self.columns["text"] is not None or self.columns["text_pair"] is not None:
                 # What is wrong may be their names.
                 self.unlabelled()
@@ -458,10 +486,11 @@ class Dataset:
         with worded_for_python(ARGUMENTS):
             targets = [each for batch in source.batches() for each in batch.targets or ()]
         kind, rows = source.problem.kind if source.problem else None, len(targets)
+        if unclear:
+            numeric = all(map(is_number, targets))
+            return _Read(rows, _ranges(targets) if numeric else np.zeros(rows, np.int8), _UNCLEAR)
         if kind == "regression":
-            scores = np.asarray(targets, np.float64)
-            edges = np.quantile(scores, np.linspace(0, 1, _RANGES + 1)[1:-1])
-            return _Read(rows, np.searchsorted(edges, scores, side="right"), kind)
+            return _Read(rows, _ranges(targets), kind)
         if kind == "multi_label":
             found = Counter(name for given in targets for name in given)
             counts = {name: found[name] for name in sorted({*found, *source.label_columns[1:]})}
@@ -503,6 +532,13 @@ class Dataset:
                     fix="give one for each row",
                 )
         return self
+
+
+def _ranges(scores: Sequence[Any]) -> np.ndarray:
+    """Returns the number of the range that each score is in; the ranges have as many rows each."""
+    values = np.asarray(scores, np.float64)
+    edges = np.quantile(values, np.linspace(0, 1, _RANGES + 1)[1:-1])
+    return np.searchsorted(edges, values, side="right")
 
 
 def _numbers(rows: Any, count: int) -> np.ndarray:

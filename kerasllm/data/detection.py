@@ -64,6 +64,7 @@ def detect_problem(
     if kind == "multi_label":
         return Problem(kind, column_of.any_separator(), "data.problem is set")
     if kind == "regression":
+        _refuse_words(column_of)
         return Problem(kind, why="data.problem is set")
     if kind == "single_label":
         booleans = column_of.are_booleans()
@@ -116,6 +117,20 @@ def check_detected(
         where=f"{locate(column_of.misfit())}, the first row unlike the {SAMPLE:,} before it that "
         "the problem was detected from",
         fix=error.fix,
+    )
+
+
+def _refuse_words(column: LabelColumn) -> None:
+    """Stops at classes, of which hardly any is a number, where a score is to be predicted."""
+    others = sum(column.others.values())
+    if 10 * sum(column.numbers.values()) >= others or column.hardly_recur():
+        return
+    raise DataError(
+        f"data.problem is regression, but the labels in the column '{column.name}' are not "
+        f"numbers: {column.placed(column.others)}",
+        where=column.where,
+        fix="to train on them as classes: --recipe bert_cls, or --set data.problem=single_label; "
+        "for scores, write plain numbers, or name another column: --set data.label=NAME",
     )
 
 

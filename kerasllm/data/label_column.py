@@ -47,6 +47,10 @@ _SIGNED = re.compile(r"([$€£¥]?) ?([-+]?[0-9][0-9,]*+\.?[0-9]*+|[-+]?\.[0-9]
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,(0|5|00|25|50|75)")
 
 
+class UnclearLabels(DataError):
+    """Labels that may be classes as well as scores, or one label as well as several."""
+
+
 class LabelColumn:
     """The first labels of a column, and what they look like."""
 
@@ -365,7 +369,10 @@ class LabelColumn:
             f"({rows}); if it is several, set data.problem=multi_label"
         )
 
-    def unclear(self, looks: str, *kinds: str, examples: str = "", advice: str = "") -> DataError:
+    def unclear(
+        self, looks: str, *kinds: str, examples: str = "", advice: str = ""
+    ) -> UnclearLabels:
+        """Returns the error that describes the column and names the kinds it may be of."""
         meanings = {
             "regression": "to predict a number",
             "single_label": "if each value is a class",
@@ -373,7 +380,7 @@ class LabelColumn:
         }
         examples = examples or ", ".join(map(shown, itertools.islice(self.counts, 5)))
         fixes = [f"{meanings[kind]}: --set data.problem={kind}" for kind in kinds]
-        return DataError(
+        return UnclearLabels(
             f"What to predict is not clear: the label column '{self.name}' holds {looks}: "
             f"{self._found('value')} ({examples})",
             where=self.where,

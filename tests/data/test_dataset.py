@@ -212,3 +212,19 @@ def test_files_of_another_encoding(tmp_path):
     assert "name its encoding with encoding=cp1252, or" in caught.value.fix
     dataset = Dataset.from_files(path, encoding="cp1252", delimiter="~")
     assert [text for batch in dataset.source.batches() for text in batch.texts] == ["café", "thé"]
+
+
+def test_a_split_does_not_need_to_know_whether_numbers_are_scores(tmp_path):
+    rows = "".join(f"text {row},{(0.5, 1, 1.5, 3)[row % 4]}\n" for row in range(40))
+    (tmp_path / "score.csv").write_text(f"text,score\n{rows}")
+    dataset = Dataset.from_files(tmp_path / "score.csv", text="text", label="score")
+    train, held_out = dataset.split(0.2, seed=0)
+    assert (len(train), len(held_out)) == (32, 8)
+    # Each of the four scores has its share of the part.
+    assert sorted(row["label"] for row in held_out.head(8)) == sorted(["0.5", "1", "1.5", "3"] * 2)
+    assert dataset.counts == {}
+    for call in (lambda: dataset.labels, lambda: dataset.source, dataset.balance):
+        with pytest.raises(DataError, match="What to predict is not clear") as caught:
+            call()
+        assert 'from_preset(..., problem="regression")' in caught.value.fix
+        assert "data.problem" not in str(caught.value)

@@ -406,3 +406,13 @@ def test_shares_of_labels_are_no_labels(values):
 
 def test_written_lists_of_0_and_1_are_refused_however_often_they_recur():
     assert "one position per label" in refusal(cycled(["[1, 0]", "[0, 1]"], 1000))
+
+
+def test_words_in_place_of_scores_are_refused_with_what_trains_on_them():
+    places = [f"food.csv:{line}" for line in range(2, 32)]
+    with pytest.raises(DataError, match="are not numbers: .bad. .food.csv:2., .good") as caught:
+        detect_problem(["bad", "good", "bad"] * 10, "regression", places=places)
+    assert "--set data.problem=single_label" in caught.value.fix
+    assert "on_bad_row" not in str(caught.value)
+    # A single word among numbers is a bad row.
+    assert detect_problem(["1.5", "2.5", "good", "nan"], "regression").kind == "regression"

@@ -117,3 +117,15 @@ def test_pages_show_every_verb():
         for command in commands(page.read_text(encoding="utf-8"))
     }
     assert set(cli.list_commands(click.Context(cli))) <= shown
+
+
+def test_a_request_with_a_body_says_that_it_is_json():
+    # What curl sends by itself is the type of a form, which the server refuses.
+    requests = [
+        line
+        for page in PAGES
+        for line in re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8")).splitlines()
+        if line.startswith("curl ") and " -d " in line
+    ]
+    assert len(requests) >= 5
+    assert not [line for line in requests if "application/json" not in line]

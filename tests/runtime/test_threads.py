@@ -99,7 +99,16 @@ def test_slices_share_the_matrices_of_a_fused_encoder(slices, accumulate):
     assert still == [False] * 6 and trained == [True] * 6
 
 
-def test_grappler_is_left_out_of_a_fused_step_alone():
+@pytest.fixture
+def grappler():
+    """Grappler as commands have it; the tests' own process leaves it out."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options(before)
+
+
+def test_grappler_is_left_out_of_a_fused_step_alone(grappler):
     def left_out() -> bool:
         options = tf.config.optimizer.get_experimental_options()
         return options.get("disable_meta_optimizer", False)

@@ -22,7 +22,7 @@ from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import shortened
 from kerasllm.data.readers.files import find_files
 from kerasllm.data.readers.records import records, starts_of
-from kerasllm.data.readers.row_checks import places
+from kerasllm.data.readers.row_checks import places, what_to_do
 from kerasllm.data.stored_tokens import TokenStore
 from kerasllm.data.token_store import row_batch
 from kerasllm.errors import DataError
@@ -264,8 +264,7 @@ class ConversationFiles:
             raise DataError(
                 f"{'1 row is' if count == 1 else f'{count:,} rows are'} bad in {name}{why}",
                 where=places(self.bad_rows, count),
-                fix="fix the file, or let finetune skip bad rows: "
-                "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
+                fix=what_to_do(self.counts.skipped, self.counts.read),
             )
         if held:
             yield _batch(held, number, lines)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import Notes, counted_reasons, reason_of, shortened
-from kerasllm.data.readers.row_checks import BAD_ROWS_SHOWN, places, text_problem
+from kerasllm.data.readers.row_checks import BAD_ROWS_SHOWN, places, text_problem, what_to_do
 from kerasllm.data.readers.sources import RowBatch
 from kerasllm.data.readers.text_lines import TextLines
 from kerasllm.errors import DataError
@@ -116,6 +116,7 @@ class ParallelLines:
     def _begin(self) -> None:
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self._good_rows = 0
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
@@ -135,6 +136,7 @@ class ParallelLines:
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((name, line, shortened(why)))
                 continue
+            self._good_rows += 1
             if refuse and self.bad_row_count:
                 continue
             texts.append(source)
@@ -151,8 +153,12 @@ class ParallelLines:
             raise DataError(
                 f"{are} bad" + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="correct the files, or skip bad lines together with their counterparts: "
-                "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
+                fix=what_to_do(
+                    self.bad_row_count,
+                    self._good_rows,
+                    skip="skip bad lines together with their counterparts: "
+                    "--set data.on_bad_row=skip (evaluate: --on-bad-row skip)",
+                ),
             )
         if texts:
             yield batch()

@@ -16,7 +16,7 @@ from kerasllm.data.readers.question_records import (
     find_keys,
     read_questions,
 )
-from kerasllm.data.readers.row_checks import places
+from kerasllm.data.readers.row_checks import places, what_to_do
 from kerasllm.errors import DataError
 
 _BAD_ROWS_KEPT = 1000
@@ -165,6 +165,7 @@ class QuestionSource:
     def _begin(self) -> None:
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self._good_rows = 0
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
@@ -178,6 +179,7 @@ class QuestionSource:
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file.name, row.line, row.problem))
                 continue
+            self._good_rows += 1
             if refuse and self.bad_row_count:
                 continue
             for note in dict.fromkeys(row.notes):
@@ -193,5 +195,5 @@ class QuestionSource:
                 f"{are} bad in {file.name}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="fix the file, or skip bad rows: --set data.on_bad_row=skip",
+                fix=what_to_do(self.bad_row_count, self._good_rows),
             )

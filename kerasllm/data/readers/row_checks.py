@@ -11,6 +11,8 @@ from kerasllm.data.readers.json_files import json_kind
 BAD_ROWS_SHOWN = 5
 """How many bad rows a message shows."""
 
+SKIP_ROWS = "let finetune skip bad rows: --set data.on_bad_row=skip (evaluate: --on-bad-row skip)"
+
 
 def text_problem(role: str, value: Any) -> str | None:
     """Says what is wrong with a value that should be a text, or returns `None`.
@@ -43,6 +45,20 @@ def surrogate_problem(role: str, value: str) -> Fault | None:
         what = f"the {role} holds \\u{ord(value[error.start]):x}, which is half a character"
         return Fault(what, BROKEN_BYTES)
     return None
+
+
+def what_to_do(bad: int, good: int, *, skip: str = SKIP_ROWS) -> str:
+    """Says what to do about bad rows: skipping them is no help where they are nearly all there are.
+
+    Args:
+        bad: The number of bad rows.
+        good: That of the others.
+        skip: How bad rows are skipped. Defaults to `SKIP_ROWS`.
+    """
+    if 10 * good < bad:
+        few = f"only {good:,} would be" if good else "nothing would be"
+        return f"correct the file, or give another one: {few} left without the bad rows"
+    return f"correct the file, or {skip}"
 
 
 def places(bad_rows: Sequence[tuple[str, int, str]], count: int) -> str:

@@ -38,7 +38,7 @@ def class_labels(
         raise DataError(
             f"The numbers in the column '{column}' mean different classes in each file",
             where="; ".join(f"{file}: {', '.join(names)}" for names, file in told.items()),
-            fix="write the names of the classes into the columninstead of their numbers",
+            fix="write the names of the classes into the column instead of their numbers",
         )
     return max(found.values(), key=lambda classes: classes.unlabelled, default=None)
 

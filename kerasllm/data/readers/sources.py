@@ -37,6 +37,7 @@ from kerasllm.data.readers.row_checks import (
     BAD_ROWS_SHOWN,
     places,
     text_problem,
+    what_to_do,
 )
 from kerasllm.data.readers.source_labels import LabelReader, class_labels
 from kerasllm.errors import DataError
@@ -278,6 +279,7 @@ class Source:
         self.unlabelled = Counter()
         self.bad_row_reasons = Counter()
         self.notes = Notes()
+        self._good_rows = 0
         empty = True
         for index in range(len(self._files)) if file is None else [file]:
             for batch in self._file_batches(index, rows):
@@ -499,6 +501,8 @@ class Source:
                         self._count_bad_label(values[width:])
                     else:
                         unread.add(line)
+            else:
+                self._good_rows += 1
             if problem or (refuse and self.bad_row_count):
                 continue
             texts.append(values[0])
@@ -520,11 +524,9 @@ class Source:
                 f"{rows_are} bad in {file}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="correct the file"
-                + (
-                    ", or let finetune skip bad rows: --set data.on_bad_row=skip (evaluate: "
-                    "--on-bad-row skip)" * self._labelled
-                ),
+                fix=what_to_do(self.bad_row_count, self._good_rows)
+                if self._labelled
+                else "correct the file",
             )
         if texts:
             yield batch()

@@ -36,7 +36,7 @@ class TaggedSentence(NamedTuple):
     """A sentence of a file: good, or with what is wrong with it.
 
     Attributes:
-        line: The line that it begins in, from 1.
+        line: The line that it begins in, from 1; if it cannot be used, the line that is wrong.
         words: Its words.
         tags: Their tags.
         problem: Why it cannot be used, or `None`.
@@ -166,7 +166,6 @@ def _of_tagged_text(file: DataFile, layout: Layout) -> Iterator[TaggedSentence]:
 def _of_columns(file: DataFile, layout: Layout, notes: Notes) -> Iterator[TaggedSentence]:
     lines = TextLines(file)
     first, words, tags, problem = 0, [], [], None
-    number = 0
     for number, raw in enumerate(lines, start=1):
         line = raw.strip("\r\n")
         broken = lines.take_problem()[1] if lines.problems else None
@@ -189,19 +188,20 @@ def _of_columns(file: DataFile, layout: Layout, notes: Notes) -> Iterator[Tagged
             continue
         if layout.word == _WORD and _NO_WORD.fullmatch(fields[0]):
             continue
-        first = first or number
+        if problem is not None:
+            continue
         if broken is not None:
-            problem = problem or broken
+            problem = broken
         elif len(fields) != layout.columns:
             are = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
-            what = f"{are}, where other lines have {layout.columns}"
-            where = f" (line {number})" if number != first else ""
-            problem = problem or Fault(what + where, FIELDS)
+            problem = Fault(f"{are}, where other lines have {layout.columns}", FIELDS)
         elif not fields[layout.tag]:
-            problem = problem or Fault(f"the tag is empty (line {number})", EMPTY_LABEL)
+            problem = Fault("the tag is empty", EMPTY_LABEL)
         else:
             words.append(fields[layout.word])
             tags.append(fields[layout.tag])
+        # The line of the fault is the place of a sentence that has one.
+        first = number if problem else first or number
     if words or problem:
         yield TaggedSentence(first, words, tags, problem)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kerasllm.data.readers.data_file import DataFile
 from kerasllm.data.readers.faults import EMPTY_TEXT, Fault, Notes, counted_reasons, reason_of
 from kerasllm.data.readers.files import Spec, find_files, read_as
-from kerasllm.data.readers.row_checks import places, surrogate_problem
+from kerasllm.data.readers.row_checks import places, surrogate_problem, what_to_do
 from kerasllm.data.readers.tagged_lines import Layout, find_layout, read_sentences
 from kerasllm.data.readers.tagged_records import (
     SPANS,
@@ -175,6 +175,7 @@ class TaggedSource:
     def _begin(self) -> None:
         self.bad_rows: list[tuple[str, int, str]] = []
         self.bad_row_count = 0
+        self._good_rows = 0
         self.bad_row_reasons: Counter[str] = Counter()
         self.notes = Notes()
 
@@ -209,7 +210,9 @@ class TaggedSource:
                 self.bad_row_reasons[reason_of(problem)] += 1
                 if len(self.bad_rows) < _BAD_ROWS_KEPT:
                     self.bad_rows.append((file.name, row.line, problem))
-            elif not (refuse and self.bad_row_count):
+                continue
+            self._good_rows += 1
+            if not (refuse and self.bad_row_count):
                 yield sentence
         if refuse and self.bad_row_count > before:
             are = "1 row is" if self.bad_row_count == 1 else f"{self.bad_row_count:,} rows are"
@@ -218,7 +221,7 @@ class TaggedSource:
                 f"{are} bad in {file.name}"
                 + (f": {counted_reasons(reasons)}" if len(reasons) > 1 else ""),
                 where=places(self.bad_rows, self.bad_row_count),
-                fix="fix the file, or skip bad rows: --set data.on_bad_row=skip",
+                fix=what_to_do(self.bad_row_count, self._good_rows),
             )
 
     def _sentence(self, row: Any, index: int) -> tuple[Sentence | None, str | None]:

@@ -559,3 +559,11 @@ def test_memory_stays_flat_and_light_modules_light(tmp_path):
     rows, grown, heavy = done.stdout.split()
     assert (rows, heavy) == ("60000", "light")
     assert path.stat().st_size > 40 << 20 and int(grown) < 30
+
+
+def test_skipping_bad_rows_is_no_advice_where_nearly_all_are_bad(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + ",good\n" * 30 + "fine,good\n")
+    with pytest.raises(DataError, match="30 rows are bad") as caught:
+        list(Source(str(path)).batches())
+    assert "on_bad_row" not in caught.value.fix and "only 1 would be left" in caught.value.fix
