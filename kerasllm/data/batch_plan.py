@@ -73,6 +73,11 @@ class BatchPlan:
         return int((np.diff(self.starts) * widths).sum())
 
     @property
+    def training_tokens(self) -> int:
+        """Tokens that a training computes on: its last batch is padded to `batch_size` rows."""
+        return self.batch_size * int(self.widths.astype(np.int64).sum())
+
+    @property
     def padding(self) -> float:
         """The share of processed tokens that is padding, from 0 to 1."""
         processed = self.processed_tokens

@@ -99,7 +99,7 @@ def remarks(store: TokenStore) -> list[str]:
         found.append(f"skipped rows by label: {', '.join(shares)}")
     for label, count in noted.get("unlabelled", {}).items():
         rows = counted(count, "row has", "rows have")
-        found.append(f"{rows} no label ({label})and {'is' if count == 1 else 'are'} skipped")
+        found.append(f"{rows} no label ({label}) and {'is' if count == 1 else 'are'} skipped")
     return found
 
 

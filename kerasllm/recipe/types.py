@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import typing
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -82,9 +83,15 @@ DELIMITER = Field(
 
 
 class Section(BaseModel):
-    """Keys that belong together. Only the keys of the schema are taken, and none changes later."""
+    """Keys that belong together. Only the keys of the schema are taken, and none changes later.
+
+    Attributes:
+        null_words: Words that a key takes for null, and is shown with. Defaults to none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    null_words: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")
     @classmethod

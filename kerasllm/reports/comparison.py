@@ -30,6 +30,7 @@ from kerasllm.tasks.task import PARTS, Task, task_of
 
 ALPHA = 0.05
 _MOST_KEYS = 6
+_ADVICE = ": train both with the same --test FILE, or several seeds of each with --seeds 5"
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +265,8 @@ def _verdicts(
         than = f"{group.name} is {'better' if better else 'worse'} than {first.name}"
         seeds = len(first.runs) > 1 or len(group.runs) > 1
         if p is None:
-            found.append(f"{group.name} against {first.name}: {by}; significance unknown")
+            unknown = "significance unknown" + (_ADVICE if pairing is None else "")
+            found.append(f"{group.name} against {first.name}: {by}; {unknown}")
         elif p >= ALPHA:
             chance = "is within the variation between seeds" if seeds else "may be chance"
             found.append(f"{group.name} against {first.name}: {by}, which {chance} (p = {p:.2g})")

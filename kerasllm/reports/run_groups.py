@@ -112,6 +112,21 @@ def runs_below(folder: Path) -> Iterator[Path]:
         level = deeper
 
 
+def no_folder(folder: Path, verb: str) -> RunError:
+    """Returns the error for a folder of runs that is missing, and where there are runs instead.
+
+    Args:
+        folder: The folder.
+        verb: The command that was to read it.
+    """
+    fix = "name the folder that contains the runs; `kerasllm finetune` creates runs/"
+    here = [each.name for each in _folders_in(Path(".")) if Run(each).recipe.is_file()]
+    if here:
+        more = f" and {len(here) - 1} more" if len(here) > 1 else ""
+        fix = f"the current folder contains {here[0]}{more}: `kerasllm {verb} .` shows these runs"
+    return RunError(f"There is no folder {str(folder)!r}", fix=fix)
+
+
 def summary_of(path: Path) -> dict[str, Any]:
     """Returns the short facts of a run, also of one that is damaged: then `problem` says how."""
     run = Run(path)

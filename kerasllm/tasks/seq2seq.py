@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -70,6 +70,8 @@ _HEADLINES = {"bleu": "bleu", "rouge": "rouge_l"}
 
 class Seq2SeqModel(Section):
     """Which model, and how much of it trains."""
+
+    null_words: ClassVar[Mapping[str, str]] = {"preset": _NEW}
 
     preset: Location | None = Field(
         None, description="KerasHub preset, hf://, folder or run; new or null: a new model"

@@ -589,6 +589,18 @@ class Task(abc.ABC):
 
         return [table_of(reports, self.metrics)]
 
+    def doubts(self, metrics: Mapping[str, Any]) -> list[str]:
+        """Returns what looks as if the model had not learned its task; nothing by default.
+
+        Args:
+            metrics: Those that `evaluate` gave of a data set.
+
+        Returns:
+            Parts of sentences of which the model is the subject, such as `"predicts 'good' for all
+            20 rows: train for more steps"`.
+        """
+        return []
+
     def figures(self, evaluation: Evaluation) -> dict[str, Any]:
         """Returns matplotlib figures of what was measured on the test data, by file name."""
         return {}

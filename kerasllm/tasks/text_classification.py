@@ -73,6 +73,8 @@ Labels = Annotated[
 
 # Whose labels are counted together.
 _ROWS_AT_ONCE = 65536
+# Of fewer rows one prediction may well be right for all.
+_FEW_TO_DOUBT = 10
 # Rows of validation data from which a temperature cannot be told well.
 _FEW_ROWS = 200
 
@@ -554,6 +556,22 @@ class TextClassification(Task):
         if detailed and "reliability" in report:
             tables.append(reliability_table(report))
         return tables
+
+    def doubts(self, metrics: Mapping[str, Any]) -> list[str]:
+        if "confusion_matrix" not in metrics:
+            return []
+        matrix, names = metrics["confusion_matrix"], list(metrics["per_class"])
+        rows = sum(map(sum, matrix))
+        labelled = [name for name, row in zip(names, matrix, strict=True) if any(row)]
+        predicted = [name for name, column in zip(names, zip(*matrix), strict=True) if any(column)]
+        if rows < _FEW_TO_DOUBT or len(labelled) < 2 or len(predicted) != 1:
+            return []
+        told = (
+            f"predicts {predicted[0]!r} for all {rows:,} rows, which have {len(labelled)} labels: "
+            "train for more steps (training.epochs), with another training.learning_rate, or with "
+            "data.class_weights=balanced where one label is much more frequent"
+        )
+        return [told]
 
     def figures(self, evaluation: Evaluation) -> dict:
         from kerasllm.evaluation.plots import reliability_figure

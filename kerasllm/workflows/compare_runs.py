@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kerasllm.errors import CommandError, RunError
+from kerasllm.errors import CommandError
 from kerasllm.output_files import make_folder_of
 from kerasllm.plurals import counted
 from kerasllm.reports.comparison import ALPHA, compare
 from kerasllm.reports.damaged import damaged_run_refused
 from kerasllm.reports.plain import moment, number, plain, short
-from kerasllm.reports.run_groups import runs_below, summary_of
+from kerasllm.reports.run_groups import no_folder, runs_below, summary_of
 from kerasllm.run import write_text
 from kerasllm.workflows.report import Report
 
@@ -79,7 +80,7 @@ def show_comparison(found: Mapping[str, Any], report: Report) -> None:
     if found["recipes"]:
         report.heading("Recipes differ in")
         for row in found["recipes"]:
-            values = " | ".join(short(plain(str(value)), 60) for value in row["values"])
+            values = " | ".join(short(plain(_written(value)), 60) for value in row["values"])
             report.line(f"{row['key']}: {values}")
     if rows := found["rows"]:
         report.heading("Rows")
@@ -114,10 +115,7 @@ def list_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
     found: dict[Path, dict[str, Any]] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
-            raise RunError(
-                f"There is no folder {str(folder)!r}",
-                fix="name the folder that contains the runs; `kerasllm finetune` creates runs/",
-            )
+            raise no_folder(folder, "runs")
         found |= {path.absolute(): summary_of(path) for path in runs_below(folder)}
     return sorted(found.values(), key=lambda run: str(run.get("started") or ""), reverse=True)
 
@@ -177,6 +175,11 @@ def _difference(apart: Mapping[str, Any], higher_is_better: bool) -> Text:
     better = (apart["difference"] > 0) == higher_is_better
     style = ("green" if better else "red") if sure else ""
     return Text(f"{apart['difference']:+.4f}{'*' if sure else ' '}", style=style)
+
+
+def _written(value: Any) -> str:
+    """Returns a value of a recipe as its file has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shown(value: Any) -> str:

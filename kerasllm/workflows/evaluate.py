@@ -85,6 +85,8 @@ def evaluate(
             report.line(remark)
         busy.update(f"evaluating on {counted(len(rows), 'row')}")
         found = task.evaluate(model, rows, buckets=trained.buckets, notify=busy.update)
+    for doubt in task.doubts(found.metrics):
+        report.line(f"warning: the model {doubt}")
     if output and Path(output).suffix == ".json":
         write_json(Path(output), found.document())
     elif output:

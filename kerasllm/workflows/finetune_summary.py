@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 # From fewer rows little is learned.
 _FEW_ROWS = 20
+# Fewer steps hardly move a model.
+_FEW_STEPS = 20
+# A new model of any size is trained faster than this.
+_LEAST_RATE_OF_NEW = 1e-4
 _CURVE_POINTS = 400
 
 
@@ -66,15 +70,22 @@ def show_recipe(
         base, of_base = recipes.load(name), f"in {name}"
     changes = recipe.changes_from(base)
     report.facts(
-        [(key, f"{_value(now)}  ({of_base}: {_value(old)})") for key, (now, old) in changes.items()]
+        [
+            (key, f"{_value(recipe, key, now)}  ({of_base}: {_value(recipe, key, old)})")
+            for key, (now, old) in changes.items()
+        ]
     )
     rest = "all other keys" if changes else "all keys"
     where = "their defaults" if base is None else "as they were" if run else f"as in {name}"
     report.line(f"{rest} are {where}: see the run's recipe.yaml, or --verbose")
 
 
-def _value(value: object) -> str:
+def _value(recipe: WholeRecipe, key: str, value: object) -> str:
     """Returns a value of a recipe as a line of YAML has it."""
+    section, _, name = key.partition(".")
+    words = getattr(getattr(recipe, section), "null_words", {})
+    if value is None and name in words:
+        return words[name]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -122,8 +133,33 @@ def refused_leak(job: Job) -> DataError | None:
     )
 
 
-def show_plan(report: Report, job: Job) -> None:
-    """Shows the model, the batches, the shapes and the padding of the training to come."""
+def training_warnings(job: Job) -> list[str]:
+    """Returns warnings about a training that will hardly teach the model anything."""
+    training, found = job.recipe.training, []
+    asked_for = job.steps < job.plan.steps * training.epochs
+    if job.steps < _FEW_STEPS and not asked_for:
+        warmup = f", {job.warmup_steps} of warm-up" if job.warmup_steps else ""
+        found.append(
+            f"warning: only {counted(job.steps, 'training step')}{warmup}: too few to learn much; "
+            f"raise training.epochs, or lower training.batch_size (now {training.batch_size})"
+        )
+    is_new = getattr(job.recipe.model, "preset", "") is None
+    if is_new and training.learning_rate < _LEAST_RATE_OF_NEW:
+        found.append(
+            f"warning: training.learning_rate {training.learning_rate:g} is for pretrained models, "
+            "and this one is new: it will learn very slowly; try --set training.learning_rate=1e-3"
+        )
+    return found
+
+
+def show_plan(report: Report, job: Job, *, warnings: bool = True) -> None:
+    """Shows the model, the batches, the shapes and the padding of the training to come.
+
+    Args:
+        report: Where to.
+        job: The training.
+        warnings: Whether `training_warnings` are shown too. Defaults to `True`.
+    """
     training, plan = job.recipe.training, job.plan(0)
     trainable, total = trainable_share(job.model.task)
     cut = f", each in {training.accumulate} micro-batches" if training.accumulate > 1 else ""
@@ -145,6 +181,8 @@ def show_plan(report: Report, job: Job) -> None:
             ("padding", _padding(plan)),
         ]
     )
+    for warning in training_warnings(job) if warnings else ():
+        report.line(warning)
 
 
 def _epochs(job: Job) -> str:
@@ -180,6 +218,10 @@ def show_results(
     if parts:
         for table in job.task.tables(parts):
             report.show(table)
+    if parts:
+        part, measured = list(parts.items())[-1]
+        for doubt in job.task.doubts(measured):
+            report.line(f"warning: on the {part} data the model {doubt}")
     report.line(_trained(timing, resumed))
     report.line(_before_and_after(timing))
     if found is not None:
@@ -298,7 +340,9 @@ def _widths(plan: BatchPlan) -> str:
 
 
 def _padding(plan: BatchPlan) -> str:
-    return (
-        f"{plan.padding:.1%} of {plan.processed_tokens:,} tokens per epoch "
-        f"({plan.real_tokens.sum():,} are real)"
-    )
+    """Returns the share of padding, as it is told after the training too."""
+    real, computed = int(plan.real_tokens.sum()), plan.training_tokens
+    share = 1 - real / computed if computed else 0.0
+    added = len(plan) * plan.batch_size - len(plan.order)
+    last = f", the last batch padded with {counted(added, 'example')} of weight 0" if added else ""
+    return f"{share:.1%} of {computed:,} tokens per epoch ({real:,} are real){last}"

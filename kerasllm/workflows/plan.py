@@ -71,7 +71,7 @@ def plan(
 
     Returns:
         What was found, as JSON takes it; `problems` says what would fail, in words, and `warnings`
-        what the data may not be meant to be.
+        what the data and the recipe may not be meant to be.
 
     Raises:
         KerasllmError: If the data, the preset or the plan is refused.
@@ -90,7 +90,7 @@ def plan(
         report.line(line)
     job = prepare(recipe, report, where, one_shape=target.kind == "tpu", computed=computed)
     # They are shown at the end.
-    warnings = summary.show_data(report, job, warnings=False)
+    warnings = summary.show_data(report, job, warnings=False) + summary.training_warnings(job)
     inputs = _widest_batch(job, target)
     layouts = plan_sharded.layouts_of_job(job) if target.kind == "sharded" else None
     if layouts:
@@ -211,6 +211,7 @@ def _batches(job: Job, target: Target) -> dict:
         "steps": job.steps,
         "lengths": job.plan.boundaries.tolist(),
         "xla": job.xla,
+        "fused": not job.xla and job.model.fused,
         "precision": job.precision,
         "parameters": total,
         "trainable_parameters": trainable,
@@ -280,7 +281,8 @@ def _memory(job: Job, target: Target, traced) -> dict:
         "weights": needs.weights,
         "gradients": needs.gradients,
         "optimizer": needs.optimizer,
-        "activations": needs.activations,
+        # Some gradients are sparse: of a peak that is below their estimate nothing can be told.
+        "activations": needs.activations or None,
         **({"process": needs.base, "parts": parts} if shared else {}),
         "total": total,
         "available": target.memory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -51,7 +52,7 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
         target: What it is meant for.
         found: What `plan` returns.
     """
-    summary.show_plan(report, job)
+    summary.show_plan(report, job, warnings=False)
     elsewhere = f"On {target.kind} with {counted(target.replicas, 'replica')}"
     report.heading("Batches" if target.here else elsewhere)
     accumulate = job.recipe.training.accumulate
@@ -112,7 +113,14 @@ def show(report: Report, job: Job, target: Target, found: dict) -> None:
     for warning in found["warnings"]:
         report.line(f"WARNING  {warning.removeprefix('warning: ')}")
     if not found["problems"]:
-        report.line("No problems were found. No run was written.")
+        report.line(f"{_verdict(found['warnings'])} No run was written.")
+
+
+def _verdict(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return "No problems were found."
+    are = "is" if len(warnings) == 1 else "are"
+    return f"Nothing would fail, but there {are} {counted(len(warnings), 'warning')}: see above."
 
 
 def size(count: int) -> str:
@@ -132,6 +140,8 @@ def _steps(found: dict) -> str:
 
 
 def _compiled(found: dict) -> str:
+    if found.get("fused"):
+        return "element-wise work only, fused by XLA"
     if not found["xla"]:
         return "nothing (XLA is off)"
     return f"{counted(len(found['lengths']), 'shape')} per replica, by XLA"
@@ -146,6 +156,9 @@ def _memory_table(memory: dict) -> Table:
         if part in memory:
             parts = memory.get("parts", 1)
             count = f"{parts} x " if parts > 1 and part != "process" else ""
+            if memory[part] is None:
+                table.add_row(part, "-", "within what is counted for the gradients")
+                continue
             table.add_row(part, f"{count}{size(memory[part])}", what)
     table.add_row("total", size(memory["total"]), "estimated to within about 20%")
     has = memory["available"]

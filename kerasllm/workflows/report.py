@@ -306,10 +306,16 @@ class TrainingProgress(Listener):
         shown = "".join(
             f"  {name} {metrics[key]:.4f}" for key, name in _VALIDATED.items() if key in metrics
         )
+        line = f"step {step}/{self._steps}  validation{shown}"
         if took > _SECONDS_BETWEEN_LINES:
-            shown += f"  in {took:.0f} s, {rows / took:,.0f} examples/s"
+            console, time_taken = self._report.console, f"  in {took:.0f} s"
+            for speed in (f"{time_taken}, {rows / took:,.0f} examples/s", time_taken):
+                # What has no room on a terminal is left out, as on the lines of steps.
+                if not console.is_terminal or len(line + speed) <= console.width:
+                    line += speed
+                    break
         self._progress.update(self._task, values="", since=None)
-        self._report.line(f"step {step}/{self._steps}  validation{shown}")
+        self._report.line(line)
 
     def samples(self, step: int, samples: Sequence[tuple[str, str]]) -> None:
         """Prints the model's continuations of some prompts."""

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kerasllm.errors import CommandError, RunError
+from kerasllm.errors import CommandError
 from kerasllm.workflows.serve import need_the_extra
 from kerasllm.workflows.signals import asked_to_stop
 
@@ -37,15 +37,13 @@ def watch(
         KerasllmError: If a folder is not there, or the address cannot be taken.
     """
     need_the_extra()
+    from kerasllm.reports.run_groups import no_folder
     from kerasllm.serving.server import Server, address_of, bind
     from kerasllm.watch.app import build_app
 
     for folder in folders:
         if not Path(folder).is_dir():
-            raise RunError(
-                f"There is no folder {str(folder)!r}",
-                fix="name the folder that contains the runs; `kerasllm finetune` creates runs/",
-            )
+            raise no_folder(Path(folder), "watch")
     prefix = prefix.rstrip("/")
     if not _PREFIX.fullmatch(prefix):
         raise CommandError(

@@ -67,7 +67,7 @@ def test_a_missing_run_is_refused_before_tensorflow_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout.strip() == "False"
-    assert "no/such/run is no run directory" in done.stderr
+    assert "no/such/run is neither a run directory nor a preset" in done.stderr
     assert "where:" not in done.stderr
 
 

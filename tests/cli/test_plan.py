@@ -7,6 +7,7 @@ import click
 import pytest
 
 from kerasllm.cli.plan import parse_size
+from kerasllm.workflows import plan_summary
 from tests import forked
 from tests.conftest import toy_settings
 from tests.toy import toy_rows, write_csv
@@ -44,6 +45,35 @@ def test_it_says_what_would_run_here(plan, toy_data):
         assert shown in result.stderr
 
 
+def test_the_plan_does_not_contradict_itself(plan):
+    result = plan("--json", "--no-step")
+    found, shown = json.loads(result.stdout), result.stderr
+    assert ("XLA fuses element-wise work" in shown) == found["fused"]
+    assert ("fused by XLA" in shown) == found["fused"]
+    assert ("nothing (XLA is off)" in shown) == (not found["fused"] and not found["xla"])
+    assert found["memory"]["activations"] != 0 and "0 bytes" not in shown
+
+
+@pytest.mark.parametrize(
+    ("fused", "xla", "words"),
+    [
+        (True, False, "element-wise work only, fused by XLA"),
+        (False, False, "nothing (XLA is off)"),
+        (False, True, "2 shapes per replica, by XLA"),
+    ],
+)
+def test_it_says_what_is_compiled(fused, xla, words):
+    assert plan_summary._compiled({"fused": fused, "xla": xla, "lengths": [8, 16]}) == words
+
+
+def test_bytes_that_are_not_known_are_no_zero():
+    memory = dict.fromkeys(("weights", "gradients", "optimizer", "total", "available"), 10**6)
+    table = plan_summary._memory_table({**memory, "activations": None})
+    cells = [list(column.cells) for column in table.columns]
+    place = cells[0].index("activations")
+    assert cells[1][place] == "-" and "gradients" in cells[2][place]
+
+
 @pytest.mark.slow
 def test_a_job_for_a_tpu_is_checked_without_one(plan):
     result = plan("--strategy", "tpu", "--replicas", "16", "--memory", "16GB", "--json")
@@ -64,6 +94,8 @@ def test_warnings_about_the_data_stand_at_the_end(plan, toy_data):
     found = json.loads(result.stdout)["warnings"]
     assert result.returncode == 0 and any("labels that look alike" in one for one in found)
     assert "WARNING  labels that look alike" in result.stderr
+    assert f"there {'is' if len(found) == 1 else 'are'} {len(found)} warning" in result.stderr
+    assert "No problems were found" not in result.stderr
 
 
 def test_what_would_fail_is_a_problem_and_exit_1(plan):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kerasllm.run import Run
+from tests import forked
 from tests.conftest import toy_settings
 
 
@@ -34,7 +35,9 @@ def test_trials_are_runs_and_the_best_recipe_trains_again_to_the_same_metrics(
     best = Run.open(folder / "trials" / f"{found['best']['trial']:04}")
     assert not best.checkpoints.exists()
     again = tmp_path / "again"
-    assert kerasllm("finetune", "--recipe", folder / "best.yaml", "--output", again).status == 0
+    # In a process of its own, as the trial had.
+    arguments = ["finetune", "--recipe", folder / "best.yaml", "--output", again]
+    assert forked.run("-m", "kerasllm", *arguments).returncode == 0
     metrics = Run.open(again).read_metrics()
     assert metrics["validation"] == best.read_metrics()["validation"]
     assert metrics["test"] and not best.read_metrics()["test"]

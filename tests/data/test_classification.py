@@ -145,7 +145,7 @@ def test_train_and_test_agree_whatever_their_format(load_files, train, test):
 def test_class_names_of_a_file_are_shown_and_rows_without_a_label_counted(load_files):
     data = load_files(train=("parquet", (pa.array([1, 0, -1] * 5), ["no", "yes"])))
     assert data.labels.names == ("no", "yes") and len(data.train) == 10
-    assert remarks(data.stores["train"]) == ["5 rows have no label (-1), and are left out"]
+    assert remarks(data.stores["train"]) == ["5 rows have no label (-1) and are skipped"]
 
 
 def test_labels_that_the_training_data_lack_are_counted(load_files):

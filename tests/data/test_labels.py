@@ -177,7 +177,7 @@ def test_labels_with_their_names():
         ("negative", "brackets"),
         ({"a", "b"}, r"sorted\(set"),
         (["a", None], "None"),
-        (["a", ["b"]], "no label"),
+        (["a", ["b"]], "not a label"),
         ([], "empty"),
         (3, "num_classes"),
     ],

@@ -80,7 +80,7 @@ def test_parts_of_speech_stay_as_they_are():
 
 
 def test_a_tag_without_a_letter_among_others_is_refused():
-    with pytest.raises(DataError, match="'PER' has no letter"):
+    with pytest.raises(DataError, match="'PER' has no prefix"):
         convert(tagged("O B-PER I-PER O B-LOC PER"))
 
 

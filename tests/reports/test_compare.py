@@ -13,7 +13,7 @@ from kerasllm.evaluation.outcomes import read_outcomes
 from kerasllm.evaluation.resampling import mcnemar, student_tail, welch_p
 from kerasllm.reports.run_groups import write_seeds
 from kerasllm.run import Run, write_json, write_text
-from kerasllm.workflows.compare_runs import compare_runs, list_runs, show_runs
+from kerasllm.workflows.compare_runs import compare_runs, list_runs, show_comparison, show_runs
 from kerasllm.workflows.report import Report
 from kerasllm.workflows.report_run import report_run
 from tests.reports.made_run import make_run
@@ -145,6 +145,7 @@ def test_without_test_data_other_validation_data_are_told(tmp_path):
         write_json(run.environment, {**noted, "data": data})
     same = compare_runs([run.path for run in runs[:2]])
     assert same["not_tested"] == "the runs have no test data"
+    assert "significance unknown: train both with the same --test FILE" in same["verdicts"][0]
     assert "validation data differ" in compare_runs([run.path for run in runs])["not_tested"]
 
 
@@ -167,7 +168,7 @@ def test_runs_without_rows_are_compared_without_tests(folder, tmp_path):
     found = compare_runs([folder / "base", old.path])
     assert found["rows"] is None
     assert found["not_tested"] == "old keeps no predictions of its test rows"
-    assert "significance unknown" in found["verdicts"][0]
+    assert found["verdicts"][0].endswith("significance unknown")
 
 
 def seeds(folder: Path, skill: float, first: int) -> Path:
@@ -251,6 +252,29 @@ def test_runs_are_listed_the_newest_first_and_damaged_ones_too(folder, tmp_path)
     assert json.dumps([*found.values()])
     with pytest.raises(RunError, match="There is no folder"):
         list_runs([tmp_path / "none"])
+
+
+def test_runs_in_the_current_folder_are_pointed_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("other", "my_run"):
+        Path(name).mkdir()
+        write_text(Path(name) / "recipe.yaml", "task: nonsense\n")
+    with pytest.raises(RunError) as refused:
+        list_runs(["runs"])
+    assert refused.value.fix == (
+        "the current folder contains my_run and 1 more: `kerasllm runs .` shows these runs"
+    )
+    assert len(list_runs(["."])) == 2
+
+
+def test_values_of_recipes_are_written_as_in_their_files(tmp_path):
+    runs = [make_run(tmp_path / "one", rows=40, settings=["training.calibrate=true"])]
+    runs.append(make_run(tmp_path / "other", rows=40, settings=["training.max_steps=7"]))
+    out = io.StringIO()
+    found = compare_runs([run.path for run in runs])
+    show_comparison(found, Report(Console(file=out, width=200)))
+    assert "training.max_steps: null | 7" in out.getvalue()
+    assert "training.calibrate: true | false" in out.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -6,8 +6,10 @@ import pytest
 from kerasllm.data.classification import class_weights, load_data
 from kerasllm.data.labels import Labels
 from kerasllm.errors import DataError, RecipeError
+from kerasllm.evaluation.classification import classification_report
 from kerasllm.models import bert_classifier, load_tokenizer
 from kerasllm.models.classify import classify
+from kerasllm.tasks import task
 from kerasllm.tasks.text_classification import ClassificationData as Data
 from tests.models.families import save_preset
 from tests.toy import toy_rows, write_csv
@@ -47,6 +49,20 @@ def test_the_split_is_stratified_by_seed_and_the_weights_are_the_classes(toy_dat
     assert load(seed=2).validation.rows.tolist() != data.validation.rows.tolist()
     np.testing.assert_allclose(np.unique(data.train.weights), [160 / 200, 160 / 120])
     assert data.validation.weights is None
+
+
+def test_one_class_for_all_rows_is_doubted_where_there_are_several():
+    doubts = task.find("text_classification").doubts
+
+    def measured(labels, predicted):
+        return classification_report(labels, np.eye(3)[predicted], LABELS.names)
+
+    (told,) = doubts(measured([0] * 10 + [1] * 10, [2] * 20))
+    assert told.startswith("predicts 'high' for all 20 rows, which have 2 labels: train for more")
+    assert doubts(measured([0] * 20, [2] * 20)) == []
+    assert doubts(measured([0] * 10 + [1] * 10, [2] * 19 + [0])) == []
+    assert doubts(measured([0, 1], [2, 2])) == [], "of two rows it says nothing"
+    assert doubts({"loss": 1.0, "pearson": 0.5}) == []
 
 
 @pytest.mark.parametrize("family", ["f_net", "roformer_v2"])

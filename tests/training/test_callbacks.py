@@ -128,6 +128,8 @@ def test_the_rows_of_the_monitor_add_up():
     timing = monitor.timing()
     assert timing["real_tokens"] == 2 * lengths.sum()
     assert timing["processed_tokens"] == sum(int(plan(e).widths.sum()) * 8 for e in (0, 1))
+    # What the plan says before the training.
+    assert timing["processed_tokens"] == sum(plan(e).training_tokens for e in (0, 1))
     assert timing["train_seconds"] == pytest.approx(rows[-1]["seconds"])
 
 

@@ -4,9 +4,11 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from kerasllm.cli.main import cli
+from kerasllm.data.batch_plan import plan_batches
 from kerasllm.recipe import load
 from kerasllm.run import Run, shell_word
 from kerasllm.tasks.task import task_of
@@ -45,6 +47,58 @@ def test_warnings_are_shown_once(at_once):
     (warning,) = summary.show_data(report, few, warnings=at_once)
     assert "only 2 training examples" in warning and "1 bad row was skipped" in lines
     assert (warning in lines) == at_once, "plan shows them at its end"
+
+
+def training(recipe, *settings, epoch, warmup=1):
+    recipe = load(recipe, settings)
+    steps = epoch * recipe.training.epochs
+    most = recipe.training.max_steps or steps
+    return SimpleNamespace(
+        recipe=recipe,
+        steps=min(steps, most),
+        warmup_steps=warmup,
+        plan=SimpleNamespace(steps=epoch),
+    )
+
+
+def test_a_training_of_a_few_steps_is_warned_of():
+    (warning,) = summary.training_warnings(training("bert_cls", "training.epochs=1", epoch=3))
+    assert warning.startswith("warning: only 3 training steps, 1 of warm-up: too few")
+    assert "training.epochs" in warning and "training.batch_size (now 32)" in warning
+    for fine in (
+        training("bert_cls", "training.epochs=1", epoch=20),
+        training("bert_cls", "training.max_steps=3", epoch=20),
+    ):
+        assert summary.training_warnings(fine) == []
+
+
+def test_a_new_model_at_the_rate_of_a_pretrained_one_is_warned_of():
+    new = training("summarize", "model.preset=new", epoch=100)
+    (warning,) = summary.training_warnings(new)
+    assert "5e-05 is for pretrained models" in warning
+    assert "--set training.learning_rate=1e-3" in warning
+    for recipe in ("summarize", "translate", "gpt_lm", "mlm_scratch", "bert_cls"):
+        assert summary.training_warnings(training(recipe, epoch=100)) == []
+
+
+def test_a_new_model_is_shown_by_the_word_that_the_key_takes():
+    lines = []
+    report = SimpleNamespace(heading=lines.append, facts=lines.append, line=lines.append)
+    summary.show_recipe(report, load("summarize", ["model.preset=new"]), "summarize")
+    assert ("model.preset", "new  (in summarize: bart_base_en)") in lines[1]
+    summary.show_recipe(report, load("translate", ["model.preset=t5_small"]), "translate")
+    assert ("model.preset", "t5_small  (in translate: new)") in lines[4]
+
+
+def test_the_padding_of_the_plan_is_that_of_the_training():
+    plan = plan_batches(np.full(20, 10), 16, np.array([10]), seed=0)
+    said = summary._padding(plan)
+    assert said == (
+        "37.5% of 320 tokens per epoch (200 are real), the last batch padded with 12 examples of "
+        "weight 0"
+    )
+    full = plan_batches(np.full(32, 10), 16, np.array([10]), seed=0)
+    assert summary._padding(full) == "0.0% of 320 tokens per epoch (320 are real)"
 
 
 def test_the_steps_before_a_resume_are_told_apart():

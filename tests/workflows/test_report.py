@@ -73,6 +73,23 @@ def test_a_log_is_as_wide_as_its_user_says(monkeypatch):
     assert Report(Console(file=io.StringIO())).console.width == 90
 
 
+def test_a_long_validation_line_is_not_broken(monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(reports.time, "monotonic", lambda: seconds[0])
+
+    def act(report):
+        with report.training(100) as progress:
+            progress.validating(10, 600)
+            seconds[0] += 60
+            progress.validated(10, dict.fromkeys(("loss", "f1", "token_accuracy"), 0.5))
+
+    for width, end in ((100, "in 60 s, 10 examples/s"), (80, "in 60 s"), (70, "accuracy 0.5000")):
+        lines = shown_by(act, terminal=True, width=width)
+        (line,) = [line for line in lines if line.startswith("step 10/100  validation")]
+        assert line.endswith(end) and len(line) <= width
+    assert any(line.endswith(" examples/s") for line in shown_by(act, terminal=False))
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_validation_is_told_when_it_begins(monkeypatch, terminal):
     seconds = [0.0]
