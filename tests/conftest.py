@@ -66,7 +66,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     # Tracing makes objects by the hundred thousand, and nearly all of them stay.
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)
     if not OPTIMIZES_GRAPHS and "tensorflow" in sys.modules:
         import tensorflow as tf
 

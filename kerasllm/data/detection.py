@@ -121,7 +121,7 @@ def check_detected(
 
 
 def _refuse_words(column: LabelColumn) -> None:
-    """Stops at classes, of which hardly any is a number, where a score is to be predicted."""
+    """Stops at classes that are hardly ever numbers, where a score is to be predicted."""
     others = sum(column.others.values())
     if 10 * sum(column.numbers.values()) >= others or column.hardly_recur():
         return

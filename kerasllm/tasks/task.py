@@ -596,8 +596,8 @@ class Task(abc.ABC):
             metrics: Those that `evaluate` gave of a data set.
 
         Returns:
-            Parts of sentences of which the model is the subject, such as `"predicts 'good' for all
-            20 rows: train for more steps"`.
+            What follows "the model" in a sentence, such as `"predicts 'good' for all 20 rows: train
+            for more steps"`.
         """
         return []
 

@@ -55,8 +55,10 @@ def memory_of(found: dict[str, list[Layout]], room: int, target: Target) -> dict
         target: The devices.
     """
     needs = {name: sum(each.device_bytes for each in group) for name, group in found.items()}
-    needs["activations"] = max(room - needs["gradients"], 0)
-    return {**needs, "total": sum(needs.values()), "available": target.memory}
+    activations = max(room - needs["gradients"], 0)
+    total = sum(needs.values()) + activations
+    # Of less room than the gradients' estimate nothing can be told, as in `plan`.
+    return {**needs, "activations": activations or None, "total": total, "available": target.memory}
 
 
 def problems_of(found: dict[str, list[Layout]], devices: int) -> list[str]:

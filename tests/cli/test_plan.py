@@ -2,12 +2,13 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import click
 import pytest
 
 from kerasllm.cli.plan import parse_size
-from kerasllm.workflows import plan_summary
+from kerasllm.workflows import plan_sharded, plan_summary
 from tests import forked
 from tests.conftest import toy_settings
 from tests.toy import toy_rows, write_csv
@@ -72,6 +73,13 @@ def test_bytes_that_are_not_known_are_no_zero():
     cells = [list(column.cells) for column in table.columns]
     place = cells[0].index("activations")
     assert cells[1][place] == "-" and "gradients" in cells[2][place]
+
+
+@pytest.mark.parametrize(("room", "activations", "total"), [(7, None, 30), (14, 4, 34)])
+def test_what_a_shard_needs_beside_its_variables(room, activations, total):
+    parts = {name: [SimpleNamespace(device_bytes=10)] for name in ("weights", "gradients", "slots")}
+    needs = plan_sharded.memory_of(parts, room, SimpleNamespace(memory=None))
+    assert (needs["activations"], needs["total"]) == (activations, total)
 
 
 @pytest.mark.slow
