@@ -83,7 +83,9 @@ class Training(Section):
     )
     max_shapes: Count = Field(32, description="maximum number of sequence lengths compiled by XLA")
     strategy: Annotated[str, "a strategy: " + EXPECTED_STRATEGIES] = Field(
-        "auto", description=f"{EXPECTED_STRATEGIES}; where replicas run"
+        "auto",
+        description="auto, one_device, mirrored, multi_worker, tpu, virtual:N or sharded; where "
+        "replicas run",
     )
     communication: Literal["auto", "ring", "nccl"] = Field(
         "auto", description="how gradients are summed over replicas"
