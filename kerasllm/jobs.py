@@ -180,7 +180,8 @@ def _load(
             where=str(recipe),
             fix="`kerasllm compress RUN --recipe NAME` makes a smaller model of a run",
         )
-    recipes.refuse_missing_data(recipe, loaded)
+    if settings.get("data.train") is None:
+        recipes.refuse_missing_data(recipe, loaded)
     return loaded
 
 

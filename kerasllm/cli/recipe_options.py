@@ -137,7 +137,8 @@ def load_recipe(recipe: str | Path, options: dict, *, of_run: bool = False) -> W
             where=str(recipe),
             fix=f"kerasllm compress RUN --recipe {recipe}",
         )
-    recipes.refuse_missing_data(recipe, loaded)
+    if not any(setting.startswith("data.train=") for setting in settings):
+        recipes.refuse_missing_data(recipe, loaded)
     columns = {key: options[key] for key in _OF_DATA if options.get(key)}
     if not columns:
         return loaded
