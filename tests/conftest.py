@@ -13,6 +13,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+# It reads the environment once, which tests change.
+import huggingface_hub.constants  # noqa: F401
 import hypothesis
 import pytest
 

@@ -120,3 +120,19 @@ def test_what_is_found():
     assert words("Trained Anew, whatever the road") == ["anew", "whatever", "road"]
     assert words("files of which one is read; it is no list") == ["of which", "it is no list"]
     assert words("some of which are behind a proxy; it is no longer there; a broadcast") == []
+
+
+def test_no_half_of_a_message_stands_by_itself():
+    """A string in a line of its own is no part of the one above, unless brackets hold both."""
+    for file in (ROOT / "kerasllm").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            # The description of an attribute stands by itself too, in three quotes.
+            if isinstance(node, ast.Expr) and _is_text(node.value):
+                assert '"""' in lines[node.lineno - 1], f"{file}:{node.lineno}"
+
+
+def _is_text(node):
+    text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return text or isinstance(node, ast.JoinedStr)

@@ -33,6 +33,8 @@ def set_gpu_memory(limit: str | int) -> str | None:
     except RuntimeError:
         return "training.gpu_memory came too late: TensorFlow has already initialized the GPUs"
     except ValueError:
-        return "training.gpu_memory is not applied: this process has split the GPUs into logical "
-        "devices"
+        return (
+            "training.gpu_memory is not applied: this process has split the GPUs into logical "
+            "devices"
+        )
     return None

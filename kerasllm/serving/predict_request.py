@@ -116,8 +116,10 @@ def parse_predict(body: dict[str, Any], schema: type[BaseModel], most: int) -> P
         rows = [_of_row(value, number, first) for number, value in enumerate(wanted.instances)]
     if len(rows) > most:
         name = "inputs" if columns else "instances"
-        what = f"{name!r} holds {len(rows):,} instances, but this server takes at most {most:,} "
-        "per request"
+        what = (
+            f"{name!r} holds {len(rows):,} instances, but this server takes at most {most:,} "
+            "per request"
+        )
         raise Refusal(413, what)
     return PredictRequest([_instance(schema, row) for row in rows], columns)
 

@@ -55,8 +55,10 @@ class Shown:
         self.outside = _link_out_of(run)
         if self.outside:
             self.state, self.last = "damaged", {}
-            told = f"{self.outside} is a link that leads outside the run directory, and is not "
-            "followed"
+            told = (
+                f"{self.outside} is a link that leads outside the run directory, and is not "
+                "followed"
+            )
             self.facts, self._seen = {"problem": told}, ()
             return
         seen = tuple(_stamp(path) for path in (run.recipe, run.metrics, run.environment))

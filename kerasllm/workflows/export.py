@@ -343,8 +343,8 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that is there, or cannot be made; only an export of ours is overwritten."""
     where = str(folder)
     if Path.cwd().is_relative_to(os.path.realpath(folder)) or os.path.ismount(folder):
-        why = "a file system is mounted there" if os.path.ismount(folder) else "it is the current "
-        "directory"
+        mounted = os.path.ismount(folder)
+        why = "a file system is mounted there" if mounted else "it is the current directory"
         raise RunError(
             f"The folder cannot be replaced as a whole: {why}",
             where=where,

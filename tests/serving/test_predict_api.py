@@ -135,7 +135,7 @@ def test_status_and_metadata(server):
         ({"inputs": {"\ud800\ud800": 3}}, 400, ""),
         ({"instances": ["a"], "signature_name": "\ud800"}, 400, ""),
         ({"instances": [{"\ud800": {"\udfff": 3}}]}, 400, ""),
-        ({"instances": ["good"] * 41}, 413, "takes 40 a request"),
+        ({"instances": ["good"] * 41}, 413, "takes at most 40 per request"),
         ({"inputs": ["good"] * 41}, 413, "'inputs' holds 41 instances"),
         ({"instances": ["good " * 5000]}, 413, "20,000 bytes"),
     ],

@@ -197,7 +197,7 @@ def test_what_cannot_be_sent_is_refused(run, tmp_path):
 
 
 def test_an_unknown_tracker_is_refused_with_the_nearest(monkeypatch):
-    with pytest.raises(RecipeError, match="'mlfow' is no tracker") as error:
+    with pytest.raises(RecipeError, match="'mlfow' is not a known tracker") as error:
         load("bert_cls", ["training.track=[wandb, mlfow]"])
     assert error.value.fix == "did you mean mlflow?"
     assert load("bert_cls", ["training.track=[wandb, wandb]"]).training.trackers == ["wandb"]

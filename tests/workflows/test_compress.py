@@ -102,7 +102,7 @@ def test_a_language_model_is_quantized_and_still_writes(toy_language_model, tmp_
         for run in (toy_language_model, tmp_path / "small")
     ]
     assert texts[0] == texts[1]
-    with pytest.raises(RunError, match="by prune"):
+    with pytest.raises(RunError, match="with prune"):
         compressed(toy_language_model, tmp_path / "sparse", "compress_prune")
 
 
@@ -117,7 +117,7 @@ def test_an_encoder_decoder_is_quantized_and_still_writes(tmp_path):
     assert facts["after"]["quality"]["loss"] != facts["before"]["quality"]["loss"]
     [row] = predict(tmp_path / "small", toy.inputs[:1])
     assert row["output"] and row["finish_reason"] == "stop"
-    with pytest.raises(RunError, match="by gptq"):
+    with pytest.raises(RunError, match="with gptq"):
         compressed(trained.path, tmp_path / "calibrated", "compress_gptq")
 
 

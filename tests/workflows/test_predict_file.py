@@ -86,7 +86,7 @@ def test_a_signal_leaves_nothing_that_cannot_be_resumed(tmp_path, number):
             yield {"twice": 2 * each}
 
     try:
-        with pytest.raises(Interrupted, match=f"{number.name} ended") as ended:
+        with pytest.raises(Interrupted, match=f"{number.name} stopped") as ended:
             output = Output(tmp_path / "out.csv")
             predict_rows_to_file(rows(9), output, Predictor(predict, 4, FORMS), errors=False)
     finally:

@@ -28,7 +28,7 @@ def pairs(folder: Path, preset: Path) -> Toy:
             "data.buckets": 1,
             "training.epochs": 3,
             "training.beta": 0.5,
-            "training.learning_rate": 0.03,
+            "training.learning_rate": 0.01,
         },
         falls=0.8,
         # What a tuned model is measured on afterwards: it is a language model then.
