@@ -335,7 +335,12 @@ def test_errors_name_arguments(model):
         with pytest.raises(DataError) as caught:
             call(Dataset.from_pandas(frame))
         told = str(caught.value)
-        assert "text=NAME; available columns" in told and "--" not in told and "data." not in told
+        assert (
+            "text=NAME" in told
+            and "available columns" in told
+            and "--" not in told
+            and "data." not in told
+        )
 
 
 # Language models
