@@ -1,6 +1,6 @@
-"""Trains the toys of every task that trains in shards, for a few steps on a mesh of 2 x 2.
+"""Trains the toys of every task that trains in shards, for a few steps under a strategy.
 
-    python -m tests.distribution.sharded_tasks FOLDER [TASK ...]
+    python -m tests.distribution.sharded_tasks FOLDER sharded:2x2 [TASK ...]
 
 Run by test_sharded.py, in a process of its own. Writes FOLDER/found.json: of each toy the losses of
 its steps and the metrics of its run, or what it failed with.
@@ -16,7 +16,7 @@ from pathlib import Path
 STEPS = 6
 
 
-def trained(task: str, variant: str, make, folder: Path, preset: Path | None) -> dict:
+def trained(strategy: str, make, folder: Path, preset: Path | None) -> dict:
     """Trains a toy; returns what its run holds."""
     from kerasllm import recipe as recipes
     from kerasllm.workflows.finetune import finetune
@@ -25,11 +25,12 @@ def trained(task: str, variant: str, make, folder: Path, preset: Path | None) ->
     folder.mkdir(parents=True)
     toy = make(folder, preset)
     changed = {
-        "training.strategy": "sharded:2x2",
+        "training.strategy": strategy,
         "training.max_steps": STEPS,
         "training.log_every": 1,
         "training.precision": "float32",
         "data.buckets": 1,
+        "model.dropout": 0.0,
     }
     if "training.sample_every" in toy.settings or toy.recipe in ("gpt_lm", "gpt_continue"):
         changed["training.sample_every"] = None
@@ -43,25 +44,34 @@ def trained(task: str, variant: str, make, folder: Path, preset: Path | None) ->
     }
 
 
-def main(folder: str, *names: str) -> None:
+def main(folder: str, strategy: str, *names: str) -> None:
     from kerasllm.environment import use_jax
     from kerasllm.runtime.startup import import_tensorflow
 
-    use_jax()
+    in_shards = strategy.startswith("sharded")
+    if in_shards:
+        use_jax()
     import_tensorflow()
-    import jax
 
     from kerasllm.tasks import task as tasks
     from tests.tasks.toy_task import variants
     from tests.toy import save_toy_preset
     from tests.toy_language_model import save_toy_decoder
 
-    jax.config.update("jax_num_cpu_devices", 4)
+    if in_shards:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 4)
     place, found = Path(folder), {}
-    presets = {
-        "encoder": save_toy_preset(place / "encoder", num_layers=1),
-        "decoder": save_toy_decoder(place / "decoder"),
-    }
+    # Every strategy begins with the weights that the first one drew.
+    drawn = place.parent / "presets.json"
+    if not drawn.exists():
+        made = {
+            "encoder": str(save_toy_preset(place.parent / "encoder", num_layers=1)),
+            "decoder": str(save_toy_decoder(place.parent / "decoder")),
+        }
+        drawn.write_text(json.dumps(made))
+    presets = {kind: Path(path) for kind, path in json.loads(drawn.read_text()).items()}
     for name in names or tasks.names():
         kind = tasks.find(name)
         if not kind.sharded:
@@ -70,7 +80,7 @@ def main(folder: str, *names: str) -> None:
             key = f"{name}, {variant}"
             preset = presets.get(kind.preset_kind)
             try:
-                found[key] = trained(name, variant, make, place / key, preset)
+                found[key] = trained(strategy, make, place / key, preset)
             except Exception:
                 found[key] = {"failed": traceback.format_exc()}
             (place / "found.json").write_text(json.dumps(found))

@@ -208,19 +208,25 @@ def test_tensorflow_opens_what_was_trained_in_shards(day, data, session_cache):
 
 @pytest.mark.slow
 def test_every_task_that_says_so_trains_in_shards(session_cache, tmp_path):
-    done = in_shards(
-        *("tests.distribution.sharded_tasks", tmp_path),
-        cwd=tmp_path,
-        KERASLLM_CACHE=str(session_cache),
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert len(found) > 5
+    results = []
+    for strategy in ("one_device", "sharded:2x2"):
+        (folder := tmp_path / strategy.replace(":", "")).mkdir()
+        done = in_shards(
+            *("tests.distribution.sharded_tasks", folder, strategy),
+            cwd=folder,
+            KERASLLM_CACHE=str(session_cache),
+        )
+        assert done.returncode == 0, done.stderr[-5000:]
+        results.append(json.loads((folder / "found.json").read_text()))
+    expected, found = results
+    assert len(found) > 5 and found.keys() == expected.keys()
     for toy, each in found.items():
         assert "failed" not in each, f"{toy}: {each['failed']}"
-        assert np.isfinite(each["losses"]).all() and len(each["losses"]) > 3, toy
-        # Few steps on few rows: that it learns as TensorFlow does is tested by its numbers.
-        assert min(each["losses"]) < each["losses"][0], toy
+        assert len(each["losses"]) > 3, toy
+        # As many steps learn little: it learns what one device does.
+        np.testing.assert_allclose(
+            each["losses"], expected[toy]["losses"], atol=OF_TENSORFLOW, err_msg=toy
+        )
         assert np.isfinite(each["test"]["loss"]), toy
 
 
