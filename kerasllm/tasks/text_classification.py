@@ -567,8 +567,9 @@ class TextClassification(Task):
         if rows < _FEW_TO_DOUBT or len(labelled) < 2 or len(predicted) != 1:
             return []
         told = (
-            f"predicts {predicted[0]!r} for all {rows:,} rows, which have {len(labelled)} labels: "
-            "train for more steps (training.epochs), with another training.learning_rate, or with "
+            f"predicts {predicted[0]!r} for all {rows:,} rows, "
+            f"which have {counted(len(labelled), 'label')}: train for more steps "
+            "(training.epochs), with another training.learning_rate, or with "
             "data.class_weights=balanced where one label is much more frequent"
         )
         return [told]
