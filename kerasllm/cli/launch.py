@@ -7,25 +7,34 @@ import sys
 import click
 
 from kerasllm.errors import CommandError
-from kerasllm.recipe.strategy_names import is_sharded
+from kerasllm.recipe.strategy_names import check_name, is_sharded
 
 _VERBS = ("finetune", "plan")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--workers", type=int, required=True, metavar="N", help="Number of worker processes.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="multi_worker, or sharded, sharded:fsdp or sharded:DATAxMODEL.  [default: multi_worker]",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- VERB [OPTIONS]...")
 @click.pass_context
-def launch(ctx: click.Context, workers: int, command: tuple[str, ...]) -> None:
+def launch(
+    ctx: click.Context, workers: int, strategy: str | None, command: tuple[str, ...]
+) -> None:
     """Run finetune or plan in N local worker processes.
 
     \b
     kerasllm launch --workers 2 -- finetune --recipe bert_cls --output runs/two
+    kerasllm launch --strategy sharded --workers 2 -- finetune --recipe bert_cls --output runs/two
 
     The workers find each other through TF_CONFIG and train together under --strategy multi_worker,
-    or under --strategy sharded, where each holds a part of the model. When one fails, all are
-    stopped and its error is shown. Use it to rehearse a job for several machines: on one machine
-    with several GPUs, --strategy mirrored needs no launch.
+    or under --strategy sharded, where each holds a part of the model. The option may stand here or
+    in the command. When one worker fails, all are stopped and its error is shown. Use it to
+    rehearse a job for several machines: on one machine with several GPUs, --strategy mirrored needs
+    no launch.
     """
     if workers < 1:
         raise CommandError(
@@ -34,10 +43,11 @@ def launch(ctx: click.Context, workers: int, command: tuple[str, ...]) -> None:
     from kerasllm.distribution.launch import launch as run
 
     debug = ["--debug"] if ctx.find_root().obj["debug"] else []
-    ctx.exit(run([sys.executable, "-m", "kerasllm", *debug, *_for_workers(command)], workers))
+    given = _for_workers(command, strategy)
+    ctx.exit(run([sys.executable, "-m", "kerasllm", *debug, *given], workers))
 
 
-def _for_workers(command: tuple[str, ...]) -> list[str]:
+def _for_workers(command: tuple[str, ...], strategy: str | None) -> list[str]:
     """Returns a command with the strategy of several workers, unless it names one itself."""
     example = "kerasllm launch --workers 2 -- finetune --recipe bert_cls"
     if not command:
@@ -49,15 +59,29 @@ def _for_workers(command: tuple[str, ...]) -> list[str]:
             fix=f"give it without launch, or launch one of these, as in: {example}",
         )
     named = _strategy_named(options)
-    if named is None:
-        return [verb, "--strategy", "multi_worker", *options]
-    if named not in ("auto", "multi_worker") and not is_sharded(named):
-        raise CommandError(
-            f"under strategy {named!r} each worker would train alone",
-            where="the command given to launch",
-            fix="leave the strategy out, or give the command without launch",
-        )
-    return list(command)
+    if strategy is not None:
+        check_name(strategy)
+        if named not in (None, strategy):
+            raise CommandError(
+                f"launch was given --strategy {strategy}, and its command {named!r}",
+                where="option --strategy",
+                fix="name the strategy once",
+            )
+    _refuse_alone(strategy or named, "option --strategy" if strategy else "the command of launch")
+    if named is not None:
+        return list(command)
+    return [verb, "--strategy", strategy or "multi_worker", *options]
+
+
+def _refuse_alone(strategy: str | None, where: str) -> None:
+    """Refuses a strategy under which no worker would meet another."""
+    if strategy in (None, "auto", "multi_worker") or is_sharded(strategy):
+        return
+    raise CommandError(
+        f"under strategy {strategy!r} each worker would train alone",
+        where=where,
+        fix="leave the strategy out, or give the command without launch",
+    )
 
 
 def _strategy_named(options: list[str]) -> str | None:

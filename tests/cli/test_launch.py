@@ -31,6 +31,21 @@ def test_the_workers_run_the_same_command_under_multi_worker(kerasllm, launched,
     ]
 
 
+@pytest.mark.parametrize("strategy", ["sharded", "sharded:1x2", "multi_worker", "auto"])
+def test_a_strategy_of_launch_goes_to_the_command(kerasllm, launched, strategy):
+    arguments = ["--recipe", "bert_cls", "--output", "runs/two"]
+    options = ["--strategy", strategy, "--workers", 2]
+    assert kerasllm("launch", *options, "--", "finetune", *arguments).status == 0
+    [(command, workers)] = launched
+    assert workers == 2 and command[3:] == ["finetune", "--strategy", strategy, *arguments]
+
+
+def test_a_strategy_may_be_named_twice_if_it_is_the_same(kerasllm, launched):
+    arguments = ["finetune", "--recipe", "bert_cls", "--strategy", "sharded"]
+    assert kerasllm("launch", "--workers", 2, "--strategy=sharded", "--", *arguments).status == 0
+    assert launched[0][0][3:] == arguments
+
+
 @pytest.mark.parametrize(
     "named",
     [
@@ -62,6 +77,17 @@ def test_a_strategy_that_is_named_stays(kerasllm, launched, named):
         (
             ["--workers", 2, "finetune", "--set", "training.strategy=tpu"],
             "each worker would train alone",
+        ),
+        (["--workers", 2, "--strategy", "mirrored", "finetune"], "each worker would train alone"),
+        (["--workers", 2, "--strategy", "shard", "finetune"], "did you mean sharded?"),
+        (["--workers", 2, "--strategy", "sharded:two", "finetune"], "two whole numbers"),
+        (
+            ["--workers", 2, "--strategy", "sharded", "finetune", "--strategy", "multi_worker"],
+            "launch was given --strategy sharded, and its command 'multi_worker'",
+        ),
+        (
+            ["--workers", 2, "--strategy=auto", "finetune", "--set", "training.strategy=sharded"],
+            "launch was given --strategy auto, and its command 'sharded'",
         ),
     ],
 )

@@ -233,9 +233,9 @@ def test_every_task_that_says_so_trains_in_shards(session_cache, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_as_one_device(settings, on_one_device, session_cache, tmp_path):
     run = tmp_path / "run"
-    command = ["kerasllm", "launch", "--workers", "2", "--", "finetune", *settings]
+    launch = ["kerasllm", "launch", "--strategy", "sharded", "--workers", "2", "--"]
     done = in_shards(
-        *(*command, "--strategy", "sharded", "--output", run),
+        *(*launch, "finetune", *settings, "--output", run),
         cwd=tmp_path,
         KERASLLM_CACHE=str(session_cache),
     )
