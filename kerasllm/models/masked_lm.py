@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 import tensorflow as tf
+from keras import ops
 
 from kerasllm.data.masked_rows import POSITIONS, SENTENCE, TOKENS
 from kerasllm.data.tokenizers import Tokenizer
@@ -138,10 +139,10 @@ class MaskedLM(TokenModel):
         if POSITIONS not in x:
             return super().call(x, training=training)
         hidden = self._hidden(x, self._states(x, training))
-        return keras.ops.cast(self.task.logits(hidden), "float32")
+        return ops.cast(self.task.logits(hidden), "float32")
 
     def prepare_inputs(self, x):
-        return {name: keras.ops.cast(each, "int32") for name, each in x.items()}
+        return {name: ops.cast(each, "int32") for name, each in x.items()}
 
     def fill(self, texts: Sequence[str], n_best: int = 5) -> list[dict[str, Any]]:
         """Fills in the masked words of texts.
@@ -196,9 +197,9 @@ class MaskedLM(TokenModel):
         loss, correct = self._token_loss(x, states, y[0], share[0], training)
         logits = self._sentence_logits(states)
         more = self.compiled_outputs[1].loss_of(y[1], logits, share[1])
-        return loss + more, [correct, tf.stop_gradient(_hits(logits, tf.cast(y[1], tf.int32)))]
+        return loss + more, [correct, ops.stop_gradient(_hits(logits, ops.cast(y[1], "int32")))]
 
-    def _token_loss(self, x, states, y, share, training) -> tuple[tf.Tensor, tf.Tensor]:
+    def _token_loss(self, x, states, y, share, training) -> tuple:
         weights = self.task.vocabulary_weights
         return chunked_loss(
             self._hidden(x, states),
@@ -224,30 +225,30 @@ class MaskedLM(TokenModel):
         each, correct = chunked_scores(
             self._hidden(data, states), data["targets"], head=self._logits, tokens=self.loss_tokens
         )
-        counted = tf.cast(data["counted"], tf.float32)
-        sums = [tf.reduce_sum(one * counted, -1) for one in (each, tf.ones_like(each), correct)]
+        counted = ops.cast(data["counted"], "float32")
+        sums = [ops.sum(one * counted, -1) for one in (each, ops.ones_like(each), correct)]
         if "label" in data:
             logits, label = self._sentence_logits(states), data["label"]
-            each = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
-            labelled = tf.cast(data["labelled"], tf.float32)
-            sums += [one * labelled for one in (each, tf.ones_like(each), _hits(logits, label))]
-        return tf.stack(sums, axis=-1)
+            each = ops.sparse_categorical_crossentropy(label, logits, from_logits=True)
+            labelled = ops.cast(data["labelled"], "float32")
+            sums += [one * labelled for one in (each, ops.ones_like(each), _hits(logits, label))]
+        return ops.stack(sums, axis=-1)
 
     def _states(self, x, training):
         inputs = {name: x[name] for name in self.task.input}
         return states_of(self.backbone(inputs, training=bool(training)))
 
-    def _hidden(self, x, states) -> tf.Tensor:
+    def _hidden(self, x, states):
         """Returns what logits are made of, of masked tokens alone: `[rows, predictions, width]`."""
-        dtype = self.backbone.compute_dtype
-        return self.task.hidden(tf.gather(tf.cast(states, dtype), x[POSITIONS], batch_dims=1))
+        states = ops.cast(states, self.backbone.compute_dtype)
+        return self.task.hidden(_at(states, x[POSITIONS]))
 
-    def _logits(self, hidden) -> tf.Tensor:
-        return tf.cast(self.task.logits(hidden), tf.float32)
+    def _logits(self, hidden):
+        return ops.cast(self.task.logits(hidden), "float32")
 
-    def _sentence_logits(self, states) -> tf.Tensor:
+    def _sentence_logits(self, states):
         pooled = self.backbone.pooled_dense(states[:, 0])
-        return tf.cast(self.sentence_head(pooled), tf.float32)
+        return ops.cast(self.sentence_head(pooled), "float32")
 
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes a KerasHub preset folder, which `keras_hub` loads as a masked language model.
@@ -343,9 +344,17 @@ class MaskedLM(TokenModel):
             ) from error
 
 
-def _hits(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+def _at(states, positions):
+    """Returns the states of some tokens of each row, `[rows, positions, width]`."""
+    if keras.config.backend() == "jax":
+        return ops.take_along_axis(states, positions[..., None], axis=1)
+    # One operation, where Keras flattens the rows.
+    return tf.gather(states, positions, batch_dims=1)
+
+
+def _hits(logits, targets):
     """Returns 1 where the most probable class is the target, else 0."""
-    return tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), targets), tf.float32)
+    return ops.cast(ops.argmax(logits, -1) == targets, "float32")
 
 
 def has_head(folder: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from kerasllm.models.causal_lm import SCORING_INPUTS, CausalLM
 from kerasllm.training.chunked_loss import chunked_loss, chunked_scores
@@ -54,8 +55,14 @@ class PreferenceLM(CausalLM):
         """Returns the loss, and the log-probabilities of the answers, float32 `[pairs, 2]`."""
         answers = {name: _answers_in_rows(values) for name, values in x.items()}
         hidden = self._hidden(answers, training)
-        targets, counted = answers["targets"], tf.cast(answers["counted"], tf.float32)
+        targets, counted = answers["targets"], ops.cast(answers["counted"], "float32")
         pieces = {"head": self._logits, "tokens": self.loss_tokens}
+        if keras.config.backend() == "jax":
+            # Its scores have a gradient, which makes the logits of each piece again.
+            each, _ = chunked_scores(hidden, targets, **pieces)
+            log_probabilities = ops.reshape(-ops.sum(each * counted, axis=-1), (-1, 2))
+            loss = self.item_loss(y, log_probabilities, sample_weight=share)
+            return loss, ops.stop_gradient(log_probabilities)
         each, _ = chunked_scores(tf.stop_gradient(hidden), targets, **pieces)
         sums = tf.stop_gradient(-tf.reduce_sum(each * counted, axis=-1))
         log_probabilities = tf.reshape(sums, [-1, 2])
@@ -81,6 +88,6 @@ class PreferenceLM(CausalLM):
 _CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
 
 
-def _answers_in_rows(values: tf.Tensor) -> tf.Tensor:
+def _answers_in_rows(values):
     """Makes `[2 * pairs, length]` of `[pairs, 2, length]`."""
-    return tf.reshape(values, [-1, values.shape[-1] or tf.shape(values)[-1]])
+    return ops.reshape(values, (-1, ops.shape(values)[-1]))

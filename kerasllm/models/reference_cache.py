@@ -14,6 +14,7 @@ import numpy as np
 from kerasllm.data.pairs import SIDES, Pairs
 from kerasllm.distribution.strategies import worker_count
 from kerasllm.environment import cache_dir, versions
+from kerasllm.training.host_values import spans_processes, value_of
 
 
 class ReferenceCache:
@@ -26,7 +27,8 @@ class ReferenceCache:
 
     def __init__(self, model: keras.Model, settings: list):
         # Several workers compute together, and one of them alone may have them in its cache.
-        self._used = worker_count(model.distribute_strategy) == 1
+        alone = worker_count(model.distribute_strategy) == 1
+        self._used = alone and not spans_processes(model)
         self._key = self._used and _digest(model, settings)
 
     def get(self, pairs: Pairs, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -59,7 +61,7 @@ def _digest(model: keras.Model, settings: list) -> str:
     for variable in model.task.variables:
         # Dropout is off.
         if variable.name != "seed_generator_state":
-            value = np.ascontiguousarray(variable.numpy())
+            value = np.ascontiguousarray(value_of(variable))
             digest.update(f"{variable.path} {value.dtype} {value.shape}".encode())
             digest.update(value.reshape(-1).view(np.uint8))
     return digest.hexdigest()

@@ -234,6 +234,7 @@ class MaskedLanguageModelling(Task):
     name = "masked_lm"
     Recipe = MaskedRecipe
     preset_kind = "encoder"
+    sharded = True
     headline = Headline("loss", higher_is_better=False)
     metrics = {
         "loss": "loss",

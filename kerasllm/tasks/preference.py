@@ -154,8 +154,6 @@ class PreferenceTuning(CausalLanguageModelling):
     """
 
     name = "preference"
-    # Its loss takes a gradient of its own, with TensorFlow.
-    sharded = False
     Recipe = PreferenceRecipe
     headline = Headline("loss", higher_is_better=False)
     metrics = {

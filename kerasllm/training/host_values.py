@@ -26,6 +26,15 @@ def kept_value(variable: keras.Variable):
     return host.kept(variable)
 
 
+def spans_processes(model: keras.Model) -> bool:
+    """Tells whether a model is in parts that several processes hold."""
+    if keras.config.backend() != "jax":
+        return False
+    from kerasllm.training.sharded import host
+
+    return host.spans_processes(model)
+
+
 def whole_weights(model: keras.Model) -> AbstractContextManager:
     """Returns a context in which one process can read weights that are split over several.
 

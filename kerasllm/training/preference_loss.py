@@ -137,5 +137,7 @@ def preference_report(loss: PreferenceLoss, reference: np.ndarray, found: np.nda
         by how much; `chosen_reward`; `rejected_reward`; `pairs`.
     """
     each = {"loss": loss.call(reference, found)} | rewards(reference, found, loss.beta)
-    means = {name: float(np.mean(values, dtype=np.float64)) for name, values in each.items()}
+    means = {
+        name: float(np.mean(np.asarray(values), dtype=np.float64)) for name, values in each.items()
+    }
     return {**means, "pairs": len(found)}

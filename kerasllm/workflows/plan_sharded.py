@@ -40,7 +40,7 @@ def layouts_of_job(job: Job) -> dict[str, list[Layout]]:
     """Returns the layouts of what a training holds, by what it is."""
     model, mesh = job.model, job.strategy.shape
     return {
-        "weights": layouts_of(_once(model.task.variables), mesh),
+        "weights": layouts_of(_once([*model.task.variables, *model.trainable_variables]), mesh),
         "gradients": layouts_of(model.trainable_variables, mesh),
         "optimizer": layouts_of(model.optimizer.variables, mesh),
     }

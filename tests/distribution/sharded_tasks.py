@@ -14,10 +14,44 @@ import traceback
 from pathlib import Path
 
 STEPS = 6
+# Beside the toys as they are: (task, toy, what is set besides).
+MORE = {
+    "spans below adapters": (
+        "masked_lm",
+        "continued",
+        {"data.masking": "spans", "model.lora": {"rank": 2}},
+    ),
+    "next sentences in micro-batches": (
+        "masked_lm",
+        "from scratch",
+        {"model.sentence_task": "next", "training.accumulate": 2, "training.evaluate_every": 2},
+    ),
+    "whole, by ipo": (
+        "preference",
+        "pairs",
+        {
+            "model.lora": None,
+            "training.loss": "ipo",
+            "training.learning_rate": 0.001,
+            "training.evaluate_every": 2,
+            "data.validation_split": 0.3,
+        },
+    ),
+    "hinge, in pieces": (
+        "preference",
+        "pairs",
+        {
+            "training.loss": "hinge",
+            "training.loss_tokens": 16,
+            "training.accumulate": 2,
+            "training.rematerialize": True,
+        },
+    ),
+}
 
 
-def trained(strategy: str, make, folder: Path, preset: Path | None) -> dict:
-    """Trains a toy; returns what its run holds."""
+def trained(strategy: str, make, folder: Path, preset: Path | None, more: dict) -> dict:
+    """Trains a toy with some more settings; returns what its run holds."""
     from kerasllm import recipe as recipes
     from kerasllm.workflows.finetune import finetune
     from kerasllm.workflows.report import Report
@@ -34,12 +68,13 @@ def trained(strategy: str, make, folder: Path, preset: Path | None) -> dict:
     }
     if "training.sample_every" in toy.settings or toy.recipe in ("gpt_lm", "gpt_continue"):
         changed["training.sample_every"] = None
-    settings = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+    settings = [f"{key}={json.dumps(value)}" for key, value in {**changed, **more}.items()]
     recipe = recipes.load(toy.recipe, [*toy.overrides, *settings])
     run = finetune(recipe, name=toy.recipe, output=folder / "run", report=Report.silent())
     rows = [json.loads(line) for line in run.metrics_log.read_text().splitlines()]
     return {
         "losses": [row["loss"] for row in rows if "loss" in row],
+        "validated": [row["validation"]["loss"] for row in rows if "validation" in row],
         "test": run.read_metrics()["test"],
     }
 
@@ -76,11 +111,15 @@ def main(folder: str, strategy: str, *names: str) -> None:
         kind = tasks.find(name)
         if not kind.sharded:
             continue
-        for variant, make in variants(name).items():
+        toys = {toy: (make, {}) for toy, make in variants(name).items()}
+        for variant, (task, toy, more) in MORE.items():
+            if task == name:
+                toys[variant] = (toys[toy][0], more)
+        for variant, (make, more) in toys.items():
             key = f"{name}, {variant}"
             preset = presets.get(kind.preset_kind)
             try:
-                found[key] = trained(strategy, make, place / key, preset)
+                found[key] = trained(strategy, make, place / key, preset, more)
             except Exception:
                 found[key] = {"failed": traceback.format_exc()}
             (place / "found.json").write_text(json.dumps(found))

@@ -6,13 +6,12 @@ import pytest
 
 from kerasllm import environment
 from kerasllm.distribution import strategy
-from kerasllm.errors import CommandError, KerasllmError
+from kerasllm.errors import CommandError, KerasllmError, RecipeError
 from kerasllm.recipe import load
+from kerasllm.tasks.task import find
 from kerasllm.workflows.sharded import refuse_unsupported
 
 REFUSED = {
-    "mlm": ([], "masked_lm does not train in shards", "mirrored"),
-    "gpt_dpo": ([], "preference does not train in shards", "mirrored"),
     "bert_cls": (["training.precision=mixed_float16"], "scales no loss", "mixed_bfloat16"),
     "gpt_sft_qlora": ([], "a quantized base", "model.quantize=null"),
     "translate": (["evaluation.during_training=true"], "no texts are written", "by the loss"),
@@ -29,13 +28,22 @@ def test_a_recipe_that_asks_for_more_is_refused(recipe):
 
 
 @pytest.mark.parametrize(
-    "recipe", ["bert_cls", "pair_cls", "ner", "qa", "gpt_sft_lora", "summarize"]
+    "recipe",
+    ["bert_cls", "pair_cls", "ner", "qa", "gpt_sft_lora", "gpt_dpo", "mlm", "summarize"],
 )
 def test_other_recipes_are_not(recipe):
     wanted = ["training.strategy=sharded:2x2"]
     if recipe == "gpt_sft_lora":
         wanted.append("training.sample_every=null")
     refuse_unsupported(load(recipe, wanted))
+
+
+def test_a_task_that_computes_with_tensorflow_alone_is_refused(monkeypatch):
+    # As a task of another package may.
+    monkeypatch.setattr(type(find("text_classification")), "sharded", False)
+    with pytest.raises(RecipeError, match="classification does not train in shards") as error:
+        refuse_unsupported(load("bert_cls", ["training.strategy=sharded"]))
+    assert "mirrored" in error.value.fix
 
 
 def test_a_profile_is_refused():

@@ -27,6 +27,11 @@ def kept(variable: keras.Variable):
     return np.array(value) if value.is_fully_addressable else value.copy()
 
 
+def spans_processes(model: keras.Model) -> bool:
+    """Tells whether variables of a model lie on the devices of several processes."""
+    return not all(each.value.is_fully_addressable for each in model.variables)
+
+
 @contextmanager
 def whole_weights(model: keras.Model) -> Iterator[None]:
     """Lets one process read weights, inside a `with`, that are split over several.
@@ -37,7 +42,7 @@ def whole_weights(model: keras.Model) -> Iterator[None]:
     Args:
         model: The model.
     """
-    if all(each.value.is_fully_addressable for each in model.variables):
+    if not spans_processes(model):
         yield
         return
     variables = {id(each): each for each in model.variables}.values()
