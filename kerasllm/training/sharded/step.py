@@ -21,7 +21,6 @@ from kerasllm.distribution.layouts import Axes, axes_of, computed_axes
 
 SEED = "seed_generator_state"
 _GATHERED = "gathered"
-_all_but_gathered = jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
 
 
 def mesh_in_use() -> jax.sharding.Mesh:
@@ -256,6 +255,15 @@ def _gathered(variable: keras.Variable, value):
     if wanted == axes:
         return value
     return checkpoint_name(jax.lax.with_sharding_constraint(value, sharding_by(wanted)), _GATHERED)
+
+
+def _all_but_gathered(primitive, *_, **parameters) -> bool:
+    """Tells whether the forward pass may keep what an operation gives for the backward pass.
+
+    Not whole weights: neither what the constraint gives, nor the same under its name.
+    """
+    named = primitive.name == "name" and parameters["name"] == _GATHERED
+    return not named and primitive.name != "sharding_constraint"
 
 
 class _Reads(keras.StatelessScope):
