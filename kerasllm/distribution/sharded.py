@@ -7,6 +7,7 @@ of kerasllm meets it as one more strategy, with one replica: what is split is in
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import jax
+import jax.numpy as jnp
 import keras
 import tensorflow as tf
 from jax.sharding import NamedSharding, PartitionSpec
@@ -48,6 +50,8 @@ class ShardedStrategy:
             tuple(shape.values()), list(shape), keras.distribution.list_devices()
         )
         self.mesh = devices.backend_mesh
+        if self.mesh.devices.flat[0].platform != "gpu":
+            _attend_in_float32()
         keras.distribution.set_distribution(_ByShape(devices, self))
 
     def scope(self) -> AbstractContextManager:
@@ -93,6 +97,22 @@ class _ByShape(keras.distribution.ModelParallel):
 
     def get_variable_layout(self, variable: keras.Variable) -> NamedSharding:
         return self._strategy.variable_sharding(tuple(variable.shape))
+
+
+def _attend_in_float32() -> None:
+    """Lets attention in float16 compute in float32: JAX has its products for GPUs alone."""
+    attention = jax.nn.dot_product_attention
+    if hasattr(attention, "__wrapped__"):
+        return
+
+    @functools.wraps(attention)
+    def wide(query, key, value, *arguments, **options):
+        if query.dtype != jnp.float16:
+            return attention(query, key, value, *arguments, **options)
+        rows = (each.astype(jnp.float32) for each in (query, key, value))
+        return attention(*rows, *arguments, **options).astype(jnp.float16)
+
+    jax.nn.dot_product_attention = wide
 
 
 def connect(argument: str, *, planned: bool = False) -> ShardedStrategy:

@@ -107,15 +107,19 @@ class TrainStep:
         """
         trainable, slots, sums, fixed = values
         x, y, weight, total, share = batch
-        loss, outputs, gradients = self._gradients(trainable, fixed, (x, y, share), step)
+        scale = self._scale_of_loss(slots)
+        loss, outputs, gradients = self._gradients(trainable, fixed, (x, y, share), step, scale)
         # The norm is that of the global batch, before it is clipped.
         present = [each for each in gradients if each is not None]
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(each.astype(jnp.float32))) for each in present))
+        norm /= scale
         sound = jnp.isfinite(loss)
         applied = sound & jnp.isfinite(norm)
         gradients = self._clipped(gradients, norm)
+        # A loss-scaling optimizer leaves out steps whose gradients overflow, and learns by it.
+        scales = isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer)
         trainable, slots = jax.lax.cond(
-            applied,
+            sound if scales else applied,
             lambda: self._updated(trainable, slots, gradients),
             lambda: (trainable, slots),
         )
@@ -133,15 +137,25 @@ class TrainStep:
         }
         return trainable, slots, sums, logs, each
 
-    def _gradients(self, trainable, fixed, batch, step):
-        """Returns the sums over all micro-batches, one in memory at a time."""
+    def _scale_of_loss(self, slots):
+        """Returns what the optimizer multiplies the loss by, and divides the gradients by."""
+        mapping = list(zip(self._state.optimizer, slots, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self._model.optimizer.scale_loss(jnp.float32(1))
+
+    def _gradients(self, trainable, fixed, batch, step, scale):
+        """Returns the sums over all micro-batches, one in memory at a time.
+
+        The gradients are those of the scaled loss.
+        """
         count = jax.tree.leaves(batch)[0].shape[0]
 
         def compute(number, micro_batch):
             # Between its forward and its backward pass a layer's weights are not kept whole.
             @functools.partial(jax.checkpoint, policy=_all_but_gathered)
             def loss_of(trainable):
-                return self._loss(trainable, fixed, micro_batch, step, number)
+                total, found = self._loss(trainable, fixed, micro_batch, step, number)
+                return total * scale, found
 
             (_, found), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
             return found, gradients
@@ -202,7 +216,7 @@ class TrainStep:
         ]
 
     def _clipped(self, gradients: Sequence, norm) -> list:
-        limit = self._model.optimizer.global_clipnorm
+        limit = _inner(self._model.optimizer).global_clipnorm
         if not limit:
             return list(gradients)
         factor = limit / jnp.maximum(norm, limit)
@@ -210,7 +224,7 @@ class TrainStep:
 
     def _updated(self, trainable, slots, gradients):
         optimizer = self._model.optimizer
-        with _clips_nothing(optimizer):
+        with _clips_nothing(_inner(optimizer)):
             return optimizer.stateless_apply(slots, gradients, trainable)
 
 
@@ -291,6 +305,11 @@ def _value(scope: keras.StatelessScope, variable: keras.Variable):
 def _together(values):
     """Returns the rows of all micro-batches as those of one batch."""
     return values.reshape(-1, *values.shape[2:])
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that updates, where it is one that scales the loss around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextmanager
