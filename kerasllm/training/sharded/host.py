@@ -37,7 +37,7 @@ def whole_weights(model: keras.Model) -> Iterator[None]:
     """Lets one process read weights, inside a `with`, that are split over several.
 
     All processes enter it together. Inside, the variables have their values in the memory of the
-    host; the devices keep their parts.
+    host, where models that are made there lie as well; the devices keep their parts.
 
     Args:
         model: The model.
@@ -46,9 +46,29 @@ def whole_weights(model: keras.Model) -> Iterator[None]:
         yield
         return
     variables = {id(each): each for each in model.variables}.values()
-    mapping = [(each, value_of(each)) for each in variables]
-    with keras.StatelessScope(state_mapping=mapping):
-        yield
+    whole = [value_of(each) for each in variables]
+    parts = [each.value for each in variables]
+    distribution, host = keras.distribution.distribution(), _host_device()
+    # Not a StatelessScope, in which no other model could be made, such as the one that an adapter
+    # is merged into.
+    keras.distribution.set_distribution(None)
+    try:
+        with jax.default_device(host):
+            for each, value in zip(variables, whole, strict=True):
+                each._value = jax.device_put(value, host)
+            yield
+    finally:
+        for each, value in zip(variables, parts, strict=True):
+            each._value = value
+        keras.distribution.set_distribution(distribution)
+
+
+def _host_device() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        # JAX_PLATFORMS may leave the CPU out.
+        return jax.local_devices()[0]
 
 
 def own_parts(values: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
