@@ -27,6 +27,12 @@ _SMALL_VECTOR = 1 << 16
 # From so many bytes on a variable that every device holds whole is a fault.
 LARGE = 1 << 20
 
+# The kernel of a dense layer in 4 bits. A byte holds rows from both halves of it: some of the bytes
+# are not the same share of its rows.
+PACKED = "packed_kernel"
+# Its scales, or those in 8 bits: few, and each device finds those of its part.
+SCALE = "kernel_scale"
+
 Axes = tuple[tuple[str, ...], ...]
 
 
@@ -95,6 +101,9 @@ def computed_axes(name: str, axes: Axes) -> Axes:
 def _of_model_axis(name: str, axes: Axes) -> int | None:
     found = [dimension for dimension, names in enumerate(axes) if MODEL in names]
     if not found:
+        return None
+    # What is gathered has 4 bits a weight still, and is dequantized a part on each device.
+    if name == SCALE or (name == PACKED and found != [len(axes) - 1]):
         return None
     # A table is read by its rows.
     kept = "kernel" in name or ("embeddings" in name and found == [0])

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+if keras.config.backend() == "jax":
+    from kerasllm.training.sharded import quantized as on_jax
+else:
+    on_jax = None
 
 # How many weights, one below another in a column, share a scale in 4 bits.
 BLOCK = 64
@@ -33,18 +39,22 @@ class Quantized:
     scales: object
     inputs: int
 
-    def dequantized(self, dtype: str = "float32") -> tf.Tensor:
+    def dequantized(self, dtype: str = "float32"):
         """Returns the matrix, `[inputs, outputs]`: what every product computes with."""
+        if on_jax:
+            return on_jax.dequantized(self.kind, self.values, self.scales, self.inputs, dtype)
         if self.kind == "int8":
             return tf.cast(self.values, dtype) * tf.cast(self.scales, dtype)[None]
         return _four_bits(self.values, self.scales, self.inputs, dtype)
 
-    def product(self, rows: tf.Tensor) -> tf.Tensor:
+    def product(self, rows):
         """Returns `rows @ matrix`, `[rows, outputs]`, in the dtype of `rows`.
 
         The backward pass dequantizes again, so that no copy is held until then. There is a
         gradient for `rows` only.
         """
+        if on_jax:
+            return on_jax.product(self.kind, self.values, self.scales, self.inputs, rows)
         values, scales = (
             tf.convert_to_tensor(self.values),
             tf.convert_to_tensor(self.scales),

@@ -18,18 +18,12 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
     Raises:
         KerasllmError: If it does.
     """
-    training, model = recipe.training, recipe.model
+    training = recipe.training
     if not task_of(recipe).sharded:
         raise RecipeError(
             f"the task {recipe.task} does not train in shards",
             where="training.strategy",
             fix="use mirrored, multi_worker or tpu, which copy the model to each device",
-        )
-    if training.precision == "mixed_float16":
-        raise RecipeError(
-            "a training in shards scales no loss, which mixed_float16 needs",
-            where="training.precision",
-            fix="set training.precision=mixed_bfloat16",
         )
     cluster = read_tf_config()
     if training.ema is not None and cluster and cluster.workers > 1:
@@ -37,12 +31,6 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
             "the average of weights that are split over several processes is not validated",
             where="training.ema",
             fix="set training.ema=null, or train in one process",
-        )
-    if getattr(model, "quantize", None):
-        raise RecipeError(
-            "a quantized base is not split over devices",
-            where="model.quantize",
-            fix="set model.quantize=null: in shards each device holds a part of the base as it is",
         )
     if getattr(training, "sample_every", None) is not None:
         raise RecipeError(

@@ -26,11 +26,17 @@ CASES = {
     "encoder, in parts": {"accumulate": 2, "ema": 0.9},
     "decoder": {"accumulate": 2, "loss_tokens": 14, "rematerialize": True},
     "adapters": {},
+    "adapters, int8": {"quantize": "int8"},
+    "adapters, int4": {"quantize": "int4"},
     "encoder-decoder": {"loss_tokens": 14},
+    "encoder, mixed_float16": {"precision": "mixed_float16"},
+    "adapters, mixed_bfloat16": {"precision": "mixed_bfloat16"},
 }
 
 
-def model_of(case: str, loss_tokens=None, rematerialize=False):
+def model_of(
+    case: str, loss_tokens=None, rematerialize=False, precision="float32", quantize=None
+):
     """Returns the model of a case, the same weights each time."""
     import keras
     import keras_hub
@@ -52,11 +58,17 @@ def model_of(case: str, loss_tokens=None, rematerialize=False):
             )
             model.packs = True
             return model
-        if case == "adapters":
+        if case.startswith("adapters"):
             from kerasllm.models.adapters import add_adapter
 
-            model = tiny_decoder.llama(layers=1)
-            model.adapters = add_adapter(model.backbone, rank=4, targets=["all-linear"])
+            model = tiny_decoder.llama(precision, layers=1)
+            model.adapters = add_adapter(
+                model.backbone,
+                rank=4,
+                targets=["all-linear"],
+                quantize=quantize,
+                cast=precision.startswith("mixed"),
+            )
             return model
         backbone = keras_hub.models.BertBackbone(
             vocabulary_size=52,
@@ -66,9 +78,12 @@ def model_of(case: str, loss_tokens=None, rematerialize=False):
             intermediate_dim=256,
             max_sequence_length=8,
             dropout=0.0,
+            dtype=precision,
         )
         return FineTunedModel(
-            keras_hub.models.BertTextClassifier(backbone, num_classes=3, dropout=0.0)
+            keras_hub.models.BertTextClassifier(
+                backbone, num_classes=3, dropout=0.0, dtype=precision
+            )
         )
 
 
@@ -96,7 +111,7 @@ def rows_of(case: str, model, folder: Path):
             folder=folder,
         )
         return Seq2SeqRows.of(store, model.text_side), None
-    if case in ("decoder", "adapters"):
+    if case.startswith(("decoder", "adapters")):
         from kerasllm.data.sequences import packed_rows, whole_rows
         from tests.training.tiny_decoder import random_store
 
@@ -139,10 +154,11 @@ def numbers(case: str, strategy, accumulate=1, ema=None, **options) -> dict:
         }
         if case == "encoder":
             found |= measured(model, rows, batches)
-        if case == "adapters":
+        if case.startswith("adapters"):
             from kerasllm.models.likelihood import score
 
             found["scores"] = score(model, rows)
+            found["frozen"] = [v.dtype for v in model.non_trainable_variables if len(v.shape) > 1]
         if strategy is not None and case == "encoder":
             found["held"] = held(model)
     return found
@@ -257,6 +273,38 @@ def resumed(folder: Path) -> dict:
     return found
 
 
+def overflown() -> dict:
+    """Returns what steps did whose gradients leave float16, and one that came after them."""
+    import keras
+
+    from kerasllm.data.batch_plan import EpochPlans
+    from kerasllm.data.pipeline import training_dataset
+    from kerasllm.training.optimizers import build_optimizer
+    from tests.distribution import equal_numbers
+    from tests.training.tiny import Steps
+
+    model, rows = model_of("encoder", precision="mixed_float16"), equal_numbers.examples()
+    plans = EpochPlans(rows.lengths, 10, 1, seed=0)
+    optimizer = build_optimizer("adamw", 1e-2, model.trainable_variables, clip_norm=0.5)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**60))
+
+    def weights():
+        return np.concatenate([each.numpy().ravel() for each in model.trainable_variables])
+
+    found = {"before": weights()}
+    for name, scale in (("too large", None), ("sound", 2.0**10)):
+        steps = Steps()
+        if scale:
+            model.optimizer.dynamic_scale.assign(scale)
+        batches = training_dataset(rows, plans, epochs=1, inputs=model.input_names, pad_id=0)
+        model.fit(batches, steps_per_epoch=plans.steps, verbose=0, callbacks=[steps])
+        found |= {f"{name}/{key}": steps.all(key) for key in ("applied", "gradient_norm")}
+        found[f"{name}/scale"] = model.optimizer.dynamic_scale.numpy()
+        found[f"{name}/iterations"] = model.optimizer.iterations.numpy()
+        found[f"{name}/weights"] = weights()
+    return found
+
+
 def commands(folder: Path) -> None:
     """Trains, plans and resumes in shards, with the settings of `settings.json`."""
     import contextlib
@@ -320,6 +368,8 @@ def main(meshes: str, path: str, folder: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as kept:
         for key, value in resumed(Path(kept)).items():
             results[f"resume/{key}"] = value
+    for key, value in overflown().items():
+        results[f"overflow/{key}"] = value
     np.savez(path, **results)
 
 

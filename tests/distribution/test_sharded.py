@@ -23,6 +23,9 @@ pytest.importorskip("jax")
 MODULE = "tests.distribution.equal_numbers_sharded"
 MESHES = ("1x1", "4x1", "1x4", "2x2")
 OF_TENSORFLOW, OF_EACH_OTHER = 1e-4, 1e-5
+# Of the loss. TensorFlow and XLA round in different places, and a rate of 1e-2 carries it on: 2e-3
+# was seen in float16 after 6 steps of all weights, and 2e-4 in bfloat16 after 8 of an adapter.
+MIXED = {"encoder, mixed_float16": 5e-3, "adapters, mixed_bfloat16": 1e-3}
 
 
 def in_shards(*arguments, cwd, **environment):
@@ -135,13 +138,48 @@ def test_a_mesh_trains_as_tensorflow_does_on_one_device(mesh, numbers, reference
     found = of(numbers, mesh)
     assert found
     for key, value in found.items():
-        name = key.rpartition("/")[2]
-        if name == "held":
+        case, _, name = key.rpartition("/")
+        if name in ("held", "frozen") or case in MIXED:
             continue
         # Weights whose gradients are near 0 are moved by the rounding of these, by AdamW: 5e-5 was
         # seen in a weight, and 2e-3 in a logit, which is a sum over all of them.
         tolerance = {"losses": 1, "history": 1}.get(name, 50) * OF_TENSORFLOW
         np.testing.assert_allclose(value, reference[key], atol=tolerance, rtol=0, err_msg=key)
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_mixed_precision_trains_near_tensorflow(case, numbers, reference):
+    found = of(numbers, "2x2")
+    losses = found[f"{case}/losses"]
+    np.testing.assert_allclose(losses, reference[f"{case}/losses"], atol=MIXED[case], rtol=0)
+    assert losses[-1] < losses[0]
+    # Gradients of a scaled loss would have a norm 2**15 times as large.
+    norms = reference[f"{case}/norms"]
+    np.testing.assert_allclose(found[f"{case}/norms"], norms, rtol=0.05)
+
+
+def test_a_frozen_base_stays_in_the_precision_that_it_is_held_in(numbers):
+    found = of(numbers, "2x2")
+    assert {"float32"} == {*found["adapters/frozen"]}
+    # The embeddings of tokens are frozen as well, and held as the kernels.
+    assert {"bfloat16"} == {*found["adapters, mixed_bfloat16/frozen"]}
+    assert {"int8", "float32"} == {*found["adapters, int8/frozen"]}
+    assert {"uint8", "float16", "float32"} == {*found["adapters, int4/frozen"]}
+
+
+def test_steps_that_overflow_are_left_out_and_halve_the_scale(numbers):
+    found = {
+        key.removeprefix("overflow/"): value
+        for key, value in numbers.items()
+        if key.startswith("overflow/")
+    }
+    assert not found["too large/applied"].any() and found["too large/iterations"] == 0
+    assert found["too large/scale"] == 2.0**57
+    np.testing.assert_array_equal(found["too large/weights"], found["before"])
+    assert found["sound/applied"].all() and found["sound/iterations"] == 3
+    assert found["sound/scale"] == 2.0**10
+    assert (found["sound/weights"] != found["before"]).mean() > 0.5
+    assert (found["sound/gradient_norm"] < 10).all()
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])

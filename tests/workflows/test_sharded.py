@@ -12,8 +12,6 @@ from kerasllm.tasks.task import find
 from kerasllm.workflows.sharded import refuse_unsupported
 
 REFUSED = {
-    "bert_cls": (["training.precision=mixed_float16"], "scales no loss", "mixed_bfloat16"),
-    "gpt_sft_qlora": ([], "a quantized base", "model.quantize=null"),
     "translate": (["evaluation.during_training=true"], "no texts are written", "by the loss"),
     "gpt_lm": (["training.sample_every=epoch"], "no samples", "kerasllm generate"),
 }

@@ -14,9 +14,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from kerasllm.distribution.layouts import PACKED, SCALE
 from kerasllm.models.built_layers import remove_weight, turn_into, unlocked
 from kerasllm.models.kernel_layout import KernelLayout
 from kerasllm.models.quantization import Quantized, quantize
+from kerasllm.training.host_values import value_of
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,10 @@ def freeze(layer: keras.Layer, quantize_to: str | None = None) -> None:
         small = quantize(base_matrix(layer), quantize_to)
         remove_weight(layer, layer._kernel)
         with unlocked(layer):
-            values = _weight(layer, "quantized_kernel", small.values)
-            scales = _weight(layer, "kernel_scale", small.scales)
+            # Layouts tell them apart: halves of a byte are rows that are far from each other.
+            name = PACKED if quantize_to == "int4" else "quantized_kernel"
+            values = _weight(layer, name, small.values)
+            scales = _weight(layer, SCALE, small.scales)
             layer.quantized = Quantized(quantize_to, values, scales, small.inputs)
 
 
@@ -278,9 +282,12 @@ def remove_update(layer: keras.Layer, name: str) -> None:
 
 def base_matrix(layer: keras.Layer) -> np.ndarray:
     """Returns the kernel of a frozen layer without updates, float32 `[inputs, outputs]`."""
-    if layer.quantized is not None:
-        return layer.quantized.dequantized("float32").numpy()
-    matrix = layer.layout.matrix(ops.cast(layer._kernel.value, "float32"))
+    held = layer.quantized
+    if held is not None:
+        values, scales = value_of(held.values), value_of(held.scales)
+        whole = Quantized(held.kind, values, scales, held.inputs)
+        return ops.convert_to_numpy(whole.dequantized("float32"))
+    matrix = layer.layout.matrix(value_of(layer._kernel).astype("float32"))
     return ops.convert_to_numpy(matrix)
 
 
@@ -309,11 +316,15 @@ def _by_transposed(rows, matrix):
 
 def _weight(layer, name: str, value: np.ndarray, trainable: bool = False) -> keras.Variable:
     # Not cast by Keras: who uses it does, to what it needs.
-    return layer.add_weight(
+    weight = layer.add_weight(
         name=name,
         shape=value.shape,
-        initializer=lambda shape, dtype=None: ops.convert_to_tensor(value, dtype),
+        initializer="zeros",
         dtype=value.dtype.name,
         trainable=trainable,
         autocast=False,
     )
+    # Made first, and then given its value: JAX would compile this into a program for each weight,
+    # and hold it whole on every device.
+    weight.assign(value)
+    return weight
