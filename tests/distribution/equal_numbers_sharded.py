@@ -34,9 +34,7 @@ CASES = {
 }
 
 
-def model_of(
-    case: str, loss_tokens=None, rematerialize=False, precision="float32", quantize=None
-):
+def model_of(case: str, loss_tokens=None, rematerialize=False, precision="float32", quantize=None):
     """Returns the model of a case, the same weights each time."""
     import keras
     import keras_hub

@@ -27,10 +27,13 @@ def test_a_recipe_that_asks_for_more_is_refused(recipe):
 
 @pytest.mark.parametrize(
     "recipe",
-    ["bert_cls", "pair_cls", "ner", "qa", "gpt_sft_lora", "gpt_dpo", "mlm", "summarize"],
+    [
+        *("bert_cls", "pair_cls", "ner", "qa", "gpt_sft_lora", "gpt_sft_qlora", "gpt_dpo", "mlm"),
+        "summarize",
+    ],
 )
 def test_other_recipes_are_not(recipe):
-    wanted = ["training.strategy=sharded:2x2"]
+    wanted = ["training.strategy=sharded:2x2", "training.precision=mixed_float16"]
     if recipe == "gpt_sft_lora":
         wanted.append("training.sample_every=null")
     refuse_unsupported(load(recipe, wanted))
