@@ -98,3 +98,4 @@ presets = _completes(_preset_names)
 strategies = _completes(
     lambda _: ("auto", "one_device", "mirrored", "multi_worker", "tpu", "sharded", "virtual:2")
 )
+sharded_strategies = _completes(lambda _: ("sharded", "sharded:fsdp", "sharded:1x2"))

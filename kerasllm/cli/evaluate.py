@@ -9,6 +9,7 @@ import click
 
 from kerasllm.cli.file_options import encoding_options
 from kerasllm.cli.run_argument import RUN
+from kerasllm.cli.sharded_option import sharded_option
 from kerasllm.cli.startup import import_tensorflow
 
 
@@ -62,8 +63,11 @@ from kerasllm.cli.startup import import_tensorflow
     metavar="FILE",
     help="Write the result of each example: .jsonl; answers also .json.",
 )
+@sharded_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
+def evaluate(
+    run: str, data: tuple[str, ...], as_json: bool, strategy: str | None, **options
+) -> None:
     """Evaluate a trained model on a dataset.
 
     \b
@@ -79,10 +83,10 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options) -> None:
     from kerasllm.addresses import take_credentials
     from kerasllm.workflows.trained import open_trained
 
-    trained = open_trained(run)
+    trained = open_trained(run).under(strategy)
     # Refused before TensorFlow is imported, where there is none.
     own = None if data else trained.test_data()
-    import_tensorflow()
+    import_tensorflow(strategy)
     from rich.console import Console
 
     from kerasllm.workflows.evaluate import evaluate as run_evaluate

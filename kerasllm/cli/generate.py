@@ -20,6 +20,7 @@ from kerasllm.cli.row_options import (
     row_options,
 )
 from kerasllm.cli.run_argument import RUN
+from kerasllm.cli.sharded_option import sharded_option
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kerasllm.data.readers.whole_rows import WholeRow
     from kerasllm.workflows.partial_output import Output
     from kerasllm.workflows.predict_file import Predictor
+    from kerasllm.workflows.trained import Trained
 
 
 @click.command()
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     "--length-penalty", type=float, default=1.0, help="Above 0, beam search favours longer texts."
 )
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Prompts per batch.")
+@sharded_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line, one per prompt."
 )
@@ -72,6 +75,7 @@ def generate(
     batch_size: int,
     as_json: bool,
     adapter: str | None,
+    strategy: str | None,
     **options,
 ) -> None:
     """Generate text from prompts with a trained model.
@@ -89,6 +93,8 @@ def generate(
 
     With --output, the file has one row for each row of FILE, in order, as with `kerasllm predict`.
     """
+    from kerasllm.workflows.trained import open_generator_source
+
     if batch_size < 1:
         raise CommandError(f"--batch-size must be 1 or more. Received: {batch_size}")
     if bool(texts) == bool(inputs):
@@ -103,24 +109,25 @@ def generate(
         options["seed"] = target.noted().get("seed")
     settings = settings_of(**options)
     told: dict[str, Any] = {"chat": chat, "adapter": adapter, "notify": _tell}
+    trained = open_generator_source(run).under(strategy)
     if inputs:
         how = (settings, chat, batch_size)
-        _generate_files(run, inputs, text, kept, on_bad_row, target, as_json, how, told)
+        _generate_files(trained, inputs, text, kept, on_bad_row, target, as_json, how, told)
         return
     rows = _rows_of_arguments(texts)
     if len(texts) == 1 and not (as_json or output) and sys.stdout.isatty():
-        import_tensorflow()
+        import_tensorflow(strategy)
         from kerasllm.workflows.generate import stream
 
-        _show(stream(run, rows[0].input, settings, **told))
+        _show(stream(trained, rows[0].input, settings, **told))
         return
-    predictor = _predictor(run, settings, batch_size, told, refuse=True)
+    predictor = _predictor(trained, settings, batch_size, told, refuse=True)
     show = None if as_json else functools.partial(_shown, many=len(texts) != 1)
     answer_texts(rows, predictor, target, show, noun="text", errors=False)
 
 
 def _generate_files(
-    run: str,
+    trained: Trained,
     inputs: Sequence[str],
     text: str | None,
     keep: Sequence[str] | None,
@@ -133,13 +140,11 @@ def _generate_files(
     """Generates for the rows of files."""
     from kerasllm.workflows.predict_file import fingerprint_of
     from kerasllm.workflows.prompt_rows import files_of_prompts, prompt_rows
-    from kerasllm.workflows.trained import open_generator_source
 
     files, (settings, _, batch_size) = files_of_prompts(inputs), how
     if target is not None:
         target.check([file.path for file in files])
         asked = (on_bad_row, text, target.path.suffix, how)
-    trained = open_generator_source(run)
     refuse = on_bad_row == "error"
     answer_files(
         prompt_rows(files, text, keep),
@@ -160,18 +165,23 @@ def _generate_files(
 
 
 def _predictor(
-    source, settings, batch_size: int, told: Mapping[str, Any], refuse: bool, columns: bool = False
+    trained: Trained,
+    settings,
+    batch_size: int,
+    told: Mapping[str, Any],
+    refuse: bool,
+    columns: bool = False,
 ) -> Predictor:
     """Returns what generates texts; the prompt is no part of them where a row has it."""
     from kerasllm.workflows.generate import PROMPTS_PER_ROW
     from kerasllm.workflows.predict_file import Predictor
 
     def compute(prompts: Iterator[Any]) -> Iterator[Mapping[str, Any]]:
-        import_tensorflow()
+        import_tensorflow(trained.strategy)
         from kerasllm.workflows import generate as workflow
 
         yield from workflow.generate(
-            source, prompts, settings, batch_size=batch_size, refuse=refuse, **told
+            trained, prompts, settings, batch_size=batch_size, refuse=refuse, **told
         )
 
     forms: dict[str, Any] = {"raw": dict, "flat": dict, "typed": _typed}

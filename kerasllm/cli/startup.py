@@ -12,14 +12,14 @@ from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.runtime.startup import prepare_process
 
 
-def import_tensorflow(strategy: str = "auto") -> None:
+def import_tensorflow(strategy: str | None = None) -> None:
     """Prepares the process and imports TensorFlow, silently unless `--debug` was given.
 
     Args:
         strategy: The strategy of a recipe: under a sharded one Keras computes with JAX. Defaults to
-            `"auto"`.
+            `None`: there is none.
     """
-    if is_sharded(strategy):
+    if strategy and is_sharded(strategy):
         use_jax()
     debug = click.get_current_context().find_root().obj["debug"]
     if not debug:

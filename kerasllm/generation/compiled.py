@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kerasllm.generation.decoders import KerasHubDecoder, ReadDecoder
 from kerasllm.generation.sampling import Sampler, penalized
+from kerasllm.generation.traced import repeated, traced
 
 # Parameters from which on it pays to wait for XLA.
 LARGE = 50_000_000
@@ -98,7 +99,8 @@ class Functions:
             # A partial, because TensorFlow takes functions of one code for one that is traced again
             # and again, and warns.
             counted = functools.partial(self._count, make(sizes, *options))
-            self._made[key] = tf.function(counted, autograph=False, jit_compile=self._xla)
+            in_graph = self._decoder.in_graph
+            self._made[key] = traced(counted, in_graph, jit_compile=self._xla)
         return self._made[key]
 
     def _count(self, function: Callable, *arguments):
@@ -156,7 +158,7 @@ class Functions:
             def condition(state):
                 return (state["count"] < until) & ~tf.reduce_all(state["ended"])
 
-            return tf.while_loop(condition, body, [state])[0]
+            return repeated(condition, body, [state])[0]
 
         return advance
 

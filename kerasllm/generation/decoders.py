@@ -1,17 +1,29 @@
-"""The two ways to compute a decoder token by token: with weights read out, or by KerasHub."""
+"""The ways to compute a decoder token by token: with weights read out, or by KerasHub's layers."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import keras
 import keras_hub
 import tensorflow as tf
 
 from kerasllm.generation import forward, kv_cache
+from kerasllm.generation.hub_decoder import KerasHubDecoder
 from kerasllm.generation.packed import can_pack
 from kerasllm.generation.weights import architecture, can_be_read, read_weights
 
+if TYPE_CHECKING:
+    from kerasllm.generation.sharded import ShardedDecoder
 
-def decoder_for(task: keras_hub.models.CausalLM) -> ReadDecoder | KerasHubDecoder:
+
+def decoder_for(task: keras_hub.models.CausalLM) -> ReadDecoder | KerasHubDecoder | ShardedDecoder:
     """Returns the fastest way to compute a KerasHub `CausalLM`."""
+    if keras.config.backend() == "jax":
+        # It imports JAX, which need not be installed.
+        from kerasllm.generation.sharded import ShardedDecoder
+
+        return ShardedDecoder(task)
     return (ReadDecoder if can_be_read(task.backbone) else KerasHubDecoder)(task)
 
 
@@ -24,10 +36,12 @@ class ReadDecoder:
     Attributes:
         mixes_lengths: Whether prompts of a batch may differ in length.
         packs: Whether `step` may keep the weights as the processor's kernels read them.
+        in_graph: Whether TensorFlow may trace `prefill` and `step`.
         weights: What `prefill` and `step` take; `refresh` reads it again.
     """
 
     mixes_lengths = True
+    in_graph = True
 
     def __init__(self, task: keras_hub.models.CausalLM):
         self._backbone = task.backbone
@@ -68,40 +82,3 @@ class ReadDecoder:
     def reordered(self, cache, rows):
         """Returns the cache of other rows, int32 `[rows]`."""
         return [tuple(tf.gather(each, rows) for each in layer) for layer in cache]
-
-
-class KerasHubDecoder:
-    """Any other KerasHub `CausalLM`, by its own layers; prompts of a batch are of one length."""
-
-    mixes_lengths = False
-    packs = False
-    weights = ()
-
-    def __init__(self, task: keras_hub.models.CausalLM):
-        self._task = task
-        self._longest = getattr(task.backbone, "max_sequence_length", None)
-
-    def refresh(self) -> None:
-        """Nothing to do: the layers read their variables."""
-
-    def prefill(self, weights, token_ids, lengths, slots: int):
-        """As `ReadDecoder.prefill`, for rows of one length."""
-        length = token_ids.shape[1]
-        slots = min(slots, self._longest or slots)
-        token_ids = tf.pad(token_ids, [[0, 0], [0, slots - length]])
-        _, cache = self._task._build_cache(token_ids)
-        last = tf.gather(token_ids, lengths - 1, batch_dims=1)
-        return self._read(cache, last, lengths[0] - 1)
-
-    def step(self, weights, cache, token_ids, slot, prompt: int, lengths, packed: bool = False):
-        """As `ReadDecoder.step`, for rows of one length, and never packed."""
-        # The padding of prompts follows what is read, and is overwritten one token at a time.
-        return self._read(cache, token_ids, lengths[0] + slot - prompt)
-
-    def reordered(self, cache, rows):
-        """Returns the cache of other rows, int32 `[rows]`."""
-        return tf.gather(cache, rows)
-
-    def _read(self, cache, token_ids, index):
-        logits, _, cache = self._task.call_with_cache(token_ids[:, None], cache, index)
-        return tf.cast(logits[:, 0], tf.float32), cache

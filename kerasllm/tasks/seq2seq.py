@@ -16,7 +16,6 @@ from kerasllm.plurals import counted
 from kerasllm.recipe.generation import Generation
 from kerasllm.recipe.lora import Lora
 from kerasllm.recipe.schema import WholeRecipe, refusal
-from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.recipe.training import EarlyStopping, Training, needs_validation
 from kerasllm.recipe.types import (
     DELIMITER,
@@ -59,10 +58,6 @@ if TYPE_CHECKING:
 
 # What `model.preset` may be called where there is none.
 _NEW = "new"
-_NOT_WRITTEN = (
-    "no targets are written in shards, and so none are measured; do it with TensorFlow, on one "
-    "device: kerasllm evaluate RUN --data FILE"
-)
 # The maximum number of characters of a text that are shown.
 _SHOWN = 300
 _HEADLINES = {"bleu": "bleu", "rouge": "rouge_l"}
@@ -431,11 +426,6 @@ class Seq2Seq(Task):
         notify: Callable[[str], None],
     ) -> dict:
         """Has the validation targets written, once the model is trained."""
-        if is_sharded(recipe.training.strategy):
-            for part in ("validation", "test"):
-                if (rows := getattr(data, part)) is not None:
-                    setattr(data, part, dataclasses.replace(rows, written=False))
-            return {"remarks": [_NOT_WRITTEN]}
         if data.validation is None or data.validation.written:
             return {}
         notify("generating the validation targets")

@@ -321,8 +321,9 @@ def _train(
         samples = SamplesLog(run.samples if chief else None, done)
         observed = observe(job, report, [first, log, samples, progress, *listeners])
         callbacks = observed.callbacks
-        if chief:
-            # The other workers wait at the next step until the chief has written.
+        if chief or parts:
+            # The other workers wait at the next step until the chief has written; in shards each
+            # computes its part of what is written.
             callbacks += job.task.callbacks(job.recipe, job.data, observed.listeners.samples)
         store = None
         if chief:

@@ -32,20 +32,6 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
             where="training.ema",
             fix="set training.ema=null, or train in one process",
         )
-    if getattr(training, "sample_every", None) is not None:
-        raise RecipeError(
-            "no samples are written while a model trains in shards",
-            where="training.sample_every",
-            fix="set training.sample_every=null, and write some afterwards: kerasllm generate RUN",
-        )
-    evaluation, stopping = getattr(recipe, "evaluation", None), training.early_stopping
-    written = getattr(evaluation, "during_training", False)
-    if evaluation is not None and (written or (stopping and stopping.metric != "loss")):
-        raise RecipeError(
-            "no texts are written and measured while a model trains in shards",
-            where="evaluation.during_training" if written else "training.early_stopping",
-            fix="set evaluation.during_training=false, and stop early by the loss if at all",
-        )
     if profile:
         raise CommandError(
             "the profile is TensorFlow's, and a training in shards computes with JAX",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +34,32 @@ class Trained:
         run: The run, or `None` of a preset.
         recipe: The recipe of the run, or `None` of a preset.
         task: The task of the model.
+        strategy: `sharded...`, if the model is split over all devices. Defaults to `None`: it is on
+            one.
     """
 
     source: str | Path
     run: Run | None
     recipe: Any | None
     task: Task
+    strategy: str | None = None
+
+    def under(self, strategy: str | None) -> Trained:
+        """Returns the same, whose model will be opened under a strategy.
+
+        Args:
+            strategy: See `strategy` above.
+
+        Raises:
+            CommandError: If a model of the task cannot be split over devices.
+        """
+        if strategy and not self.task.sharded:
+            raise CommandError(
+                f"A model of the task {self.task.name} is not split over devices",
+                where="--strategy",
+                fix="leave it out",
+            )
+        return dataclasses.replace(self, strategy=strategy)
 
     @cached_property
     def folder(self) -> str | Path:
@@ -111,12 +133,21 @@ class Trained:
             slices=cores_for_text(self.folder, wanted) if writes else 1,
             gpu_memory=self.recipe.training.gpu_memory_limit if self.recipe else "growth",
         )
-        return self.task.open(
-            self.folder,
-            precision=resolve_precision(wanted),
-            adapter=adapter,
-            progress=progress,
-        )
+        with self._scope():
+            return self.task.open(
+                self.folder,
+                precision=resolve_precision(wanted),
+                adapter=adapter,
+                progress=progress,
+            )
+
+    def _scope(self) -> AbstractContextManager:
+        """Returns a context for `with`, in which the model is made."""
+        if self.strategy is None:
+            return nullcontext()
+        from kerasllm.distribution import strategy
+
+        return strategy(self.strategy).scope()
 
     def generator(
         self,

@@ -157,6 +157,8 @@ def numbers(case: str, strategy, accumulate=1, ema=None, **options) -> dict:
 
             found["scores"] = score(model, rows)
             found["frozen"] = [v.dtype for v in model.non_trainable_variables if len(v.shape) > 1]
+        if case in ("decoder", "adapters", "encoder-decoder"):
+            found["tokens"] = generated(model, case)
         if strategy is not None and case == "encoder":
             found["held"] = held(model)
     return found
@@ -175,6 +177,24 @@ def measured(model, rows, batches) -> dict:
     logits = np.full((len(rows), 3), np.nan)
     logits[prediction_rows(ordered())] = outputs
     return {"measured": [found["loss"], found["accuracy"]], "logits": logits}
+
+
+def generated(model, case: str) -> np.ndarray:
+    """Returns what the model writes: greedily, by sampling and by beam search."""
+    from kerasllm.generation import GenerationSettings, Generator, Seq2SeqGenerator
+
+    if case == "encoder-decoder":
+        generator = Seq2SeqGenerator(model.parts, batch_size=2)
+        prompts = model.encode_sources(["a dog runs", "two men talk in the park and", "a"])
+    else:
+        generator = Generator(model.task, batch_size=2)
+        prompts = [[3, 4, 5], [6, 7], [8, 9, 10]]
+    written: list[int] = []
+    for ways in ({}, {"temperature": 1.0, "top_p": 0.9, "seed": 1}, {"beams": 3}):
+        settings = GenerationSettings(max_new_tokens=8, repetition_penalty=1.1, **ways)
+        for each in generator.generate(prompts, settings):
+            written += [*each.tokens, -1]
+    return np.array(written)
 
 
 def held(model) -> list[float]:

@@ -3,7 +3,8 @@
     python -m tests.distribution.sharded_tasks FOLDER sharded:2x2 [TASK ...]
 
 Run by test_sharded.py, in a process of its own. Writes FOLDER/found.json: of each toy the losses of
-its steps and the metrics of its run, or what it failed with.
+its steps, the metrics of its run, and what `evaluate` measures of the run that one device made; or
+what it failed with.
 """
 
 from __future__ import annotations
@@ -66,8 +67,6 @@ def trained(strategy: str, make, folder: Path, preset: Path | None, more: dict) 
         "data.buckets": 1,
         "model.dropout": 0.0,
     }
-    if "training.sample_every" in toy.settings or toy.recipe in ("gpt_lm", "gpt_continue"):
-        changed["training.sample_every"] = None
     settings = [f"{key}={json.dumps(value)}" for key, value in {**changed, **more}.items()]
     recipe = recipes.load(toy.recipe, [*toy.overrides, *settings])
     run = finetune(recipe, name=toy.recipe, output=folder / "run", report=Report.silent())
@@ -77,6 +76,15 @@ def trained(strategy: str, make, folder: Path, preset: Path | None, more: dict) 
         "validated": [row["validation"]["loss"] for row in rows if "validation" in row],
         "test": run.read_metrics()["test"],
     }
+
+
+def evaluated(run: Path, strategy: str | None) -> dict:
+    """Returns the metrics of a run on its own test data, its model opened under a strategy."""
+    from kerasllm.workflows.evaluate import evaluate
+    from kerasllm.workflows.report import Report
+    from kerasllm.workflows.trained import open_run
+
+    return evaluate(open_run(run).under(strategy), report=Report.silent())
 
 
 def main(folder: str, strategy: str, *names: str) -> None:
@@ -120,6 +128,10 @@ def main(folder: str, strategy: str, *names: str) -> None:
             preset = presets.get(kind.preset_kind)
             try:
                 found[key] = trained(strategy, make, place / key, preset, more)
+                # `evaluate` takes no pairs: a run does not keep their reference.
+                if name != "preference":
+                    run = place.parent / "one_device" / key / "run"
+                    found[key]["evaluated"] = evaluated(run, strategy if in_shards else None)
             except Exception:
                 found[key] = {"failed": traceback.format_exc()}
             (place / "found.json").write_text(json.dumps(found))

@@ -17,6 +17,7 @@ from tests import forked
 from tests.conftest import toy_settings
 from tests.distribution.processes import XLA_FLAGS, run_under
 from tests.toy import toy_rows, write_csv
+from tests.toy_language_model import save_toy_decoder
 
 pytest.importorskip("jax")
 
@@ -267,6 +268,11 @@ def test_every_task_that_says_so_trains_in_shards(session_cache, tmp_path):
                 each[losses], expected[toy][losses], atol=OF_TENSORFLOW, err_msg=toy
             )
         assert np.isfinite(each["test"]["loss"]), toy
+        # Of the same run.
+        for name, value in expected[toy].get("evaluated", {}).items():
+            if isinstance(value, float):
+                measured = each["evaluated"][name]
+                assert measured == pytest.approx(value, abs=OF_TENSORFLOW, rel=1e-3), (toy, name)
 
 
 @pytest.mark.slow
@@ -288,6 +294,25 @@ def test_two_processes_train_as_one_device(settings, on_one_device, session_cach
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(losses(tmp_path / "begun"), losses(run), atol=OF_TENSORFLOW)
+
+
+@pytest.mark.slow
+def test_generate_writes_in_shards_what_one_device_writes(session_cache, tmp_path):
+    preset = save_toy_decoder(tmp_path / "decoder")
+    asked = ["generate", preset, "--prompt", "a dog", "--prompt", "two men in the park"]
+    asked += ["--max-new-tokens", "12", "--temperature", "1", "--seed", "1", "--json"]
+    expected = kerasllm(session_cache, *asked)
+    assert expected.returncode == 0, expected.stderr
+    for strategy in ("sharded:2x2", "sharded"):
+        found = in_shards(
+            *("kerasllm", *asked, "--strategy", strategy),
+            cwd=tmp_path,
+            KERASLLM_CACHE=str(session_cache),
+            XLA_FLAGS=f"{XLA_FLAGS} --xla_force_host_platform_device_count=4",
+        )
+        assert found.returncode == 0, found.stderr
+        assert found.stdout == expected.stdout
+    assert len(json.loads(found.stdout.splitlines()[0])["text"]) > 5
 
 
 @pytest.mark.slow

@@ -8,34 +8,16 @@ from kerasllm import environment
 from kerasllm.distribution import strategy
 from kerasllm.errors import CommandError, KerasllmError, RecipeError
 from kerasllm.recipe import load
+from kerasllm.recipe.files import names
 from kerasllm.tasks.task import find
 from kerasllm.workflows.sharded import refuse_unsupported
 
-REFUSED = {
-    "translate": (["evaluation.during_training=true"], "no texts are written", "by the loss"),
-    "gpt_lm": (["training.sample_every=epoch"], "no samples", "kerasllm generate"),
-}
 
-
-@pytest.mark.parametrize("recipe", REFUSED)
-def test_a_recipe_that_asks_for_more_is_refused(recipe):
-    settings, what, fix = REFUSED[recipe]
-    with pytest.raises(KerasllmError, match=what) as error:
-        refuse_unsupported(load(recipe, [*settings, "training.strategy=sharded"]))
-    assert fix in error.value.fix
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        *("bert_cls", "pair_cls", "ner", "qa", "gpt_sft_lora", "gpt_sft_qlora", "gpt_dpo", "mlm"),
-        "summarize",
-    ],
-)
-def test_other_recipes_are_not(recipe):
+@pytest.mark.parametrize("recipe", names())
+def test_every_recipe_trains_in_shards(recipe):
     wanted = ["training.strategy=sharded:2x2", "training.precision=mixed_float16"]
-    if recipe == "gpt_sft_lora":
-        wanted.append("training.sample_every=null")
+    if recipe == "translate":
+        wanted.append("evaluation.during_training=true")
     refuse_unsupported(load(recipe, wanted))
 
 

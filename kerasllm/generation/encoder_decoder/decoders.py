@@ -1,9 +1,11 @@
-"""The two ways to compute an encoder-decoder token by token: weights read out, or by KerasHub.
+"""The ways to compute an encoder-decoder token by token: weights read out, or by KerasHub.
 
 The encoder is computed by the backbone's own layers: it runs once for each source.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import keras
 import keras_hub
@@ -14,16 +16,24 @@ from kerasllm.generation.encoder_decoder import forward
 from kerasllm.generation.encoder_decoder.weights import architecture, can_be_read, read_weights
 from kerasllm.models.encoder_decoder import EncoderDecoder
 
+if TYPE_CHECKING:
+    from kerasllm.generation.encoder_decoder.sharded import ShardedDecoder
+
 _BY_KERAS_HUB = {keras_hub.models.T5GemmaBackbone: keras_hub.models.T5GemmaSeq2SeqLM}
 
 
-def decoder_for(model: EncoderDecoder) -> ReadDecoder | KerasHubDecoder:
+def decoder_for(model: EncoderDecoder) -> ReadDecoder | KerasHubDecoder | ShardedDecoder:
     """Returns the fastest way to compute an encoder-decoder.
 
     Raises:
         PresetError: If there is none.
     """
     backbone = model.backbone
+    if keras.config.backend() == "jax":
+        # It imports JAX, which need not be installed.
+        from kerasllm.generation.encoder_decoder.sharded import ShardedDecoder
+
+        return ShardedDecoder(model)
     if can_be_read(backbone):
         return ReadDecoder(model)
     if type(backbone) in _BY_KERAS_HUB:
@@ -41,9 +51,12 @@ class ReadDecoder:
         model: An encoder-decoder.
 
     Attributes:
+        in_graph: Whether TensorFlow may trace `start` and `step`.
         encoder: What computes a source, with the backbone's own layers.
         weights: What `start` and `step` take; `refresh` reads it again.
     """
+
+    in_graph = True
 
     def __init__(self, model: EncoderDecoder):
         self._model = model
@@ -88,6 +101,7 @@ class ReadDecoder:
 class KerasHubDecoder:
     """T5Gemma, by its own layers; its cache is copied where beams change places."""
 
+    in_graph = True
     weights = ()
 
     def __init__(self, model: EncoderDecoder):

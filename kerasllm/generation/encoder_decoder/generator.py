@@ -17,6 +17,7 @@ from kerasllm.generation.encoder_decoder.search import Beams, choose_tokens, sea
 from kerasllm.generation.generator import Generated
 from kerasllm.generation.sampling import Sampler, numbers_of, uniform_numbers
 from kerasllm.generation.settings import GenerationSettings
+from kerasllm.generation.traced import traced
 from kerasllm.models.encoder_decoder import EncoderDecoder
 
 # The smallest sizes of sources and targets that XLA compiles for.
@@ -56,6 +57,8 @@ class Seq2SeqGenerator:
         self.compilations = 0
         self._model = model
         self._xla = xla_is_faster(model.backbone) if xla is None else xla
+        # What is compiled for sizes is compiled for few.
+        self._rounds = self._xla or not self.decoder.in_graph
         self._made: dict = {}
 
     def refresh(self) -> None:
@@ -124,7 +127,7 @@ class Seq2SeqGenerator:
     def _compute(self, sources, limits, settings: GenerationSettings, uniform) -> np.ndarray:
         """Returns the tokens of a batch, int32 `[sources, slots]`."""
         rows, length, slots = len(sources), max(map(len, sources)), max(limits)
-        if self._xla:
+        if self._rounds:
             rows = size_of(rows, 1)
             slots = size_of(slots, _SHORTEST)
             length = min(
@@ -141,9 +144,10 @@ class Seq2SeqGenerator:
         if settings.beams == 1:
             random = np.zeros((rows, slots if settings.samples else 0), np.float32)
             for row, numbers in enumerate(uniform):
-                random[row] = numbers[: random.shape[1]]
+                # Of slots that were rounded up the last ones are not used.
+                random[row, : len(numbers)] = numbers[: random.shape[1]]
             arguments += [numbers_of(settings), random]
-        function = self._function(settings, (rows, length, slots) if self._xla else None)
+        function = self._function(settings, (rows, length, slots) if self._rounds else None)
         return function(self.decoder.weights, tf.constant(slots), *map(_tensor, arguments)).numpy()
 
     def _function(self, settings: GenerationSettings, sizes: tuple[int, ...] | None):
@@ -166,11 +170,11 @@ class Seq2SeqGenerator:
                 inputs = (token_ids, padding_mask, limits, slots, *others)
                 return search(self.decoder, rules, way, start, weights, *inputs)
 
-            self._made[key] = tf.function(
+            self._made[key] = traced(
                 functools.partial(compute),
-                autograph=False,
+                self.decoder.in_graph,
                 jit_compile=self._xla,
-                input_signature=None if self._xla else self._signature(way),
+                input_signature=None if self._rounds else self._signature(way),
             )
         return self._made[key]
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kerasllm.generation.encoder_decoder.decoders import KerasHubDecoder, ReadDecoder
 from kerasllm.generation.encoder_decoder.rules import Rules
 from kerasllm.generation.sampling import Sampler
+from kerasllm.generation.traced import repeated
 
 # The score of what must not be taken, as in transformers: a number, so that scores can be added.
 _LOW = -1e9
@@ -83,7 +84,7 @@ def choose_tokens(
         tokens = tf.where(places == count + 1, token[:, None], tokens)
         return count + 1, tokens, ended | rules.ends(token, count, limits), cache
 
-    _, tokens, _, _ = tf.while_loop(
+    _, tokens, _, _ = repeated(
         lambda count, tokens, ended, cache: ~tf.reduce_all(ended),
         advance,
         (tf.constant(0), tokens, ended, cache),
@@ -175,7 +176,7 @@ def search_beams(
         tf.zeros_like(low, tf.bool),
         cache,
     )
-    _, _, _, _, best, _, _, _ = tf.while_loop(
+    _, _, _, _, best, _, _, _ = repeated(
         lambda count, is_open, *_: tf.reduce_any(is_open), advance, state
     )
     return best[:, 0, 1:]

@@ -35,7 +35,7 @@ def sharding_by(axes: Axes) -> jax.sharding.NamedSharding:
 
 
 class State:
-    """The variables of a compiled model, in the groups that a step treats differently.
+    """The variables of a model, in the groups that a step treats differently.
 
     Attributes:
         trainable: What is trained.
@@ -46,7 +46,7 @@ class State:
 
     def __init__(self, model: keras.Model):
         self.trainable = list(model.trainable_variables)
-        self.optimizer = list(model.optimizer.variables)
+        self.optimizer = list(model.optimizer.variables) if model.compiled else []
         self.sums = [variable for metric in model.metrics for variable in metric.variables]
         taken = {id(variable) for group in (self.trainable, self.sums) for variable in group}
         self.fixed = [variable for variable in model.variables if id(variable) not in taken]

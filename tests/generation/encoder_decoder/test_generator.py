@@ -53,6 +53,8 @@ def test_xla_gives_the_same_in_rounded_sizes(bart, generator):
     for asked in (sources((3, 11, 7)), sources((2, 2, 2), seed=1)):
         assert compiled.generate(asked, settings) == generator.generate(asked, settings)
     assert compiled.compilations == 1
+    drawn = GenerationSettings(max_new_tokens=9, temperature=1.0)
+    assert compiled.generate(sources((3, 5)), drawn) == generator.generate(sources((3, 5)), drawn)
 
 
 def test_one_function_serves_batches_of_any_size(bart):
