@@ -19,6 +19,7 @@ from kerasllm.cli.row_options import (
     row_options,
 )
 from kerasllm.cli.run_argument import RUN
+from kerasllm.cli.sharded_option import sharded_option
 from kerasllm.cli.startup import import_tensorflow
 from kerasllm.errors import CommandError, DataError
 
@@ -63,6 +64,7 @@ _TEXTS = ("text", "text_pair")
     help="Number of answers to a question, or of words for a [MASK], with --json.  [default: 5]",
 )
 @click.option("--output", metavar="FILE", help=OUTPUT_HELP)
+@sharded_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line, one per text."
 )
@@ -76,6 +78,7 @@ def predict(
     identifier: str | None,
     on_bad_row: str,
     resume: bool,
+    strategy: str | None,
     **options,
 ) -> None:
     """Predict with a trained model: labels, scores, spans or answers.
@@ -103,7 +106,7 @@ def predict(
     from kerasllm.workflows.predict import refuse_unless_it_predicts
     from kerasllm.workflows.trained import open_run
 
-    trained, chosen = open_run(run), PredictOptions(**options)
+    trained, chosen = open_run(run).under(strategy), PredictOptions(**options)
     for name, value in options.items():
         if value is not None and name not in trained.task.predict_options:
             raise CommandError(
@@ -179,7 +182,7 @@ def _predictor(
     chunk, task = chunk or CHUNK, trained.task
 
     def compute(inputs: Iterator[Any]) -> Iterator[Mapping[str, Any]]:
-        import_tensorflow()
+        import_tensorflow(trained.strategy)
         from kerasllm.workflows.predict import predict as run_predict
 
         for prediction in run_predict(trained, inputs, options=options, chunk=chunk):

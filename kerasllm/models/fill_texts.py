@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from kerasllm.data.length_batches import in_length_batches
 from kerasllm.data.masked_rows import POSITIONS
@@ -155,8 +154,8 @@ def _most_probable(model, rows, positions, n_best) -> list[list[list[tuple[int, 
         inputs[POSITIONS] = np.array(
             [np.pad(positions[row], (0, most - len(positions[row]))) for row in some], np.int32
         )
-        given = {name: tf.constant(inputs[name]) for name in model.input_names}
-        chances, numbers = (each.numpy() for each in compute(given))
+        given = {name: inputs[name] for name in model.input_names}
+        chances, numbers = map(np.asarray, compute(given))
         for place, row in enumerate(some):
             found[row] = [
                 list(zip(numbers[place, one].tolist(), chances[place, one].tolist()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,8 @@ class MaskedLM(TokenModel):
 
         return fill_texts(self, self.texts_of(texts), n_best=n_best)
 
-    def most_probable(self, n_best: int) -> tf.types.experimental.PolymorphicFunction:
-        """Returns the function from inputs to the most probable tokens, traced for all shapes.
+    def most_probable(self, n_best: int) -> Callable:
+        """Returns the function from inputs to the most probable tokens, compiled once.
 
         It gives their probabilities and their ids, each `[rows, predictions, n_best]`. Special
         tokens are none of them.
@@ -170,13 +170,24 @@ class MaskedLM(TokenModel):
         if n_best not in self._most_probable:
             never = np.full(self.backbone.vocabulary_size, -1.0, np.float32)
             never[self.vocabulary.words] = 0.0
-            spec = tf.TensorSpec([None, None], tf.int32)
-            self._most_probable[n_best] = tf.function(
-                lambda x: tf.math.top_k(tf.nn.softmax(self(x, training=False)) + never, n_best),
-                input_signature=[dict.fromkeys(self.input_names, spec)],
-                autograph=False,
-            )
+
+            def found(x):
+                chances = ops.softmax(self(x, training=False)) + never
+                return tuple(ops.top_k(chances, n_best))
+
+            self._most_probable[n_best] = self._compiled(found)
         return self._most_probable[n_best]
+
+    def _compiled(self, function: Callable) -> Callable:
+        """Returns a function of the inputs as the backend compiles it: TensorFlow for any shape."""
+        if keras.config.backend() == "jax":
+            # It imports JAX, which need not be installed.
+            from kerasllm.training.sharded.calls import computed_in_shards
+
+            return computed_in_shards(self, function)
+        spec = tf.TensorSpec([None, None], tf.int32)
+        signature = [dict.fromkeys(self.input_names, spec)]
+        return tf.function(function, input_signature=signature, autograph=False)
 
     def _output_names(self) -> list[str]:
         return list(self.outputs_measured)

@@ -3,8 +3,8 @@
     python -m tests.distribution.sharded_tasks FOLDER sharded:2x2 [TASK ...]
 
 Run by test_sharded.py, in a process of its own. Writes FOLDER/found.json: of each toy the losses of
-its steps, the metrics of its run, and what `evaluate` measures of the run that one device made; or
-what it failed with.
+its steps, the metrics of its run, and what the run that one device made measures and predicts under
+the strategy; or what it failed with.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import json
 import sys
 import traceback
 from pathlib import Path
+
+from tests.tasks.toy_task import Toy
 
 STEPS = 6
 # Beside the toys as they are: (task, toy, what is set besides).
@@ -51,14 +53,12 @@ MORE = {
 }
 
 
-def trained(strategy: str, make, folder: Path, preset: Path | None, more: dict) -> dict:
+def trained(strategy: str, toy: Toy, folder: Path, more: dict) -> dict:
     """Trains a toy with some more settings; returns what its run holds."""
     from kerasllm import recipe as recipes
     from kerasllm.workflows.finetune import finetune
     from kerasllm.workflows.report import Report
 
-    folder.mkdir(parents=True)
-    toy = make(folder, preset)
     changed = {
         "training.strategy": strategy,
         "training.max_steps": STEPS,
@@ -78,13 +78,19 @@ def trained(strategy: str, make, folder: Path, preset: Path | None, more: dict) 
     }
 
 
-def evaluated(run: Path, strategy: str | None) -> dict:
-    """Returns the metrics of a run on its own test data, its model opened under a strategy."""
+def used(run: Path, toy: Toy, strategy: str | None) -> dict:
+    """Returns what `evaluate` and `predict` give with the model of a run under a strategy."""
     from kerasllm.workflows.evaluate import evaluate
+    from kerasllm.workflows.predict import predict
     from kerasllm.workflows.report import Report
     from kerasllm.workflows.trained import open_run
 
-    return evaluate(open_run(run).under(strategy), report=Report.silent())
+    opened, found = open_run(run).under(strategy), {}
+    if toy.measures_test or toy.data:
+        found["evaluated"] = evaluate(opened, toy.data, report=Report.silent())
+    if toy.inputs:
+        found["predicted"] = list(predict(opened, toy.inputs))
+    return found
 
 
 def main(folder: str, strategy: str, *names: str) -> None:
@@ -127,11 +133,11 @@ def main(folder: str, strategy: str, *names: str) -> None:
             key = f"{name}, {variant}"
             preset = presets.get(kind.preset_kind)
             try:
-                found[key] = trained(strategy, make, place / key, preset, more)
-                # `evaluate` takes no pairs: a run does not keep their reference.
-                if name != "preference":
-                    run = place.parent / "one_device" / key / "run"
-                    found[key]["evaluated"] = evaluated(run, strategy if in_shards else None)
+                (place / key).mkdir(parents=True)
+                made = make(place / key, preset)
+                found[key] = trained(strategy, made, place / key, more)
+                run = place.parent / "one_device" / key / "run"
+                found[key] |= used(run, made, strategy if in_shards else None)
             except Exception:
                 found[key] = {"failed": traceback.format_exc()}
             (place / "found.json").write_text(json.dumps(found))

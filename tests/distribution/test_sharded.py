@@ -269,31 +269,25 @@ def test_every_task_that_says_so_trains_in_shards(session_cache, tmp_path):
             )
         assert np.isfinite(each["test"]["loss"]), toy
         # Of the same run.
-        for name, value in expected[toy].get("evaluated", {}).items():
-            if isinstance(value, float):
-                measured = each["evaluated"][name]
-                assert measured == pytest.approx(value, abs=OF_TENSORFLOW, rel=1e-3), (toy, name)
+        for use in ("evaluated", "predicted"):
+            alike(each.get(use), expected[toy].get(use), f"{toy}, {use}")
+    assert sum("predicted" in each for each in found.values()) > 5
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_device(settings, on_one_device, session_cache, tmp_path):
-    run = tmp_path / "run"
-    launch = ["kerasllm", "launch", "--strategy", "sharded", "--workers", "2", "--"]
-    done = in_shards(
-        *(*launch, "finetune", *settings, "--output", run),
-        cwd=tmp_path,
-        KERASLLM_CACHE=str(session_cache),
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    np.testing.assert_allclose(losses(run), losses(on_one_device), atol=OF_TENSORFLOW)
-    # Each has written its own parts, and TensorFlow continues from both.
-    assert (run / "checkpoints" / "step-4" / "arrays-1.safetensors").is_file()
-    begun_until_step_4(run, tmp_path / "begun")
-    done = kerasllm(
-        session_cache, "finetune", *settings, "--output", tmp_path / "begun", "--resume"
-    )
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(losses(tmp_path / "begun"), losses(run), atol=OF_TENSORFLOW)
+def alike(found, expected, where: str) -> None:
+    """Checks that two results are the same, but for the rounding of their numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name, value in expected.items():
+            alike(found[name], value, f"{where}, {name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for one, other in zip(found, expected, strict=True):
+            alike(one, other, where)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=OF_TENSORFLOW, rel=1e-3), where
+    else:
+        assert found == expected, where
 
 
 @pytest.mark.slow

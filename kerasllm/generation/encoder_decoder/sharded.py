@@ -14,8 +14,8 @@ from keras import ops
 
 from kerasllm.generation.compiled import size_of
 from kerasllm.generation.encoder_decoder.decoders import encoder_of
-from kerasllm.generation.sharded import computed_in_shards
 from kerasllm.models.encoder_decoder import EncoderDecoder
+from kerasllm.training.sharded.calls import computed_in_shards
 
 # The least tokens that the decoder is compiled for.
 _SHORTEST = 16
