@@ -22,7 +22,7 @@ command=(
   --recipe bert_cls
   --train "$HOME/reviews.csv"
   --output "$HOME/runs/reviews"
-  --strategy multi_worker
+  --strategy multi_worker  # or sharded: each GPU holds a part of the model
   --resume
 )
 
@@ -32,8 +32,8 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 workers=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$port\"/" | paste -sd, -)
 export KERASLLM_WORKERS="$workers"
 
-# A task that ends well before the others must not take their time to write a checkpoint: TensorFlow ends
-# the peers of a lost worker by itself, and --wait sees to those that hang.
+# A task that ends well before the others must not take their time to write a checkpoint: TensorFlow and JAX
+# end the peers of a lost worker by themselves, and --wait sees to those that hang.
 srun --kill-on-bad-exit=0 --wait=180 bash -c '
   task="{\"type\": \"worker\", \"index\": $SLURM_PROCID}"
   export TF_CONFIG="{\"cluster\": {\"worker\": [$KERASLLM_WORKERS]}, \"task\": $task}"

@@ -156,18 +156,43 @@ def connect(argument: str, *, planned: bool = False) -> ShardedStrategy:
 
 
 def _join() -> Cluster | None:
-    """Meets the other processes that TF_CONFIG names, if it names any."""
+    """Meets the other processes that TF_CONFIG or a TPU pod names, if there are any."""
     cluster = read_tf_config()
-    if cluster is None or cluster.workers == 1:
+    if cluster is None:
+        return _join_pod() if is_in_pod() else None
+    if cluster.workers == 1:
         return None
     jobs: dict[str, list[str]] = json.loads(os.environ["TF_CONFIG"])["cluster"]
     addresses = jobs.get("chief", []) + jobs.get("worker", [])
     try:
         jax.distributed.initialize(addresses[0], cluster.workers, cluster.index)
     except RuntimeError as error:
-        raise JobError(
-            f"this process could not join the others: {str(error).splitlines()[0][:300]}",
-            where="the environment variable TF_CONFIG",
-            fix="see that all processes run, and that each can reach the first one's HOST:PORT",
-        ) from error
+        raise _not_joined(error, "the environment variable TF_CONFIG") from error
     return cluster
+
+
+def is_in_pod() -> bool:
+    """Tells whether this process is on one of several hosts of a TPU.
+
+    Kubernetes on Google Cloud tells each host of them all. On a machine with one host the variable
+    may be set as well, and there is nobody to wait for.
+    """
+    hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return len([each for each in hosts.split(",") if each.strip()]) > 1
+
+
+def _join_pod() -> Cluster:
+    """Meets the processes on the other hosts of a TPU, which JAX finds by itself."""
+    try:
+        jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        raise _not_joined(error, "the environment variable TPU_WORKER_HOSTNAMES") from error
+    return Cluster(jax.process_count(), jax.process_index())
+
+
+def _not_joined(error: Exception, where: str) -> JobError:
+    return JobError(
+        f"this process could not join the others: {str(error).splitlines()[0][:300]}",
+        where=where,
+        fix="see that all processes run, and that each can reach the first one's HOST:PORT",
+    )

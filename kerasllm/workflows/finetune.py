@@ -126,12 +126,8 @@ def finetune(
             where="--resume",
             fix="name the run directory, which all of them can read, with --output",
         )
-    if is_sharded(recipe.training.strategy) and output is None and worker_count(where) > 1:
-        raise CommandError(
-            "Several processes do not know which run they write their parts of checkpoints to",
-            where="--output",
-            fix="name the run directory, which all of them can write, with --output",
-        )
+    if is_sharded(recipe.training.strategy) and worker_count(where) > 1:
+        _refuse_own_folders(output, mirror)
     if run is None and output is not None:
         Run(output).refuse_existing()
     summary.show_recipe(report, recipe, name, title, run=run, verbose=verbose)
@@ -231,6 +227,22 @@ def finetune(
     if mirror:
         report.line(f"the run is at {mirror.address}; the paths above are the local copy")
     return run
+
+
+def _refuse_own_folders(output: str | Path | None, mirror: remote_run.RemoteRun | None) -> None:
+    """Refuses a training in shards whose processes do not write into one folder."""
+    if output is None:
+        raise CommandError(
+            "Several processes do not know which run they write their parts of checkpoints to",
+            where="--output",
+            fix="name the run directory, which all of them can write, with --output",
+        )
+    if mirror:
+        raise CommandError(
+            "Several processes cannot write their parts of checkpoints to an object store",
+            where="--output",
+            fix="name a folder that all of them can write, such as one of a network file system",
+        )
 
 
 def _strategy(recipe: WholeRecipe, report: Report) -> tf.distribute.Strategy:

@@ -27,6 +27,18 @@ exit "$status"
 SCONTROL = """#!/bin/bash
 if [ "$1" = requeue ]; then echo "$2" >> "$FAKES/requeued"; else printf '%s\\n' n2 n10 n11; fi
 """
+GCLOUD = """#!/bin/bash
+# Runs the command of `ssh --worker=all` on one host after the other.
+for each in "$@"; do [[ "$each" == --command=* ]] && command=${each#--command=}; done
+for ((host = 0; host < HOSTS; host++)); do HOST=$host bash -c "$command" || exit; done
+"""
+CURL = """#!/bin/bash
+case "${*: -1}" in
+  */instance/attributes/worker-network-endpoints) printf '%s' "$ENDPOINTS" ;;
+  */instance/attributes/agent-worker-number) printf '%s' "$HOST" ;;
+  *) exit 22 ;;
+esac
+"""
 KERASLLM = """#!/bin/bash
 printf '%s\\n' "$TF_CONFIG" >> "$FAKES/configs"
 printf '%s\\n' "$*" >> "$FAKES/commands"
@@ -40,7 +52,19 @@ def place_of(config, monkeypatch):
     return place.workers, place.index
 
 
-def run_slurm(folder, status=0):
+def joined(config, monkeypatch):
+    """Returns what JAX is given to meet the others, by the TF_CONFIG of a process."""
+    jax = pytest.importorskip("jax")
+    from kerasllm.distribution import sharded
+
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+    monkeypatch.setenv("TF_CONFIG", config)
+    sharded._join()
+    return calls
+
+
+def run_slurm(folder, status=0, script=CLUSTER / "slurm.sh"):
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("kerasllm", KERASLLM)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -54,7 +78,7 @@ def run_slurm(folder, status=0):
         "KERASLLM_STATUS": str(status),
     }
     return subprocess.run(
-        ["bash", CLUSTER / "slurm.sh"], env=variables, capture_output=True, text=True, timeout=30
+        ["bash", script], env=variables, capture_output=True, text=True, timeout=30
     )
 
 
@@ -93,6 +117,56 @@ def test_slurm_queues_again_what_was_stopped_and_not_what_failed(tmp_path, statu
 def test_slurm_stops_the_workers_in_time_to_write_a_checkpoint():
     options = set(re.findall(r"^#SBATCH (\S+)", (CLUSTER / "slurm.sh").read_text(), re.MULTILINE))
     assert {"--signal=TERM@120", "--requeue", "--ntasks-per-node=1"} <= options
+
+
+def test_slurm_starts_a_training_in_shards(tmp_path, monkeypatch):
+    script = tmp_path / "sharded.sh"
+    text = (CLUSTER / "slurm.sh").read_text()
+    assert "--strategy multi_worker  # or sharded" in text
+    script.write_text(text.replace("--strategy multi_worker", "--strategy sharded"))
+    done = run_slurm(tmp_path, script=script)
+    assert done.returncode == 0, done.stderr
+    configs = (tmp_path / "configs").read_text().splitlines()
+    for index, config in enumerate(configs):
+        assert joined(config, monkeypatch) == [("n2:24711", 3, index)]
+    [command] = set((tmp_path / "commands").read_text().splitlines())
+    assert command.endswith("--strategy sharded --resume")
+
+
+@pytest.mark.parametrize(
+    "endpoints",
+    ["10.0.0.2,10.0.0.3", "t-0:0:10.0.0.2,t-1:1:10.0.0.3", "10.0.0.2"],
+    ids=["addresses", "names, numbers and addresses", "one host"],
+)
+def test_a_tpu_pod_gives_each_host_its_place_and_the_same_command(endpoints, tmp_path, monkeypatch):
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    hosts = endpoints.count(",") + 1
+    for name, text in (("gcloud", GCLOUD), ("curl", CURL), ("env/bin/kerasllm", KERASLLM)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "FAKES": str(tmp_path),
+        "HOSTS": str(hosts),
+        "ENDPOINTS": endpoints,
+    }
+    done = subprocess.run(
+        ["bash", CLUSTER / "tpu_pod.sh", "train"],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    configs = (tmp_path / "configs").read_text().splitlines()
+    assert len(configs) == hosts
+    for index, config in enumerate(configs):
+        assert place_of(config, monkeypatch) == (hosts, index)
+        met = [("10.0.0.2:8482", 2, index)] if hosts > 1 else []
+        assert joined(config, monkeypatch) == met
+    [command] = set((tmp_path / "commands").read_text().splitlines())
+    assert "--strategy sharded --resume" in command and "--output /mnt/share/" in command
 
 
 def test_a_kubeflow_job_makes_a_cluster_whose_run_all_workers_see(monkeypatch):

@@ -1,0 +1,184 @@
+"""Several processes that train in shards: how they meet, stop, and resume from their parts."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kerasllm.distribution.tf_config import Cluster
+from kerasllm.errors import CommandError, JobError
+from kerasllm.run import Run
+from tests import forked
+from tests.conftest import toy_settings
+from tests.distribution.processes import XLA_FLAGS
+from tests.toy import save_toy_preset, toy_rows, write_csv
+from tests.workflows.test_chaos import finish, steps_done, wait_until, workers_of
+from tests.workflows.toy_runs import assert_same, stopped_at
+
+jax = pytest.importorskip("jax")
+
+TWO_HOSTS = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}'
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What JAX was given to meet the others, on a machine that no variable says anything of."""
+    calls = []
+    for name in ("TF_CONFIG", "TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.setattr(jax, "process_index", lambda: 3)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("variables", "calls", "cluster"),
+    [
+        ({}, [], None),
+        ({"TF_CONFIG": TWO_HOSTS}, [("a:1", 2, 1)], Cluster(2, 1)),
+        # Of a TPU pod JAX finds the hosts by itself.
+        ({"TPU_WORKER_HOSTNAMES": "t-0.svc,t-1.svc"}, [()], Cluster(4, 3)),
+        ({"TPU_PROCESS_ADDRESSES": "t-0:8476,t-1:8476"}, [()], Cluster(4, 3)),
+        # One host of a TPU, as on Colab.
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, [], None),
+        ({"TPU_WORKER_HOSTNAMES": ""}, [], None),
+        # Who sets TF_CONFIG knows better.
+        ({"TF_CONFIG": TWO_HOSTS, "TPU_WORKER_HOSTNAMES": "x,y"}, [("a:1", 2, 1)], Cluster(2, 1)),
+    ],
+)
+def test_a_process_meets_those_that_its_environment_names(
+    joined, monkeypatch, variables, calls, cluster
+):
+    from kerasllm.distribution import sharded
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sharded._join() == cluster and joined == calls
+
+
+def test_a_host_that_does_not_meet_the_others_says_so(joined, monkeypatch):
+    from kerasllm.distribution import sharded
+
+    def fail(*_):
+        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "t-0.svc,t-1.svc")
+    with pytest.raises(JobError, match="could not join the others: DEADLINE_EXCEEDED") as error:
+        sharded._join()
+    assert "TPU_WORKER_HOSTNAMES" in error.value.where
+
+
+def test_processes_that_would_write_into_folders_of_their_own_are_refused():
+    from kerasllm.workflows.finetune import _refuse_own_folders
+
+    _refuse_own_folders("runs/two", None)
+    with pytest.raises(CommandError, match="do not know which run"):
+        _refuse_own_folders(None, None)
+    with pytest.raises(CommandError, match="to an object store"):
+        _refuse_own_folders("s3://bucket/run", object())
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory, session_cache):
+    """Starts two processes of two devices each: `jobs(output, *settings)` has just begun."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_csv(folder / "train.csv", toy_rows(240))
+    write_csv(folder / "test.csv", toy_rows(60, seed=1))
+    preset = save_toy_preset(folder / "preset", num_layers=1)
+    begun = []
+
+    def start(output, *settings: str) -> subprocess.Popen:
+        changed = (
+            # Slow enough to be met on the way: 27 steps an epoch.
+            *("data.buckets=1", "training.batch_size=8", "training.epochs=4"),
+            *("training.log_every=3", "training.checkpoint_every=5", "model.dropout=0.1"),
+            *settings,
+        )
+        command = ["launch", "--strategy", "sharded:2x2", "--workers", "2", "--", "finetune"]
+        command += ["--recipe", "bert_cls", "--resume", "--output", str(output)]
+        command += [f"--set={each}" for each in (*toy_settings(folder, preset), *changed)]
+        variables = {
+            **os.environ,
+            "KERASLLM_CACHE": str(session_cache),
+            "NO_COLOR": "1",
+            "PYTHONPATH": str(forked.ROOT),
+            "XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=2",
+        }
+        variables.pop("TF_CONFIG", None)
+        with open(output.with_suffix(".log"), "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kerasllm", *command], stdout=log, stderr=log, env=variables
+            )
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def whole(jobs, tmp_path_factory):
+    """A finished run that nothing stopped, with its checkpoints."""
+    output = tmp_path_factory.mktemp("whole") / "whole"
+    finish(jobs(output, "training.keep_checkpoints=99"), output)
+    return output
+
+
+@pytest.mark.slow
+def test_two_processes_end_as_if_nothing_had_stopped_them(jobs, whole, tmp_path):
+    output = tmp_path / "stopped"
+    for victim in (1, 0):
+        process, at = jobs(output), steps_done(output)
+        wait_until(lambda: steps_done(output) > at + 12, process)
+        os.kill(workers_of(process)[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        said = finish(process, output, status=128 + signal.SIGKILL)
+        # The other one waits for it in the middle of a step, and is stopped.
+        assert time.monotonic() - killed < 60
+        assert f"worker {victim} of 2 was killed by SIGKILL" in said
+    for whom in ("launch", "one process"):
+        process, at = jobs(output), steps_done(output)
+        wait_until(lambda: steps_done(output) > at + 6, process)
+        asked = process.pid if whom == "launch" else workers_of(process)[1]
+        os.kill(asked, signal.SIGTERM)
+        said = finish(process, output, status=128 + signal.SIGTERM)
+        stops = re.findall(r"\[worker (\d)\] Stopped: .* after step (\d+) of", said)[-2:]
+        assert sorted(worker for worker, _ in stops) == ["0", "1"], said
+        assert len({step for _, step in stops}) == 1
+        assert (Run(output).checkpoints / f"step-{stops[0][1]}").is_dir()
+    finish(jobs(output), output)
+    assert_same(output, whole)
+
+
+@pytest.mark.slow
+def test_checkpoints_with_a_damaged_part_are_skipped(jobs, whole, tmp_path):
+    output = tmp_path / "damaged"
+    shutil.copytree(stopped_at(whole, 20, "damaged"), output)
+    parts = {
+        step: Run(output).checkpoints / f"step-{step}" / "arrays-1.safetensors"
+        for step in (10, 15, 20)
+    }
+    parts[20].unlink()
+    content = parts[15].read_bytes()
+    parts[15].write_bytes(content[: len(content) // 2])
+    content = bytearray(parts[10].read_bytes())
+    content[-1] ^= 1
+    parts[10].write_bytes(content)
+    said = finish(jobs(output), output)
+    shown = " ".join(re.sub(r"^\[worker \d\] ", "", line) for line in said.splitlines())
+    for step, why in (
+        (20, "is missing"),
+        (15, f"has {len(content) // 2} bytes, not {len(content)}"),
+        (10, "does not match its checksum"),
+    ):
+        assert f"step-{step} is damaged: arrays-1.safetensors {why}. It is skipped" in shown
+    assert "resuming after step 5 of 108" in shown
+    assert_same(output, whole)
