@@ -8,6 +8,11 @@ import keras
 
 from kerasllm.training.host_values import kept_value
 
+if keras.config.backend() == "jax":
+    from kerasllm.training.sharded.averages import SwapEMAWeights
+else:
+    from keras.callbacks import SwapEMAWeights
+
 
 class Validation(keras.callbacks.Callback):
     """Validates during training; with a patience, stops early and restores the best weights.
@@ -88,7 +93,7 @@ class Validation(keras.callbacks.Callback):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._average = None
         if optimizer.use_ema:
-            self._average = keras.callbacks.SwapEMAWeights()
+            self._average = SwapEMAWeights()
             self._average.set_model(self.model)
 
     def on_train_batch_end(self, batch, logs=None):

@@ -16,6 +16,7 @@ import pytest
 from tests import forked
 from tests.conftest import toy_settings
 from tests.distribution.processes import XLA_FLAGS, run_under
+from tests.tasks.toys.preference import pairs
 from tests.toy import toy_rows, write_csv
 from tests.toy_language_model import save_toy_decoder
 
@@ -123,6 +124,11 @@ def begun_until_step_4(run, folder):
 def losses(run) -> np.ndarray:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return np.array([row["loss"] for row in rows if "loss" in row])
+
+
+def validated(run) -> list[float]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["validation"]["loss"] for row in rows if "validation" in row]
 
 
 def of(numbers, mesh):
@@ -307,6 +313,37 @@ def test_generate_writes_in_shards_what_one_device_writes(session_cache, tmp_pat
         assert found.returncode == 0, found.stderr
         assert found.stdout == expected.stdout
     assert len(json.loads(found.stdout.splitlines()[0])["text"]) > 5
+
+
+@pytest.mark.slow
+def test_two_processes_average_an_adapter_and_merge_it(session_cache, tmp_path):
+    toy = pairs(tmp_path, save_toy_decoder(tmp_path / "decoder"))
+    changed = {"model.dropout": 0.0, "training.ema": 0.5, "training.evaluate_every": 2}
+    changed |= {"data.validation_split": 0.3, "training.max_steps": 8, "training.log_every": 1}
+    changed["training.precision"] = "float32"
+    command = ["finetune", "--recipe", toy.recipe]
+    for key, value in {**toy.settings, **changed}.items():
+        command += ["--set", f"{key}={json.dumps(value)}"]
+    launch = ["kerasllm", "launch", "--strategy", "sharded", "--workers", "2", "--"]
+    done = in_shards(
+        *(*launch, *command, "--output", tmp_path / "two"),
+        cwd=tmp_path,
+        KERASLLM_CACHE=str(session_cache),
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    one = ("--strategy", "one_device", "--output", tmp_path / "one")
+    done = kerasllm(session_cache, *command, *one)
+    assert done.returncode == 0, done.stderr
+    measured = []
+    for run in (tmp_path / "two", tmp_path / "one"):
+        metrics = json.loads((run / "metrics.json").read_text())
+        # The test is of the average, and what is evaluated below has it merged into the base.
+        evaluated = kerasllm(session_cache, "evaluate", run, "--data", toy.data, "--json")
+        assert evaluated.returncode == 0, evaluated.stderr
+        found = [*losses(run), *validated(run), metrics["test"]["loss"]]
+        measured.append([*found, json.loads(evaluated.stdout)["loss"]])
+    assert len(measured[1]) == 14
+    np.testing.assert_allclose(*measured, atol=OF_TENSORFLOW)
 
 
 @pytest.mark.slow
