@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -349,6 +350,17 @@ class CausalLanguageModelling(Task):
         return text_rows(files, part, text=data.text)
 
     def build(self, recipe: CausalRecipe, data: LanguageModelData, precision: str) -> CausalLM:
+        from kerasllm.training.host_values import built_on_host
+
+        settings = recipe.model
+        # In mixed precision frozen matrices would be cast in every step.
+        cast = precision.startswith("mixed") and bool(settings.lora or settings.adapter)
+        build = partial(self._built, recipe, data, precision, cast)
+        return built_on_host(build) if cast or settings.quantize else build()
+
+    def _built(
+        self, recipe: CausalRecipe, data: LanguageModelData, precision: str, cast: bool
+    ) -> CausalLM:
         from kerasllm.models.adapters import add_adapter, load_adapter
         from kerasllm.models.decoder import gpt_causal_lm
 
@@ -378,8 +390,6 @@ class CausalLanguageModelling(Task):
         model.packs = data.packs
         # Packs are nearly full: one length pads no more than several, and is compiled once.
         model.pad_to = recipe.data.max_length if data.packs else None
-        # In mixed precision frozen matrices would be cast in every step.
-        cast = precision.startswith("mixed")
         if settings.lora is not None:
             model.adapters = add_adapter(
                 model.backbone,

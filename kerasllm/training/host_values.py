@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import keras
@@ -33,6 +34,22 @@ def spans_processes(model: keras.Model) -> bool:
     from kerasllm.training.sharded import host
 
     return host.spans_processes(model)
+
+
+def built_on_host(build: Callable[[], keras.Model]) -> keras.Model:
+    """Builds a model whose weights get smaller meanwhile: quantized, or cast.
+
+    In shards they are read into the memory of the host, and no device holds a part of them as they
+    were.
+
+    Args:
+        build: Returns the model.
+    """
+    if keras.config.backend() != "jax":
+        return build()
+    from kerasllm.training.sharded import host
+
+    return host.built_on_host(build)
 
 
 def whole_weights(model: keras.Model) -> AbstractContextManager:

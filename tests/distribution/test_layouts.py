@@ -63,6 +63,23 @@ def test_a_step_computes_without_what_the_axis_data_splits():
     assert of("embeddings", (2, 384)) == ((), ())
 
 
+def test_a_quantized_kernel_is_computed_with_by_its_outputs_or_as_a_whole():
+    mesh = {"data": 2, "model": 4}
+
+    def of(name, shape):
+        axes = axes_of(shape, mesh)
+        assert {"data", "model"} == {axis for names in axes for axis in names}
+        return computed_axes(name, axes)
+
+    # Of a feed-forward layer of 4096 x 14336 and back.
+    assert of("quantized_kernel", (4096, 14336)) == ((), ("model",))
+    assert of("quantized_kernel", (14336, 4096)) == (("model",), ())
+    assert of("packed_kernel", (2048, 14336)) == ((), ("model",))
+    # Halves of a byte are rows that are far from each other.
+    assert of("packed_kernel", (7168, 4096)) == ((), ())
+    assert of("kernel_scale", (64, 14336)) == of("kernel_scale", (224, 4096)) == ((), ())
+
+
 def test_vectors_stay_whole_and_are_small():
     [layout] = layouts_of([variable((4096,))], {"data": 4, "model": 1})
     assert layout.parts == 1 and not layout.is_large

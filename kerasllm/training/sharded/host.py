@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
@@ -37,29 +37,55 @@ def whole_weights(model: keras.Model) -> Iterator[None]:
     """Lets one process read weights, inside a `with`, that are split over several.
 
     All processes enter it together. Inside, the variables have their values in the memory of the
-    host, where models that are made there lie as well; the devices keep their parts.
+    host; the devices keep their parts. Models that are made inside lie in the host's memory as
+    well, however many processes there are.
 
     Args:
         model: The model.
     """
     if not spans_processes(model):
-        yield
+        with _on_host():
+            yield
         return
     variables = {id(each): each for each in model.variables}.values()
     whole = [value_of(each) for each in variables]
     parts = [each.value for each in variables]
-    distribution, host = keras.distribution.distribution(), _host_device()
     # Not a StatelessScope, in which no other model could be made, such as the one that an adapter
     # is merged into.
-    keras.distribution.set_distribution(None)
     try:
-        with jax.default_device(host):
+        with _on_host() as host:
             for each, value in zip(variables, whole, strict=True):
                 each._value = jax.device_put(value, host)
             yield
     finally:
         for each, value in zip(variables, parts, strict=True):
             each._value = value
+
+
+def built_on_host(build: Callable[[], keras.Model]) -> keras.Model:
+    """Builds a model in the memory of the host, and then gives each device its parts.
+
+    Args:
+        build: Returns the model.
+    """
+    with _on_host():
+        model = build()
+    for variable in {id(each): each for each in model.variables}.values():
+        # What Keras does where there is a distribution when a variable is made.
+        variable._initialize_layout()
+        variable._direct_assign(variable.value)
+    return model
+
+
+@contextmanager
+def _on_host() -> Iterator[jax.Device]:
+    """Lets variables that are made inside a `with` lie, whole, in the memory of the host."""
+    distribution, host = keras.distribution.distribution(), _host_device()
+    keras.distribution.set_distribution(None)
+    try:
+        with jax.default_device(host):
+            yield host
+    finally:
         keras.distribution.set_distribution(distribution)
 
 
