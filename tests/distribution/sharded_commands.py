@@ -3,14 +3,17 @@
     python -m tests.distribution.sharded_commands one_device COMMANDS.json DONE.json
     python -m tests.distribution.sharded_commands sharded COMMANDS.json DONE.json
 
-Run by test_sharded_training.py: to import JAX, Keras and TensorFlow takes longer than a toy
-training. COMMANDS.json has the arguments of each command by its name, DONE.json gets its exit
-status and what it printed. `stopped_at RUN STEP NAME` copies a run as it was when it was killed.
+Run by test_sharded_training.py and test_sharded_memory.py: to import JAX, Keras and TensorFlow
+takes longer than a toy training. COMMANDS.json has the arguments of each command by its name,
+DONE.json gets its exit status, what it printed, and the bytes of all that lies on each device after
+the last step of a training in shards. `stopped_at RUN STEP NAME` copies a run as it was when it was
+killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import sys
@@ -35,6 +38,28 @@ def ran(arguments: list[str]) -> dict:
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
 
 
+def watch_devices(held: list[int]) -> None:
+    """Puts the bytes on each device into a list whenever a `fit` has ended."""
+    import jax
+
+    from kerasllm.training.loops import LoopsModel
+
+    fit = LoopsModel.fit
+
+    def watched(self, *arguments, **options):
+        history = fit(self, *arguments, **options)
+        gc.collect()
+        devices: dict = {each: {} for each in jax.devices()}
+        for array in jax.live_arrays():
+            for shard in array.addressable_shards:
+                # To look at a part makes it an array of its own, in the same memory.
+                devices[shard.device][shard.data.unsafe_buffer_pointer()] = shard.data.nbytes
+        held[:] = [sum(parts.values()) for parts in devices.values()]
+        return history
+
+    LoopsModel.fit = watched
+
+
 def main(engine: str, commands: str, done: str) -> None:
     from kerasllm.environment import use_jax
     from kerasllm.runtime.startup import import_tensorflow
@@ -42,9 +67,12 @@ def main(engine: str, commands: str, done: str) -> None:
     if engine == "sharded":
         use_jax()
     import_tensorflow()
-    found = {}
+    found, held = {}, []
+    if engine == "sharded":
+        watch_devices(held)
     for name, arguments in json.loads(Path(commands).read_text()).items():
-        found[name] = ran(arguments)
+        held.clear()
+        found[name] = {**ran(arguments), "held": list(held)}
         Path(done).write_text(json.dumps(found))
 
 
