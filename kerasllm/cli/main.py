@@ -187,7 +187,7 @@ def _as_shown(error: Exception) -> KerasllmError:
         return CommandError("The name is too long for a file", where=str(error.filename))
     if isinstance(error, OSError) and error.filename:
         return JobError(f"{error.strerror}", where=str(error.filename))
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return JobError(
             MEMORY_RAN_OUT,
             fix="lower training.batch_size or data.max_length, or raise training.accumulate",
@@ -197,6 +197,13 @@ def _as_shown(error: Exception) -> KerasllmError:
         f"{type(error).__name__}: {first_line}",
         fix="this is an unexpected error; `kerasllm --debug ...` shows where it occurred",
     )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether TensorFlow's or JAX's error says so, of a device: neither may be imported."""
+    name = type(error).__name__
+    of_jax = name == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
+    return of_jax or name == "ResourceExhaustedError"
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -7,10 +7,13 @@ of kerasllm meets it as one more strategy, with one replica: what is split is in
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import math
 import os
+import re
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
@@ -26,6 +29,8 @@ from kerasllm.errors import CommandError, JobError
 from kerasllm.recipe.strategy_names import mesh_of
 
 _FORCED = "--xla_force_host_platform_device_count"
+# What XLA's errors name when a process that it computes with is gone.
+_OF_PEERS = re.compile(r"Gloo|NCCL|UNAVAILABLE|ABORTED|heartbeat|[Cc]onnection")
 
 
 class ShardedStrategy:
@@ -196,3 +201,23 @@ def _not_joined(error: Exception, where: str) -> JobError:
         where=where,
         fix="see that all processes run, and that each can reach the first one's HOST:PORT",
     )
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Tells whether JAX's error says that another process is gone.
+
+    This process will then end at once: JAX would wait for the others at its exit, and abort.
+
+    Args:
+        error: What a step of several processes raised.
+    """
+    if not isinstance(error, jax.errors.JaxRuntimeError) or not _OF_PEERS.search(str(error)):
+        return False
+    atexit.register(_end_now)
+    return True
+
+
+def _end_now() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(JobError.exit_status)

@@ -406,12 +406,12 @@ def _train(
         except _LOST_WORKER as error:
             if workers == 1:
                 raise
-            raise JobError(
-                "Another worker has stopped, and training cannot continue without it: "
-                f"{error.message.partition(chr(10))[0][:200]}",
-                where=f"step {job.model.steps_done + 1}",
-                fix="see the log of the worker that stopped first; restart all with --resume",
-            ) from error
+            raise _lost_worker(error.message, job) from error
+        except RuntimeError as error:
+            # JAX's errors are of this kind.
+            if workers == 1 or not _is_lost_peer(error, job):
+                raise
+            raise _lost_worker(str(error), job) from error
     shapes = counted(len(monitor.shapes), "input shape")
     report.line(f"{shapes} {'compiled' if job.xla else 'traced'}")
     if validation and training.early_stopping:
@@ -443,6 +443,24 @@ class _FirstStep(Listener):
     def step(self, step):
         if not self.timing:
             self.timing["first_step_seconds"] = round(time.perf_counter() - self.began, 3)
+
+
+def _is_lost_peer(error: RuntimeError, job: Job) -> bool:
+    if not is_sharded(job.recipe.training.strategy):
+        return False
+    # It imports JAX, which need not be installed.
+    from kerasllm.distribution import sharded
+
+    return sharded.is_lost_peer(error)
+
+
+def _lost_worker(reason: str, job: Job) -> JobError:
+    return JobError(
+        "Another worker has stopped, and training cannot continue without it: "
+        f"{reason.partition(chr(10))[0][:200]}",
+        where=f"step {job.model.steps_done + 1}",
+        fix="see the log of the worker that stopped first; restart all with --resume",
+    )
 
 
 def _interrupted(signal, job: Job, run: Run | None) -> Interrupted:

@@ -91,3 +91,16 @@ def test_debug_shows_the_traceback_and_changes_nothing_else(monkeypatch, capsys)
     plain, debugged = shown
     assert "Traceback" in debugged and "Traceback" not in plain
     assert debugged.endswith(plain)
+
+
+def test_a_device_whose_memory_ran_out_under_jax_is_told_what_to_lower(kerasllm, monkeypatch):
+    class JaxRuntimeError(RuntimeError):
+        """Stands for JAX's: importing it takes long."""
+
+    def fail(*_, **__):
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80 bytes.")
+
+    monkeypatch.setattr(command_line.cli, "invoke", fail)
+    result = kerasllm("doctor")
+    assert result.status == 1 and "Error: Memory ran out" in result.err
+    assert "training.batch_size" in result.err

@@ -27,7 +27,7 @@ def run_under(strategy: str, module: str, folder: Path, timeout: float = 300) ->
         timeout: Seconds for all. Defaults to `300`.
     """
     count = 2 if strategy == TWO_WORKERS else 1
-    ports = _free_ports(count)
+    ports = free_ports(count)
     started, files = [], []
     for index in range(count):
         environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
@@ -56,7 +56,8 @@ def run_under(strategy: str, module: str, folder: Path, timeout: float = 300) ->
     return results[0]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that nobody listens at."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [server.getsockname()[1] for server in held]
     for server in held:

@@ -1,5 +1,6 @@
 """Several processes that train in shards: how they meet, stop, and resume from their parts."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from kerasllm.errors import CommandError, JobError
 from kerasllm.run import Run
 from tests import forked
 from tests.conftest import toy_settings
-from tests.distribution.processes import XLA_FLAGS
+from tests.distribution.processes import XLA_FLAGS, free_ports
 from tests.toy import save_toy_preset, toy_rows, write_csv
 from tests.workflows.test_chaos import finish, steps_done, wait_until, workers_of
 from tests.workflows.toy_runs import assert_same, stopped_at
@@ -85,23 +86,46 @@ def test_processes_that_would_write_into_folders_of_their_own_are_refused():
         _refuse_own_folders("s3://bucket/run", object())
 
 
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer", True),
+        ("INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited", True),
+        ("UNAVAILABLE: Task 1 heartbeat timeout", True),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", False),
+    ],
+)
+def test_a_lost_process_is_told_from_other_errors(monkeypatch, message, lost):
+    from kerasllm.distribution import sharded
+
+    at_exit = []
+    monkeypatch.setattr(sharded.atexit, "register", at_exit.append)
+    assert sharded.is_lost_peer(jax.errors.JaxRuntimeError(message)) is lost
+    assert len(at_exit) == lost
+    assert not sharded.is_lost_peer(RuntimeError(message))
+
+
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory, session_cache):
-    """Starts two processes of two devices each: `jobs(output, *settings)` has just begun."""
+    """Starts two processes of two devices each: `jobs(output, *settings)` has just begun.
+
+    With `place`, a TF_CONFIG, it starts one of them alone.
+    """
     folder = tmp_path_factory.mktemp("processes")
     write_csv(folder / "train.csv", toy_rows(240))
     write_csv(folder / "test.csv", toy_rows(60, seed=1))
     preset = save_toy_preset(folder / "preset", num_layers=1)
     begun = []
 
-    def start(output, *settings: str) -> subprocess.Popen:
+    def start(output, *settings: str, place: str | None = None) -> subprocess.Popen:
         changed = (
             # Slow enough to be met on the way: 27 steps an epoch.
             *("data.buckets=1", "training.batch_size=8", "training.epochs=4"),
             *("training.log_every=3", "training.checkpoint_every=5", "model.dropout=0.1"),
             *settings,
         )
-        command = ["launch", "--strategy", "sharded:2x2", "--workers", "2", "--", "finetune"]
+        launch = ["launch", "--strategy", "sharded:2x2", "--workers", "2", "--", "finetune"]
+        command = launch if place is None else ["finetune", "--strategy", "sharded:2x2"]
         command += ["--recipe", "bert_cls", "--resume", "--output", str(output)]
         command += [f"--set={each}" for each in (*toy_settings(folder, preset), *changed)]
         variables = {
@@ -112,6 +136,8 @@ def jobs(tmp_path_factory, session_cache):
             "XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=2",
         }
         variables.pop("TF_CONFIG", None)
+        if place:
+            variables["TF_CONFIG"] = place
         with open(output.with_suffix(".log"), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "kerasllm", *command], stdout=log, stderr=log, env=variables
@@ -156,6 +182,22 @@ def test_two_processes_end_as_if_nothing_had_stopped_them(jobs, whole, tmp_path)
         assert (Run(output).checkpoints / f"step-{stops[0][1]}").is_dir()
     finish(jobs(output), output)
     assert_same(output, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_lost_another_ends_and_says_so(jobs, tmp_path, victim):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    output = tmp_path / "lost"
+    processes = []
+    for index in range(2):
+        place = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        processes.append(jobs(output, "training.epochs=100000", place=json.dumps(place)))
+    wait_until(lambda: steps_done(output) > 5, processes[0])
+    processes[victim].kill()
+    said = finish(processes[1 - victim], output, status=1)
+    assert "Error: Another worker has stopped, and training cannot continue without it" in said
+    assert "restart all with --resume" in said
 
 
 @pytest.mark.slow
