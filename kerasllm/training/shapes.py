@@ -18,10 +18,14 @@ import numpy as np
 
 from kerasllm.data.batch_plan import EpochPlans
 from kerasllm.data.padded_lengths import cheapest_lengths, shared_lengths
+from kerasllm.distribution.layouts import PACKED
 from kerasllm.runtime.switches import is_off
 from kerasllm.runtime.threads import available_cores
 from kerasllm.training.compile_costs import CompileCosts, fused_on_cpu, whole_step
 from kerasllm.training.precision import only_cpus
+
+# The weights in each element of a matrix: a packed one has two in a byte.
+_KERNELS = {"kernel": 1, "quantized_kernel": 1, PACKED: 2}
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def pays(plans: EpochPlans, steps: int, costs: CompileCosts) -> bool:
 
 def matrix_parameters(model: keras.Model) -> int:
     """Returns the number of weights that each token is multiplied by."""
-    return sum(int(np.prod(each.shape)) for each in model.weights if each.name == "kernel")
+    return sum(int(np.prod(each.shape)) * _KERNELS.get(each.name, 0) for each in model.weights)
 
 
 def settle(

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from kerasllm.data.batch_plan import EpochPlans
+from kerasllm.models.adapters import add_adapter
 from kerasllm.training.compile_costs import CompileCosts, fused_on_cpu, whole_step
-from kerasllm.training.shapes import choose_lengths
+from kerasllm.training.shapes import choose_lengths, matrix_parameters
+from tests.training import tiny_decoder
 
 LENGTHS = np.random.default_rng(0).gamma(4, 7, 4000).astype(int).clip(3, 128)
 COSTS = fused_on_cpu(parameters=10_600_000, dtype="bfloat16", cores=2)
@@ -49,6 +51,17 @@ def test_the_cache_decides_neither_on_xla_nor_on_the_batches():
     for epoch in (0, 1):
         np.testing.assert_array_equal(one(epoch).order, other(epoch).order)
         assert one(epoch).processed_tokens > other(epoch).processed_tokens
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_a_quantized_base_costs_as_much_as_its_weights(quantize):
+    counts = []
+    for kind in (None, quantize):
+        model = tiny_decoder.llama(layers=1)
+        add_adapter(model.backbone, rank=2, targets=["all-linear"], quantize=kind)
+        counts.append(matrix_parameters(model.task))
+    # int4 pads the rows of a kernel to whole groups of 64.
+    assert counts[1] == counts[0] if quantize == "int8" else counts[1] > counts[0]
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8, 64])
