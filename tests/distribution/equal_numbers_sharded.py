@@ -152,10 +152,11 @@ def numbers(case: str, strategy, accumulate=1, ema=None, **options) -> dict:
         }
         if case == "encoder":
             found |= measured(model, rows, batches)
-        if case.startswith("adapters"):
+        if case == "adapters":
             from kerasllm.models.likelihood import score
 
             found["scores"] = score(model, rows)
+        if case.startswith("adapters"):
             found["frozen"] = [v.dtype for v in model.non_trainable_variables if len(v.shape) > 1]
         if case in ("decoder", "adapters", "encoder-decoder"):
             found["tokens"] = generated(model, case)
