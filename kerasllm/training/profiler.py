@@ -32,7 +32,7 @@ class Profile(keras.callbacks.Callback):
         done = self.model.steps_done
         near = done + 1 <= self._last and done + self.model.steps_per_execution >= self._first
         if near and not self._running:
-            tf.profiler.experimental.start(str(self._folder))
+            _profiler().start(str(self._folder))
             self._running = True
 
     def on_train_batch_end(self, batch, logs=None):
@@ -44,5 +44,14 @@ class Profile(keras.callbacks.Callback):
             self._end()
 
     def _end(self) -> None:
-        tf.profiler.experimental.stop()
+        _profiler().stop()
         self._running, self.done = False, True
+
+
+def _profiler():
+    """Returns the profiler of the engine: what has `start(folder)` and `stop()`."""
+    if keras.config.backend() != "jax":
+        return tf.profiler.experimental
+    from kerasllm.training.sharded import profiler
+
+    return profiler

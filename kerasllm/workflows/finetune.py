@@ -115,7 +115,7 @@ def finetune(
     too_late = prepare_process_for(recipe, computed)
     refuse_missing(recipe.training.trackers)
     if is_sharded(recipe.training.strategy):
-        refuse_unsupported(recipe, profile)
+        refuse_unsupported(recipe)
     where = _strategy(recipe, report)
     chief = is_chief(where)
     if not chief:
@@ -248,7 +248,8 @@ def _refuse_own_folders(output: str | Path | None, mirror: remote_run.RemoteRun 
 def _strategy(recipe: WholeRecipe, report: Report) -> tf.distribute.Strategy:
     """Returns the strategy of a recipe; tells whom it waits for, which can take long."""
     name = recipe.training.strategy
-    cluster = read_tf_config() if name in ("auto", "multi_worker") else None
+    waits = name in ("auto", "multi_worker") or is_sharded(name)
+    cluster = read_tf_config() if waits else None
     if cluster and cluster.workers > 1:
         report.line(f"worker {cluster.index} waits until all {cluster.workers} workers are there")
     return strategy(name, communication=recipe.training.communication)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from kerasllm.errors import CommandError, RecipeError
+from kerasllm.errors import RecipeError
 from kerasllm.recipe import WholeRecipe
 from kerasllm.tasks.task import task_of
 
 
-def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
+def refuse_unsupported(recipe: WholeRecipe) -> None:
     """Refuses a recipe that asks for what the engine on JAX cannot do.
 
     Args:
         recipe: The recipe, of a sharded strategy.
-        profile: What `--profile` gave. Defaults to `None`: nothing.
 
     Raises:
         KerasllmError: If it does.
@@ -22,10 +21,4 @@ def refuse_unsupported(recipe: WholeRecipe, profile: object = None) -> None:
             f"the task {recipe.task} does not train in shards",
             where="training.strategy",
             fix="use mirrored, multi_worker or tpu, which copy the model to each device",
-        )
-    if profile:
-        raise CommandError(
-            "the profile is TensorFlow's, and a training in shards computes with JAX",
-            where="--profile",
-            fix="leave it out",
         )

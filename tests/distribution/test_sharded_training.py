@@ -3,6 +3,7 @@
 Each case is trained by a command in shards, on four virtual devices, and by TensorFlow on one.
 """
 
+import gzip
 import json
 import os
 import re
@@ -53,8 +54,8 @@ ALIKE = {
     # TensorFlow pads to the same lengths as long as it compiles for them.
     "pair, in lengths": ("pair", {"data.buckets": 4, "training.xla": True}),
     "lengths": ("single label", {"data.buckets": 6, "training.xla": True}),
-    # Of 15 rows 2 devices get unequal parts.
-    "30 rows": ("single label", {"training.batch_size": 30}),
+    # No multiple of the devices, nor are the 15 rows of half a batch.
+    "27 rows": ("single label", {"training.batch_size": 27}),
     "30 rows, in parts": ("single label", {"training.batch_size": 30, "training.accumulate": 2}),
     "decays": ("single label", {"training.l2": 0.01, "training.layer_decay": 0.8}),
     "executions": ("single label", {"training.steps_per_execution": 3}),
@@ -189,6 +190,8 @@ def done(cases, folder, session_cache):
         }
         if engine == "sharded":
             commands |= resumed(cases, runs)
+            case = cases["label smoothing"]
+            commands["profiled"] = finetune(case, strategy, runs / "profiled", "--profile", "3:5")
         found[engine] = run_all(engine, commands, folder, session_cache)
     return found
 
@@ -257,6 +260,17 @@ def test_what_is_written_for_tensorboard_is_there(done, folder):
         for run in (in_shards, on_one_device)
     ]
     assert files[0] == files[1] != set()
+
+
+def test_a_profile_is_where_tensorboard_looks_for_it_and_has_its_steps(done, folder):
+    profiles = one(done, folder, "profiled") / "tensorboard" / "plugins" / "profile"
+    assert len(list(profiles.glob("*/*.xplane.pb"))) == 1
+    [file] = profiles.glob("*/*.trace.json.gz")
+    with gzip.open(file) as trace:
+        events = [each.get("name", "") for each in json.load(trace)["traceEvents"]]
+    # With a number in front it is the part of a device.
+    steps = [name for name in events if name.endswith("Execute (jit_compute)") and name[0] != "["]
+    assert len(steps) == 3
 
 
 def test_early_stopping_restores_the_best_weights(done, folder):

@@ -29,11 +29,6 @@ def test_a_task_that_computes_with_tensorflow_alone_is_refused(monkeypatch):
     assert "mirrored" in error.value.fix
 
 
-def test_a_profile_is_refused():
-    with pytest.raises(CommandError, match="profile"):
-        refuse_unsupported(load("bert_cls", ["training.strategy=sharded"]), profile=(1, 2))
-
-
 def test_without_jax_one_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CommandError, match="needs JAX, which is not installed") as error:
