@@ -331,16 +331,17 @@ def columns_of(store: TokenStore) -> str | None:
 
 
 def remarks(store: TokenStore, kind: str | None) -> list[str]:
-    """Returns what a user should know of a store's rows; `kind` is what was cut, if anything."""
+    """Returns what a user should know of a store's rows; `kind` is what one is, if any was cut."""
     found = loading.remarks(store)
     if kind:
         counts = Counts.of(store)
         found += counts.remarks
+        pieces = counted(counts.pieces, "piece")
         for count, what in (
-            (counts.cut, "were truncated to data.max_length"),
-            (counts.dropped, "were dropped because they are longer than data.max_length"),
-            (counts.split, f"were split into {counts.pieces:,}because they are too long"),
+            (counts.cut, "truncated to data.max_length"),
+            (counts.dropped, "longer than data.max_length, and left out"),
+            (counts.split, f"longer than data.max_length, and split into {pieces}"),
         ):
             if count:
-                found.append(f"{count:,} {kind} {what}")
+                found.append(f"{counted(count, kind)} {'was' if count == 1 else 'were'} {what}")
     return found

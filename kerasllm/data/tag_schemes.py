@@ -179,10 +179,10 @@ def _lettered(words: TaggedWords, letters: set[str]) -> tuple[str, str]:
     by_inside = int(((letter == _INSIDE) & ~continues).sum())
     by_begin = int(((letter == _BEGIN) & ~continues).sum())
     if by_inside > by_begin:
-        return "iob1", f"{by_inside:,} entities begin with I-, {by_begin:,} with B-"
+        return "iob1", f"entities that begin with I-: {by_inside:,}, with B-: {by_begin:,}"
     begun = int((letter == _BEGIN).sum())
-    return "iob2", f"{begun:,} entities begin with B-" + (
-        f", {by_inside:,} with I-" if by_inside else ""
+    return "iob2", f"entities that begin with B-: {begun:,}" + (
+        f", with I-: {by_inside:,}" if by_inside else ""
     )
 
 

@@ -14,8 +14,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from kerasllm.distribution.layouts import DATA, MODEL, axes_of
 from kerasllm.distribution.tf_config import Cluster, read_tf_config
+from kerasllm.distribution.variables_on_host import variables_on_host
 from kerasllm.errors import CommandError, JobError
 from kerasllm.recipe.strategy_names import mesh_of
 
@@ -59,12 +60,17 @@ class ShardedStrategy:
             _attend_in_float32()
         keras.distribution.set_distribution(_ByShape(devices, self))
 
-    def scope(self) -> AbstractContextManager:
+    @contextmanager
+    def scope(self) -> Iterator[None]:
         """Returns a context for `with`, in which models are made and read.
 
-        The whole process trains under the strategy. What is read in the block passes through the
-        host's memory: an accelerator never holds more of a variable than its part.
+        The whole process trains under the strategy. What is made or read in the block passes
+        through the host's memory: an accelerator never holds more of a variable than its part.
         """
+        with variables_on_host(), self._by_cpu():
+            yield
+
+    def _by_cpu(self) -> AbstractContextManager:
         if self.mesh.devices.flat[0].platform == "cpu":
             return nullcontext()
         try:

@@ -552,7 +552,7 @@ class CausalLanguageModelling(Task):
         found = [
             f"{part}: {remark}"
             for part, store in data.stores.items()
-            for remark in remarks(store, "conversations" if data.conversations else None)
+            for remark in remarks(store, "conversation" if data.conversations else None)
         ]
         found += data.remarks
         return DataFacts(facts, remarks=found)

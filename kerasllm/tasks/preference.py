@@ -323,7 +323,7 @@ class PreferenceTuning(CausalLanguageModelling):
         found = [
             f"{part}: {remark}"
             for part, store in data.stores.items()
-            for remark in remarks(store, "pairs")
+            for remark in remarks(store, "pair")
         ]
         found += data.remarks
         return DataFacts(facts, remarks=found)

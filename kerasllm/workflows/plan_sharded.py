@@ -132,16 +132,13 @@ def show_layouts(report: Report, job: Job, found: dict[str, list[Layout]]) -> No
     report.show(table)
     rest = [each for each in weights if each.parts == 1]
     small = [each for each in split if each not in large]
-    for group, what in (
-        (small, "smaller than 1 MB, split as well"),
-        (
-            [each for each in rest if not each.is_large],
-            "vectors and the like, whole on each device",
-        ),
+    for group, noun, what in (
+        (small, "variable", "smaller than 1 MB, split as well"),
+        ([each for each in rest if not each.is_large], "small variable", "whole on each device"),
     ):
         if group:
             held = sum(each.device_bytes for each in group)
-            report.line(f"{counted(len(group), 'variable')} {what}: {size(held)} on each device")
+            report.line(f"{counted(len(group), noun)} {what}: {size(held)} a device")
     total = sum(each.bytes for each in weights)
     held = sum(each.device_bytes for each in weights)
     report.line(

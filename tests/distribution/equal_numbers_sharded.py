@@ -252,6 +252,21 @@ def loaded(preset: str) -> dict:
     }
 
 
+def large(strategy) -> float:
+    """Returns a number of a variable that Keras would make by a compiled initializer."""
+    import keras
+
+    from kerasllm.models.initial_weights import drawn_by_tensorflow
+
+    shape = (1 << 12, 1 << 12)
+    with strategy.scope(), drawn_by_tensorflow():
+        made = keras.Variable(keras.initializers.RandomNormal(seed=1), shape=shape)
+        given = keras.Variable(lambda shape, dtype=None: made.value, shape=shape)
+    parts = {shard.data.shape for shard in given.value.addressable_shards}
+    assert parts == {(1 << 11, 1 << 11)}, parts
+    return float(given.value[7, 7])
+
+
 def resumed(folder: Path) -> dict:
     """Returns the weights of a training, and of one that was stopped in it and resumed."""
     from kerasllm.data.batch_plan import EpochPlans
@@ -383,6 +398,7 @@ def main(meshes: str, path: str, folder: str | None = None) -> None:
                 for key, value in numbers(case, strategy, **options).items():
                     results[f"{mesh}: {case}/{key}"] = value
     keras.distribution.list_devices = every
+    results["large"] = large(strategy)
     np.savez(path, **results)
     with tempfile.TemporaryDirectory() as kept:
         for key, value in resumed(Path(kept)).items():

@@ -214,6 +214,13 @@ def test_weights_are_read_variable_by_variable_into_their_parts(day):
     assert loaded["most"] <= loaded["held"] + 2 * loaded["largest"] < 0.8 * loaded["whole"]
 
 
+def test_a_large_variable_begins_as_a_small_one(numbers):
+    import keras
+
+    drawn = keras.initializers.RandomNormal(seed=1)((1 << 12, 1 << 12))
+    assert float(numbers["large"]) == float(drawn[7, 7])
+
+
 def test_a_resumed_training_is_bit_identical(numbers):
     np.testing.assert_array_equal(numbers["resume/resumed"], numbers["resume/whole"])
 

@@ -186,9 +186,9 @@ class ConversationFiles:
         self.counts.forms = dict(self.notes)
         self.counts.skipped_reasons = dict(self._reasons.most_common())
         if not kept and mine is None:
-            dropped = f", {self.counts.dropped:,} are too long" * (self.counts.dropped > 0)
+            dropped = f"; too long: {self.counts.dropped:,}" * (self.counts.dropped > 0)
             raise DataError(
-                f"No conversation can be used: {self.counts.skipped:,} rows are bad{dropped}",
+                f"No conversation can be used. Bad rows: {self.counts.skipped:,}{dropped}",
                 where=places(self.bad_rows, self.counts.skipped) or ", ".join(self.files),
                 fix="correct the files, or allow longer sequences: --set data.max_length=N",
             )

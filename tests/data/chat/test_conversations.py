@@ -353,7 +353,7 @@ def test_a_conversation_of_which_nothing_to_learn_is_left_is_dropped(open_rows):
         store = open_rows(rows, max_length=60, too_long=too_long)
         assert len(store) == 1 and store.where(0)[1] == 2
         assert Counts.of(store) == Counts(read=2, dropped=1)
-    with pytest.raises(DataError, match="1 are too long"):
+    with pytest.raises(DataError, match="too long: 1"):
         open_rows(rows[:1], max_length=60, name="long.jsonl")
 
 
