@@ -23,9 +23,9 @@ import keras
 import tensorflow as tf
 from jax.sharding import NamedSharding, PartitionSpec
 
+from kerasllm.distribution.keras_variables import made_on_host
 from kerasllm.distribution.layouts import DATA, MODEL, axes_of
 from kerasllm.distribution.tf_config import Cluster, read_tf_config
-from kerasllm.distribution.variables_on_host import variables_on_host
 from kerasllm.errors import CommandError, JobError
 from kerasllm.recipe.strategy_names import mesh_of
 
@@ -67,7 +67,7 @@ class ShardedStrategy:
         The whole process trains under the strategy. What is made or read in the block passes
         through the host's memory: an accelerator never holds more of a variable than its part.
         """
-        with variables_on_host(), self._by_cpu():
+        with made_on_host(), self._by_cpu():
             yield
 
     def _by_cpu(self) -> AbstractContextManager:

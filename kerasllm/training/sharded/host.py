@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from jax.experimental import multihost_utils
 
+from kerasllm.distribution.keras_variables import distribute, put
 from kerasllm.training.checkpoint_parts import part_name
 
 
@@ -55,11 +56,11 @@ def whole_weights(model: keras.Model) -> Iterator[None]:
     try:
         with _on_host() as host:
             for each, value in zip(variables, whole, strict=True):
-                each._value = jax.device_put(value, host)
+                put(each, jax.device_put(value, host))
             yield
     finally:
         for each, value in zip(variables, parts, strict=True):
-            each._value = value
+            put(each, value)
 
 
 def built_on_host(build: Callable[[], keras.Model]) -> keras.Model:
@@ -71,9 +72,7 @@ def built_on_host(build: Callable[[], keras.Model]) -> keras.Model:
     with _on_host():
         model = build()
     for variable in {id(each): each for each in model.variables}.values():
-        # What Keras does where there is a distribution when a variable is made.
-        variable._initialize_layout()
-        variable._direct_assign(variable.value)
+        distribute(variable)
     return model
 
 
