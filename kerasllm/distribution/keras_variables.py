@@ -1,4 +1,4 @@
-"""Where the values of variables lie on Keras' JAX backend: what Keras has no public way for.
+"""Variables and where they lie on Keras' JAX backend: what Keras has no public way for.
 
 All use of Keras' internals for models in shards is here, and pinned by
 `tests/distribution/test_keras_variables.py`.
@@ -39,3 +39,8 @@ def distribute(variable: keras.Variable) -> None:
     """Gives each device its part of a variable that was made where there was no distribution."""
     variable._initialize_layout()
     variable._direct_assign(variable.value)
+
+
+def averages_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable | None]:
+    """Returns the average of each trainable weight that an optimizer with `use_ema` keeps."""
+    return optimizer._model_variables_moving_average

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from kerasllm.distribution.keras_variables import averages_of
+
 
 class SwapEMAWeights(keras.callbacks.Callback):
     """Swaps weights and their averages while a model is tested, as Keras' own callback does.
@@ -23,8 +25,8 @@ class SwapEMAWeights(keras.callbacks.Callback):
     def _swap(self) -> None:
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        averages = optimizer._model_variables_moving_average
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+        pairs = zip(self.model.trainable_variables, averages_of(optimizer), strict=True)
+        for variable, average in pairs:
             if average is not None:
                 value = variable.value
                 variable.assign(average.value)
