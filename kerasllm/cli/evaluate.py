@@ -93,6 +93,8 @@ def evaluate(
 
     given = [take_credentials(one) for one in data]
     metrics = run_evaluate(trained, given or None, **options)
+    if not trained.shows_results:
+        return
     if as_json:
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return

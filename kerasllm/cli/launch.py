@@ -9,7 +9,7 @@ import click
 from kerasllm.errors import CommandError
 from kerasllm.recipe.strategy_names import check_name, is_sharded
 
-_VERBS = ("finetune", "plan")
+_VERBS = ("finetune", "plan", "evaluate")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -24,7 +24,7 @@ _VERBS = ("finetune", "plan")
 def launch(
     ctx: click.Context, workers: int, strategy: str | None, command: tuple[str, ...]
 ) -> None:
-    """Run finetune or plan in N local worker processes.
+    """Run finetune, plan or evaluate in N local worker processes.
 
     \b
     kerasllm launch --workers 2 -- finetune --recipe bert_cls --output runs/two
@@ -55,7 +55,7 @@ def _for_workers(command: tuple[str, ...], strategy: str | None) -> list[str]:
     verb, *options = command
     if verb not in _VERBS:
         raise CommandError(
-            f"{verb!r} does not run in several workers; {' and '.join(_VERBS)} do",
+            f"{verb!r} does not run in several workers; these do: {', '.join(_VERBS)}",
             fix=f"give it without launch, or launch one of these, as in: {example}",
         )
     named = _strategy_named(options)

@@ -67,11 +67,14 @@ def evaluate(
     evaluate("smollm2_135m_instruct", "starter:moby_dick/train", stride=256)["bits_per_byte"]
     ```
     """
-    report = report or Report()
     trained = source if isinstance(source, Trained) else open_trained(source)
     task = trained.task
     _refuse_others({**options, "adapter": adapter, "output": output}, task)
     _check_output(output, task)
+    # After what every process refuses: one that went on alone would wait for the others.
+    if not trained.shows_results:
+        report, output = Report.silent(), None
+    report = report or Report()
     if data is None:
         data = trained.test_data()
         named = data if isinstance(data, str) else ", ".join(data)

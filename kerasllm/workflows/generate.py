@@ -183,7 +183,9 @@ def open_generator(source, settings, *, batch_size: int, adapter: str | None = N
     Raises:
         KerasllmError: If it is not there, or not a causal language model.
     """
-    return open_generator_source(source).generator(settings, batch_size=batch_size, adapter=adapter)
+    trained = open_generator_source(source)
+    trained.refuse_several_processes()
+    return trained.generator(settings, batch_size=batch_size, adapter=adapter)
 
 
 def encode(generator, prompt: Prompt, chat: bool, settings: GenerationSettings) -> list[int]:

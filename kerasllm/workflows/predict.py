@@ -46,6 +46,7 @@ def predict(
     """
     trained = run if isinstance(run, Trained) else open_run(run)
     refuse_unless_it_predicts(trained)
+    trained.refuse_several_processes()
     model, buckets = trained.open(), trained.buckets
     yield from trained.task.predict(model, inputs, buckets=buckets, chunk=chunk, options=options)
 

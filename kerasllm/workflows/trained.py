@@ -143,11 +143,39 @@ class Trained:
 
     def _scope(self) -> AbstractContextManager:
         """Returns a context for `with`, in which the model is made."""
-        if self.strategy is None:
+        if not self.strategy:
             return nullcontext()
+        import keras
+
+        # Several processes must begin random layers with the same seeds, also those that draw
+        # nothing here.
+        keras.utils.set_random_seed(0)
+        return self._devices.scope()
+
+    @property
+    def shows_results(self) -> bool:
+        """Whether this process is to show and write results: of several in shards the first."""
+        from kerasllm.distribution.strategies import is_chief
+
+        return self.strategy is None or is_chief(self._devices)
+
+    def refuse_several_processes(self) -> None:
+        """Raises a `CommandError` if the model is in parts that several processes hold."""
+        from kerasllm.distribution.strategies import worker_count
+
+        if self.strategy and (count := worker_count(self._devices)) > 1:
+            raise CommandError(
+                f"Only training and evaluation run in several processes, and there are {count}",
+                where="--strategy",
+                fix="give it on one machine, whose devices hold the whole model",
+            )
+
+    @cached_property
+    def _devices(self) -> Any:
+        """The strategy; other processes are met when it is first asked for."""
         from kerasllm.distribution import strategy
 
-        return strategy(self.strategy).scope()
+        return strategy(self.strategy or "one_device")
 
     def generator(
         self,

@@ -72,7 +72,7 @@ def test_a_strategy_that_is_named_stays(kerasllm, launched, named):
         (["--", "finetune"], "Missing option '--workers'"),
         (["--worker", 2, "--", "finetune"], "Did you mean '--workers'?"),
         (["--workers", 2, "--", "predict", "run"], "'predict' does not run in several workers"),
-        (["--workers", 2, "--", "launch"], "finetune and plan do"),
+        (["--workers", 2, "--", "launch"], "finetune, plan, evaluate"),
         (["--workers", 2, "finetune", "--strategy", "mirrored"], "each worker would train alone"),
         (
             ["--workers", 2, "finetune", "--set", "training.strategy=tpu"],

@@ -105,6 +105,19 @@ def test_a_lost_process_is_told_from_other_errors(monkeypatch, message, lost):
     assert not sharded.is_lost_peer(RuntimeError(message))
 
 
+def of_two_devices(cache) -> dict[str, str]:
+    """The environment of a process with two virtual devices."""
+    variables = {
+        **os.environ,
+        "KERASLLM_CACHE": str(cache),
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(forked.ROOT),
+        "XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=2",
+    }
+    variables.pop("TF_CONFIG", None)
+    return variables
+
+
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory, session_cache):
     """Starts two processes of two devices each: `jobs(output, *settings)` has just begun.
@@ -128,14 +141,7 @@ def jobs(tmp_path_factory, session_cache):
         command = launch if place is None else ["finetune", "--strategy", "sharded:2x2"]
         command += ["--recipe", "bert_cls", "--resume", "--output", str(output)]
         command += [f"--set={each}" for each in (*toy_settings(folder, preset), *changed)]
-        variables = {
-            **os.environ,
-            "KERASLLM_CACHE": str(session_cache),
-            "NO_COLOR": "1",
-            "PYTHONPATH": str(forked.ROOT),
-            "XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=2",
-        }
-        variables.pop("TF_CONFIG", None)
+        variables = of_two_devices(session_cache)
         if place:
             variables["TF_CONFIG"] = place
         with open(output.with_suffix(".log"), "ab") as log:
@@ -198,6 +204,22 @@ def test_a_process_that_lost_another_ends_and_says_so(jobs, tmp_path, victim):
     said = finish(processes[1 - victim], output, status=1)
     assert "Error: Another worker has stopped, and training cannot continue without it" in said
     assert "restart all with --resume" in said
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_the_first_one_tells(whole, session_cache):
+    use = ["--strategy", "sharded:2x2", str(whole)]
+    done = forked.run(
+        *("-m", "kerasllm", "launch", "--workers", "2", "--", "evaluate", *use, "--json"),
+        env=of_two_devices(session_cache),
+    )
+    assert done.returncode == 0, done.stderr
+    [told] = [line for line in done.stdout.splitlines() if "accuracy" in line]
+    who, _, metrics = told.partition(" ")
+    assert who == "[worker" and "[worker 1]" not in done.stdout
+    measured = json.loads(metrics.partition("] ")[2])
+    expected = json.loads((whole / "metrics.json").read_text())["test"]
+    assert measured["loss"] == pytest.approx(expected["loss"], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -1,16 +1,21 @@
 """What a training in shards does not do is refused before it starts, with what to use instead."""
 
+import dataclasses
 import importlib.util
 
 import pytest
 
-from kerasllm import environment
-from kerasllm.distribution import strategy
+from kerasllm import distribution, environment
+from kerasllm.distribution import strategies, strategy
 from kerasllm.errors import CommandError, RecipeError
+from kerasllm.generation import GenerationSettings
 from kerasllm.recipe import load
 from kerasllm.recipe.files import names
 from kerasllm.tasks.task import find
+from kerasllm.workflows.generate import open_generator
+from kerasllm.workflows.predict import predict
 from kerasllm.workflows.sharded import refuse_unsupported
+from kerasllm.workflows.trained import Trained
 
 
 @pytest.mark.parametrize("recipe", [each for each in names() if "compress" not in each])
@@ -41,3 +46,15 @@ def test_a_process_that_computes_with_tensorflow_is_told_to_use_the_command():
     with pytest.raises(CommandError, match="came too late") as error:
         strategy("sharded")
     assert "kerasllm finetune --strategy sharded" in error.value.fix
+
+
+def test_one_process_predicts_and_generates_alone(monkeypatch):
+    trained = Trained("run", None, None, find("causal_lm"), strategy="sharded")
+    monkeypatch.setattr(strategies, "worker_count", lambda devices: 2)
+    monkeypatch.setattr(distribution, "strategy", lambda name: name)
+    for use in (
+        lambda: next(iter(predict(dataclasses.replace(trained, task=find("masked_lm")), ["a"]))),
+        lambda: open_generator(trained, GenerationSettings(), batch_size=1),
+    ):
+        with pytest.raises(CommandError, match="run in several processes, and there are 2"):
+            use()
