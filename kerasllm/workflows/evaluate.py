@@ -71,7 +71,7 @@ def evaluate(
     task = trained.task
     _refuse_others({**options, "adapter": adapter, "output": output}, task)
     _check_output(output, task)
-    # After what every process refuses: one that went on alone would wait for the others.
+    # After what every process refuses: a process that is left alone waits for the others.
     if not trained.shows_results:
         report, output = Report.silent(), None
     report = report or Report()
