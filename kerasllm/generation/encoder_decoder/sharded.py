@@ -44,6 +44,7 @@ class ShardedDecoder:
             hidden = decoder([encoded, padding_mask, token_ids, everything], training=False)
             return ops.cast(model.logits(ops.take(hidden, slot, axis=1)), "float32")
 
+        self._longest = model.max_target_length
         self._encoded = computed_in_shards(backbone, encoded)
         self._logits = computed_in_shards(backbone, logits)
 
@@ -80,8 +81,8 @@ class ShardedDecoder:
         slot = int(slot)
         cache = cache.copy()
         cache[:, slot] = np.asarray(token_ids)
-        # What comes after a token changes nothing for it.
-        read = cache[:, : size_of(slot + 1, _SHORTEST)]
+        # What comes after a token changes nothing for it. BART has no positions past its longest.
+        read = cache[:, : size_of(slot + 1, _SHORTEST)][:, : self._longest]
         return tf.constant(np.asarray(self._logits(*memory, read, np.int32(slot)))), cache
 
     def reordered(self, cache, parents):
