@@ -176,7 +176,13 @@ def _join() -> Cluster | None:
     jobs: dict[str, list[str]] = json.loads(os.environ["TF_CONFIG"])["cluster"]
     addresses = jobs.get("chief", []) + jobs.get("worker", [])
     try:
-        jax.distributed.initialize(addresses[0], cluster.workers, cluster.index)
+        jax.distributed.initialize(
+            addresses[0],
+            cluster.workers,
+            cluster.index,
+            # Under Slurm and Open MPI, JAX would otherwise give each process one of its devices.
+            cluster_detection_method="deactivate",
+        )
     except RuntimeError as error:
         raise _not_joined(error, "the environment variable TF_CONFIG") from error
     return cluster
@@ -210,17 +216,17 @@ def _not_joined(error: Exception, where: str) -> JobError:
 
 
 def is_lost_peer(error: RuntimeError) -> bool:
-    """Tells whether JAX's error says that another process is gone.
-
-    This process will then end at once: JAX would wait for the others at its exit, and abort.
+    """Tells whether an error of JAX says that another process is gone.
 
     Args:
-        error: What a step of several processes raised.
+        error: What a computation of several processes raised.
     """
-    if not isinstance(error, jax.errors.JaxRuntimeError) or not _OF_PEERS.search(str(error)):
-        return False
+    return isinstance(error, jax.errors.JaxRuntimeError) and bool(_OF_PEERS.search(str(error)))
+
+
+def end_without_peers() -> None:
+    """Lets this process end at once: JAX would wait for the lost ones at its exit, and abort."""
     atexit.register(_end_now)
-    return True
 
 
 def _end_now() -> None:

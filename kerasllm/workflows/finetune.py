@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import tensorflow as tf
@@ -168,6 +168,7 @@ def finetune(
         if chief:
             tracking = Tracking(run, recipe.training.trackers, report.line)
             listeners.append(held.enter_context(tracking))
+        held.enter_context(_with_other_workers(job))
         place = mirror.address if mirror else run and run.path
         report.heading(f"Training into {place}" if run else "Training")
         if job.needs_reference:
@@ -404,15 +405,6 @@ def _train(
             saved = f"from step {checkpoints.saved}" if checkpoints.saved else "from the beginning"
             report.line(f"{run.path if run else 'The run'}: --resume continues {saved}")
             raise
-        except _LOST_WORKER as error:
-            if workers == 1:
-                raise
-            raise _lost_worker(error.message, job) from error
-        except RuntimeError as error:
-            # JAX's errors are of this kind.
-            if workers == 1 or not _is_lost_peer(error, job):
-                raise
-            raise _lost_worker(str(error), job) from error
     shapes = counted(len(monitor.shapes), "input shape")
     report.line(f"{shapes} {'compiled' if job.xla else 'traced'}")
     if validation and training.early_stopping:
@@ -446,20 +438,33 @@ class _FirstStep(Listener):
             self.timing["first_step_seconds"] = round(time.perf_counter() - self.began, 3)
 
 
-def _is_lost_peer(error: RuntimeError, job: Job) -> bool:
-    if not is_sharded(job.recipe.training.strategy):
-        return False
-    # It imports JAX, which need not be installed.
-    from kerasllm.distribution import sharded
+@contextmanager
+def _with_other_workers(job: Job) -> Iterator[None]:
+    """Says, in place of the engine's own error, that another worker has stopped."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if worker_count(job.strategy) == 1:
+            raise
+        raise _lost_worker(error.message, job) from error
+    except RuntimeError as error:
+        # JAX's errors are of this kind.
+        if not (is_sharded(job.recipe.training.strategy) and worker_count(job.strategy) > 1):
+            raise
+        # It imports JAX, which need not be installed.
+        from kerasllm.distribution import sharded
 
-    return sharded.is_lost_peer(error)
+        if not sharded.is_lost_peer(error):
+            raise
+        sharded.end_without_peers()
+        raise _lost_worker(str(error), job) from error
 
 
 def _lost_worker(reason: str, job: Job) -> JobError:
     return JobError(
         "Another worker has stopped, and training cannot continue without it: "
         f"{reason.partition(chr(10))[0][:200]}",
-        where=f"step {job.model.steps_done + 1}",
+        where=f"after step {job.model.steps_done}",
         fix="see the log of the worker that stopped first; restart all with --resume",
     )
 

@@ -32,7 +32,7 @@ def joined(monkeypatch):
     calls = []
     for name in ("TF_CONFIG", "TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: calls.append(given))
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     monkeypatch.setattr(jax, "process_index", lambda: 3)
     return calls
@@ -63,10 +63,48 @@ def test_a_process_meets_those_that_its_environment_names(
     assert sharded._join() == cluster and joined == calls
 
 
+@pytest.mark.parametrize("ids", [None, "2,3"])
+def test_a_task_of_slurm_has_all_devices_of_its_machine(monkeypatch, ids):
+    from jax._src import distributed
+
+    from kerasllm.distribution import sharded
+
+    class Met(Exception):
+        """JAX has chosen the devices, and would meet the others next."""
+
+    variables = {
+        "JOB_ID": "7",
+        "STEP_NODELIST": "a,b",
+        "NTASKS": "2",
+        "PROCID": "1",
+        "LOCALID": "0",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    if ids:
+        monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", ids)
+    monkeypatch.setenv("TF_CONFIG", TWO_HOSTS)
+    chosen = {}
+
+    def update(name, value):
+        chosen[name] = value
+
+    def meet(*_, **__):
+        raise Met
+
+    # A state of its own, which no other test sees.
+    monkeypatch.setattr(jax.distributed, "initialize", distributed.State().initialize)
+    monkeypatch.setattr(distributed.config, "update", update)
+    monkeypatch.setattr(distributed._jax, "get_distributed_runtime_client", meet)
+    with pytest.raises(Met):
+        sharded._join()
+    assert chosen.get("jax_cuda_visible_devices") == ids
+
+
 def test_a_host_that_does_not_meet_the_others_says_so(joined, monkeypatch):
     from kerasllm.distribution import sharded
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
@@ -95,13 +133,10 @@ def test_processes_that_would_write_into_folders_of_their_own_are_refused():
         ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", False),
     ],
 )
-def test_a_lost_process_is_told_from_other_errors(monkeypatch, message, lost):
+def test_a_lost_process_is_told_from_other_errors(message, lost):
     from kerasllm.distribution import sharded
 
-    at_exit = []
-    monkeypatch.setattr(sharded.atexit, "register", at_exit.append)
     assert sharded.is_lost_peer(jax.errors.JaxRuntimeError(message)) is lost
-    assert len(at_exit) == lost
     assert not sharded.is_lost_peer(RuntimeError(message))
 
 

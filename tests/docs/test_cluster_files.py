@@ -58,7 +58,7 @@ def joined(config, monkeypatch):
     from kerasllm.distribution import sharded
 
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: calls.append(given))
     monkeypatch.setenv("TF_CONFIG", config)
     sharded._join()
     return calls
