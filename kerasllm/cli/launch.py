@@ -67,6 +67,12 @@ def _for_workers(command: tuple[str, ...], strategy: str | None) -> list[str]:
                 where="option --strategy",
                 fix="name the strategy once",
             )
+    if verb == "evaluate" and not is_sharded(strategy or named or ""):
+        raise CommandError(
+            "evaluate runs in several workers only where each of them holds a part of the model",
+            where="launch",
+            fix="give launch --strategy sharded, or give the command without launch",
+        )
     _refuse_alone(strategy or named, "option --strategy" if strategy else "the command of launch")
     if named is not None:
         return list(command)

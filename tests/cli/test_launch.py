@@ -40,6 +40,12 @@ def test_a_strategy_of_launch_goes_to_the_command(kerasllm, launched, strategy):
     assert workers == 2 and command[3:] == ["finetune", "--strategy", strategy, *arguments]
 
 
+def test_a_model_is_evaluated_in_shards(kerasllm, launched):
+    options = ["--strategy", "sharded", "--workers", 2]
+    assert kerasllm("launch", *options, "--", "evaluate", "runs/two").status == 0
+    assert launched[0][0][3:] == ["evaluate", "--strategy", "sharded", "runs/two"]
+
+
 def test_a_strategy_may_be_named_twice_if_it_is_the_same(kerasllm, launched):
     arguments = ["finetune", "--recipe", "bert_cls", "--strategy", "sharded"]
     assert kerasllm("launch", "--workers", 2, "--strategy=sharded", "--", *arguments).status == 0
@@ -73,6 +79,8 @@ def test_a_strategy_that_is_named_stays(kerasllm, launched, named):
         (["--worker", 2, "--", "finetune"], "Did you mean '--workers'?"),
         (["--workers", 2, "--", "predict", "run"], "'predict' does not run in several workers"),
         (["--workers", 2, "--", "launch"], "finetune, plan, evaluate"),
+        (["--workers", 2, "--", "evaluate", "run"], "holds a part of the model"),
+        (["--workers", 2, "--strategy=auto", "evaluate", "run"], "give launch --strategy sharded"),
         (["--workers", 2, "finetune", "--strategy", "mirrored"], "each worker would train alone"),
         (
             ["--workers", 2, "finetune", "--set", "training.strategy=tpu"],
