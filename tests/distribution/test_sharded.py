@@ -323,6 +323,28 @@ def test_generate_writes_in_shards_what_one_device_writes(session_cache, tmp_pat
 
 
 @pytest.mark.slow
+def test_two_processes_train_as_one_device(settings, on_one_device, day, session_cache, tmp_path):
+    run = tmp_path / "run"
+    launch = ["kerasllm", "launch", "--strategy", "sharded", "--workers", "2", "--"]
+    done = in_shards(
+        *(*launch, "finetune", *settings, "--output", run),
+        cwd=tmp_path,
+        KERASLLM_CACHE=str(session_cache),
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    np.testing.assert_allclose(losses(run), losses(on_one_device), atol=OF_TENSORFLOW)
+    np.testing.assert_allclose(losses(run), losses(day[1] / "in_shards"), atol=OF_EACH_OTHER)
+    # Each has written its own parts, and TensorFlow continues from both.
+    assert (run / "checkpoints" / "step-4" / "arrays-1.safetensors").is_file()
+    begun_until_step_4(run, tmp_path / "begun")
+    done = kerasllm(
+        session_cache, "finetune", *settings, "--output", tmp_path / "begun", "--resume"
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(losses(tmp_path / "begun"), losses(run), atol=OF_TENSORFLOW)
+
+
+@pytest.mark.slow
 def test_two_processes_average_an_adapter_and_merge_it(session_cache, tmp_path):
     toy = pairs(tmp_path, save_toy_decoder(tmp_path / "decoder"))
     changed = {"model.dropout": 0.0, "training.ema": 0.5, "training.evaluate_every": 2}
