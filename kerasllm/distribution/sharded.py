@@ -185,7 +185,9 @@ def _join() -> Cluster | None:
         )
     except RuntimeError as error:
         raise _not_joined(error, "the environment variable TF_CONFIG") from error
-    return cluster
+    # Not the place that TF_CONFIG says: JAX numbers the hosts of a TPU by where they are in it, and
+    # the process that writes the run must be the one that JAX calls the first.
+    return Cluster(jax.process_count(), jax.process_index())
 
 
 def is_in_pod() -> bool:

