@@ -19,8 +19,8 @@ def made_on_host() -> Iterator[None]:
     """Makes the values of new variables in the host's memory in the block, also of large ones.
 
     Keras compiles the initializer of a variable that is large for the mesh, so that each device
-    makes its own part. That takes initializers of arrays alone, and ours are more: they draw what
-    TensorFlow draws, or give a value that was read.
+    makes its own part. Ours cannot be compiled: they draw what TensorFlow draws, or return a value
+    that was read.
     """
     kept = core.should_shard_at_init
     core.should_shard_at_init = lambda layout, shape: False

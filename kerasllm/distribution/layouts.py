@@ -27,10 +27,10 @@ _SMALL_VECTOR = 1 << 16
 # From so many bytes on a variable that every device holds whole is a fault.
 LARGE = 1 << 20
 
-# The kernel of a dense layer in 4 bits. A byte holds rows from both halves of it: some of the bytes
-# are not the same share of its rows.
+# The kernel of a dense layer in 4 bits. Each byte holds a weight of the upper half of its rows and
+# one of the lower half, so a range of the bytes is not a range of the rows.
 PACKED = "packed_kernel"
-# Its scales, or those in 8 bits: few, and each device finds those of its part.
+# The scales of a kernel in 4 or 8 bits: few enough to be gathered.
 SCALE = "kernel_scale"
 
 Axes = tuple[tuple[str, ...], ...]
@@ -102,7 +102,7 @@ def _of_model_axis(name: str, axes: Axes) -> int | None:
     found = [dimension for dimension, names in enumerate(axes) if MODEL in names]
     if not found:
         return None
-    # What is gathered has 4 bits a weight still, and is dequantized a part on each device.
+    # Gathered, a weight still takes 4 bits, and each device dequantizes a part of the kernel.
     if name == SCALE or (name == PACKED and found != [len(axes) - 1]):
         return None
     # A table is read by its rows.

@@ -37,10 +37,10 @@ def spans_processes(model: keras.Model) -> bool:
 
 
 def built_on_host(build: Callable[[], keras.Model]) -> keras.Model:
-    """Builds a model whose weights get smaller meanwhile: quantized, or cast.
+    """Builds a model whose weights are quantized or cast while it is built.
 
-    In shards they are read into the memory of the host, and no device holds a part of them as they
-    were.
+    In shards this happens in the memory of the host: no device holds a part of the weights as they
+    were read.
 
     Args:
         build: Returns the model.

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.training.adamw import AdamW
+from kerasllm.training.inner_optimizer import inner_optimizer
 
 # What is not public, of all that is used of Keras: tests/training/test_replicas.py pins it.
 _OF_KERAS = ("_all_reduce_sum_gradients", "_clip_gradients")
@@ -94,7 +95,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     if keras.config.backend() != "tensorflow":
         # Sums over devices are XLA's, see `kerasllm.training.sharded.step`.
         return
-    inner = _inner(optimizer)
+    inner = inner_optimizer(optimizer)
     missing = [name for name in _OF_KERAS if not hasattr(inner, name)]
     if missing:
         raise RuntimeError(
@@ -111,7 +112,7 @@ def ready_gradients(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     Its methods are replaced while the block runs, which is while TensorFlow traces: afterwards the
     optimizer sums and clips as before, wherever else it is used.
     """
-    inner = _inner(optimizer)
+    inner = inner_optimizer(optimizer)
     names = _OF_KERAS if inner.global_clipnorm else _OF_KERAS[:1]
     with _lock:
         _applying[id(inner)] += 1
@@ -145,7 +146,7 @@ def apply(
         norm: float32 scalar, the gradients' global norm. Where it is not finite, no gradient will
             be.
     """
-    inner = _inner(optimizer)
+    inner = inner_optimizer(optimizer)
     limit = inner.global_clipnorm
     with ready_gradients(optimizer):
         if not limit:
@@ -167,8 +168,3 @@ def apply(
 
 def _unchanged(values):
     return values
-
-
-def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that updates, where it is one that scales the loss around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)

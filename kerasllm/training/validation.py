@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 
 from kerasllm.training.host_values import kept_value
+from kerasllm.training.inner_optimizer import inner_optimizer
 
 if keras.config.backend() == "jax":
     from kerasllm.training.sharded.averages import SwapEMAWeights
@@ -89,10 +90,8 @@ class Validation(keras.callbacks.Callback):
             self._best, self._waited = None, 0
         if self._patience is not None and self._waited >= self._patience:
             self.model.stop_training = True
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._average = None
-        if optimizer.use_ema:
+        if inner_optimizer(self.model.optimizer).use_ema:
             self._average = SwapEMAWeights()
             self._average.set_model(self.model)
 

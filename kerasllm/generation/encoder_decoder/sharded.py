@@ -1,8 +1,8 @@
 """Generating with an encoder-decoder in shards: JAX computes logits on all devices.
 
-The encoder runs once for each source. The decoder has no cache: it reads all that a row has so far
-for each new token, which any family can, and of a large model on accelerators takes little longer,
-because most of the time goes into reading the weights.
+The encoder runs once for each source. The decoder has no cache: for each new token it reads all
+tokens of a row again. Every family can compute that, and for a large model on accelerators it takes
+little longer, because most of the time goes into reading the weights.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from kerasllm.distribution.keras_variables import averages_of
+from kerasllm.training.inner_optimizer import inner_optimizer
 
 
 class SwapEMAWeights(keras.callbacks.Callback):
@@ -23,10 +24,8 @@ class SwapEMAWeights(keras.callbacks.Callback):
         self._swap()
 
     def _swap(self) -> None:
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        pairs = zip(self.model.trainable_variables, averages_of(optimizer), strict=True)
-        for variable, average in pairs:
+        averages = averages_of(inner_optimizer(self.model.optimizer))
+        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
             if average is not None:
                 value = variable.value
                 variable.assign(average.value)

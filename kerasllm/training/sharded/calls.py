@@ -16,9 +16,10 @@ def computed_in_shards(model: keras.Model, function: Callable, static: str | Non
 
     Args:
         model: Whose variables the function reads.
-        function: Takes and returns arrays. What it returns first, if it returns a tuple, or else
-            all of it, is on each device afterwards.
-        static: The argument that it is compiled again for. Defaults to `None`: none.
+        function: Takes and returns arrays. Its result, or the first one of a tuple, is whole on
+            each device afterwards.
+        static: The name of an argument that is a constant of the compiled function. Defaults to
+            `None`: none.
     """
     variables = list({id(variable): variable for variable in model.variables}.values())
     everywhere = jax.sharding.NamedSharding(mesh_in_use(), jax.sharding.PartitionSpec())

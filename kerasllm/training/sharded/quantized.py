@@ -21,8 +21,8 @@ def dequantized(kind: str, values, scales, inputs: int, dtype) -> jax.Array:
     values, scales = jnp.asarray(values), jnp.asarray(scales).astype(dtype)
     if kind == "int8":
         return values.astype(dtype) * scales[None]
-    # Not both halves one below the other: where the rows are split over devices, each unpacks its
-    # own part of this, and all devices would make the whole of that.
+    # The halves are a dimension of their own: where the rows are split, each device unpacks its own
+    # part. Of halves that are concatenated, every device would unpack all.
     halves = (values[None] >> jnp.array([0, 4], values.dtype)[:, None, None]) & 15
     blocks, outputs = scales.shape
     levels = halves.reshape(blocks, -1, outputs).astype(dtype) - 8

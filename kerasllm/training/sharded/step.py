@@ -18,6 +18,7 @@ import keras
 from jax.ad_checkpoint import checkpoint_name
 
 from kerasllm.distribution.layouts import Axes, axes_of, computed_axes
+from kerasllm.training.inner_optimizer import inner_optimizer
 
 SEED = "seed_generator_state"
 _GATHERED = "gathered"
@@ -216,7 +217,7 @@ class TrainStep:
         ]
 
     def _clipped(self, gradients: Sequence, norm) -> list:
-        limit = _inner(self._model.optimizer).global_clipnorm
+        limit = inner_optimizer(self._model.optimizer).global_clipnorm
         if not limit:
             return list(gradients)
         factor = limit / jnp.maximum(norm, limit)
@@ -224,7 +225,7 @@ class TrainStep:
 
     def _updated(self, trainable, slots, gradients):
         optimizer = self._model.optimizer
-        with _clips_nothing(_inner(optimizer)):
+        with _clips_nothing(inner_optimizer(optimizer)):
             return optimizer.stateless_apply(slots, gradients, trainable)
 
 
@@ -305,11 +306,6 @@ def _value(scope: keras.StatelessScope, variable: keras.Variable):
 def _together(values):
     """Returns the rows of all micro-batches as those of one batch."""
     return values.reshape(-1, *values.shape[2:])
-
-
-def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that updates, where it is one that scales the loss around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextmanager
