@@ -125,7 +125,7 @@ def tune(
             raise click.UsageError("--lr-find needs --recipe")
         from kerasllm.cli.startup import import_tensorflow
 
-        import_tensorflow()
+        import_tensorflow(loaded.training.strategy)
         from kerasllm.workflows.lr_find import lr_find as run_lr_find
 
         found = run_lr_find(loaded, name=name, output=output)

@@ -10,9 +10,11 @@ import keras
 import numpy as np
 
 from kerasllm import recipe as recipes
+from kerasllm.distribution.strategies import strategy
 from kerasllm.errors import JobError
 from kerasllm.plurals import counted
 from kerasllm.recipe import WholeRecipe
+from kerasllm.recipe.strategy_names import is_sharded
 from kerasllm.run import write_json
 from kerasllm.training.batches import training_batches
 from kerasllm.training.schedules import RangeTest
@@ -20,6 +22,7 @@ from kerasllm.tuning import plots
 from kerasllm.tuning.learning_rate import has_diverged, running_mean, suggested
 from kerasllm.workflows.job import Job, compile_model, prepare, prepare_process_for
 from kerasllm.workflows.report import Report
+from kerasllm.workflows.sharded import refuse_unsupported
 
 STEPS = 100
 # Around the recipe's rate, by which the sweep begins and ends.
@@ -37,7 +40,8 @@ def lr_find(
     """Trains for some steps with a rising learning rate, and suggests where the loss falls fastest.
 
     The rate rises from a thousandth of the recipe's to a thousand times as much, or until the loss
-    diverges. No model is kept, and no test or validation data are used.
+    diverges. No model is kept, and no test or validation data are used. It trains on one device, or
+    in shards under a sharded strategy.
 
     Args:
         recipe: The recipe.
@@ -68,7 +72,7 @@ def lr_find(
     )
     for line in prepare_process_for(sweep):
         report.line(line)
-    job = prepare(sweep, report)
+    job = prepare(sweep, report, _strategy(sweep))
     if job.needs_reference:
         with report.busy("computing the reference log-probabilities"):
             job.prepare_reference()
@@ -91,6 +95,14 @@ def lr_find(
     write_json(folder / "lr_find.json", result)
     _show(report, result, rate)
     return result
+
+
+def _strategy(recipe: WholeRecipe) -> Any:
+    """Returns a sharded strategy, and else `None`: the batch is that of all devices together."""
+    if not is_sharded(recipe.training.strategy):
+        return None
+    refuse_unsupported(recipe)
+    return strategy(recipe.training.strategy)
 
 
 class _Losses(keras.callbacks.Callback):

@@ -192,6 +192,8 @@ def done(cases, folder, session_cache):
             commands |= resumed(cases, runs)
             case = cases["label smoothing"]
             commands["profiled"] = finetune(case, strategy, runs / "profiled", "--profile", "3:5")
+        case = cases["label smoothing"]
+        commands["rates"] = ["tune", "--lr-find", *finetune(case, strategy, runs / "rates")[1:]]
         found[engine] = run_all(engine, commands, folder, session_cache)
     return found
 
@@ -271,6 +273,18 @@ def test_a_profile_is_where_tensorboard_looks_for_it_and_has_its_steps(done, fol
     # With a number in front it is the part of a device.
     steps = [name for name in events if name.endswith("Execute (jit_compute)") and name[0] != "["]
     assert len(steps) == 3
+
+
+def test_a_learning_rate_is_found_as_on_one_device(done, folder):
+    found, expected = (
+        json.loads((run / "lr_find.json").read_text()) for run in both(done, folder, "rates")
+    )
+    # Where the loss diverges, so does what rounding made different.
+    assert len(found["losses"]) > 50
+    assert found["rates"][:50] == pytest.approx(expected["rates"][:50])
+    np.testing.assert_allclose(
+        found["losses"][:50], expected["losses"][:50], atol=OF_TENSORFLOW, rtol=0
+    )
 
 
 def test_early_stopping_restores_the_best_weights(done, folder):
