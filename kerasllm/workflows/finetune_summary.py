@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import numpy as np
 
 from kerasllm import recipe as recipes
 from kerasllm.data.batch_plan import BatchPlan
-from kerasllm.distribution.strategies import describe
+from kerasllm.distribution.layouts import layouts_of, replicated
+from kerasllm.distribution.strategies import describe, kind_of
 from kerasllm.errors import DataError, RecipeError
 from kerasllm.models.layers import trainable_share
 from kerasllm.plurals import counted
@@ -152,13 +154,31 @@ def training_warnings(job: Job) -> list[str]:
     return found
 
 
+def layout_warnings(job: Job) -> list[str]:
+    """Returns a warning about weights that a mesh does not split; `plan` names all of them."""
+    if kind_of(job.strategy) != "sharded":
+        return []
+    mesh = job.strategy.shape
+    devices = math.prod(mesh.values())
+    whole = replicated(layouts_of(job.model.variables, mesh), devices)
+    if not whole:
+        return []
+    found = (
+        f"warning: each of {devices} devices holds all of {counted(len(whole), 'large weight')}, "
+        f"such as {whole[0].path}, {whole[0]}: no dimension is a multiple of an axis of the mesh; "
+        "choose a mesh whose axes divide one"
+    )
+    return [found]
+
+
 def show_plan(report: Report, job: Job, *, warnings: bool = True) -> None:
     """Shows the model, the batches, the shapes and the padding of the training to come.
 
     Args:
         report: Where to.
         job: The training.
-        warnings: Whether `training_warnings` are shown too. Defaults to `True`.
+        warnings: Whether `training_warnings` and `layout_warnings` are shown too. Defaults to
+            `True`.
     """
     training, plan = job.recipe.training, job.plan(0)
     trainable, total = trainable_share(job.model.task)
@@ -181,7 +201,7 @@ def show_plan(report: Report, job: Job, *, warnings: bool = True) -> None:
             ("padding", _padding(plan)),
         ]
     )
-    for warning in training_warnings(job) if warnings else ():
+    for warning in [*training_warnings(job), *layout_warnings(job)] if warnings else ():
         report.line(warning)
 
 

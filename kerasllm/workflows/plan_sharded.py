@@ -64,10 +64,10 @@ def memory_of(found: dict[str, list[Layout]], room: int, target: Target) -> dict
 def problems_of(found: dict[str, list[Layout]], devices: int) -> list[str]:
     """Returns which large variables every device would hold whole, in words."""
     return [
-        f"layout: each of {devices} devices would hold all of {each.path}, {each}, "
-        f"{size(each.bytes)}: no dimension is a multiple of an axis of the mesh; choose a mesh "
-        "whose axes divide one"
-        for each in layouts.replicated(found["weights"], devices)
+        f"layout: each of {devices} devices would hold all of {name}{_alike(count)}, {each}, "
+        f"{size(each.bytes * count)}: no dimension is a multiple of an axis of the mesh; choose a "
+        "mesh whose axes divide one"
+        for name, each, count in _grouped(layouts.replicated(found["weights"], devices))
     ]
 
 
@@ -125,9 +125,11 @@ def show_layouts(report: Report, job: Job, found: dict[str, list[Layout]]) -> No
     for name in ("layout", "in all", "a device"):
         table.add_column(name, justify="left" if name == "layout" else "right", no_wrap=True)
     for named, each, count in _grouped(large):
-        times = f" ({count} alike)" if count > 1 else ""
         table.add_row(
-            named + times, str(each), size(each.bytes * count), size(each.device_bytes * count)
+            named + _alike(count),
+            str(each),
+            size(each.bytes * count),
+            size(each.device_bytes * count),
         )
     report.show(table)
     rest = [each for each in weights if each.parts == 1]
@@ -145,6 +147,10 @@ def show_layouts(report: Report, job: Job, found: dict[str, list[Layout]]) -> No
         f"{size(held)} of {size(total)} on each of {counted(devices, 'device')}: "
         f"{held / total:.1%} of the weights"
     )
+
+
+def _alike(count: int) -> str:
+    return f" ({count} alike)" if count > 1 else ""
 
 
 def _grouped(found: list[Layout]) -> list[tuple[str, Layout, int]]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasllm.cli.main import cli
 from kerasllm.data.batch_plan import plan_batches
@@ -79,6 +80,24 @@ def test_a_new_model_at_the_rate_of_a_pretrained_one_is_warned_of():
     assert "--set training.learning_rate=1e-3" in warning
     for recipe in ("summarize", "translate", "gpt_lm", "mlm_scratch", "bert_cls"):
         assert summary.training_warnings(training(recipe, epoch=100)) == []
+
+
+def test_a_large_weight_that_a_mesh_does_not_split_is_warned_of():
+    def weight(name, *shape):
+        return SimpleNamespace(path=f"layer/{name}", shape=shape, dtype="float32")
+
+    weights = [weight("table", 2048, 256), weight("kernel", 256, 1024), weight("bias", 256)]
+
+    def on(**mesh):
+        model, strategy = SimpleNamespace(variables=weights), SimpleNamespace(shape=mesh)
+        return summary.layout_warnings(SimpleNamespace(model=model, strategy=strategy))
+
+    (warning,) = on(data=1, model=3)
+    assert "each of 3 devices holds all of 2 large weights" in warning
+    assert "layer/table, 2048 x 256" in warning
+    assert on(data=2, model=2) == []
+    one_device = SimpleNamespace(strategy=tf.distribute.get_strategy())
+    assert summary.layout_warnings(one_device) == []
 
 
 def test_a_new_model_is_shown_by_the_word_that_the_key_takes():
