@@ -98,4 +98,5 @@ presets = _completes(_preset_names)
 strategies = _completes(
     lambda _: ("auto", "one_device", "mirrored", "multi_worker", "tpu", "sharded", "virtual:2")
 )
+launched_strategies = _completes(lambda _: ("multi_worker", "sharded"))
 sharded_strategies = _completes(lambda _: ("sharded", "sharded:fsdp", "sharded:1x2"))

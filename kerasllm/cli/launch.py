@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from kerasllm.cli import completion
 from kerasllm.errors import CommandError
 from kerasllm.recipe.strategy_names import check_name, is_sharded
 
@@ -17,6 +18,7 @@ _VERBS = ("finetune", "plan", "evaluate")
 @click.option(
     "--strategy",
     metavar="NAME",
+    shell_complete=completion.launched_strategies,
     help="multi_worker, or sharded, sharded:fsdp or sharded:DATAxMODEL.  [default: multi_worker]",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- VERB [OPTIONS]...")

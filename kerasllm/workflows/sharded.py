@@ -14,7 +14,7 @@ def refuse_unsupported(recipe: WholeRecipe) -> None:
         recipe: The recipe, of a sharded strategy.
 
     Raises:
-        KerasllmError: If it does.
+        RecipeError: If it does.
     """
     if not task_of(recipe).sharded:
         raise RecipeError(

@@ -28,6 +28,8 @@ def completed(*words: str) -> list[str]:
         (["finetune", "--recipe", "gpt_sft_"], ["gpt_sft_lora", "gpt_sft_qlora"]),
         (["finetune", "--recipe", "mine."], ["<file>"]),
         (["finetune", "--strategy", "m"], ["mirrored", "multi_worker"]),
+        (["launch", "--strategy", ""], ["multi_worker", "sharded"]),
+        (["evaluate", "a_run", "--strategy", "sharded:f"], ["sharded:fsdp"]),
         (["recipes", "s"], ["schema", "show"]),
         (["recipes", "show", "qa"], ["qa"]),
         (["export", "a_run", "--format", "on"], ["onnx"]),

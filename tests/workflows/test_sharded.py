@@ -58,3 +58,11 @@ def test_one_process_predicts_and_generates_alone(monkeypatch):
     ):
         with pytest.raises(CommandError, match="run in several processes, and there are 2"):
             use()
+
+
+def test_a_model_that_computes_with_tensorflow_alone_is_not_opened_in_shards(monkeypatch):
+    trained = Trained("run", None, None, find("text_classification"))
+    assert trained.under("sharded").strategy == "sharded" and trained.under(None).strategy is None
+    monkeypatch.setattr(type(trained.task), "sharded", False)
+    with pytest.raises(CommandError, match="text_classification is not split over devices"):
+        trained.under("sharded")
